@@ -1,0 +1,74 @@
+# queue: a job queue inside PostgreSQL.
+#
+#   make && sudo make install     build and install for the server of pg_config (or PG_CONFIG=...)
+#   make installcheck             regression and isolation tests against a running server, as with any PGXS extension
+#   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
+#   make check                    install what is needed, build with -Werror, run every test on private clusters
+#   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
+#   make bench                    every figure that the README claims, measured here
+#
+# The last four work before PostgreSQL is installed: they call a script first
+# and read no pg_config while this file is parsed.
+
+SCRIPT_GOALS = demo check check-matrix bench
+
+ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
+
+.PHONY: $(MAKECMDGOALS)
+
+demo:
+	@test/demo.sh
+check:
+	@test/check.sh
+check-matrix:
+	@test/matrix.sh
+bench:
+	@test/bench/run.sh
+
+# Other goals on the same command line, as in `make install check`.
+$(filter-out $(SCRIPT_GOALS),$(MAKECMDGOALS)):
+	@$(MAKE) --no-print-directory $@
+
+else
+
+EXTENSION = queue
+MODULE_big = queue
+DATA = $(sort $(wildcard sql/queue--*.sql))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# Compiler warnings are errors here; `make WERROR=` for a compiler newer than this release.
+WERROR = -Werror
+PG_CFLAGS = -Wall -Wmissing-prototypes -Wshadow=compatible-local $(WERROR)
+PG_CPPFLAGS = -I$(srcdir)/src
+
+# No JIT bitcode: nothing here is worth inlining into a query, and it doubles the build and needs the server's clang.
+override with_llvm = no
+
+# Files named preload_* need shared_preload_libraries = 'queue'; only `make check` runs those, on its own cluster.
+PRELOAD_TESTS := preload_%
+REGRESS := $(filter-out $(PRELOAD_TESTS),$(sort $(foreach f,$(notdir $(wildcard sql/*.sql)),$(if $(findstring --,$(f)),,$(basename $(f))))))
+REGRESS_OPTS = --inputdir=$(srcdir)
+ISOLATION := $(filter-out $(PRELOAD_TESTS),$(sort $(basename $(notdir $(wildcard test/isolation/specs/*.spec)))))
+ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso
+
+EXTRA_CLEAN = results regression.diffs regression.out output_iso tmp_check
+
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+ifneq ($(PGXS),)
+
+include $(PGXS)
+
+$(OBJS): $(wildcard src/*.h)
+
+else
+
+.PHONY: all install uninstall installcheck clean
+all install uninstall installcheck clean:
+	@echo "$(PG_CONFIG) leads to no PGXS. Install the server's development package" >&2
+	@echo "(Debian, Ubuntu: postgresql-server-dev-NN), or run make demo, which does." >&2
+	@exit 1
+
+endif
+endif

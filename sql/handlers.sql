@@ -1,0 +1,284 @@
+-- Handlers: registering and its errors, test_run and test_drain. No worker is needed: whatever registers
+-- and enqueues does so in a transaction that rolls back.
+CREATE EXTENSION queue;
+CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE r text; s text; m text; d text; h text;
+BEGIN
+	EXECUTE sql INTO r;
+	RETURN coalesce(r, 'NULL');
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
+	RETURN s || ': ' || m || CASE WHEN d <> '' THEN E'\n  DETAIL: ' || d ELSE '' END
+		|| CASE WHEN h <> '' THEN E'\n  HINT: ' || h ELSE '' END;
+END $$;
+\pset format unaligned
+\pset null NULL
+CREATE TABLE seen (what text);
+CREATE FUNCTION h_job(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES ('h_job ' || j.payload::text); END $$;
+CREATE FUNCTION h_json(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ INSERT INTO seen VALUES ('h_json ' || p::text) RETURNING to_jsonb(what) $$;
+CREATE FUNCTION h_both(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES ('h_both of job ' || j.payload::text); END $$;
+CREATE FUNCTION h_both(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES ('h_both of jsonb ' || p::text); END $$;
+CREATE FUNCTION h_text(t text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE FUNCTION h_int(j queue.job) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$;
+CREATE FUNCTION h_set(j queue.job) RETURNS SETOF jsonb LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE FUNCTION h_two(j queue.job, more int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE FUNCTION h_default(j queue.job, more int DEFAULT 1) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE FUNCTION h_out(j queue.job, OUT r jsonb) LANGUAGE plpgsql AS $$ BEGIN r := '1'; END $$;
+CREATE PROCEDURE h_proc(j queue.job) LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE AGGREGATE h_agg(jsonb) (SFUNC = jsonb_concat, STYPE = jsonb);
+CREATE SCHEMA "Odd schema";
+CREATE FUNCTION "Odd schema"."Odd ""name"" ☃"(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES ('odd'); END $$;
+
+-- registering: a superuser is warned once
+BEGIN;
+SELECT queue.register_sql_handler('a', 'h_job');
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('b', 'public.h_json', queues => '{default}', timeout => '10 s', max_attempts => 3, backoff => '{"type": "fixed"}');
+SELECT queue.register_sql_handler('c', '"Odd schema"."Odd ""name"" ☃"');
+SELECT queue.register_sql_handler('d', 'h_both');
+SELECT queue.register_sql_handler('*', 'h_out');
+SELECT kind, type, target, run_as = current_user AS me, state, running, completed, failed, discarded, timeouts FROM queue.stat_handler ORDER BY kind COLLATE "C";
+SELECT kind, function_schema, function_name, function_argument, queues, timeout, max_attempts, backoff FROM queue.handler ORDER BY kind;
+-- again: replaced, also what was set before
+SELECT queue.register_sql_handler('b', 'h_job');
+SELECT kind, function_name, function_argument, queues, timeout, max_attempts, backoff FROM queue.handler WHERE kind = 'b';
+-- pause, resume, unregister
+SELECT queue.pause_handler('a'), queue.pause_handler('a');
+SELECT kind, state FROM queue.stat_handler WHERE kind IN ('a', 'b') ORDER BY kind;
+SELECT queue.resume_handler('a'), queue.resume_handler('a');
+SELECT kind, state FROM queue.stat_handler WHERE kind IN ('a', 'b') ORDER BY kind;
+SELECT queue.unregister_handler('a');
+SELECT try($$SELECT queue.unregister_handler('a')$$);
+SELECT try($$SELECT queue.pause_handler('a')$$);
+SELECT try($$SELECT queue.resume_handler('never')$$);
+SELECT try($$SELECT queue.unregister_handler(null)$$);
+SELECT try($$SELECT queue.pause_handler(null)$$);
+SELECT kind FROM queue.stat_handler ORDER BY kind COLLATE "C";
+ROLLBACK;
+SELECT count(*) FROM queue.stat_handler;
+
+-- what it refuses
+SET client_min_messages = error;
+SELECT try($$SELECT queue.register_sql_handler(null, 'h_job')$$);
+SELECT try($$SELECT queue.register_sql_handler('', 'h_job')$$);
+SELECT try(format('SELECT queue.register_sql_handler(%L, ''h_job'')', repeat('k', 256)));
+SELECT try($$SELECT queue.register_sql_handler('k', null)$$);
+SELECT try($$SELECT queue.register_sql_handler('k', '')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'missing')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'missing.h_job')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'a.b.c.d')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(queue.job)')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job; DROP TABLE seen')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_text')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_two')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_default')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_int')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_set')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_proc')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_agg')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'H_JOB') IS NOT NULL$$);
+SELECT try($$SELECT queue.register_sql_handler('k', '"H_JOB"')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', queues => '{}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', queues => '{nowhere}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', queues => '{default,NULL}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', timeout => '-1 s')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_attempts => 0)$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', backoff => '{"type": "x"}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', run_as => 'regress_queue_nobody')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_running => 1)$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', rate_limit => 1)$$);
+SELECT try($$SELECT queue.register_http_handler('k', 'http://localhost/')$$);
+SELECT try($$SELECT queue.add_endpoint('k', 'http://localhost/')$$);
+SELECT try($$SELECT queue.remove_endpoint('k', 'http://localhost/')$$);
+SELECT kind FROM queue.stat_handler;
+SELECT try($$SELECT queue.unregister_handler('k')$$);
+RESET client_min_messages;
+
+-- current_job: only inside a handler
+SELECT (queue.current_job()).id;
+
+-- test_run: now, in my transaction
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('job', 'h_job'), queue.register_sql_handler('json', 'h_json'), queue.register_sql_handler('both', 'h_both'), queue.register_sql_handler('odd', '"Odd schema"."Odd ""name"" ☃"');
+SELECT queue.alter_queue('default', keep_completed => '1 day');
+SELECT queue.enqueue('job', '1') AS a, queue.enqueue('json', '{"x": 2}') AS b, queue.enqueue('both', '3') AS c, queue.enqueue('odd') AS d, queue.enqueue('unserved') AS e, queue.enqueue('job', '"later"', delay => '1 day') AS f \gset
+SELECT queue.test_run(:a), queue.test_run(:b), queue.test_run(:c), queue.test_run(:d);
+SELECT what FROM seen;
+SELECT kind, state, attempt, failures, result FROM queue.job WHERE id IN (:a, :b, :c, :d) ORDER BY id;
+SELECT try(format('SELECT queue.test_run(%s)', :a));
+SELECT try(format('SELECT queue.test_run(%s)', :e));
+SELECT try(format('SELECT queue.test_run(%s)', :f));
+SELECT try($$SELECT queue.test_run(1000000)$$);
+SELECT try($$SELECT queue.test_run(null)$$);
+ROLLBACK;
+SELECT count(*) FROM seen;
+
+-- how a handler ends
+CREATE FUNCTION h_end(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE c queue.job := queue.current_job();
+BEGIN
+	INSERT INTO seen VALUES ('run ' || (j.payload->>'how'));
+	CASE j.payload->>'how'
+		WHEN 'return' THEN RETURN '{"ok": true}';
+		WHEN 'null' THEN RETURN NULL;
+		WHEN 'raise' THEN RAISE EXCEPTION 'it broke' USING DETAIL = 'badly', HINT = 'mend it';
+		WHEN 'zero' THEN RETURN 1 / 0;
+		WHEN 'discard' THEN RAISE EXCEPTION 'hopeless' USING ERRCODE = 'QU001';
+		WHEN 'snooze' THEN RAISE EXCEPTION 'not now' USING ERRCODE = 'QU002', DETAIL = '1 hour';
+		WHEN 'snooze badly' THEN RAISE EXCEPTION 'not now' USING ERRCODE = 'QU002', DETAIL = 'soon';
+		WHEN 'snooze without' THEN RAISE EXCEPTION 'not now' USING ERRCODE = 'QU002';
+		WHEN 'snooze call' THEN RETURN to_jsonb(queue.snooze(j.id, '2 hours'));
+		WHEN 'snooze call attempt' THEN RETURN to_jsonb(queue.snooze(j.id, '2 hours', j.attempt));
+		WHEN 'snooze call stale' THEN RETURN to_jsonb(queue.snooze(j.id, '2 hours', j.attempt - 1));
+		WHEN 'cancel call' THEN RETURN to_jsonb(queue.cancel(j.id, 'by itself'));
+		WHEN 'discard call' THEN RETURN to_jsonb(queue.discard(j.id, 'by itself'));
+		WHEN 'release call' THEN RETURN to_jsonb(queue.release(j.id));
+		WHEN 'fail call' THEN RETURN to_jsonb(queue.fail(j.id, j.attempt, 'by itself', retry_in => '3 hours'));
+		WHEN 'complete call' THEN PERFORM queue.complete(j.id, j.attempt, '"its own"'); RETURN '"returned"';
+		WHEN 'progress call' THEN RETURN to_jsonb(queue.progress(j.id, '{"half": true}', j.attempt));
+		WHEN 'heartbeat call' THEN RETURN to_jsonb(queue.heartbeat(j.id, attempt => j.attempt) IS NOT NULL);
+		WHEN 'undone call' THEN
+			BEGIN
+				PERFORM queue.cancel(j.id);
+				RAISE EXCEPTION 'inner';
+			EXCEPTION WHEN raise_exception THEN
+				RETURN '"caught"';
+			END;
+		WHEN 'enqueue' THEN RETURN to_jsonb(queue.enqueue('child', j.payload) > j.id);
+		WHEN 'current' THEN RETURN jsonb_build_object('same', c.id = j.id AND c.payload = j.payload, 'kind', c.kind, 'state', c.state, 'attempt', c.attempt, 'leased', c.leased_until IS NOT NULL, 'started', c.started_at IS NOT NULL, 'worker', c.worker IS NOT NULL);
+		WHEN 'set' THEN PERFORM set_config('queue_regress.left_over', 'yes', false); RETURN NULL;
+	END CASE;
+END $$;
+CREATE FUNCTION ending(how text, raise_error bool) RETURNS TABLE (says text, state text, failures int, attempt int, due text, last_error text, result jsonb, effects bigint) LANGUAGE plpgsql AS $$
+DECLARE job_id bigint; r timestamptz;
+BEGIN
+	TRUNCATE seen;
+	job_id := queue.enqueue('end', jsonb_build_object('how', how));
+	says := try(format('SELECT queue.test_run(%s, %L)', job_id, raise_error));
+	SELECT j.state, j.failures, j.attempt, j.last_error, j.result, j.run_at INTO ending.state, ending.failures, ending.attempt, ending.last_error, ending.result, r FROM queue.job j WHERE j.id = job_id;
+	due := CASE WHEN r <= clock_timestamp() THEN 'now' ELSE round(extract(epoch FROM r - clock_timestamp()) / 3600) || ' h' END;
+	effects := (SELECT count(*) FROM seen);
+	RETURN NEXT;
+END $$;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('end', 'h_end', backoff => '{"type": "fixed", "base": "5 hours", "jitter": 0}', max_attempts => 3);
+SELECT queue.alter_queue('default', keep_completed => '1 day');
+SELECT how, e.* FROM unnest('{return,null,raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,enqueue,current,set}'::text[]) how, ending(how, true) e;
+SELECT how, e.* FROM unnest('{return,raise,zero,discard,snooze,snooze badly,snooze call,cancel call}'::text[]) how, ending(how, false) e;
+SELECT current_setting('queue_regress.left_over', true) AS nothing_leaks;
+SELECT kind, error, sqlstate, context IS NOT NULL AS context, error ~ 'payload|how' AS tells_payload FROM queue.job_error ORDER BY sqlstate, error;
+-- failing until it is discarded
+SELECT queue.enqueue('end', '{"how": "raise"}') AS a \gset
+SELECT queue.test_run(:a, false), queue.test_run(:a, false), queue.test_run(:a, false);
+SELECT state, failures, attempt, max_attempts, last_error FROM queue.job WHERE id = :a;
+ROLLBACK;
+
+-- test_drain: a queue's jobs, also those that they enqueue; with_retries runs the failed again at once
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.create_queue('d', keep_completed => '1 day'), queue.create_queue('other');
+SELECT queue.register_sql_handler('end', 'h_end', max_attempts => 3), queue.register_sql_handler('child', 'h_json');
+SELECT queue.enqueue('end', '{"how": "return"}', 'd') AS a, queue.enqueue('end', '{"how": "raise"}', 'd') AS b, queue.enqueue('end', '{"how": "enqueue"}', 'd', priority => -1) AS c,
+       queue.enqueue('end', '{"how": "discard"}', 'd') AS d, queue.enqueue('end', '{"how": "return"}', 'other') AS e, queue.enqueue('nobody', '1', 'd') AS f,
+       queue.enqueue('end', '{"how": "return"}', 'd', delay => '1 hour') AS g, queue.enqueue('end', '{"how": "snooze"}', 'd') AS h \gset
+SELECT j.payload->>'how' AS how, d.state, d.error FROM queue.test_drain('d') d LEFT JOIN queue.job j ON j.id = d.job_id;
+SELECT kind, payload, queue, state, attempt, failures FROM queue.job ORDER BY id;
+SELECT j.payload->>'how' AS how, d.state, d.error FROM queue.test_drain('d', with_retries => true) d LEFT JOIN queue.job j ON j.id = d.job_id;
+SELECT kind, payload, queue, state, attempt, failures FROM queue.job WHERE id IN (:b, :g, :h) ORDER BY id;
+SELECT count(*) FROM queue.test_drain();
+SELECT what FROM seen WHERE what LIKE 'h_json%';
+SELECT try($$SELECT queue.test_drain('nowhere')$$);
+SELECT try($$SELECT queue.test_drain(null)$$);
+ROLLBACK;
+
+-- handlers that come and go
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE FUNCTION h_changing(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
+SELECT queue.alter_queue('default', keep_completed => '1 day');
+SELECT queue.register_sql_handler('ch', 'h_changing');
+SELECT queue.enqueue('ch') AS a, queue.enqueue('ch') AS b, queue.enqueue('ch') AS c, queue.enqueue('ch') AS d \gset
+SELECT queue.test_run(:a);
+CREATE OR REPLACE FUNCTION h_changing(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"two"'::jsonb $$;
+SELECT queue.test_run(:b);
+DROP FUNCTION h_changing(queue.job);
+SELECT try(format('SELECT queue.test_run(%s)', :c));
+SELECT state, attempt, failures FROM queue.job WHERE id = :c;
+SELECT kind, state FROM queue.stat_handler;
+CREATE FUNCTION h_changing(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"three"'::jsonb $$;
+SELECT queue.test_run(:c);
+CREATE FUNCTION h_changing(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"of jsonb"'::jsonb $$;
+SELECT queue.test_run(:d);
+SELECT result FROM queue.job ORDER BY id;
+ROLLBACK;
+
+-- another role's: only its run_as may test it, and a function that changed its owner is parked
+CREATE ROLE regress_queue_run;
+CREATE ROLE regress_queue_other;
+GRANT ALL ON seen TO PUBLIC;
+BEGIN;
+SET LOCAL client_min_messages = error;
+GRANT CREATE ON SCHEMA public TO regress_queue_run, regress_queue_other;
+SELECT queue.create_queue('r', keep_completed => '1 day');
+SELECT queue.grant_queue('r', 'regress_queue_run', 'work'), queue.grant_queue('r', 'regress_queue_run', 'enqueue'), queue.grant_queue('r', 'regress_queue_run', 'read'), queue.grant_queue('r', 'regress_queue_other', 'manage');
+SET LOCAL ROLE regress_queue_run;
+CREATE FUNCTION h_run(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user || ' ' || session_user = current_user) $$;
+CREATE FUNCTION h_user(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user) $$;
+SELECT try($$SELECT queue.register_sql_handler('run', 'h_user', queues => '{r}') IS NULL$$);
+SET LOCAL ROLE NONE;
+SELECT kind, run_as, registered_by, function_owner FROM queue.handler;
+SELECT rolcanlogin FROM pg_roles WHERE rolname = 'regress_queue_run';
+ROLLBACK;
+ALTER ROLE regress_queue_run LOGIN;
+ALTER ROLE regress_queue_other LOGIN;
+BEGIN;
+SET LOCAL client_min_messages = error;
+GRANT CREATE ON SCHEMA public TO regress_queue_run, regress_queue_other;
+SELECT queue.create_queue('r', keep_completed => '1 day'), queue.create_queue('r2');
+SELECT queue.grant_queue('r', 'regress_queue_run', 'work'), queue.grant_queue('r', 'regress_queue_run', 'enqueue'), queue.grant_queue('r', 'regress_queue_run', 'read'), queue.grant_queue('r', 'regress_queue_other', 'manage');
+SET LOCAL ROLE regress_queue_run;
+CREATE FUNCTION h_user(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user) $$;
+SELECT try($$SELECT queue.register_sql_handler('run', 'h_user', queues => '{r}')$$);
+SELECT try($$SELECT queue.register_sql_handler('all', 'h_user')$$);
+SELECT try($$SELECT queue.register_sql_handler('*', 'h_user', queues => '{r}')$$);
+SELECT try($$SELECT queue.register_sql_handler('r2', 'h_user', queues => '{r,r2}')$$);
+SELECT try($$SELECT queue.register_sql_handler('as', 'h_user', queues => '{r}', run_as => 'regress_queue_other')$$);
+SELECT queue.enqueue('run', '1', 'r') AS a, queue.enqueue('run', '2', 'r') AS b, queue.enqueue('run', '3', 'r') AS c \gset
+SELECT queue.test_run(:a);
+SELECT result FROM queue.job WHERE id = :a;
+SET LOCAL ROLE regress_queue_other;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+SELECT try($$SELECT count(*) FROM queue.test_drain('r')$$);
+SELECT try($$SELECT queue.register_sql_handler('run', 'h_user', queues => '{r}')$$);
+SELECT try($$SELECT queue.unregister_handler('run')$$);
+SELECT try($$SELECT queue.pause_handler('run')$$);
+SET LOCAL ROLE NONE;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+REVOKE EXECUTE ON FUNCTION h_user(queue.job) FROM PUBLIC, regress_queue_run;
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+SET LOCAL ROLE NONE;
+GRANT EXECUTE ON FUNCTION h_user(queue.job) TO PUBLIC;
+ALTER FUNCTION h_user(queue.job) OWNER TO regress_queue_other;
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+SET LOCAL ROLE NONE;
+SELECT kind, state FROM queue.stat_handler;
+SELECT queue.explain_job(:b);
+ALTER FUNCTION h_user(queue.job) OWNER TO regress_queue_run;
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+SET LOCAL ROLE NONE;
+SELECT queue.revoke_queue('r', 'regress_queue_run', 'work');
+SELECT queue.explain_job(:c);
+ROLLBACK;
+
+SET client_min_messages = warning;
+DROP EXTENSION queue CASCADE;
+DROP SCHEMA "Odd schema";
+DROP TABLE seen;
+DROP FUNCTION try(text), ending(text, bool), h_json(jsonb), h_both(jsonb), h_text(text);
+DROP AGGREGATE h_agg(jsonb);
+DROP ROLE regress_queue_run, regress_queue_other;

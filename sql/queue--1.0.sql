@@ -1,0 +1,803 @@
+/*
+ * queue 1.0: schema, tables, views and functions.
+ *
+ * Run by CREATE EXTENSION only.  What the objects mean is told by their comments and by
+ * README.md; how they are laid out and why, by src/README.md.
+ *
+ * Two rules of this file: it inserts nothing into a table that pg_dump copies (a restore
+ * would collide), and PUBLIC gets nothing but what answers about oneself only.
+ */
+\echo Use "CREATE EXTENSION queue" to load this file. \quit
+
+CREATE SCHEMA queue;
+COMMENT ON SCHEMA queue IS 'job queue: functions to enqueue, fetch and manage jobs, views to look at them; queue.grant_queue gives access';
+
+-- ---------------------------------------------------------------------------
+-- Tables: readable and writable by nobody but the extension's owner; users read the views.
+-- ---------------------------------------------------------------------------
+CREATE TABLE queue.queue (
+    name            text COLLATE "C" NOT NULL PRIMARY KEY,
+    max_attempts    int NOT NULL DEFAULT 25,
+    lease           interval NOT NULL DEFAULT '5 min',
+    backoff         jsonb,
+    keep_completed  interval NOT NULL DEFAULT '0',
+    keep_discarded  interval NOT NULL DEFAULT '30 days',
+    paused_at       timestamptz
+);
+CREATE TABLE queue.privilege (          -- queue '*': all queues
+    queue      text COLLATE "C" NOT NULL,
+    role       regrole NOT NULL,
+    privilege  text COLLATE "C" NOT NULL,     -- enqueue | work | read | manage
+    PRIMARY KEY (queue, role, privilege)
+);
+CREATE TABLE queue.handler (
+    kind               text COLLATE "C" NOT NULL PRIMARY KEY,
+    type               text COLLATE "C" NOT NULL,         -- sql (http: issue 4)
+    function_schema    name,
+    function_name      name,
+    function_argument  text COLLATE "C",                  -- 'queue.job' | 'jsonb'
+    function_owner     name,
+    queues             text[] COLLATE "C",
+    timeout            interval,
+    max_attempts       int,
+    backoff            jsonb,
+    run_as             name NOT NULL,
+    registered_by      name NOT NULL,
+    paused_at          timestamptz,
+    system_identifier  bigint NOT NULL,
+    database_oid       oid NOT NULL
+);
+CREATE TABLE queue.line (
+    id        bigint NOT NULL,
+    queue     text COLLATE "C" NOT NULL,
+    kind      text COLLATE "C" NOT NULL,
+    priority  smallint NOT NULL
+);
+CREATE INDEX line_id ON queue.line (id);    -- not unique: equal rows are harmless, the scheduler merges them
+CREATE SEQUENCE queue.job_id AS bigint;
+CREATE TABLE queue.live_job (
+    id            bigint NOT NULL,
+    run_at        timestamptz NOT NULL,
+    line          bigint NOT NULL,
+    leased_until  timestamptz,
+    attempt       int,          -- NULL: 0
+    failures      int,          -- NULL: 0
+    payload       jsonb NOT NULL,
+    extra         jsonb         -- rare things by name: job.h QueueExtra
+) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
+        vacuum_truncate = off);
+ALTER TABLE queue.live_job ADD CONSTRAINT live_job_pkey PRIMARY KEY (id);
+CREATE INDEX live_job_ready ON queue.live_job (line, run_at, id);
+CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
+    slot         smallint NOT NULL,
+    id           bigint NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    kind         text COLLATE "C" NOT NULL,
+    priority     smallint NOT NULL,
+    state        text COLLATE "C" NOT NULL,
+    attempt      int NOT NULL,
+    failures     int NOT NULL,
+    run_at       timestamptz NOT NULL,
+    started_at   timestamptz,
+    finished_at  timestamptz NOT NULL,
+    keep_until   timestamptz NOT NULL,
+    payload      jsonb NOT NULL,
+    extra        jsonb,         -- as in live_job
+    result       jsonb
+) PARTITION BY LIST (slot);
+CREATE INDEX finished_job_id ON queue.finished_job (id);
+CREATE TABLE queue.failure (                -- partitions failure_0 .. failure_15 likewise; what queue.job_error shows
+    slot         smallint NOT NULL,
+    job_id       bigint NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    kind         text COLLATE "C" NOT NULL,
+    attempt      int NOT NULL,
+    started_at   timestamptz,
+    failed_at    timestamptz NOT NULL,
+    keep_until   timestamptz NOT NULL,
+    worker       text,
+    error        text NOT NULL,
+    sqlstate     text,
+    http_status  int,
+    context      text
+) PARTITION BY LIST (slot);
+CREATE INDEX failure_job_id ON queue.failure (job_id);
+
+-- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
+-- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
+-- worker (string), deaths (number)
+
+-- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.
+CREATE TABLE queue.finished_job_0 PARTITION OF queue.finished_job FOR VALUES IN (0);
+CREATE TABLE queue.finished_job_1 PARTITION OF queue.finished_job FOR VALUES IN (1);
+CREATE TABLE queue.finished_job_2 PARTITION OF queue.finished_job FOR VALUES IN (2);
+CREATE TABLE queue.finished_job_3 PARTITION OF queue.finished_job FOR VALUES IN (3);
+CREATE TABLE queue.finished_job_4 PARTITION OF queue.finished_job FOR VALUES IN (4);
+CREATE TABLE queue.finished_job_5 PARTITION OF queue.finished_job FOR VALUES IN (5);
+CREATE TABLE queue.finished_job_6 PARTITION OF queue.finished_job FOR VALUES IN (6);
+CREATE TABLE queue.finished_job_7 PARTITION OF queue.finished_job FOR VALUES IN (7);
+CREATE TABLE queue.finished_job_8 PARTITION OF queue.finished_job FOR VALUES IN (8);
+CREATE TABLE queue.finished_job_9 PARTITION OF queue.finished_job FOR VALUES IN (9);
+CREATE TABLE queue.finished_job_10 PARTITION OF queue.finished_job FOR VALUES IN (10);
+CREATE TABLE queue.finished_job_11 PARTITION OF queue.finished_job FOR VALUES IN (11);
+CREATE TABLE queue.finished_job_12 PARTITION OF queue.finished_job FOR VALUES IN (12);
+CREATE TABLE queue.finished_job_13 PARTITION OF queue.finished_job FOR VALUES IN (13);
+CREATE TABLE queue.finished_job_14 PARTITION OF queue.finished_job FOR VALUES IN (14);
+CREATE TABLE queue.finished_job_15 PARTITION OF queue.finished_job FOR VALUES IN (15);
+CREATE TABLE queue.failure_0 PARTITION OF queue.failure FOR VALUES IN (0);
+CREATE TABLE queue.failure_1 PARTITION OF queue.failure FOR VALUES IN (1);
+CREATE TABLE queue.failure_2 PARTITION OF queue.failure FOR VALUES IN (2);
+CREATE TABLE queue.failure_3 PARTITION OF queue.failure FOR VALUES IN (3);
+CREATE TABLE queue.failure_4 PARTITION OF queue.failure FOR VALUES IN (4);
+CREATE TABLE queue.failure_5 PARTITION OF queue.failure FOR VALUES IN (5);
+CREATE TABLE queue.failure_6 PARTITION OF queue.failure FOR VALUES IN (6);
+CREATE TABLE queue.failure_7 PARTITION OF queue.failure FOR VALUES IN (7);
+CREATE TABLE queue.failure_8 PARTITION OF queue.failure FOR VALUES IN (8);
+CREATE TABLE queue.failure_9 PARTITION OF queue.failure FOR VALUES IN (9);
+CREATE TABLE queue.failure_10 PARTITION OF queue.failure FOR VALUES IN (10);
+CREATE TABLE queue.failure_11 PARTITION OF queue.failure FOR VALUES IN (11);
+CREATE TABLE queue.failure_12 PARTITION OF queue.failure FOR VALUES IN (12);
+CREATE TABLE queue.failure_13 PARTITION OF queue.failure FOR VALUES IN (13);
+CREATE TABLE queue.failure_14 PARTITION OF queue.failure FOR VALUES IN (14);
+CREATE TABLE queue.failure_15 PARTITION OF queue.failure FOR VALUES IN (15);
+
+COMMENT ON TABLE queue.queue IS 'the queues and their settings; queue default exists without a row';
+COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by queue.grant_queue and queue.revoke_queue';
+COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler';
+COMMENT ON TABLE queue.line IS 'the lines of jobs: one per queue, kind and priority; id is a hash of the three';
+COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
+COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
+COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
+COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal';
+
+-- All of it belongs in a dump.
+SELECT pg_catalog.pg_extension_config_dump('queue.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.privilege', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_2', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_3', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_4', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_5', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_6', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_7', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_8', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_9', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_10', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_11', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_12', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_13', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_14', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_15', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_0', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_1', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_2', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_3', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_4', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_5', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_6', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_7', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_8', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_9', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_10', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_11', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_12', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_13', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_14', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.failure_15', '');
+
+-- ---------------------------------------------------------------------------
+-- Inside: functions behind triggers and views.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.config_changed() RETURNS trigger
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_config_changed';
+COMMENT ON FUNCTION queue.config_changed() IS 'internal: tells every session and worker that the configuration changed';
+
+-- ALWAYS: also when session_replication_role is replica (logical replication, restore).
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.queue
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.queue ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.privilege
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.handler
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.handler ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.line
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
+
+CREATE FUNCTION queue.library_version() RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_library_version';
+COMMENT ON FUNCTION queue.library_version IS
+    'internal: the version of the loaded library; update scripts compare it and ask for a restart of the server';
+
+CREATE FUNCTION queue.may_read(queue text) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_may_read';
+COMMENT ON FUNCTION queue.may_read IS
+    'internal: may the current user read this queue''s jobs? (privilege read or manage on it or on *)';
+
+CREATE FUNCTION queue.is_running(job_id bigint) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_is_running';
+COMMENT ON FUNCTION queue.is_running IS
+    'internal: is an executor of this database running this job right now?';
+
+CREATE FUNCTION queue.stat_queue_rows() RETURNS TABLE (
+    queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
+    pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
+    oldest_run_at timestamptz, stats_reset timestamptz)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_queue_rows';
+COMMENT ON FUNCTION queue.stat_queue_rows IS
+    'internal: what queue.stat_queue shows';
+
+CREATE FUNCTION queue.stat_handler_rows() RETURNS TABLE (
+    kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint,
+    discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamptz)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_handler_rows';
+COMMENT ON FUNCTION queue.stat_handler_rows IS
+    'internal: what queue.stat_handler shows';
+
+CREATE FUNCTION queue.stat_worker_rows() RETURNS TABLE (
+    pid int, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamptz,
+    jobs bigint, restarts int)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_worker_rows';
+COMMENT ON FUNCTION queue.stat_worker_rows IS
+    'internal: what queue.stat_worker shows';
+
+-- ---------------------------------------------------------------------------
+-- Views.  Columns are only ever appended: queue.job is also the row type of handlers and fetch.
+-- ---------------------------------------------------------------------------
+-- Times in extra are microseconds since 2000-01-01 UTC.  line may hold equal rows, hence DISTINCT ON.
+CREATE VIEW queue.job WITH (security_barrier = true) AS
+WITH line AS (
+    SELECT DISTINCT ON (l.id) l.id, l.queue, l.kind, l.priority
+    FROM queue.line l
+    WHERE queue.may_read(l.queue)
+    ORDER BY l.id
+)
+SELECT j.id,
+       l.queue,
+       l.kind,
+       CASE
+           WHEN j.leased_until > clock_timestamp() OR queue.is_running(j.id) THEN 'running'
+           WHEN j.run_at = 'infinity' THEN 'pending'
+           WHEN j.run_at > clock_timestamp() THEN CASE WHEN j.failures > 0 THEN 'retryable' ELSE 'scheduled' END
+           ELSE 'available'
+       END COLLATE "C" AS state,
+       j.payload,
+       l.priority::int AS priority,
+       coalesce(j.attempt, 0) AS attempt,
+       coalesce(j.failures, 0) AS failures,
+       coalesce((j.extra ->> 'max_attempts')::int, d.max_attempts) AS max_attempts,
+       j.run_at,
+       coalesce(timestamptz '2000-01-01 00:00:00+00'
+                + (j.extra ->> 'enqueued_at')::float8 * interval '1 microsecond', j.run_at) AS enqueued_at,
+       timestamptz '2000-01-01 00:00:00+00'
+           + (j.extra ->> 'started_at')::float8 * interval '1 microsecond' AS started_at,
+       NULL::timestamptz AS finished_at,
+       j.leased_until,
+       j.extra ->> 'worker' AS worker,
+       j.extra -> 'headers' AS headers,
+       CASE WHEN j.extra ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(j.extra -> 'tags')) END AS tags,
+       NULL::text AS unique_key,
+       NULL::text AS group_key,
+       NULL::text AS concurrency_key,
+       NULL::timestamptz AS expires_at,
+       j.extra -> 'progress' AS progress,
+       NULL::jsonb AS result,
+       j.extra ->> 'last_error' AS last_error,
+       NULL::jsonb AS origin
+FROM queue.live_job j
+JOIN line l ON l.id = j.line
+LEFT JOIN LATERAL (
+    SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
+                     WHERE h.kind IN (l.kind, '*') AND (h.queues IS NULL OR l.queue = ANY (h.queues))
+                     ORDER BY h.kind = '*' LIMIT 1),
+                    (SELECT q.max_attempts FROM queue.queue q WHERE q.name = l.queue), 25) AS max_attempts) d ON true
+UNION ALL
+SELECT f.id,
+       f.queue,
+       f.kind,
+       f.state,
+       f.payload,
+       f.priority::int,
+       f.attempt,
+       f.failures,
+       coalesce((f.extra ->> 'max_attempts')::int, d.max_attempts),
+       f.run_at,
+       coalesce(timestamptz '2000-01-01 00:00:00+00'
+                + (f.extra ->> 'enqueued_at')::float8 * interval '1 microsecond', f.run_at),
+       f.started_at,
+       f.finished_at,
+       NULL::timestamptz,
+       f.extra ->> 'worker',
+       f.extra -> 'headers',
+       CASE WHEN f.extra ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(f.extra -> 'tags')) END,
+       NULL::text,
+       NULL::text,
+       NULL::text,
+       NULL::timestamptz,
+       f.extra -> 'progress',
+       f.result,
+       f.extra ->> 'last_error',
+       NULL::jsonb
+FROM queue.finished_job f
+LEFT JOIN LATERAL (
+    SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
+                     WHERE h.kind IN (f.kind, '*') AND (h.queues IS NULL OR f.queue = ANY (h.queues))
+                     ORDER BY h.kind = '*' LIMIT 1),
+                    (SELECT q.max_attempts FROM queue.queue q WHERE q.name = f.queue), 25) AS max_attempts) d ON true
+WHERE queue.may_read(f.queue);
+COMMENT ON VIEW queue.job IS
+    'jobs of the queues that you may read: waiting, running, and finished ones as long as their queue keeps them; the row type that handlers and queue.fetch get';
+COMMENT ON COLUMN queue.job.id IS 'never reused, over all queues';
+COMMENT ON COLUMN queue.job.queue IS 'name of the queue';
+COMMENT ON COLUMN queue.job.kind IS 'what sort of job; picks the handler';
+COMMENT ON COLUMN queue.job.state IS 'scheduled | available | pending | running | retryable | completed | cancelled | discarded';
+COMMENT ON COLUMN queue.job.payload IS 'as enqueued';
+COMMENT ON COLUMN queue.job.priority IS 'lower first';
+COMMENT ON COLUMN queue.job.attempt IS 'how often it was claimed; only rises; pass it to complete, fail, heartbeat ..';
+COMMENT ON COLUMN queue.job.failures IS 'failed attempts, counted against max_attempts';
+COMMENT ON COLUMN queue.job.max_attempts IS 'of the job, else of its handler, else of its queue';
+COMMENT ON COLUMN queue.job.run_at IS 'when it is due: its scheduled time or its retry time';
+COMMENT ON COLUMN queue.job.enqueued_at IS 'when it was enqueued';
+COMMENT ON COLUMN queue.job.started_at IS 'start of the present or last claim';
+COMMENT ON COLUMN queue.job.finished_at IS 'when it was completed, cancelled or discarded';
+COMMENT ON COLUMN queue.job.leased_until IS 'until when a worker holds it';
+COMMENT ON COLUMN queue.job.worker IS 'who holds or held it, as told to fetch';
+COMMENT ON COLUMN queue.job.headers IS 'as enqueued';
+COMMENT ON COLUMN queue.job.tags IS 'as enqueued';
+COMMENT ON COLUMN queue.job.unique_key IS 'as enqueued';
+COMMENT ON COLUMN queue.job.group_key IS 'as enqueued';
+COMMENT ON COLUMN queue.job.concurrency_key IS 'as enqueued';
+COMMENT ON COLUMN queue.job.expires_at IS 'as enqueued';
+COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress';
+COMMENT ON COLUMN queue.job.result IS 'what the handler returned or complete() was given';
+COMMENT ON COLUMN queue.job.last_error IS 'message of the last failure, or the reason of its end';
+COMMENT ON COLUMN queue.job.origin IS 'where a dead letter, cron tick, compensation or publish came from';
+
+CREATE VIEW queue.job_error WITH (security_barrier = true) AS
+SELECT f.job_id, f.queue, f.kind, f.attempt, f.started_at, f.failed_at, f.worker, f.error, f.sqlstate, f.http_status, f.context
+FROM queue.failure f
+WHERE queue.may_read(f.queue);
+COMMENT ON VIEW queue.job_error IS 'failed attempts in the queues that you may read, also of jobs that are gone; kept for queue.keep_errors';
+
+CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
+SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,
+       s.failed, s.discarded, s.cancelled, s.oldest_run_at, s.stats_reset
+FROM queue.stat_queue_rows() s;
+COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: gauges estimated in shared memory, and totals since stats_reset; NULL without shared_preload_libraries';
+
+CREATE VIEW queue.stat_handler WITH (security_barrier = true) AS
+SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.failed, s.discarded, s.timeouts,
+       s.mean_ms, s.max_ms, s.last_error_at
+FROM queue.stat_handler_rows() s;
+COMMENT ON VIEW queue.stat_handler IS 'one row per handler, with its state (ready | paused | parked) and run times in milliseconds; queue.doctor() tells why one is parked';
+
+-- HTTP endpoints come with a later release; the columns are fixed already.
+CREATE VIEW queue.stat_endpoint WITH (security_barrier = true) AS
+SELECT NULL::text AS kind, NULL::text AS url, NULL::int AS weight, NULL::text AS breaker, NULL::boolean AS healthy,
+       NULL::int AS in_flight, NULL::bigint AS succeeded, NULL::bigint AS failed, NULL::int AS consecutive_failures,
+       NULL::double precision AS mean_ms, NULL::timestamptz AS next_probe_at
+WHERE false;
+COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint (not built yet: no rows)';
+
+CREATE VIEW queue.stat_worker WITH (security_barrier = true) AS
+SELECT s.pid, s.type, s.database, s.role, s.state, s.job_id, s.kind, s.started_at, s.jobs, s.restarts
+FROM queue.stat_worker_rows() s;
+COMMENT ON VIEW queue.stat_worker IS 'the background workers of the whole cluster; job_id and kind only for jobs of this database that you may read';
+
+-- ---------------------------------------------------------------------------
+-- Jobs in.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.enqueue(
+    kind text,
+    payload jsonb = '{}',
+    queue text = 'default',
+    priority int = 0,
+    run_at timestamptz = NULL,
+    delay interval = NULL,
+    max_attempts int = NULL,
+    timeout interval = NULL,
+    unique_key text = NULL,
+    on_conflict text = 'ignore',
+    unique_for interval = NULL,
+    group_key text = NULL,
+    concurrency_key text = NULL,
+    depends_on bigint[] = NULL,
+    depends_mode text = 'completed',
+    compensate_with text = NULL,
+    expires_at timestamptz = NULL,
+    headers jsonb = NULL,
+    tags text[] = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
+COMMENT ON FUNCTION queue.enqueue IS
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, expires_at: not built yet (0A000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+
+CREATE FUNCTION queue.enqueue_many(
+    kind text,
+    payloads jsonb[],
+    queue text = 'default',
+    priority int = 0,
+    run_at timestamptz = NULL) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_many';
+COMMENT ON FUNCTION queue.enqueue_many IS
+    'Puts one job per payload into a queue, in one go, and returns their ids in the payloads'' order. All or nothing: an error names the index of the bad element. Options as in queue.enqueue. Needs privilege enqueue.';
+
+CREATE FUNCTION queue.enqueue_json(job text) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_json';
+COMMENT ON FUNCTION queue.enqueue_json IS
+    'queue.enqueue for typed drivers and ORMs: {"kind": .., "payload": .., and any option of queue.enqueue by name}. Unknown keys: 42704. Needs privilege enqueue.';
+
+CREATE FUNCTION queue.enqueue_json_many(jobs text) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_json_many';
+COMMENT ON FUNCTION queue.enqueue_json_many IS
+    'queue.enqueue_json for a JSON array of jobs; ids in the array''s order. All or nothing: an error names the index of the bad element. Needs privilege enqueue.';
+
+CREATE FUNCTION queue.publish(topic text, payload jsonb = '{}', headers jsonb = NULL) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.publish IS
+    'Enqueues one job per subscription of the topic. Not built yet (0A000).';
+
+-- ---------------------------------------------------------------------------
+-- Jobs out: external workers.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.fetch(
+    queue text,
+    qty int = 1,
+    lease interval = NULL,
+    wait interval = '0',
+    worker text = NULL,
+    kinds text[] = NULL,
+    claim text = 'lease',
+    complete_ids bigint[] = NULL,
+    complete_attempts int[] = NULL) RETURNS SETOF queue.job
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fetch';
+COMMENT ON FUNCTION queue.fetch IS
+    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait, claim ''session'', complete_ids: not built yet (0A000). Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
+
+CREATE FUNCTION queue.fetch_any(
+    queues text[],
+    qty int = 1,
+    lease interval = NULL,
+    wait interval = '0',
+    worker text = NULL,
+    kinds text[] = NULL,
+    claim text = 'lease',
+    complete_ids bigint[] = NULL,
+    complete_attempts int[] = NULL) RETURNS SETOF queue.job
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fetch_any';
+COMMENT ON FUNCTION queue.fetch_any IS
+    'queue.fetch from several queues at once. WHERE and LIMIT around it apply after the claim. Options and errors as in queue.fetch. Needs privilege work on each.';
+
+CREATE PROCEDURE queue.await(
+    queues text[],
+    wait interval = '1 min',
+    kinds text[] = NULL,
+    INOUT ready boolean = NULL)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON PROCEDURE queue.await IS
+    'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true) or wait has passed (false). Not built yet (0A000).';
+
+CREATE FUNCTION queue.complete(job_id bigint, attempt int = NULL, result jsonb = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete';
+COMMENT ON FUNCTION queue.complete IS
+    'Ends a claimed job as completed. attempt: the fencing token that fetch returned; false when that claim is not the job''s present one. Without attempt it is unfenced. Needs privilege work.';
+
+CREATE FUNCTION queue.complete_many(job_ids bigint[], attempts int[] = NULL) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete_many';
+COMMENT ON FUNCTION queue.complete_many IS
+    'queue.complete for many jobs; returns the ids that were yours. attempts: one per id (22023 if the lengths differ). Needs privilege work.';
+
+CREATE FUNCTION queue.fail(
+    job_id bigint,
+    attempt int = NULL,
+    error text = NULL,
+    retry_in interval = NULL,
+    discard boolean = false) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fail';
+COMMENT ON FUNCTION queue.fail IS
+    'Ends a claim as a failed attempt and returns the job''s new state, retryable or discarded; NULL if it was not yours any more. retry_in: default the backoff of job, handler or queue. discard: no further attempt. The error is kept in queue.job_error. Needs privilege work.';
+
+CREATE FUNCTION queue.snooze(job_id bigint, delay interval, attempt int = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_snooze';
+COMMENT ON FUNCTION queue.snooze IS
+    'Gives a claimed job back, due again after delay, not counted as a failure; false if it was not yours any more. Inside its own SQL handler it takes hold on return and keeps the effects. Needs privilege work.';
+
+CREATE FUNCTION queue.release(job_id bigint, attempt int = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_release';
+COMMENT ON FUNCTION queue.release IS
+    'Gives a claimed job back, due at once, not counted as a failure; false if it was not yours any more. Needs privilege work.';
+
+CREATE FUNCTION queue.release_many(job_ids bigint[], attempts int[] = NULL) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_release_many';
+COMMENT ON FUNCTION queue.release_many IS
+    'queue.release for many jobs; returns the ids that were yours. Needs privilege work.';
+
+CREATE FUNCTION queue.heartbeat(job_id bigint, lease interval = NULL, attempt int = NULL) RETURNS timestamptz
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_heartbeat';
+COMMENT ON FUNCTION queue.heartbeat IS
+    'Extends a claim to now + lease (default the queue''s) and returns until when; NULL: the job is not yours any more, stop working. Needs privilege work.';
+
+CREATE FUNCTION queue.heartbeat_many(job_ids bigint[], lease interval = NULL, attempts int[] = NULL) RETURNS SETOF bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_heartbeat_many';
+COMMENT ON FUNCTION queue.heartbeat_many IS
+    'queue.heartbeat for many jobs; returns the ids that are still yours. Needs privilege work.';
+
+CREATE FUNCTION queue.progress(job_id bigint, value jsonb, attempt int = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_progress';
+COMMENT ON FUNCTION queue.progress IS
+    'Notes a value that queue.job shows as progress; false if the job is not yours any more. Needs privilege work.';
+
+-- ---------------------------------------------------------------------------
+-- Control.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.cancel(job_id bigint, reason text = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel';
+COMMENT ON FUNCTION queue.cancel IS
+    'Ends a waiting or running job as cancelled; a running SQL handler is stopped and its effects are undone. False if there is no such job or it has ended. Needs privilege manage.';
+
+CREATE FUNCTION queue.discard(job_id bigint, reason text = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_discard';
+COMMENT ON FUNCTION queue.discard IS
+    'Ends a waiting or running job as discarded; otherwise as queue.cancel. Needs privilege manage.';
+
+CREATE FUNCTION queue.retry(job_id bigint, run_at timestamptz = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry';
+COMMENT ON FUNCTION queue.retry IS
+    'Makes a waiting, retryable or finished and kept job due again at run_at (default now), failures 0, with its id; attempt goes on rising. False if there is no such job or it is running. Needs privilege manage.';
+
+CREATE FUNCTION queue.alter_job(
+    job_id bigint,
+    run_at timestamptz = NULL,
+    priority int = NULL,
+    max_attempts int = NULL,
+    payload jsonb = NULL) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_job';
+COMMENT ON FUNCTION queue.alter_job IS
+    'Changes a waiting job; NULL leaves as is. False if there is no such job or it is not waiting. Needs privilege manage.';
+
+CREATE FUNCTION queue.redrive(queue text, qty int = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.redrive IS
+    'Puts dead letters back where they came from. Not built yet (0A000).';
+
+CREATE FUNCTION queue.result(job_id bigint, wait interval = '0') RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_result';
+COMMENT ON FUNCTION queue.result IS
+    'The result of a completed job, waiting for its end at most so long (capped by queue.max_wait). 55000 if its queue keeps no completed jobs. Needs privilege read.';
+
+CREATE FUNCTION queue.wait_for(job_id bigint, wait interval) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_wait_for';
+COMMENT ON FUNCTION queue.wait_for IS
+    'Waits for the job''s end, at most so long (capped by queue.max_wait), and returns its final state, or the current one at the deadline. Only READ COMMITTED (else 25001). Needs privilege read.';
+
+CREATE FUNCTION queue.explain_job(job_id bigint) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_explain_job';
+COMMENT ON FUNCTION queue.explain_job IS
+    'Says in words what a job waits for. Needs privilege read.';
+
+CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detail text, hint text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_doctor';
+COMMENT ON FUNCTION queue.doctor IS
+    'Checks everything that a job needs to be run: one row each, with what is wrong and what to do. Rows about queues and handlers only where you may read. Needs privilege read or manage on some queue.';
+
+CREATE FUNCTION queue.adopt() RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_adopt';
+COMMENT ON FUNCTION queue.adopt IS
+    'In a restored or cloned database: lets this copy run the handlers that were registered in the original. Needs privilege manage on *.';
+
+CREATE FUNCTION queue.test_run(job_id bigint, raise_error boolean = true) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_run';
+COMMENT ON FUNCTION queue.test_run IS
+    'For tests: runs one job''s SQL handler now, in this transaction, as the current user, who must be the handler''s run_as (else 42501); returns the job''s new state. raise_error: the handler''s error is raised.';
+
+CREATE FUNCTION queue.test_drain(queue text = 'default', with_retries boolean = false) RETURNS TABLE (job_id bigint, state text, error text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_drain';
+COMMENT ON FUNCTION queue.test_drain IS
+    'For tests: runs a queue''s due jobs as queue.test_run does, one by one, until none is left; with_retries: also those that wait for a retry.';
+
+-- ---------------------------------------------------------------------------
+-- Queues.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.create_queue(
+    name text,
+    max_attempts int = 25,
+    lease interval = '5 min',
+    backoff jsonb = NULL,
+    max_running int = NULL,
+    max_running_per_key int = NULL,
+    rate_limit int = NULL,
+    rate_period interval = '1 s',
+    reserved jsonb = NULL,
+    dead_letter text = NULL,
+    keep_completed interval = '0',
+    keep_discarded interval = '30 days',
+    if_not_exists boolean = false) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
+COMMENT ON FUNCTION queue.create_queue IS
+    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. max_running, max_running_per_key, rate_limit, reserved, dead_letter: not built yet (0A000). Needs privilege manage on *.';
+
+CREATE FUNCTION queue.alter_queue(
+    name text,
+    max_attempts int = NULL,
+    lease interval = NULL,
+    backoff jsonb = NULL,
+    max_running int = NULL,
+    max_running_per_key int = NULL,
+    rate_limit int = NULL,
+    rate_period interval = NULL,
+    reserved jsonb = NULL,
+    dead_letter text = NULL,
+    keep_completed interval = NULL,
+    keep_discarded interval = NULL,
+    reset text[] = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_queue';
+COMMENT ON FUNCTION queue.alter_queue IS
+    'Changes a queue''s settings; NULL leaves as is, reset puts the named ones back to their defaults (unknown name: 42704). Options as in queue.create_queue. Needs privilege manage.';
+
+CREATE FUNCTION queue.drop_queue(name text, force boolean = false) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_drop_queue';
+COMMENT ON FUNCTION queue.drop_queue IS
+    'Drops a queue. 55000 while it has unfinished jobs, unless force, which deletes them, running ones too. Finished jobs and errors stay as long as they are kept. Needs privilege manage.';
+
+CREATE FUNCTION queue.pause(queue text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause';
+COMMENT ON FUNCTION queue.pause IS
+    'Nothing more of this queue is run or fetched until queue.resume; what runs goes on. Needs privilege manage.';
+
+CREATE FUNCTION queue.resume(queue text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_resume';
+COMMENT ON FUNCTION queue.resume IS
+    'Undoes queue.pause. Needs privilege manage.';
+
+CREATE FUNCTION queue.purge(queue text) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_purge';
+COMMENT ON FUNCTION queue.purge IS
+    'Deletes the waiting jobs of a queue and returns how many; running and finished ones stay. Needs privilege manage.';
+
+CREATE FUNCTION queue.grant_queue(queue text, role name, privilege text = 'enqueue') RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_grant_queue';
+COMMENT ON FUNCTION queue.grant_queue IS
+    'Gives a role a privilege on a queue: enqueue, work, read or manage (which includes the others); * is all queues, also future ones. Unknown queue or role: 42704; unknown privilege: 22023. Needs privilege manage.';
+
+CREATE FUNCTION queue.revoke_queue(queue text, role name, privilege text = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_revoke_queue';
+COMMENT ON FUNCTION queue.revoke_queue IS
+    'Takes a privilege on a queue from a role; NULL: all of them. Needs privilege manage.';
+
+-- ---------------------------------------------------------------------------
+-- Handlers.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.register_sql_handler(
+    kind text,
+    function text,
+    queues text[] = NULL,
+    timeout interval = NULL,
+    max_attempts int = NULL,
+    backoff jsonb = NULL,
+    max_running int = NULL,
+    rate_limit int = NULL,
+    rate_period interval = '1 s',
+    run_as name = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_sql_handler';
+COMMENT ON FUNCTION queue.register_sql_handler IS
+    'Lets the server run this kind''s jobs with a function f(queue.job) or f(jsonb) that returns void or jsonb, as role run_as (default the current user, who must be a member of it). Registering again replaces. queues: only there; NULL: everywhere, which like kind * needs manage on *. timeout: default the queue''s lease; ''0'' none. run_as needs privilege work on each queue. max_running, rate_limit: not built yet (0A000). Another role''s kind: 42501.';
+
+CREATE FUNCTION queue.register_http_handler(
+    kind text,
+    url text,
+    queues text[] = NULL,
+    method text = 'POST',
+    headers jsonb = NULL,
+    timeout interval = '30 s',
+    connect_timeout interval = '5 s',
+    max_attempts int = NULL,
+    backoff jsonb = NULL,
+    max_running int = 100,
+    rate_limit int = NULL,
+    rate_period interval = '1 s',
+    secret text = NULL,
+    complete_on text[] = '{200-299}',
+    discard_on text[] = '{410}',
+    health_url text = NULL,
+    health_timeout interval = '1 min',
+    ca_file text = NULL,
+    breaker jsonb = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.register_http_handler IS
+    'Lets the server send this kind''s jobs to an HTTP endpoint. Not built yet (0A000).';
+
+CREATE FUNCTION queue.add_endpoint(
+    kind text,
+    url text,
+    weight int = 1,
+    max_running int = NULL,
+    health_url text = NULL,
+    breaker jsonb = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.add_endpoint IS
+    'Adds an endpoint to an HTTP handler. Not built yet (0A000).';
+
+CREATE FUNCTION queue.remove_endpoint(kind text, url text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.remove_endpoint IS
+    'Removes an endpoint from an HTTP handler. Not built yet (0A000).';
+
+CREATE FUNCTION queue.unregister_handler(kind text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_unregister_handler';
+COMMENT ON FUNCTION queue.unregister_handler IS
+    'Removes a kind''s handler; its jobs then wait for another or for fetch. 42704 if there is none. For who registered it, or manage on *.';
+
+CREATE FUNCTION queue.pause_handler(kind text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause_handler';
+COMMENT ON FUNCTION queue.pause_handler IS
+    'The server runs no more jobs by this handler until queue.resume_handler; fetch may take them. 42704 if there is none. For who registered it, or manage on *.';
+
+CREATE FUNCTION queue.resume_handler(kind text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_resume_handler';
+COMMENT ON FUNCTION queue.resume_handler IS
+    'Undoes queue.pause_handler. 42704 if there is none. For who registered it, or manage on *.';
+
+CREATE FUNCTION queue.current_job() RETURNS queue.job
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_current_job';
+COMMENT ON FUNCTION queue.current_job IS
+    'Inside a handler: the job being run; else NULL.';
+
+-- ---------------------------------------------------------------------------
+-- Schedules and topics: not built yet, the signatures are fixed.
+-- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.schedule(
+    name text,
+    cron text,
+    kind text,
+    payload jsonb = '{}',
+    queue text = 'default',
+    priority int = 0,
+    timezone text = NULL,
+    options jsonb = NULL,
+    overlap text = 'allow',
+    catch_up interval = '0') RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.schedule IS
+    'Enqueues a job at each tick of a cron line. Not built yet (0A000).';
+
+CREATE FUNCTION queue.unschedule(name text) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.unschedule IS
+    'Removes a schedule. Not built yet (0A000).';
+
+CREATE FUNCTION queue.pause_schedule(name text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.pause_schedule IS
+    'Skips the ticks of a schedule until queue.resume_schedule. Not built yet (0A000).';
+
+CREATE FUNCTION queue.resume_schedule(name text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.resume_schedule IS
+    'Undoes queue.pause_schedule. Not built yet (0A000).';
+
+CREATE FUNCTION queue.subscribe(topic text, kind text, queue text = 'default', filter jsonpath = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.subscribe IS
+    'Enqueues a job of this kind for each message published under the topic. Not built yet (0A000).';
+
+CREATE FUNCTION queue.unsubscribe(subscription_id bigint) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+COMMENT ON FUNCTION queue.unsubscribe IS
+    'Removes a subscription. Not built yet (0A000).';
+
+-- ---------------------------------------------------------------------------
+-- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest.
+-- ---------------------------------------------------------------------------
+REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA queue FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION queue.may_read(text), queue.current_job() TO PUBLIC;

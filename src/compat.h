@@ -1,0 +1,149 @@
+/*
+ * compat.h
+ *		Every difference between PostgreSQL 15, 16, 17 and 18 that this extension
+ *		meets, in one place.  No other file tests PG_VERSION_NUM.
+ */
+#ifndef QUEUE_COMPAT_H
+#define QUEUE_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/snapmgr.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "queue supports PostgreSQL 15, 16, 17 and 18"
+#endif
+
+/* 16 tells which indexes an update needs; 15 only whether it needs any. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes QueueUpdateIndexes;
+#define queue_update_needs_indexes(u)	((u) != TU_None)
+#define queue_update_only_summarizing(u) ((u) == TU_Summarizing)
+#else
+typedef bool QueueUpdateIndexes;
+#define queue_update_needs_indexes(u)	(u)
+#define queue_update_only_summarizing(u) false
+#endif
+
+/* A process's number in ProcGlobal->allProcs. */
+#if PG_VERSION_NUM >= 170000
+#define queue_procno_of(proc)	((uint32) GetNumberFromPGProc(proc))
+#else
+#define queue_procno_of(proc)	((uint32) (proc)->pgprocno)
+#endif
+
+/* Wait events have names of their own from 17 on: queue_wait_event("QueueXxx"), evaluated once per call site. */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define queue_wait_event(name) \
+	({ static uint32 queue_wait_event_ = 0; \
+	   if (queue_wait_event_ == 0) queue_wait_event_ = WaitEventExtensionNew(name); \
+	   queue_wait_event_; })
+#else
+#define queue_wait_event(name)	PG_WAIT_EXTENSION
+#endif
+
+/* From 17 on a background worker may connect as a role that cannot log in. */
+#if PG_VERSION_NUM >= 170000
+#define QUEUE_NOLOGIN_ROLES_WORK true
+#define QUEUE_BGWORKER_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define QUEUE_NOLOGIN_ROLES_WORK false
+#define QUEUE_BGWORKER_CONNECT_FLAGS 0
+#endif
+
+/* May this role use CONNECT / CREATE .. on a database; does it own one: the names changed in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#define queue_database_aclcheck(db, role, mode) object_aclcheck(DatabaseRelationId, db, role, mode)
+#define queue_database_ownercheck(db, role)	object_ownercheck(DatabaseRelationId, db, role)
+#define queue_extension_ownercheck(ext, role)	object_ownercheck(ExtensionRelationId, ext, role)
+#else
+#define queue_database_aclcheck(db, role, mode) pg_database_aclcheck(db, role, mode)
+#define queue_database_ownercheck(db, role)	pg_database_ownercheck(db, role)
+#define queue_extension_ownercheck(ext, role)	pg_extension_ownercheck(ext, role)
+#endif
+
+/* 18 can instrument index scans; 16 tells ExecInsertIndexTuples when only summarizing indexes need a new entry. */
+#if PG_VERSION_NUM >= 180000
+#define queue_index_beginscan(rel, index, snapshot, nkeys) index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define queue_index_beginscan(rel, index, snapshot, nkeys) index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+#if PG_VERSION_NUM >= 160000
+#define queue_insert_index_tuples(rri, slot, estate, update, summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL, summarizing)
+#else
+#define queue_insert_index_tuples(rri, slot, estate, update, summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define queue_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)
+#else
+#define queue_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "utils/regproc.h"
+#define queue_proc_aclcheck(proc, role) object_aclcheck(ProcedureRelationId, proc, role, ACL_EXECUTE)
+#define queue_namespace_aclcheck(nsp, role) object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE)
+#define queue_qualified_name_list(text) stringToQualifiedNameList(text, NULL)
+#else
+#include "utils/regproc.h"
+#define queue_proc_aclcheck(proc, role) pg_proc_aclcheck(proc, role, ACL_EXECUTE)
+#define queue_namespace_aclcheck(nsp, role) pg_namespace_aclcheck(nsp, role, ACL_USAGE)
+#define queue_qualified_name_list(text) stringToQualifiedNameList(text)
+#endif
+
+/*
+ * Does this process hold an advisory lock? They are never fast-path, so they stand in the lists of its PGPROC,
+ * to which nobody else adds but for relation locks.
+ */
+#include "storage/lwlock.h"
+static inline bool
+queue_holds_advisory_lock(void)
+{
+	bool		found = false;
+
+	for (int i = 0; i < NUM_LOCK_PARTITIONS && !found; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		dlist_head *locks = &MyProc->myProcLocks[i];
+		dlist_iter	iter;
+
+		if (dlist_is_empty(locks))
+			continue;
+		LWLockAcquire(LockHashPartitionLockByIndex(i), LW_SHARED);
+		dlist_foreach(iter, locks)
+		{
+			PROCLOCK   *lock = dlist_container(PROCLOCK, procLink, iter.cur);
+
+			found |= lock->tag.myLock->tag.locktag_lockmethodid == USER_LOCKMETHOD;
+		}
+#else
+		SHM_QUEUE  *locks = &MyProc->myProcLocks[i];
+		PROCLOCK   *lock;
+
+		if (SHMQueueEmpty(locks))
+			continue;
+		LWLockAcquire(LockHashPartitionLockByIndex(i), LW_SHARED);
+		for (lock = (PROCLOCK *) SHMQueueNext(locks, locks, offsetof(PROCLOCK, procLink));
+			 lock != NULL;
+			 lock = (PROCLOCK *) SHMQueueNext(locks, &lock->procLink, offsetof(PROCLOCK, procLink)))
+			found |= lock->tag.myLock->tag.locktag_lockmethodid == USER_LOCKMETHOD;
+#endif
+		LWLockRelease(LockHashPartitionLockByIndex(i));
+	}
+	return found;
+}
+
+#endif

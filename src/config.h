@@ -1,0 +1,116 @@
+/*
+ * config.h
+ *		This backend's cache of the configuration: queues, handlers, privileges, lines.
+ *		Read by plain table scans (no SPI, no planner), thrown away when a config table
+ *		changes (relcache invalidation sent by their statement triggers) or the database's
+ *		generation was bumped.
+ */
+#ifndef QUEUE_CONFIG_H
+#define QUEUE_CONFIG_H
+
+#include "backoff.h"
+#include "counter.h"
+#include "cursor.h"
+
+typedef struct QueueConf		/* one queue */
+{
+	char	   *name;
+	uint64		key;			/* queue_name_hash(name) */
+	bool		stored;			/* has a row; only 'default' may lack one */
+	int			max_attempts;
+	int64		lease;			/* us */
+	QueueBackoff backoff;
+	int64		keep_completed; /* us; 0: not kept */
+	int64		keep_discarded; /* us */
+	TimestampTz paused_at;		/* 0: not paused */
+} QueueConf;
+
+typedef struct QueueHandler
+{
+	char	   *kind;			/* "*": kinds without a handler of their own */
+	uint64		key;			/* queue_name_hash(kind) */
+	bool		http;
+	char	   *function_schema;
+	char	   *function_name;
+	bool		takes_job;		/* f(queue.job), else f(jsonb) */
+	char	   *function_owner;
+	char	  **queues;			/* NULL: all */
+	int			nqueues;
+	int64		timeout;		/* us; -1: not set; 0: none */
+	int			max_attempts;	/* 0: not set */
+	bool		has_backoff;
+	QueueBackoff backoff;
+	char	   *run_as;
+	Oid			run_as_oid;		/* InvalidOid: no such role */
+	char	   *registered_by;
+	TimestampTz paused_at;		/* 0: not paused */
+	bool		adopted;		/* its stamp is this system's and this database's */
+} QueueHandler;
+
+typedef struct QueueLine
+{
+	int64		id;				/* first field: hash key */
+	QueueConf  *queue;
+	char	   *kind;
+	int16		priority;
+	bool		committed;		/* its row is committed: nobody need insert it again */
+	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
+	bool		served;			/* handler && !paused && its run_as may work in the queue */
+	QueueCursorRef cursor;
+} QueueLine;
+
+/* Privileges, in rising order of the matrix's bits. */
+#define QUEUE_PRIV_ENQUEUE	0x01
+#define QUEUE_PRIV_WORK		0x02
+#define QUEUE_PRIV_READ		0x04
+#define QUEUE_PRIV_MANAGE	0x08
+
+typedef struct QueueConfig
+{
+	Oid			extension_owner;
+	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
+	Oid			line_table, line_index;
+	Oid			job_view, job_type;
+	Oid			finished_job[16], failure[16];	/* by slot */
+	QueueConf **queues;
+	int			nqueues;
+	QueueHandler **handlers;
+	int			nhandlers;
+	QueueLine **lines;
+	int			nlines;
+	uint64		generation;
+	uint64		serial;			/* counts the readings of this backend: another serial, other pointers */
+} QueueConfig;
+
+/* A queue with create_queue's defaults, palloc'd: for jobs of a queue that was dropped. */
+extern QueueConf *queue_conf_make(const char *name);
+
+/* The current configuration; 55000 if the extension is not in this database. Valid until the next call or CCI. */
+extern QueueConfig *queue_config(void);
+extern bool queue_config_stale(void);	/* would queue_config() read again? */
+
+extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */
+extern QueueHandler *queue_config_handler(const char *kind);	/* exact kind, or NULL */
+extern QueueLine *queue_config_line(int64 id);	/* NULL: not (yet) known */
+extern QueueConf *queue_config_conf_of_line(int64 id, char **kind, int16 *priority);	/* through the table if not cached; 55000 if there is none */
+
+extern int64 queue_line_id(const char *queue, const char *kind, int16 priority);
+/* The line's row exists (inserted now if need be, in this transaction); a clash of hashes is an error. */
+extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
+
+/* The matrix of api.md, for one user. queue NULL: on '*'. */
+extern bool queue_may(Oid userid, const char *queue, int privilege);
+/* 42501 naming the privilege and the grant_queue call that would give it. */
+extern void queue_require(const char *queue, int privilege);
+
+/* Act as the extension's owner with a pinned search_path; undone by queue_as_owner_end or by abort. */
+typedef struct QueueOwnerContext
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_nestlevel;
+} QueueOwnerContext;
+extern void queue_as_owner_begin(QueueOwnerContext *saved);
+extern void queue_as_owner_end(QueueOwnerContext *saved);
+
+#endif

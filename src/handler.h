@@ -1,0 +1,19 @@
+/*
+ * handler.h
+ *		Why a handler runs nothing: what stat_handler, explain_job and doctor tell.
+ */
+#ifndef QUEUE_HANDLER_H
+#define QUEUE_HANDLER_H
+
+#include "config.h"
+
+/*
+ * Why no executor can run this handler's jobs now, in words with a hint; NULL if it can. Pausing is not told here.
+ * All that concerns the function, the role and the copy; not the single queue.
+ */
+extern const char *queue_handler_problem(QueueHandler *handler, const char **hint);
+
+/* May the current user see this handler: read on a queue that it serves, or its role or registrar's. */
+extern bool queue_handler_visible(QueueHandler *handler);
+
+#endif

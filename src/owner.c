@@ -1,0 +1,55 @@
+/*
+ * owner.c
+ *		Acting as the extension's owner, and the trigger that tells of what was changed so.
+ *
+ * Public functions are SECURITY INVOKER: they check the matrix for the current user and
+ * only then write as the owner, with a pinned search_path, in a security-restricted
+ * operation.  No locks.
+ */
+#include "config.h"
+
+#include "commands/trigger.h"
+#include "note.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+
+PG_FUNCTION_INFO_V1(queue_sql_config_changed);
+
+/* Act as the extension's owner with a pinned search_path; an abort undoes it too. */
+void
+queue_as_owner_begin(QueueOwnerContext *saved)
+{
+	Oid			owner = queue_config()->extension_owner;
+
+	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
+	SetUserIdAndSecContext(owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	saved->guc_nestlevel = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+queue_as_owner_end(QueueOwnerContext *saved)
+{
+	AtEOXact_GUC(false, saved->guc_nestlevel);
+	SetUserIdAndSecContext(saved->userid, saved->sec_context);
+}
+
+/*
+ * Statement trigger on the config tables: every session's cache is stale after commit (and this one's after the
+ * statement), and the scheduler is woken.
+ */
+Datum
+queue_sql_config_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("queue.config_changed() is a trigger"),
+				 errhint("It fires by itself when a config table changes.")));
+	CacheInvalidateRelcache(trigdata->tg_relation);
+	queue_note_config();
+	PG_RETURN_POINTER(NULL);
+}

@@ -1,0 +1,158 @@
+#!/bin/bash
+# make check: installs what is needed, builds with warnings as errors, and runs every test on private clusters.
+#
+#   layout      test/layout.sh: include direction, file sizes, extern prefix, C symbols against the SQL script
+#   regress     sql/*.sql by pg_regress, with the library preloaded
+#   isolation   test/isolation by pg_isolation_regress, with the library preloaded
+#   pgtap       test/pgtap/*.sql by pg_prove, each in a database of its own that has queue and pgtap
+#   unloaded    regress and isolation again without preload (all but preload_*): what make installcheck must pass too
+#   tap         test/t/*.pl by prove, with PostgreSQL::Test::Cluster
+#
+# One line a suite, failures in full, at last "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
+# runs only these; TESTS="a b" only these regress, isolation, pgtap and tap files (names without extension).
+# KEEP_FAILED=1 leaves the temporary folder behind after a failure.
+. "$(dirname "$0")/lib.sh"
+
+lib_build test
+lib_start
+
+# The server's user may not be able to read the checkout.
+TREE=$LIB_DIR/tree
+mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed"
+tar -C "$ROOT" -cf - sql expected test queue.control | tar -C "$TREE" -xf -
+[ "$(id -u)" != 0 ] || chown -R postgres: "$LIB_DIR"
+
+wanted_suite() { [ -z "${SUITES:-}" ] || [[ " $SUITES " == *" $1 "* ]]; }
+wanted_test() { [ -z "${TESTS:-}" ] || [[ " $TESTS " == *" $1 "* ]]; }
+
+# names folder extension: the wanted tests there, without path and extension
+names() {
+	local f
+	for f in "$TREE/$1"/*."$2"; do
+		[ -f "$f" ] || continue
+		f=$(basename "$f" ."$2")
+		[[ $f == *--* ]] || ! wanted_test "$f" || echo "$f"
+	done
+}
+
+# report name seconds passed failed file-with-details: prints in one piece, whoever else is printing.
+report() {
+	echo "$3 $4" >"$LIB_DIR/results/${1//\//_}"
+	(
+		flock 8
+		printf '%-28s %4d passed, %d failed  (%d s)\n' "$1" "$3" "$4" "$2"
+		if [ "$4" != 0 ]; then cat "$5"; echo; fi
+	) 8>"$LIB_DIR/report.lock"
+}
+
+# count_tap log exit-code: sets PASSED and FAILED by the log's own top-level lines; a broken plan or a bad exit is a failure.
+count_tap() {
+	PASSED=$(grep -cE '^ok [0-9]' "$1" || true)
+	FAILED=$(grep -cE '^not ok [0-9]' "$1" || true)
+	local todo planned
+	todo=$(grep -cE '^not ok\b.*# TODO' "$1" || true)
+	FAILED=$((FAILED - todo))
+	planned=$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$1" | tail -1)
+	if [ "$FAILED" = 0 ] && { [ "$2" != 0 ] || [ "${planned:-none}" != $((PASSED + todo)) ]; }; then
+		FAILED=1
+		echo "# exit code $2, planned ${planned:-nothing}, ran $((PASSED + todo))" >>"$1"
+	fi
+}
+
+# tap name command...: runs something that speaks TAP
+tap() {
+	local name=$1 log=$LIB_DIR/log.$$.$RANDOM rc=0 start=$SECONDS
+	shift
+	"$@" >"$log" 2>&1 || rc=$?
+	[ $rc != 124 ] || echo "# timed out" >>"$log"
+	count_tap "$log" $rc
+	# With failures: everything but what went well.
+	grep -vE '^ok\b' "$log" >"$log.failed" || true
+	report "$name" $((SECONDS - start)) "$PASSED" "$FAILED" "$log.failed"
+	rm -f "$log" "$log.failed"
+}
+
+# pg_regress_suite name program inputdir tests...
+pg_regress_suite() {
+	local name=$1 program=$2 input=$3 out=$LIB_DIR/out.${1//\//_} rc=0 start=$SECONDS
+	shift 3
+	[ $# != 0 ] || return 0
+	pg mkdir -p "$out"
+	pg timeout 600 "$program" --inputdir="$input" --outputdir="$out" --bindir="$BIN" --host="$LIB_DIR" --port="$PGPORT" \
+		--user=postgres --dbname="check_${name//\//_}" --dlpath="$("$PG_CONFIG" --pkglibdir)" "$@" >"$out/log" 2>&1 || rc=$?
+	local passed failed
+	passed=$(grep -cE '(^ok |\.\.\. ok )' "$out/log" || true)
+	failed=$(grep -cE '(^not ok |\.\.\. (FAILED|failed))' "$out/log" || true)
+	# A crash or a broken program counts too.
+	[ $rc = 0 ] || [ "$failed" != 0 ] || failed=1
+	[ $((passed + failed)) -ge $# ] || failed=$(($# - passed))
+	cat "$out/log" "$out/regression.diffs" >"$out/details" 2>/dev/null || true
+	[ $rc = 0 ] || tail -20 "$LIB_DIR/server.log" >>"$out/details"
+	report "$name" $((SECONDS - start)) "$passed" "$failed" "$out/details"
+}
+
+REGRESS_PROGRAM=$PGXS_DIR/src/test/regress/pg_regress
+ISOLATION_PROGRAM=$PGXS_DIR/src/test/isolation/pg_isolation_regress
+
+pgtap() {
+	local db
+	for t in $(names test/pgtap sql); do
+		db=pgtap_$t
+		sql "CREATE DATABASE \"$db\"" && DB=$db sql "CREATE EXTENSION pgtap; CREATE EXTENSION queue" || true
+		tap "pgtap/$t" pg timeout 300 pg_prove --verbose --nocolor --dbname "$db" --username postgres "$TREE/test/pgtap/$t.sql"
+	done
+}
+
+tap_file() {
+	local dir=$LIB_DIR/tap.$1
+	pg mkdir -p "$dir/log" "$dir/data"
+	cd "$dir"
+	tap "tap/$1" pg env -u PGPORT -u PGHOST -u PGUSER TMPDIR="$LIB_DIR" PG_REGRESS="$REGRESS_PROGRAM" \
+		PERL5LIB="$PGXS_DIR/src/test/perl:$TREE/test/t${PERL5LIB:+:$PERL5LIB}" TESTDIR="$dir" TESTDATADIR="$dir/data" \
+		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout 600 prove --verbose --nocolor "$TREE/test/t/$1.pl"
+	cd "$LIB_DIR"
+	end_clusters "$dir"
+	rm -rf "$dir"
+}
+
+# Takes the TAP files that nobody has taken yet.
+tap_files() {
+	local t
+	for t in $(names test/t pl); do
+		mkdir "$LIB_DIR/claimed/$t" 2>/dev/null || continue
+		tap_file "$t"
+	done
+}
+
+on_one_cluster() {
+	cluster_init "max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %b '"
+	cluster_start
+	! wanted_suite regress || pg_regress_suite regress "$REGRESS_PROGRAM" "$TREE" $(names sql sql)
+	! wanted_suite isolation || pg_regress_suite isolation "$ISOLATION_PROGRAM" "$TREE/test/isolation" $(names test/isolation/specs spec)
+	! wanted_suite pgtap || pgtap
+	cluster_stop fast
+	if wanted_suite unloaded; then
+		cluster_start -c shared_preload_libraries=
+		pg_regress_suite unloaded/regress "$REGRESS_PROGRAM" "$TREE" $(names sql sql | grep -v '^preload_')
+		pg_regress_suite unloaded/isolation "$ISOLATION_PROGRAM" "$TREE/test/isolation" \
+			$(names test/isolation/specs spec | grep -v '^preload_')
+		cluster_stop fast
+	fi
+}
+
+! wanted_suite layout || [ -n "${TESTS:-}" ] || tap layout "$ROOT/test/layout.sh"
+
+# Two lanes: the suites that share a cluster, and the TAP files, which start their own.
+if wanted_suite tap; then
+	(trap - EXIT; set +e; tap_files) &
+	LIB_PIDS+=($!)
+fi
+on_one_cluster
+! wanted_suite tap || tap_files
+wait
+LIB_PIDS=()
+
+read -r passed failed < <(cat "$LIB_DIR"/results/* 2>/dev/null | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+[ $((passed + failed)) != 0 ] || failed=1
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,160 @@
+#!/bin/bash
+# make demo: installs what is needed, builds, starts a private cluster (fsync on) in a temporary folder and shows the
+# extension at work, each SQL statement before its result.  Nothing but packages and the installed extension stays
+# behind.  KEEP=1 ends in psql on that cluster.
+. "$(dirname "$0")/lib.sh"
+
+echo "Building..."
+lib_build
+lib_start
+cluster_init
+cluster_start
+"$BIN/postgres" --version
+
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold= plain=; fi
+title() { printf '\n%s== %s ==%s\n\n' "$bold" "$*" "$plain"; }
+
+# Each statement as it is read, then its result.
+show() { pg "$BIN/psql" -X -q -a -d demo -v ON_ERROR_STOP=1 -P footer=off -P null='(null)' "$@" 2>&1; }
+# Errors are part of the story here.
+show_errors() { pg "$BIN/psql" -X -q -a -d demo -P footer=off -v VERBOSITY=verbose -v SHOW_CONTEXT=never "$@" 2>&1 | grep -v '^LOCATION:'; }
+
+sql "CREATE DATABASE demo" >/dev/null
+export DB=demo
+
+title "1. A handler is a function; enqueue calls it, in the server, after your commit"
+show <<'SQL'
+CREATE EXTENSION queue;
+
+CREATE TABLE greeting (name text, said_at timestamptz);
+
+CREATE FUNCTION greet(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO greeting VALUES (j.payload->>'name', clock_timestamp());
+END $$;
+
+SELECT queue.register_sql_handler('greet', 'greet');
+
+SELECT queue.enqueue('greet', '{"name": "Ada"}') AS job \gset
+SELECT :job AS job, queue.wait_for(:job, '20 s');
+
+SELECT name FROM greeting;
+SQL
+
+title "2. A job exists if and only if your transaction commits"
+show <<'SQL'
+BEGIN;
+SELECT queue.enqueue('greet', '{"name": "Nobody"}') > 0 AS enqueued;
+ROLLBACK;
+
+SELECT queue.enqueue('greet', '{"name": "Grace"}') AS job \gset
+SELECT queue.wait_for(:job, '20 s');
+
+-- Nobody was never greeted, Grace was.
+SELECT name FROM greeting ORDER BY said_at;
+SQL
+
+title "3. A failing job: retried with a fixed backoff of 1 s, then discarded, its errors kept"
+show <<'SQL'
+CREATE FUNCTION pay(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO greeting VALUES ('never seen', clock_timestamp());
+    RAISE EXCEPTION 'card declined (attempt %)', j.attempt;
+END $$;
+
+SELECT queue.register_sql_handler('pay', 'pay', max_attempts => 3,
+                                  backoff => '{"type": "fixed", "base": "1 s", "jitter": 0}');
+
+SELECT queue.enqueue('pay', '{"amount": 20}') AS job \gset
+SELECT queue.wait_for(:job, '20 s');
+
+SELECT state, attempt, failures, last_error FROM queue.job WHERE id = :job;
+
+SELECT attempt, failed_at - lag(failed_at) OVER (ORDER BY attempt) AS after, sqlstate, error
+FROM queue.job_error WHERE job_id = :job ORDER BY attempt;
+
+-- What the failed attempts wrote was rolled back.
+SELECT count(*) FROM greeting WHERE name = 'never seen';
+SQL
+
+title "4. kill -9 of an executor in the middle of a job: it runs again, its effect is there once"
+show <<'SQL'
+CREATE FUNCTION slow_greet(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO greeting VALUES ('Edsger', clock_timestamp());
+    PERFORM pg_sleep(2);
+END $$;
+
+SELECT queue.register_sql_handler('slow_greet', 'slow_greet');
+
+SELECT queue.enqueue('slow_greet') AS job;
+SQL
+wait_sql 20 "EXISTS (SELECT FROM queue.stat_worker WHERE type = 'executor' AND kind = 'slow_greet')"
+show <<'SQL'
+SELECT type, state, kind FROM queue.stat_worker WHERE kind = 'slow_greet';
+SQL
+job=$(sql "SELECT job_id FROM queue.stat_worker WHERE type = 'executor' AND kind = 'slow_greet'")
+pid=$(sql "SELECT pid FROM queue.stat_worker WHERE type = 'executor' AND kind = 'slow_greet'")
+echo "\$ kill -9 <that executor>        (PostgreSQL restarts itself: crash recovery)"
+echo
+pg kill -9 "$pid"
+wait_sql 60 "true"
+show -v job="$job" <<'SQL'
+SELECT queue.wait_for(:job, '30 s');
+
+SELECT name, count(*) FROM greeting WHERE name = 'Edsger' GROUP BY name;
+SQL
+
+title "5. Nobody may do anything until granted"
+show_errors <<'SQL'
+CREATE ROLE clerk;
+SET ROLE clerk;
+SELECT queue.enqueue('greet', '{"name": "Barbara"}');
+RESET ROLE;
+
+SELECT queue.grant_queue('default', 'clerk', 'enqueue');
+
+SET ROLE clerk;
+SELECT queue.enqueue('greet', '{"name": "Barbara"}') AS job \gset
+RESET ROLE;
+SELECT queue.wait_for(:job, '20 s');
+SELECT name FROM greeting WHERE name = 'Barbara';
+SQL
+
+title "6. What is going on, and is all well?"
+show <<'SQL'
+SELECT queue, available, running, enqueued, completed, failed, discarded FROM queue.stat_queue;
+
+SELECT kind, type, target, run_as, state, completed, failed FROM queue.stat_handler ORDER BY kind;
+
+SELECT * FROM queue.doctor();
+SQL
+
+title "7. How fast"
+show <<'SQL'
+CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+SELECT queue.register_sql_handler('noop', 'noop');
+SELECT queue.pause('default');
+SELECT count(*) AS enqueued FROM queue.enqueue_many('noop', array_fill('{}'::jsonb, '{200000}'));
+SELECT completed AS before FROM queue.stat_queue WHERE queue = 'default' \gset
+SELECT clock_timestamp() AS start \gset
+SELECT queue.resume('default');
+DO $$
+BEGIN
+    WHILE EXISTS (SELECT FROM queue.stat_queue WHERE queue = 'default' AND available + running > 0) LOOP
+        COMMIT;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END $$;
+SELECT completed - :before AS jobs, to_char((completed - :before) / extract(epoch FROM clock_timestamp() - :'start'),
+       '999,999') AS "jobs a second, each in a committed transaction"
+FROM queue.stat_queue WHERE queue = 'default';
+SQL
+
+if [ -n "${KEEP:-}" ]; then
+	title "KEEP=1: psql on the demo's cluster; it is removed when you leave"
+	pg "$BIN/psql" -X -d demo || true
+fi
+cluster_stop fast
+echo
+echo "Done; the cluster is stopped and removed."

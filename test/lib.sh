@@ -1,0 +1,128 @@
+# Shared by the scripts in this folder: a private cluster in a temporary folder, owned by an ordinary user, that is
+# gone when the script ends.  Source it; it sets -euo pipefail.
+#
+# lib_start makes $LIB_DIR (mktemp -d, owned by the server's user, 0700) and cleans it up on exit, by process id.
+# cluster_init, cluster_start, cluster_stop work on $LIB_DIR/data; connections go through the Unix socket in $LIB_DIR
+# only, so nothing listens on any network address.  pg runs a command as the server's user.
+
+set -euo pipefail
+export LC_ALL=C.UTF-8
+unset PGDATABASE PGUSER PGHOST PGPORT PGOPTIONS PGSERVICE PGDATA PGPASSWORD
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# As root the server runs as postgres (it refuses root); otherwise as whoever calls.
+if [ "$(id -u)" = 0 ]; then
+	pg() { runuser -u postgres -- "$@"; }
+else
+	pg() { "$@"; }
+fi
+
+# Installs packages if needed, builds and installs the extension.  lib_build [test]
+lib_build() {
+	PG_CONFIG=$("$ROOT/test/install.sh" "$@")
+	export PG_CONFIG
+	BIN=$("$PG_CONFIG" --bindir)
+	PGXS_DIR=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+	PGXS_DIR=$(cd "$PGXS_DIR" && pwd)
+	local log lock=/tmp/queue-build.lock
+	log=$(mktemp)
+	# One build and install at a time: another script may be doing the same.
+	{ : >>"$lock"; } 2>/dev/null || lock=$ROOT/Makefile
+	(
+		flock 9
+		# Objects of another server's headers must not be linked in.
+		stamp="$ROOT/src/.built-for"
+		[ "$(cat "$stamp" 2>/dev/null)" = "$("$PG_CONFIG" --version)" ] || make -s -C "$ROOT" clean PG_CONFIG="$PG_CONFIG"
+		make -s -C "$ROOT" -j"$(nproc)" all PG_CONFIG="$PG_CONFIG"
+		"$PG_CONFIG" --version >"$stamp"
+		if [ -w "$("$PG_CONFIG" --pkglibdir)" ]; then make -s -C "$ROOT" install PG_CONFIG="$PG_CONFIG"
+		else sudo make -s -C "$ROOT" install PG_CONFIG="$PG_CONFIG"
+		fi
+	) 9<"$lock" >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; exit 1; }
+	rm -f "$log"
+}
+
+lib_start() {
+	LIB_DIR=$(mktemp -d "${TMPDIR:-/tmp}/queue-XXXXXX")
+	chmod 700 "$LIB_DIR"
+	[ "$(id -u)" != 0 ] || chown postgres: "$LIB_DIR"
+	LIB_PIDS=()
+	trap lib_end EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	# Only names the socket; nothing listens on it.
+	PGPORT=$((20000 + RANDOM % 20000))
+	export PGPORT PGHOST=$LIB_DIR PGUSER=postgres
+	export PATH="$BIN:$PATH"
+	cd "$LIB_DIR"
+}
+
+lib_end() {
+	local rc=$? pid
+	trap - EXIT INT TERM HUP
+	for pid in "${LIB_PIDS[@]:-}"; do [ -z "$pid" ] || kill "$pid" 2>/dev/null || true; done
+	cluster_stop immediate || true
+	end_clusters "$LIB_DIR"
+	if [ "$rc" != 0 ] && [ -n "${KEEP_FAILED:-}" ]; then
+		printf 'Left behind: %s\n' "$LIB_DIR" >&2
+	else
+		cd /
+		rm -rf "$LIB_DIR"
+	fi
+	exit "$rc"
+}
+
+# end_clusters folder: whatever cluster still runs somewhere below it, as after a test that was cut short.
+end_clusters() {
+	local file pid
+	while read -r file; do
+		pid=$(head -1 "$file") || continue
+		if kill -QUIT "$pid" 2>/dev/null; then
+			for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
+		fi
+	done < <(find "$1" -name postmaster.pid 2>/dev/null)
+}
+
+# cluster_init [line of postgresql.conf ...]
+cluster_init() {
+	pg "$BIN/initdb" -D "$LIB_DIR/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$LIB_DIR/initdb.log" 2>&1 ||
+		{ cat "$LIB_DIR/initdb.log" >&2; exit 1; }
+	{
+		echo "listen_addresses = ''"
+		echo "unix_socket_directories = '$LIB_DIR'"
+		echo "port = $PGPORT"
+		echo "shared_preload_libraries = 'queue'"
+		printf '%s\n' "$@"
+	} | pg tee -a "$LIB_DIR/data/postgresql.conf" >/dev/null
+}
+
+# cluster_start [server option ...], as in cluster_start -c work_mem=1MB
+cluster_start() {
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -l "$LIB_DIR/server.log" -w -t 60 ${1:+-o "$*"} start >"$LIB_DIR/ctl.log" 2>&1 ||
+		{ cat "$LIB_DIR/ctl.log" >&2; tail -30 "$LIB_DIR/server.log" >&2; exit 1; }
+}
+
+# cluster_stop [fast|immediate]: by the pid file, and the processes that outlive it by their ids.
+cluster_stop() {
+	[ -f "$LIB_DIR/data/postmaster.pid" ] || return 0
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t 60 stop >/dev/null 2>&1
+}
+
+# sql "statement" [psql options]: its bare result.
+sql() {
+	local q=$1
+	shift
+	pg "$BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d "${DB:-postgres}" "$@" -c "$q"
+}
+
+# wait_sql seconds "boolean expression": polls; fails with the expression when time is up.
+wait_sql() {
+	local end=$((SECONDS + $1))
+	until [ "$(sql "SELECT $2" 2>/dev/null || true)" = t ]; do
+		[ $SECONDS -lt $end ] || fail "not reached in $1 s: $2"
+		sleep 0.05
+	done
+}

@@ -1,0 +1,81 @@
+-- The schema: tables, views with their columns in order, sequence, triggers, comments, and what belongs in a dump.
+\set ON_ERROR_STOP on
+\set QUIET on
+BEGIN;
+SET LOCAL search_path = pg_catalog, public;
+SELECT no_plan();
+
+SELECT has_schema('queue'::name);
+SELECT has_extension('queue'::name);
+SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'queue'), false, 'not relocatable');
+SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue.library_version(), 'SQL and library versions agree');
+
+SELECT tables_are('queue',
+    ARRAY['queue', 'privilege', 'handler', 'line', 'live_job', 'finished_job', 'failure']
+    || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
+    || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i));
+SELECT views_are('queue', ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);
+SELECT sequences_are('queue', ARRAY['job_id']);
+
+-- live_job stays narrow: a ninth column costs every row 8 bytes
+SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.live_job'::regclass AND attnum > 0 AND NOT attisdropped),
+              '<=', 8, 'live_job has at most 8 columns');
+SELECT is((SELECT count(*)::int FROM pg_index WHERE indrelid = 'queue.live_job'::regclass), 2, 'live_job has two indexes');
+SELECT is((SELECT count(*)::int FROM pg_trigger WHERE tgrelid = 'queue.live_job'::regclass), 0, 'live_job has no trigger');
+SELECT is((SELECT count(*)::int FROM pg_constraint WHERE conrelid = 'queue.live_job'::regclass AND contype = 'c'), 0, 'live_job has no CHECK');
+SELECT is((SELECT indisunique FROM pg_index WHERE indexrelid = 'queue.line_id'::regclass), false, 'the lines'' index is not unique');
+SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('r', 'p', 'S') AND relpersistence <> 'p'$$,
+                'every table is logged');
+SELECT set_eq(
+    $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
+    ARRAY['queue.handler A', 'queue.line A', 'queue.privilege A', 'queue.queue A'],
+    'changes of config tables are told, also with session_replication_role = replica');
+
+-- the views, columns and types in their order: they are only ever appended
+CREATE TEMP TABLE expected_column (view text, position int, name text, type text);
+INSERT INTO expected_column
+SELECT v.view, c.ordinality, split_part(trim(c.col), ' ', 1), substr(trim(c.col), strpos(trim(c.col), ' ') + 1)
+FROM (VALUES
+    ('job', 'id bigint, queue text, kind text, state text, payload jsonb, priority integer, attempt integer, failures integer, max_attempts integer, run_at timestamp with time zone, enqueued_at timestamp with time zone, started_at timestamp with time zone, finished_at timestamp with time zone, leased_until timestamp with time zone, worker text, headers jsonb, tags text[], unique_key text, group_key text, concurrency_key text, expires_at timestamp with time zone, progress jsonb, result jsonb, last_error text, origin jsonb'),
+    ('job_error', 'job_id bigint, queue text, kind text, attempt integer, started_at timestamp with time zone, failed_at timestamp with time zone, worker text, error text, sqlstate text, http_status integer, context text'),
+    ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone'),
+    ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone'),
+    ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone'),
+    ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer')
+) v (view, cols), LATERAL unnest(string_to_array(v.cols, ',')) WITH ORDINALITY c (col);
+SELECT results_eq(
+    format($$SELECT attnum::int, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+             WHERE attrelid = 'queue.%I'::regclass AND attnum > 0 ORDER BY attnum$$, v),
+    format($$SELECT position, name, type FROM expected_column WHERE view = %L ORDER BY position$$, v),
+    'columns of queue.' || v)
+FROM unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],
+          'queue.' || v || ' is a security barrier')
+FROM unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+
+-- everything that holds data belongs in a dump, whole
+SELECT set_eq(
+    $$SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'queue'$$,
+    $$SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('r', 'p', 'S')$$,
+    'every table and sequence is in the dump');
+SELECT is_empty($$SELECT c FROM pg_extension, unnest(extcondition) c WHERE extname = 'queue' AND c <> ''$$, 'without a filter');
+
+-- everything has a comment
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'queue'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL$$,
+                'every function has a comment');
+SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('v', 'p', 'S')
+                  AND obj_description(oid, 'pg_class') IS NULL$$, 'every view has a comment');
+SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind = 'r' AND NOT relispartition
+                  AND obj_description(oid, 'pg_class') IS NULL$$, 'every table has a comment');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'queue.job'::regclass AND attnum > 0
+                  AND col_description(attrelid, attnum) IS NULL$$, 'every column of queue.job has a comment');
+SELECT matches(obj_description('queue.fetch'::regproc, 'pg_proc'), 'WHERE and LIMIT around a fetch apply after the claim',
+               'the comment on fetch says what WHERE does');
+
+-- nothing of the schema lies outside the extension
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc p WHERE pronamespace = 'queue'::regnamespace AND NOT EXISTS
+                  (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')$$,
+                'every function belongs to the extension');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,117 @@
+-- Every public function of the contract: name, arguments with their defaults, result; none more, none twice.
+\set ON_ERROR_STOP on
+\set QUIET on
+BEGIN;
+SET LOCAL search_path = pg_catalog, public;
+SELECT no_plan();
+
+CREATE TEMP TABLE expected (name text, arguments text, result text);
+INSERT INTO expected VALUES
+    ('add_endpoint', 'kind text, url text, weight integer DEFAULT 1, max_running integer DEFAULT NULL::integer, health_url text DEFAULT NULL::text, breaker jsonb DEFAULT NULL::jsonb', 'void'),
+    ('adopt', '', 'void'),
+    ('alter_job', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer, payload jsonb DEFAULT NULL::jsonb', 'boolean'),
+    ('alter_queue', 'name text, max_attempts integer DEFAULT NULL::integer, lease interval DEFAULT NULL::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT NULL::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT NULL::interval, keep_discarded interval DEFAULT NULL::interval, reset text[] DEFAULT NULL::text[]', 'void'),
+    ('await', 'IN queues text[], IN wait interval DEFAULT ''00:01:00''::interval, IN kinds text[] DEFAULT NULL::text[], INOUT ready boolean DEFAULT NULL::boolean', ''),
+    ('cancel', 'job_id bigint, reason text DEFAULT NULL::text', 'boolean'),
+    ('complete', 'job_id bigint, attempt integer DEFAULT NULL::integer, result jsonb DEFAULT NULL::jsonb', 'boolean'),
+    ('complete_many', 'job_ids bigint[], attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
+    ('create_queue', 'name text, max_attempts integer DEFAULT 25, lease interval DEFAULT ''00:05:00''::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT ''00:00:00''::interval, keep_discarded interval DEFAULT ''30 days''::interval, if_not_exists boolean DEFAULT false', 'void'),
+    ('current_job', '', 'queue.job'),
+    ('discard', 'job_id bigint, reason text DEFAULT NULL::text', 'boolean'),
+    ('doctor', '', 'TABLE(check_name text, ok boolean, detail text, hint text)'),
+    ('drop_queue', 'name text, force boolean DEFAULT false', 'void'),
+    ('enqueue', 'kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, max_attempts integer DEFAULT NULL::integer, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, on_conflict text DEFAULT ''ignore''::text, unique_for interval DEFAULT NULL::interval, group_key text DEFAULT NULL::text, concurrency_key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_mode text DEFAULT ''completed''::text, compensate_with text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, headers jsonb DEFAULT NULL::jsonb, tags text[] DEFAULT NULL::text[]', 'bigint'),
+    ('enqueue_json', 'job text', 'bigint'),
+    ('enqueue_json_many', 'jobs text', 'SETOF bigint'),
+    ('enqueue_many', 'kind text, payloads jsonb[], queue text DEFAULT ''default''::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF bigint'),
+    ('explain_job', 'job_id bigint', 'text'),
+    ('fail', 'job_id bigint, attempt integer DEFAULT NULL::integer, error text DEFAULT NULL::text, retry_in interval DEFAULT NULL::interval, discard boolean DEFAULT false', 'text'),
+    ('fetch', 'queue text, qty integer DEFAULT 1, lease interval DEFAULT NULL::interval, wait interval DEFAULT ''00:00:00''::interval, worker text DEFAULT NULL::text, kinds text[] DEFAULT NULL::text[], claim text DEFAULT ''lease''::text, complete_ids bigint[] DEFAULT NULL::bigint[], complete_attempts integer[] DEFAULT NULL::integer[]', 'SETOF queue.job'),
+    ('fetch_any', 'queues text[], qty integer DEFAULT 1, lease interval DEFAULT NULL::interval, wait interval DEFAULT ''00:00:00''::interval, worker text DEFAULT NULL::text, kinds text[] DEFAULT NULL::text[], claim text DEFAULT ''lease''::text, complete_ids bigint[] DEFAULT NULL::bigint[], complete_attempts integer[] DEFAULT NULL::integer[]', 'SETOF queue.job'),
+    ('grant_queue', 'queue text, role name, privilege text DEFAULT ''enqueue''::text', 'void'),
+    ('heartbeat', 'job_id bigint, lease interval DEFAULT NULL::interval, attempt integer DEFAULT NULL::integer', 'timestamp with time zone'),
+    ('heartbeat_many', 'job_ids bigint[], lease interval DEFAULT NULL::interval, attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
+    ('pause', 'queue text', 'void'),
+    ('pause_handler', 'kind text', 'void'),
+    ('pause_schedule', 'name text', 'void'),
+    ('progress', 'job_id bigint, value jsonb, attempt integer DEFAULT NULL::integer', 'boolean'),
+    ('publish', 'topic text, payload jsonb DEFAULT ''{}''::jsonb, headers jsonb DEFAULT NULL::jsonb', 'SETOF bigint'),
+    ('purge', 'queue text', 'bigint'),
+    ('redrive', 'queue text, qty integer DEFAULT NULL::integer', 'bigint'),
+    ('register_http_handler', 'kind text, url text, queues text[] DEFAULT NULL::text[], method text DEFAULT ''POST''::text, headers jsonb DEFAULT NULL::jsonb, timeout interval DEFAULT ''00:00:30''::interval, connect_timeout interval DEFAULT ''00:00:05''::interval, max_attempts integer DEFAULT NULL::integer, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT 100, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, secret text DEFAULT NULL::text, complete_on text[] DEFAULT ''{200-299}''::text[], discard_on text[] DEFAULT ''{410}''::text[], health_url text DEFAULT NULL::text, health_timeout interval DEFAULT ''00:01:00''::interval, ca_file text DEFAULT NULL::text, breaker jsonb DEFAULT NULL::jsonb', 'void'),
+    ('register_sql_handler', 'kind text, function text, queues text[] DEFAULT NULL::text[], timeout interval DEFAULT NULL::interval, max_attempts integer DEFAULT NULL::integer, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, run_as name DEFAULT NULL::name', 'void'),
+    ('release', 'job_id bigint, attempt integer DEFAULT NULL::integer', 'boolean'),
+    ('release_many', 'job_ids bigint[], attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
+    ('remove_endpoint', 'kind text, url text', 'void'),
+    ('result', 'job_id bigint, wait interval DEFAULT ''00:00:00''::interval', 'jsonb'),
+    ('resume', 'queue text', 'void'),
+    ('resume_handler', 'kind text', 'void'),
+    ('resume_schedule', 'name text', 'void'),
+    ('retry', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'boolean'),
+    ('revoke_queue', 'queue text, role name, privilege text DEFAULT NULL::text', 'void'),
+    ('schedule', 'name text, cron text, kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, timezone text DEFAULT NULL::text, options jsonb DEFAULT NULL::jsonb, overlap text DEFAULT ''allow''::text, catch_up interval DEFAULT ''00:00:00''::interval', 'void'),
+    ('snooze', 'job_id bigint, delay interval, attempt integer DEFAULT NULL::integer', 'boolean'),
+    ('subscribe', 'topic text, kind text, queue text DEFAULT ''default''::text, filter jsonpath DEFAULT NULL::jsonpath', 'bigint'),
+    ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
+    ('test_run', 'job_id bigint, raise_error boolean DEFAULT true', 'text'),
+    ('unregister_handler', 'kind text', 'void'),
+    ('unschedule', 'name text', 'boolean'),
+    ('unsubscribe', 'subscription_id bigint', 'boolean'),
+    ('wait_for', 'job_id bigint, wait interval', 'text')
+;
+CREATE TEMP TABLE internal AS
+SELECT unnest(ARRAY['config_changed', 'library_version', 'may_read', 'is_running', 'stat_queue_rows', 'stat_handler_rows',
+                    'stat_worker_rows']) AS name;
+
+SELECT results_eq(
+    format($$SELECT pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), '') FROM pg_proc
+             WHERE pronamespace = 'queue'::regnamespace AND proname = %L$$, name),
+    format($$SELECT arguments, result FROM expected WHERE name = %L$$, name),
+    'signature of queue.' || name)
+FROM expected ORDER BY name;
+
+SELECT set_eq(
+    $$SELECT proname::text FROM pg_proc WHERE pronamespace = 'queue'::regnamespace$$,
+    $$SELECT name FROM expected UNION ALL SELECT name FROM internal$$,
+    'no function but those of the contract and the internal ones');
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
+                'no two functions share a name');
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace AND prosecdef$$,
+                'none is SECURITY DEFINER');
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace
+                  AND (proparallel <> 'u' OR provolatile <> 'v' OR proisstrict)$$,
+                'all are VOLATILE, PARALLEL UNSAFE and check nulls themselves');
+SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc), 'p', 'await is a procedure');
+
+-- not built yet: says so, with its name and a hint
+SELECT throws_ok(sql, '0A000', name || ' is not built yet', name)
+FROM (VALUES
+    ('queue.publish', $$SELECT queue.publish('t')$$),
+    ('queue.redrive', $$SELECT queue.redrive('default')$$),
+    ('queue.register_http_handler', $$SELECT queue.register_http_handler('k', 'http://localhost/')$$),
+    ('queue.add_endpoint', $$SELECT queue.add_endpoint('k', 'http://localhost/')$$),
+    ('queue.remove_endpoint', $$SELECT queue.remove_endpoint('k', 'http://localhost/')$$),
+    ('queue.schedule', $$SELECT queue.schedule('n', '* * * * *', 'k')$$),
+    ('queue.unschedule', $$SELECT queue.unschedule('n')$$),
+    ('queue.pause_schedule', $$SELECT queue.pause_schedule('n')$$),
+    ('queue.resume_schedule', $$SELECT queue.resume_schedule('n')$$),
+    ('queue.subscribe', $$SELECT queue.subscribe('t', 'k')$$),
+    ('queue.unsubscribe', $$SELECT queue.unsubscribe(1)$$),
+    ('queue.await', $$CALL queue.await(ARRAY['default'])$$)
+) AS t (name, sql);
+
+-- options that are not built name themselves
+SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
+FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''']) option;
+SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
+FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''']) option;
+SELECT throws_ok(format('SELECT queue.register_sql_handler(''k'', ''f'', %s)', option), '0A000', NULL, 'register_sql_handler ' || option)
+FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
+SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
+FROM unnest(ARRAY['unique_key => ''x''', 'group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
+                  'compensate_with => ''x''', 'expires_at => ''2100-01-01''']) option;
+SELECT throws_ok(format('SELECT queue.fetch(''default'', %s)', option), '0A000', NULL, 'fetch ' || option)
+FROM unnest(ARRAY['wait => ''1 s''', 'claim => ''session''', 'complete_ids => ''{1}''']) option;
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,145 @@
+# kill -9 of every process while jobs run: nothing is lost and every effect is there once; a handler that kills
+# its own process is found out and discarded.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = queue_node('crash');
+my $jobs = 4000;
+
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('slow', 'h', timeout => '0');
+SELECT queue.register_sql_handler('quick', 'h');
+EOS
+
+# The cluster answers again (a crash restarts it)?
+sub wait_up
+{
+	return $node->poll_query_until('postgres', 'SELECT true');
+}
+
+sub wait_rows
+{
+	my ($n) = @_;
+	$node->poll_query_until('postgres', "SELECT count(*) >= $n FROM seen WHERE note = 'burst'")
+	  or die "less than $n jobs ran";
+	return;
+}
+
+# Kills, when so many rows are there, and waits for the server to be back.
+sub kill_at
+{
+	my ($n, $what, $pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_rows($n);
+	my $target = ref $pid ? $pid->() : $pid;
+	my $rows = sql($node, "SELECT count(*) FROM seen WHERE note = 'burst'");
+	ok($target, "there is a $what");
+	cmp_ok($rows, '<', 2 * $jobs * 0.95, "kill -9 of the $what while jobs run ($rows done)");
+	kill('KILL', $target) if $target;
+	ok(gone($target), "the $what is dead");
+	wait_up();
+	return;
+}
+
+# slow jobs, which run alone, and quick ones, which share commits; loaded while paused
+sql($node, <<"EOS");
+SELECT queue.pause('default');
+SELECT count(*) FROM (SELECT queue.enqueue('slow', '{"note": "burst", "sleep": 0.01}'), queue.enqueue('quick', '{"note": "burst"}') FROM generate_series(1, $jobs)) x;
+BEGIN;
+SELECT count(*) FROM (SELECT queue.enqueue('quick', '{"note": "rolled back"}') FROM generate_series(1, 50)) x;
+ROLLBACK;
+SELECT queue.resume('default');
+EOS
+
+kill_at(300, 'executor', sub { (workers($node, 'executor'))[0] });
+kill_at(800, 'scheduler', sub { (workers($node, 'scheduler'))[0] });
+kill_at(1300, 'launcher', sub { (workers($node, 'launcher'))[0] });
+
+# a client's backend in the middle of an enqueue and a claim
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler'", 'the scheduler is back');
+my $outside = sql($node, "SELECT queue.enqueue('outside', '{}')");
+my $client = queue_session($node);
+my $client_pid = $client->query_safe('SELECT pg_backend_pid()');
+$client->query_safe(q{BEGIN; SELECT queue.enqueue('quick', '{"note": "rolled back"}')});
+is($client->query_safe("SELECT id FROM queue.fetch('default', kinds => '{outside}')"), $outside, 'a client has a job');
+kill_at(1700, "client's backend", $client_pid);
+eval { $client->quit };
+one($node, "SELECT id FROM queue.fetch('default', kinds => '{outside}')", $outside, 'its job is fetchable at once');
+
+# a client that dies without its backend
+$outside = sql($node, "SELECT queue.enqueue('outside', '{}')");
+$client = queue_session($node);
+$client->query_safe(q{BEGIN; SELECT queue.enqueue('quick', '{"note": "rolled back"}')});
+is($client->query_safe("SELECT id FROM queue.fetch('default', kinds => '{outside}')"), $outside, 'a client has a job');
+$client->{run}->kill_kill(grace => 0);
+wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('default', kinds => '{outside}')", 'it is fetchable when the client is dead');
+
+# the whole server: immediate stop, and the postmaster alone
+wait_rows(2100);
+my @pids = map { workers($node, $_) } qw(launcher scheduler executor);
+cmp_ok(scalar @pids, '>=', 3, 'workers run');
+$node->stop('immediate');
+ok((!grep { !gone($_) } @pids), 'an immediate stop ends them');
+$node->start;
+kill_at(2500, 'executor again', sub { (workers($node, 'executor'))[0] });
+
+wait_rows(3000);
+wait_true($node, "SELECT count(*) >= 1 FROM pg_stat_activity WHERE backend_type = 'queue executor'", 'executors are back');
+@pids = map { workers($node, $_) } qw(launcher scheduler executor);
+cmp_ok(scalar @pids, '>=', 3, 'workers run');
+$node->kill9;
+ok((!grep { !gone($_) } @pids), 'workers do not survive the postmaster');
+my $started = 0;
+for (1 .. 100)
+{
+	# the last backend may still hold the shared memory
+	last if $started = $node->start(fail_ok => 1);
+	usleep(100_000);
+}
+ok($started, 'started again');
+
+wait_no_jobs($node, 'all jobs end', kinds => '^(slow|quick)$');
+one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'burst'", (2 * $jobs) . '|' . (2 * $jobs),
+	'each effect is there exactly once');
+one($node, "SELECT count(*) FROM seen WHERE note = 'rolled back'", '0', 'what rolled back never ran');
+one($node, "SELECT count(*) FROM queue.job WHERE state IN ('discarded', 'cancelled')", '0', 'nothing was given up');
+
+# --- a handler that kills its own process
+sql($node, <<'EOS');
+CREATE FUNCTION h_suicide(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO seen (job_id, note) VALUES (j.id, 'suicide');
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid() || '; sleep 60');
+END $$;
+SELECT queue.register_sql_handler('suicide', 'h_suicide');
+EOS
+my $deaths = () = slurp_file($node->logfile) =~ /terminated by signal 9/g;
+my $suicide = sql($node, <<'EOS');
+BEGIN;
+SELECT count(*) FROM (SELECT queue.enqueue('quick', '{"note": "innocent"}') FROM generate_series(1, 300)) x;
+SELECT count(*) FROM (SELECT queue.enqueue('slow', '{"note": "innocent", "sleep": 0.05}') FROM generate_series(1, 100)) x;
+SELECT 'job ' || queue.enqueue('suicide');
+SELECT count(*) FROM (SELECT queue.enqueue('quick', '{"note": "innocent"}') FROM generate_series(1, 300)) x;
+COMMIT;
+EOS
+($suicide) = $suicide =~ /job (\d+)/;
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $suicide", 'a handler that kills its process is discarded');
+one($node, "SELECT last_error ~* 'died|killed|terminated' FROM queue.job WHERE id = $suicide", 't', 'its error says so');
+$deaths = (() = slurp_file($node->logfile) =~ /terminated by signal 9/g) - $deaths;
+cmp_ok($deaths, '>=', 2, 'it had two chances');
+cmp_ok($deaths, '<=', 3, 'and not many more');
+wait_no_jobs($node, 'all others end', kinds => '^(slow|quick|suicide)$');
+one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'innocent'", '700|700', 'innocents ran exactly once');
+one($node, "SELECT count(*) FROM seen WHERE note = 'suicide'", '0', 'the killer left nothing');
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'discarded'", '1', 'nobody else was blamed');
+
+log_clean($node, except => qr/was interrupted|not properly shut down/);
+$node->stop;
+done_testing();

@@ -1,0 +1,122 @@
+# cancel and discard of waiting and of running jobs; timeouts and cancels hit only their own job.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = queue_node('cancel');
+
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('job', 'h', timeout => '0');
+SELECT queue.register_sql_handler('quick', 'h', max_attempts => 1);
+SELECT queue.register_sql_handler('edge', 'h', timeout => '20 ms', max_attempts => 1);
+EOS
+
+# --- waiting
+for my $what (qw(cancel discard))
+{
+	my $state = $what eq 'cancel' ? 'cancelled' : 'discarded';
+	my $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "waiting"}', delay => '1 hour')});
+	one($node, "SELECT queue.$what($id, 'because')", 't', "$what of a waiting job");
+	one($node, "SELECT state, last_error ~ 'because', finished_at IS NOT NULL FROM queue.job WHERE id = $id", "$state|t|t", "it is $state, with the reason");
+	one($node, "SELECT queue.$what($id)", 'f', 'once');
+}
+one($node, 'SELECT queue.cancel(9999999999)', 'f', 'cancel of what never was');
+
+# --- running
+for my $what (qw(cancel discard))
+{
+	my $state = $what eq 'cancel' ? 'cancelled' : 'discarded';
+	my $id = sql($node, qq{SELECT queue.enqueue('job', '{"note": "running $what", "lock": 1, "sleep": 600}')});
+	my $pid = wait_lock($node, 1);
+	one($node, "SELECT state FROM queue.job WHERE id = $id", 'running', 'a job runs');
+	my $t0 = time;
+	one($node, "SELECT queue.$what($id, 'enough')", 't', "$what of a running job");
+	cmp_ok(time - $t0, '<', 5, 'at once');
+	one($node, "SELECT state, last_error ~ 'enough', failures FROM queue.job WHERE id = $id", "$state|t|0", "it is $state");
+	wait_true($node, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1", 'and stopped');
+	one($node, "SELECT count(*) FROM seen WHERE note = 'running $what'", '0', 'its effects are undone');
+	one($node, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND backend_type = 'queue executor'", '1', 'its executor lives');
+	$id = sql($node, qq{SELECT queue.enqueue('job', '{"note": "after $what"}')});
+	one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'the next job runs');
+}
+
+# --- a cancel that is rolled back: the job runs again, uncounted
+my $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "spared", "lock": 2, "sleep": 1.5}')});
+wait_lock($node, 2);
+sql($node, "BEGIN; SELECT queue.cancel($id); ROLLBACK");
+one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'a cancel that is rolled back cancels nothing');
+one($node, "SELECT count(*), max(failures) FROM seen WHERE note = 'spared'", '1|0', 'the job ran, uncounted');
+
+# --- a handler that swallows the cancel is still ended
+sql($node, <<'EOS');
+CREATE FUNCTION h_stubborn(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO seen (job_id, note) VALUES (j.id, 'stubborn');
+	PERFORM pg_advisory_xact_lock_shared(3);
+	BEGIN
+		PERFORM pg_sleep(600);
+	EXCEPTION WHEN query_canceled THEN
+		NULL;
+	END;
+END $$;
+SELECT queue.register_sql_handler('stubborn', 'h_stubborn', timeout => '0');
+EOS
+$id = sql($node, "SELECT queue.enqueue('stubborn')");
+wait_lock($node, 3);
+one($node, "SELECT queue.cancel($id)", 't', 'cancel of a handler that swallows it');
+one($node, "SELECT state FROM queue.job WHERE id = $id", 'cancelled', 'it is cancelled');
+one($node, "SELECT count(*) FROM seen WHERE note = 'stubborn'", '0', 'its effects are undone');
+
+# --- timeouts hit only their own job, also when they fire just as it ends
+sql($node, <<'EOS');
+DO $$
+BEGIN
+	FOR i IN 1 .. 150 LOOP
+		PERFORM queue.enqueue('edge', '{"note": "edge", "sleep": 0.0195}');
+		PERFORM queue.enqueue('quick', '{"note": "innocent"}');
+		IF i % 15 = 0 THEN
+			PERFORM queue.enqueue('job', '{"note": "late", "sleep": 600}', timeout => '100 ms', max_attempts => 1);
+			PERFORM queue.enqueue('job', '{"note": "in time", "sleep": 0.2}');
+		END IF;
+	END LOOP;
+END $$;
+EOS
+wait_no_jobs($node, 'jobs with timeouts end');
+one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'innocent'", '150|150', 'no neighbour was hit');
+one($node, "SELECT count(*) FROM seen WHERE note = 'late'", '0', 'who took too long was stopped');
+one($node, "SELECT count(*), count(DISTINCT job_id), max(failures) FROM seen WHERE note = 'in time'", '10|10|0', 'who had time was not');
+one($node, "SELECT (SELECT count(*) FROM seen WHERE note = 'edge') + (SELECT count(*) FROM queue.job WHERE kind = 'edge' AND state = 'discarded')",
+	'150', 'at the edge each either completed or failed');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('quick', 'edge', 'job') AND sqlstate <> '57014'", '0', 'no other errors');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind = 'quick'", '0', 'none for the neighbours');
+one($node, "SELECT timeouts FROM queue.stat_handler WHERE kind = 'job'", '10', 'timeouts are counted');
+
+# --- cancels at the edge: each ends once, neighbours are not hit
+sql($node, "SELECT queue.register_sql_handler('blink', 'h', timeout => '0'); SELECT queue.create_queue('kept', keep_completed => '1 day')");
+sql($node, q{SELECT count(*) FROM (SELECT queue.enqueue('blink', '{"note": "blink", "sleep": 0.005}', 'kept') FROM generate_series(1, 200)) x;
+SELECT count(*) FROM (SELECT queue.enqueue('quick', '{"note": "bystander"}') FROM generate_series(1, 200)) x});
+sql($node, <<'EOS');
+DO $$
+DECLARE i bigint;
+BEGIN
+	FOR i IN SELECT id FROM queue.job WHERE kind = 'blink' AND state IN ('available', 'running') ORDER BY id LOOP
+		PERFORM queue.cancel(i);
+		COMMIT;
+	END LOOP;
+END $$;
+EOS
+wait_no_jobs($node, 'cancelled at the edge');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'blink' AND state IN ('completed', 'cancelled')", '200', 'each job completed or was cancelled');
+one($node, "SELECT (SELECT count(*) FROM seen WHERE note = 'blink') = (SELECT count(*) FROM queue.job WHERE kind = 'blink' AND state = 'completed')", 't',
+	'and just the completed ones had an effect');
+one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'bystander'", '200|200', 'bystanders ran');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('quick', 'blink')", '0', 'no failures');
+
+log_clean($node);
+$node->stop;
+done_testing();

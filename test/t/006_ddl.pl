@@ -1,0 +1,161 @@
+# DDL on whole databases and on the extension while jobs run: workers make way and come back.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\n");
+my $busy = <<'EOS';
+SELECT queue.register_sql_handler('job', 'h', timeout => '0');
+SELECT queue.enqueue('job', '{"note": "long", "lock": 7, "sleep": 600}');
+SELECT count(*) FROM (SELECT queue.enqueue('job', '{"note": "backlog", "sleep": 0.2}') FROM generate_series(1, 300)) x;
+EOS
+
+# A database with the extension, a long job and a backlog running.
+sub busy_database
+{
+	my ($db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	sql($node, "CREATE DATABASE $db");
+	queue_install($node, $db);
+	sql($node, $busy, db => $db);
+	return running($db);
+}
+
+sub running
+{
+	my ($db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_true($node,
+		"SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory' AND objid = 7 AND granted AND datname = '$db'",
+		"jobs run in database $db");
+}
+
+# Statements that take longer than a few seconds waited for something that did not make way.
+sub quickly
+{
+	my ($statement, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $t0 = time;
+	my $rc = eval { sql($node, $statement, %o); 1 };
+	ok($rc, $name) or diag $@;
+	return cmp_ok(time - $t0, '<', 10, '.. without waiting');
+}
+
+sub works
+{
+	my ($db, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $id = sql($node, "SELECT queue.enqueue('job', '{\"note\": \"works\"}', priority => -1)", db => $db);
+	return one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', $name, db => $db);
+}
+
+sub no_workers
+{
+	my ($db, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '$db' AND backend_type LIKE 'queue %'", $name);
+}
+
+# --- the extension in a second database is found by itself
+sql($node, "SELECT queue.register_sql_handler('job', 'h')");
+busy_database('one');
+works('postgres', 'the first database works beside it');
+
+# --- ALTER DATABASE
+quickly('ALTER DATABASE one RENAME TO two', 'RENAME of a database whose jobs run');
+running('two');
+works('two', 'it works under its new name');
+sql($node, "CREATE TABLESPACE elsewhere LOCATION ''");
+quickly('ALTER DATABASE two SET TABLESPACE elsewhere', 'SET TABLESPACE');
+running('two');
+
+# --- a template: the copy's handlers are parked until adopt()
+quickly('CREATE DATABASE copy TEMPLATE two', 'CREATE DATABASE TEMPLATE of a database whose jobs run');
+running('two');
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'copy' AND backend_type = 'queue scheduler'", 'the copy has a scheduler');
+wait_true($node, "SELECT state = 'parked' FROM queue.stat_handler WHERE kind = 'job'", 'its handler is parked', db => 'copy');
+my $id = sql($node, "SELECT queue.enqueue('job', '{\"note\": \"copied\"}', priority => -1)", db => 'copy');
+like(sql($node, "SELECT queue.explain_job($id)", db => 'copy'), qr/adopt/, 'explain_job says so');
+doctor_like($node, qr/adopt/, 'doctor() says so', db => 'copy');
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'running' OR attempt > 0 AND id >= $id", '0', 'nothing runs', db => 'copy');
+sql($node, 'SELECT queue.adopt()', db => 'copy');
+one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'it runs when adopted', db => 'copy');
+running('copy');
+
+# --- a command that fails brings them back
+my $other = queue_session($node, 'copy');
+sqlstate_like($node, 'DROP DATABASE copy', '55006', qr/other session/, 'DROP DATABASE with a client connected fails');
+$other->quit;
+running('copy');
+works('copy', 'and the database works on');
+
+# --- DROP DATABASE
+quickly('DROP DATABASE copy', 'DROP DATABASE with jobs running');
+no_workers('copy', 'its workers are gone');
+works('two', 'the others work on');
+quickly('DROP DATABASE two WITH (FORCE)', 'DROP DATABASE WITH (FORCE)');
+works('postgres', 'the first database works on');
+
+# --- DROP EXTENSION
+busy_database('three');
+sql($node, "BEGIN; DROP EXTENSION queue CASCADE; ROLLBACK", db => 'three');
+running('three');
+works('three', 'DROP EXTENSION rolled back: workers come back');
+sqlstate_like($node, 'DROP EXTENSION queue', '2BP01', qr/CASCADE/, 'DROP EXTENSION without CASCADE names it', db => 'three');
+running('three');
+quickly('ALTER EXTENSION queue UPDATE', 'ALTER EXTENSION UPDATE with jobs running', db => 'three');
+running('three');
+quickly('DROP EXTENSION queue CASCADE', 'DROP EXTENSION with jobs running', db => 'three');
+no_workers('three', 'its workers are gone');
+one($node, "SELECT count(*) FROM pg_proc WHERE proname = 'h'", '0', 'and so is f(queue.job)', db => 'three');
+sql($node, 'DROP TABLE seen', db => 'three');
+queue_install($node, 'three');
+sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'three');
+works('three', 'created again it works');
+
+# --- DROP EXTENSION in a transaction that enqueued, and DROP SCHEMA .. CASCADE
+sql($node, "BEGIN; SELECT queue.enqueue('job'); DROP EXTENSION queue CASCADE; COMMIT", db => 'three');
+no_workers('three', 'enqueue and DROP EXTENSION in one transaction');
+sql($node, "BEGIN; CREATE EXTENSION queue; SELECT queue.enqueue('x'); ROLLBACK", db => 'three');
+no_workers('three', 'CREATE EXTENSION rolled back leaves no worker');
+one($node, "SELECT count(*) FROM pg_namespace WHERE nspname = 'queue'", '0', 'and nothing else', db => 'three');
+quickly('DROP DATABASE three', 'the database can be dropped');
+
+# --- databases that nobody connects to
+sql($node, "CREATE DATABASE tmpl");
+queue_install($node, 'tmpl');
+sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'tmpl');
+works('tmpl', 'a database');
+sql($node, "ALTER DATABASE tmpl IS_TEMPLATE true");
+$node->restart;
+works('postgres', 'after a restart');
+# the launcher looks at all databases at its start; by now another one is served, so it had its turn
+sql($node, "CREATE DATABASE last");
+queue_install($node, 'last');
+sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'last');
+works('last', 'a new database is served');
+one($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tmpl'", '0', 'a template has no workers');
+quickly('CREATE DATABASE from_template TEMPLATE tmpl', 'so it can be copied');
+
+# --- several databases at once
+for my $db (map { "many$_" } 1 .. 4)
+{
+	sql($node, "CREATE DATABASE $db");
+	queue_install($node, $db);
+	sql($node, "SELECT queue.register_sql_handler('job', 'h'); SELECT count(*) FROM (SELECT queue.enqueue('job', '{\"note\": \"$db\"}') FROM generate_series(1, 200)) x", db => $db);
+}
+for my $db (map { "many$_" } 1 .. 4)
+{
+	wait_no_jobs($node, "$db has run its jobs", db => $db);
+	one($node, 'SELECT min(note), max(note), count(*), count(DISTINCT job_id) FROM seen', "$db|$db|200|200", 'and only its own', db => $db);
+}
+quickly("DROP DATABASE $_", "DROP DATABASE $_") for map { "many$_" } 1 .. 4;
+
+log_clean($node, except => qr/terminating connection/);
+$node->stop;
+done_testing();

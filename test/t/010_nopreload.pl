@@ -1,0 +1,86 @@
+# Without shared_preload_libraries the client API works, and whatever needs workers says what to set.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('nopreload', preload => 0, conf => "max_prepared_transactions = 5\n");
+
+# --- jobs in and out
+my $id = sql($node, "SELECT queue.enqueue('mail', '{\"n\": 1}')");
+one($node, "SELECT id, kind, payload, attempt, state FROM queue.fetch('default', worker => 'w')", qq($id|mail|{"n": 1}|1|running), 'fetch');
+one($node, "SELECT count(*) FROM queue.fetch('default')", '0', 'once');
+one($node, "SELECT queue.heartbeat($id, attempt => 1) > clock_timestamp()", 't', 'heartbeat');
+one($node, "SELECT queue.progress($id, '{\"p\": 1}', 1)", 't', 'progress');
+one($node, "SELECT queue.complete($id, 1)", 't', 'complete');
+one($node, "SELECT queue.complete($id, 1)", 'f', 'once');
+one($node, "SELECT count(*) FROM queue.job", '0', 'the job is gone');
+
+$id = sql($node, "SELECT queue.enqueue('mail', '{}')");
+one($node, "SELECT queue.release(id, attempt) FROM queue.fetch('default')", 't', 'release');
+one($node, "SELECT queue.fail(id, attempt, 'no luck', '0') FROM queue.fetch('default')", 'retryable', 'fail');
+one($node, "SELECT failures, attempt, last_error FROM queue.job WHERE id = $id", '1|2|no luck', 'counts');
+one($node, "SELECT queue.snooze(id, '0', attempt) FROM queue.fetch('default')", 't', 'snooze');
+one($node, "SELECT id FROM queue.fetch('default', lease => '200 ms')", $id, 'fetched again');
+wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('default')", 'an expired lease can be fetched');
+one($node, "SELECT failures, attempt FROM queue.job WHERE id = $id", '2|5', 'the expired claim counted');
+one($node, "SELECT queue.complete($id, 4), queue.complete($id, 5)", 'f|t', 'fenced');
+
+# --- batches, other isolation levels, rollback
+one($node, "SELECT count(*) FROM (SELECT queue.enqueue_many('many', array_fill('{}'::jsonb, ARRAY[1000]))) x", '1000', 'enqueue_many');
+one($node, "SELECT count(*) FROM queue.fetch('default', 600)", '600', 'fetch of many');
+one($node, "BEGIN; SELECT count(*) FROM queue.fetch('default', 600); ROLLBACK", '400', 'fetch, rolled back');
+one($node, "SELECT count(*) FROM queue.fetch('default', 600)", '400', 'fetched again');
+one($node, "SELECT count(*) FROM (SELECT queue.complete_many(array_agg(id)) FROM queue.job WHERE kind = 'many') x", '1000', 'complete_many');
+$id = sql($node, "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT queue.enqueue('mail'); COMMIT");
+one($node, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT queue.complete(id, attempt) FROM queue.fetch('default'); COMMIT", 't', 'repeatable read');
+
+# --- control
+$id = sql($node, "SELECT queue.enqueue('mail', delay => '1 hour')");
+one($node, "SELECT state FROM queue.job WHERE id = $id", 'scheduled', 'scheduled');
+one($node, "SELECT queue.alter_job($id, run_at => now())", 't', 'alter_job');
+one($node, "SELECT queue.cancel($id, 'no')", 't', 'cancel');
+one($node, "SELECT queue.wait_for($id, '1 s')", 'cancelled', 'wait_for');
+one($node, "SELECT queue.retry($id)", 't', 'retry');
+one($node, "SELECT queue.discard($id)", 't', 'discard');
+sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 day', max_attempts => 1); SELECT queue.pause('kept')");
+$id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");
+one($node, "SELECT count(*) FROM queue.fetch('kept')", '0', 'a paused queue gives nothing');
+sql($node, "SELECT queue.resume('kept')");
+one($node, "SELECT queue.complete(id, attempt, '{\"r\": 1}') FROM queue.fetch('kept')", 't', 'resumed');
+one($node, "SELECT queue.result($id)", '{"r": 1}', 'result');
+$id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");
+one($node, "SELECT queue.fail(id, attempt, 'x') FROM queue.fetch('kept')", 'discarded', 'out of attempts');
+sql($node, "SELECT queue.drop_queue('kept', force => true)");
+
+# wait_for without wake-ups
+$id = sql($node, "SELECT queue.enqueue('mail', '{}')");
+my $waiter = queue_session($node);
+$waiter->query_until(qr/waiting/, "\\echo waiting\nSELECT queue.wait_for($id, '60 s');\n");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't', 'completed');
+is($waiter->query_safe('SELECT 1'), "completed\n1", 'a waiter learns of it');
+$waiter->quit;
+
+# prepared
+sql($node, "BEGIN; SELECT queue.enqueue('mail'); PREPARE TRANSACTION 'g'; COMMIT PREPARED 'g'");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't', 'two-phase commit');
+
+# statistics do not fail
+one($node, "SELECT count(*) >= 1 FROM queue.stat_queue", 't', 'stat_queue');
+one($node, "SELECT count(*) FROM queue.stat_worker", '0', 'stat_worker');
+one($node, "SELECT count(*) >= 0 FROM queue.stat_handler", 't', 'stat_handler');
+
+# --- what needs workers says what to set
+my ($out, $err) = ('', '');
+$node->psql('postgres', "SELECT queue.register_sql_handler('job', 'h')", stdout => \$out, stderr => \$err);
+like($err, qr/shared_preload_libraries/, 'register_sql_handler says what to set');
+doctor_like($node, qr/shared_preload_libraries.*queue/, 'doctor() says what to set');
+$id = sql($node, "SELECT queue.enqueue('job')");
+like(sql($node, "SELECT queue.explain_job($id)"), qr/./, 'explain_job answers');
+
+log_clean($node);
+$node->stop;
+done_testing();

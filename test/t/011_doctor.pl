@@ -1,0 +1,160 @@
+# doctor() names each cause of "nothing runs".
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('doctor');
+my $not_ok = "SELECT string_agg(concat_ws(' | ', check_name, detail, hint), E'\\n') FROM queue.doctor() WHERE NOT ok";
+
+sub healthy
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->poll_query_until('postgres', 'SELECT bool_and(ok) FROM queue.doctor()');
+	return one($node, $not_ok, '', $name);
+}
+
+sql($node, <<'EOS');
+CREATE ROLE app LOGIN;
+CREATE ROLE owner LOGIN;
+SELECT queue.grant_queue('default', 'app', 'work');
+SELECT queue.register_sql_handler('job', 'h');
+CREATE FUNCTION h2(j queue.job) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.seen (job_id, note) VALUES (j.id, j.payload->>'note') $$;
+SELECT queue.register_sql_handler('app', 'h2', ARRAY['default'], run_as => 'app');
+SELECT queue.enqueue('job'), queue.enqueue('app');
+EOS
+wait_no_jobs($node, 'all is well');
+healthy('and doctor() has no complaint');
+one($node, "SELECT count(*) > 5, bool_and(check_name <> '' AND detail <> '') FROM queue.doctor()", 't|t', 'it tells what it checked');
+
+# --- a paused queue
+sql($node, "SELECT queue.pause('default'); SELECT queue.enqueue('job')");
+doctor_like($node, qr/default.*pause.*resume/is, 'a paused queue');
+sql($node, "SELECT queue.resume('default')");
+wait_no_jobs($node, 'resumed');
+healthy('resumed');
+
+# --- a paused handler
+sql($node, "SELECT queue.pause_handler('job'); SELECT queue.enqueue('job')");
+doctor_like($node, qr/job.*pause.*resume_handler/is, 'a paused handler');
+sql($node, "SELECT queue.resume_handler('job')");
+wait_no_jobs($node, 'resumed');
+healthy('resumed');
+
+# --- a kind without a handler
+my $id = sql($node, "SELECT queue.enqueue('orphan')");
+doctor_like($node, qr/orphan.*register/is, 'a kind without a handler');
+like(sql($node, "SELECT queue.explain_job($id)"), qr/handler/, 'explain_job says so');
+sql($node, "SELECT queue.cancel($id)");
+healthy('cancelled');
+
+# --- a handler that names another queue
+sql($node, "SELECT queue.create_queue('aside'); SELECT queue.register_sql_handler('narrow', 'h', ARRAY['default'])");
+$id = sql($node, "SELECT queue.enqueue('narrow', '{}', 'aside')");
+doctor_like($node, qr/narrow/, 'a handler that does not name the queue');
+sql($node, "SELECT queue.cancel($id); SELECT queue.unregister_handler('narrow'); SELECT queue.drop_queue('aside')");
+
+# --- a missing function
+sql($node, "ALTER FUNCTION h(queue.job) RENAME TO h_away");
+sql($node, "SELECT queue.enqueue('job')");
+doctor_like($node, qr/\bh\b.*(does not exist|missing|not there)/is, 'a missing function');
+sql($node, "ALTER FUNCTION h_away(queue.job) RENAME TO h");
+wait_no_jobs($node, 'there again');
+healthy('there again');
+
+# --- a function of another owner
+sql($node, "ALTER FUNCTION h(queue.job) OWNER TO owner; SELECT queue.enqueue('job')");
+doctor_like($node, qr/\bh\b.*owner/is, 'a function of another owner');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'job' AND attempt = 0", '1', 'its job is not run');
+sql($node, "ALTER FUNCTION h(queue.job) OWNER TO CURRENT_USER");
+wait_no_jobs($node, 'the same owner again');
+healthy('the same owner again');
+
+# --- EXECUTE revoked, and the right to work in the queue
+sql($node, "REVOKE EXECUTE ON FUNCTION h2(queue.job) FROM PUBLIC; SELECT queue.enqueue('app')");
+doctor_like($node, qr/h2.*execute/is, 'a role that may not execute its handler');
+sql($node, "GRANT EXECUTE ON FUNCTION h2(queue.job) TO PUBLIC");
+wait_no_jobs($node, 'granted');
+sql($node, "SELECT queue.revoke_queue('default', 'app', 'work'); SELECT queue.enqueue('app')");
+doctor_like($node, qr/app.*work/is, 'a role that may not work in the queue');
+sql($node, "SELECT queue.grant_queue('default', 'app', 'work')");
+wait_no_jobs($node, 'granted');
+healthy('granted');
+
+# --- a role that cannot log in
+sql($node, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue executor'; SELECT queue.enqueue('app')");
+doctor_like($node, qr/app.*(connect|log in|login)/is, 'a role that may not connect');
+sql($node, "GRANT CONNECT ON DATABASE postgres TO PUBLIC");
+wait_no_jobs($node, 'granted');
+healthy('granted');
+SKIP:
+{
+	skip 'workers may run as NOLOGIN roles from 17 on', 3 if sql($node, "SELECT current_setting('server_version_num')::int >= 170000") eq 't';
+	sql($node, "ALTER ROLE app NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue executor'; SELECT queue.enqueue('app')");
+	doctor_like($node, qr/app.*(connect|log in|login)/is, 'a role that cannot log in');
+	sql($node, "ALTER ROLE app LOGIN");
+	wait_no_jobs($node, 'LOGIN again');
+	healthy('LOGIN again');
+}
+
+# --- a copy that was not adopted
+sql($node, "UPDATE queue.handler SET database_oid = 1 WHERE kind = 'job'; SELECT queue.enqueue('job')");
+doctor_like($node, qr/adopt/, 'a copy that was not adopted');
+sql($node, "SELECT queue.adopt()");
+wait_no_jobs($node, 'adopted');
+healthy('adopted');
+
+# --- library and extension of different versions
+sql($node, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'queue'");
+doctor_like($node, qr/0\.9.*(update|restart)/is, 'library and extension of different versions');
+sql($node, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'queue'");
+healthy('the same version');
+
+# --- replica role
+doctor_like($node, qr/session_replication_role|replica/i, 'replica role', before => 'SET session_replication_role = replica; ');
+healthy('back to origin');
+
+# --- switched off
+sql($node, "ALTER SYSTEM SET queue.enabled = off");
+$node->restart;
+doctor_like($node, qr/queue\.enabled/, 'queue.enabled = off');
+sql($node, "ALTER SYSTEM RESET queue.enabled");
+sql($node, "ALTER SYSTEM SET queue.databases = 'elsewhere'");
+$node->restart;
+doctor_like($node, qr/queue\.databases/, 'a database that queue.databases does not name');
+sql($node, "ALTER SYSTEM RESET queue.databases");
+$node->restart;
+healthy('on again');
+
+# --- no executors
+sql($node, "ALTER SYSTEM SET queue.executors = 0");
+$node->restart;
+doctor_like($node, qr/queue\.executors/, 'queue.executors = 0');
+sql($node, "ALTER SYSTEM RESET queue.executors");
+
+# --- worker slots used up: the launcher's, the scheduler's, the executors' (the server's own logical replication
+# launcher takes the first)
+for my $n (0 .. 3)
+{
+	$node->adjust_conf('postgresql.conf', 'max_worker_processes', $n);
+	$node->restart;
+	sql($node, "SELECT queue.enqueue('job', '{\"note\": \"slots\"}')");
+	doctor_like($node, qr/(launcher|scheduler|executor).*max_worker_processes/is, "max_worker_processes = $n");
+}
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', 24);
+$node->restart;
+wait_no_jobs($node, 'all jobs run in the end');
+healthy('with enough worker slots');
+
+# --- no library
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->restart;
+doctor_like($node, qr/shared_preload_libraries/, 'not preloaded');
+
+log_clean($node);
+$node->stop;
+done_testing();

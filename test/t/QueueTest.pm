@@ -1,0 +1,225 @@
+# What the TAP tests share: a cluster that preloads queue, one handler that can
+# misbehave in every way that a test asks for in the payload, and waiting for events.
+#
+# Nothing here sleeps for a fixed time: everything awaits what it needs to see.
+package QueueTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(queue_node queue_install queue_session sql one wait_true wait_no_jobs wait_lock workers
+  sqlstate_like doctor_like log_clean gone backend_types);
+
+# The handler `h` and the table `seen` that it writes.  What a payload can ask for: note (kept in seen),
+# lock (a shared advisory lock in the transaction, which tells the test that the job runs, and where),
+# sleep (seconds), raise (an SQLSTATE), return (the result).
+our $install = <<'EOS';
+CREATE EXTENSION IF NOT EXISTS queue;
+CREATE TABLE seen (
+	n bigserial PRIMARY KEY, job_id bigint, kind text, note text, attempt int, failures int,
+	cu name DEFAULT current_user, su name DEFAULT session_user, pid int DEFAULT pg_backend_pid(),
+	xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp());
+GRANT ALL ON seen TO PUBLIC;
+GRANT ALL ON SEQUENCE seen_n_seq TO PUBLIC;
+CREATE FUNCTION h(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.seen (job_id, kind, note, attempt, failures)
+		VALUES (j.id, j.kind, j.payload->>'note', j.attempt, j.failures);
+	IF j.payload ? 'lock' THEN
+		PERFORM pg_advisory_xact_lock_shared((j.payload->>'lock')::bigint);
+	END IF;
+	IF j.payload ? 'sleep' THEN
+		PERFORM pg_sleep((j.payload->>'sleep')::float8);
+	END IF;
+	IF j.payload ? 'raise' THEN
+		RAISE EXCEPTION 'boom %', coalesce(j.payload->>'note', '') USING ERRCODE = j.payload->>'raise';
+	END IF;
+	RETURN j.payload->'return';
+END $$;
+EOS
+
+# A new cluster.  preload => 0: without the library; streaming => 1; conf => more settings; start => 0; install => 0.
+sub queue_node
+{
+	my ($name, %o) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(
+		allows_streaming => $o{streaming} ? 1 : 0,
+		extra => [ '-E', 'UTF8', '--no-locale' ]);
+	$node->append_conf('postgresql.conf', <<'EOS');
+fsync = on
+restart_after_crash = on
+log_statement = none
+shared_buffers = 32MB
+max_connections = 40
+max_worker_processes = 24
+EOS
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'")
+	  unless defined $o{preload} && !$o{preload};
+	$node->append_conf('postgresql.conf', $o{conf}) if defined $o{conf};
+	return $node if defined $o{start} && !$o{start};
+	$node->start;
+	queue_install($node, 'postgres')
+	  unless defined $o{install} && !$o{install};
+	return $node;
+}
+
+sub queue_install
+{
+	my ($node, $db) = @_;
+	$node->safe_psql($db, $install);
+	return;
+}
+
+# A session that stays open; an error does not end it.
+sub queue_session
+{
+	my ($node, $db) = @_;
+	return $node->background_psql($db // 'postgres', on_error_stop => 0);
+}
+
+# Runs SQL in database postgres (or db => ...) and returns its output; dies of errors.
+sub sql
+{
+	my ($node, $text, %o) = @_;
+	my ($out, $err) = ('', '');
+	my $rc = $node->psql(
+		$o{db} // 'postgres', $text,
+		stdout => \$out,
+		stderr => \$err,
+		extra_params => [ $o{user} ? ('-U', $o{user}) : () ]);
+	die "SQL failed: $err\n$text" if $rc != 0;
+	return $out;
+}
+
+# One check: the query's output is that.
+sub one
+{
+	my ($node, $query, $expected, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $got = eval { sql($node, $query, %o) };
+	$got = "error: $@" if $@;
+	return is($got, $expected, $name);
+}
+
+# One check: the query returns true sooner or later.
+sub wait_true
+{
+	my ($node, $query, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($o{db} // 'postgres', $query), $name);
+}
+
+# One check: no job (of these kinds, a regexp) is left unfinished.
+sub wait_no_jobs
+{
+	my ($node, $name, %o) = @_;
+	my $kinds = $o{kinds} // '';
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_true(
+		$node,
+		"SELECT NOT EXISTS (SELECT FROM queue.job WHERE kind ~ '$kinds' AND state NOT IN ('completed', 'cancelled', 'discarded'))",
+		$name, %o);
+}
+
+# Waits until some backend holds the advisory lock and returns its pid.
+sub wait_lock
+{
+	my ($node, $lock) = @_;
+	my $where =
+	  "FROM pg_locks WHERE locktype = 'advisory' AND objid = $lock AND granted";
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 $where")
+	  or die "nobody took advisory lock $lock";
+	return sql($node, "SELECT pid $where LIMIT 1");
+}
+
+# The pids of one type of worker: launcher, scheduler, executor.
+sub workers
+{
+	my ($node, $type, $db) = @_;
+	my $pids = sql($node,
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'queue $type'"
+		  . ($db ? " AND datname = '$db'" : '')
+		  . " ORDER BY pid");
+	return split /\n/, $pids;
+}
+
+# "launcher 1, scheduler 2" of the whole cluster.
+sub backend_types
+{
+	my ($node) = @_;
+	return sql($node,
+		"SELECT string_agg(t, ', ' ORDER BY t) FROM (SELECT substr(backend_type, 7) || ' ' || count(*) AS t"
+		  . " FROM pg_stat_activity WHERE backend_type LIKE 'queue %' GROUP BY backend_type) x"
+	);
+}
+
+# One check: the statement fails with this SQLSTATE, and its report (message, detail, hint) matches.
+sub sqlstate_like
+{
+	my ($node, $text, $sqlstate, $re, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($out, $err) = ('', '');
+	$node->psql(
+		$o{db} // 'postgres', $text,
+		stdout => \$out,
+		stderr => \$err,
+		extra_params =>
+		  [ '-v', 'VERBOSITY=verbose', $o{user} ? ('-U', $o{user}) : () ]);
+	return like($err, qr/ERROR:\s+$sqlstate:.*$re/s, $name);
+}
+
+# One check: some row of doctor() that is not ok matches (sooner or later: what it tells may take a
+# moment to be noticed).
+sub doctor_like
+{
+	my ($node, $re, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $query =
+	  "SELECT coalesce(string_agg(concat_ws(' | ', check_name, detail, hint), E'\\n'), '') FROM queue.doctor() WHERE NOT ok";
+	my $got = '';
+	my $deadline = time + ($o{timeout} // 20);
+	while (1)
+	{
+		$got = eval { sql($node, ($o{before} // '') . $query, %o) } // $@;
+		last if $got =~ $re || time > $deadline;
+		usleep(100_000);
+	}
+	return like($got, $re, $name);
+}
+
+# Is the process gone (within ten seconds)?
+sub gone
+{
+	my ($pid) = @_;
+	my $deadline = time + 10;
+	while (kill(0, $pid))
+	{
+		return 0 if time > $deadline;
+		usleep(20_000);
+	}
+	return 1;
+}
+
+# One check: no process died in a way that the test did not ask for, and nothing leaked.
+sub log_clean
+{
+	my ($node, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $log = slurp_file($node->logfile);
+	my @bad = grep {
+		/PANIC:|TRAP:|terminated by signal (?!9\b|15\b|3\b)|refcount leak|still referenced|was not closed|still active|corrupt|stack depth|could not find (?:the )?block|unexpected/
+	} split /\n/, $log;
+	@bad = grep { !/$o{except}/ } @bad if $o{except};
+	@bad = grep { !/terminating connection because of crash|abnormally and possibly corrupted/ } @bad;
+	return is(join("\n", @bad), '', 'nothing leaked and nothing crashed by itself');
+}
+
+1;
