@@ -15,17 +15,25 @@ if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold= plain=; fi
 title() { printf '\n%s== %s ==%s\n\n' "$bold" "$*" "$plain"; }
 
 # Each statement as it is read, then its result.
-show() { pg "$BIN/psql" -X -q -a -d demo -v ON_ERROR_STOP=1 -P footer=off -P null='(null)' "$@" 2>&1; }
+show() { pg "$BIN/psql" -X -q -a -U "${ROLE:-app}" -d "${DB:-demo}" -v ON_ERROR_STOP=1 -P footer=off -P null='(null)' "$@" 2>&1; }
 # Errors are part of the story here.
-show_errors() { pg "$BIN/psql" -X -q -a -d demo -P footer=off -v VERBOSITY=verbose -v SHOW_CONTEXT=never "$@" 2>&1 | grep -v '^LOCATION:'; }
+show_errors() { pg "$BIN/psql" -X -q -a -d demo -P footer=off -P null='(null)' -v VERBOSITY=verbose -v SHOW_CONTEXT=never "$@" 2>&1 | grep -v '^LOCATION:'; }
 
-sql "CREATE DATABASE demo" >/dev/null
+title "0. An administrator sets it up"
+ROLE=postgres DB=postgres show <<'SQL'
+CREATE ROLE app LOGIN;
+CREATE DATABASE demo OWNER app;
+SQL
+ROLE=postgres show <<'SQL'
+CREATE EXTENSION queue;
+
+SELECT queue.grant_queue('*', 'app', 'manage');
+SQL
 export DB=demo
 
 title "1. A handler is a function; enqueue calls it, in the server, after your commit"
 show <<'SQL'
-CREATE EXTENSION queue;
-
+-- From here on as role app: its handlers run as app.
 CREATE TABLE greeting (name text, said_at timestamptz);
 
 CREATE FUNCTION greet(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
@@ -123,6 +131,7 @@ SQL
 
 title "6. What is going on, and is all well?"
 show <<'SQL'
+-- Totals count from the last start of the server; the kill above was one.
 SELECT queue, available, running, enqueued, completed, failed, discarded FROM queue.stat_queue;
 
 SELECT kind, type, target, run_as, state, completed, failed FROM queue.stat_handler ORDER BY kind;

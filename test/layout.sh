@@ -5,8 +5,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Low to high; a file includes only headers of lower levels, or of its own.  Levels are separated by |.
-ORDER='compat queue backoff | base cursor lease channel slot counter waiter suspect | note | config | job | ready |
-	run | finish | enqueue fetch control admin handler stat doctor | executor | scheduler | launcher | hook | main'
+ORDER='compat queue backoff | reader base cursor lease channel slot counter waiter suspect | note | config line owner |
+	job extra record | ready | run | finish | enqueue fetch control admin grant handler stat doctor | keep | executor |
+	crew | scheduler | launcher | hook | main'
 # queue.c holds _PG_init and stands on top; queue.h holds the shared constants and stands at the bottom.
 level_name() { case $1 in src/queue.c) echo main ;; *) basename "${1%.*}" ;; esac; }
 MAX_LINES=800
@@ -78,7 +79,7 @@ verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep
 
 # 7. Settings.
 verdict "every setting is called queue.*" \
-	"$(grep -hA1 -oE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' src/*.c | grep -v '"queue\.')"
+	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' src/*.c | grep -v '"queue\.')"
 
 echo "1..$n"
 [ "$bad_tests" = 0 ]
