@@ -27,6 +27,7 @@
 #include "executor.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "access/xact.h"
@@ -74,6 +75,9 @@ static volatile sig_atomic_t in_company = false;
 static volatile sig_atomic_t interrupted = INTERRUPT_NONE;
 static volatile sig_atomic_t deadline_passed = false;
 
+/* The process's use of its CPU when the running job began; see was_preempted. */
+static struct rusage usage_at_start;
+
 static TimeoutId commit_timeout;
 static TimeoutId job_timeout;
 static timer_t stop_timer;
@@ -106,10 +110,36 @@ interrupt_job(Interrupt why)
 	SetLatch(MyLatch);
 }
 
+static int64
+cpu_us(const struct rusage *usage)
+{
+	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * USECS_PER_SEC +
+		usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
+}
+
+/*
+ * Did the running job only wait for a CPU?  Then its wall time says nothing about its
+ * kind: it neither waited for anything itself nor used its commit_interval.  *used is the
+ * CPU time that it did use.  Async-signal-safe.
+ */
+static bool
+was_preempted(int64 *used)
+{
+	struct rusage now;
+
+	if (getrusage(RUSAGE_THREAD, &now) != 0)
+		return false;
+	*used = cpu_us(&now) - cpu_us(&usage_at_start);
+	return now.ru_nvcsw == usage_at_start.ru_nvcsw && *used < (int64) queue_commit_interval * 500;
+}
+
+/* Fires every commit_interval while a group is open. */
 static void
 on_commit_timeout(void)
 {
-	if (in_company)
+	int64		used;
+
+	if (armed && in_company && !was_preempted(&used))
 		interrupt_job(INTERRUPT_INTERVAL);
 }
 
@@ -334,6 +364,7 @@ arm(Work *work)
 	pg_atomic_write_u64(&queue_my_slot->job_id, (uint64) work->entry->id);
 	interrupted = INTERRUPT_NONE;
 	in_company = !work->alone && nmembers > 0;
+	(void) getrusage(RUSAGE_THREAD, &usage_at_start);
 	armed = true;
 	if (in_company)
 		return;					/* the commit timer is tighter than any timeout */
@@ -385,7 +416,10 @@ claim_by_delete(void *arg)
 static void
 count_run(Work *work)
 {
-	queue_kind_ran(work->stat, GetCurrentTimestamp() - work->started_at);
+	int64		us = GetCurrentTimestamp() - work->started_at;
+	int64		used;
+
+	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 1000 && was_preempted(&used) ? used : us);
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
 
@@ -616,7 +650,8 @@ run_group(void)
 
 	begin();
 	interrupted = INTERRUPT_NONE;
-	enable_timeout_after(commit_timeout, Max(queue_commit_interval, 1));
+	enable_timeout_every(commit_timeout, TimestampTzPlusMilliseconds(group_start, Max(queue_commit_interval, 1)),
+						 Max(queue_commit_interval, 1));
 	for (;;)
 	{
 		Work		data = {0};
@@ -654,7 +689,7 @@ run_group(void)
 		}
 		MemoryContextReset(job_context);
 next:
-		if (group_must_end || interrupted == INTERRUPT_INTERVAL || ShutdownRequestPending ||
+		if (group_must_end || nagain > 8 || interrupted == INTERRUPT_INTERVAL || ShutdownRequestPending ||
 			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
 			GetCurrentTimestamp() - group_start >= (int64) queue_commit_interval * 500 ||
 			!pop(&held[nheld]))

@@ -85,7 +85,7 @@ prepare_write(QueueJobTable *table)
 	old = MemoryContextSwitchTo(GetMemoryChunkContext(table));
 	table->estate = CreateExecutorState();
 	table->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(table->rri, table->rel, 1, NULL, 0);
+	InitResultRelInfo(table->rri, table->rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(table->rri, false);
 	table->wslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);

@@ -153,7 +153,7 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 		AttrNumber	attno;
 
-		InitResultRelInfo(rri, rel, 1, NULL, 0);
+		InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
 		ExecOpenIndices(rri, false);
 		ExecClearTuple(slot);
 		memset(slot->tts_isnull, true, RelationGetDescr(rel)->natts * sizeof(bool));

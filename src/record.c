@@ -81,7 +81,7 @@ insert_row(Oid relid, Datum *values, bool *nulls, int natts)
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
-	InitResultRelInfo(rri, rel, 1, NULL, 0);
+	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(rri, false);
 	(void) GetCurrentCommandId(true);
 	ExecSimpleRelationInsert(rri, estate, slot);

@@ -185,6 +185,64 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* What runs told of a handler: of its kind, or for '*' of every kind that it serves. */
+typedef struct HandlerSums
+{
+	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
+	TimestampTz last_error_at;
+} HandlerSums;
+
+static void
+add_kind(HandlerSums *sums, uint64 key)
+{
+	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, key, true);
+
+	if (stat == NULL)
+		return;
+	sums->completed += gauge(&stat->completed);
+	sums->failed += gauge(&stat->failed);
+	sums->discarded += gauge(&stat->discarded);
+	sums->timeouts += gauge(&stat->timeouts);
+	sums->runs += gauge(&stat->runs);
+	sums->total_us += gauge(&stat->total_us);
+	sums->max_us = Max(sums->max_us, gauge(&stat->max_us));
+	sums->last_error_at = Max(sums->last_error_at, (TimestampTz) pg_atomic_read_u64(&stat->last_error_at));
+}
+
+/* Statistics are kept by the job's kind; a kind has several lines and counts once. */
+static HandlerSums
+sums_of_handler(QueueHandler *handler)
+{
+	QueueConfig *config = queue_config();
+	HandlerSums sums = {0};
+	uint64	   *seen = palloc((config->nlines + 1) * sizeof(uint64));
+	int			nseen = 0;
+	int			i;
+	int			j;
+
+	if (strcmp(handler->kind, "*") != 0)
+	{
+		add_kind(&sums, handler->key);
+		return sums;
+	}
+	for (i = 0; i < config->nlines; i++)
+	{
+		uint64		key;
+
+		if (config->lines[i]->handler != handler)
+			continue;
+		key = queue_name_hash(config->lines[i]->kind);
+		for (j = 0; j < nseen && seen[j] != key; j++)
+			;
+		if (j == nseen)
+		{
+			seen[nseen++] = key;
+			add_kind(&sums, key);
+		}
+	}
+	return sums;
+}
+
 /* queue.stat_handler_rows(): what VIEW queue.stat_handler shows. */
 Datum
 queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
@@ -198,7 +256,6 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 	for (i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
-		QueueKindStat *stat;
 		const char *hint;
 		const char *state;
 		NameData	run_as;
@@ -224,26 +281,24 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 		values[3] = NameGetDatum(&run_as);
 		values[4] = CStringGetTextDatum(state);
 		memset(&nulls[5], true, 8 * sizeof(bool));
-		stat = queue_kind_stat_of(MyDatabaseId, handler->key, true);
-		if (stat != NULL)
+		if (queue_preloaded())
 		{
-			int64		runs = gauge(&stat->runs);
-			TimestampTz last_error_at = (TimestampTz) pg_atomic_read_u64(&stat->last_error_at);
+			HandlerSums sums = sums_of_handler(handler);
 
 			memset(&nulls[5], false, 5 * sizeof(bool));
 			values[5] = Int64GetDatum(running_in_slots(NULL, handler));
-			values[6] = Int64GetDatum(gauge(&stat->completed));
-			values[7] = Int64GetDatum(gauge(&stat->failed));
-			values[8] = Int64GetDatum(gauge(&stat->discarded));
-			values[9] = Int64GetDatum(gauge(&stat->timeouts));
-			if (runs > 0)
+			values[6] = Int64GetDatum(sums.completed);
+			values[7] = Int64GetDatum(sums.failed);
+			values[8] = Int64GetDatum(sums.discarded);
+			values[9] = Int64GetDatum(sums.timeouts);
+			if (sums.runs > 0)
 			{
 				nulls[10] = nulls[11] = false;
-				values[10] = Float8GetDatum((double) gauge(&stat->total_us) / (double) runs / 1000.0);
-				values[11] = Float8GetDatum((double) gauge(&stat->max_us) / 1000.0);
+				values[10] = Float8GetDatum((double) sums.total_us / (double) sums.runs / 1000.0);
+				values[11] = Float8GetDatum((double) sums.max_us / 1000.0);
 			}
-			nulls[12] = last_error_at == 0;
-			values[12] = TimestampTzGetDatum(last_error_at);
+			nulls[12] = sums.last_error_at == 0;
+			values[12] = TimestampTzGetDatum(sums.last_error_at);
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
