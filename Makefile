@@ -40,6 +40,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 WERROR = -Werror
 PG_CFLAGS = -Wall -Wmissing-prototypes -Wshadow=compatible-local $(WERROR)
 PG_CPPFLAGS = -I$(srcdir)/src
+SHLIB_LINK = -lcurl -lpthread
 
 # No JIT bitcode: nothing here is worth inlining into a query, and it doubles the build and needs the server's clang.
 override with_llvm = no

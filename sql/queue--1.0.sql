@@ -32,7 +32,7 @@ CREATE TABLE queue.privilege (          -- queue '*': all queues
 );
 CREATE TABLE queue.handler (
     kind               text COLLATE "C" NOT NULL PRIMARY KEY,
-    type               text COLLATE "C" NOT NULL,         -- sql (http: issue 4)
+    type               text COLLATE "C" NOT NULL,         -- sql | http
     function_schema    name,
     function_name      name,
     function_argument  text COLLATE "C",                  -- 'queue.job' | 'jsonb'
@@ -41,11 +41,36 @@ CREATE TABLE queue.handler (
     timeout            interval,
     max_attempts       int,
     backoff            jsonb,
-    run_as             name NOT NULL,
+    run_as             name NOT NULL,                     -- http: who registered it
     registered_by      name NOT NULL,
     paused_at          timestamptz,
     system_identifier  bigint NOT NULL,
-    database_oid       oid NOT NULL
+    database_oid       oid NOT NULL,
+    max_running        int,                               -- from here on: http only
+    method             text COLLATE "C",
+    headers            jsonb,
+    connect_timeout    interval,
+    secret             text,
+    complete_on        text[] COLLATE "C",
+    discard_on         text[] COLLATE "C",
+    health_timeout     interval,
+    ca_file            text,
+    breaker            jsonb                              -- of endpoints that have none of their own
+);
+CREATE TABLE queue.endpoint (
+    kind               text COLLATE "C" NOT NULL,
+    url                text COLLATE "C" NOT NULL,
+    weight             int NOT NULL DEFAULT 1,
+    max_running        int,
+    health_url         text COLLATE "C",
+    breaker            jsonb,
+    system_identifier  bigint NOT NULL,
+    database_oid       oid NOT NULL,
+    PRIMARY KEY (kind, url)
+);
+CREATE TABLE queue.installation (       -- one row, made by the first register_http_handler: a dump carries it
+    single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
+    id      uuid NOT NULL
 );
 CREATE TABLE queue.line (
     id        bigint NOT NULL,
@@ -106,7 +131,7 @@ CREATE INDEX failure_job_id ON queue.failure (job_id);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
--- worker (string), deaths (number)
+-- worker (string), deaths (number), first_at (time of the first HTTP attempt)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.
 CREATE TABLE queue.finished_job_0 PARTITION OF queue.finished_job FOR VALUES IN (0);
@@ -144,7 +169,9 @@ CREATE TABLE queue.failure_15 PARTITION OF queue.failure FOR VALUES IN (15);
 
 COMMENT ON TABLE queue.queue IS 'the queues and their settings; queue default exists without a row';
 COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by queue.grant_queue and queue.revoke_queue';
-COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler';
+COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler and queue.register_http_handler';
+COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; written by queue.register_http_handler and queue.add_endpoint';
+COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
 COMMENT ON TABLE queue.line IS 'the lines of jobs: one per queue, kind and priority; id is a hash of the three';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
@@ -155,6 +182,8 @@ COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal'
 SELECT pg_catalog.pg_extension_config_dump('queue.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.privilege', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.endpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
@@ -210,6 +239,12 @@ ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.handler
     FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
 ALTER TABLE queue.handler ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.endpoint
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.endpoint ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.installation
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+ALTER TABLE queue.installation ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.line
     FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
 ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
@@ -243,6 +278,13 @@ CREATE FUNCTION queue.stat_handler_rows() RETURNS TABLE (
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_handler_rows';
 COMMENT ON FUNCTION queue.stat_handler_rows IS
     'internal: what queue.stat_handler shows';
+
+CREATE FUNCTION queue.stat_endpoint_rows() RETURNS TABLE (
+    kind text, url text, weight int, breaker text, healthy boolean, in_flight int, succeeded bigint, failed bigint,
+    consecutive_failures int, mean_ms double precision, next_probe_at timestamptz)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_endpoint_rows';
+COMMENT ON FUNCTION queue.stat_endpoint_rows IS
+    'internal: what queue.stat_endpoint shows';
 
 CREATE FUNCTION queue.stat_worker_rows() RETURNS TABLE (
     pid int, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamptz,
@@ -381,13 +423,11 @@ SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.fa
 FROM queue.stat_handler_rows() s;
 COMMENT ON VIEW queue.stat_handler IS 'one row per handler, with its state (ready | paused | parked) and run times in milliseconds; queue.doctor() tells why one is parked';
 
--- HTTP endpoints come with a later release; the columns are fixed already.
 CREATE VIEW queue.stat_endpoint WITH (security_barrier = true) AS
-SELECT NULL::text AS kind, NULL::text AS url, NULL::int AS weight, NULL::text AS breaker, NULL::boolean AS healthy,
-       NULL::int AS in_flight, NULL::bigint AS succeeded, NULL::bigint AS failed, NULL::int AS consecutive_failures,
-       NULL::double precision AS mean_ms, NULL::timestamptz AS next_probe_at
-WHERE false;
-COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint (not built yet: no rows)';
+SELECT s.kind, s.url, s.weight, s.breaker, s.healthy, s.in_flight, s.succeeded, s.failed, s.consecutive_failures,
+       s.mean_ms, s.next_probe_at
+FROM queue.stat_endpoint_rows() s;
+COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint of the handlers that you may see; url without its query; breaker closed | open | half-open; healthy false: nothing is sent before its health_url answers 200; totals since the server started; NULL without shared_preload_libraries';
 
 CREATE VIEW queue.stat_worker WITH (security_barrier = true) AS
 SELECT s.pid, s.type, s.database, s.role, s.state, s.job_id, s.kind, s.started_at, s.jobs, s.restarts
@@ -711,9 +751,9 @@ CREATE FUNCTION queue.register_http_handler(
     health_timeout interval = '1 min',
     ca_file text = NULL,
     breaker jsonb = NULL) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint. Not built yet (0A000).';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces the handler and all its endpoints. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: not built yet (0A000). Needs privilege manage on each queue; on * for queues null, kind * and ca_file. Another role''s kind: 42501.';
 
 CREATE FUNCTION queue.add_endpoint(
     kind text,
@@ -722,14 +762,14 @@ CREATE FUNCTION queue.add_endpoint(
     max_running int = NULL,
     health_url text = NULL,
     breaker jsonb = NULL) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_add_endpoint';
 COMMENT ON FUNCTION queue.add_endpoint IS
-    'Adds an endpoint to an HTTP handler. Not built yet (0A000).';
+    'Adds an endpoint to an HTTP handler, or changes it. All endpoints share the load by weight (0: nothing), as far as their breakers and health allow; when no breaker allows any, one is taken at random. breaker: default the handler''s. 42704 if the kind has no HTTP handler. For who registered it, or superusers.';
 
 CREATE FUNCTION queue.remove_endpoint(kind text, url text) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_remove_endpoint';
 COMMENT ON FUNCTION queue.remove_endpoint IS
-    'Removes an endpoint from an HTTP handler. Not built yet (0A000).';
+    'Removes an endpoint from an HTTP handler; requests under way go on. 42704 if there is none, 55000 if it is the last one. For who registered it, or superusers.';
 
 CREATE FUNCTION queue.unregister_handler(kind text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_unregister_handler';

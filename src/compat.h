@@ -13,7 +13,9 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "queue supports PostgreSQL 15, 16, 17 and 18"
@@ -39,13 +41,20 @@ typedef bool QueueUpdateIndexes;
 
 /* Wait events have names of their own from 17 on: queue_wait_event("QueueXxx"), evaluated once per call site. */
 #if PG_VERSION_NUM >= 170000
-#include "utils/wait_event.h"
 #define queue_wait_event(name) \
 	({ static uint32 queue_wait_event_ = 0; \
 	   if (queue_wait_event_ == 0) queue_wait_event_ = WaitEventExtensionNew(name); \
 	   queue_wait_event_; })
 #else
 #define queue_wait_event(name)	PG_WAIT_EXTENSION
+#endif
+
+/* A wait event set that lives as long as the process: 17 has it owned by a resource owner instead of a memory context. */
+#include "storage/latch.h"
+#if PG_VERSION_NUM >= 170000
+#define queue_wait_event_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define queue_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, n)
 #endif
 
 /* From 17 on a background worker may connect as a role that cannot log in. */

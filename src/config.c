@@ -31,6 +31,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "httpconf.h"
 #include "reader.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -239,6 +240,8 @@ build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handl
 	*queue_table = need_relation(schema, "queue");
 	*privilege_table = need_relation(schema, "privilege");
 	*handler_table = need_relation(schema, "handler");
+	config->endpoint_table = need_relation(schema, "endpoint");
+	config->installation_table = need_relation(schema, "installation");
 	config->line_table = need_relation(schema, "line");
 	config->line_index = need_relation(schema, "line_id");
 	config->live_job = need_relation(schema, "live_job");
@@ -258,6 +261,8 @@ build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handl
 	watched[nwatched++] = *queue_table;
 	watched[nwatched++] = *privilege_table;
 	watched[nwatched++] = *handler_table;
+	watched[nwatched++] = config->endpoint_table;
+	watched[nwatched++] = config->installation_table;
 	watched[nwatched++] = config->line_table;
 	watched[nwatched++] = config->live_job;
 	watched[nwatched++] = config->job_view;
@@ -445,6 +450,8 @@ build_handlers(Cache *cache, Oid relid)
 		handler->kind = queue_reader_text(&reader, "kind");
 		handler->key = queue_name_hash(handler->kind);
 		handler->http = strcmp(type, "http") == 0;
+		if (handler->http)
+			queue_httpconf_handler(&reader, handler);
 		handler->function_schema = queue_reader_name(&reader, "function_schema");
 		handler->function_name = queue_reader_name(&reader, "function_name");
 		handler->takes_job = argument != NULL && strcmp(argument, "queue.job") == 0;
@@ -568,7 +575,8 @@ resolve_line(Cache *cache, QueueLine *line)
 	}
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
-		(privilege_bits(cache, handler->run_as_oid, line->queue->name) & QUEUE_PRIV_WORK) != 0;
+		(privilege_bits(cache, handler->run_as_oid, line->queue->name) &
+		 (handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK)) != 0;
 }
 
 /*
@@ -657,6 +665,7 @@ build(void)
 	build_queues(cache, queue_table);
 	build_privileges(cache, privilege_table);
 	build_handlers(cache, handler_table);
+	queue_httpconf_endpoints(&cache->config);
 	build_lines(cache);
 
 	MemoryContextSwitchTo(old);

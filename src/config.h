@@ -9,6 +9,7 @@
 #define QUEUE_CONFIG_H
 
 #include "backoff.h"
+#include "breaker.h"
 #include "counter.h"
 #include "cursor.h"
 
@@ -25,11 +26,44 @@ typedef struct QueueConf		/* one queue */
 	TimestampTz paused_at;		/* 0: not paused */
 } QueueConf;
 
+/* A place that an HTTP handler's jobs are sent to. */
+typedef struct QueueEndpoint
+{
+	char	   *url;
+	uint64		key;			/* queue_endpoint_key(kind, url) */
+	int			weight;
+	int			max_running;	/* 0: only the handler's */
+	char	   *health_url;		/* NULL: none */
+	QueueBreakerConf breaker;
+	bool		adopted;
+	struct QueueEndpointState *state;	/* for who uses it: looked up once a reading; NULL: not yet */
+	int			current;		/* smooth weighted round-robin, the http worker's */
+} QueueEndpoint;
+
+/* What an HTTP handler has beyond what all have; httpconf.c reads it. */
+typedef struct QueueHttpConf
+{
+	char	   *method;
+	Jsonb	   *headers;		/* NULL: none */
+	int64		connect_timeout;	/* us */
+	char	   *secret;			/* NULL: not signed */
+	uint32		complete_on[20];	/* a bit for each status below 640 */
+	uint32		discard_on[20];
+	int64		health_timeout; /* us */
+	char	   *ca_file;		/* NULL: the system's */
+	QueueBreakerConf breaker;	/* of endpoints without one */
+	QueueEndpoint **endpoints;
+	int			nendpoints;
+	struct QueueCourierState *state;	/* as an endpoint's */
+} QueueHttpConf;
+
 typedef struct QueueHandler
 {
 	char	   *kind;			/* "*": kinds without a handler of their own */
 	uint64		key;			/* queue_name_hash(kind) */
 	bool		http;
+	QueueHttpConf *conf;		/* http only */
+	int			max_running;	/* http only; 0: no limit of its own */
 	char	   *function_schema;
 	char	   *function_name;
 	bool		takes_job;		/* f(queue.job), else f(jsonb) */
@@ -70,6 +104,8 @@ typedef struct QueueConfig
 	Oid			extension_owner;
 	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
 	Oid			line_table, line_index;
+	Oid			endpoint_table, installation_table;
+	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
 	Oid			job_view, job_type;
 	Oid			finished_job[16], failure[16];	/* by slot */
 	QueueConf **queues;
@@ -112,5 +148,8 @@ typedef struct QueueOwnerContext
 } QueueOwnerContext;
 extern void queue_as_owner_begin(QueueOwnerContext *saved);
 extern void queue_as_owner_end(QueueOwnerContext *saved);
+
+/* For workers without a role: settings that the database or the bootstrap user may have and that must not reach them. */
+extern void queue_pin_settings(void);
 
 #endif

@@ -58,6 +58,7 @@ static const struct
 	{"is_running", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},
+	{"stat_endpoint_rows", QUEUE_PRIV_READ},
 	{"stat_worker_rows", QUEUE_PRIV_READ},
 	{"cancel", QUEUE_PRIV_MANAGE},
 	{"discard", QUEUE_PRIV_MANAGE},

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "channel.h"
 #include "commands/dbcommands.h"
+#include "endpoint.h"
 #include "run.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
@@ -54,15 +55,15 @@ role_can_login(Oid role)
 }
 
 /* Superusers and who has the privileges of the extension's owner. */
-static bool
-is_owner(void)
+bool
+queue_handler_is_owner(void)
 {
 	return superuser() || has_privs_of_role(GetUserId(), queue_config()->extension_owner);
 }
 
 /* Is this handler the current user's: did a role register it whose privileges he has? */
-static bool
-is_registrar(const char *registered_by)
+bool
+queue_handler_is_registrar(const char *registered_by)
 {
 	Oid			role = get_role_oid(registered_by, true);
 
@@ -172,9 +173,9 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 
 	run_as = check_run_as(fcinfo, &run_as_name);
 	check_queues(fcinfo, kind, run_as);
-	may_replace = is_owner();
+	may_replace = queue_handler_is_owner();
 	existing = queue_config_handler(kind);
-	if (existing != NULL && !may_replace && !is_registrar(existing->registered_by))
+	if (existing != NULL && !may_replace && !queue_handler_is_registrar(existing->registered_by))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("kind \"%s\" has a handler that role \"%s\" registered", kind, existing->registered_by),
@@ -244,13 +245,16 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 					  " function_argument = excluded.function_argument, function_owner = excluded.function_owner,"
 					  " queues = excluded.queues, timeout = excluded.timeout, max_attempts = excluded.max_attempts,"
 					  " backoff = excluded.backoff, run_as = excluded.run_as, registered_by = excluded.registered_by,"
-					  " system_identifier = excluded.system_identifier, database_oid = excluded.database_oid"
+					  " system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,"
+					  " max_running = NULL, method = NULL, headers = NULL, connect_timeout = NULL, secret = NULL,"
+					  " complete_on = NULL, discard_on = NULL, health_timeout = NULL, ca_file = NULL, breaker = NULL"
 					  " WHERE $14 IS NULL OR h.registered_by = $14",
 					  14, types, values, nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("kind \"%s\" has a handler that another role registered", kind),
 				 errhint("That role or a superuser can replace or unregister it.")));
+	(void) queue_spi_run("DELETE FROM queue.endpoint WHERE kind = $1", 1, types, values, NULL);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
@@ -270,7 +274,7 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	handler = queue_config_handler(kind);
 	if (handler != NULL)
 	{
-		if (!is_registrar(handler->registered_by) && !queue_may(GetUserId(), NULL, QUEUE_PRIV_MANAGE))
+		if (!queue_handler_is_registrar(handler->registered_by) && !queue_may(GetUserId(), NULL, QUEUE_PRIV_MANAGE))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("handler for kind \"%s\" was registered by role \"%s\"", kind, handler->registered_by),
@@ -290,7 +294,9 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 Datum
 queue_sql_unregister_handler(PG_FUNCTION_ARGS)
 {
-	change_handler(fcinfo, "queue.unregister_handler()", "DELETE FROM queue.handler WHERE kind = $1");
+	change_handler(fcinfo, "queue.unregister_handler()",
+				   "WITH gone AS (DELETE FROM queue.endpoint WHERE kind = $1)"
+				   " DELETE FROM queue.handler WHERE kind = $1");
 	PG_RETURN_VOID();
 }
 
@@ -327,8 +333,53 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	queue_spi_run("UPDATE queue.handler SET system_identifier = $1, database_oid = $2"
 				  " WHERE system_identifier <> $1 OR database_oid <> $2",
 				  2, types, values, NULL);
+	queue_spi_run("UPDATE queue.endpoint SET system_identifier = $1, database_oid = $2"
+				  " WHERE system_identifier <> $1 OR database_oid <> $2",
+				  2, types, values, NULL);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
+}
+
+/* Why an HTTP handler sends nothing.  Called by queue_handler_problem. */
+static const char *
+http_problem(QueueHandler *handler, const char **hint)
+{
+	bool		healthy = false;
+	bool		weight = false;
+
+	if (!OidIsValid(handler->run_as_oid))
+	{
+		*hint = "Register the handler again as a role that exists.";
+		return psprintf("role \"%s\", which registered it, does not exist", handler->run_as);
+	}
+	if (queue_config()->installation == NULL)
+	{
+		*hint = "Register any HTTP handler again: that makes one.";
+		return "queue.installation has no row, so there are no idempotency keys";
+	}
+	for (int i = 0; i < handler->conf->nendpoints; i++)
+	{
+		QueueEndpoint *endpoint = handler->conf->endpoints[i];
+		QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, false);
+
+		if (!endpoint->adopted || endpoint->weight == 0)
+			continue;
+		weight = true;
+		if (endpoint->health_url == NULL || !queue_preloaded() ||
+			(state != NULL && pg_atomic_read_u32(&state->healthy) != 0))
+			healthy = true;
+	}
+	if (!weight)
+	{
+		*hint = "Add one with queue.add_endpoint.";
+		return "it has no endpoint with a weight above 0";
+	}
+	if (!healthy)
+	{
+		*hint = "Its jobs stay available until one answers 200; queue.stat_endpoint tells when it is asked next.";
+		return "no endpoint answers its health_url";
+	}
+	return NULL;
 }
 
 /* See handler.h.  Called by stat_handler, explain_job and doctor. */
@@ -340,6 +391,8 @@ queue_handler_problem(QueueHandler *handler, const char **hint)
 
 	if (problem != NULL)
 		return problem;
+	if (handler->http)
+		return http_problem(handler, hint);
 	if (!OidIsValid(handler->run_as_oid))
 	{
 		*hint = "Register the handler again with run_as naming another role.";
@@ -380,8 +433,8 @@ queue_handler_visible(QueueHandler *handler)
 {
 	int			i;
 
-	if (queue_may(GetUserId(), NULL, QUEUE_PRIV_READ) || is_registrar(handler->registered_by) ||
-		is_registrar(handler->run_as))
+	if (queue_may(GetUserId(), NULL, QUEUE_PRIV_READ) || queue_handler_is_registrar(handler->registered_by) ||
+		queue_handler_is_registrar(handler->run_as))
 		return true;
 	if (handler->queues == NULL)
 	{

@@ -13,6 +13,11 @@
  */
 extern const char *queue_handler_problem(QueueHandler *handler, const char **hint);
 
+/* Superusers and who has the privileges of the extension's owner. */
+extern bool queue_handler_is_owner(void);
+/* Is this handler the current user's: did a role register it whose privileges he has? */
+extern bool queue_handler_is_registrar(const char *registered_by);
+
 /* May the current user see this handler: read on a queue that it serves, or its role or registrar's. */
 extern bool queue_handler_visible(QueueHandler *handler);
 

@@ -23,6 +23,7 @@
 #include "channel.h"
 #include "counter.h"
 #include "cursor.h"
+#include "endpoint.h"
 #include "lease.h"
 #include "note.h"
 #include "slot.h"
@@ -66,6 +67,7 @@ forget_jobs(Oid db)
 	queue_counter_reset(db);
 	queue_lease_reset(db);
 	queue_cursor_reset(db);
+	queue_endpoint_reset(db);
 }
 
 /* The database may have workers again.  Commit-safe. */

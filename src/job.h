@@ -40,6 +40,7 @@ typedef struct QueueExtra
 	char	   *last_error;
 	char	   *worker;
 	TimestampTz started_at;		/* of the present claim; 0 */
+	TimestampTz first_at;		/* of the first HTTP attempt; 0 */
 	int			deaths;			/* processes that died while they ran it alone */
 } QueueExtra;
 

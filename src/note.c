@@ -20,6 +20,8 @@
  */
 #include "note.h"
 
+#include "endpoint.h"
+
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "storage/ipc.h"
@@ -223,6 +225,8 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 			append(db, note, note->commit_pos, &wake);
 		if (note->ends)
 			queue_waiter_wake(db, note->job_id);
+		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
+			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
 		if (note->failed)
 			queue_counter_failed(db, note->queue_key, note->count);
 		moved += note->count;

@@ -35,6 +35,30 @@ queue_as_owner_end(QueueOwnerContext *saved)
 	SetUserIdAndSecContext(saved->userid, saved->sec_context);
 }
 
+/* Pins them for this process.  Called by the scheduler and the http worker when they are connected. */
+void
+queue_pin_settings(void)
+{
+	static const char *const pinned[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"row_security", "off"},
+	};
+
+	for (int i = 0; i < lengthof(pinned); i++)
+	{
+		if (GetConfigOption(pinned[i][0], true, false) != NULL)
+			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
 /*
  * Statement trigger on the config tables: every session's cache is stale after commit (and this one's after the
  * statement), and the scheduler is woken.

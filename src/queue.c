@@ -13,9 +13,11 @@
 #include "channel.h"
 #include "counter.h"
 #include "cursor.h"
+#include "endpoint.h"
 #include "hook.h"
 #include "launcher.h"
 #include "lease.h"
+#include "netguard.h"
 #include "note.h"
 #include "slot.h"
 #include "waiter.h"
@@ -40,9 +42,9 @@ int			queue_max_wait = 30000;
 char	   *queue_databases = NULL;
 int			queue_log_level = LOG;
 int			queue_log_format = 0;
-static int queue_http_max_response = 64;
-static int queue_http_max_in_flight = 1000;
-static char *queue_http_allowed_networks = NULL;
+int			queue_http_max_response = 64;
+int			queue_http_max_in_flight = 1000;
+char	   *queue_http_allowed_networks = NULL;
 
 static const struct config_enum_entry log_format_options[] = {
 	{"text", 0, false},
@@ -82,6 +84,20 @@ check_databases(char **newval, void **extra, GucSource source)
 	return ok;
 }
 
+/* queue.http_allowed_networks must be a list of addresses and networks. */
+static bool
+check_networks(char **newval, void **extra, GucSource source)
+{
+	QueueNetguard guard;
+	char		bad[64];
+
+	if (queue_netguard_parse(*newval, &guard, bad, sizeof(bad)))
+		return true;
+	GUC_check_errdetail("\"%s\" is no IPv4 or IPv6 network such as 10.0.0.0/8 or fd00::/8, or there are more than %d.",
+						bad, QUEUE_NETGUARD_MAX);
+	return false;
+}
+
 /* The settings of api.md. */
 static void
 define_settings(void)
@@ -112,7 +128,7 @@ define_settings(void)
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.http_allowed_networks", "Lists the networks that HTTP handlers may reach.",
 							   "Empty means all but link-local and unspecified addresses.",
-							   &queue_http_allowed_networks, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   &queue_http_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_in_flight", "Limits how many HTTP requests of a database run at once.",
 							NULL, &queue_http_max_in_flight, 1000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("queue.log_format", "Sets how log lines about jobs and workers look.",
@@ -136,6 +152,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(queue_counter_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
 	RequestAddinShmemSpace(queue_note_shmem_size());
+	RequestAddinShmemSpace(queue_endpoint_shmem_size());
 }
 
 /* shmem_startup_hook: makes them, at start and again after a crash. */
@@ -153,6 +170,7 @@ shmem_startup(void)
 	queue_counter_shmem_init();
 	queue_waiter_shmem_init();
 	queue_note_shmem_init();
+	queue_endpoint_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

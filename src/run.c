@@ -224,10 +224,7 @@ queue_run_parked(QueueHandler *handler, const char **hint)
 		return "it was registered in another database or system";
 	}
 	if (handler->http)
-	{
-		*hint = "Use an SQL handler, or external workers with queue.fetch.";
-		return "HTTP handlers are not built yet";
-	}
+		return NULL;			/* nothing is called here */
 	entry = resolved_handler(handler);
 	*hint = entry->hint;
 	return entry->parked;

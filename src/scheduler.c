@@ -28,6 +28,7 @@
 #include "channel.h"
 #include "config.h"
 #include "crew.h"
+#include "feed.h"
 #include "keep.h"
 #include "lease.h"
 #include "ready.h"
@@ -192,10 +193,11 @@ sort_lines(QueueConfig *config, TimestampTz now)
 		else
 			role = NULL;
 		/* entries beyond half of the table are better left to lines that are read */
-		if (role != NULL || config->nlines <= QUEUE_MAX_CURSORS / 2)
-			queue_cursor_set_served(&line->cursor, line->id, role != NULL);
+		if (role != NULL || queue_feed_takes(line) || config->nlines <= QUEUE_MAX_CURSORS / 2)
+			queue_cursor_set_served(&line->cursor, line->id, role != NULL || queue_feed_takes(line));
 	}
 	MemoryContextSwitchTo(old);
+	queue_feed_sort(config, lines_context);
 	for (int i = 0; i < queue_nroles; i++)
 		sift_channel(&queue_roles[i], now);
 	queue_crew_forget_unused();
@@ -435,6 +437,7 @@ do_round(bool *gone)
 		pull(role, table, now);
 		next = Min(next, role->next_due);
 	}
+	next = Min(next, queue_feed_pull(table, now));
 	queue_job_close(table);
 	CommitTransactionCommand();
 	return next;
@@ -490,30 +493,6 @@ leave(QueueBaseState state)
 	proc_exit(0);
 }
 
-/* Settings that the database or the bootstrap user may have and that must not reach us. */
-static void
-pin_settings(void)
-{
-	static const char *const pinned[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},
-		{"row_security", "off"},
-	};
-
-	for (int i = 0; i < lengthof(pinned); i++)
-	{
-		if (GetConfigOption(pinned[i][0], true, false) != NULL)
-			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	}
-}
-
 /* Must it end?  A closed database aborts its workers, anything else lets them finish. */
 static bool
 must_stop(void)
@@ -530,7 +509,9 @@ stop(QueueBaseState state)
 		state == QUEUE_BASE_NO_EXTENSION;
 
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
+	queue_feed_signal(abort);
 	queue_crew_stop(abort, abort ? 5000 : queue_shutdown_timeout);
+	queue_feed_wait(abort ? 5000 : queue_shutdown_timeout + 1000);
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
 	leave(state);
 }
@@ -543,7 +524,7 @@ find_channels(void)
 	{
 		QueueChannel *ch = queue_channel_nth(i);
 
-		if (ch != NULL && ch->db == MyDatabaseId)
+		if (ch != NULL && ch->db == MyDatabaseId && OidIsValid(ch->role))
 			(void) queue_role_of(ch->role, true);
 	}
 }
@@ -617,7 +598,7 @@ queue_scheduler_main(Datum arg)
 	pg_atomic_write_u64(&base->sleep_until, 0);
 	on_shmem_exit(scheduler_exit, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
-	pin_settings();
+	queue_pin_settings();
 
 	StartTransactionCommand();
 	found = extension_version(version, sizeof(version));
@@ -663,6 +644,7 @@ queue_scheduler_main(Datum arg)
 			if (!gone)
 			{
 				next = Min(next, queue_crew_scale(now));
+				next = Min(next, queue_feed_scale(now));
 				next = Min(next, queue_keep_tables(now));
 			}
 		}

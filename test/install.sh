@@ -32,7 +32,7 @@ for v in 18 17 16 15; do
 done
 
 packages() {
-	echo "postgresql-$1 postgresql-server-dev-$1 make gcc libc6-dev util-linux"
+	echo "postgresql-$1 postgresql-server-dev-$1 make gcc libc6-dev libcurl4-openssl-dev util-linux"
 	if [ "$WHAT" = test ]; then
 		echo "postgresql-$1-pgtap binutils perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl"
 	fi
