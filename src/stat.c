@@ -14,7 +14,9 @@
 #include "access/relscan.h"
 #include "access/stratnum.h"
 #include "commands/dbcommands.h"
+#include "endpoint.h"
 #include "funcapi.h"
+#include "httpconf.h"
 #include "job.h"
 #include "slot.h"
 #include "utils/builtins.h"
@@ -44,6 +46,12 @@ running_in_slots(const char *queue, const QueueHandler *handler)
 	int64		running = 0;
 	int			i;
 
+	if (handler != NULL && handler->http)
+	{
+		QueueCourierState *state = queue_courier_state_of(MyDatabaseId, handler->key, false);
+
+		return state == NULL ? 0 : (int64) pg_atomic_read_u32(&state->in_flight);
+	}
 	for (i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
@@ -275,6 +283,13 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 			values[2] = CStringGetTextDatum(psprintf("%s(%s)",
 													 quote_qualified_identifier(handler->function_schema, handler->function_name),
 													 handler->takes_job ? "queue.job" : "jsonb"));
+		else if (handler->http && handler->conf->nendpoints > 0)
+		{
+			char	   *url = queue_httpconf_shown(handler->conf->endpoints[0]->url);
+
+			values[2] = CStringGetTextDatum(handler->conf->nendpoints == 1 ? url :
+											psprintf("%s and %d more", url, handler->conf->nendpoints - 1));
+		}
 		else
 			nulls[2] = true;
 		namestrcpy(&run_as, handler->run_as);

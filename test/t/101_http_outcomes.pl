@@ -1,0 +1,244 @@
+# What each answer of an endpoint means for the job, and what the request says.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Digest::SHA qw(hmac_sha256_base64);
+use HttpServer;
+use MIME::Base64;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
+my $tls_dir = $PostgreSQL::Test::Utils::tmp_check . '/tls';
+my $node = queue_node('http_outcomes', conf => "queue.http_max_response = '4kB'\nqueue.log_level = 'debug1'");
+
+sql($node, "SELECT queue.alter_queue('default', keep_completed => '1 day', max_attempts => 25)");
+
+# One handler a path; the first attempt's outcome is looked at.  A long backoff keeps the second away.
+my $n = 0;
+my %rss;
+sub outcome
+{
+	my ($path, %o) = @_;
+	my $kind = 'k' . ++$n;
+	my $url = $path =~ /^http/ ? $path : $server->url($path);
+	my $more = $o{register} // '';
+	sql($node, "SELECT queue.register_http_handler('$kind', '$url', backoff => '{\"type\": \"fixed\", \"base\": \"1 h\"}', timeout => '1500 ms'$more)");
+	my $id = sql($node, "SELECT queue.enqueue('$kind', '{\"n\": 1}'" . ($o{enqueue} // '') . ')');
+	$node->poll_query_until('postgres',
+		"SELECT attempt > 0 AND state <> 'running' FROM queue.job WHERE id = $id") or diag "$path: no outcome";
+	return $id;
+}
+
+# state, then error text and http status of the failed attempt, if there is one
+sub expect
+{
+	my ($name, $id, $state, $error, $status) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	one($node, "SELECT state FROM queue.job WHERE id = $id", $state, "$name: $state");
+	if (!defined $error)
+	{
+		one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $id", 0, "$name: no failed attempt");
+		return;
+	}
+	my ($got, $got_status) = split /\x1f/,
+	  sql($node, "SELECT error || chr(31) || coalesce(http_status, 0) FROM queue.job_error WHERE job_id = $id");
+	like($got, $error, "$name: the error says what happened");
+	is($got_status, $status // 0, "$name: http_status");
+	return;
+}
+
+# --- statuses
+for my $status (200, 201, 202, 204)
+{
+	my $id = outcome("/status/$status");
+	expect("status $status", $id, 'completed');
+	one($node, "SELECT result->>'status', result->>'body', (result->>'duration_ms')::int >= 0 FROM queue.job WHERE id = $id",
+		"$status|" . ($status == 204 ? '' : 'ok') . '|t', "status $status: the result");
+}
+expect("status $_", outcome("/status/$_"), 'retryable', qr/HTTP status $_/, $_) for (301, 302, 400, 404, 500, 503);
+expect('status 410', outcome('/status/410'), 'discarded', qr/HTTP status 410/, 410);
+expect('complete_on', outcome('/status/404', register => ", complete_on => '{404}'"), 'completed');
+expect('discard_on', outcome('/status/404', register => ", discard_on => '{400-499}'"), 'discarded', qr/404/, 404);
+expect('status 200 not in complete_on', outcome('/status/200', register => ", complete_on => '{201}'"), 'retryable', qr/200/, 200);
+
+# --- Retry-After
+{
+	my $id = outcome('/status/429?retry=120');
+	expect('429', $id, 'retryable', qr/HTTP status 429/, 429);
+	one($node, "SELECT run_at - now() BETWEEN '100 s' AND '121 s' FROM queue.job WHERE id = $id", 't', '429: Retry-After in seconds');
+	$id = outcome('/status/503?date=600');
+	one($node, "SELECT run_at - now() BETWEEN '580 s' AND '601 s' FROM queue.job WHERE id = $id", 't', '503: Retry-After as a date');
+	$id = outcome('/status/202?retry=300');
+	expect('202 with Retry-After', $id, 'scheduled');
+	one($node, "SELECT failures, run_at - now() BETWEEN '280 s' AND '301 s' FROM queue.job WHERE id = $id", '0|t', '202 with Retry-After snoozes, uncounted');
+}
+
+# --- broken answers; the worker stays small
+my $pid = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
+sub rss { my ($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/; return $kb; }
+my $before = rss();
+expect('connection refused', outcome('http://127.0.0.1:1/'), 'retryable', qr/Connection refused|Failed to connect/i);
+expect('DNS failure', outcome('http://no-such-host.invalid/'), 'retryable', qr/resolve/i);
+expect('timeout', outcome('/hang'), 'retryable', qr/timeout.*timed out/i);
+expect('slow drip', outcome('/drip'), 'retryable', qr/timeout.*HTTP status 200/i, 200);
+expect('reset mid-body', outcome('/reset'), 'retryable', qr/\S.*HTTP status 200/i, 200);
+expect('endless headers', outcome('/headers'), 'retryable', qr/headers of the answer are larger/, 200);
+for my $path ('/endless', '/gzip')
+{
+	my $id = outcome($path);
+	expect($path, $id, 'completed');
+	one($node, "SELECT length(result->>'body'), result->>'truncated' FROM queue.job WHERE id = $id", '4096|true',
+		"$path: the body is cut at queue.http_max_response, after decompression");
+}
+cmp_ok(rss() - $before, '<', 4096, 'the worker has grown by less than 4 MB');
+one($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'", $pid, 'it is still the same one');
+
+# --- redirects are not followed
+{
+	$server->forget;
+	my $id = outcome('/redirect?to=' . $server->url('/status/200'));
+	expect('redirect', $id, 'retryable', qr/302: redirects are not followed/, 302);
+	is(scalar(grep { $_->{path} eq '/status/200' } $server->seen('request')), 0, 'the other place saw nothing');
+}
+
+# --- TLS: verified, the CA file settable, the name must match
+SKIP:
+{
+	skip 'no openssl', 5 unless -x '/usr/bin/openssl';
+	mkdir $tls_dir;
+	for my $name ('localhost', 'elsewhere.example')
+	{
+		system('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', "/CN=$name", '-addext',
+			"subjectAltName=DNS:$name", '-keyout', "$tls_dir/$name.key", '-out', "$tls_dir/$name.crt") == 0
+		  or skip 'openssl req does not work', 5;
+	}
+	my %tls;
+	for my $name ('localhost', 'elsewhere.example')
+	{
+		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;
+		my $port = $probe->sockport;
+		close $probe;
+		my $child = fork();
+		if ($child == 0)
+		{
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec 'openssl', 's_server', '-accept', $port, '-cert', "$tls_dir/$name.crt", '-key', "$tls_dir/$name.key", '-www';
+			POSIX::_exit(1);
+		}
+		$tls{$name} = { port => $port, pid => $child };
+		for (1 .. 100)
+		{
+			last if IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);
+			select undef, undef, undef, 0.05;
+		}
+	}
+	expect('unknown CA', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);
+	expect('CA file', outcome("https://localhost:$tls{localhost}{port}/", register => ", ca_file => '$tls_dir/localhost.crt', method => 'GET'"), 'completed');
+	expect('wrong name', outcome("https://localhost:$tls{'elsewhere.example'}{port}/", register => ", ca_file => '$tls_dir/elsewhere.example.crt'"),
+		'retryable', qr/name.*does not match|no alternative certificate/i);
+	for my $t (values %tls) { kill 'TERM', $t->{pid}; waitpid($t->{pid}, 0); }
+}
+
+# --- what the request says
+{
+	$server->forget;
+	my $secret = 'whsec_' . encode_base64('a secret of some bytes', '');
+	my $id = outcome('/status/500', register => ", secret => '$secret', headers => '{\"Authorization\": \"Bearer x\", \"X-Own\": \"1\"}'",
+		enqueue => q{, headers => '{"X-Job": "from the job", "X-Own": "2", "User-Agent": "fake", "Queue-Job-Id": "7", "authorization": "none", "Host": "evil"}'});
+	sql($node, "SELECT queue.retry($id)");
+	wait_true($node, "SELECT attempt = 2 AND state = 'retryable' FROM queue.job WHERE id = $id", 'a second attempt');
+	my @r = $server->seen('request');
+	is(scalar(@r), 2, 'two requests');
+	my $r = $r[0];
+	is($r->{method}, 'POST', 'POST');
+	is($r->{body}, '{"n": 1}', 'the payload is the body');
+	is($r->{'content-type'}, 'application/json', 'Content-Type');
+	is($r->{'user-agent'}, 'queue/1.0', 'User-Agent');
+	is($r->{'queue-job-id'}, $id, 'Queue-Job-Id');
+	is($r->{'queue-job-kind'}, "k$n", 'Queue-Job-Kind');
+	is($r->{'queue-job-queue'}, 'default', 'Queue-Job-Queue');
+	is($r->{'queue-job-attempt'}, 1, 'Queue-Job-Attempt');
+	is($r[1]{'queue-job-attempt'}, 2, 'of the second attempt');
+	like($r->{'queue-job-enqueued-at'}, qr/^20\d\d-\d\d-\d\dT[\d:.]+Z$/, 'Queue-Job-Enqueued-At');
+	is($r[1]{'queue-job-first-attempt-at'}, $r[0]{'queue-job-first-attempt-at'}, 'Queue-Job-First-Attempt-At stays');
+	is($r->{authorization}, 'Bearer x', "the handler's header; the job's does not replace it");
+	is($r->{'x-own'}, '1', 'nor another one');
+	is($r->{'x-job'}, 'from the job', "the job's header");
+	like($r->{host}, qr/^127\.0\.0\.1:/, 'Host is not to be set by a job');
+	like($r->{'idempotency-key'}, qr/^[0-9a-f-]{36}-$id$/, 'Idempotency-Key');
+	is($r[1]{'idempotency-key'}, $r->{'idempotency-key'}, 'equal over the attempts');
+	is($r->{'webhook-id'}, $r->{'idempotency-key'}, 'webhook-id');
+	# by an implementation that is not ours
+	my $expected = hmac_sha256_base64("$r->{'webhook-id'}.$r->{'webhook-timestamp'}.$r->{body}", 'a secret of some bytes');
+	$expected .= '=' while length($expected) % 4;
+	is($r->{'webhook-signature'}, "v1,$expected", 'webhook-signature');
+	cmp_ok(abs($r->{'webhook-timestamp'} - time), '<', 60, 'webhook-timestamp');
+
+	# a raw secret, another method, odd names
+	$server->forget;
+	sql($node, "SELECT queue.register_http_handler('odd kind\n%', '" . $server->url('/status/200') . "', method => 'put', secret => 'raw secret')");
+	sql($node, q{SELECT queue.enqueue(E'odd kind\n%', '{"ü": "€"}')});
+	wait_true($node, q{SELECT count(*) = 0 FROM queue.live_job l JOIN queue.line n ON n.id = l.line WHERE n.kind ~ '^odd'}, 'sent');
+	($r) = $server->seen('request');
+	is($r->{method}, 'PUT', 'another method');
+	is($r->{'queue-job-kind'}, 'odd%20kind%0A%25', 'a kind is percent-encoded');
+	is($r->{body}, "{\"\xc3\xbc\": \"\xe2\x82\xac\"}", 'UTF-8');
+	$expected = hmac_sha256_base64("$r->{'webhook-id'}.$r->{'webhook-timestamp'}.$r->{body}", 'raw secret');
+	$expected .= '=' while length($expected) % 4;
+	is($r->{'webhook-signature'}, "v1,$expected", 'signed with a raw secret');
+}
+
+# --- a job's header that no request can carry
+expect('bad job header', outcome('/status/200', enqueue => q{, headers => '{"X-Bad": "a\r\nb"}'}), 'discarded', qr/header "X-Bad" cannot be sent/);
+
+# --- max_attempts, backoff, the job's own timeout
+{
+	my $kind = 'attempts';
+	sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url('/status/500') . "', max_attempts => 3, backoff => '{\"type\": \"fixed\", \"base\": \"10 ms\"}')");
+	my $id = sql($node, "SELECT queue.enqueue('$kind')");
+	wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'out of attempts');
+	one($node, "SELECT attempt, failures FROM queue.job WHERE id = $id", '3|3', 'after three');
+	one($node, "SELECT count(*), bool_and(http_status = 500), bool_and(worker ~ '^queue http') FROM queue.job_error WHERE job_id = $id", '3|t|t', 'all of them are told');
+	sql($node, "SELECT queue.register_http_handler('own', '" . $server->url('/hang') . "', max_attempts => 1)");
+	$id = sql($node, "SELECT queue.enqueue('own', timeout => '300 ms')");
+	wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", "the job's own timeout");
+}
+
+# --- cancel and discard of what is under way
+for my $what (qw(cancel discard))
+{
+	sql($node, "SELECT queue.register_http_handler('slow', '" . $server->url('/hang') . "')");
+	my $id = sql($node, "SELECT queue.enqueue('slow')");
+	wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'slow'", 'under way');
+	one($node, "SELECT state, worker ~ '^queue http', leased_until > now() + '30 s' FROM queue.job WHERE id = $id", 'running|t|t', 'it is running, and the lease outlives the timeout');
+	one($node, "SELECT running FROM queue.stat_handler WHERE kind = 'slow'", 1, 'stat_handler counts it');
+	one($node, "SELECT queue.$what($id)", 't', "$what");
+	wait_true($node, "SELECT in_flight = 0 FROM queue.stat_endpoint WHERE kind = 'slow'", 'the transfer is aborted');
+	one($node, "SELECT state FROM queue.job WHERE id = $id", $what eq 'cancel' ? 'cancelled' : 'discarded', 'it is ended');
+	one($node, "SELECT failed, succeeded FROM queue.stat_endpoint WHERE kind = 'slow'", '0|0', 'and says nothing about the endpoint');
+}
+
+# --- pausing
+{
+	sql($node, "SELECT queue.register_http_handler('p', '" . $server->url('/status/200') . "'); SELECT queue.pause_handler('p')");
+	my $id = sql($node, "SELECT queue.enqueue('p')");
+	one($node, "SELECT state FROM queue.stat_handler WHERE kind = 'p'", 'paused', 'paused');
+	one($node, "SELECT state FROM queue.job WHERE id = $id", 'available', 'its job waits');
+	sql($node, "SELECT queue.resume_handler('p')");
+	wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE id = $id", 'resumed');
+}
+
+# --- the worker holds nothing while it waits, and goes when no handler is left
+one($node, "SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE backend_type = 'queue http'", 't', 'no snapshot');
+sql($node, 'SELECT queue.unregister_handler(kind) FROM queue.stat_handler');
+wait_true($node, "SELECT count(*) = 0 FROM queue.stat_worker WHERE type = 'http'", 'no handler, no worker');
+one($node, 'SELECT count(*) FROM queue.endpoint', 0, 'no endpoints either');
+
+$server->stop;
+$node->stop('fast');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated/, 'nothing crashed');
+done_testing();

@@ -1,0 +1,136 @@
+# How the http worker ends: SIGTERM with requests in flight, the deadline, kill -9, an immediate stop of the server.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
+my $node = queue_node('http_end', conf => "queue.log_level = 'debug1'\nqueue.shutdown_timeout = '3s'");
+
+sub worker { return sql($node, "SELECT coalesce(max(pid), 0) FROM queue.stat_worker WHERE type = 'http' AND pid IS NOT NULL"); }
+
+# idempotency key => number of answers with 200 that were sent
+sub answers
+{
+	my %seen;
+	$seen{ $_->{'idempotency-key'} }++ for grep { $_->{status} == 200 } $server->seen('answer');
+	return \%seen;
+}
+sub requests
+{
+	my %seen;
+	$seen{ $_->{'idempotency-key'} }++ for $server->seen('request');
+	return \%seen;
+}
+
+sub enqueue { my ($kind, $n) = @_; return sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))"); }
+sub none_left { my ($name) = @_; return wait_true($node, 'SELECT count(*) = 0 FROM queue.live_job', $name); }
+
+# --- SIGTERM, 100 in flight that end before the deadline: all are recorded
+sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/1') . "', max_running => 100)");
+enqueue('second', 300);
+wait_true($node, "SELECT in_flight = 100 FROM queue.stat_endpoint", '100 in flight');
+my $pid = worker();
+my $began = time;
+kill 'TERM', $pid;
+ok(gone($pid), 'SIGTERM ends the worker');
+cmp_ok(time - $began, '<', 3, 'before the deadline');
+{
+	my $done = answers();
+	my $asked = requests();
+	is(scalar(keys %$asked), scalar(keys %$done), 'nothing was sent after SIGTERM that was not answered');
+}
+none_left('another worker sends the rest');
+{
+	my $done = answers();
+	is(scalar(keys %$done), 300, 'every job was answered');
+	is(scalar(grep { $_ > 1 } values %$done), 0, 'none twice');
+	one($node, 'SELECT count(*) FROM queue.job_error', 0, 'and none failed');
+}
+
+# --- SIGTERM, requests that do not end: released uncounted at the deadline
+$server->forget;
+sql($node, "SELECT queue.unregister_handler('second'); SELECT queue.register_http_handler('hang', '" . $server->url('/hang') . "', max_running => 50, timeout => '1 min')");
+enqueue('hang', 60);
+wait_true($node, "SELECT in_flight = 50 FROM queue.stat_endpoint", '50 in flight');
+sql($node, "SELECT queue.pause_handler('hang')");
+$pid = worker();
+$began = time;
+kill 'TERM', $pid;
+ok(gone($pid), 'SIGTERM ends it');
+cmp_ok(time - $began, '<', 5, 'at the deadline');
+one($node, "SELECT count(*), sum(failures), count(*) FILTER (WHERE state = 'available') FROM queue.job", '60|0|60', 'its jobs are released, uncounted');
+one($node, "SELECT sum(attempt) FROM queue.job", 50, 'their attempts stand');
+
+# --- a restart of the server with requests in flight
+sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('hang')");
+$server->forget;
+sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/1') . "', max_running => 100)");
+enqueue('second', 150);
+wait_true($node, "SELECT in_flight = 100 FROM queue.stat_endpoint", '100 in flight');
+$node->restart;
+none_left('after the restart the rest is sent');
+{
+	my $done = answers();
+	is(scalar(keys %$done), 150, 'every job was answered');
+	is(scalar(grep { $_ > 1 } values %$done), 0, 'none twice');
+}
+
+# --- crashes: every job arrives; twice only what was answered just before, with the same key
+for my $how ('kill -9 of the worker', 'immediate stop')
+{
+	$server->forget;
+	sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/0.2') . "', max_running => 20)");
+	enqueue('second', 400);
+	wait_true($node, "SELECT succeeded > 60 FROM queue.stat_endpoint", "$how: some are done");
+	$pid = worker();
+	my $killed = time;
+	if ($how =~ /kill/)
+	{
+		kill 'KILL', $pid;
+	}
+	else
+	{
+		$node->stop('immediate');
+		$node->start;
+	}
+	$node->poll_query_until('postgres', 'SELECT true') or die 'no server';
+	none_left("$how: all are sent");
+	my (%answered, %first);
+	for my $a (grep { $_->{status} == 200 } $server->seen('answer'))
+	{
+		$answered{ $a->{job} }++;
+		$first{ $a->{job} } //= $a->{at};
+	}
+	is(scalar(keys %answered), 400, "$how: every job was answered");
+	my @twice = grep { $answered{$_} > 1 } keys %answered;
+	is(scalar(grep { $killed - $first{$_} > 0.15 } @twice), 0, "$how: none twice that was answered well before (" . @twice . ' twice)');
+	my %keys;
+	$keys{ $_->{'queue-job-id'} }{ $_->{'idempotency-key'} } = 1 for $server->seen('request');
+	is(scalar(grep { keys %$_ > 1 } values %keys), 0, "$how: always with the same Idempotency-Key");
+}
+
+# --- the installation's uuid comes along in a dump
+my $uuid = sql($node, 'SELECT id FROM queue.installation');
+my $dump = $PostgreSQL::Test::Utils::tmp_check . '/dump.sql';
+$node->run_log([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ]);
+sql($node, 'CREATE DATABASE copy');
+$node->run_log([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ]);
+one($node, 'SELECT id FROM queue.installation', $uuid, 'a restored database has the same uuid', db => 'copy');
+one($node, 'SELECT state FROM queue.stat_handler', 'parked', 'its handler is parked', db => 'copy');
+one($node, 'SELECT count(*) FROM queue.endpoint', 1, 'it has the endpoint', db => 'copy');
+$server->forget;
+sql($node, q{SELECT queue.enqueue('second')}, db => 'copy');
+one($node, 'SELECT queue.wait_for((SELECT id FROM queue.job), $$0.5 s$$)', 'available', 'nothing is sent', db => 'copy');
+is(scalar($server->seen('request')), 0, 'nothing at all');
+sql($node, 'SELECT queue.adopt()', db => 'copy');
+wait_true($node, 'SELECT count(*) = 0 FROM queue.job', 'but after adopt()', db => 'copy');
+
+$server->stop;
+$node->stop('fast');
+done_testing();

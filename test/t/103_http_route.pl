@@ -1,0 +1,173 @@
+# Where requests go: limits, weights, breakers, health.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('http_route');
+
+sub enqueue { my ($kind, $n) = @_; return sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))"); }
+sub none_left { my ($name) = @_; return wait_true($node, 'SELECT count(*) = 0 FROM queue.live_job', $name); }
+sub register { my ($kind, $url, $more) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '$url'" . ($more // '') . ')'); return; }
+sub most { my ($path) = @_; my $max = 0; for ($server->seen('request')) { $max = $_->{busy} if (!$path || $_->{path} eq $path) && $_->{busy} > $max } return $max; }
+
+# --- max_running of the handler, and of an endpoint
+register('seven', $server->url('/sleep/0.05'), ', max_running => 7');
+enqueue('seven', 200);
+none_left('200 jobs, seven at once');
+is(most(), 7, 'never more than seven, and seven');
+$server->forget;
+register('ends', $server->url('/sleep/0.05'), ', max_running => 50');
+sql($node, "SELECT queue.add_endpoint('ends', '" . $server->url('/sleep/0.051') . "', max_running => 3)");
+sql($node, "SELECT queue.add_endpoint('ends', '" . $server->url('/sleep/0.05') . "', max_running => 5)");
+enqueue('ends', 200);
+none_left('200 jobs, 5 + 3 at once');
+is(most(), 8, 'never more than its endpoints take, and as many');
+{
+	# at most 3 at once at the second: from its requests and answers in order
+	my ($now, $max) = (0, 0);
+	for (grep { $_->{path} eq '/sleep/0.051' } $server->seen)
+	{
+		$now += $_->{what} eq 'request' ? 1 : -1;
+		$max = $now if $now > $max;
+	}
+	is($max, 3, 'never more than three at the one with three');
+}
+
+# --- one full handler does not delay another
+$server->forget;
+register('stuck', $server->url('/sleep/30'), ', max_running => 5');
+enqueue('stuck', 500);
+wait_true($node, "SELECT in_flight = 5 FROM queue.stat_endpoint WHERE kind = 'stuck'", 'one handler is full');
+register('free', $server->url('/status/200'));
+my $began = time;
+enqueue('free', 50);
+wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE kind = 'free'", 'another one goes on');
+cmp_ok(time - $began, '<', 3, 'at once');
+sql($node, "SELECT queue.unregister_handler('stuck'); SELECT queue.purge('default')");
+sql($node, "SELECT queue.cancel(id) FROM queue.job");
+none_left('cancelled');
+
+# --- weights 1/5/2 interleave, 0 gets nothing
+$server->forget;
+register('w', $server->url('/status/200?a'), ', max_running => 1');
+sql($node, "SELECT queue.add_endpoint('w', '" . $server->url('/status/200?b') . "', 5), queue.add_endpoint('w', '" . $server->url('/status/200?c') . "', 2), queue.add_endpoint('w', '" . $server->url('/status/200?d') . "', 0)");
+enqueue('w', 80);
+none_left('80 jobs over weights 1, 5, 2, 0');
+{
+	my @to = map { $_->{query} } $server->seen('request');
+	my %n;
+	$n{$_}++ for @to;
+	is_deeply(\%n, { a => 10, b => 50, c => 20 }, 'by weight');
+	my $longest = 0;
+	for my $run (join('', @to) =~ /(b+)/g) { $longest = length $run if length $run > $longest; }
+	cmp_ok($longest, '<=', 4, 'interleaved');
+}
+
+# --- a breaker opens, probes, closes
+$server->forget;
+register('b', $server->url('/status/500'), q{, max_running => 4, backoff => '{"type": "fixed", "base": "20 ms"}', breaker => '{"consecutive_failures": 5, "pause": "200 ms", "cap": "400 ms"}'});
+my $ok = $server->url('/status/200?ok');
+sql($node, "SELECT queue.add_endpoint('b', '$ok')");
+enqueue('b', 300);
+none_left('300 jobs, one endpoint fails');
+wait_true($node, "SELECT breaker IN ('open', 'half-open') FROM queue.stat_endpoint WHERE kind = 'b' AND url ~ '500'", 'its breaker is open');
+one($node, "SELECT breaker FROM queue.stat_endpoint WHERE kind = 'b' AND url ~ '200'", 'closed', "the other's is closed");
+cmp_ok(scalar(grep { $_->{path} eq '/status/500' } $server->seen('request')), '<', 40, 'little went to the failing one');
+is(scalar(grep { $_->{path} eq '/status/500' } $server->seen('request')),
+	sql($node, "SELECT count(*) FROM queue.job_error WHERE kind = 'b'"), 'each failure is told');
+
+# its state outlives the worker
+my $pid = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
+kill 'TERM', $pid;
+ok(gone($pid), 'the worker ends');
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE type = 'http' AND pid IS NOT NULL AND pid <> $pid", 'another one comes');
+one($node, "SELECT breaker IN ('open', 'half-open'), failed > 0 FROM queue.stat_endpoint WHERE kind = 'b' AND url ~ '500'", 't|t', 'breaker and totals are as they were');
+
+# an endpoint that recovers: it fails while HEALTHY is not there
+sql($node, "SELECT queue.unregister_handler('b')");
+register('r', $server->url('/health'), q{, max_running => 4, backoff => '{"type": "fixed", "base": "20 ms"}', breaker => '{"consecutive_failures": 5, "pause": "100 ms", "cap": "200 ms"}'});
+sql($node, "SELECT queue.add_endpoint('r', '$ok')");
+enqueue('r', 100);
+none_left('100 jobs');
+wait_true($node, "SELECT breaker <> 'closed' FROM queue.stat_endpoint WHERE kind = 'r' AND url ~ 'health'", 'open');
+open(my $healthy, '>', "$dir/HEALTHY") or die $!;
+close $healthy;
+for (1 .. 50)
+{
+	enqueue('r', 10);
+	none_left('more');
+	last if sql($node, "SELECT breaker FROM queue.stat_endpoint WHERE kind = 'r' AND url ~ 'health'") eq 'closed';
+	usleep(50_000);
+}
+one($node, "SELECT breaker FROM queue.stat_endpoint WHERE kind = 'r' AND url ~ 'health'", 'closed', 'after successful probes it is closed');
+{
+	my $log = slurp_file($node->logfile);
+	like($log, qr/breaker of \S+health of kind "r": closed -> open/, 'the log tells that it opened');
+	like($log, qr/breaker of \S+health of kind "r": open -> half-open/, 'that it was probed');
+	like($log, qr/breaker of \S+health of kind "r": half-open -> closed/, 'that it closed');
+}
+
+# none available: any one is taken
+unlink "$dir/HEALTHY";
+register('n', $server->url('/status/503'), q{, max_running => 4, max_attempts => 60, backoff => '{"type": "fixed", "base": "10 ms"}', breaker => '{"consecutive_failures": 2, "pause": "1 h", "cap": "1 h"}'});
+sql($node, "SELECT queue.add_endpoint('n', '" . $server->url('/status/502') . "')");
+enqueue('n', 1);
+none_left('with both breakers open the system does not sit still');
+
+# --- the health gate
+$server->forget;
+register('g', $server->url('/status/200'), ", health_timeout => '1 s', health_url => '" . $server->url('/health') . "'");
+enqueue('g', 20);
+wait_true($node, "SELECT NOT healthy AND next_probe_at IS NOT NULL FROM queue.stat_endpoint WHERE kind = 'g'", 'down');
+wait_true($node, "SELECT state = 'parked' FROM queue.stat_handler WHERE kind = 'g'", 'the handler is parked');
+ok($node->wait_for_log(qr/endpoint_down: endpoint \S+ of kind "g" has been down/), 'it is reported');
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'available' AND attempt = 0", 20, 'its jobs are untouched');
+is(scalar(grep { $_->{path} eq '/status/200' } $server->seen('request')), 0, 'nothing was sent');
+{
+	my @probes = map { $_->{at} } grep { $_->{path} eq '/health' } $server->seen('request');
+	cmp_ok(scalar(@probes), '>=', 2, 'it is probed');
+	cmp_ok($probes[1] - $probes[0], '>', 0.2, 'with a pause');
+}
+open($healthy, '>', "$dir/HEALTHY") or die $!;
+close $healthy;
+none_left('healthy: all are sent');
+one($node, "SELECT healthy FROM queue.stat_endpoint WHERE kind = 'g'", 't', 'and it shows');
+
+# a handler with an endpoint that is not there: its jobs go once it is
+my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;
+my $port = $probe->sockport;
+close $probe;
+register('late', "http://127.0.0.1:$port/status/200", ", health_url => 'http://127.0.0.1:$port/status/200'");
+enqueue('late', 5);
+mkdir "$dir/late";
+my $late = HttpServer->new(dir => "$dir/late", port => $port);
+none_left('it came up, and the jobs went');
+$late->stop;
+
+# --- secrets, headers and queries are for nobody else
+sql($node, q{CREATE ROLE reader LOGIN; SELECT queue.grant_queue('default', 'reader', 'read'), queue.grant_queue('default', 'reader', 'manage')});
+register('s', $server->url('/status/200?token=hush'), q{, secret => 'raw', headers => '{"Authorization": "hush"}'});
+one($node, "SELECT count(*) FROM queue.stat_endpoint WHERE kind = 's' AND url ~ '/status/200\$'", 1, 'a url without its query', user => 'reader');
+one($node, "SELECT count(*) FROM queue.stat_handler WHERE target ~ 'hush'", 0, 'in stat_handler too', user => 'reader');
+for my $table (qw(handler endpoint installation))
+{
+	my ($out, $err);
+	$node->psql('postgres', "SELECT * FROM queue.$table", stdout => \$out, stderr => \$err, extra_params => [ '-U', 'reader' ]);
+	like($err, qr/permission denied/, "queue.$table is not readable");
+}
+enqueue('s', 1);
+none_left('sent');
+is((grep { $_->{query} eq 'token=hush' } $server->seen('request'))[0]{authorization}, 'hush', 'the endpoint got both');
+unlike(slurp_file($node->logfile), qr/hush/, 'the log has neither') unless sql($node, 'SHOW log_statement') ne 'none';
+
+$server->stop;
+$node->stop('fast');
+done_testing();
