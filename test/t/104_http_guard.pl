@@ -1,0 +1,90 @@
+# Where connections may go: every spelling of an address is judged by what it resolves to.
+# (test/bench/http_guard.sh does the same with 169.254.169.254 on the loopback interface and names that change.)
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+mkdir "$dir/forbidden";
+my $forbidden = HttpServer->new(dir => "$dir/forbidden", host => '127.0.0.2', port => $server->{port});
+my $port = $server->{port};
+my $node = queue_node('http_guard', conf => "queue.log_level = 'debug1'");
+
+sub send_to
+{
+	my ($url) = @_;
+	sql($node, "SELECT queue.register_http_handler('k', '$url', max_attempts => 1, timeout => '2 s', connect_timeout => '1 s')");
+	my $id = sql($node, "SELECT queue.enqueue('k')");
+	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM queue.live_job WHERE id = $id)");
+	return sql($node, "SELECT coalesce((SELECT error FROM queue.job_error WHERE job_id = $id), 'completed')");
+}
+
+my $guard = qr/refused by queue\.http_allowed_networks/;
+
+# the default: link-local and unspecified addresses are refused, in every spelling
+for my $host ('169.254.169.254', '2852039166', '0xA9FEA9FE', '0251.0376.0251.0376', '169.254.43518', '[::ffff:169.254.169.254]',
+	'[::ffff:a9fe:a9fe]', '[::169.254.169.254]', '[64:ff9b::a9fe:a9fe]', '[fe80::1]', '0.0.0.0', '0', '[::]')
+{
+	like(send_to("http://$host:$port/status/200"), $guard, "$host is refused");
+}
+is(send_to("http://$_:$port/status/200"), 'completed', "$_ is reached") for '127.0.0.1', '2130706433', 'localhost', '[::ffff:127.0.0.1]';
+
+# a redirect leads nowhere
+like(send_to("http://127.0.0.1:$port/redirect?to=http%3A%2F%2F127.0.0.2%3A$port%2Fstatus%2F200"), qr/302/, 'a redirect is not followed');
+
+# a list of networks: nothing outside is reached, a kept connection neither
+sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.2/32, 10.0.0.0/8'");
+sql($node, 'SELECT pg_reload_conf()');
+$node->poll_query_until('postgres', "SELECT current_setting('queue.http_allowed_networks') <> ''");
+my $refused = 0;
+for (1 .. 50)
+{
+	$refused = send_to("http://127.0.0.1:$port/status/200") =~ $guard and last;    # the worker may not have read it yet
+}
+ok($refused, 'what is not in the list is refused');
+$server->forget;
+like(send_to("http://$_:$port/status/200"), $guard, "$_ is refused") for '127.0.0.1', 'localhost', '[::ffff:127.0.0.1]', '[::1]';
+is(scalar($server->seen('request')), 0, 'and saw nothing');
+is(send_to("http://127.0.0.2:$port/status/200"), 'completed', 'what is in it is reached');
+
+sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.1'");
+sql($node, 'SELECT pg_reload_conf()');
+$refused = 0;
+for (1 .. 50)
+{
+	$refused = send_to("http://127.0.0.2:$port/status/200") =~ $guard and last;
+}
+ok($refused, 'a kept connection to what is not allowed any more is not used');
+$forbidden->forget;
+like(send_to("http://127.0.0.2:$port/status/200"), $guard, 'nor a new one');
+is(scalar($forbidden->seen('request')), 0, 'it saw nothing');
+
+# the setting itself
+my ($out, $err);
+for my $bad ('10.0.0.0/33', 'example.com', '10.0.0.0/8/8', '::1/129')
+{
+	$node->psql('postgres', "ALTER SYSTEM SET queue.http_allowed_networks = '$bad'", stderr => \$err);
+	like($err, qr/invalid value for parameter "queue\.http_allowed_networks"/, "$bad is no network");
+}
+
+# no proxy from the environment
+$node->stop('fast');
+{
+	local $ENV{http_proxy} = "http://127.0.0.2:$port";
+	local $ENV{ALL_PROXY} = "http://127.0.0.2:$port";
+	$node->start;
+}
+$forbidden->forget;
+is(send_to("http://127.0.0.1:$port/status/200"), 'completed', 'with a proxy in the environment');
+is(scalar($forbidden->seen('request')), 0, 'it is not used');
+
+$server->stop;
+$forbidden->stop;
+$node->stop('fast');
+done_testing();
