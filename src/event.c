@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "storage/fd.h"
@@ -29,6 +30,8 @@ static int	epoll_fd = -1;
 static int	timer_fd = -1;
 static CURLM *multi = NULL;
 static sigset_t saved_mask;
+static int64 due = PG_INT64_MAX;	/* when libcurl wants to be called, by the monotonic clock in us */
+static int64 armed = PG_INT64_MAX;	/* what the timer is set to */
 
 void
 queue_event_block_signals(void)
@@ -74,21 +77,39 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 	return 0;
 }
 
+/* The monotonic clock in us. */
+static int64
+clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 /* CURLMOPT_TIMERFUNCTION: call curl_multi_socket_action after so many milliseconds; -1: not at all. */
 static int
 on_timer(CURLM *m, long ms, void *userp)
 {
+	due = ms < 0 ? PG_INT64_MAX : clock_us() + (int64) ms * 1000;
+	return 0;
+}
+
+/* Sets the timer to when libcurl wants to be called: once before each sleep, not each time that it changes its mind. */
+void
+queue_event_arm(void)
+{
 	struct itimerspec when = {{0}};
 
-	if (ms == 0)
-		when.it_value.tv_nsec = 1;
-	else if (ms > 0)
+	if (due == armed)
+		return;
+	armed = due;
+	if (due != PG_INT64_MAX)
 	{
-		when.it_value.tv_sec = ms / 1000;
-		when.it_value.tv_nsec = (ms % 1000) * 1000000L;
+		when.it_value.tv_sec = due / 1000000;
+		when.it_value.tv_nsec = (due % 1000000) * 1000 + 1;
 	}
-	(void) timerfd_settime(timer_fd, 0, &when, NULL);
-	return 0;
+	(void) timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 /* See event.h.  Called by the http worker at its start. */
@@ -134,9 +155,14 @@ queue_event_dispatch(void)
 	int			n;
 
 	n = epoll_wait(epoll_fd, events, EVENTS, 0);
-	if (n <= 0)
+	if (n <= 0 && due > clock_us())
 		return;
 	queue_event_block_signals();
+	if (due <= clock_us())
+	{
+		due = PG_INT64_MAX;
+		(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
 	for (int i = 0; i < n; i++)
 	{
 		int			what = 0;
@@ -145,8 +171,9 @@ queue_event_dispatch(void)
 		{
 			uint64		expirations;
 
+			/* what it was for is done above */
 			if (read(timer_fd, &expirations, sizeof(expirations)) > 0)
-				(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+				armed = PG_INT64_MAX;
 			continue;
 		}
 		if (events[i].events & EPOLLIN)

@@ -14,6 +14,8 @@
 extern CURLM *queue_event_init(int max_connections);
 /* The descriptor that is readable when queue_event_dispatch has something to do. */
 extern int	queue_event_fd(void);
+/* To be called before sleeping on it. */
+extern void queue_event_arm(void);
 /* Lets libcurl do what is due, without waiting.  Signals are blocked meanwhile. */
 extern void queue_event_dispatch(void);
 /* For calls into libcurl that may start a thread: it must not take this process's signals. */

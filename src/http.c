@@ -970,6 +970,7 @@ sleep_until(WaitEventSet *set, TimestampTz deadline)
 
 		timeout = deadline <= now ? 0 : (long) Min((deadline - now) / 1000 + 1, 3600000);
 	}
+	queue_event_arm();
 	n = WaitEventSetWait(set, timeout, events, lengthof(events), queue_wait_event("QueueHttpMain"));
 	for (int i = 0; i < n; i++)
 	{
@@ -1074,6 +1075,7 @@ queue_http_main(Datum arg)
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, queue_event_fd(), NULL, NULL);
 	recover();
 	pgstat_report_activity(STATE_IDLE, NULL);
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
 	queue_log("http_start", "http worker of database %u started", MyDatabaseId);
 	queue_base_wake(base, 0);
 
