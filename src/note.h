@@ -45,6 +45,12 @@ extern void queue_note_register_callbacks(void);	/* _PG_init */
 extern int	queue_note_begin(const QueueNote *note);
 extern void queue_note_end(int number, bool done);
 
+/*
+ * The lowest position of a line that this open transaction itself made claimable: the shared cursor knows nothing
+ * of it before the commit, but this transaction's own fetch must find it.  False: none.
+ */
+extern bool queue_note_own(int64 line, QueuePos *lowest);
+
 /* The configuration or the set of lines changed: bump the database's generation after commit. */
 extern void queue_note_config(void);
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
