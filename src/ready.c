@@ -32,6 +32,7 @@ typedef struct ReadyLine
 	bool		done;			/* nothing more to read */
 	bool		at_end;			/* done: the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
+	bool		own;			/* reads what only this transaction sees: tells its notes, not the cursor */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */
 	TimestampTz next_due;		/* done before the end: when the first row not due falls due */
@@ -66,19 +67,21 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 	{
 		QueueCursorView view = queue_cursor_look(&lines[i]->cursor, lines[i]->id);
 		ReadyLine  *line;
-		QueuePos	own;
+		QueuePos	own_pos;
+		bool		own = false;
 
 		/*
 		 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
 		 * the keys name, and tell the cursor nothing.
 		 */
-		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own))
+		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own_pos))
 		{
+			own = true;
 			view.valid = false;
-			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own) < 0)
-				own = view.first_key;
-			if (view.empty || queue_pos_cmp(own, view.cursor) < 0)
-				view.cursor = own;
+			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own_pos) < 0)
+				own_pos = view.first_key;
+			if (view.empty || queue_pos_cmp(own_pos, view.cursor) < 0)
+				view.cursor = own_pos;
 		}
 		if (view.valid && view.nkeys == 0 && ready->may_raise)
 		{
@@ -93,6 +96,7 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 		line = &ready->line[ready->n++];
 		line->line = lines[i];
 		line->view = view;
+		line->own = own;
 		if (!ready->may_raise)
 		{
 			/* an old snapshot may see rows claimable that were claimed long ago, and not the new ones */
@@ -347,6 +351,8 @@ queue_ready_end(QueueReady *ready)
 		QueueLine  *queue_line = line->line;
 
 		close_scan(line);
+		if (line->own && line->scanned)
+			queue_note_own_passed(queue_line->id, line->at_end ? (QueuePos) {DT_NOEND, PG_INT64_MAX} : line->passed);
 		if (!line->view.valid)
 			continue;
 		if (line->loaded && !line->done && line->from_key)
