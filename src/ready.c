@@ -32,7 +32,7 @@ typedef struct ReadyLine
 	bool		done;			/* nothing more to read */
 	bool		at_end;			/* done: the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
-	bool		own;			/* reads what only this transaction sees: tells its notes, not the cursor */
+	bool		own;			/* reads also what only this transaction sees, and tells its notes */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */
 	TimestampTz next_due;		/* done before the end: when the first row not due falls due */
@@ -72,16 +72,18 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 
 		/*
 		 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
-		 * the keys name, and tell the cursor nothing.
+		 * the keys name.  The cursor may still be raised over it: the commit appends it.
 		 */
 		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own_pos))
 		{
 			own = true;
-			view.valid = false;
 			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own_pos) < 0)
 				own_pos = view.first_key;
 			if (view.empty || queue_pos_cmp(own_pos, view.cursor) < 0)
 				view.cursor = own_pos;
+			view.empty = false;
+			view.next_due = DT_NOBEGIN;
+			view.nkeys = 0;
 		}
 		if (view.valid && view.nkeys == 0 && ready->may_raise)
 		{
@@ -103,7 +105,7 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 			line->view.valid = false;
 			line->view.cursor = QUEUE_POS_FIRST;
 		}
-		line->keys_done = !line->view.valid;
+		line->keys_done = own || !line->view.valid;
 		line->bound = line->view.cursor;
 		if (!line->keys_done && view.nkeys > 0 && queue_pos_cmp(view.first_key, line->bound) < 0)
 			line->bound = view.first_key;
