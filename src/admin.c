@@ -10,6 +10,7 @@
  * Locks: those of the statements; purge and drop_queue RowExclusiveLock on live_job.
  */
 #include "admin.h"
+#include "finish.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -75,11 +76,13 @@ queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
 {
 	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
 
-	if (us < min || us == PG_INT64_MAX)
+	/* a thousand years, however long a year is taken to be */
+	if (us < min || us > USECS_PER_DAY * INT64CONST(366000))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
-				 errhint(min > 0 ? "It is a finite interval above 0." : "It is a finite interval, 0 or more.")));
+				 errhint(min > 0 ? "It is an interval of more than 0 and at most 1000 years." :
+						 "It is an interval from 0 to 1000 years.")));
 	return us;
 }
 
@@ -234,7 +237,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 	bool		if_not_exists = PG_ARGISNULL(ARG_LAST) ? false : PG_GETARG_BOOL(ARG_LAST);
 	uint64		created = 0;
 
-	PreventCommandIfReadOnly("queue.create_queue()");
+	queue_finish_writable("queue.create_queue()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
 	check_queue_options(fcinfo, "create_queue");
 
@@ -258,6 +261,10 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("queue \"%s\" already exists", name),
 				 errhint("Change it with queue.alter_queue, or pass if_not_exists => true.")));
+	if (created == 0)
+		ereport(NOTICE,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("queue \"%s\" already exists, skipping", name)));
 	PG_RETURN_VOID();
 }
 
@@ -318,7 +325,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	char		nulls[6];
 
-	PreventCommandIfReadOnly("queue.alter_queue()");
+	queue_finish_writable("queue.alter_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	check_queue_options(fcinfo, "alter_queue");
@@ -346,7 +353,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	PreventCommandIfReadOnly(function);
+	queue_finish_writable(function);
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 
@@ -418,6 +425,8 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		PushActiveSnapshot(snapshot);
 		result = queue_job_delete(table, job, QUEUE_STATE_NONE, snapshot, running);
+		if (running)
+			queue_slot_cancel_done(MyDatabaseId, job->id);
 		found = result == TM_Updated && queue_job_find(table, job->id, snapshot, job);
 		PopActiveSnapshot();
 		UnregisterSnapshot(snapshot);
@@ -502,8 +511,7 @@ queue_sql_purge(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_arg_name(fcinfo, 0, "queue", false);
 
-	PreventCommandIfReadOnly("queue.purge()");
-	PreventCommandIfParallelMode("queue.purge()");
+	queue_finish_writable("queue.purge()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	PG_RETURN_INT64(sweep_queue(name, false, false));
@@ -522,8 +530,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	PreventCommandIfReadOnly("queue.drop_queue()");
-	PreventCommandIfParallelMode("queue.drop_queue()");
+	queue_finish_writable("queue.drop_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	if (strcmp(name, "default") == 0)

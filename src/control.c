@@ -23,6 +23,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 static int64
@@ -98,6 +99,8 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 		}
 		res = queue_finish_end(table, &job, job.attempt, to, 0, NULL, reason, snapshot, wait);
 		PopActiveSnapshot();
+		if (wait)
+			queue_slot_cancel_done(MyDatabaseId, id);
 		if (res == TM_Ok)
 			break;
 		if (res == TM_BeingModified || res == TM_WouldBlock)
@@ -553,7 +556,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 		run = job;
 		run.attempt++;
 		started_at = GetCurrentTimestamp();
-		(void) queue_run_job(line->handler, line, &run, false, NULL, NULL, result);
+		(void) queue_run_job(line->handler, line, &run, false, true, NULL, NULL, result);
 		if (result->outcome == QUEUE_RUN_FAILED && strcmp(result->sqlstate, "57014") == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
@@ -595,7 +598,10 @@ queue_sql_test_run(PG_FUNCTION_ARGS)
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_test_drain);
-/* queue.test_drain(queue, with_retries) -> table(job_id, state, error) */
+/*
+ * queue.test_drain(queue, with_retries) -> table(job_id, state, error).  Each job once (but for with_retries), so
+ * that one which releases itself for ever does not hold its test for ever.
+ */
 Datum
 queue_sql_test_drain(PG_FUNCTION_ARGS)
 {
@@ -603,6 +609,8 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 	bool		with_retries = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	char	   *queue;
 	QueueJobTable *table;
+	HTAB	   *done;
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
 
 	queue_finish_writable("queue.test_drain()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -614,6 +622,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	(void) queue_config_queue(queue, false);
 	queue_require(queue, QUEUE_PRIV_WORK);
+	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	table = queue_job_open(RowExclusiveLock);
 	for (;;)
 	{
@@ -636,10 +645,13 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				lines[n++] = config->lines[i];
 		}
 		ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());
-		found = queue_ready_next(ready, &job, &line);
+		do
+			found = queue_ready_next(ready, &job, &line);
+		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);
 		queue_ready_end(ready);
 		if (!found)
 			break;
+		(void) hash_search(done, &job.id, HASH_ENTER, NULL);
 		do
 		{
 			CHECK_FOR_INTERRUPTS();

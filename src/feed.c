@@ -353,4 +353,6 @@ queue_feed_wait(int timeout_ms)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+	if (worker_slot() == NULL)
+		empty_channel();
 }

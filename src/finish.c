@@ -13,6 +13,7 @@
 #include "finish.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -27,9 +28,17 @@
 void
 queue_finish_writable(const char *function)
 {
-	PreventCommandIfReadOnly(function);
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("This server is a standby: connect to the primary.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Begin the transaction READ WRITE; see also default_transaction_read_only.")));
 	PreventCommandIfParallelMode(function);
-	PreventCommandDuringRecovery(function);
 }
 
 Snapshot
@@ -144,7 +153,16 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		res = queue_job_update(table, job, &new, snapshot, wait);
 	}
 	if (res == TM_Ok)
+	{
 		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
+		if (*state == QUEUE_STATE_DISCARDED)
+		{
+			/* the update of a retryable row counts its failure; a deleted row has none */
+			QueueNote	note = {.line = job->line, .queue_key = line->queue->key, .failed = true};
+
+			queue_note_end(queue_note_begin(&note), true);
+		}
+	}
 	return res;
 }
 

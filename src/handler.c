@@ -15,6 +15,7 @@
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "admin.h"
+#include "finish.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "channel.h"
@@ -24,6 +25,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_register_sql_handler);
@@ -156,7 +158,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 	char		nulls[14];
 	NameData	names[6];
 
-	PreventCommandIfReadOnly("queue.register_sql_handler()");
+	queue_finish_writable("queue.register_sql_handler()");
 	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING, "register_sql_handler", "max_running");
 	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, "register_sql_handler", "rate_limit");
 	if (!PG_ARGISNULL(ARG_TIMEOUT))
@@ -190,6 +192,10 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", kind, run_as_name),
 				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with just the rights that it needs.")));
+	if (!queue_preloaded())
+		ereport(WARNING,
+				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
+				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
 
 	memset(nulls, ' ', sizeof(nulls));
 	namestrcpy(&names[0], schema);
@@ -270,7 +276,7 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	Datum		value = CStringGetTextDatum(kind);
 	uint64		changed = 0;
 
-	PreventCommandIfReadOnly(function);
+	queue_finish_writable(function);
 	handler = queue_config_handler(kind);
 	if (handler != NULL)
 	{
@@ -325,7 +331,7 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	Oid			types[2] = {INT8OID, OIDOID};
 	Datum		values[2];
 
-	PreventCommandIfReadOnly("queue.adopt()");
+	queue_finish_writable("queue.adopt()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);

@@ -93,6 +93,8 @@ hook_xact_callback(XactEvent event, void *arg)
 		return;
 	if (pending.nclosed == 0 && !pending.created && !pending.dropped && !pending.roles)
 		return;
+	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
+		queue_base_set_prepared_ddl();
 	if (event == XACT_EVENT_COMMIT && pending.dropped)
 		forget_jobs(MyDatabaseId);
 	for (int i = 0; i < pending.nclosed; i++)
@@ -258,7 +260,7 @@ prepared_before_start(const char *gid)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_with_args("SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0, "
-							  "pg_catalog.coalesce(pg_catalog.bool_or(gid OPERATOR(pg_catalog.=) $1), false) "
+							  "COALESCE(pg_catalog.bool_or(gid OPERATOR(pg_catalog.=) $1), false) "
 							  "FROM pg_catalog.pg_prepared_xact() WHERE prepared OPERATOR(pg_catalog.<) $2",
 							  2, types, values, NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{
@@ -458,7 +460,9 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 	if (finish)
 	{
 		queue_note_finish_prepared(gid, commit, maybe_old);
-		pending.created = true; /* it may have created the extension, or kept it by rolling a DROP back */
+		/* it may have created the extension, or kept it by rolling a DROP back */
+		if (maybe_old || queue_base_prepared_ddl())
+			pending.created = true;
 	}
 	else if (active && !IsA(parsetree, TransactionStmt))
 		after_utility(parsetree);
