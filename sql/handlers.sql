@@ -87,9 +87,6 @@ SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', backoff => '{"type"
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', run_as => 'regress_queue_nobody')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_running => 1)$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', rate_limit => 1)$$);
-SELECT try($$SELECT queue.register_http_handler('k', 'http://localhost/')$$);
-SELECT try($$SELECT queue.add_endpoint('k', 'http://localhost/')$$);
-SELECT try($$SELECT queue.remove_endpoint('k', 'http://localhost/')$$);
 SELECT kind FROM queue.stat_handler;
 SELECT queue.unregister_handler('k');
 RESET client_min_messages;

@@ -323,11 +323,13 @@ handler_queue_problem(QueueHandler *handler, const char **hint)
 			*hint = "Create the queue, or register the handler without it.";
 			return psprintf("queue \"%s\" does not exist", queue);
 		}
-		if (!queue_may(handler->run_as_oid, queue, QUEUE_PRIV_WORK))
+		if (!queue_may(handler->run_as_oid, queue, handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK))
 		{
-			*hint = psprintf("Run SELECT queue.grant_queue(%s, %s, 'work').", quote_literal_cstr(queue),
-							 quote_literal_cstr(handler->run_as));
-			return psprintf("role \"%s\" lacks privilege work on queue \"%s\"", handler->run_as, queue);
+			const char *privilege = handler->http ? "manage" : "work";
+
+			*hint = psprintf("Run SELECT queue.grant_queue(%s, %s, '%s').", quote_literal_cstr(queue),
+							 quote_literal_cstr(handler->run_as), privilege);
+			return psprintf("role \"%s\" lacks privilege %s on queue \"%s\"", handler->run_as, privilege, queue);
 		}
 	}
 	return NULL;

@@ -18,9 +18,9 @@
 #include "admin.h"
 #include "catalog/pg_type.h"
 #include "endpoint.h"
+#include "finish.h"
 #include "funcapi.h"
 #include "httpconf.h"
-#include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "webhook.h"
@@ -313,7 +313,7 @@ queue_sql_register_http_handler(PG_FUNCTION_ARGS)
 	NameData	me;
 	NameData	expected;
 
-	PreventCommandIfReadOnly("queue.register_http_handler()");
+	queue_finish_writable("queue.register_http_handler()");
 	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, "register_http_handler", "rate_limit");
 	if (!PG_ARGISNULL(ARG_RATE_PERIOD))
 		(void) queue_arg_interval(fcinfo, ARG_RATE_PERIOD, "rate_period", 1);
@@ -360,6 +360,10 @@ queue_sql_register_http_handler(PG_FUNCTION_ARGS)
 				 errmsg("kind \"%s\" has a handler that role \"%s\" registered", kind, existing->registered_by),
 				 errhint("That role or a superuser can replace or unregister it.")));
 	check_room(kind, url);
+	if (!queue_preloaded())
+		ereport(WARNING,
+				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
+				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
 
 	namestrcpy(&me, GetUserNameFromId(GetUserId(), false));
 	namestrcpy(&expected, existing != NULL ? existing->registered_by : NameStr(me));
@@ -447,7 +451,7 @@ queue_sql_add_endpoint(PG_FUNCTION_ARGS)
 	Jsonb	   *breaker = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
 	QueueSpi	spi;
 
-	PreventCommandIfReadOnly("queue.add_endpoint()");
+	queue_finish_writable("queue.add_endpoint()");
 	check_url(url, "url");
 	if (health_url != NULL)
 		check_url(health_url, "health_url");
@@ -479,7 +483,7 @@ queue_sql_remove_endpoint(PG_FUNCTION_ARGS)
 	int			nendpoints;
 	uint64		removed;
 
-	PreventCommandIfReadOnly("queue.remove_endpoint()");
+	queue_finish_writable("queue.remove_endpoint()");
 	handler = own_handler(kind);
 	nendpoints = handler->conf->nendpoints;
 	values[0] = CStringGetTextDatum(kind);

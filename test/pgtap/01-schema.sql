@@ -11,7 +11,7 @@ SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'queue'), fal
 SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue.library_version(), 'SQL and library versions agree');
 
 SELECT tables_are('queue',
-    ARRAY['queue', 'privilege', 'handler', 'line', 'live_job', 'finished_job', 'failure']
+    ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'finished_job', 'failure']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i));
 SELECT views_are('queue', ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);

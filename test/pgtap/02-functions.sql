@@ -61,7 +61,7 @@ INSERT INTO expected VALUES
 ;
 CREATE TEMP TABLE internal AS
 SELECT unnest(ARRAY['config_changed', 'library_version', 'may_read', 'is_running', 'stat_queue_rows', 'stat_handler_rows',
-                    'stat_worker_rows']) AS name;
+                    'stat_endpoint_rows', 'stat_worker_rows']) AS name;
 
 SELECT results_eq(
     format($$SELECT pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), '') FROM pg_proc
@@ -88,9 +88,6 @@ SELECT throws_ok(sql, '0A000', name || ' is not built yet', name)
 FROM (VALUES
     ('queue.publish', $$SELECT queue.publish('t')$$),
     ('queue.redrive', $$SELECT queue.redrive('default')$$),
-    ('queue.register_http_handler', $$SELECT queue.register_http_handler('k', 'http://localhost/')$$),
-    ('queue.add_endpoint', $$SELECT queue.add_endpoint('k', 'http://localhost/')$$),
-    ('queue.remove_endpoint', $$SELECT queue.remove_endpoint('k', 'http://localhost/')$$),
     ('queue.schedule', $$SELECT queue.schedule('n', '* * * * *', 'k')$$),
     ('queue.unschedule', $$SELECT queue.unschedule('n')$$),
     ('queue.pause_schedule', $$SELECT queue.pause_schedule('n')$$),
@@ -107,6 +104,7 @@ SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0
 FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''']) option;
 SELECT throws_ok(format('SELECT queue.register_sql_handler(''k'', ''f'', %s)', option), '0A000', NULL, 'register_sql_handler ' || option)
 FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
+SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'', rate_limit => 1)', '0A000', NULL, 'register_http_handler rate_limit => 1');
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['unique_key => ''x''', 'group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
                   'compensate_with => ''x''', 'expires_at => ''2100-01-01''']) option;

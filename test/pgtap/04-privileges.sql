@@ -105,9 +105,7 @@ INSERT INTO cell VALUES
     ('manage', false, false, $$SELECT queue.unschedule('n')$$),
     ('manage', false, false, $$SELECT queue.pause_schedule('n')$$),
     ('manage', false, false, $$SELECT queue.resume_schedule('n')$$),
-    ('manage', false, false, $$SELECT queue.register_http_handler('k', 'http://localhost/', ARRAY['tap_q'])$$),
-    ('manage', false, false, $$SELECT queue.add_endpoint('k', 'http://localhost/')$$),
-    ('manage', false, false, $$SELECT queue.remove_endpoint('k', 'http://localhost/')$$),
+    ('manage', false, true, $$SELECT queue.register_http_handler('k', 'http://localhost/', ARRAY['tap_q'])$$),
     ('star', false, true, $$SELECT queue.create_queue('tap_new')$$),
     ('star', false, true, $$SELECT queue.grant_queue('*', 'queue_tap_nobody')$$),
     ('star', false, true, $$SELECT queue.revoke_queue('*', 'queue_tap_nobody')$$),
@@ -167,7 +165,7 @@ FROM actor a;
 
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
-FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'line', 'live_job', 'finished_job', 'failure', 'live_job', 'finished_job_0']) t
+FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'finished_job', 'failure', 'live_job', 'finished_job_0']) t
 WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of
@@ -177,6 +175,18 @@ SELECT is(pg_temp.try('queue_tap_work', $$SELECT queue.register_sql_handler('k',
 SELECT is(pg_temp.try('queue_tap_work', $$SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'])$$), '42501', 'another role''s kind');
 SELECT is(pg_temp.try('queue_tap_star', $$SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'])$$), '42501', 'another role''s kind, also with manage on *');
 SELECT is(pg_temp.try('queue_tap_super', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_read')$$), '42501', 'run_as a role without work there');
+
+-- HTTP handlers: manage on each queue; endpoints by who registered it, and superusers
+SELECT queue.register_http_handler('tap_http', 'http://localhost/', ARRAY['tap_q']);
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_http_handler('k', 'http://localhost/', ARRAY['tap_q', 'tap_o'])$$), '42501', 'an HTTP handler needs manage on each queue');
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_http_handler('k', 'http://localhost/')$$), '42501', 'and on * for all queues');
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_http_handler('k', 'http://localhost/', ARRAY['tap_q'], ca_file => '/x')$$), '42501', 'and for a ca_file');
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_http_handler('tap_http', 'http://localhost/', ARRAY['tap_q'])$$), '42501', 'another role''s HTTP kind');
+SELECT is(pg_temp.try(r, $$SELECT queue.add_endpoint('tap_http', 'http://localhost/b')$$), '42501', r || ' may not add an endpoint to it')
+FROM unnest(ARRAY['queue_tap_work', 'queue_tap_manage', 'queue_tap_star']) r;
+SELECT is(pg_temp.try(r, $$SELECT queue.remove_endpoint('tap_http', 'http://localhost/')$$), '42501', r || ' may not remove one')
+FROM unnest(ARRAY['queue_tap_work', 'queue_tap_manage', 'queue_tap_star']) r;
+SELECT matches(pg_temp.try('queue_tap_super', $$SELECT queue.add_endpoint('tap_http', 'http://localhost/b')$$), '^ok', 'a superuser may');
 
 -- a test runs as the handler's role only
 SELECT is(pg_temp.try('queue_tap_member', format('SELECT queue.test_run(%s)', queue.enqueue('tap_super', queue => 'tap_q'))), '42501', 'test_run by another role');

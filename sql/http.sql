@@ -1,0 +1,119 @@
+-- register_http_handler, add_endpoint, remove_endpoint: what they take and what they refuse.  Nothing is sent here.
+\set VERBOSITY terse
+SET client_min_messages = error;	-- without preload, registering warns
+DROP EXTENSION IF EXISTS queue CASCADE;
+CREATE EXTENSION queue;
+CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE m text; h text;
+BEGIN
+	EXECUTE sql;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS m = MESSAGE_TEXT, h = PG_EXCEPTION_HINT;
+	RETURN format('%s: %s%s', SQLSTATE, m, CASE WHEN h = '' THEN ' (no hint)' END);
+END $$;
+SELECT queue.create_queue('regress_http');
+SELECT queue.pause('regress_http');
+
+-- what is in the tables
+SELECT count(*) FROM queue.installation;
+SELECT queue.register_http_handler('regress_k', 'https://example.com/hook?token=t', queues => '{regress_http}', secret => 's');
+SELECT count(*) FROM queue.installation;
+SELECT kind, type, method, timeout, connect_timeout, max_running, secret, complete_on, discard_on, health_timeout, run_as = current_user AS mine
+FROM queue.handler;
+SELECT kind, url, weight, max_running, health_url, breaker FROM queue.endpoint;
+SELECT kind, type, target, state FROM queue.stat_handler;
+SELECT kind, url, weight FROM queue.stat_endpoint;
+
+-- registering again replaces, with all endpoints
+SELECT queue.add_endpoint('regress_k', 'https://b.example.com/', 5, 10, 'https://b.example.com/health', '{"cap": "10 s"}');
+SELECT queue.add_endpoint('regress_k', 'https://b.example.com/', 2);
+SELECT url, weight, max_running, health_url, breaker FROM queue.endpoint ORDER BY url;
+SELECT target FROM queue.stat_handler;
+SELECT queue.register_http_handler('regress_k', 'http://c.example.com/', queues => '{regress_http}', method => 'put', complete_on => '{200,204}', timeout => '5 s');
+SELECT url FROM queue.endpoint;
+SELECT method, secret, complete_on, timeout FROM queue.handler;
+SELECT queue.add_endpoint('regress_k', 'http://d.example.com/');
+SELECT queue.remove_endpoint('regress_k', 'http://c.example.com/');
+SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://d.example.com/')$$);
+SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://e.example.com/')$$);
+SELECT url FROM queue.endpoint;
+
+-- an SQL handler in its place, and back; unregister takes the endpoints along
+CREATE FUNCTION regress_f(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE ROLE regress_http_role LOGIN;
+SELECT queue.grant_queue('regress_http', 'regress_http_role', 'work');
+SELECT queue.register_sql_handler('regress_k', 'regress_f', queues => '{regress_http}', run_as => 'regress_http_role');
+SELECT type, method, secret, timeout, ca_file FROM queue.handler;
+SELECT count(*) FROM queue.endpoint;
+SELECT queue.register_http_handler('regress_k', 'http://c.example.com/', queues => '{regress_http}');
+SELECT type, function_name FROM queue.handler;
+SELECT queue.unregister_handler('regress_k');
+SELECT count(*) FROM queue.handler;
+SELECT count(*) FROM queue.endpoint;
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://c.example.com/')$$);
+SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://c.example.com/')$$);
+
+-- refused
+SELECT arguments, try(format('SELECT queue.register_http_handler(''regress_k'', %s, queues => ''{regress_http}'')', arguments))
+FROM (VALUES
+	($$NULL$$), ($$''$$), ($$'example.com'$$), ($$'ftp://example.com/'$$), ($$'file:///etc/passwd'$$), ($$'gopher://x/'$$),
+	($$'http://'$$), ($$'http://user:secret@example.com/'$$), ($$'http://example.com/a b'$$), ($$E'http://example.com/\r\nX: y'$$),
+	($$'http://example.com/' || repeat('x', 2000)$$), ($$'http://[::1/'$$),
+	($$'http://x/', method => 'TRACE'$$), ($$'http://x/', method => E'GET / HTTP/1.1\r\n'$$),
+	($$'http://x/', headers => '[]'$$), ($$'http://x/', headers => '{"a b": "c"}'$$), ($$'http://x/', headers => '{"": "c"}'$$),
+	($$'http://x/', headers => '{"a": "b\r\nc"}'$$), ($$'http://x/', headers => '{"a": {}}'$$),
+	($$'http://x/', headers => '{"Idempotency-Key": "1"}'$$), ($$'http://x/', headers => '{"queue-job-id": "1"}'$$),
+	($$'http://x/', headers => '{"Content-Length": "1"}'$$), ($$'http://x/', headers => '{"webhook-id": "1"}'$$),
+	($$'http://x/', timeout => '0'$$), ($$'http://x/', timeout => '2 days'$$), ($$'http://x/', timeout => '-1 s'$$),
+	($$'http://x/', connect_timeout => '0'$$), ($$'http://x/', health_timeout => '0'$$),
+	($$'http://x/', max_attempts => 0$$), ($$'http://x/', max_running => 0$$), ($$'http://x/', backoff => '{"type": "x"}'$$),
+	($$'http://x/', rate_limit => 1$$), ($$'http://x/', secret => ''$$), ($$'http://x/', secret => 'whsec_'$$), ($$'http://x/', secret => 'whsec_*'$$),
+	($$'http://x/', complete_on => '{2xx}'$$), ($$'http://x/', complete_on => '{99}'$$), ($$'http://x/', complete_on => '{299-200}'$$),
+	($$'http://x/', discard_on => '{NULL}'$$), ($$'http://x/', health_url => 'ftp://x/'$$), ($$'http://x/', ca_file => 'relative'$$),
+	($$'http://x/', breaker => '[]'$$), ($$'http://x/', breaker => '{"x": 1}'$$), ($$'http://x/', breaker => '{"failure_rate": 2}'$$),
+	($$'http://x/', breaker => '{"pause": 1}'$$), ($$'http://x/', breaker => '{"min_requests": "x"}'$$)
+) AS t (arguments);
+SELECT try($$SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{}')$$);
+SELECT try($$SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{nowhere}')$$);
+SELECT try($$SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{NULL}')$$);
+SELECT try($$SELECT queue.register_http_handler(NULL, 'http://x/')$$);
+SELECT try($$SELECT queue.register_http_handler('', 'http://x/')$$);
+SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{regress_http}');
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', -1)$$);
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', max_running => 0)$$);
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'ftp://y/')$$);
+SELECT try($$SELECT queue.add_endpoint('regress_k', NULL)$$);
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', breaker => '{"y": 1}')$$);
+SELECT count(*) FROM queue.endpoint;
+
+-- who may: manage on each queue; on '*' for all queues, kind '*' and ca_file; only one's own
+SET ROLE regress_http_role;
+SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{regress_http}');
+RESET ROLE;
+SELECT queue.grant_queue('regress_http', 'regress_http_role', 'manage');
+SET ROLE regress_http_role;
+SELECT queue.register_http_handler('regress_l', 'http://x/?q', queues => '{regress_http}');
+SELECT queue.add_endpoint('regress_l', 'http://y/');
+SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{default}');
+SELECT queue.register_http_handler('regress_l', 'http://x/');
+SELECT queue.register_http_handler('*', 'http://x/', queues => '{regress_http}');
+SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{regress_http}', ca_file => '/etc/ssl/cert.pem');
+SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{regress_http}');
+SELECT queue.add_endpoint('regress_k', 'http://y/');
+SELECT queue.remove_endpoint('regress_k', 'http://x/');
+SELECT kind, url FROM queue.stat_endpoint ORDER BY kind, url;
+SELECT url FROM queue.endpoint;
+SELECT secret FROM queue.handler;
+SELECT id FROM queue.installation;
+RESET ROLE;
+
+-- a role that lost manage serves nothing
+SELECT queue.enqueue('regress_l', queue => 'regress_http') > 0 AS enqueued;
+SELECT count(*) FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND ok;
+SELECT queue.revoke_queue('regress_http', 'regress_http_role', 'manage');
+SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND NOT ok;
+
+DROP EXTENSION queue CASCADE;
+DROP FUNCTION try(text), regress_f(jsonb);
+DROP ROLE regress_http_role;
