@@ -52,7 +52,6 @@ typedef struct Resolved
 
 static HTAB *resolved = NULL;
 static MemoryContext resolved_context = NULL;
-static uint64 last_epoch = 0;	/* the epoch at the last look */
 static uint64 catalog_epoch = 1;	/* counts changes of pg_proc, pg_namespace, pg_authid, memberships */
 
 static void
@@ -186,24 +185,23 @@ resolved_handler(QueueHandler *handler)
 	bool		found;
 
 	initialize();
-	if (queue_current == NULL && catalog_epoch != last_epoch &&
-		MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
-	{
-		/* many reloads: start over rather than keep what they left behind (a running handler's state may be in it) */
-		HASH_SEQ_STATUS seq;
-
-		hash_seq_init(&seq, resolved);
-		while ((entry = hash_seq_search(&seq)) != NULL)
-			hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
-		MemoryContextReset(resolved_context);
-	}
 	entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
-	last_epoch = catalog_epoch;
 	if (!found || entry->handler != handler || entry->serial != config->serial || entry->epoch != catalog_epoch ||
 		!queue_preloaded())
 	{
 		uint64		epoch = catalog_epoch;
 
+		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
+		{
+			/* many changes: start over rather than keep what they left behind (a running handler's state may be in it) */
+			HASH_SEQ_STATUS seq;
+
+			hash_seq_init(&seq, resolved);
+			while ((entry = hash_seq_search(&seq)) != NULL)
+				hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
+			MemoryContextReset(resolved_context);
+			entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+		}
 		entry->handler = NULL;	/* not valid until resolved */
 		resolve(entry, handler);
 		entry->handler = handler;
