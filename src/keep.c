@@ -236,7 +236,7 @@ static BlockNumber recount_block;
 static TimestampTz recount_began;
 static int64 recount_spent;
 static TimestampTz recount_due;	/* when a row that was not due falls due */
-static uint64 recount_seen = 0; /* activity at the last recount */
+static uint64 recount_seen = 0; /* activity when the last recount began */
 
 /* A number that changes whenever a queue of this database has done anything; *waiting: rows filed as not due at once. */
 static uint64
@@ -310,8 +310,6 @@ set_right(pg_atomic_uint64 *gauge, int64 difference)
 static void
 recount_end(void)
 {
-	uint64		waiting;
-
 	for (int i = 0; i < ncounts; i++)
 	{
 		QueueCounter *c = queue_counter_of(MyDatabaseId, counts[i].key, true);
@@ -325,7 +323,6 @@ recount_end(void)
 	}
 	pfree(counts);
 	counts = NULL;
-	recount_seen = activity(&waiting);
 	recount_at = recount_began + Max(RECOUNT_US, 100 * recount_spent);
 }
 
@@ -394,12 +391,14 @@ recount(TimestampTz now)
 			CommitTransactionCommand();
 			return recount_at;
 		}
-		if (recount_at != 0 && (waiting == 0 || (seen == recount_seen && recount_due > now)))
+		/* what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile */
+		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
 		{
 			/* nothing to set right; a due time that passes is told by recount_due */
 			CommitTransactionCommand();
 			return waiting == 0 ? DT_NOEND : Max(recount_due, now + FAR_US);
 		}
+		recount_seen = seen;
 		recount_begin(now);
 	}
 	recount_slice();

@@ -90,7 +90,7 @@ show <<'SQL'
 CREATE FUNCTION slow_greet(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO greeting VALUES ('Edsger', clock_timestamp());
-    PERFORM pg_sleep(2);
+    PERFORM pg_sleep(6);
 END $$;
 
 SELECT queue.register_sql_handler('slow_greet', 'slow_greet');
@@ -129,7 +129,51 @@ SELECT queue.wait_for(:job, '20 s');
 SELECT name FROM greeting WHERE name = 'Barbara';
 SQL
 
-title "6. What is going on, and is all well?"
+title "6. HTTP: the server delivers jobs, tries again, and signs them"
+mkdir "$LIB_DIR/http"
+chmod 777 "$LIB_DIR/http"
+pg perl -I"$ROOT/test/t" -MHttpServer -e '
+	my $s = HttpServer->new(dir => $ARGV[0]);
+	open(my $f, ">", "$ARGV[0]/port.new"); print $f $s->{port}; close $f;
+	rename "$ARGV[0]/port.new", "$ARGV[0]/port";
+	$SIG{TERM} = sub { $s->stop if $s; POSIX::_exit(0) };
+	sleep 1 while 1;' "$LIB_DIR/http" &
+LIB_PIDS+=($!)
+until [ -s "$LIB_DIR/http/port" ]; do sleep 0.05; done
+server=http://127.0.0.1:$(cat "$LIB_DIR/http/port")
+echo "A small local server listens at $server"
+echo
+show -v good="$server/status/200?body=thanks" -v flaky="$server/flaky/50" <<'SQL'
+SELECT queue.alter_queue('default', keep_completed => '1 hour');
+
+SELECT queue.register_http_handler('order', :'good', secret => 'whsec_ZGVtbyBzZWNyZXQ=');
+SELECT queue.enqueue('order', '{"order": 17}') AS job \gset
+SELECT queue.wait_for(:job, '20 s');
+SELECT result FROM queue.job WHERE id = :job;
+
+-- An endpoint that fails half of the time: each failure is told, each job arrives.
+SELECT queue.register_http_handler('flaky', :'flaky', backoff => '{"type": "fixed", "base": "50 ms"}');
+SELECT count(*) FROM queue.enqueue_many('flaky', array_fill('{}'::jsonb, '{20}'));
+DO $$ BEGIN
+    WHILE EXISTS (SELECT FROM queue.job WHERE kind = 'flaky' AND finished_at IS NULL) LOOP COMMIT; PERFORM pg_sleep(0.05); END LOOP;
+END $$;
+SELECT state, count(*), sum(failures) AS failures FROM queue.job WHERE kind = 'flaky' GROUP BY state;
+SELECT http_status, error, count(*) FROM queue.job_error WHERE kind = 'flaky' GROUP BY 1, 2;
+
+-- The cloud's metadata address, spelled as a number, is not reached.
+SELECT queue.register_http_handler('evil', 'http://2852039166/latest/meta-data', max_attempts => 1);
+SELECT queue.enqueue('evil') AS job \gset
+SELECT queue.wait_for(:job, '20 s');
+SELECT error FROM queue.job_error WHERE job_id = :job;
+
+SELECT kind, url, breaker, healthy, succeeded, failed FROM queue.stat_endpoint ORDER BY kind;
+SELECT queue.unregister_handler('evil');
+SQL
+echo "What the server saw of the first one:"
+grep -a 'queue-job-kind=order' "$LIB_DIR/http/http.log" | tr '\t|' '\n\n' | grep -aE '^(body|idempotency-key|queue-job-|user-agent|webhook-)' |
+	sed -e 's/%/\\x/g' | while IFS= read -r line; do printf '    %b\n' "$line"; done
+
+title "7. What is going on, and is all well?"
 show <<'SQL'
 -- Totals count from the last start of the server; the kill above was one.
 SELECT queue, available, running, enqueued, completed, failed, discarded FROM queue.stat_queue;
@@ -139,7 +183,7 @@ SELECT kind, type, target, run_as, state, completed, failed FROM queue.stat_hand
 SELECT * FROM queue.doctor();
 SQL
 
-title "7. How fast"
+title "8. How fast"
 show <<'SQL'
 CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
 SELECT queue.register_sql_handler('noop', 'noop');

@@ -37,7 +37,7 @@ server_start() {
 		my $s = HttpServer->new(dir => $ARGV[0]);
 		open(my $f, ">", "$ARGV[0]/port.new"); print $f $s->{port}; close $f;
 		rename "$ARGV[0]/port.new", "$ARGV[0]/port";
-		$SIG{TERM} = sub { $s->stop; exit 0 };
+		$SIG{TERM} = sub { $s->stop if $s; POSIX::_exit(0) };
 		sleep 1 while 1;' "$dir" &
 	LIB_PIDS+=($!)
 	until [ -s "$dir/port" ]; do sleep 0.05; done

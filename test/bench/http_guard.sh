@@ -27,7 +27,7 @@ chmod 777 "$LIB_DIR/bad"
 pg perl -I"$ROOT/test/t" -MHttpServer -e '
 	my $s = HttpServer->new(dir => $ARGV[0], host => "169.254.169.254", port => $ARGV[1]);
 	open(my $f, ">", "$ARGV[0]/port"); print $f $s->{port}; close $f;
-	$SIG{TERM} = sub { $s->stop; exit 0 };
+	$SIG{TERM} = sub { $s->stop if $s; POSIX::_exit(0) };
 	sleep 1 while 1;' "$LIB_DIR/bad" "$port" &
 LIB_PIDS+=($!)
 until [ -s "$LIB_DIR/bad/port" ]; do sleep 0.05; done

@@ -28,7 +28,7 @@ SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'q
                 'every table is logged');
 SELECT set_eq(
     $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
-    ARRAY['queue.handler A', 'queue.line A', 'queue.privilege A', 'queue.queue A'],
+    ARRAY['queue.endpoint A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.privilege A', 'queue.queue A'],
     'changes of config tables are told, also with session_replication_role = replica');
 
 -- the views, columns and types in their order: they are only ever appended

@@ -68,7 +68,7 @@ sub stop
 	return;
 }
 
-sub DESTROY { my ($self) = @_; local $?; $self->stop if $self->{owner} // 1; return; }
+sub DESTROY { my ($self) = @_; local $?; $self->stop; return; }
 
 # What it saw: a list of hashes: at, what (request | answer), path, status, body, and the headers, lower case.
 sub seen
