@@ -418,6 +418,8 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		PushActiveSnapshot(snapshot);
 		result = queue_job_delete(table, job, QUEUE_STATE_NONE, snapshot, running);
+		if (running)
+			queue_slot_cancel_done(MyDatabaseId, job->id);
 		found = result == TM_Updated && queue_job_find(table, job->id, snapshot, job);
 		PopActiveSnapshot();
 		UnregisterSnapshot(snapshot);

@@ -552,23 +552,20 @@ add_line(Cache *cache, QueueLine *line, int *count)
 	(*count)++;
 }
 
-static int	privilege_bits(Cache *cache, Oid userid, const char *queue);
+static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
 
-/* Which handler serves a line, and whether it may; after queues, privileges and handlers. */
+/* Which handler serves a line, and whether it may; after queues, privileges and handlers. `others` is that of '*'. */
 static void
-resolve_line(Cache *cache, QueueLine *line)
+resolve_line(Cache *cache, QueueLine *line, ConfEntry *entry, QueueHandler *others)
 {
-	QueueHandler *handler = find_handler(cache, line->kind, queue_name_hash(line->kind));
+	QueueHandler *handler = cache->config.nhandlers == 0 ? NULL :
+		find_handler(cache, line->kind, queue_name_hash(line->kind));
 
 	if (handler == NULL || !handler_names(handler, line->queue->name))
-	{
-		handler = find_handler(cache, "*", queue_name_hash("*"));
-		if (handler != NULL && !handler_names(handler, line->queue->name))
-			handler = NULL;
-	}
+		handler = others != NULL && handler_names(others, line->queue->name) ? others : NULL;
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
-		(privilege_bits(cache, handler->run_as_oid, line->queue->name) & QUEUE_PRIV_WORK) != 0;
+		(entry_bits(cache, entry, handler->run_as_oid) & QUEUE_PRIV_WORK) != 0;
 }
 
 /*
@@ -580,15 +577,25 @@ build_lines(Cache *cache)
 {
 	QueueConfig *config = &cache->config;
 	QueueReader	reader;
+	AttrNumber	id_column;
+	AttrNumber	name_column;
+	AttrNumber	kind_column;
+	AttrNumber	priority_column;
+	QueueHandler *others = find_handler(cache, "*", queue_name_hash("*"));
 	int			allocated = 64;
 	int			count = 0;
 
 	config->lines = palloc(allocated * sizeof(QueueLine *));
+	/* there may be thousands: look the columns up once */
 	queue_reader_begin(&reader, config->line_table);
+	id_column = queue_column(reader.rel, "id");
+	name_column = queue_column(reader.rel, "queue");
+	kind_column = queue_column(reader.rel, "kind");
+	priority_column = queue_column(reader.rel, "priority");
 	while (queue_reader_next(&reader))
 	{
 		bool		isnull;
-		int64		id = DatumGetInt64(queue_reader_datum(&reader, "id", &isnull));
+		int64		id = DatumGetInt64(slot_getattr(reader.slot, id_column, &isnull));
 		TransactionId xmin;
 		bool		committed;
 		QueueLine  *line;
@@ -606,9 +613,9 @@ build_lines(Cache *cache)
 
 		line = palloc0(sizeof(QueueLine));
 		line->id = id;
-		queue = queue_reader_text(&reader, "queue");
-		line->kind = queue_reader_text(&reader, "kind");
-		line->priority = DatumGetInt16(queue_reader_datum(&reader, "priority", &isnull));
+		queue = TextDatumGetCString(slot_getattr(reader.slot, name_column, &isnull));
+		line->kind = TextDatumGetCString(slot_getattr(reader.slot, kind_column, &isnull));
+		line->priority = DatumGetInt16(slot_getattr(reader.slot, priority_column, &isnull));
 		line->committed = committed;
 		entry = find_conf(cache, queue, queue_name_hash(queue));
 		if (entry != NULL)
@@ -620,7 +627,7 @@ build_lines(Cache *cache)
 			}
 			config->lines[config->nlines++] = line;
 			line->queue = &entry->conf;
-			resolve_line(cache, line);
+			resolve_line(cache, line, entry, others);
 		}
 		else
 			line->queue = &make_conf(queue)->conf;
@@ -743,6 +750,18 @@ compute_bits(Cache *cache, Oid userid, const char *queue)
 
 /* compute_bits with the last answer per queue remembered: enqueue asks every time. */
 static int
+entry_bits(Cache *cache, ConfEntry *entry, Oid userid)
+{
+	if (entry->memo_user != userid)
+	{
+		entry->memo_bits = compute_bits(cache, userid, entry->conf.name);
+		entry->memo_user = userid;
+	}
+	return entry->memo_bits;
+}
+
+/* The same by name, and for '*' (NULL). */
+static int
 privilege_bits(Cache *cache, Oid userid, const char *queue)
 {
 	ConfEntry  *entry;
@@ -757,14 +776,7 @@ privilege_bits(Cache *cache, Oid userid, const char *queue)
 		return cache->star_bits;
 	}
 	entry = find_conf(cache, queue, queue_name_hash(queue));
-	if (entry == NULL)
-		return compute_bits(cache, userid, queue);
-	if (entry->memo_user != userid)
-	{
-		entry->memo_bits = compute_bits(cache, userid, queue);
-		entry->memo_user = userid;
-	}
-	return entry->memo_bits;
+	return entry == NULL ? compute_bits(cache, userid, queue) : entry_bits(cache, entry, userid);
 }
 
 /* May this user do that in this queue (NULL: on all)? */
@@ -773,23 +785,4 @@ queue_may(Oid userid, const char *queue, int privilege)
 {
 	(void) queue_config();
 	return (privilege_bits(current, userid, queue) & privilege) == privilege;
-}
-
-/* 42501 unless the current user holds the privilege. */
-void
-queue_require(const char *queue, int privilege)
-{
-	const char *word;
-	const char *shown = queue == NULL ? "*" : queue;
-
-	if (likely(queue_may(GetUserId(), queue, privilege)))
-		return;
-	word = privilege == QUEUE_PRIV_ENQUEUE ? "enqueue" :
-		privilege == QUEUE_PRIV_WORK ? "work" :
-		privilege == QUEUE_PRIV_READ ? "read" : "manage";
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(GetUserId(), false), word, shown),
-			 errhint("Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
-					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), word)));
 }

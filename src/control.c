@@ -98,6 +98,8 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 		}
 		res = queue_finish_end(table, &job, job.attempt, to, 0, NULL, reason, snapshot, wait);
 		PopActiveSnapshot();
+		if (wait)
+			queue_slot_cancel_done(MyDatabaseId, id);
 		if (res == TM_Ok)
 			break;
 		if (res == TM_BeingModified || res == TM_WouldBlock)

@@ -73,28 +73,33 @@ queue_role_of(Oid role, bool create)
 	for (int i = 0; i < queue_nroles; i++)
 	{
 		if (queue_roles[i].role == role)
-		{
-			if (queue_roles[i].channel == NULL && create)
-				queue_roles[i].channel = queue_channel_of(MyDatabaseId, role, true);
 			return &queue_roles[i];
-		}
 	}
 	if (!create || queue_nroles >= QUEUE_MAX_CHANNELS)
 		return NULL;
 	r = &queue_roles[queue_nroles++];
 	memset(r, 0, sizeof(QueueRole));
 	r->role = role;
-	r->channel = queue_channel_of(MyDatabaseId, role, true);
+	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;
 	r->mean_us = -1;
 	return r;
 }
 
-/* May entries go into its channel? */
+/* Its channel, made when there is something to put into it; NULL when all are taken. */
+QueueChannel *
+queue_role_channel(QueueRole *role)
+{
+	if (role->channel == NULL)
+		role->channel = queue_channel_of(MyDatabaseId, role->role, true);
+	return role->channel;
+}
+
+/* May executors run for it? */
 bool
 queue_role_ready(QueueRole *role, TimestampTz now)
 {
-	return role->channel != NULL && role->reason[0] == '\0' && role->retry_at <= now && queue_executors > 0;
+	return role->reason[0] == '\0' && role->retry_at <= now && queue_executors > 0;
 }
 
 /* The executors of a role (InvalidOid: of all roles) in this database. */
@@ -167,8 +172,10 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 			queue_log("role_parked", "no executor can start: %s", reason);
 		strlcpy(role->reason, reason, sizeof(role->reason));
 	}
-	if (role->channel != NULL && (reason[0] != '\0' || role->retry_at <= now))
+	if (reason[0] != '\0' && queue_role_channel(role) != NULL)
 		queue_channel_park(role->channel, reason);
+	else if (role->channel != NULL && role->retry_at <= now)
+		queue_channel_park(role->channel, "");
 }
 
 /* Registers one executor.  False: no slot or no worker slot is free. */
@@ -230,6 +237,14 @@ park_role(Oid oid, TimestampTz now)
 	queue_log("role_parked", "an executor of role %u could not connect; next try in %d s", oid, role->retry_s);
 }
 
+/* A change may have been what the role waited for; one second between two tries at least.  Called by the scheduler. */
+void
+queue_crew_retry(QueueRole *role, TimestampTz now)
+{
+	if (role->retry_at > now)
+		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
+}
+
 /* Collects executors that ended.  Called by the scheduler whenever it woke. */
 void
 queue_crew_reap(TimestampTz now)
@@ -264,11 +279,12 @@ queue_crew_reap(TimestampTz now)
 }
 
 /*
- * Makes place for a role that waits: an idle executor of another role, else the one that has served longest.
- * Returns when that may be tried again.
+ * Makes place for a role that waits and has `has` executors: an idle one of a role with nothing to do ends at once,
+ * else, when another role has at least two more, the one of them that has served longest.  Returns when that may be
+ * tried again.
  */
 static TimestampTz
-retire_for(QueueRole *role, TimestampTz now)
+retire_for(QueueRole *role, int has, TimestampTz now)
 {
 	QueueSlot  *victim = NULL;
 	bool		victim_idle = false;
@@ -276,6 +292,7 @@ retire_for(QueueRole *role, TimestampTz now)
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
+		QueueRole  *other;
 		bool		idle;
 
 		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
@@ -285,7 +302,11 @@ retire_for(QueueRole *role, TimestampTz now)
 			return DT_NOEND;	/* one is on its way out; its exit wakes us */
 		if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
 			continue;
-		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE;
+		other = queue_role_of(slot->role, false);
+		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
+			(other == NULL || other->channel == NULL || queue_channel_count(other->channel) == 0);
+		if (!idle && has > 0 && tally(slot->role).all < has + 2)
+			continue;
 		if (victim == NULL || (idle && !victim_idle) ||
 			(idle == victim_idle && slot->started_at < victim->started_at))
 		{
@@ -294,7 +315,7 @@ retire_for(QueueRole *role, TimestampTz now)
 		}
 	}
 	if (victim == NULL)
-		return now + TENURE_US;
+		return has > 0 ? DT_NOEND : now + TENURE_US;
 	if (!victim_idle && victim->started_at + TENURE_US > now)
 		return victim->started_at + TENURE_US;
 	pg_atomic_write_u32(&victim->retire, 1);
@@ -324,72 +345,105 @@ retire_surplus(int surplus)
 	}
 }
 
-/* Starts and retires.  Called by the scheduler after each round, outside of a transaction. */
+/* A channel that nobody reads or fills is for others, in whatever database.  Its reason, if any, must stay to be seen. */
+static void
+release_idle(QueueRole *role, const Tally *t)
+{
+	if (role->channel != NULL && t->all == 0 && role->reason[0] == '\0' && role->retry_at == 0 &&
+		queue_channel_count(role->channel) == 0)
+	{
+		queue_channel_release(role->channel);
+		role->channel = NULL;
+	}
+}
+
+/*
+ * How many more executors this role could use now; 0: none.  *again: when that may be otherwise.
+ */
+static int
+wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
+{
+	int			count;
+	int			want;
+
+	if (role->retry_at > now && role->nlines > 0)
+		*again = Min(*again, role->retry_at);
+	if (!queue_role_ready(role, now) || role->channel == NULL ||
+		(count = queue_channel_count(role->channel)) == 0)
+		return 0;
+	want = count - t->idle - t->starting;
+	if (want > 0 && t->all - t->retiring > 0 && !role->more)
+	{
+		TimestampTz oldest = queue_channel_oldest(role->channel);
+
+		if (oldest == DT_NOEND)
+			return 0;
+		if (oldest + PATIENCE_US > now)
+		{
+			*again = Min(*again, oldest + PATIENCE_US);
+			return 0;
+		}
+	}
+	return Max(want, 0);
+}
+
+/*
+ * Starts and retires.  A free place goes to the role that has fewest executors, among equals to the one served least lately.  Called by the scheduler after each
+ * round, outside of a transaction.
+ */
 TimestampTz
 queue_crew_scale(TimestampTz now)
 {
 	TimestampTz again = DT_NOEND;
 	QueueBase  *base = queue_base();
 	Tally		total = tally(InvalidOid);
+	Tally		t[QUEUE_MAX_CHANNELS];
+	int			want[QUEUE_MAX_CHANNELS];
 	int			failed = 0;
 
 	if (total.all - total.retiring > queue_executors)
 		retire_surplus(total.all - total.retiring - queue_executors);
-
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		QueueRole  *role = &queue_roles[i];
-		Tally		t;
-		int			count;
-		int			want;
+		t[i] = tally(queue_roles[i].role);
+		release_idle(&queue_roles[i], &t[i]);
+		want[i] = wanted(&queue_roles[i], &t[i], now, &again);
+	}
+	for (;;)
+	{
+		int			best = -1;
 
-		if (role->retry_at > now && role->nlines > 0)
-			again = Min(again, role->retry_at);
-		if (!queue_role_ready(role, now) || (count = queue_channel_count(role->channel)) == 0)
-			continue;
-		t = tally(role->role);
-		want = count - t.idle - t.starting;
-		if (want <= 0)
-			continue;
-		if (t.all - t.retiring > 0 && !role->more)
+		for (int i = 0; i < queue_nroles; i++)
 		{
-			TimestampTz oldest = queue_channel_oldest(role->channel);
-
-			if (oldest == DT_NOEND)
-				continue;
-			if (oldest + PATIENCE_US > now)
-			{
-				if (total.all < queue_executors)
-					again = Min(again, oldest + PATIENCE_US);
-				continue;
-			}
+			if (want[i] > 0 &&
+				(best < 0 || t[i].all < t[best].all ||
+				 (t[i].all == t[best].all && queue_roles[i].started_at < queue_roles[best].started_at)))
+				best = i;
 		}
-		if (no_slot_until > now)
+		if (best < 0)
+			break;
+		if (total.all >= queue_executors)
 		{
-			failed += want;
-			again = Min(again, no_slot_until);
-			continue;
+			again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
+			break;
 		}
-		while (want > 0 && total.all < queue_executors)
+		if (no_slot_until > now || !start_executor(&queue_roles[best]))
 		{
-			if (!start_executor(role))
-			{
-				if (no_slot_until == 0)
-					ereport(LOG,
-							(errmsg("queue: no worker slot is free for an executor"),
-							 errhint("Raise max_worker_processes.")));
+			if (no_slot_until == 0)
+				ereport(LOG,
+						(errmsg("queue: no worker slot is free for an executor"),
+						 errhint("Raise max_worker_processes.")));
+			if (no_slot_until <= now)
 				no_slot_until = now + NO_SLOT_RETRY_US;
-				again = Min(again, no_slot_until);
-				failed += Min(want, queue_executors - total.all);
-				break;
-			}
-			no_slot_until = 0;
-			total.all++;
-			t.all++;
-			want--;
+			again = Min(again, no_slot_until);
+			failed = Min(want[best], queue_executors - total.all);
+			break;
 		}
-		if (t.all == 0 && total.all >= queue_executors)
-			again = Min(again, retire_for(role, now));
+		no_slot_until = 0;
+		queue_roles[best].started_at = now;
+		total.all++;
+		t[best].all++;
+		want[best]--;
 	}
 	if (base != NULL)
 		pg_atomic_write_u32(&base->executors_wanted, failed);
@@ -463,7 +517,7 @@ queue_crew_forget_unused(void)
 	{
 		QueueRole  *role = &queue_roles[i];
 
-		if (role->nlines > 0 || tally(role->role).all > 0)
+		if (role->lines != NULL || tally(role->role).all > 0)
 			continue;
 		if (role->channel != NULL)
 		{

@@ -26,15 +26,12 @@
  */
 #include "executor.h"
 
-#include <signal.h>
-#include <sys/resource.h>
-#include <time.h>
-
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "channel.h"
 #include "commands/prepare.h"
 #include "finish.h"
+#include "interrupt.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -53,34 +50,10 @@
 #define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
 
-/* Why the running job was interrupted. */
-typedef enum Interrupt
-{
-	INTERRUPT_NONE,
-	INTERRUPT_TIMEOUT,			/* of the job: a failed attempt */
-	INTERRUPT_USER,				/* pg_cancel_backend: a failed attempt */
-	INTERRUPT_INTERVAL,			/* it held up its group: runs again alone */
-	INTERRUPT_CANCEL,			/* queue.cancel or discard: let go, the caller ends it */
-	INTERRUPT_STOP				/* shutdown deadline, DDL: let go */
-} Interrupt;
-
 static QueueChannel *channel;
 static QueueBase *base;
 static QueueEntry held[QUEUE_SUSPECT_IDS];	/* entries of the transaction under way, then those to run again alone */
 static int	nheld = 0;
-
-/* Read by signal and timeout handlers. */
-static volatile sig_atomic_t armed = false; /* a job runs: it may be interrupted */
-static volatile sig_atomic_t in_company = false;
-static volatile sig_atomic_t interrupted = INTERRUPT_NONE;
-static volatile sig_atomic_t deadline_passed = false;
-
-/* The process's use of its CPU when the running job began; see was_preempted. */
-static struct rusage usage_at_start;
-
-static TimeoutId commit_timeout;
-static TimeoutId job_timeout;
-static timer_t stop_timer;
 
 static MemoryContext group_context;
 static MemoryContext job_context;
@@ -96,100 +69,6 @@ static struct
 	QueueKindStat *stat;
 }			member[QUEUE_SUSPECT_IDS];
 static int	nmembers;
-
-/* ---- interrupts: async-signal-safe ---- */
-
-static void
-interrupt_job(Interrupt why)
-{
-	if (!armed || interrupted != INTERRUPT_NONE)
-		return;
-	interrupted = why;
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-}
-
-static int64
-cpu_us(const struct rusage *usage)
-{
-	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * USECS_PER_SEC +
-		usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
-}
-
-/*
- * Did the running job only wait for a CPU?  Then its wall time says nothing about its
- * kind: it neither waited for anything itself nor used its commit_interval.  *used is the
- * CPU time that it did use.  Async-signal-safe.
- */
-static bool
-was_preempted(int64 *used)
-{
-	struct rusage now;
-
-	if (getrusage(RUSAGE_THREAD, &now) != 0)
-		return false;
-	*used = cpu_us(&now) - cpu_us(&usage_at_start);
-	return now.ru_nvcsw == usage_at_start.ru_nvcsw && *used < (int64) queue_commit_interval * 500;
-}
-
-/* Fires every commit_interval while a group is open. */
-static void
-on_commit_timeout(void)
-{
-	int64		used;
-
-	if (armed && in_company && !was_preempted(&used))
-		interrupt_job(INTERRUPT_INTERVAL);
-}
-
-static void
-on_job_timeout(void)
-{
-	interrupt_job(INTERRUPT_TIMEOUT);
-}
-
-/* SIGTERM: end after the current job, but not later than queue.shutdown_timeout. */
-static void
-on_sigterm(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-	struct itimerspec deadline = {0};
-
-	if (!ShutdownRequestPending)
-	{
-		deadline.it_value.tv_sec = queue_shutdown_timeout / 1000;
-		deadline.it_value.tv_nsec = (long) (queue_shutdown_timeout % 1000) * 1000000L + 1;
-		timer_settime(stop_timer, 0, &deadline, NULL);
-	}
-	ShutdownRequestPending = true;
-	if (queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->abort) != 0)
-		interrupt_job(INTERRUPT_STOP);
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
-/* SIGUSR2 comes from stop_timer only. */
-static void
-on_deadline(SIGNAL_ARGS)
-{
-	deadline_passed = true;
-	interrupt_job(INTERRUPT_STOP);
-}
-
-/* SIGINT: somebody cancels the job that we run, by queue.cancel or pg_cancel_backend. */
-static void
-on_sigint(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-	uint64		wanted = queue_my_slot == NULL ? 0 : pg_atomic_read_u64(&queue_my_slot->cancel_id);
-
-	if (wanted == 0)
-		interrupt_job(INTERRUPT_USER);
-	else if (wanted == pg_atomic_read_u64(&queue_my_slot->job_id))
-		interrupt_job(INTERRUPT_CANCEL);
-	errno = save_errno;
-}
 
 /* ---- entries ---- */
 
@@ -362,26 +241,15 @@ arm(Work *work)
 	pg_atomic_write_u64(&queue_my_slot->line, (uint64) work->entry->line);
 	pg_atomic_write_u64(&queue_my_slot->job_started_at, (uint64) work->started_at);
 	pg_atomic_write_u64(&queue_my_slot->job_id, (uint64) work->entry->id);
-	interrupted = INTERRUPT_NONE;
-	in_company = !work->alone && nmembers > 0;
-	(void) getrusage(RUSAGE_THREAD, &usage_at_start);
-	armed = true;
-	if (in_company)
-		return;					/* the commit timer is tighter than any timeout */
 	timeout = work->extra.timeout >= 0 ? work->extra.timeout :
 		work->line->handler->timeout >= 0 ? work->line->handler->timeout : work->line->queue->lease;
-	if (timeout > 0)
-		enable_timeout_after(job_timeout, (int) Min(Max(timeout / 1000, 1), PG_INT32_MAX));
+	queue_interrupt_arm(!work->alone && nmembers > 0, timeout);
 }
 
 static void
 disarm(void)
 {
-	armed = false;
-	if (!in_company)
-		disable_timeout(job_timeout, false);
-	in_company = false;
-	QueryCancelPending = false;
+	queue_interrupt_disarm();
 	pg_atomic_write_u64(&queue_my_slot->job_id, 0);
 	pg_atomic_write_u64(&queue_my_slot->cancel_id, 0);
 }
@@ -419,7 +287,7 @@ count_run(Work *work)
 	int64		us = GetCurrentTimestamp() - work->started_at;
 	int64		used;
 
-	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 1000 && was_preempted(&used) ? used : us);
+	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 1000 && queue_interrupt_preempted(&used) ? used : us);
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
 
@@ -453,18 +321,20 @@ let_go(Work *work)
 {
 	QueueRunResult *result = &work->result;
 
+	if (queue_interrupt_reason() == QUEUE_INTERRUPT_CANCEL)
+		return true;			/* even if the handler swallowed it: the caller waits for the row */
 	if (strcmp(result->sqlstate, "57014") != 0 && result->outcome != QUEUE_RUN_INTERRUPTED)
 		return false;
-	switch (interrupted)
+	switch (queue_interrupt_reason())
 	{
-		case INTERRUPT_TIMEOUT:
+		case QUEUE_INTERRUPT_TIMEOUT:
 			result->outcome = QUEUE_RUN_FAILED;
 			result->timed_out = true;
 			result->error = "the job ran longer than its timeout";
 			return false;
-		case INTERRUPT_INTERVAL:
-		case INTERRUPT_CANCEL:
-		case INTERRUPT_STOP:
+		case QUEUE_INTERRUPT_INTERVAL:
+		case QUEUE_INTERRUPT_CANCEL:
+		case QUEUE_INTERRUPT_STOP:
 			return true;
 		default:
 			return result->outcome == QUEUE_RUN_INTERRUPTED;
@@ -544,6 +414,12 @@ run_alone(QueueEntry *entry)
 	}
 	queue_suspect_set(0, entry->id);
 
+	/* just cancelled: whoever did that waits for the row, and is to get it before us */
+	while (unlikely(queue_slot_cancelled(MyDatabaseId, entry->id)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = GetActiveSnapshot();
 	work->started_at = GetCurrentTimestamp();
@@ -609,6 +485,9 @@ run_in_group(Work *work, bool *again)
 	ran = queue_run_job(work->line->handler, work->line, &work->job, true, claim_by_delete, work, &work->result);
 	MemoryContextSwitchTo(group_context);
 	disarm();
+	/* what outlives the subtransaction and a neighbour could see */
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
 	if (!ran)
 	{
 		*again = work->alone;
@@ -649,9 +528,7 @@ run_group(void)
 	int			current = 0;
 
 	begin();
-	interrupted = INTERRUPT_NONE;
-	enable_timeout_every(commit_timeout, TimestampTzPlusMilliseconds(group_start, Max(queue_commit_interval, 1)),
-						 Max(queue_commit_interval, 1));
+	queue_interrupt_group_begin(group_start);
 	for (;;)
 	{
 		Work		data = {0};
@@ -679,9 +556,9 @@ run_group(void)
 			member[nmembers++].stat = work->stat;
 		else if (rerun)
 		{
-			if (interrupted == INTERRUPT_INTERVAL)
+			if (queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL)
 				queue_kind_ran(work->stat, (int64) queue_commit_interval * 1000 + 1);
-			if (interrupted != INTERRUPT_CANCEL)
+			if (queue_interrupt_reason() != QUEUE_INTERRUPT_CANCEL)
 			{
 				again[nagain] = *work->entry;
 				again[nagain++].flags |= QUEUE_ENTRY_ALONE;
@@ -689,14 +566,14 @@ run_group(void)
 		}
 		MemoryContextReset(job_context);
 next:
-		if (group_must_end || nagain > 8 || interrupted == INTERRUPT_INTERVAL || ShutdownRequestPending ||
+		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL || ShutdownRequestPending ||
 			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
 			GetCurrentTimestamp() - group_start >= (int64) queue_commit_interval * 500 ||
 			!pop(&held[nheld]))
 			break;
 		current = nheld - 1;
 	}
-	disable_timeout(commit_timeout, false);
+	queue_interrupt_group_end();
 	commit();
 	for (int i = 0; i < nmembers; i++)
 	{
@@ -811,7 +688,7 @@ process(void)
 		FreeErrorData(recover());
 	}
 	PG_END_TRY();
-	for (int i = 0; i < nheld && !deadline_passed && pg_atomic_read_u32(&queue_my_slot->abort) == 0; i++)
+	for (int i = 0; i < nheld && !queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0; i++)
 	{
 		run_one(i);
 		held[i].id = 0;			/* done: nothing to give back */
@@ -823,26 +700,14 @@ static void
 connect_as_role(int number)
 {
 	QueueSlot  *slot = queue_slot_nth(number);
-	struct sigevent event = {0};
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, on_sigterm);
-	pqsignal(SIGINT, on_sigint);
-	pqsignal(SIGUSR2, on_deadline);
-	event.sigev_notify = SIGEV_SIGNAL;
-	event.sigev_signo = SIGUSR2;
-	if (timer_create(CLOCK_MONOTONIC, &event, &stop_timer) != 0)
-		ereport(FATAL,
-				(errcode_for_file_access(),
-				 errmsg("could not create a timer: %m"),
-				 errhint("The process limits of the server may be too low.")));
+	queue_interrupt_signals();
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
 	queue_slot_adopt(number);
 	queue_suspect_attach(number);
 	before_shmem_exit(give_back_at_exit, (Datum) 0);
-	commit_timeout = RegisterTimeout(USER_TIMEOUT, on_commit_timeout);
-	job_timeout = RegisterTimeout(USER_TIMEOUT, on_job_timeout);
+	queue_interrupt_timeouts();
 	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);
 	job_context = AllocSetContextCreate(TopMemoryContext, "queue job", ALLOCSET_DEFAULT_SIZES);
 }

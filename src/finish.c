@@ -144,7 +144,16 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		res = queue_job_update(table, job, &new, snapshot, wait);
 	}
 	if (res == TM_Ok)
+	{
 		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
+		if (*state == QUEUE_STATE_DISCARDED)
+		{
+			/* the update of a retryable row counts its failure; a deleted row has none */
+			QueueNote	note = {.line = job->line, .queue_key = line->queue->key, .failed = true};
+
+			queue_note_end(queue_note_begin(&note), true);
+		}
+	}
 	return res;
 }
 

@@ -23,6 +23,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_register_sql_handler);
@@ -189,6 +190,10 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", kind, run_as_name),
 				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with just the rights that it needs.")));
+	if (!queue_preloaded())
+		ereport(WARNING,
+				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
+				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
 
 	memset(nulls, ' ', sizeof(nulls));
 	namestrcpy(&names[0], schema);

@@ -256,7 +256,7 @@ prepared_before_start(const char *gid)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_with_args("SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0, "
-							  "pg_catalog.coalesce(pg_catalog.bool_or(gid OPERATOR(pg_catalog.=) $1), false) "
+							  "COALESCE(pg_catalog.bool_or(gid OPERATOR(pg_catalog.=) $1), false) "
 							  "FROM pg_catalog.pg_prepared_xact() WHERE prepared OPERATOR(pg_catalog.<) $2",
 							  2, types, values, NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{

@@ -17,6 +17,7 @@
  */
 #include "keep.h"
 
+#include "finish.h"
 #include "job.h"
 #include "lease.h"
 #include "ready.h"
@@ -27,7 +28,9 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "pgstat.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -52,6 +55,31 @@ static TimestampTz lines_at = 0;
 static TimestampTz recount_at = 0;
 static TimestampTz far_at = 0;
 
+/*
+ * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its
+ * line again.  A fetch would do the same; who wants the table for itself is not waited for.
+ */
+static bool
+discard_exhausted(QueueJob *job)
+{
+	QueueLine  *line = queue_config_line(job->line);
+	QueueJobTable *table;
+	QueueExtra	extra;
+	QueueFailure failure = {0};
+	bool		go_on;
+
+	if (line == NULL)
+		return false;
+	queue_extra_unpack(job->extra, &extra);
+	if (job->failures + 1 < queue_job_max_attempts(job, &extra, line->queue, line->handler) ||
+		!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	go_on = queue_finish_expired(table, job, &extra, line, GetActiveSnapshot(), &failure);
+	queue_job_close(table);
+	return !go_on;
+}
+
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
 static void
 expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
@@ -64,7 +92,7 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 		return;					/* whoever gave it back told the cursor */
 	if (job.leased_until > now)
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
-	else
+	else if (!discard_exhausted(&job))
 		(void) queue_cursor_append(MyDatabaseId, job.line, queue_job_pos(&job), 1);
 }
 
@@ -462,6 +490,9 @@ queue_keep_tables(TimestampTz now)
 		lines_at = now + LINES_US;
 	}
 	if (now >= far_at)
+	{
 		far_at = far_look(now);
+		SetLatch(MyLatch);		/* what it found is for the next round */
+	}
 	return Min(Min(recount_next, retention_at), Min(lines_at, far_at));
 }

@@ -1,6 +1,7 @@
 /*
  * owner.c
- *		Acting as the extension's owner, and the trigger that tells of what was changed so.
+ *		Asking for a privilege, acting as the extension's owner, and the trigger that
+ *		tells of what was changed so.
  *
  * Public functions are SECURITY INVOKER: they check the matrix for the current user and
  * only then write as the owner, with a pinned search_path, in a security-restricted
@@ -10,10 +11,30 @@
 
 #include "commands/trigger.h"
 #include "note.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_config_changed);
+
+/* 42501 unless the current user holds the privilege. */
+void
+queue_require(const char *queue, int privilege)
+{
+	const char *word;
+	const char *shown = queue == NULL ? "*" : queue;
+
+	if (likely(queue_may(GetUserId(), queue, privilege)))
+		return;
+	word = privilege == QUEUE_PRIV_ENQUEUE ? "enqueue" :
+		privilege == QUEUE_PRIV_WORK ? "work" :
+		privilege == QUEUE_PRIV_READ ? "read" : "manage";
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(GetUserId(), false), word, shown),
+			 errhint("Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
+					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), word)));
+}
 
 /* Act as the extension's owner with a pinned search_path; an abort undoes it too. */
 void

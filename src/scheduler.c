@@ -57,6 +57,7 @@
 #include "utils/timestamp.h"
 
 #define LOCK_RETRY_US INT64CONST(100000)
+#define NO_CHANNEL_RETRY_US USECS_PER_SEC
 #define RECHECK_US (30 * USECS_PER_SEC)
 #define SUSPECT_RECHECK_US INT64CONST(50000)
 #define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
@@ -78,13 +79,21 @@ typedef struct Answer
 	bool		may;
 } Answer;
 
+/*
+ * A commit bumps the generation before its catalog invalidations arrive here, so what was asked of the
+ * catalogs at once is asked again a little later.
+ */
+static const int64 recheck_after[] = {INT64CONST(20000), INT64CONST(200000), INT64CONST(2000000)};
+
 static QueueBase *base = NULL;
 static Suspect suspects[MAX_SUSPECTS];
 static int	nsuspects = 0;
 static QueueConfig *seen_config = NULL;
 static uint64 seen_serial = 0;
+static uint64 seen_generation = 0;
 static TimestampTz recheck_at = 0;
 static bool recheck_needed = false;
+static int	rechecks = 0;
 static MemoryContext lines_context;
 static Answer *verdicts;
 static int	nverdicts;
@@ -199,9 +208,14 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	for (int i = 0; i < queue_nroles; i++)
 		sift_channel(&queue_roles[i], now);
 	queue_crew_forget_unused();
+	if (config != seen_config || config->serial != seen_serial)
+		rechecks = 0;
 	seen_config = config;
 	seen_serial = config->serial;
-	recheck_at = recheck_needed ? now + RECHECK_US : DT_NOEND;
+	if (rechecks < lengthof(recheck_after))
+		recheck_at = now + recheck_after[rechecks++];
+	else
+		recheck_at = recheck_needed ? now + RECHECK_US : DT_NOEND;
 }
 
 /* ---------------------------------------------------------------- suspects */
@@ -256,7 +270,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 
 			if (running)
 				s->seen_running = true;
-			if (running || (role != NULL && queue_channel_has(role->channel, s->id)) ||
+			if (running || (role != NULL && role->channel != NULL && queue_channel_has(role->channel, s->id)) ||
 				(!changed && !s->seen_running && now < s->pushed_at + SUSPECT_GRACE_US) ||
 				(changed && job.leased_until > now && now < s->pushed_at + SUSPECT_GRACE_US))
 			{
@@ -283,7 +297,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		entry.tid = job.tid;
 		entry.stamp = GetCurrentTimestamp();
 		entry.flags = QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_ALONE;
-		if (queue_channel_put(role->channel, &entry, 1) == 1)
+		if (queue_role_channel(role) != NULL && queue_channel_put(role->channel, &entry, 1) == 1)
 		{
 			s->pushed_at = now;
 			s->tid = job.tid;
@@ -327,8 +341,12 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 	int			n = 0;
 	int			room;
 
-	queue_channel_set_target(role->channel, channel_target(role));
-	room = queue_channel_room(role->channel);
+	room = channel_target(role);
+	if (role->channel != NULL)
+	{
+		queue_channel_set_target(role->channel, room);
+		room = queue_channel_room(role->channel);
+	}
 	if (room <= 0)
 	{
 		role->more = true;		/* there may be: the executors wake us */
@@ -370,13 +388,17 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		role->next_due = DT_NOEND;
 	if (n > 0)
 	{
-		int			put = queue_channel_put(role->channel, entries, n);
+		int			put = 0;
 
+		if (queue_role_channel(role) != NULL)
+			put = queue_channel_put(role->channel, entries, n);
+		else
+			role->next_due = now + NO_CHANNEL_RETRY_US;
 		for (int i = put; i < n; i++)
 			(void) queue_cursor_append(MyDatabaseId, entries[i].line,
 									   (QueuePos) {entries[i].run_at, entries[i].id}, 1);
 		role->mean_us = known > 0 ? sum / known : -1;
-		(void) queue_slot_wake_idle(MyDatabaseId, role->role, n);
+		(void) queue_slot_wake_idle(MyDatabaseId, role->role, put);
 	}
 	queue_ready_end(ready);
 }
@@ -418,6 +440,13 @@ do_round(bool *gone)
 			queue_roles[i].retry_at = 0;
 			recheck_at = now;
 		}
+	}
+	if (config->generation != seen_generation)
+	{
+		/* what kept a role from connecting may be what was changed */
+		for (int i = 0; i < queue_nroles; i++)
+			queue_crew_retry(&queue_roles[i], now);
+		seen_generation = config->generation;
 	}
 	if (config != seen_config || config->serial != seen_serial || recheck_at <= now)
 		sort_lines(config, now);

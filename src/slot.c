@@ -19,6 +19,9 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+/* How long executors keep off a cancelled job; its caller needs one wake-up, on a busy machine. */
+#define CANCEL_PAUSE (500 * INT64CONST(1000))
+
 typedef struct QueueSlotShared
 {
 	LWLock		lock;
@@ -65,6 +68,8 @@ queue_slot_shmem_init(void)
 			pg_atomic_init_u64(&slot->jobs, 0);
 			pg_atomic_init_u32(&slot->restarts, 0);
 			pg_atomic_init_u64(&slot->cancel_id, 0);
+			pg_atomic_init_u64(&slot->cancelled_id, 0);
+			pg_atomic_init_u64(&slot->cancelled_until, 0);
 			pg_atomic_init_u32(&slot->retire, 0);
 			pg_atomic_init_u32(&slot->abort, 0);
 		}
@@ -238,6 +243,8 @@ queue_slot_cancel(Oid db, int64 job_id)
 
 	if (slot == NULL)
 		return false;
+	pg_atomic_write_u64(&slot->cancelled_id, (uint64) job_id);
+	pg_atomic_write_u64(&slot->cancelled_until, (uint64) (GetCurrentTimestamp() + CANCEL_PAUSE));
 	pg_atomic_write_u64(&slot->cancel_id, (uint64) job_id);
 	pg_memory_barrier();
 	if (pg_atomic_read_u64(&slot->job_id) != (uint64) job_id)
@@ -246,6 +253,41 @@ queue_slot_cancel(Oid db, int64 job_id)
 	if (pid == 0 || kill(pid, SIGINT) != 0)
 		return false;
 	return true;
+}
+
+/* Whoever cancelled has the row, or gave up. */
+void
+queue_slot_cancel_done(Oid db, int64 job_id)
+{
+	int			used = queue_slot_count();
+
+	for (int i = 0; i < used; i++)
+	{
+		QueueSlot  *slot = &shared->slots[i];
+
+		if (slot->db == db && pg_atomic_read_u64(&slot->cancelled_id) == (uint64) job_id)
+			pg_atomic_write_u64(&slot->cancelled_id, 0);
+	}
+}
+
+/*
+ * An executor that lets a cancelled job go frees its row, and another could claim it before the caller, who waits for
+ * the row, is scheduled: so executors ask this before they claim.  Atomics only.
+ */
+bool
+queue_slot_cancelled(Oid db, int64 job_id)
+{
+	int			used = queue_slot_count();
+
+	for (int i = 0; i < used; i++)
+	{
+		QueueSlot  *slot = &shared->slots[i];
+
+		if (slot->db == db && pg_atomic_read_u64(&slot->cancelled_id) == (uint64) job_id &&
+			pg_atomic_read_u64(&slot->cancelled_until) > (uint64) GetCurrentTimestamp())
+			return true;
+	}
+	return false;
 }
 
 /* Sets the latches of up to n idle workers.  Called by the scheduler after it put entries into their channel. */

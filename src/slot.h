@@ -38,6 +38,8 @@ typedef struct QueueSlot
 	pg_atomic_uint64 jobs;		/* ended here, any outcome */
 	pg_atomic_uint32 restarts;
 	pg_atomic_uint64 cancel_id; /* cancel this job if it is still the one being run */
+	pg_atomic_uint64 cancelled_id;	/* the last job so cancelled; nobody takes it again .. */
+	pg_atomic_uint64 cancelled_until;	/* .. before then: the caller who ends it must get its row first */
 	pg_atomic_uint32 retire;	/* end after the current job */
 	pg_atomic_uint32 abort;		/* end now, the current job is rolled back uncounted (DDL) */
 } QueueSlot;
@@ -59,6 +61,10 @@ extern QueueSlot *queue_slot_nth(int i);
 extern bool queue_slot_runs(Oid db, int64 job_id);
 /* Asks the executor that runs the job to roll it back and let go; false if nobody runs it. */
 extern bool queue_slot_cancel(Oid db, int64 job_id);
+/* The caller of queue_slot_cancel has the row: executors need not keep off it any longer. */
+extern void queue_slot_cancel_done(Oid db, int64 job_id);
+/* Is somebody about to end this job, for whom an executor just let it go? */
+extern bool queue_slot_cancelled(Oid db, int64 job_id);
 /* Sets the latches of up to n idle workers of (db, role); returns how many. */
 extern int	queue_slot_wake_idle(Oid db, Oid role, int n);
 

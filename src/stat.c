@@ -19,6 +19,7 @@
 #include "slot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_stat_queue_rows);

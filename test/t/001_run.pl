@@ -39,7 +39,9 @@ one($node,
 	'completed|1|0|t|t', 'the finished job is shown');
 $id = sql($node, q{SELECT queue.enqueue('ok')});
 one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'a job that is not kept counts as completed');
+$id = sql($node, q{SELECT queue.enqueue('ok', delay => '1 day')});
 sqlstate_like($node, "SELECT queue.result($id)", '55000', qr/HINT/, 'no result without keep_completed');
+sql($node, "SELECT queue.cancel($id)");
 
 # --- failures
 sql($node,

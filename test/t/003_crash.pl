@@ -140,6 +140,6 @@ one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'inno
 one($node, "SELECT count(*) FROM seen WHERE note = 'suicide'", '0', 'the killer left nothing');
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'discarded'", '1', 'nobody else was blamed');
 
-log_clean($node, except => qr/was interrupted|not properly shut down/);
+log_clean($node);
 $node->stop;
 done_testing();

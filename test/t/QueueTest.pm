@@ -82,7 +82,9 @@ sub queue_install
 sub queue_session
 {
 	my ($node, $db) = @_;
-	return $node->background_psql($db // 'postgres', on_error_stop => 0);
+	my $session = $node->background_psql($db // 'postgres', on_error_stop => 0);
+	$session->set_query_timer_restart;
+	return $session;
 }
 
 # Runs SQL in database postgres (or db => ...) and returns its output; dies of errors.
@@ -218,7 +220,7 @@ sub log_clean
 		/PANIC:|TRAP:|terminated by signal (?!9\b|15\b|3\b)|refcount leak|still referenced|was not closed|still active|corrupt|stack depth|could not find (?:the )?block|unexpected/
 	} split /\n/, $log;
 	@bad = grep { !/$o{except}/ } @bad if $o{except};
-	@bad = grep { !/terminating connection because of crash|abnormally and possibly corrupted/ } @bad;
+	@bad = grep { !/unexpected EOF on client connection|closed the connection unexpectedly|abnormally and possibly corrupted/ } @bad;
 	return is(join("\n", @bad), '', 'nothing leaked and nothing crashed by itself');
 }
 
