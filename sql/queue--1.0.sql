@@ -461,7 +461,7 @@ CREATE FUNCTION queue.fetch(
     complete_attempts int[] = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fetch';
 COMMENT ON FUNCTION queue.fetch IS
-    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait, claim ''session'', complete_ids: not built yet (0A000). Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
+    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait: how long to wait for a job, at most queue.max_wait, only in READ COMMITTED (25001); the waiting statement holds a snapshot. complete_ids, complete_attempts: completes these first, in the same commit, and then returns at once whatever wait says. claim ''session'': not built yet (0A000). Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
 
 CREATE FUNCTION queue.fetch_any(
     queues text[],
@@ -482,9 +482,9 @@ CREATE PROCEDURE queue.await(
     wait interval = '1 min',
     kinds text[] = NULL,
     INOUT ready boolean = NULL)
-    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_await';
 COMMENT ON PROCEDURE queue.await IS
-    'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true) or wait has passed (false). Not built yet (0A000).';
+    'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true; fetch then, another may be faster) or wait has passed (false). Outside of a transaction block only, and in READ COMMITTED: 25001. kinds as in queue.fetch. Needs privilege work on each queue.';
 
 CREATE FUNCTION queue.complete(job_id bigint, attempt int = NULL, result jsonb = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete';

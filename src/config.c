@@ -559,7 +559,7 @@ static void
 resolve_line(Cache *cache, QueueLine *line, ConfEntry *entry, QueueHandler *others)
 {
 	QueueHandler *handler = cache->config.nhandlers == 0 ? NULL :
-		find_handler(cache, line->kind, queue_name_hash(line->kind));
+		find_handler(cache, line->kind, line->kind_key);
 
 	if (handler == NULL || !handler_names(handler, line->queue->name))
 		handler = others != NULL && handler_names(others, line->queue->name) ? others : NULL;
@@ -615,6 +615,7 @@ build_lines(Cache *cache)
 		line->id = id;
 		queue = TextDatumGetCString(slot_getattr(reader.slot, name_column, &isnull));
 		line->kind = TextDatumGetCString(slot_getattr(reader.slot, kind_column, &isnull));
+		line->kind_key = queue_name_hash(line->kind);
 		line->priority = DatumGetInt16(slot_getattr(reader.slot, priority_column, &isnull));
 		line->committed = committed;
 		entry = find_conf(cache, queue, queue_name_hash(queue));

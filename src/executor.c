@@ -198,9 +198,7 @@ typedef struct Work
 static QueueKindStat *
 stat_of(QueueLine *line)
 {
-	uint64		key = strcmp(line->handler->kind, line->kind) == 0 ? line->handler->key : queue_name_hash(line->kind);
-
-	return queue_kind_stat_of(MyDatabaseId, key, true);
+	return queue_kind_stat_of(MyDatabaseId, line->kind_key, true);
 }
 
 /* May this executor run jobs of this line now?  The scheduler asked the same a moment ago. */

@@ -20,6 +20,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
@@ -149,7 +150,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		if (*state == QUEUE_STATE_DISCARDED)
 		{
 			/* the update of a retryable row counts its failure; a deleted row has none */
-			QueueNote	note = {.line = job->line, .queue_key = line->queue->key, .failed = true};
+			QueueNote	note = {.line = job->line, .keys = queue_line_keys(line), .failed = true};
 
 			queue_note_end(queue_note_begin(&note), true);
 		}
@@ -542,22 +543,89 @@ by_id(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id ? 1 : left->place - right->place;
 }
 
-/*
- * The _many calls: rows are locked in the order of their ids, so that two of them
- * never deadlock; the ids that were the caller's come back in the caller's order.
- */
-static void
-call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, const Call *what)
+/* The ids and attempts of a _many call, sorted by id, so that two of them never deadlock. */
+static ManyItem *
+items_of_arrays(ArrayType *id_array, ArrayType *attempt_array, int *n)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Datum	   *ids;
 	bool	   *id_nulls;
-	int			n;
 	Datum	   *attempts = NULL;
 	bool	   *attempt_nulls = NULL;
 	int			nattempts = 0;
 	ManyItem   *items;
+
+	deconstruct_array(id_array, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &id_nulls, n);
+	if (attempt_array != NULL)
+	{
+		deconstruct_array(attempt_array, INT4OID, 4, true, TYPALIGN_INT, &attempts, &attempt_nulls, &nattempts);
+		if (nattempts != *n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there are %d job ids, but %d attempts", *n, nattempts),
+					 errhint("Pass one attempt for each id.")));
+	}
+	items = palloc(Max(*n, 1) * sizeof(ManyItem));
+	for (int i = 0; i < *n; i++)
+	{
+		if (id_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of the job ids is null", i + 1),
+					 errhint("Pass only ids of fetched jobs.")));
+		items[i].id = DatumGetInt64(ids[i]);
+		items[i].place = i;
+		items[i].fenced = nattempts > 0 && !attempt_nulls[i];
+		items[i].attempt = items[i].fenced ? DatumGetInt32(attempts[i]) : 0;
+	}
+	qsort(items, *n, sizeof(ManyItem), by_id);
+	return items;
+}
+
+/* Does a call on each; yours (may be NULL) tells by place which were the caller's. */
+static void
+do_items(QueueJobTable *table, const ManyItem *items, int n, const Call *what, bool *yours)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue call", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (int i = 0; i < n; i++)
+	{
+		Call		call = *what;
+		bool		ok;
+
+		if (i > 0 && items[i].id == items[i - 1].id)
+			continue;			/* twice in one call: once is enough */
+		call.fenced = items[i].fenced;
+		call.attempt = items[i].attempt;
+		ok = leave_verdict(items[i].id, &call) || do_call(table, items[i].id, &call);
+		if (yours != NULL)
+			yours[items[i].place] = ok;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	CommandCounterIncrement();
+}
+
+void
+queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts)
+{
+	Call		call = {.what = CALL_COMPLETE};
+	int			n;
+	ManyItem   *items = items_of_arrays(ids, attempts, &n);
+
+	do_items(table, items, n, &call, NULL);
+}
+
+/* The _many calls: the ids that were the caller's come back in the caller's order. */
+static void
+call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, const Call *what)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ManyItem   *items;
+	int64	   *ids;
 	bool	   *yours;
+	int			n;
 	QueueJobTable *table;
 
 	queue_finish_writable(function);
@@ -567,51 +635,22 @@ call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, 
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("job_ids must not be null"),
 				 errhint("Pass an array of the ids of fetched jobs.")));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &id_nulls, &n);
-	if (!PG_ARGISNULL(attempts_argument))
-	{
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(attempts_argument), INT4OID, 4, true, TYPALIGN_INT,
-						  &attempts, &attempt_nulls, &nattempts);
-		if (nattempts != n)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("job_ids has %d elements, but attempts has %d", n, nattempts),
-					 errhint("Pass one attempt for each id.")));
-	}
-	items = palloc(Max(n, 1) * sizeof(ManyItem));
+	items = items_of_arrays(PG_GETARG_ARRAYTYPE_P(0),
+							PG_ARGISNULL(attempts_argument) ? NULL : PG_GETARG_ARRAYTYPE_P(attempts_argument), &n);
 	yours = palloc0(Max(n, 1) * sizeof(bool));
+	ids = palloc(Max(n, 1) * sizeof(int64));
 	for (int i = 0; i < n; i++)
-	{
-		if (id_nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("element %d of job_ids is null", i + 1),
-					 errhint("Pass only ids of fetched jobs.")));
-		items[i].id = DatumGetInt64(ids[i]);
-		items[i].place = i;
-		items[i].fenced = nattempts > 0 && !attempt_nulls[i];
-		items[i].attempt = items[i].fenced ? DatumGetInt32(attempts[i]) : 0;
-	}
-	qsort(items, n, sizeof(ManyItem), by_id);
+		ids[items[i].place] = items[i].id;
 	table = queue_job_open(RowExclusiveLock);
-	for (int i = 0; i < n; i++)
-	{
-		Call		call = *what;
-
-		if (i > 0 && items[i].id == items[i - 1].id)
-			continue;			/* twice in one call: once is enough */
-		call.fenced = items[i].fenced;
-		call.attempt = items[i].attempt;
-		yours[items[i].place] = leave_verdict(items[i].id, &call) || do_call(table, items[i].id, &call);
-	}
+	do_items(table, items, n, what, yours);
 	queue_job_close(table);
-	CommandCounterIncrement();
 	for (int i = 0; i < n; i++)
 	{
+		Datum		id = Int64GetDatum(ids[i]);
 		bool		null = false;
 
 		if (yours[i])
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &ids[i], &null);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
 	}
 }
 

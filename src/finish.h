@@ -8,6 +8,8 @@
 
 #include "run.h"
 
+#include "utils/array.h"
+
 /*
  * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With
  * wait = false they report a locked row (TM_BeingModified, TM_WouldBlock) instead of waiting for it.
@@ -49,6 +51,8 @@ extern void queue_finish_retry(TM_Result result);
  */
 extern bool queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
 							  QueueJob *job, QueueLine **line);
+/* Completes these jobs (fetch's complete_ids): those that are the caller's; the others are left alone. */
+extern void queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts);
 /* Refuses a write where none can be: read-only transaction, standby, parallel worker. */
 extern void queue_finish_writable(const char *function);
 

@@ -89,11 +89,16 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 	if (!queue_job_find(table, lease->id, GetActiveSnapshot(), &job))
 		return;
 	if (job.leased_until == DT_NOBEGIN)
-		return;					/* whoever gave it back told the cursor */
+	{
+		/* not leased: the loan of an await that took no job (fetch.c) */
+		if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
+			queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+		return;
+	}
 	if (job.leased_until > now)
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
 	else if (!discard_exhausted(&job))
-		(void) queue_cursor_append(MyDatabaseId, job.line, queue_job_pos(&job), 1);
+		queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
 }
 
 /* Expired leases.  Called by the scheduler in each round. */
@@ -137,7 +142,12 @@ queue_keep_leases(TimestampTz now)
 		{
 			TimestampTz when;
 
-			(void) queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when);
+			if (queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when))
+			{
+				QueueLineKeys keys = queue_line_keys(config->lines[i]);
+
+				(void) queue_await_wake(MyDatabaseId, &keys, 1);
+			}
 			walk_at = Min(walk_at, when);
 		}
 	}
