@@ -289,7 +289,8 @@ SELECT j.id,
        NULL::text AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
-       NULL::timestamptz AS expires_at,
+       timestamptz '2000-01-01 00:00:00+00'
+           + (j.extra ->> 'expires_at')::float8 * interval '1 microsecond' AS expires_at,
        j.extra -> 'progress' AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
@@ -323,7 +324,8 @@ SELECT f.id,
        NULL::text,
        NULL::text,
        NULL::text,
-       NULL::timestamptz,
+       timestamptz '2000-01-01 00:00:00+00'
+           + (f.extra ->> 'expires_at')::float8 * interval '1 microsecond',
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
@@ -419,7 +421,7 @@ CREATE FUNCTION queue.enqueue(
     tags text[] = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, expires_at: not built yet (0A000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with: not built yet (0A000). expires_at: cancelled if not started by then. Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -461,7 +463,7 @@ CREATE FUNCTION queue.fetch(
     complete_attempts int[] = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fetch';
 COMMENT ON FUNCTION queue.fetch IS
-    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait: how long to wait for a job, at most queue.max_wait, only in READ COMMITTED (25001); the waiting statement holds a snapshot. complete_ids, complete_attempts: completes these first, in the same commit, and then returns at once whatever wait says. claim ''session'': not built yet (0A000). Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
+    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait: how long to wait for a job, at most queue.max_wait, only in READ COMMITTED (25001); the waiting statement holds a snapshot. complete_ids, complete_attempts: completes these first, in the same commit, and then returns at once whatever wait says. claim ''session'': nothing is written, the claim is an advisory lock and ends with the session (not behind a transaction pooler); complete or fail it in the same session. Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
 
 CREATE FUNCTION queue.fetch_any(
     queues text[],

@@ -8,6 +8,9 @@
  * wanted decides everything (queue, kinds, served or not, paused): no job ever stands
  * before another that this fetcher may take.
  *
+ * With claim => 'session' nothing is written (session.c); a job whose lease had ended is leased even
+ * then, because its failure must be counted.
+ *
  * A claim whose lease ended counts as a failure when the job is taken again.
  *
  * Waiting: the session takes a place (await.c), arms it, looks, and sleeps until a commit
@@ -17,6 +20,7 @@
  */
 #include "finish.h"
 #include "ready.h"
+#include "session.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -46,6 +50,7 @@ typedef struct FetchRequest
 	char	  **queues;
 	int			nqueues;
 	int64		wait;			/* us */
+	bool		session;		/* claim by advisory lock */
 } FetchRequest;
 
 /* A text array without nulls, as C strings. */
@@ -100,6 +105,52 @@ wanted_lines(const FetchRequest *request, int *n)
 	return lines;
 }
 
+static void
+put(Tuplestorestate *store, const QueueJob *job, const QueueLine *line, TimestampTz now, const char *worker)
+{
+	tuplestore_puttuple(store, queue_job_tuple(job, line->queue, line->kind, line->priority, line->handler,
+											   QUEUE_STATE_RUNNING, now, worker));
+}
+
+/*
+ * Claims by advisory lock: nothing is written.  The row is read again under the lock with a dirty
+ * snapshot: a change in progress is somebody's claim.
+ */
+static bool
+claim_for_session(QueueJobTable *table, QueueJob *job, const QueueLine *line, TimestampTz now,
+				  const FetchRequest *request, Tuplestorestate *store)
+{
+	QueueLineKeys keys = queue_line_keys(line);
+	SnapshotData dirty;
+	QueueJob	again;
+
+	if (!queue_session_claim(job->id, job->line, &keys, queue_job_pos(job)))
+		return false;
+	InitDirtySnapshot(dirty);
+	if (!queue_job_find(table, job->id, &dirty, &again) ||
+		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
+		(TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)) ||
+		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN)
+	{
+		queue_session_drop(job->id);
+		return false;
+	}
+	again.attempt++;
+	put(store, &again, line, now, request->worker);
+	return true;
+}
+
+/* Undoes a lease that met a session's claim: the row as it was, in a version of its own. */
+static void
+undo_claim(QueueJobTable *table, QueueJob *claimed, QueueJob *job)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) queue_job_update(table, claimed, job, GetActiveSnapshot(), true);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+}
+
 /* Claims one row that was read as free; false: somebody else has it. */
 static bool
 claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, const FetchRequest *request,
@@ -109,12 +160,19 @@ claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, c
 	QueueJob	claimed;
 	QueueFailure failure = {0};
 	bool		expired = job->leased_until != DT_NOBEGIN;
+	Snapshot	snapshot = queue_ready_snapshot(ready);
 	TM_Result	result;
 
 	queue_ready_read_deep(ready, job);
 	queue_extra_unpack(job->extra, &extra);
+	if (queue_finish_too_late(table, job, &extra, snapshot))
+		return false;
 	claimed = *job;
-	if (expired && !queue_finish_expired(table, &claimed, &extra, line, queue_ready_snapshot(ready), &failure))
+	if (expired && !queue_finish_expired(table, &claimed, &extra, line, snapshot, &failure))
+		return false;
+	if (request->session && !expired)
+		return claim_for_session(table, job, line, now, request, store);
+	if (queue_session_any() && queue_session_taken(job->id))
 		return false;
 	claimed.attempt++;
 	claimed.leased_until = now + (request->lease >= 0 ? request->lease : line->queue->lease);
@@ -123,7 +181,7 @@ claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, c
 	if (expired)
 		extra.last_error = unconstify(char *, failure.error);
 	claimed.extra = queue_extra_pack(&extra);
-	result = queue_job_update(table, job, &claimed, queue_ready_snapshot(ready), false);
+	result = queue_job_update(table, job, &claimed, snapshot, false);
 	if (result == TM_Updated || result == TM_Deleted)
 	{
 		if (IsolationUsesXactSnapshot())
@@ -132,10 +190,14 @@ claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, c
 	}
 	if (result != TM_Ok)
 		return false;
+	if (queue_session_any() && queue_session_taken(job->id))
+	{
+		undo_claim(table, &claimed, job);
+		return false;
+	}
 	if (expired)
 		queue_failure_insert(job, line->queue->name, line->kind, &failure);
-	tuplestore_puttuple(store, queue_job_tuple(&claimed, line->queue, line->kind, line->priority, line->handler,
-											   QUEUE_STATE_RUNNING, now, request->worker));
+	put(store, &claimed, line, now, request->worker);
 	return true;
 }
 
@@ -303,12 +365,8 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	{
 		char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(6));
 
-		if (strcmp(mode, "session") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("fetch option \"claim\" => 'session' is not built yet"),
-					 errhint("Use claim => 'lease'.")));
-		if (strcmp(mode, "lease") != 0)
+		request.session = strcmp(mode, "session") == 0;
+		if (!request.session && strcmp(mode, "lease") != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("unknown claim \"%s\"", mode),

@@ -17,6 +17,7 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "session.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -276,6 +277,16 @@ queue_finish_own(int64 id, QueueOutcome outcome)
 	return verdict;
 }
 
+bool
+queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
+{
+	if (extra->expires_at == 0 || extra->expires_at > GetCurrentTimestamp() || job->attempt > 0)
+		return false;
+	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+	return true;
+}
+
 /* ---- the SQL functions ---- */
 
 /* What one call does to one row; the parts of it that differ. */
@@ -343,17 +354,32 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		QueueJob	job;
 		QueueLine  *line;
 		TM_Result	res = TM_Invisible;
+		bool		session;
+		int			attempt;
 
-		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line) ||
-			job.leased_until == DT_NOBEGIN || (call->fenced && job.attempt != call->attempt))
+		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line))
 		{
 			PopActiveSnapshot();
 			return false;
 		}
+		/* a session's claim is not written: it is the next attempt of a row without a lease */
+		session = job.leased_until == DT_NOBEGIN && queue_session_holds(id);
+		attempt = job.attempt + (session ? 1 : 0);
+		if ((job.leased_until == DT_NOBEGIN && !session) || (call->fenced && attempt != call->attempt))
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		if (session && call->what == CALL_HEARTBEAT)
+		{
+			call->until = DT_NOEND; /* it lasts as long as the session */
+			PopActiveSnapshot();
+			return true;
+		}
 		switch (call->what)
 		{
 			case CALL_COMPLETE:
-				res = queue_finish_end(table, &job, job.attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
+				res = queue_finish_end(table, &job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
 				break;
 			case CALL_FAIL:
 				{
@@ -364,15 +390,15 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 					failure.error = call->error != NULL ? call->error : "failed without an error text";
 					failure.worker = extra.worker;
 					failure.started_at = extra.started_at;
-					res = queue_finish_fail(table, &job, job.attempt, &failure, call->us, call->discard,
+					res = queue_finish_fail(table, &job, attempt, &failure, call->us, call->discard,
 											snapshot, true, &call->state);
 					break;
 				}
 			case CALL_SNOOZE:
-				res = queue_finish_return(table, &job, job.attempt, call->us, NULL, snapshot, true);
+				res = queue_finish_return(table, &job, attempt, call->us, NULL, snapshot, true);
 				break;
 			case CALL_RELEASE:
-				res = queue_finish_return(table, &job, job.attempt, -1, NULL, snapshot, true);
+				res = queue_finish_return(table, &job, attempt, -1, NULL, snapshot, true);
 				break;
 			case CALL_HEARTBEAT:
 				{
@@ -397,7 +423,11 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		}
 		PopActiveSnapshot();
 		if (res == TM_Ok)
+		{
+			if (session && call->what != CALL_PROGRESS)
+				queue_session_finish(id);
 			return true;
+		}
 		queue_finish_retry(res);	/* changed meanwhile: look again */
 	}
 }

@@ -41,6 +41,9 @@ extern QueueState queue_finish_outcome(QueueJobTable *table, const QueueJob *job
  */
 extern QueueVerdict *queue_finish_own(int64 id, QueueOutcome outcome);
 
+/* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
+extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
+
 /* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */
 extern Snapshot queue_finish_snapshot(void);
 /* After TM_Updated: true to look again (READ COMMITTED), an error 40001 above. */

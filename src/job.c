@@ -285,6 +285,8 @@ note_insert(const QueueJob *job)
 	note.line = job->line;
 	note.on_commit = true;
 	note.commit_pos = queue_job_pos(job);
+	note.leased_until = queue_extra_time(job->extra, "expires_at");	/* the scheduler looks at it then */
+	note.job_id = note.leased_until != 0 ? job->id : 0;
 	note.keys = queue_line_keys(queue_job_line(job->line));
 	note.to = queue_job_filed(job);
 	return queue_note_begin(&note);

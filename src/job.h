@@ -40,6 +40,7 @@ typedef struct QueueExtra
 	char	   *last_error;
 	char	   *worker;
 	TimestampTz started_at;		/* of the present claim; 0 */
+	TimestampTz expires_at;		/* cancelled if it was not started by then; 0: never */
 	int			deaths;			/* processes that died while they ran it alone */
 } QueueExtra;
 

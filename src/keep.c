@@ -21,6 +21,7 @@
 #include "job.h"
 #include "lease.h"
 #include "ready.h"
+#include "session.h"
 
 #include "access/relation.h"
 #include "access/relscan.h"
@@ -80,6 +81,23 @@ discard_exhausted(QueueJob *job)
 	return !go_on;
 }
 
+/* Has its expires_at come before anybody started it?  Then it is cancelled, whether or not anybody looks for it. */
+static bool
+cancel_too_late(QueueJob *job)
+{
+	QueueJobTable *table;
+	QueueExtra	extra;
+	bool		cancelled;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (extra.expires_at == 0 || !ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	cancelled = queue_finish_too_late(table, job, &extra, GetActiveSnapshot());
+	queue_job_close(table);
+	return cancelled;
+}
+
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
 static void
 expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
@@ -90,8 +108,10 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 		return;
 	if (job.leased_until == DT_NOBEGIN)
 	{
-		/* not leased: the loan of an await that took no job (fetch.c) */
-		if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
+		/* not leased: a session's claim, an expires_at, or the loan of an await that took no job (fetch.c) */
+		if (queue_session_any() && queue_session_taken(job.id))
+			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
+		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job) && job.run_at <= now)
 			queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
 		return;
 	}
