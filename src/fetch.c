@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/pquery.h"
 #include "utils/array.h"
@@ -236,11 +237,15 @@ sleep_until(TimestampTz deadline, bool placed)
 			WaitEvent	event;
 
 			ModifyWaitEvent(FeBeWaitSet, QUEUE_FEBE_SOCKET_POS, WL_SOCKET_CLOSED, NULL);
-			if (WaitEventSetWait(FeBeWaitSet, timeout, &event, 1, wait_event) == 1 &&
-				(event.events & WL_SOCKET_CLOSED) != 0)
+			if (WaitEventSetWait(FeBeWaitSet, timeout, &event, 1, wait_event) == 1)
 			{
-				ClientConnectionLost = true;
-				InterruptPending = true;
+				if ((event.events & WL_SOCKET_CLOSED) != 0)
+				{
+					ClientConnectionLost = true;
+					InterruptPending = true;
+				}
+				if ((event.events & WL_POSTMASTER_DEATH) != 0)
+					proc_exit(1);
 			}
 		}
 		else

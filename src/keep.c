@@ -111,8 +111,15 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 		/* not leased: a session's claim, an expires_at, or the loan of an await that took no job (fetch.c) */
 		if (queue_session_any() && queue_session_taken(job.id))
 			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
-		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job) && job.run_at <= now)
-			queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job))
+		{
+			TimestampTz expires_at = queue_extra_time(job.extra, "expires_at");
+
+			if (expires_at > now && job.attempt == 0)
+				queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), expires_at);
+			if (job.run_at <= now)
+				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+		}
 		return;
 	}
 	if (job.leased_until > now)

@@ -89,7 +89,12 @@ let_go(Claim *claim, bool tell)
 
 	*claim = claims[--nclaims];
 	if (queue_lock_held_by_me(&tag, ExclusiveLock))
+	{
+		/* nothing is left to test; before the unlock, after which the note may be a lease's */
+		if (!tell && gone.finish_level > 0)
+			queue_lease_forget(MyDatabaseId, gone.id);
 		(void) LockRelease(&tag, ExclusiveLock, true);
+	}
 	count(-1);
 	if (tell)
 		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
@@ -206,6 +211,12 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		let_go(&claims[nclaims - 1], false);
+		if (LockAcquire(&tag, RowShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+		{
+			/* only somebody's test of the lock was in the way (explain_job, a lease that looks): have it looked at again */
+			(void) LockRelease(&tag, RowShareLock, true);
+			queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp());
+		}
 		return false;
 	}
 	queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp() + PROBE_US);
