@@ -1,22 +1,22 @@
 -- How long a failed job waits: every curve, its cap, its jitter, and whose setting wins.
 CREATE EXTENSION queue;
 \pset format unaligned
--- Fails a job `times` times; after each, the delay in seconds as told by the error and the new run_at.
+-- Fails a job `times` times; after each, the delay in seconds from the error to the new run_at.
 CREATE FUNCTION delays(backoff jsonb, times int) RETURNS TABLE (failures int, seconds numeric) LANGUAGE plpgsql AS $$
-DECLARE j queue.job; job_id bigint; told timestamptz;
+DECLARE j queue.job; the_job bigint; before timestamptz;
 BEGIN
 	PERFORM queue.create_queue('b', max_attempts => 100000, backoff => delays.backoff);
-	job_id := queue.enqueue('k', '{}', 'b');
+	the_job := queue.enqueue('k', '{}', 'b');
 	FOR i IN 1..times LOOP
 		SELECT * INTO STRICT j FROM queue.fetch('b');
-		told := clock_timestamp();
+		before := clock_timestamp();
 		PERFORM queue.fail(j.id, j.attempt, 'e');
 		SELECT o.* INTO STRICT j FROM queue.job o WHERE o.id = j.id;
 		failures := j.failures;
-		-- the clock moves between the two readings
-		seconds := round(extract(epoch FROM j.run_at - told)::numeric, 1);
+		-- whole seconds: the clock moves on between the reading here and the one in there
+		seconds := floor(extract(epoch FROM j.run_at - before));
 		RETURN NEXT;
-		PERFORM queue.alter_job(job_id, run_at => '2001-01-01 00:00+00');
+		PERFORM queue.alter_job(the_job, run_at => '2001-01-01 00:00+00');
 	END LOOP;
 	PERFORM queue.drop_queue('b', force => true);
 END $$;
@@ -26,7 +26,7 @@ SELECT sum(seconds) / 86400 BETWEEN 20 AND 21 AS about_20_days FROM delays('{"ji
 SELECT * FROM delays('{"type": "polynomial", "base": "1 s", "cap": "5 min", "jitter": 0}', 5);
 SELECT * FROM delays('{"type": "fixed", "base": "3 s", "jitter": 0}', 3);
 SELECT * FROM delays('{"type": "fixed", "jitter": 0}', 2);
-SELECT * FROM delays('{"type": "linear", "base": "2.5 s", "jitter": 0}', 4);
+SELECT * FROM delays('{"type": "linear", "base": "3 s", "jitter": 0}', 4);
 SELECT * FROM delays('{"type": "linear", "base": "20 hours", "jitter": 0}', 2);
 SELECT * FROM delays('{"type": "exponential", "base": "1 s", "jitter": 0}', 6);
 SELECT * FROM delays('{"type": "exponential", "base": "1 s", "factor": 10, "jitter": 0}', 6);
@@ -37,17 +37,17 @@ SELECT * FROM delays('{"type": "fixed", "base": "0", "jitter": 0}', 2);
 -- jitter: within its bounds, and not always the same
 SELECT min(seconds) >= 90 AS low, max(seconds) <= 110 AS high, count(DISTINCT seconds) > 5 AS varies FROM delays('{"type": "fixed", "base": "100 s"}', 40);
 SELECT min(seconds) >= 50 AND min(seconds) < 90 AS low, max(seconds) <= 150 AND max(seconds) > 110 AS high FROM delays('{"type": "fixed", "base": "100 s", "jitter": 0.5}', 60);
-SELECT min(seconds) >= 14.3 AS low, max(seconds) <= 17.7 AS high FROM (SELECT (delays(null, 1)).seconds FROM generate_series(1, 20)) d;
+SELECT min(seconds) >= 14 AS low, max(seconds) <= 18 AS high FROM (SELECT (delays(null, 1)).seconds FROM generate_series(1, 20)) d;
 
 -- far beyond: no overflow, and never more than a thousand years
 SELECT queue.create_queue('far', max_attempts => 2147483647, backoff => '{"jitter": 0.1}');
-SELECT queue.create_queue('exp', max_attempts => 2147483647, backoff => '{"type": "exponential", "factor": 1000000, "cap": "1000 years", "jitter": 0.1}');
+SELECT queue.create_queue('exp', max_attempts => 2147483647, backoff => '{"type": "exponential", "factor": 1000, "cap": "1000 years", "jitter": 0.1}');
 SELECT queue.create_queue('lin', max_attempts => 2147483647, backoff => '{"type": "linear", "base": "900 years", "cap": "1000 years"}');
 SELECT queue.enqueue('k', '1', 'far') AS far, queue.enqueue('k', '1', 'exp') AS exp, queue.enqueue('k', '1', 'lin') AS lin \gset
 SELECT count(*) FROM queue.fetch_any('{far,exp,lin}', 3);
 UPDATE queue.live_job SET failures = 2000000000 WHERE id IN (:far, :exp, :lin);
 SELECT queue.fail(:far, 1), queue.fail(:exp, 1), queue.fail(:lin, 1);
-SELECT queue, failures, run_at > clock_timestamp() + interval '800 years' AS far, run_at < clock_timestamp() + interval '1201 years' AS not_too_far FROM queue.job ORDER BY id;
+SELECT queue, failures, run_at > clock_timestamp() + interval '800 years' AS far, run_at < clock_timestamp() + interval '1201 years' AS not_too_far FROM queue.job WHERE queue IN ('far', 'exp', 'lin') ORDER BY id;
 UPDATE queue.live_job SET failures = 2147483647, run_at = '2001-01-01 00:00+00' WHERE id = :far;
 SELECT queue.drop_queue('far', force => true), queue.drop_queue('exp', force => true), queue.drop_queue('lin', force => true);
 

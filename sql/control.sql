@@ -7,7 +7,7 @@ BEGIN
 	RETURN coalesce(r, 'NULL');
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
-	RETURN s || ': ' || m || CASE WHEN d <> '' THEN E'\n  DETAIL: ' || d ELSE '' END
+	RETURN s || ': ' || regexp_replace(m, 'job \d+', 'job N') || CASE WHEN d <> '' THEN E'\n  DETAIL: ' || d ELSE '' END
 		|| CASE WHEN h <> '' THEN E'\n  HINT: ' || h ELSE '' END;
 END $$;
 \pset format unaligned
@@ -103,7 +103,7 @@ SELECT queue.enqueue('k', '1', 'brief') AS b, queue.enqueue('k', '1', 'q') AS c 
 SELECT try(format('SELECT queue.result(%s)', :b));
 SELECT try(format('SELECT queue.result(%s)', :c));
 SELECT try(format('SELECT queue.result(%s, ''20 ms'')', :c));
-SELECT attempt FROM queue.fetch('q');
+SELECT attempt FROM queue.fetch('q', kinds => '{k}');
 SELECT queue.complete(:c, 1), queue.result(:c);
 SELECT queue.result(:c, '1 hour');
 SELECT try($$SELECT queue.result(1000000)$$);

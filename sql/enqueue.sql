@@ -48,7 +48,6 @@ SELECT queue.enqueue('nulls', '{}', 'q', priority => null, run_at => null, delay
 SELECT priority, max_attempts, state, headers, tags FROM queue.job WHERE id = :id;
 
 -- payloads of every sort, also large
-SELECT try($$SELECT payload FROM queue.job WHERE id = queue.enqueue('p', 'null', 'q')$$);
 SELECT queue.enqueue('p', 'null', 'q') AS a, queue.enqueue('p', '"x"', 'q') AS b, queue.enqueue('p', '[1, 2]', 'q') AS c,
        queue.enqueue('p', '1.50', 'q') AS d, queue.enqueue('p', jsonb_build_object('big', repeat('é', 1000000)), 'q') AS e \gset
 SELECT payload FROM queue.job WHERE id IN (:a, :b, :c, :d) ORDER BY id;
@@ -96,7 +95,7 @@ SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 
 -- not built yet: each says so by its own name
 SELECT try($$SELECT queue.enqueue('k', unique_key => 'u')$$);
-SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace')$$);
+SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', unique_for => '1 min')$$);
 SELECT try($$SELECT queue.enqueue('k', group_key => 'g')$$);
 SELECT try($$SELECT queue.enqueue('k', concurrency_key => 'c')$$);
@@ -141,7 +140,7 @@ SELECT queue.enqueue_json('{"kind": "j", "payload": {"n": 1}, "queue": "many", "
 SELECT queue, kind, state, payload, priority, max_attempts, headers, tags, run_at = '2001-01-01 00:00+00' AS run_at FROM queue.job WHERE id = :id;
 SELECT queue.enqueue_json('{"kind": "j"}') AS id \gset
 SELECT queue, kind, state, payload, priority, max_attempts FROM queue.job WHERE id = :id;
-SELECT queue.enqueue_json('{"kind": "j", "queue": "many", "delay": "1 hour", "payload": null, "priority": null, "headers": null}') AS id \gset
+SELECT queue.enqueue_json('{"kind": "j", "queue": "many", "delay": "1 hour", "priority": null, "headers": null}') AS id \gset
 SELECT queue, kind, state, payload, priority FROM queue.job WHERE id = :id;
 SELECT try($$SELECT queue.enqueue_json(null)$$);
 SELECT try($$SELECT queue.enqueue_json('')$$);
@@ -150,6 +149,7 @@ SELECT try($$SELECT queue.enqueue_json('[]')$$);
 SELECT try($$SELECT queue.enqueue_json('"k"')$$);
 SELECT try($$SELECT queue.enqueue_json('{}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": null}')$$);
+SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "payload": null}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": ""}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": 5}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "prio": 1}')$$);

@@ -87,12 +87,10 @@ SELECT queue.enqueue('k', to_jsonb(n), 'q', priority => p) FROM (VALUES (1, 0), 
 SELECT 1 / (count(*) - 1) FROM queue.fetch('q');
 SELECT kind, state, attempt FROM queue.job WHERE queue = 'q' ORDER BY id;
 
--- the tables that are not there: no extension, no crash
 DROP FUNCTION wrap_enqueue(), wrap_fetch(), wrap_complete(bigint), regress_h(queue.job);
 -- the clock of a job far away
-SELECT try($$SELECT state FROM queue.job WHERE id = queue.enqueue('k', '1', 'q', run_at => '4713-01-01 00:00:00+00 BC')$$);
 SELECT queue.enqueue('k', '"old"', 'q', run_at => '4713-01-01 00:00:00+00 BC') IS NOT NULL AS e, queue.enqueue('k', '"far"', 'q', run_at => '294276-01-01 00:00:00+00') IS NOT NULL AS f;
-SELECT payload FROM queue.fetch('q');
+SELECT payload FROM queue.fetch('q', 2);
 SELECT payload, state FROM queue.job WHERE payload IN ('"far"', '"old"') ORDER BY id;
 
 -- settings: their names, and values that make no sense

@@ -129,6 +129,27 @@ SELECT payload, attempt FROM queue.fetch('f');
 COMMIT;
 SELECT payload, state, attempt FROM queue.job WHERE queue = 'f' AND payload::int >= 7 ORDER BY id;
 
+-- what this transaction made claimable behind what it passed: nobody else sees it yet, its own fetch does
+SELECT count(*) FROM queue.enqueue_many('own', '{1,2,3}', 'f');
+BEGIN;
+SELECT count(*) FROM queue.fetch('f', 10);
+SELECT count(*) FROM queue.fetch('f', 10);
+SELECT queue.enqueue('own', '"new"', 'f', run_at => '2001-01-01 00:00+00') AS n, queue.enqueue('own', '"newer"', 'f') AS m \gset
+SELECT payload, attempt FROM queue.fetch('f', 10);
+SELECT payload, attempt FROM queue.fetch('f', 10);
+SELECT queue.release(:n, 1);
+SELECT payload, attempt FROM queue.fetch('f');
+SELECT queue.snooze(:m, '1 hour', 1), queue.alter_job(:m, run_at => '2001-01-01 00:00+00');
+SELECT payload, attempt FROM queue.fetch('f');
+SELECT queue.cancel(:m), queue.retry(:m, '2001-01-01 00:00+00');
+SAVEPOINT s;
+SELECT payload, attempt FROM queue.fetch('f');
+ROLLBACK TO s;
+SELECT payload, attempt FROM queue.fetch('f');
+SELECT payload, attempt FROM queue.fetch('f');
+ROLLBACK;
+SELECT payload, attempt FROM queue.fetch('f', 10);
+
 -- WHERE and LIMIT come after the claim
 SELECT count(*) FROM queue.enqueue_many('k', '{20,21,22}', 'f');
 SELECT payload FROM queue.fetch('f', 3) WHERE payload = '21';

@@ -144,7 +144,9 @@ SELECT queue.heartbeat(:a, '1 min', 5);
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b, 999999], '3 hours', '{6,3,1}');
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b], '3 hours', '{6,2}');
 SELECT leased_until - clock_timestamp() > '2 hours' AS three_hours FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
-SELECT try(format('SELECT queue.heartbeat(%s, ''0'')', :a));
+BEGIN;
+SELECT queue.heartbeat(:a, '0', 6) <= clock_timestamp() AS ended;
+ROLLBACK;
 SELECT try(format('SELECT queue.heartbeat(%s, ''-1 s'')', :a));
 SELECT try($$SELECT queue.heartbeat(null)$$);
 

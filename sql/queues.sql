@@ -50,13 +50,12 @@ SELECT try($$SELECT queue.create_queue('bad', max_attempts => 0)$$);
 SELECT try($$SELECT queue.create_queue('bad', max_attempts => -5)$$);
 SELECT try($$SELECT queue.create_queue('bad', lease => '0')$$);
 SELECT try($$SELECT queue.create_queue('bad', lease => '-1 s')$$);
-SELECT try($$SELECT queue.create_queue('bad', lease => '290000 years')$$);
+SELECT try($$SELECT queue.create_queue('bad', lease => '300000 years')$$);
 SELECT try($$SELECT queue.create_queue('bad', keep_completed => '-1 s')$$);
 SELECT try($$SELECT queue.create_queue('bad', keep_discarded => '-1 day')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => '1')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => '[]')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => 'null')$$);
-SELECT try($$SELECT queue.create_queue('bad', backoff => '{}')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => '{"type": "sometimes"}')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => '{"type": 5}')$$);
 SELECT try($$SELECT queue.create_queue('bad', backoff => '{"base": "soon"}')$$);
@@ -138,8 +137,10 @@ SELECT count(*) FROM queue.job WHERE queue = 'full';
 SELECT try($$SELECT queue.enqueue('k', '1', 'full')$$);
 SELECT try($$SELECT queue.fetch('full')$$);
 
+SELECT queue.retry(:b);
+SELECT state FROM queue.job WHERE id = :b;
 -- and again, empty, under the same name
-SELECT queue.create_queue('full');
+SELECT queue.create_queue('full', backoff => '{}');
 SELECT count(*) FROM queue.fetch('full', 10);
 SELECT queue.enqueue('k', '"new"', 'full') IS NOT NULL AS e;
 SELECT payload, attempt FROM queue.fetch('full', 10);
@@ -173,6 +174,9 @@ SELECT try($$SELECT queue.revoke_queue('full', 'regress_queue_g', 'everything')$
 SELECT queue, privilege FROM queue.privilege WHERE role = 'regress_queue_g'::regrole ORDER BY 1, 2;
 SELECT queue.revoke_queue('full', 'regress_queue_g'), queue.revoke_queue('default', 'regress_queue_g'), queue.revoke_queue('*', 'regress_queue_g');
 SELECT count(*) FROM queue.privilege WHERE role = 'regress_queue_g'::regrole;
+-- a dropped queue takes its grants along: nobody may work in its successor
+SELECT queue.create_queue('again'), queue.grant_queue('again', 'regress_queue_g', 'manage'), queue.drop_queue('again'), queue.create_queue('again');
+SELECT queue, privilege FROM queue.privilege WHERE role = 'regress_queue_g'::regrole;
 
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

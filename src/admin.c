@@ -76,11 +76,13 @@ queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
 {
 	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
 
-	if (us < min || us == PG_INT64_MAX)
+	/* a thousand years, however long a year is taken to be */
+	if (us < min || us > USECS_PER_DAY * INT64CONST(366000))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
-				 errhint(min > 0 ? "It is a finite interval above 0." : "It is a finite interval, 0 or more.")));
+				 errhint(min > 0 ? "It is an interval of more than 0 and at most 1000 years." :
+						 "It is an interval from 0 to 1000 years.")));
 	return us;
 }
 
@@ -259,6 +261,10 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("queue \"%s\" already exists", name),
 				 errhint("Change it with queue.alter_queue, or pass if_not_exists => true.")));
+	if (created == 0)
+		ereport(NOTICE,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("queue \"%s\" already exists, skipping", name)));
 	PG_RETURN_VOID();
 }
 

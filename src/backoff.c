@@ -141,6 +141,11 @@ queue_backoff_parse(Jsonb *json)
 		else if (strcmp(name, "cap") == 0)
 		{
 			backoff.cap = backoff_interval(name, &value);
+			if (backoff.cap == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("backoff member \"cap\" must be more than 0"),
+						 errhint("Leave it out for the default, 1 day (none for polynomial).")));
 			cap_given = true;
 		}
 		else if (strcmp(name, "factor") == 0)

@@ -29,6 +29,7 @@ typedef struct QueueBaseShared
 	pg_atomic_uint32 launcher_procno;
 	pg_atomic_uint64 launcher_requests;
 	TimestampTz started_at;		/* when this shared memory began */
+	pg_atomic_uint32 prepared_ddl;	/* an extension was created or dropped in a transaction that was prepared */
 	QueueBase	bases[QUEUE_MAX_DATABASES];
 } QueueBaseShared;
 
@@ -73,6 +74,7 @@ queue_base_shmem_init(void)
 		pg_atomic_init_u32(&shared->launcher_procno, PG_UINT32_MAX);
 		pg_atomic_init_u64(&shared->launcher_requests, 0);
 		shared->started_at = GetCurrentTimestamp();
+		pg_atomic_init_u32(&shared->prepared_ddl, 0);
 		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
 		{
 			QueueBase  *base = &shared->bases[i];
@@ -105,6 +107,21 @@ TimestampTz
 queue_shmem_started_at(void)
 {
 	return shared ? shared->started_at : 0;
+}
+
+/* Remembers, until the server restarts, that a prepared transaction creates or drops an extension.  Commit-safe. */
+void
+queue_base_set_prepared_ddl(void)
+{
+	if (shared != NULL)
+		pg_atomic_write_u32(&shared->prepared_ddl, 1);
+}
+
+/* May a transaction that is now committed or rolled back have been such?  Called by hook.c. */
+bool
+queue_base_prepared_ddl(void)
+{
+	return shared != NULL && pg_atomic_read_u32(&shared->prepared_ddl) != 0;
 }
 
 /* This database's entry, looked up once.  Commit-safe after its first call. */

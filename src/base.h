@@ -49,6 +49,10 @@ extern void queue_base_shmem_init(void);
 extern bool queue_preloaded(void);
 extern TimestampTz queue_shmem_started_at(void);
 
+/* Hook: did any prepared transaction since the start create or drop an extension? */
+extern void queue_base_set_prepared_ddl(void);	/* commit-safe */
+extern bool queue_base_prepared_ddl(void);
+
 /* This database's entry (made at first use, cached); NULL without preload or when all are taken. */
 extern QueueBase *queue_base(void);
 extern QueueBase *queue_base_of(Oid db, bool create);

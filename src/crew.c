@@ -6,9 +6,9 @@
  * is read from the shared slots (executors outlive a scheduler that failed); the
  * handles here only tell of children that never came up.
  *
- * A role without executors gets one for each entry that waits, and others are added when
- * entries wait longer than PATIENCE_US or more is due than the channel holds: so a short burst costs
- * no fork and a backlog takes all that queue.executors allows.  When another role needs a
+ * A role whose executors are none, or all busy with long jobs, gets one for each entry that waits; else
+ * others are added when entries wait longer than PATIENCE_US or more is due than the channel holds: so a
+ * short burst costs no fork and a backlog takes all that queue.executors allows.  When another role needs a
  * place and all are taken, an idle executor is retired, else the one that has served longest, but
  * not before TENURE_US: so two roles with endless backlogs share without forking for every job.
  *
@@ -55,6 +55,7 @@ typedef struct Tally
 	int			idle;
 	int			starting;
 	int			retiring;
+	int			busy;			/* with a job that has run for longer than PATIENCE_US */
 } Tally;
 
 QueueRole	queue_roles[QUEUE_MAX_CHANNELS];
@@ -104,7 +105,7 @@ queue_role_ready(QueueRole *role, TimestampTz now)
 
 /* The executors of a role (InvalidOid: of all roles) in this database. */
 static Tally
-tally(Oid role)
+tally(Oid role, TimestampTz now)
 {
 	Tally		t = {0};
 
@@ -122,6 +123,9 @@ tally(Oid role)
 			t.starting++;
 		else if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE)
 			t.idle++;
+		else if (pg_atomic_read_u64(&slot->job_id) != 0 &&
+				 (TimestampTz) pg_atomic_read_u64(&slot->job_started_at) + PATIENCE_US < now)
+			t.busy++;
 	}
 	return t;
 }
@@ -245,10 +249,12 @@ queue_crew_retry(QueueRole *role, TimestampTz now)
 		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
 }
 
-/* Collects executors that ended.  Called by the scheduler whenever it woke. */
-void
+/* Collects executors that ended.  True: a role was parked, so its lines are not eligible any more.  Called by the scheduler. */
+bool
 queue_crew_reap(TimestampTz now)
 {
+	bool		parked = false;
+
 	for (int i = nexecutors - 1; i >= 0; i--)
 	{
 		Executor   *e = &executors[i];
@@ -271,11 +277,15 @@ queue_crew_reap(TimestampTz now)
 			if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR)
 				queue_slot_free(e->slot);
 			if (pg_atomic_read_u32(&slot->retire) == 0 && pg_atomic_read_u32(&slot->abort) == 0)
+			{
 				park_role(e->role, now);
+				parked = true;
+			}
 		}
 		pfree(e->handle);
 		executors[i] = executors[--nexecutors];
 	}
+	return parked;
 }
 
 /*
@@ -305,7 +315,7 @@ retire_for(QueueRole *role, int has, TimestampTz now)
 		other = queue_role_of(slot->role, false);
 		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
 			(other == NULL || other->channel == NULL || queue_channel_count(other->channel) == 0);
-		if (!idle && has > 0 && tally(slot->role).all < has + 2)
+		if (!idle && has > 0 && tally(slot->role, now).all < has + 2)
 			continue;
 		if (victim == NULL || (idle && !victim_idle) ||
 			(idle == victim_idle && slot->started_at < victim->started_at))
@@ -372,7 +382,7 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
 		(count = queue_channel_count(role->channel)) == 0)
 		return 0;
 	want = count - t->idle - t->starting;
-	if (want > 0 && t->all - t->retiring > 0 && !role->more)
+	if (want > 0 && t->all - t->retiring - t->busy > 0 && !role->more)
 	{
 		TimestampTz oldest = queue_channel_oldest(role->channel);
 
@@ -396,7 +406,7 @@ queue_crew_scale(TimestampTz now)
 {
 	TimestampTz again = DT_NOEND;
 	QueueBase  *base = queue_base();
-	Tally		total = tally(InvalidOid);
+	Tally		total = tally(InvalidOid, now);
 	Tally		t[QUEUE_MAX_CHANNELS];
 	int			want[QUEUE_MAX_CHANNELS];
 	int			failed = 0;
@@ -405,7 +415,7 @@ queue_crew_scale(TimestampTz now)
 		retire_surplus(total.all - total.retiring - queue_executors);
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		t[i] = tally(queue_roles[i].role);
+		t[i] = tally(queue_roles[i].role, now);
 		release_idle(&queue_roles[i], &t[i]);
 		want[i] = wanted(&queue_roles[i], &t[i], now, &again);
 	}
@@ -482,7 +492,7 @@ queue_crew_stop(bool abort, int timeout_ms)
 	{
 		int			left;
 
-		queue_crew_reap(now);
+		(void) queue_crew_reap(now);
 		for (int i = 0; i < nexecutors; i++)
 		{
 			pid_t		pid;
@@ -517,7 +527,7 @@ queue_crew_forget_unused(void)
 	{
 		QueueRole  *role = &queue_roles[i];
 
-		if (role->lines != NULL || tally(role->role).all > 0)
+		if (role->lines != NULL || tally(role->role, 0).all > 0)
 			continue;
 		if (role->channel != NULL)
 		{

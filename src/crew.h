@@ -37,8 +37,8 @@ extern bool queue_role_ready(QueueRole *role, TimestampTz now);
 extern void queue_crew_precheck(QueueRole *role, TimestampTz now);
 /* The configuration changed: a parked role may be tried again, if its last failure is not too recent. */
 extern void queue_crew_retry(QueueRole *role, TimestampTz now);
-/* Collects executors that ended; parks roles whose executors never came up. */
-extern void queue_crew_reap(TimestampTz now);
+/* Collects executors that ended; parks roles whose executors never came up, and tells whether it did. */
+extern bool queue_crew_reap(TimestampTz now);
 /* Starts and retires executors by what waits; returns when it wants to be called again. */
 extern TimestampTz queue_crew_scale(TimestampTz now);
 /* Tells all executors of this database to end, and waits for them at most timeout_ms. */

@@ -8,6 +8,8 @@
  */
 #include "finish.h"
 
+#include <math.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -371,6 +373,8 @@ json_text(const char *name, JsonbValue *value)
 static int64
 json_int(const char *name, JsonbValue *value)
 {
+	double		number;
+
 	/* drivers that know only strings send "3" */
 	if (value->type == jbvString)
 		return pg_strtoint32(pnstrdup(value->val.string.val, value->val.string.len));
@@ -379,7 +383,16 @@ json_int(const char *name, JsonbValue *value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("job option \"%s\" must be a number", name),
 				 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
+	if (number != floor(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("job option \"%s\" must be a whole number", name),
+				 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
+	/* far beyond any option's range: its own check refuses it */
+	if (number > PG_INT32_MAX || number < PG_INT32_MIN)
+		return number > 0 ? PG_INT64_MAX : PG_INT64_MIN;
+	return (int64) number;
 }
 
 static int64

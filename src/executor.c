@@ -154,7 +154,7 @@ static void
 commit(void)
 {
 	bool		temp = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
-	bool		advisory = group_must_end && queue_holds_advisory_lock();
+	bool		advisory = queue_holds_advisory_lock();
 
 	queue_job_close(table);
 	table = NULL;
@@ -492,6 +492,9 @@ run_in_group(Work *work, bool *again)
 	/* what outlives the subtransaction and a neighbour could see */
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
+	/* a session's advisory lock outlives its subtransaction too, so also when the job was rolled back */
+	if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || queue_holds_advisory_lock())
+		group_must_end = true;
 	if (!ran)
 	{
 		*again = work->alone;
@@ -507,8 +510,6 @@ run_in_group(Work *work, bool *again)
 							  QUEUE_STATE_COMPLETED, work->started_at, work->result.result, NULL,
 							  work->line->queue->keep_completed);
 	count_run(work);
-	if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || queue_holds_advisory_lock())
-		group_must_end = true;
 	return true;
 }
 

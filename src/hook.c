@@ -91,6 +91,8 @@ hook_xact_callback(XactEvent event, void *arg)
 		return;
 	if (pending.nclosed == 0 && !pending.created && !pending.dropped && !pending.roles)
 		return;
+	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
+		queue_base_set_prepared_ddl();
 	if (event == XACT_EVENT_COMMIT && pending.dropped)
 		forget_jobs(MyDatabaseId);
 	for (int i = 0; i < pending.nclosed; i++)
@@ -456,7 +458,9 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 	if (finish)
 	{
 		queue_note_finish_prepared(gid, commit, maybe_old);
-		pending.created = true; /* it may have created the extension, or kept it by rolling a DROP back */
+		/* it may have created the extension, or kept it by rolling a DROP back */
+		if (maybe_old || queue_base_prepared_ddl())
+			pending.created = true;
 	}
 	else if (active && !IsA(parsetree, TransactionStmt))
 		after_utility(parsetree);

@@ -63,6 +63,9 @@ queue_job_close(QueueJobTable *table)
 {
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
+	/* the slots that triggers used hold pins and row types */
+	if (table->estate != NULL)
+		ExecResetTupleTable(table->estate->es_tupleTable, false);
 	if (table->wslot != NULL)
 		ExecDropSingleTupleTableSlot(table->wslot);
 	ExecDropSingleTupleTableSlot(table->slot);
@@ -107,6 +110,8 @@ prepare_write(QueueJobTable *table)
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, table->rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(table->rri, false);
+	/* so that triggers find this one and open no other, which nobody would close */
+	table->estate->es_opened_result_relations = lappend(table->estate->es_opened_result_relations, table->rri);
 	table->wslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
 }

@@ -64,10 +64,12 @@ typedef struct Child
 	uint64		requests;		/* queue_launcher_requests() when it was started */
 	bool		wanted;			/* may have a scheduler, by the last look at pg_database */
 	bool		seen;			/* is in pg_database */
+	bool		none;			/* a scheduler found no extension; its entry was given up */
 } Child;
 
-static Child children[QUEUE_MAX_DATABASES];
+static Child *children = NULL;	/* one a database of the cluster, with or without the extension */
 static int	nchildren = 0;
+static int	children_size = 0;
 
 /* Fills in the static worker.  Called by _PG_init with preload. */
 void
@@ -86,7 +88,7 @@ queue_launcher_register_worker(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The record of a database, made if there is room. */
+/* The record of a database, made if asked. */
 static Child *
 child_of(Oid db, bool create)
 {
@@ -95,8 +97,16 @@ child_of(Oid db, bool create)
 		if (children[i].db == db)
 			return &children[i];
 	}
-	if (!create || nchildren >= QUEUE_MAX_DATABASES)
+	if (!create)
 		return NULL;
+	if (nchildren == children_size)
+	{
+		children_size = Max(64, children_size * 2);
+		if (children == NULL)
+			children = MemoryContextAlloc(TopMemoryContext, children_size * sizeof(Child));
+		else
+			children = repalloc(children, children_size * sizeof(Child));
+	}
 	memset(&children[nchildren], 0, sizeof(Child));
 	children[nchildren].db = db;
 	children[nchildren].slot = -1;
@@ -264,6 +274,12 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 		child->retry_ms = 0;
 		if (queue_launcher_requests() != child->requests)
 			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+		else if (pg_atomic_read_u32(&base->closed) == 0)
+		{
+			/* databases without the extension shall not use the entries up */
+			child->none = true;
+			forget_database(child->db);
+		}
 		return;
 	}
 	if (state == QUEUE_BASE_UNKNOWN)
@@ -294,12 +310,13 @@ tend_children(void)
 	for (int i = 0; i < nchildren; i++)
 	{
 		Child	   *child = &children[i];
-		QueueBase  *base = queue_base_of(child->db, child->wanted);
+		QueueBase  *base = queue_base_of(child->db, child->wanted && !child->none);
 		QueueSlot  *slot;
 		pid_t		pid;
 
 		if (base == NULL)
 			continue;
+		child->none = false;	/* somebody made an entry: an extension was created, perhaps ours */
 		if (child->handle != NULL && GetBackgroundWorkerPid(child->handle, &pid) == BGWH_STOPPED)
 			child_ended(child, base, now);
 		slot = scheduler_slot(child->db);

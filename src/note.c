@@ -157,6 +157,22 @@ queue_note_end(int number, bool done)
 	}
 }
 
+bool
+queue_note_own(int64 line, QueuePos *lowest)
+{
+	bool		found = false;
+
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (notes[i].line != line || !notes[i].on_commit ||
+			(found && queue_pos_cmp(notes[i].commit_pos, *lowest) >= 0))
+			continue;
+		*lowest = notes[i].commit_pos;
+		found = true;
+	}
+	return found;
+}
+
 void
 queue_note_config(void)
 {

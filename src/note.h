@@ -49,6 +49,12 @@ extern void queue_note_end(int number, bool done);
 /* Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and waiters. */
 extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
+/*
+ * The lowest position of a line that this open transaction itself made claimable: the shared cursor knows nothing
+ * of it before the commit, but this transaction's own fetch must find it.  False: none.
+ */
+extern bool queue_note_own(int64 line, QueuePos *lowest);
+
 /* The configuration or the set of lines changed: bump the database's generation after commit. */
 extern void queue_note_config(void);
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */

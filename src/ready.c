@@ -66,7 +66,20 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 	{
 		QueueCursorView view = queue_cursor_look(&lines[i]->cursor, lines[i]->id);
 		ReadyLine  *line;
+		QueuePos	own;
 
+		/*
+		 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
+		 * the keys name, and tell the cursor nothing.
+		 */
+		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own))
+		{
+			view.valid = false;
+			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own) < 0)
+				own = view.first_key;
+			if (view.empty || queue_pos_cmp(own, view.cursor) < 0)
+				view.cursor = own;
+		}
 		if (view.valid && view.nkeys == 0 && ready->may_raise)
 		{
 			if (view.empty)

@@ -252,10 +252,19 @@ queue_run_resolve(const char *function, bool *takes_job, char **schema, char **n
 		oid = LookupFuncName(names, 1, &argument, true);
 	}
 	if (!OidIsValid(oid))
+	{
+		/* a procedure is refused for what it is, not as if it were not there */
+		for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
+			if (get_func_prokind(c->oid) == PROKIND_PROCEDURE)
+				ereport(ERROR,
+						(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						 errmsg("%s is a procedure", function),
+						 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s(queue.job) or %s(jsonb) does not exist", function, function),
 				 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
+	}
 	if (queue_proc_aclcheck(oid, GetUserId()) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -549,6 +549,16 @@ must_stop(void)
 		pg_atomic_read_u32(&queue_my_slot->abort) != 0 || !queue_enabled;
 }
 
+/* What waits in a channel may be waited for by others, if no scheduler comes back soon. */
+static void
+empty_channel(QueueRole *role)
+{
+	QueueEntry	entry;
+
+	while (role->channel != NULL && queue_channel_pop(role->channel, &entry))
+		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
+}
+
 /* Stops the executors and ends. */
 static void
 stop(QueueBaseState state)
@@ -558,6 +568,8 @@ stop(QueueBaseState state)
 
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
 	queue_crew_stop(abort, abort ? 5000 : queue_shutdown_timeout);
+	for (int i = 0; i < queue_nroles; i++)
+		empty_channel(&queue_roles[i]);
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
 	leave(state);
 }
@@ -653,6 +665,7 @@ queue_scheduler_main(Datum arg)
 		leave(QUEUE_BASE_NO_EXTENSION);
 	pg_atomic_write_u32(&base->state, QUEUE_BASE_RUNNING);
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+	pgstat_report_activity(STATE_IDLE, NULL);
 	queue_launcher_poke();
 	queue_log("scheduler_start", "scheduler of database %u started", db);
 	if (strcmp(version, QUEUE_VERSION) != 0)
@@ -679,10 +692,12 @@ queue_scheduler_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			recheck_at = 0;
 		}
 		if (must_stop())
 			stop(QUEUE_BASE_UNKNOWN);
-		queue_crew_reap(GetCurrentTimestamp());
+		if (queue_crew_reap(GetCurrentTimestamp()))
+			recheck_at = 0;
 		PG_TRY();
 		{
 			next = do_round(&gone);

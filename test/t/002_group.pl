@@ -237,18 +237,18 @@ CREATE TABLE due_row (id bigserial PRIMARY KEY, due timestamptz NOT NULL, done b
 CREATE FUNCTION h_due(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE due_row SET done = true WHERE id = (j.payload->>'row')::bigint AND due <= now();
-	IF NOT FOUND AND j.payload ? 'row' THEN
-		RAISE EXCEPTION 'row % is not due', j.payload->>'row';
-	END IF;
+	-- raises nothing when it finds nothing: an error in company would only make it run again alone
 	INSERT INTO seen (job_id, kind, note) VALUES (j.id, j.kind, j.payload->>'note');
+	PERFORM pg_sleep(0.002);
 END $$;
 SELECT queue.register_sql_handler('due', 'h_due', max_attempts => 1);
 EOS
-warm('due', 'fast');
+warm('due');
+# just below what the executor can do, so that most jobs come while a group is open
 $node->pgbench(
-	'--no-vacuum --client=4 --jobs=1 --transactions=200',
+	'--no-vacuum --client=4 --jobs=1 --transactions=300 --rate=400',
 	0,
-	[qr/number of transactions actually processed: 800\/800/],
+	[qr/number of transactions actually processed: 1200\/1200/],
 	[],
 	'clients enqueue into open groups',
 	{
@@ -257,13 +257,11 @@ BEGIN;
 INSERT INTO due_row (due) VALUES (clock_timestamp()) RETURNING id \gset
 SELECT queue.enqueue('due', jsonb_build_object('row', :id, 'note', 'due'));
 COMMIT;
-SELECT queue.enqueue('fast', '{"note": "beside"}');
 }
 	});
 wait_no_jobs($node, 'all ran');
-one($node, "SELECT count(*), bool_and(done) FROM due_row", '800|t', 'every handler found its row');
-one($node, "SELECT string_agg(error, ', ') FROM queue.job_error WHERE kind = 'due'", '', 'and none failed');
-one($node, "SELECT count(DISTINCT xid) < count(*) FROM seen WHERE note IN ('due', 'beside')", 't', 'though they shared commits');
+one($node, "SELECT count(*), bool_and(done) FROM due_row", '1200|t', 'every handler found its row');
+one($node, "SELECT count(DISTINCT xid) < count(*) FROM seen WHERE note = 'due'", 't', 'though they shared commits');
 
 # --- a sleeper delays nobody's commit, neither of its own kind nor of others
 $node->adjust_conf('postgresql.conf', 'queue.commit_interval', '10ms');

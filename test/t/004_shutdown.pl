@@ -37,7 +37,7 @@ one($node, "SELECT count(*), count(DISTINCT job_id), max(attempt), max(failures)
 # --- longer: rolled back, uncounted, again after the start
 sql($node, "ALTER SYSTEM SET queue.shutdown_timeout = '500ms'");
 $node->reload;
-$node->poll_query_until('postgres', "SELECT current_setting('queue.shutdown_timeout') = '500ms'");
+poll($node, "SELECT current_setting('queue.shutdown_timeout') = '500ms'");
 $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "long", "lock": 3, "sleep": 600}')});
 wait_lock($node, 3);
 $t0 = time;

@@ -14,7 +14,7 @@ sub healthy
 {
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$node->poll_query_until('postgres', 'SELECT bool_and(ok) FROM queue.doctor()');
+	poll($node, 'SELECT bool_and(ok) FROM queue.doctor()');
 	return one($node, $not_ok, '', $name);
 }
 

@@ -36,17 +36,18 @@ for my $hold (0, 1)
 	my $how = $hold ? ' (snapshot held)' : '';
 	# one job whose lease ends, and traffic in the same line around it
 	my $id = sql($node, "SELECT queue.enqueue('ext', '{}')");
-	my $until = sql($node, "SELECT leased_until FROM queue.fetch('default', kinds => '{ext}', lease => '1 s')");
-	sql($node, <<'EOS');
-DO $$
+	my $until = sql($node, "SELECT leased_until FROM queue.fetch('default', kinds => '{ext}', lease => '2 s')");
+	sql($node, <<"EOS");
+DO \$\$
 BEGIN
 	FOR i IN 1 .. 300 LOOP
+		EXIT WHEN clock_timestamp() > '$until'::timestamptz - interval '500 ms';
 		PERFORM queue.enqueue('ext', '{}');
 		COMMIT;
 		PERFORM queue.complete(id, attempt) FROM queue.fetch('default', kinds => '{ext}');
 		COMMIT;
 	END LOOP;
-END $$;
+END \$\$;
 EOS
 	my ($got, $attempt, $failures, $late) = fetch_after($worker, 'ext', $until);
 	is("$got $attempt $failures", "$id 2 1", "an expired lease is fetchable, the expired claim counts$how");
@@ -65,13 +66,13 @@ EOS
 	# expired but not taken again still counts as yours
 	$id = sql($node, "SELECT queue.enqueue('own', '{}')");
 	sql($node, "SELECT id FROM queue.fetch('default', kinds => '{own}', lease => '100 ms')");
-	$node->poll_query_until('postgres', "SELECT leased_until < clock_timestamp() OR leased_until IS NULL FROM queue.job WHERE id = $id");
+	poll($node, "SELECT leased_until < clock_timestamp() OR leased_until IS NULL FROM queue.job WHERE id = $id");
 	one($node, "SELECT queue.complete($id, 1)", 't', "an expired claim that nobody took is still one's own$how");
 
 	# many leases at once
 	sql($node, "SELECT count(*) FROM (SELECT queue.enqueue_many('bulk', array_fill('{}'::jsonb, ARRAY[500]))) x");
 	$until = sql($node, "SELECT max(leased_until) FROM queue.fetch('default', 500, kinds => '{bulk}', lease => '500 ms')");
-	$node->poll_query_until('postgres', "SELECT clock_timestamp() > '$until'");
+	poll($node, "SELECT clock_timestamp() > '$until'");
 	my ($n, $t0) = (0, time);
 	while ($n < 500 && time < $t0 + 20)
 	{

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(queue_node queue_install queue_session sql one wait_true wait_no_jobs wait_lock workers
+our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_no_jobs wait_lock workers
   sqlstate_like doctor_like log_clean gone backend_types);
 
 # The handler `h` and the table `seen` that it writes.  What a payload can ask for: note (kept in seen),
@@ -111,12 +111,30 @@ sub one
 	return is($got, $expected, $name);
 }
 
+# Waits until the query returns true.  Unlike poll_query_until it bears a server that restarts meanwhile, also when
+# psql finds that out before it has read its input.
+sub poll
+{
+	my ($node, $query, %o) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my ($out, $err) = ('', '');
+	while (1)
+	{
+		my $rc = eval { $node->psql($o{db} // 'postgres', $query, stdout => \$out, stderr => \$err) } // -1;
+		return 1 if $rc == 0 && $out eq 't';
+		last if time > $deadline;
+		usleep(50_000);
+	}
+	diag("waited in vain for: $query\nlast output: $out\nlast error: $err");
+	return 0;
+}
+
 # One check: the query returns true sooner or later.
 sub wait_true
 {
 	my ($node, $query, $name, %o) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($o{db} // 'postgres', $query), $name);
+	return ok(poll($node, $query, %o), $name);
 }
 
 # One check: no job (of these kinds, a regexp) is left unfinished.
@@ -137,7 +155,7 @@ sub wait_lock
 	my ($node, $lock) = @_;
 	my $where =
 	  "FROM pg_locks WHERE locktype = 'advisory' AND objid = $lock AND granted";
-	$node->poll_query_until('postgres', "SELECT count(*) > 0 $where")
+	poll($node, "SELECT count(*) > 0 $where")
 	  or die "nobody took advisory lock $lock";
 	return sql($node, "SELECT pid $where LIMIT 1");
 }
