@@ -416,7 +416,8 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id))
+		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
+			(queue_session_any() && queue_session_taken(job->id)))
 		{
 			if (!running)
 				return false;

@@ -179,6 +179,27 @@ queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
 	return woken;
 }
 
+void
+queue_await_wake_all(Oid db)
+{
+	uint32		used;
+
+	if (shared == NULL)
+		return;
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&shared->waiting) == 0)
+		return;
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i < used; i++)
+	{
+		Place	   *place = &shared->place[i];
+		uint32		state = PLACE_WAITING;
+
+		if (place->db == db && pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
+			queue_set_latch(place->procno);
+	}
+}
+
 /* Somebody leaves who was woken for a job that it did not take: whoever waits for a queue of its looks. */
 static void
 pass_on(const QueueAwaited *awaited)

@@ -44,5 +44,7 @@ extern void queue_await_end(bool satisfied);
 
 /* Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many. */
 extern int	queue_await_wake(Oid db, const QueueLineKeys *keys, int n);
+/* The configuration changed (a queue resumed, a handler gone): all of this database look again.  Commit-safe. */
+extern void queue_await_wake_all(Oid db);
 
 #endif

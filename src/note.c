@@ -339,7 +339,10 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			base = config_level > 0 || nnotes > 0 ? queue_base_of(MyDatabaseId, false) : NULL;
 			if (config_level > 0 && base != NULL)
+			{
 				queue_base_bump(base);
+				queue_await_wake_all(MyDatabaseId);
+			}
 			pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
@@ -464,4 +467,6 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 		pay_commit(entry.db, base, entry.note, entry.n);
 	else
 		pay_abort(entry.db, base, entry.note, entry.n);
+	if (entry.config || entry.overflow)
+		queue_await_wake_all(entry.db);
 }
