@@ -96,7 +96,10 @@ SELECT payload, state FROM queue.job WHERE payload IN ('"far"', '"old"') ORDER B
 -- settings: their names, and values that make no sense
 SELECT name, setting, unit FROM pg_settings WHERE name LIKE 'queue.%' ORDER BY name;
 SET queue.executors = -1;
+-- 17 words this error differently
+\set VERBOSITY sqlstate
 SET queue.max_wait = '-1';
+\set VERBOSITY default
 SET queue.nonsense = 1;
 
 DROP FUNCTION try(text);

@@ -10,6 +10,7 @@
  * Locks: those of the statements; purge and drop_queue RowExclusiveLock on live_job.
  */
 #include "admin.h"
+#include "finish.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -237,7 +238,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 	bool		if_not_exists = PG_ARGISNULL(ARG_LAST) ? false : PG_GETARG_BOOL(ARG_LAST);
 	uint64		created = 0;
 
-	PreventCommandIfReadOnly("queue.create_queue()");
+	queue_finish_writable("queue.create_queue()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
 	check_queue_options(fcinfo, "create_queue");
 
@@ -325,7 +326,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	char		nulls[6];
 
-	PreventCommandIfReadOnly("queue.alter_queue()");
+	queue_finish_writable("queue.alter_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	check_queue_options(fcinfo, "alter_queue");
@@ -353,7 +354,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	PreventCommandIfReadOnly(function);
+	queue_finish_writable(function);
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 
@@ -512,8 +513,7 @@ queue_sql_purge(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_arg_name(fcinfo, 0, "queue", false);
 
-	PreventCommandIfReadOnly("queue.purge()");
-	PreventCommandIfParallelMode("queue.purge()");
+	queue_finish_writable("queue.purge()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	PG_RETURN_INT64(sweep_queue(name, false, false));
@@ -532,8 +532,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	PreventCommandIfReadOnly("queue.drop_queue()");
-	PreventCommandIfParallelMode("queue.drop_queue()");
+	queue_finish_writable("queue.drop_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	if (strcmp(name, "default") == 0)

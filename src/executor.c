@@ -18,6 +18,7 @@
  *	  again alone, uncounted;
  *	- a failure counts only for a job that was alone in its transaction; an error in
  *	  company, or any error at COMMIT, runs the jobs concerned again alone.
+ * The first job of a group runs without a subtransaction: its error undoes nobody else's work.
  *
  * Every popped entry stands in `held` until its transaction is over, and is given back
  * to its line's cursor at exit.  A crash loses nothing: no row was changed.
@@ -290,7 +291,8 @@ count_run(Work *work)
 	int64		us = GetCurrentTimestamp() - work->started_at;
 	int64		used;
 
-	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 1000 && queue_interrupt_preempted(&used) ? used : us);
+	/* a run that looks long only because it waited for a CPU says nothing about its kind */
+	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
 
@@ -456,7 +458,7 @@ run_alone(QueueEntry *entry)
 
 		run.attempt = attempt;
 		MemoryContextSwitchTo(job_context);
-		ran = queue_run_job(work->line->handler, work->line, &run, false, NULL, NULL, &work->result);
+		ran = queue_run_job(work->line->handler, work->line, &run, false, true, NULL, NULL, &work->result);
 		MemoryContextSwitchTo(group_context);
 		disarm();
 		if (!ran || let_go(work))
@@ -486,7 +488,8 @@ run_in_group(Work *work, bool *again)
 	work->started_at = GetCurrentTimestamp();
 	queue_suspect_set(nmembers, work->entry->id);
 	MemoryContextSwitchTo(job_context);
-	ran = queue_run_job(work->line->handler, work->line, &work->job, true, claim_by_delete, work, &work->result);
+	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
+	ran = queue_run_job(work->line->handler, work->line, &work->job, true, nmembers > 0, claim_by_delete, work, &work->result);
 	MemoryContextSwitchTo(group_context);
 	disarm();
 	/* what outlives the subtransaction and a neighbour could see */
@@ -630,6 +633,7 @@ recover(void)
 	ErrorData  *edata;
 
 	HOLD_INTERRUPTS();
+	queue_current = NULL;
 	disable_all_timeouts(false);
 	disarm();
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -13,6 +13,7 @@
 #include "finish.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -29,9 +30,17 @@
 void
 queue_finish_writable(const char *function)
 {
-	PreventCommandIfReadOnly(function);
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("This server is a standby: connect to the primary.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Begin the transaction READ WRITE; see also default_transaction_read_only.")));
 	PreventCommandIfParallelMode(function);
-	PreventCommandDuringRecovery(function);
 }
 
 Snapshot

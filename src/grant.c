@@ -11,6 +11,7 @@
  * two GRANTs on one function at a time fail ("tuple concurrently updated").
  */
 #include "admin.h"
+#include "finish.h"
 
 #include "catalog/pg_type.h"
 #include "tcop/utility.h"
@@ -182,7 +183,7 @@ privilege_begin(FunctionCallInfo fcinfo, const char *function, char **queue, Oid
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("role must not be null"),
 				 errhint("Give a value for it.")));
-	PreventCommandIfReadOnly(function);
+	queue_finish_writable(function);
 	queue_require(star ? NULL : *queue, QUEUE_PRIV_MANAGE);
 	if (!star)
 		(void) queue_config_queue(*queue, false);

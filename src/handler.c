@@ -15,6 +15,7 @@
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "admin.h"
+#include "finish.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "channel.h"
@@ -156,7 +157,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 	char		nulls[14];
 	NameData	names[6];
 
-	PreventCommandIfReadOnly("queue.register_sql_handler()");
+	queue_finish_writable("queue.register_sql_handler()");
 	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING, "register_sql_handler", "max_running");
 	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, "register_sql_handler", "rate_limit");
 	if (!PG_ARGISNULL(ARG_TIMEOUT))
@@ -271,7 +272,7 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	Datum		value = CStringGetTextDatum(kind);
 	uint64		changed = 0;
 
-	PreventCommandIfReadOnly(function);
+	queue_finish_writable(function);
 	handler = queue_config_handler(kind);
 	if (handler != NULL)
 	{
@@ -324,7 +325,7 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	Oid			types[2] = {INT8OID, OIDOID};
 	Datum		values[2];
 
-	PreventCommandIfReadOnly("queue.adopt()");
+	queue_finish_writable("queue.adopt()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);

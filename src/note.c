@@ -113,6 +113,7 @@ queue_note_begin(const QueueNote *note)
 	new->level = GetCurrentTransactionNestLevel();
 	if (new->count == 0)
 		new->count = 1;
+	new->own_pos = new->commit_pos;
 	return nnotes++;
 }
 
@@ -146,6 +147,8 @@ queue_note_end(int number, bool done)
 			continue;
 		if (queue_pos_cmp(note->commit_pos, old->commit_pos) < 0)
 			old->commit_pos = note->commit_pos;
+		if (queue_pos_cmp(note->own_pos, old->own_pos) < 0)
+			old->own_pos = note->own_pos;
 		if (queue_pos_cmp(note->abort_pos, old->abort_pos) < 0)
 			old->abort_pos = note->abort_pos;
 		if (old->leased_until > 0)
@@ -164,13 +167,26 @@ queue_note_own(int64 line, QueuePos *lowest)
 
 	for (int i = 0; i < nnotes; i++)
 	{
-		if (notes[i].line != line || !notes[i].on_commit ||
-			(found && queue_pos_cmp(notes[i].commit_pos, *lowest) >= 0))
+		if (notes[i].line != line || !notes[i].on_commit || notes[i].own_pos.run_at == DT_NOEND ||
+			(found && queue_pos_cmp(notes[i].own_pos, *lowest) >= 0))
 			continue;
-		*lowest = notes[i].commit_pos;
+		*lowest = notes[i].own_pos;
 		found = true;
 	}
 	return found;
+}
+
+void
+queue_note_own_passed(int64 line, QueuePos pos)
+{
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (notes[i].line != line || !notes[i].on_commit || queue_pos_cmp(notes[i].own_pos, pos) >= 0)
+			continue;
+		notes[i].own_pos = pos;
+		if (notes[i].count == 1)
+			notes[i].own_pos.run_at = DT_NOEND; /* its one row was passed */
+	}
 }
 
 void

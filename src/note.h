@@ -28,6 +28,7 @@ typedef struct QueueNote
 	bool		failed;			/* a failed attempt: counter */
 	QueuePos	commit_pos;
 	QueuePos	abort_pos;
+	QueuePos	own_pos;		/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
 	int			count;			/* rows; positions are the lowest of them */
 	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
 	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */
@@ -50,10 +51,12 @@ extern void queue_note_end(int number, bool done);
 extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /*
- * The lowest position of a line that this open transaction itself made claimable: the shared cursor knows nothing
- * of it before the commit, but this transaction's own fetch must find it.  False: none.
+ * The lowest position of a line that this open transaction itself made claimable and has not read past: the shared
+ * cursor knows nothing of it before the commit, but this transaction's own fetch must find it.  False: none.
  */
 extern bool queue_note_own(int64 line, QueuePos *lowest);
+/* This transaction read all of a line before pos.  What a subtransaction then gives back is in the cursor's keys. */
+extern void queue_note_own_passed(int64 line, QueuePos pos);
 
 /* The configuration or the set of lines changed: bump the database's generation after commit. */
 extern void queue_note_config(void);

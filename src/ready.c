@@ -32,6 +32,7 @@ typedef struct ReadyLine
 	bool		done;			/* nothing more to read */
 	bool		at_end;			/* done: the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
+	bool		own;			/* reads also what only this transaction sees, and tells its notes */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */
 	TimestampTz next_due;		/* done before the end: when the first row not due falls due */
@@ -66,19 +67,23 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 	{
 		QueueCursorView view = queue_cursor_look(&lines[i]->cursor, lines[i]->id);
 		ReadyLine  *line;
-		QueuePos	own;
+		QueuePos	own_pos;
+		bool		own = false;
 
 		/*
 		 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
-		 * the keys name, and tell the cursor nothing.
+		 * the keys name.  The cursor may still be raised over it: the commit appends it.
 		 */
-		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own))
+		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own_pos))
 		{
-			view.valid = false;
-			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own) < 0)
-				own = view.first_key;
-			if (view.empty || queue_pos_cmp(own, view.cursor) < 0)
-				view.cursor = own;
+			own = true;
+			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own_pos) < 0)
+				own_pos = view.first_key;
+			if (view.empty || queue_pos_cmp(own_pos, view.cursor) < 0)
+				view.cursor = own_pos;
+			view.empty = false;
+			view.next_due = DT_NOBEGIN;
+			view.nkeys = 0;
 		}
 		if (view.valid && view.nkeys == 0 && ready->may_raise)
 		{
@@ -93,13 +98,14 @@ queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, Timestamp
 		line = &ready->line[ready->n++];
 		line->line = lines[i];
 		line->view = view;
+		line->own = own;
 		if (!ready->may_raise)
 		{
 			/* an old snapshot may see rows claimable that were claimed long ago, and not the new ones */
 			line->view.valid = false;
 			line->view.cursor = QUEUE_POS_FIRST;
 		}
-		line->keys_done = !line->view.valid;
+		line->keys_done = own || !line->view.valid;
 		line->bound = line->view.cursor;
 		if (!line->keys_done && view.nkeys > 0 && queue_pos_cmp(view.first_key, line->bound) < 0)
 			line->bound = view.first_key;
@@ -355,6 +361,8 @@ queue_ready_end(QueueReady *ready)
 		QueueLine  *queue_line = line->line;
 
 		close_scan(line);
+		if (line->own && line->scanned)
+			queue_note_own_passed(queue_line->id, line->at_end ? (QueuePos) {DT_NOEND, PG_INT64_MAX} : line->passed);
 		if (!line->view.valid)
 			continue;
 		if (line->loaded && !line->done && line->from_key)

@@ -407,7 +407,7 @@ take_verdict(QueueVerdict *verdict, QueueRunResult *result)
 }
 
 bool
-queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company,
+queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
 			  bool (*before) (void *arg), void *arg, QueueRunResult *result)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -421,6 +421,16 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	result->outcome = QUEUE_RUN_COMPLETED;
 	result->retry_in = -1;
 	current.started_at = GetCurrentTimestamp();
+	if (!subtransaction)
+	{
+		if (entry->parked != NULL || (before != NULL && !before(arg)))
+			return false;
+		queue_current = &current;
+		call(entry, handler, line, job, context, result);
+		queue_current = outer;
+		MemoryContextSwitchTo(context);
+		return true;
+	}
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);

@@ -53,10 +53,10 @@ figure() {
 median() { sort -g | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 # percentile p: of the numbers on stdin
 percentile() { sort -g | awk -v p="$1" '{v[NR] = $1} END {i = int(NR * p / 100 + 0.999999); if (i < 1) i = 1; print v[i]}'; }
-calc() { awk "BEGIN {printf \"${2:-%.2f}\", $1}"; }
+calc() { awk "BEGIN {printf \"${2:-%.2f}\", ($1)}"; }
 
-# psql_file [psql options]: a script on stdin, bare results.
-psql_file() { pg "$BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d "$DB" "$@"; }
+# psql_file [psql options]: a script on stdin, bare results.  Handlers of a superuser warn; that is known here.
+psql_file() { pg env PGOPTIONS="-c client_min_messages=error" "$BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d "$DB" "$@"; }
 
 # script name: a pgbench script from stdin, readable by the server's user; its path is $LIB_DIR/name.sql
 script() { cat >"$LIB_DIR/$1.sql"; chmod 644 "$LIB_DIR/$1.sql"; }
@@ -65,7 +65,7 @@ script() { cat >"$LIB_DIR/$1.sql"; chmod 644 "$LIB_DIR/$1.sql"; }
 bench_pgbench() {
 	local name=$1
 	shift
-	pg "$BIN/pgbench" -n -d "$DB" -f "$LIB_DIR/$name.sql" "$@" >"$LIB_DIR/$name.out" 2>&1 ||
+	pg "$BIN/pgbench" -n -f "$LIB_DIR/$name.sql" "$@" "$DB" >"$LIB_DIR/$name.out" 2>&1 ||
 		{ cat "$LIB_DIR/$name.out" >&2; tail -5 "$LIB_DIR/server.log" >&2; exit 1; }
 	if grep -qE 'aborted in command|ERROR' "$LIB_DIR/$name.out"; then cat "$LIB_DIR/$name.out" >&2; exit 1; fi
 }
@@ -80,15 +80,18 @@ FROM generate_series(1, $2, 10000) first \gexec
 SQL
 }
 
-# Polls that cost nothing: the counters first, the table only to be sure.
+# Polls that cost nothing: the counters. The table only when they say that nothing is left, and once a second, for they
+# are estimates.
 WAIT_EMPTY="
 DO \$\$
+DECLARE
+	round int := 0;
 BEGIN
 	LOOP
-		IF NOT EXISTS (SELECT FROM queue.stat_queue WHERE available + running > 0) THEN
+		round := round + 1;
+		IF round % 100 = 0 OR NOT EXISTS (SELECT FROM queue.stat_queue WHERE available + running > 0) THEN
 			COMMIT;
 			EXIT WHEN NOT EXISTS (SELECT FROM queue.live_job);
-			PERFORM pg_sleep(0.05);
 		END IF;
 		COMMIT;
 		PERFORM pg_sleep(0.01);

@@ -23,7 +23,7 @@ load insert_one "$JOBS" "jsonb_build_object('i', i)"
 # at percent command: when so many rows are there, does it from inside the server (no client is fast enough) and
 # prints how many percent were there at that moment.  The session may die of it.
 at() {
-	psql_file -v ON_ERROR_STOP=0 <<SQL 2>&1 | sed -nE 's/^(NOTICE|WARNING):  at ([0-9.]+).*/\2/p'
+	psql_file -v ON_ERROR_STOP=0 <<SQL 2>&1 | sed -nE 's/^INFO:  at ([0-9.]+).*/\1/p'
 SET statement_timeout = '10min';
 DO \$\$
 DECLARE
@@ -37,7 +37,7 @@ BEGIN
 		COMMIT;
 		PERFORM pg_sleep(0.005);
 	END LOOP;
-	RAISE WARNING 'at %', round(100.0 * n / $JOBS, 1);
+	RAISE INFO 'at %', round(100.0 * n / $JOBS, 1);
 	$2
 END \$\$;
 SQL

@@ -35,6 +35,7 @@ top_up() {
 run() {
 	rm -f "$LIB_DIR"/log.*
 	bench_pgbench "$1" -M prepared -c 4 -j 2 -T "$SECONDS_EACH" -P 1 -l --log-prefix="$LIB_DIR/log"
+	[ -z "${VERBOSE:-}" ] || echo "      each second: $(rates "$1" | tr "\n" " ")"
 	RATE=$(tps "$1") FIRST=$(first4 "$1") LAST=$(last4 "$1")
 	P999=$(cat "$LIB_DIR"/log.* | awk '{print $3 / 1000}' | percentile 99.9)
 	MAX=$(cat "$LIB_DIR"/log.* | awk '{print $3 / 1000}' | sort -g | tail -1)

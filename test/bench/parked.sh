@@ -5,7 +5,7 @@
 bench_start "Parked jobs ahead"
 JOBS=$((100000 / SCALE))
 SAMPLES=$((500 / SCALE))
-T=$((10 / SCALE > 2 ? 10 / SCALE : 2))
+T=$((6 / SCALE > 2 ? 6 / SCALE : 2))
 
 psql_file <<'SQL' >/dev/null
 CREATE TABLE ran (i int, at timestamptz);
@@ -39,17 +39,29 @@ fetch_rate() {
 	tps pair
 }
 
+park() {
+	load nobody "$JOBS"
+	load held "$JOBS"
+}
+
 empty_p50=$(latency)
-empty_rate=$(fetch_rate)
-sql "SELECT queue.purge('default')" >/dev/null
-load nobody "$JOBS"
-load held "$JOBS"
+park
 full_p50=$(latency)
-full_rate=$(fetch_rate)
 figure "jobs waiting ahead" "$(sql "SELECT count(*) FROM queue.job WHERE kind IN ('nobody', 'held')")" -eq $((2 * JOBS))
 figure "p50 from before COMMIT is sent to the handler, empty queue" "$empty_p50" info "" ms
 figure "  with parked jobs ahead" "$full_p50" -le "$(calc "$empty_p50 * 1.2 > $empty_p50 + 0.1 ? $empty_p50 * 1.2 : $empty_p50 + 0.1" %.3f)" ms
-figure "fetch(kinds) and complete a second, nothing else waiting" "$(calc "$empty_rate" %.0f)" info "" /s
-figure "  with parked jobs ahead" "$(calc "$full_rate" %.0f)" info "" /s
-figure "  ratio" "$(calc "$full_rate / $empty_rate")" -ge 0.9
+
+ratios= empty= full=
+for pair in 1 2 3; do
+	sql "SELECT queue.purge('default')" >/dev/null
+	empty_rate=$(fetch_rate)
+	sql "SELECT queue.purge('default')" >/dev/null
+	park
+	full_rate=$(fetch_rate)
+	ratios+="$(calc "$full_rate / $empty_rate") " empty+="$empty_rate " full+="$full_rate "
+done
+middle() { tr ' ' '\n' | grep . | median; }
+figure "fetch(kinds) and complete a second, nothing else waiting" "$(calc "$(middle <<<"$empty")" %.0f)" info "" /s
+figure "  with parked jobs ahead" "$(calc "$(middle <<<"$full")" %.0f)" info "" /s
+figure "  ratio ($ratios)" "$(middle <<<"$ratios")" -ge 0.9
 bench_end

@@ -67,7 +67,7 @@ SQL
 script due <<'SQL'
 BEGIN;
 INSERT INTO due (due) VALUES (clock_timestamp()) RETURNING id AS id \gset
-SELECT queue.enqueue('look', jsonb_build_object('id', :id));
+SELECT queue.enqueue('look', jsonb_build_object('id', :id::bigint));
 COMMIT;
 SQL
 bench_pgbench due -M prepared -c 8 -j 2 -T $((10 / SCALE > 2 ? 10 / SCALE : 2))
@@ -115,6 +115,6 @@ SELECT queue.register_sql_handler('leak', 'leak');
 SQL
 load leak "$JOBS" "jsonb_build_object('i', i)"
 until_empty
-figure "settings, temp tables and locks seen by the next job" "$(sql "SELECT count(*) FROM leak_seen")" -eq 0
+figure "settings, temp tables and locks seen by the next job $(sql "SELECT string_agg(DISTINCT what, ', ') FROM leak_seen")" "$(sql "SELECT count(*) FROM leak_seen")" -eq 0
 figure "  failed attempts" "$(sql "SELECT count(*) FROM queue.job_error WHERE kind = 'leak'")" -eq 0
 bench_end

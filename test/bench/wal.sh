@@ -4,6 +4,7 @@
 . "$(dirname "$0")/common.sh"
 bench_start "WAL a job" "full_page_writes = off"
 JOBS=$((50000 / SCALE))
+CLIENTS=${CLIENTS:-4}
 
 psql_file <<'SQL' >/dev/null
 CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
@@ -15,20 +16,29 @@ PAYLOAD=$(sql "SELECT jsonb_build_object('text', repeat('x', n)) FROM generate_s
 script enqueue <<SQL
 SELECT queue.enqueue('noop', '$PAYLOAD');
 SQL
+# VERBOSE=1: what the first figure is made of
+records() {
+	[ -n "${VERBOSE:-}" ] || return 0
+	pg "$BIN/pg_waldump" -p "$LIB_DIR/data/pg_wal" --stats=record -s "$1" -e "$2" |
+		sed 's/([^)]*)//g' |
+		awk -v jobs=$JOBS '$2 ~ /^[0-9]+$/ && $2 > 100 {printf "      %-28s %8.3f a job, %8.1f bytes a job\n", $1, $2 / jobs, $3 / jobs}'
+}
 lsn() { sql "SELECT pg_current_wal_lsn() - '0/0'"; }
 
 bench_pgbench enqueue -M prepared -c 4 -j 2 -t 250
 until_empty
 before=$(lsn)
-bench_pgbench enqueue -M prepared -c 4 -j 2 -t $((JOBS / 4))
+from=$(sql "SELECT pg_current_wal_lsn()")
+bench_pgbench enqueue -M prepared -c "$CLIENTS" -j "$((CLIENTS > 1 ? 2 : 1))" -t $((JOBS / CLIENTS))
 until_empty
 sleep 0.5
 after=$(lsn)
 figure "bytes of WAL a job, run as they come" "$(calc "($after - $before) / $JOBS" %.1f)" -le 510
+records "$from" "$(sql "SELECT pg_current_wal_lsn()")"
 
 sql "SELECT queue.pause('default')" >/dev/null
 before=$(lsn)
-bench_pgbench enqueue -M prepared -c 4 -j 2 -t $((JOBS / 4))
+bench_pgbench enqueue -M prepared -c "$CLIENTS" -j "$((CLIENTS > 1 ? 2 : 1))" -t $((JOBS / CLIENTS))
 middle=$(lsn)
 drain >/dev/null
 sleep 0.5

@@ -43,10 +43,10 @@ FROM (VALUES
     ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone'),
     ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer')
 ) v (view, cols), LATERAL unnest(string_to_array(v.cols, ',')) WITH ORDINALITY c (col);
-SELECT results_eq(
-    format($$SELECT attnum::int, attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
-             WHERE attrelid = 'queue.%I'::regclass AND attnum > 0 ORDER BY attnum$$, v),
-    format($$SELECT position, name, type FROM expected_column WHERE view = %L ORDER BY position$$, v),
+SELECT is(
+    (SELECT string_agg(attnum || ' ' || attname || ' ' || format_type(atttypid, atttypmod), E'\n' ORDER BY attnum) FROM pg_attribute
+     WHERE attrelid = ('queue.' || v)::regclass AND attnum > 0),
+    (SELECT string_agg(position || ' ' || name || ' ' || type, E'\n' ORDER BY position) FROM expected_column WHERE view = v),
     'columns of queue.' || v)
 FROM unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],

@@ -53,7 +53,7 @@ SELECT is(pg_temp.try(sql), expected, sql) FROM (VALUES
     ($$SELECT queue.create_queue('a', keep_discarded => '1000 years')$$, 'ok'),
     ($$SELECT queue.create_queue('a', backoff => '{"type": "fixed", "base": "1 s"}')$$, 'ok'),
     ($$SELECT queue.create_queue('a', backoff => '{"type": "wrong"}')$$, '22023'),
-    ($$SELECT queue.create_queue('a', backoff => '{"tipe": "fixed"}')$$, '22023'),
+    ($$SELECT queue.create_queue('a', backoff => '{"tipe": "fixed"}')$$, '42704'),
     ($$SELECT queue.create_queue('a', backoff => '[]')$$, '22023'),
     ($$SELECT queue.create_queue('a', backoff => '{"type": "fixed", "base": "-1 s"}')$$, '22023'),
     ($$SELECT queue.alter_queue('tap_none')$$, '42704'),
@@ -67,8 +67,9 @@ SELECT is(pg_temp.try(sql), expected, sql) FROM (VALUES
     ($$SELECT queue.drop_queue('tap_q')$$, 'ok'),
     ($$SELECT queue.drop_queue('tap_none')$$, '42704'),
     ($$SELECT queue.drop_queue('default')$$, '55000'),
-    ($$SELECT queue.enqueue('k', queue => 'tap_q'), queue.drop_queue('tap_q')$$, '55000'),
-    ($$SELECT queue.enqueue('k', queue => 'tap_q'), queue.drop_queue('tap_q', true)$$, 'ok'),
+    ($$DO 'BEGIN PERFORM queue.enqueue(''k'', queue => ''tap_q''); PERFORM queue.drop_queue(''tap_q''); END'$$, '55000'),
+    ($$DO 'BEGIN PERFORM queue.enqueue(''k'', queue => ''tap_q''); PERFORM queue.drop_queue(''tap_q'', true); END'$$, 'ok'),
+    ($$DO 'BEGIN PERFORM queue.drop_queue(''tap_q''); PERFORM queue.enqueue(''k'', queue => ''tap_q''); END'$$, '42704'),
     ($$SELECT queue.pause('tap_none')$$, '42704'),
     ($$SELECT queue.resume('tap_none')$$, '42704'),
     ($$SELECT queue.purge('tap_none')$$, '42704'),
@@ -106,12 +107,14 @@ SELECT is(pg_temp.try($$SELECT queue.register_sql_handler('k', 'public.queue_tap
 -- alter_queue, pause and their effects
 SELECT lives_ok($$SELECT queue.alter_queue('default', max_attempts => 7)$$, 'default is altered');
 SELECT is((SELECT max_attempts FROM queue.queue WHERE name = 'default'), 7, 'which writes its row');
-SELECT is((SELECT max_attempts FROM queue.job WHERE id = queue.enqueue('tap_kind')), 7, 'its jobs follow');
+SELECT queue.enqueue('tap_kind') AS id \gset
+SELECT is((SELECT max_attempts FROM queue.job WHERE id = :id), 7, 'its jobs follow');
 SELECT lives_ok($$SELECT queue.alter_queue('default', reset => '{max_attempts}')$$, 'and it is put back');
 SELECT is((SELECT max_attempts FROM queue.queue WHERE name = 'default'), 25, 'to 25');
 SELECT queue.pause('tap_q');
 SELECT isnt((SELECT paused_at FROM queue.stat_queue WHERE queue = 'tap_q'), NULL, 'stat_queue shows the pause');
-SELECT matches(queue.explain_job(queue.enqueue('tap_kind', queue => 'tap_q')), '^available; waits: queue tap_q is paused since ', 'so does explain_job');
+SELECT queue.enqueue('tap_kind', queue => 'tap_q') AS id \gset
+SELECT matches(queue.explain_job(:id), '^available; waits: queue tap_q is paused since ', 'so does explain_job');
 SELECT ok(EXISTS (SELECT FROM queue.doctor() WHERE check_name = 'queue paused' AND NOT ok AND detail LIKE '%tap_q%'), 'so does doctor');
 SELECT queue.resume('tap_q');
 SELECT is((SELECT paused_at FROM queue.stat_queue WHERE queue = 'tap_q'), NULL, 'resumed');
