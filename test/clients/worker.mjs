@@ -1,6 +1,7 @@
 // A worker in Node.js with node-postgres (npm install pg).  Copy it, and change `work`.
 //
 //   DATABASE_URL=postgres://... node worker.mjs      SIGTERM: finish or give back what is claimed, then end
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 const QUEUE = process.env.QUEUE ?? 'default';
@@ -11,8 +12,7 @@ pool.on('error', (e) => console.error(e.message));   // a broken idle connection
 
 async function work(job, signal) {
   if (job.payload?.fail) throw new Error(job.payload.fail);
-  await new Promise((resolve) => setTimeout(resolve, job.payload?.sleep_ms ?? 0));
-  if (signal.aborted) throw new Error('stopped');
+  await sleep(job.payload?.sleep_ms ?? 0, null, { signal });   // rejects when we are to stop or lost the job
   return { ok: true };                               // the result, kept if the queue keeps completed jobs
 }
 
@@ -32,7 +32,7 @@ async function run(job) {
     const result = await work(job, abort.signal);
     await pool.query('SELECT queue.complete($1, $2, $3)', [job.id, job.attempt, JSON.stringify(result)]);
   } catch (e) {
-    if (stopping) await pool.query('SELECT queue.release($1, $2)', [job.id, job.attempt]);
+    if (abort.signal.aborted) await pool.query('SELECT queue.release($1, $2)', [job.id, job.attempt]);
     else await pool.query('SELECT queue.fail($1, $2, $3)', [job.id, job.attempt, String(e.stack ?? e)]);
   } finally {
     clearInterval(beat);
@@ -51,7 +51,7 @@ while (!stopping) {
     for (const job of rows) await run(job);
   } catch (e) {
     console.error(e.message);
-    if (!stopping) await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (!stopping) await sleep(1000);
   }
 }
 await pool.end();

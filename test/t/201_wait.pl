@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $N = 100;
-my $node = queue_node('wait', conf => "max_connections = 150\nlog_min_messages = warning");
+my $node = queue_node('wait', conf => "max_connections = 150\nlog_min_messages = warning\nqueue.max_wait = 5min");
 my $waiting = "FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%/* waiter */%'";
 
 # Sends a statement without waiting for its end.
@@ -54,7 +54,7 @@ sub cpu
 }
 
 my @session = map { queue_session($node) } 1 .. $N;
-my $fetch = "/* waiter */ SELECT payload FROM queue.fetch('default', wait => '30 s', kinds => '{w}')";
+my $fetch = "/* waiter */ SELECT payload FROM queue.fetch('default', wait => '3 min', kinds => '{w}')";
 sub all_wait { return wait_true($node, "SELECT count(*) = $N $waiting AND wait_event IS NOT NULL", "$N sessions wait"); }
 
 # --- a hundred wait: an idle one costs nothing
@@ -67,12 +67,10 @@ cmp_ok(cpu(@pids) - $used, '<=', 0.05, 'a hundred that wait use less than 1 % of
 
 # --- one commit wakes one
 sql($node, q{BEGIN; SELECT queue.enqueue('w', '"rolled back"'); ROLLBACK; SELECT queue.enqueue('other', '"not theirs"')});
-my $t = time;
 sql($node, q{SELECT queue.enqueue('w', '"one"')});
 wait_true($node, "SELECT count(*) = $N - 1 $waiting", 'one enqueue wakes one');
 usleep(300_000);
 one($node, "SELECT count(*) $waiting", $N - 1, 'and only one');
-my $switches = 0;
 
 # --- as many as there are jobs
 sql($node, q{SELECT count(*) FROM queue.enqueue_many('w', array_fill('"many"'::jsonb, ARRAY[60]))});
@@ -80,8 +78,8 @@ wait_true($node, "SELECT count(*) = $N - 61 $waiting", '60 jobs in one commit wa
 sql($node, q{DO $$ BEGIN FOR i IN 1 .. 38 LOOP PERFORM queue.enqueue('w', '"single"'); COMMIT; END LOOP; END $$});
 wait_true($node, "SELECT count(*) = 1 $waiting", '38 commits wake 38');
 # --- the last one gets a job that falls due meanwhile, when it does
-my $due = sql($node, q{SELECT run_at FROM queue.job WHERE id = queue.enqueue('w', '"due"', delay => '700 ms')});
-$due = sql($node, q{SELECT run_at FROM queue.job WHERE payload = '"due"'});
+sql($node, q{SELECT queue.enqueue('w', '"due"', delay => '700 ms')});
+my $due = sql($node, q{SELECT run_at FROM queue.job WHERE payload = '"due"'});
 my %got;
 $got{ finish($_) }++ foreach @session;
 is_deeply(\%got, { '"one"' => 1, '"many"' => 60, '"single"' => 38, '"due"' => 1 }, 'each job went to one session, once');
@@ -93,10 +91,10 @@ start($_, $await) foreach @session[ 0 .. 9 ];
 wait_true($node, "SELECT count(*) = 10 $waiting AND wait_event IS NOT NULL AND backend_xmin IS NULL AND backend_xid IS NULL", 'ten in await hold no snapshot');
 one($node, "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relnamespace = 'queue'::regnamespace AND l.pid <> pg_backend_pid() AND l.pid IN (SELECT pid $waiting)", '0', 'and no lock on our tables');
 sql($node, q{SELECT queue.enqueue('a', '"for one"')});
-wait_true($node, "SELECT count(*) = 9 $waiting", 'an enqueue wakes one of them');
+wait_true($node, "SELECT count(*) <= 9 $waiting", 'an enqueue wakes one of them');
 # the one that was woken takes nothing: its wake was a loan
 my $lent = time;
-wait_true($node, "SELECT count(*) = 8 $waiting", 'it took nothing, so the next one is woken');
+wait_true($node, "SELECT count(*) <= 8 $waiting", 'it took nothing, so the next one is woken');
 cmp_ok(time - $lent, '<', 3, 'soon');
 sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('default', kinds => '{a}')});
 my $left = sql($node, "SELECT count(*) $waiting");
