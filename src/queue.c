@@ -18,6 +18,7 @@
 #include "lease.h"
 #include "note.h"
 #include "slot.h"
+#include "await.h"
 #include "waiter.h"
 
 #include "storage/ipc.h"
@@ -135,6 +136,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(queue_slot_shmem_size());
 	RequestAddinShmemSpace(queue_counter_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
+	RequestAddinShmemSpace(queue_await_shmem_size());
 	RequestAddinShmemSpace(queue_note_shmem_size());
 }
 
@@ -152,6 +154,7 @@ shmem_startup(void)
 	queue_slot_shmem_init();
 	queue_counter_shmem_init();
 	queue_waiter_shmem_init();
+	queue_await_shmem_init();
 	queue_note_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
