@@ -101,7 +101,6 @@ SELECT try($$SELECT queue.enqueue('k', group_key => 'g')$$);
 SELECT try($$SELECT queue.enqueue('k', concurrency_key => 'c')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_on => '{1}')$$);
 SELECT try($$SELECT queue.enqueue('k', compensate_with => 'undo')$$);
-SELECT try($$SELECT queue.enqueue('k', expires_at => now())$$);
 SELECT try($$SELECT queue.publish('topic')$$);
 SELECT try($$SELECT queue.publish('topic', '{}', '{}')$$);
 

@@ -243,18 +243,6 @@ SELECT try($$SELECT queue.fetch_any('{f,NULL}')$$);
 SELECT try($$SELECT queue.fetch_any('{f,nowhere}')$$);
 SELECT try($$SELECT queue.fetch_any('{f}', 0)$$);
 
--- not built yet
-SELECT try($$SELECT count(*) FROM queue.fetch('f', wait => '0')$$);
-SELECT try($$SELECT queue.fetch('f', wait => '1 s')$$);
-SELECT try($$SELECT queue.fetch('f', claim => 'session')$$);
-SELECT try($$SELECT queue.fetch('f', complete_ids => '{1}')$$);
-SELECT try($$SELECT queue.fetch('f', complete_attempts => '{1}')$$);
-SELECT try($$SELECT queue.fetch_any('{f}', wait => '1 s')$$);
-SELECT try($$SELECT queue.fetch_any('{f}', claim => 'session')$$);
-SELECT try($$SELECT queue.fetch_any('{f}', complete_ids => '{1}')$$);
-CALL queue.await('{f}', '0');
-\echo :LAST_ERROR_SQLSTATE
-
 DROP FUNCTION regress_served(queue.job);
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

@@ -332,7 +332,8 @@ SELECT j.id,
        NULL::text AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
-       NULL::timestamptz AS expires_at,
+       timestamptz '2000-01-01 00:00:00+00'
+           + (j.extra ->> 'expires_at')::float8 * interval '1 microsecond' AS expires_at,
        j.extra -> 'progress' AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
@@ -366,7 +367,8 @@ SELECT f.id,
        NULL::text,
        NULL::text,
        NULL::text,
-       NULL::timestamptz,
+       timestamptz '2000-01-01 00:00:00+00'
+           + (f.extra ->> 'expires_at')::float8 * interval '1 microsecond',
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
@@ -400,7 +402,7 @@ COMMENT ON COLUMN queue.job.tags IS 'as enqueued';
 COMMENT ON COLUMN queue.job.unique_key IS 'as enqueued';
 COMMENT ON COLUMN queue.job.group_key IS 'as enqueued';
 COMMENT ON COLUMN queue.job.concurrency_key IS 'as enqueued';
-COMMENT ON COLUMN queue.job.expires_at IS 'as enqueued';
+COMMENT ON COLUMN queue.job.expires_at IS 'cancelled if not started by then';
 COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress';
 COMMENT ON COLUMN queue.job.result IS 'what the handler returned or complete() was given';
 COMMENT ON COLUMN queue.job.last_error IS 'message of the last failure, or the reason of its end';
@@ -460,7 +462,7 @@ CREATE FUNCTION queue.enqueue(
     tags text[] = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, expires_at: not built yet (0A000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with: not built yet (0A000). expires_at: cancelled if not started by then. Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -502,7 +504,7 @@ CREATE FUNCTION queue.fetch(
     complete_attempts int[] = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_fetch';
 COMMENT ON FUNCTION queue.fetch IS
-    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait, claim ''session'', complete_ids: not built yet (0A000). Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
+    'Claims up to qty due jobs, by priority, then run_at, then id, and returns them. WHERE and LIMIT around a fetch apply after the claim: a job that they hide is claimed all the same. lease: how long they are yours (default the queue''s); after that another worker may get them. Without kinds only kinds that no server handler serves here, with kinds exactly those. qty below 1: 22023. wait: how long to wait for a job, at most queue.max_wait, only in READ COMMITTED (25001); the waiting statement holds a snapshot. complete_ids, complete_attempts: completes these first, in the same commit, and then returns at once whatever wait says. claim ''session'': nothing is written, the claim is an advisory lock and ends with the session (not behind a transaction pooler); complete or fail it in the same session; its crashes are not counted; too many at once: 53200. Unknown queue: 42704. Pass each job''s attempt to complete, fail, heartbeat. Needs privilege work.';
 
 CREATE FUNCTION queue.fetch_any(
     queues text[],
@@ -523,14 +525,14 @@ CREATE PROCEDURE queue.await(
     wait interval = '1 min',
     kinds text[] = NULL,
     INOUT ready boolean = NULL)
-    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_await';
 COMMENT ON PROCEDURE queue.await IS
-    'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true) or wait has passed (false). Not built yet (0A000).';
+    'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true; fetch then, another may be faster) or wait has passed (false). Outside of a transaction block only, and in READ COMMITTED: 25001. kinds as in queue.fetch. Needs privilege work on each queue.';
 
 CREATE FUNCTION queue.complete(job_id bigint, attempt int = NULL, result jsonb = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete';
 COMMENT ON FUNCTION queue.complete IS
-    'Ends a claimed job as completed. attempt: the fencing token that fetch returned; false when that claim is not the job''s present one. Without attempt it is unfenced. Needs privilege work.';
+    'Ends a claimed job as completed. A session claim can only be ended by the session that holds it. attempt: the fencing token that fetch returned; false when that claim is not the job''s present one. Without attempt it is unfenced. Needs privilege work.';
 
 CREATE FUNCTION queue.complete_many(job_ids bigint[], attempts int[] = NULL) RETURNS SETOF bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete_many';
@@ -565,7 +567,7 @@ COMMENT ON FUNCTION queue.release_many IS
 CREATE FUNCTION queue.heartbeat(job_id bigint, lease interval = NULL, attempt int = NULL) RETURNS timestamptz
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_heartbeat';
 COMMENT ON FUNCTION queue.heartbeat IS
-    'Extends a claim to now + lease (default the queue''s) and returns until when; NULL: the job is not yours any more, stop working. Needs privilege work.';
+    'Extends a claim to now + lease (default the queue''s) and returns until when; NULL: the job is not yours any more, stop working. A session claim needs none (infinity). Needs privilege work.';
 
 CREATE FUNCTION queue.heartbeat_many(job_ids bigint[], lease interval = NULL, attempts int[] = NULL) RETURNS SETOF bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_heartbeat_many';

@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "job.h"
+#include "session.h"
 #include "slot.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
@@ -416,7 +417,8 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id))
+		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
+			(queue_session_any() && queue_session_taken(job->id)))
 		{
 			if (!running)
 				return false;
@@ -572,13 +574,14 @@ queue_sql_may_read(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(queue_may(GetUserId(), buf, QUEUE_PRIV_READ));
 }
 
-/* queue.is_running(id): does an executor run it?  Its row shows nothing of that until it ends. */
+/* queue.is_running(id): does an executor or a session's claim have it?  Its row shows nothing of that. */
 Datum
 queue_sql_is_running(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0) || !queue_preloaded())
+	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(queue_slot_runs(MyDatabaseId, PG_GETARG_INT64(0)));
+	PG_RETURN_BOOL(queue_slot_runs(MyDatabaseId, PG_GETARG_INT64(0)) ||
+				   (queue_session_any() && queue_session_taken(PG_GETARG_INT64(0))));
 }
 
 /* queue.library_version() */

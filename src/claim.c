@@ -20,6 +20,7 @@
 #include "feed.h"
 #include "finish.h"
 #include "router.h"
+#include "session.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -145,7 +146,14 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
 		return false;
 	}
+	if (queue_session_any() && queue_session_taken(job.id))
+		return false;			/* it is told to the cursor when that session lets go */
 	queue_extra_unpack(job.extra, &extra);
+	if (queue_finish_too_late(queue_sender.table, &job, &extra, snapshot))
+	{
+		*final = true;
+		return false;
+	}
 	new = job;
 	if (job.leased_until != DT_NOBEGIN)
 	{
@@ -178,6 +186,15 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 	res = queue_job_update(queue_sender.table, &job, &new, snapshot, false);
 	if (res != TM_Ok)
 		return false;
+	if (queue_session_any() && queue_session_taken(job.id))
+	{
+		/* a session was faster: the row as it was, in a version of its own */
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetLatestSnapshot());
+		(void) queue_job_update(queue_sender.table, &new, &job, GetActiveSnapshot(), false);
+		PopActiveSnapshot();
+		return false;
+	}
 	if (expired.error != NULL)
 		queue_failure_insert(&job, line->queue->name, line->kind, &expired);
 	request->id = new.id;

@@ -155,4 +155,18 @@ queue_holds_advisory_lock(void)
 	return found;
 }
 
+/*
+ * From libpq/libpq.h, which cannot be included: through libpq-be.h it wants GSSAPI's headers, which server-dev
+ * packages do not bring. The socket of the client is event 0 of the set.
+ */
+extern PGDLLIMPORT struct WaitEventSet *FeBeWaitSet;
+extern bool pq_check_connection(void);
+#define QUEUE_FEBE_SOCKET_POS 0
+
+#if PG_VERSION_NUM >= 170000
+#define queue_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define queue_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
 #endif

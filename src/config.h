@@ -86,6 +86,7 @@ typedef struct QueueLine
 	int64		id;				/* first field: hash key */
 	QueueConf  *queue;
 	char	   *kind;
+	uint64		kind_key;		/* queue_name_hash(kind) */
 	int16		priority;
 	bool		committed;		/* its row is committed: nobody need insert it again */
 	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */

@@ -11,6 +11,7 @@
  */
 #include "finish.h"
 #include "ready.h"
+#include "session.h"
 #include "slot.h"
 #include "waiter.h"
 
@@ -226,7 +227,8 @@ change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
 		TM_Result	res;
 		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
 
-		if (!found || job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id))
+		if (!found || job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+			(queue_session_any() && queue_session_taken(id)))
 		{
 			*missing = !found;
 			PopActiveSnapshot();
@@ -353,7 +355,8 @@ look_at(int64 id, Look *look)
 	if (queue_job_find(table, id, snapshot, &job))
 	{
 		QueueLine  *line = queue_job_line(job.line);
-		QueueState	state = queue_slot_runs(MyDatabaseId, id) ? QUEUE_STATE_RUNNING : queue_job_state(&job, GetCurrentTimestamp());
+		QueueState	state = queue_slot_runs(MyDatabaseId, id) || (queue_session_any() && queue_session_taken(id)) ?
+			QUEUE_STATE_RUNNING : queue_job_state(&job, GetCurrentTimestamp());
 
 		look->live = queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ);
 		look->keeps_results = line->queue->keep_completed > 0;
@@ -541,7 +544,8 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the handler of kind \"%s\" cannot run: %s", line->kind, parked),
 					 errhint("%s", hint)));
-		if (job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id))
+		if (job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+			(queue_session_any() && queue_session_taken(id)))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),

@@ -29,6 +29,7 @@
 #include "job.h"
 #include "lib/stringinfo.h"
 #include "postmaster/bgworker.h"
+#include "session.h"
 #include "slot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -557,6 +558,8 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 			queue_extra_unpack(job.extra, &extra);
 			if (queue_preloaded() && queue_slot_runs(MyDatabaseId, id))
 				appendStringInfoString(&out, "running: an executor runs it now");
+			else if (queue_session_any() && queue_session_taken(id))
+				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
 			else
 			{
 				appendStringInfoString(&out, queue_state_names[state]);

@@ -34,6 +34,7 @@ typedef struct Request
 	int64		delay;
 	int			max_attempts;	/* 0: not given */
 	int64		timeout;		/* -1: not given */
+	TimestampTz expires_at;		/* 0: never */
 	Jsonb	   *headers;
 	Jsonb	   *tags;
 } Request;
@@ -103,6 +104,18 @@ check_interval(const char *name, const Interval *interval)
 	return us;
 }
 
+/* Infinity is the same as never. */
+static TimestampTz
+check_expires_at(TimestampTz expires_at)
+{
+	if (expires_at == DT_NOBEGIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expires_at must not be -infinity"),
+				 errhint("Leave it out for a job that never expires.")));
+	return expires_at == DT_NOEND ? 0 : expires_at;
+}
+
 static int
 check_max_attempts(int64 n)
 {
@@ -163,6 +176,7 @@ prepare(const Request *request, QueueJob *job)
 		extra.enqueued_at = now;
 	extra.max_attempts = request->max_attempts;
 	extra.timeout = request->timeout;
+	extra.expires_at = request->expires_at;
 	extra.headers = request->headers;
 	extra.tags = request->tags;
 	job->extra = queue_extra_pack(&extra);
@@ -288,7 +302,7 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(15))
 		not_built("compensate_with");
 	if (!PG_ARGISNULL(16))
-		not_built("expires_at");
+		request.expires_at = check_expires_at(PG_GETARG_TIMESTAMPTZ(16));
 	if (!PG_ARGISNULL(17))
 		request.headers = check_headers(PG_GETARG_JSONB_P(17));
 	if (!PG_ARGISNULL(18))
@@ -418,7 +432,7 @@ request_of_json(JsonbContainer *container, Request *request)
 	JsonbValue	value;
 	char	   *name = NULL;
 	static const char *const unbuilt[] = {
-		"unique_key", "unique_for", "group_key", "concurrency_key", "depends_on", "compensate_with", "expires_at"
+		"unique_key", "unique_for", "group_key", "concurrency_key", "depends_on", "compensate_with"
 	};
 
 	memset(request, 0, sizeof(*request));
@@ -454,6 +468,10 @@ request_of_json(JsonbContainer *container, Request *request)
 				request->run_at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(name, &value)),
 																		  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 		}
+		else if (strcmp(name, "expires_at") == 0)
+			request->expires_at = is_null ? 0 :
+				check_expires_at(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(name, &value)),
+																		 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 		else if (strcmp(name, "delay") == 0)
 		{
 			request->has_delay = !is_null;

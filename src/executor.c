@@ -37,6 +37,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "run.h"
+#include "session.h"
 #include "slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -209,9 +210,7 @@ typedef struct Work
 static QueueKindStat *
 stat_of(QueueLine *line)
 {
-	uint64		key = strcmp(line->handler->kind, line->kind) == 0 ? line->handler->key : queue_name_hash(line->kind);
-
-	return queue_kind_stat_of(MyDatabaseId, key, true);
+	return queue_kind_stat_of(MyDatabaseId, line->kind_key, true);
 }
 
 /* May this executor run jobs of this line now?  The scheduler asked the same a moment ago. */
@@ -234,6 +233,8 @@ read_row(Work *work, Snapshot snapshot)
 		return false;
 	if (job->line != work->entry->line || job->run_at != work->entry->run_at)
 		return false;			/* whoever moved it appended where it is now */
+	if (queue_session_any() && queue_session_taken(job->id))
+		return false;			/* it is told to the cursor when that session lets go */
 	if (job->leased_until > GetCurrentTimestamp())
 	{
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
@@ -276,7 +277,8 @@ claim_by_delete(void *arg)
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = GetActiveSnapshot();
 	ok = read_row(work, snapshot);
-	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN || work->extra.deaths > 0))
+	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN ||
+			   work->extra.deaths > 0 || work->extra.expires_at != 0))
 	{
 		work->alone = true;		/* not for company after all */
 		ok = false;
@@ -289,7 +291,8 @@ claim_by_delete(void *arg)
 	if (ok)
 	{
 		arm(work);				/* before the row is ours: who finds it locked finds us */
-		ok = queue_job_delete(table, &work->job, QUEUE_STATE_COMPLETED, snapshot, false) == TM_Ok;
+		ok = queue_job_delete(table, &work->job, QUEUE_STATE_COMPLETED, snapshot, false) == TM_Ok &&
+			!(queue_session_any() && queue_session_taken(work->job.id));
 		work->job.attempt++;
 	}
 	PopActiveSnapshot();
@@ -442,13 +445,14 @@ run_alone(QueueEntry *entry)
 	work->started_at = GetCurrentTimestamp();
 	if (read_row(work, snapshot))
 	{
-		claimed = true;
-		if (work->job.leased_until != DT_NOBEGIN)
+		claimed = !queue_finish_too_late(table, &work->job, &work->extra, snapshot);
+		if (claimed && work->job.leased_until != DT_NOBEGIN)
 			claimed = queue_finish_expired(table, &work->job, &work->extra, work->line, snapshot, &expired);
 		if (claimed)
 		{
 			arm(work);
-			claimed = queue_job_lock(table, &work->job, snapshot, false) == TM_Ok;
+			claimed = queue_job_lock(table, &work->job, snapshot, false) == TM_Ok &&
+				!(queue_session_any() && queue_session_taken(work->job.id));
 			if (!claimed)
 				disarm();
 		}

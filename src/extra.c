@@ -62,7 +62,7 @@ queue_extra_pack(const QueueExtra *extra)
 	if (extra->enqueued_at == 0 && extra->max_attempts == 0 && extra->timeout < 0 &&
 		extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
-		extra->deaths == 0 && extra->first_at == 0)
+		extra->expires_at == 0 && extra->deaths == 0 && extra->first_at == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -83,6 +83,8 @@ queue_extra_pack(const QueueExtra *extra)
 		push_text(&state, "worker", extra->worker);
 	if (extra->started_at != 0)
 		push_int(&state, "started_at", extra->started_at);
+	if (extra->expires_at != 0)
+		push_int(&state, "expires_at", extra->expires_at);
 	if (extra->deaths != 0)
 		push_int(&state, "deaths", extra->deaths);
 	if (extra->first_at != 0)
@@ -147,6 +149,8 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->worker = value_text(&value);
 		else if (strcmp(name, "started_at") == 0)
 			out->started_at = value_int(&value);
+		else if (strcmp(name, "expires_at") == 0)
+			out->expires_at = value_int(&value);
 		else if (strcmp(name, "deaths") == 0)
 			out->deaths = (int) value_int(&value);
 		else if (strcmp(name, "first_at") == 0)

@@ -18,9 +18,11 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "session.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
@@ -158,7 +160,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		if (*state == QUEUE_STATE_DISCARDED)
 		{
 			/* the update of a retryable row counts its failure; a deleted row has none */
-			QueueNote	note = {.line = job->line, .queue_key = line->queue->key, .failed = true};
+			QueueNote	note = {.line = job->line, .keys = queue_line_keys(line), .failed = true};
 
 			queue_note_end(queue_note_begin(&note), true);
 		}
@@ -284,6 +286,16 @@ queue_finish_own(int64 id, QueueOutcome outcome)
 	return verdict;
 }
 
+bool
+queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
+{
+	if (extra->expires_at == 0 || extra->expires_at > GetCurrentTimestamp() || job->attempt > 0)
+		return false;
+	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+	return true;
+}
+
 /* ---- the SQL functions ---- */
 
 /* What one call does to one row; the parts of it that differ. */
@@ -351,17 +363,32 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		QueueJob	job;
 		QueueLine  *line;
 		TM_Result	res = TM_Invisible;
+		bool		session;
+		int			attempt;
 
-		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line) ||
-			job.leased_until == DT_NOBEGIN || (call->fenced && job.attempt != call->attempt))
+		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line))
 		{
 			PopActiveSnapshot();
 			return false;
 		}
+		/* a session's claim is not written: it is the next attempt of a row without a lease */
+		session = job.leased_until == DT_NOBEGIN && queue_session_holds(id);
+		attempt = job.attempt + (session ? 1 : 0);
+		if ((job.leased_until == DT_NOBEGIN && !session) || (call->fenced && attempt != call->attempt))
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		if (session && call->what == CALL_HEARTBEAT)
+		{
+			call->until = DT_NOEND; /* it lasts as long as the session */
+			PopActiveSnapshot();
+			return true;
+		}
 		switch (call->what)
 		{
 			case CALL_COMPLETE:
-				res = queue_finish_end(table, &job, job.attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
+				res = queue_finish_end(table, &job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
 				break;
 			case CALL_FAIL:
 				{
@@ -372,15 +399,15 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 					failure.error = call->error != NULL ? call->error : "failed without an error text";
 					failure.worker = extra.worker;
 					failure.started_at = extra.started_at;
-					res = queue_finish_fail(table, &job, job.attempt, &failure, call->us, call->discard,
+					res = queue_finish_fail(table, &job, attempt, &failure, call->us, call->discard,
 											snapshot, true, &call->state);
 					break;
 				}
 			case CALL_SNOOZE:
-				res = queue_finish_return(table, &job, job.attempt, call->us, NULL, snapshot, true);
+				res = queue_finish_return(table, &job, attempt, call->us, NULL, snapshot, true);
 				break;
 			case CALL_RELEASE:
-				res = queue_finish_return(table, &job, job.attempt, -1, NULL, snapshot, true);
+				res = queue_finish_return(table, &job, attempt, -1, NULL, snapshot, true);
 				break;
 			case CALL_HEARTBEAT:
 				{
@@ -405,7 +432,11 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		}
 		PopActiveSnapshot();
 		if (res == TM_Ok)
+		{
+			if (session && call->what != CALL_PROGRESS)
+				queue_session_finish(id);
 			return true;
+		}
 		queue_finish_retry(res);	/* changed meanwhile: look again */
 	}
 }
@@ -551,22 +582,89 @@ by_id(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id ? 1 : left->place - right->place;
 }
 
-/*
- * The _many calls: rows are locked in the order of their ids, so that two of them
- * never deadlock; the ids that were the caller's come back in the caller's order.
- */
-static void
-call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, const Call *what)
+/* The ids and attempts of a _many call, sorted by id, so that two of them never deadlock. */
+static ManyItem *
+items_of_arrays(ArrayType *id_array, ArrayType *attempt_array, int *n)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Datum	   *ids;
 	bool	   *id_nulls;
-	int			n;
 	Datum	   *attempts = NULL;
 	bool	   *attempt_nulls = NULL;
 	int			nattempts = 0;
 	ManyItem   *items;
+
+	deconstruct_array(id_array, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &id_nulls, n);
+	if (attempt_array != NULL)
+	{
+		deconstruct_array(attempt_array, INT4OID, 4, true, TYPALIGN_INT, &attempts, &attempt_nulls, &nattempts);
+		if (nattempts != *n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there are %d job ids, but %d attempts", *n, nattempts),
+					 errhint("Pass one attempt for each id.")));
+	}
+	items = palloc(Max(*n, 1) * sizeof(ManyItem));
+	for (int i = 0; i < *n; i++)
+	{
+		if (id_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of the job ids is null", i + 1),
+					 errhint("Pass only ids of fetched jobs.")));
+		items[i].id = DatumGetInt64(ids[i]);
+		items[i].place = i;
+		items[i].fenced = nattempts > 0 && !attempt_nulls[i];
+		items[i].attempt = items[i].fenced ? DatumGetInt32(attempts[i]) : 0;
+	}
+	qsort(items, *n, sizeof(ManyItem), by_id);
+	return items;
+}
+
+/* Does a call on each; yours (may be NULL) tells by place which were the caller's. */
+static void
+do_items(QueueJobTable *table, const ManyItem *items, int n, const Call *what, bool *yours)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue call", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (int i = 0; i < n; i++)
+	{
+		Call		call = *what;
+		bool		ok;
+
+		if (i > 0 && items[i].id == items[i - 1].id)
+			continue;			/* twice in one call: once is enough */
+		call.fenced = items[i].fenced;
+		call.attempt = items[i].attempt;
+		ok = leave_verdict(items[i].id, &call) || do_call(table, items[i].id, &call);
+		if (yours != NULL)
+			yours[items[i].place] = ok;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	CommandCounterIncrement();
+}
+
+void
+queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts)
+{
+	Call		call = {.what = CALL_COMPLETE};
+	int			n;
+	ManyItem   *items = items_of_arrays(ids, attempts, &n);
+
+	do_items(table, items, n, &call, NULL);
+}
+
+/* The _many calls: the ids that were the caller's come back in the caller's order. */
+static void
+call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, const Call *what)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ManyItem   *items;
+	int64	   *ids;
 	bool	   *yours;
+	int			n;
 	QueueJobTable *table;
 
 	queue_finish_writable(function);
@@ -576,51 +674,22 @@ call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, 
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("job_ids must not be null"),
 				 errhint("Pass an array of the ids of fetched jobs.")));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &id_nulls, &n);
-	if (!PG_ARGISNULL(attempts_argument))
-	{
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(attempts_argument), INT4OID, 4, true, TYPALIGN_INT,
-						  &attempts, &attempt_nulls, &nattempts);
-		if (nattempts != n)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("job_ids has %d elements, but attempts has %d", n, nattempts),
-					 errhint("Pass one attempt for each id.")));
-	}
-	items = palloc(Max(n, 1) * sizeof(ManyItem));
+	items = items_of_arrays(PG_GETARG_ARRAYTYPE_P(0),
+							PG_ARGISNULL(attempts_argument) ? NULL : PG_GETARG_ARRAYTYPE_P(attempts_argument), &n);
 	yours = palloc0(Max(n, 1) * sizeof(bool));
+	ids = palloc(Max(n, 1) * sizeof(int64));
 	for (int i = 0; i < n; i++)
-	{
-		if (id_nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("element %d of job_ids is null", i + 1),
-					 errhint("Pass only ids of fetched jobs.")));
-		items[i].id = DatumGetInt64(ids[i]);
-		items[i].place = i;
-		items[i].fenced = nattempts > 0 && !attempt_nulls[i];
-		items[i].attempt = items[i].fenced ? DatumGetInt32(attempts[i]) : 0;
-	}
-	qsort(items, n, sizeof(ManyItem), by_id);
+		ids[items[i].place] = items[i].id;
 	table = queue_job_open(RowExclusiveLock);
-	for (int i = 0; i < n; i++)
-	{
-		Call		call = *what;
-
-		if (i > 0 && items[i].id == items[i - 1].id)
-			continue;			/* twice in one call: once is enough */
-		call.fenced = items[i].fenced;
-		call.attempt = items[i].attempt;
-		yours[items[i].place] = leave_verdict(items[i].id, &call) || do_call(table, items[i].id, &call);
-	}
+	do_items(table, items, n, what, yours);
 	queue_job_close(table);
-	CommandCounterIncrement();
 	for (int i = 0; i < n; i++)
 	{
+		Datum		id = Int64GetDatum(ids[i]);
 		bool		null = false;
 
 		if (yours[i])
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &ids[i], &null);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
 	}
 }
 

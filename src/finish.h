@@ -8,6 +8,8 @@
 
 #include "run.h"
 
+#include "utils/array.h"
+
 /*
  * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With
  * wait = false they report a locked row (TM_BeingModified, TM_WouldBlock) instead of waiting for it.
@@ -39,6 +41,9 @@ extern QueueState queue_finish_outcome(QueueJobTable *table, const QueueJob *job
  */
 extern QueueVerdict *queue_finish_own(int64 id, QueueOutcome outcome);
 
+/* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
+extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
+
 /* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */
 extern Snapshot queue_finish_snapshot(void);
 /* After TM_Updated: true to look again (READ COMMITTED), an error 40001 above. */
@@ -49,6 +54,8 @@ extern void queue_finish_retry(TM_Result result);
  */
 extern bool queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
 							  QueueJob *job, QueueLine **line);
+/* Completes these jobs (fetch's complete_ids): those that are the caller's; the others are left alone. */
+extern void queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts);
 /* Refuses a write where none can be: read-only transaction, standby, parallel worker. */
 extern void queue_finish_writable(const char *function);
 

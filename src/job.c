@@ -28,6 +28,7 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
@@ -74,6 +75,25 @@ queue_job_close(QueueJobTable *table)
 	index_close(table->pkey, NoLock);
 	table_close(table->rel, NoLock);
 	pfree(table);
+}
+
+/*
+ * Closes and unlocks, for a session that goes to sleep: DDL need not wait for it.  Keeps
+ * the locks after all when this transaction wrote anything.
+ */
+void
+queue_job_release(QueueJobTable *table, LOCKMODE lockmode)
+{
+	Oid			rel = RelationGetRelid(table->rel);
+	Oid			pkey = RelationGetRelid(table->pkey);
+	Oid			ready = RelationGetRelid(table->ready);
+
+	queue_job_close(table);
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	UnlockRelationOid(ready, lockmode);
+	UnlockRelationOid(pkey, lockmode);
+	UnlockRelationOid(rel, lockmode);
 }
 
 /* What a write needs beyond the table: the executor's index and trigger state.  Made once a table. */
@@ -241,8 +261,23 @@ queue_job_line(int64 line)
 		cached = palloc0(sizeof(QueueLine));
 		cached->id = line;
 		cached->queue = queue_config_conf_of_line(line, &cached->kind, &cached->priority);
+		cached->kind_key = queue_name_hash(cached->kind);
 	}
 	return cached;
+}
+
+QueueLineKeys
+queue_line_keys(const QueueLine *line)
+{
+	return (QueueLineKeys) {line->queue->key, line->kind_key, line->served};
+}
+
+void
+queue_line_claimable(const QueueLine *line, QueuePos pos)
+{
+	QueueLineKeys keys = queue_line_keys(line);
+
+	queue_note_claimable(MyDatabaseId, line->id, &keys, pos, 1);
 }
 
 static int
@@ -255,7 +290,9 @@ note_insert(const QueueJob *job)
 	note.line = job->line;
 	note.on_commit = true;
 	note.commit_pos = queue_job_pos(job);
-	note.queue_key = queue_job_line(job->line)->queue->key;
+	note.leased_until = queue_extra_time(job->extra, "expires_at");	/* the scheduler looks at it then */
+	note.job_id = note.leased_until != 0 ? job->id : 0;
+	note.keys = queue_line_keys(queue_job_line(job->line));
 	note.to = queue_job_filed(job);
 	return queue_note_begin(&note);
 }
@@ -375,6 +412,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		QueueNote	note = {0};
 
 		note.line = old->line;
+		note.keys = queue_line_keys(queue_job_line(old->line));
 		note.on_abort = true;
 		note.abort_pos = note.commit_pos = queue_job_pos(old);
 		if (new->line != old->line)
@@ -382,6 +420,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 			/* it leaves its line: a note for each */
 			queue_note_end(queue_note_begin(&note), true);
 			note.line = new->line;
+			note.keys = queue_line_keys(queue_job_line(new->line));
 			note.on_abort = false;
 		}
 		note.job_id = old->id;
@@ -392,7 +431,6 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		else if (old->leased_until != DT_NOBEGIN)
 			note.leased_until = DT_NOBEGIN;
 		note.failed = new->failures > old->failures;
-		note.queue_key = queue_job_line(old->line)->queue->key;
 		note.from = queue_job_filed(old);
 		note.to = queue_job_filed(new);
 		noted = queue_note_begin(&note);
@@ -436,7 +474,7 @@ queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snaps
 		note.abort_pos = queue_job_pos(old);
 		note.ends = true;
 		note.leased_until = old->leased_until != DT_NOBEGIN ? DT_NOBEGIN : 0;
-		note.queue_key = queue_job_line(old->line)->queue->key;
+		note.keys = queue_line_keys(queue_job_line(old->line));
 		note.from = queue_job_filed(old);
 		note.to = to;
 		noted = queue_note_begin(&note);
@@ -466,6 +504,7 @@ queue_job_lock(QueueJobTable *table, const QueueJob *old, Snapshot snapshot, boo
 	int			noted;
 
 	note.line = old->line;
+	note.keys = queue_line_keys(queue_job_line(old->line));
 	note.on_abort = true;
 	note.abort_pos = queue_job_pos(old);
 	noted = queue_note_begin(&note);

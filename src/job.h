@@ -41,6 +41,7 @@ typedef struct QueueExtra
 	char	   *worker;
 	TimestampTz started_at;		/* of the present claim; 0 */
 	TimestampTz first_at;		/* of the first HTTP attempt; 0 */
+	TimestampTz expires_at;		/* cancelled if it was not started by then; 0: never */
 	int			deaths;			/* processes that died while they ran it alone */
 } QueueExtra;
 
@@ -59,6 +60,7 @@ typedef struct QueueJobTable
 
 extern QueueJobTable *queue_job_open(LOCKMODE lockmode);
 extern void queue_job_close(QueueJobTable *table);	/* keeps the lock until the end of the transaction */
+extern void queue_job_release(QueueJobTable *table, LOCKMODE lockmode); /* gives it back: nothing was written */
 
 /* extra.c */
 extern void queue_extra_unpack(const Jsonb *extra, QueueExtra *out);
@@ -85,6 +87,12 @@ extern TM_Result queue_job_lock(QueueJobTable *table, const QueueJob *old, Snaps
 
 /* Queue, kind, priority and handler of a job's line; a line not in the cache yet is looked up (palloc'd). */
 extern QueueLine *queue_job_line(int64 line);
+
+/* What notes and waiters know a line by. */
+extern QueueLineKeys queue_line_keys(const QueueLine *line);
+
+/* A job of this line is claimable from now on: tells the cursor, the scheduler and who waits. Not transactional. */
+extern void queue_line_claimable(const QueueLine *line, QueuePos pos);
 
 /* The state under which counters file this row (by its columns alone, not by the clock). */
 extern QueueState queue_job_filed(const QueueJob *job);

@@ -21,6 +21,7 @@
 #include "job.h"
 #include "lease.h"
 #include "ready.h"
+#include "session.h"
 
 #include "access/relation.h"
 #include "access/relscan.h"
@@ -80,6 +81,23 @@ discard_exhausted(QueueJob *job)
 	return !go_on;
 }
 
+/* Has its expires_at come before anybody started it?  Then it is cancelled, whether or not anybody looks for it. */
+static bool
+cancel_too_late(QueueJob *job)
+{
+	QueueJobTable *table;
+	QueueExtra	extra;
+	bool		cancelled;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (extra.expires_at == 0 || !ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	cancelled = queue_finish_too_late(table, job, &extra, GetActiveSnapshot());
+	queue_job_close(table);
+	return cancelled;
+}
+
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
 static void
 expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
@@ -89,11 +107,25 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 	if (!queue_job_find(table, lease->id, GetActiveSnapshot(), &job))
 		return;
 	if (job.leased_until == DT_NOBEGIN)
-		return;					/* whoever gave it back told the cursor */
+	{
+		/* not leased: a session's claim, an expires_at, or the loan of an await that took no job (fetch.c) */
+		if (queue_session_any() && queue_session_taken(job.id))
+			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
+		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job))
+		{
+			TimestampTz expires_at = queue_extra_time(job.extra, "expires_at");
+
+			if (expires_at > now && job.attempt == 0)
+				queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), expires_at);
+			if (job.run_at <= now)
+				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+		}
+		return;
+	}
 	if (job.leased_until > now)
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
 	else if (!discard_exhausted(&job))
-		(void) queue_cursor_append(MyDatabaseId, job.line, queue_job_pos(&job), 1);
+		queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
 }
 
 /* Expired leases.  Called by the scheduler in each round. */
@@ -137,7 +169,12 @@ queue_keep_leases(TimestampTz now)
 		{
 			TimestampTz when;
 
-			(void) queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when);
+			if (queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when))
+			{
+				QueueLineKeys keys = queue_line_keys(config->lines[i]);
+
+				(void) queue_await_wake(MyDatabaseId, &keys, 1);
+			}
 			walk_at = Min(walk_at, when);
 		}
 	}

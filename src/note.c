@@ -90,7 +90,7 @@ mergeable(const QueueNote *a, const QueueNote *b)
 	return a->level == b->level && a->line == b->line &&
 		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
 		a->ends == b->ends && a->failed == b->failed &&
-		a->queue_key == b->queue_key && a->from == b->from && a->to == b->to &&
+		a->keys.queue_key == b->keys.queue_key && a->from == b->from && a->to == b->to &&
 		(a->leased_until > 0) == (b->leased_until > 0);
 }
 
@@ -215,13 +215,19 @@ typedef struct Wake
 } Wake;
 
 static void
-append(Oid db, const QueueNote *note, QueuePos pos, Wake *wake)
+append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, Wake *wake)
 {
-	if (queue_cursor_append(db, note->line, pos, note->count) && pos.run_at != DT_NOEND)
+	bool		cares = queue_cursor_append(db, line, pos, count);
+
+	if (pos.run_at == DT_NOEND)
+		return;
+	if (cares)
 	{
 		wake->when = wake->needed ? Min(wake->when, pos.run_at) : pos.run_at;
 		wake->needed = true;
 	}
+	/* also for a job that is due later: one waiter then knows until when to sleep */
+	(void) queue_await_wake(db, keys, count);
 }
 
 static void
@@ -229,6 +235,15 @@ wake_scheduler(QueueBase *base, const Wake *wake)
 {
 	if (base != NULL && wake->needed)
 		queue_base_wake(base, wake->when <= GetCurrentTimestamp() ? 0 : wake->when);
+}
+
+void
+queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count)
+{
+	Wake		wake = {false, 0};
+
+	append(db, line, keys, pos, count, &wake);
+	wake_scheduler(queue_base_of(db, false), &wake);
 }
 
 /* Pays notes of a transaction that committed.  Commit-safe. */
@@ -255,20 +270,20 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 		else if (note->leased_until == DT_NOBEGIN && note->job_id != 0)
 			queue_lease_forget(db, note->job_id);
 		if (note->on_commit)
-			append(db, note, note->commit_pos, &wake);
+			append(db, note->line, &note->keys, note->commit_pos, note->count, &wake);
 		if (note->ends)
 			queue_waiter_wake(db, note->job_id);
 		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
 			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
 		if (note->failed)
-			queue_counter_failed(db, note->queue_key, note->count);
+			queue_counter_failed(db, note->keys.queue_key, note->count);
 		moved += note->count;
 		run++;
-		if (i + 1 == n || note[1].queue_key != note->queue_key ||
+		if (i + 1 == n || note[1].keys.queue_key != note->keys.queue_key ||
 			note[1].from != note->from || note[1].to != note->to)
 		{
 			if (note->from != note->to)
-				queue_counter_move(db, note->queue_key, note->from, note->to, moved);
+				queue_counter_move(db, note->keys.queue_key, note->from, note->to, moved);
 			moved = run = 0;
 		}
 	}
@@ -284,7 +299,7 @@ pay_abort(Oid db, QueueBase *base, const QueueNote *note, int n)
 	for (int i = 0; i < n; i++, note++)
 	{
 		if (note->on_abort)
-			append(db, note, note->abort_pos, &wake);
+			append(db, note->line, &note->keys, note->abort_pos, note->count, &wake);
 	}
 	wake_scheduler(base, &wake);
 }
@@ -346,7 +361,10 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			base = config_level > 0 || nnotes > 0 ? queue_base_of(MyDatabaseId, false) : NULL;
 			if (config_level > 0 && base != NULL)
+			{
 				queue_base_bump(base);
+				queue_await_wake_all(MyDatabaseId);
+			}
 			pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
@@ -471,4 +489,6 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 		pay_commit(entry.db, base, entry.note, entry.n);
 	else
 		pay_abort(entry.db, base, entry.note, entry.n);
+	if (entry.config || entry.overflow)
+		queue_await_wake_all(entry.db);
 }

@@ -11,6 +11,7 @@
 #ifndef QUEUE_NOTE_H
 #define QUEUE_NOTE_H
 
+#include "await.h"
 #include "counter.h"
 #include "cursor.h"
 #include "lease.h"
@@ -30,7 +31,7 @@ typedef struct QueueNote
 	QueuePos	own_pos;		/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
 	int			count;			/* rows; positions are the lowest of them */
 	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
-	uint64		queue_key;		/* counters: queue_name_hash of the queue */
+	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */
 	QueueState	from, to;		/* counters: filed states before and after */
 } QueueNote;
 
@@ -45,6 +46,9 @@ extern void queue_note_register_callbacks(void);	/* _PG_init */
  */
 extern int	queue_note_begin(const QueueNote *note);
 extern void queue_note_end(int number, bool done);
+
+/* Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and waiters. */
+extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /*
  * The lowest position of a line that this open transaction itself made claimable and has not read past: the shared

@@ -20,6 +20,7 @@
 #include "netguard.h"
 #include "note.h"
 #include "slot.h"
+#include "await.h"
 #include "waiter.h"
 
 #include "storage/ipc.h"
@@ -151,6 +152,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(queue_slot_shmem_size());
 	RequestAddinShmemSpace(queue_counter_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
+	RequestAddinShmemSpace(queue_await_shmem_size());
 	RequestAddinShmemSpace(queue_note_shmem_size());
 	RequestAddinShmemSpace(queue_endpoint_shmem_size());
 }
@@ -169,6 +171,7 @@ shmem_startup(void)
 	queue_slot_shmem_init();
 	queue_counter_shmem_init();
 	queue_waiter_shmem_init();
+	queue_await_shmem_init();
 	queue_note_shmem_init();
 	queue_endpoint_shmem_init();
 	LWLockRelease(AddinShmemInitLock);

@@ -147,6 +147,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 
 		/* in hand until it is claimed: given back if this transaction aborts meanwhile */
 		note.line = queue_line->id;
+		note.keys = queue_line_keys(queue_line);
 		note.on_abort = true;
 		note.abort_pos = note.commit_pos = key;
 		queue_note_end(queue_note_begin(&note), true);
@@ -309,6 +310,13 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 	return true;
 }
 
+/* The row returned last was only looked at: it does not count as passed. */
+void
+queue_ready_put_back(QueueReady *ready)
+{
+	ready->current = NULL;
+}
+
 /* Completes the row returned last with payload and extra, in the current memory context. */
 void
 queue_ready_read_deep(QueueReady *ready, QueueJob *job)
@@ -407,7 +415,7 @@ queue_ready_far_look(QueueJobTable *table, QueueLine *line, QueuePos *from, int6
 		if (queue_pos_cmp(pos, upto) >= 0 || pos.run_at > now)
 			break;
 		if (far.head.leased_until <= now && !queue_slot_runs(MyDatabaseId, far.head.id))
-			(void) queue_cursor_append(MyDatabaseId, line->id, pos, 1);
+			queue_line_claimable(line, pos);
 		*from = (QueuePos) {pos.run_at, pos.id + 1};
 		if (GetCurrentTimestamp() - now > budget_us)
 		{

@@ -25,6 +25,7 @@ extern Snapshot queue_ready_snapshot(QueueReady *ready);
  * counts as passed: the cursor goes behind it, whether the caller could claim it or not.
  */
 extern bool queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line);
+extern void queue_ready_put_back(QueueReady *ready);
 extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
 /* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
 extern void queue_ready_end(QueueReady *ready);

@@ -246,6 +246,8 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 		}
 		SET(TAGS, makeArrayResult(tags, CurrentMemoryContext));
 	}
+	if (extra.expires_at != 0)
+		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
 	if (extra.progress != NULL)
 		SET(PROGRESS, JsonbPGetDatum(extra.progress));
 	if (extra.last_error != NULL)

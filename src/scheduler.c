@@ -153,8 +153,7 @@ sift_channel(QueueRole *role, TimestampTz now)
 		if (line_role(queue_config_line(entries[i].line), now) == role)
 			entries[kept++] = entries[i];
 		else
-			(void) queue_cursor_append(MyDatabaseId, entries[i].line,
-									   (QueuePos) {entries[i].run_at, entries[i].id}, 1);
+			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
 	}
 	(void) queue_channel_put(role->channel, entries, kept);
 }
@@ -287,7 +286,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 			if (!changed)
 			{
 				/* it came back as it was: let it be found like any other, but alone */
-				(void) queue_cursor_append(MyDatabaseId, job.line, queue_job_pos(&job), 1);
+				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
 			}
 			clear_suspect(i);
 			continue;
@@ -392,7 +391,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		entry->flags = job.failures > 0 || job.leased_until != DT_NOBEGIN ? QUEUE_ENTRY_ALONE : 0;
 		if (line != last_line)
 		{
-			QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, queue_name_hash(line->kind), false);
+			QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, line->kind_key, false);
 
 			last_line = line;
 			mean = stat != NULL && pg_atomic_read_u64(&stat->recent_runs) > 0 ?
@@ -417,8 +416,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		else
 			role->next_due = now + NO_CHANNEL_RETRY_US;
 		for (int i = put; i < n; i++)
-			(void) queue_cursor_append(MyDatabaseId, entries[i].line,
-									   (QueuePos) {entries[i].run_at, entries[i].id}, 1);
+			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
 		role->mean_us = known > 0 ? sum / known : -1;
 	}
 	queue_ready_end(ready);

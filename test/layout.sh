@@ -5,8 +5,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Low to high; a file includes only headers of lower levels, or of its own.  Levels are separated by |.
-ORDER='compat queue backoff breaker netguard | reader base cursor lease channel slot counter waiter suspect endpoint |
-	note | config httpconf line owner | job extra record | ready | run | finish | webhook event request router |
+ORDER='compat queue backoff breaker netguard | reader base cursor lease channel slot counter waiter await suspect endpoint |
+	note | session | config relations httpconf line owner | job extra record | ready | run | finish | webhook event request router |
 	enqueue fetch control admin grant handler httpadmin stat doctor | keep interrupt | executor | feed | sender outcome claim | http |
 	crew | scheduler | launcher | hook | main'
 # queue.c holds _PG_init and stands on top; queue.h holds the shared constants and stands at the bottom.

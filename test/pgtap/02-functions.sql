@@ -93,8 +93,7 @@ FROM (VALUES
     ('queue.pause_schedule', $$SELECT queue.pause_schedule('n')$$),
     ('queue.resume_schedule', $$SELECT queue.resume_schedule('n')$$),
     ('queue.subscribe', $$SELECT queue.subscribe('t', 'k')$$),
-    ('queue.unsubscribe', $$SELECT queue.unsubscribe(1)$$),
-    ('queue.await', $$CALL queue.await(ARRAY['default'])$$)
+    ('queue.unsubscribe', $$SELECT queue.unsubscribe(1)$$)
 ) AS t (name, sql);
 
 -- options that are not built name themselves
@@ -107,9 +106,10 @@ FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
 SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'', rate_limit => 1)', '0A000', NULL, 'register_http_handler rate_limit => 1');
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['unique_key => ''x''', 'group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
-                  'compensate_with => ''x''', 'expires_at => ''2100-01-01''']) option;
-SELECT throws_ok(format('SELECT queue.fetch(''default'', %s)', option), '0A000', NULL, 'fetch ' || option)
-FROM unnest(ARRAY['wait => ''1 s''', 'claim => ''session''', 'complete_ids => ''{1}''']) option;
+                  'compensate_with => ''x''']) option;
+SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
+SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)
+FROM unnest(ARRAY['wait => ''10 ms''', 'claim => ''session''', 'complete_ids => ''{1}''']) option;
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,0 +1,71 @@
+# A worker in Ruby with the pg gem (Debian: ruby-pg).  Copy it, and change `work`.
+#
+#   DATABASE_URL=postgres://... ruby worker.rb      SIGTERM: give back what is claimed, then end
+require 'json'
+require 'pg'
+
+URL = ENV.fetch('DATABASE_URL')
+QUEUE = ENV.fetch('QUEUE', 'default')
+LEASE = ENV.fetch('LEASE', '60').to_i
+Stopped = Class.new(StandardError)
+$stop = false
+$lost = false
+%w[TERM INT].each { |s| trap(s) { $stop = $lost = true } }
+
+def work(payload)
+  raise payload['fail'] if payload['fail']
+  deadline = Time.now + payload.fetch('sleep_ms', 0) / 1000.0
+  while Time.now < deadline
+    raise Stopped if $lost
+    sleep 0.01
+  end
+  { ok: true }
+end
+
+# On a connection of its own: the worker's is busy or waiting.
+def heartbeat(id, attempt)
+  Thread.new do
+    conn = PG.connect(URL)
+    loop do
+      sleep LEASE / 3.0
+      until_ = conn.exec_params('SELECT queue.heartbeat($1, $2, $3)', [id, "#{LEASE} s", attempt]).getvalue(0, 0)
+      break $lost = true if until_.nil?
+    end
+  ensure
+    conn&.close
+  end
+end
+
+def run(conn, job)
+  id, attempt = job.values_at('id', 'attempt')       # strings: send them back as they came
+  $lost = $stop
+  beat = heartbeat(id, attempt)
+  begin
+    result = work(JSON.parse(job['payload']))
+    conn.exec_params('SELECT queue.complete($1, $2, $3)', [id, attempt, JSON.generate(result)])
+  rescue Stopped
+    conn.exec_params('SELECT queue.release($1, $2)', [id, attempt])
+  rescue PG::Error
+    raise
+  rescue StandardError => e
+    conn.exec_params('SELECT queue.fail($1, $2, $3)', [id, attempt, e.full_message(highlight: false)])
+  ensure
+    beat.kill
+  end
+end
+
+until $stop
+  begin
+    conn = PG.connect(URL)
+    until $stop
+      jobs = conn.exec_params('SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)',
+                              [QUEUE, "#{LEASE} s", ENV.fetch('WAIT', '5 s'), "ruby:#{Process.pid}"])
+      jobs.each { |job| run(conn, job) }
+    end
+  rescue PG::Error => e
+    warn e.message
+    sleep 1 unless $stop
+  ensure
+    conn&.close rescue nil
+  end
+end

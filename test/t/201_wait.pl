@@ -1,0 +1,161 @@
+# Waiting fetches and await: one commit wakes one, nobody polls, and a session that waits answers at once.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $N = 100;
+my $node = queue_node('wait', conf => "max_connections = 150\nlog_min_messages = warning\nqueue.max_wait = 5min");
+my $waiting = "FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%/* waiter */%'";
+
+# Sends a statement without waiting for its end.
+sub start
+{
+	my ($session, $statement) = @_;
+	$session->{stdin} .= "$statement\n;\n\\echo done\n";
+	$session->{run}->pump_nb;
+	return;
+}
+
+# What it has printed, once it is done.
+sub finish
+{
+	my ($session) = @_;
+	my $deadline = time + 60;
+	until ($session->{stdout} =~ /^done$/m)
+	{
+		die 'a session does not answer' if time > $deadline;
+		$session->{run}->pump_nb;
+		usleep(10_000);
+	}
+	my $out = $session->{stdout};
+	$session->{stdout} = '';
+	$out =~ s/^done\n//m;
+	chomp $out;
+	return $out;
+}
+
+sub pids { return split /\n/, sql($node, "SELECT pid $waiting ORDER BY pid"); }
+
+# What processes have used of the CPU, in seconds.
+sub cpu
+{
+	my $ticks = 0;
+	foreach my $pid (@_)
+	{
+		my @f = split / /, (slurp_file("/proc/$pid/stat") =~ s/^.*\) //r);
+		$ticks += $f[11] + $f[12];
+	}
+	return $ticks / 100;
+}
+
+my @session = map { queue_session($node) } 1 .. $N;
+my $fetch = "/* waiter */ SELECT payload FROM queue.fetch('default', wait => '3 min', kinds => '{w}')";
+sub all_wait { return wait_true($node, "SELECT count(*) = $N $waiting AND wait_event IS NOT NULL", "$N sessions wait"); }
+
+# --- a hundred wait: an idle one costs nothing
+start($_, $fetch) foreach @session;
+all_wait();
+my @pids = pids();
+my $used = cpu(@pids);
+sleep(5);    # the span that is measured
+cmp_ok(cpu(@pids) - $used, '<=', 0.05, 'a hundred that wait use less than 1 % of a core');
+
+# --- one commit wakes one
+sql($node, q{BEGIN; SELECT queue.enqueue('w', '"rolled back"'); ROLLBACK; SELECT queue.enqueue('other', '"not theirs"')});
+sql($node, q{SELECT queue.enqueue('w', '"one"')});
+wait_true($node, "SELECT count(*) = $N - 1 $waiting", 'one enqueue wakes one');
+usleep(300_000);
+one($node, "SELECT count(*) $waiting", $N - 1, 'and only one');
+
+# --- as many as there are jobs
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('w', array_fill('"many"'::jsonb, ARRAY[60]))});
+wait_true($node, "SELECT count(*) = $N - 61 $waiting", '60 jobs in one commit wake 60');
+sql($node, q{DO $$ BEGIN FOR i IN 1 .. 38 LOOP PERFORM queue.enqueue('w', '"single"'); COMMIT; END LOOP; END $$});
+wait_true($node, "SELECT count(*) = 1 $waiting", '38 commits wake 38');
+# --- the last one gets a job that falls due meanwhile, when it does
+sql($node, q{SELECT queue.enqueue('w', '"due"', delay => '700 ms')});
+my $due = sql($node, q{SELECT run_at FROM queue.job WHERE payload = '"due"'});
+my %got;
+$got{ finish($_) }++ foreach @session;
+is_deeply(\%got, { '"one"' => 1, '"many"' => 60, '"single"' => 38, '"due"' => 1 }, 'each job went to one session, once');
+one($node, "SELECT started_at >= '$due' AND started_at < '$due'::timestamptz + interval '1 s' FROM queue.job WHERE payload = '\"due\"'", 't', 'the delayed one when it was due');
+
+# --- await: no snapshot, no transaction id, and the same wakes
+my $await = "/* waiter */ CALL queue.await('{default}', '60 s', '{a}')";
+start($_, $await) foreach @session[ 0 .. 9 ];
+wait_true($node, "SELECT count(*) = 10 $waiting AND wait_event IS NOT NULL AND backend_xmin IS NULL AND backend_xid IS NULL", 'ten in await hold no snapshot');
+one($node, "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relnamespace = 'queue'::regnamespace AND l.pid <> pg_backend_pid() AND l.pid IN (SELECT pid $waiting)", '0', 'and no lock on our tables');
+sql($node, q{SELECT queue.enqueue('a', '"for one"')});
+wait_true($node, "SELECT count(*) <= 9 $waiting", 'an enqueue wakes one of them');
+# the one that was woken takes nothing: its wake was a loan
+my $lent = time;
+wait_true($node, "SELECT count(*) <= 8 $waiting", 'it took nothing, so the next one is woken');
+cmp_ok(time - $lent, '<', 3, 'soon');
+sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('default', kinds => '{a}')});
+my $left = sql($node, "SELECT count(*) $waiting");
+usleep(500_000);
+cmp_ok(sql($node, "SELECT count(*) $waiting"), '>=', $left - 1, 'once it is taken, no more are woken');
+
+# --- cancelled, terminated, left by their clients: at once, and nothing is claimed by the dead
+sql($node, "SELECT count(pg_cancel_backend(pid)) $waiting");
+wait_true($node, "SELECT count(*) = 0 $waiting", 'cancel ends an await');
+foreach (@session[ 0 .. 9 ]) { finish($_); $_->{stderr} = ''; }
+start($_, $fetch) foreach @session[ 0 .. 9 ];
+wait_true($node, "SELECT count(*) = 10 $waiting", 'ten wait again');
+sql($node, "SELECT count(pg_cancel_backend(pid)) $waiting");
+wait_true($node, "SELECT count(*) = 0 $waiting", 'cancel ends a fetch');
+foreach (@session[ 0 .. 9 ]) { finish($_); $_->{stderr} = ''; }
+
+foreach my $statement ($fetch, $await =~ s/\{a\}/{w}/r)
+{
+	start($_, $statement) foreach @session[ 0 .. 4 ];
+	wait_true($node, "SELECT count(*) = 5 $waiting AND wait_event IS NOT NULL", 'five wait');
+	my $gone = time;
+	foreach my $s (@session[ 0 .. 4 ]) { $s->{run}->kill_kill; }
+	splice @session, 0, 5;
+	my $id = sql($node, q{SELECT queue.enqueue('w', '"for the living"')});
+	wait_true($node, "SELECT count(*) = 0 $waiting", 'their clients were killed: the server notices');
+	cmp_ok(time - $gone, '<', 5, 'at once');
+	one($node, "SELECT id, attempt FROM queue.fetch('default', kinds => '{w}')", "$id|1", 'a dead client claims nothing');
+	one($node, "SELECT queue.complete($id, 1)", 't', 'completed');
+}
+my $many = $#session;
+start($_, $fetch) foreach @session;
+wait_true($node, "SELECT count(*) = $many + 1 $waiting", 'all wait');
+sql($node, "SELECT pg_terminate_backend(pid) $waiting LIMIT 1");
+sql($node, q{SELECT queue.pause('default')});
+sql($node, q{SELECT queue.enqueue('w', '"paused"')});
+usleep(200_000);
+one($node, "SELECT count(*) $waiting", $many, 'a paused queue wakes nobody for good');
+sql($node, q{SELECT queue.resume('default')});
+wait_true($node, "SELECT count(*) = $many - 1 $waiting", 'resume does');
+# ending a transaction that claimed wakes another
+my $claimer = queue_session($node);
+my $id = sql($node, q{SELECT queue.enqueue('x', '1')});
+$claimer->query_safe("BEGIN; SELECT id FROM queue.fetch('default', kinds => '{x}')");
+my $x = queue_session($node);
+start($x, "SELECT id FROM queue.fetch('default', wait => '30 s', kinds => '{x}')");
+usleep(200_000);
+$claimer->query_safe('ROLLBACK');
+is(finish($x), $id, 'a claim that rolls back goes to one that waits');
+sql($node, "SELECT queue.release($id, 1)");
+start($x, "SELECT id FROM queue.fetch('default', wait => '30 s', kinds => '{x}')");
+is(finish($x), $id, 'a released job too');
+start($claimer, "SELECT id FROM queue.fetch('default', wait => '30 s', kinds => '{x}')");
+usleep(200_000);
+sql($node, "SELECT queue.heartbeat($id, '1 s', 2)");
+is(finish($claimer), $id, 'and one whose lease ends');
+one($node, "SELECT failures FROM queue.job WHERE id = $id", '1', 'which counts as a failure');
+
+# --- a fast stop with sessions that wait
+my $stop = time;
+$node->stop('fast');
+cmp_ok(time - $stop, '<', 15, 'a fast stop does not wait for them');
+foreach (@session, $x, $claimer) { eval { $_->{run}->kill_kill }; }
+log_clean($node);
+done_testing();

@@ -1,0 +1,129 @@
+# Claims by advisory lock: back the moment the session ends, in a lock space of their own.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $claim = "SELECT id FROM queue.fetch('default', claim => 'session')";
+# a connection without psql's echo: kill -9 of the client, by its own process id
+sub client_pid { my ($s) = @_; return $s->{run}->{KIDS}[0]{PID}; }
+
+# Polls fetch and returns (id, seconds since).
+sub back
+{
+	my ($session, $since, $how) = @_;
+	while (1)
+	{
+		my $id = $session->query_safe($how // "SELECT id FROM queue.fetch('default')");
+		return ($id, time - $since) if $id ne '';
+		die 'it does not come back' if time - $since > 20;
+		usleep(2_000);
+	}
+}
+
+foreach my $preload (1, 0)
+{
+	my $as = $preload ? '' : ' (no preload)';
+	my $node = queue_node("session$preload", preload => $preload);
+	my $poll = queue_session($node);
+	$poll->query_safe("SELECT count(*) FROM queue.fetch('default')");
+
+	# --- kill -9 of an idle client
+	my @took;
+	for (1 .. 5)
+	{
+		my $id = sql($node, q{SELECT queue.enqueue('k')});
+		my $worker = queue_session($node);
+		is($worker->query_safe($claim), $id, "claimed$as");
+		is($poll->query_safe("SELECT id FROM queue.fetch('default')"), '', "not by others$as");
+		my $since = time;
+		kill 'KILL', client_pid($worker);
+		my ($got, $seconds) = back($poll, $since);
+		is($got, $id, "its client was killed: the job is back$as");
+		push @took, $seconds;
+		one($node, "SELECT attempt, failures FROM queue.job WHERE id = $id", '1|0', "uncounted$as");
+		one($node, "SELECT queue.complete($id, 1)", 't', "completed by the other$as");
+		eval { $worker->{run}->kill_kill };
+	}
+	@took = sort { $a <=> $b } @took;
+	cmp_ok($took[2], '<', 0.1, sprintf('within 100 ms (%.0f ms, worst %.0f)%s', 1000 * $took[2], 1000 * $took[4], $as));
+
+	# --- pg_terminate_backend, DISCARD ALL, pg_advisory_unlock_all
+	foreach my $way ('terminate', 'DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
+	{
+		my $id = sql($node, q{SELECT queue.enqueue('k')});
+		my $worker = queue_session($node);
+		is($worker->query_safe($claim), $id, "claimed$as");
+		my $since = time;
+		if ($way eq 'terminate')
+		{
+			my $pid = $worker->query_safe('SELECT pg_backend_pid()');
+			sql($node, "SELECT pg_terminate_backend($pid)");
+		}
+		else
+		{
+			$worker->query_safe($way);
+			is($worker->query_safe("SELECT queue.complete($id, 1)"), 'f', "$way: not its holder any more$as");
+		}
+		my ($got, $seconds) = back($poll, $since);
+		is($got, $id, "$way: back$as");
+		cmp_ok($seconds, '<', 2.5, "$way: in about a second$as");
+		one($node, "SELECT queue.complete($id, 1)", 't', "completed$as");
+		eval { $worker->{run}->kill_kill };
+	}
+
+	# --- the application's locks, and other databases', never meet ours
+	sql($node, 'CREATE DATABASE other');
+	my $id = sql($node, q{SELECT queue.enqueue('k')});
+	my $app = queue_session($node);
+	my $other = queue_session($node, 'other');
+	$app->query_safe("SELECT pg_advisory_lock($id), pg_advisory_lock(0, $id), pg_advisory_lock_shared($id)");
+	$other->query_safe("SELECT pg_advisory_lock($id), pg_advisory_lock(0, $id)");
+	my $worker = queue_session($node);
+	is($worker->query_safe($claim), $id, "foreign advisory locks with equal keys do not matter$as");
+	is($app->query_safe("SELECT pg_try_advisory_lock($id), pg_try_advisory_lock(0, $id)"), 't|t', "nor ours to them$as");
+	is($worker->query_safe("SELECT queue.complete($id, 1)"), 't', "completed$as");
+
+	# --- a waiting session gets what a session lets go of
+	$id = sql($node, q{SELECT queue.enqueue('k')});
+	is($worker->query_safe($claim), $id, "claimed$as");
+	$poll->{stdin} .= "SELECT id FROM queue.fetch('default', wait => '20 s');\n\\echo done\n";
+	$poll->{run}->pump_nb;
+	usleep(300_000);
+	my $since = time;
+	kill 'KILL', client_pid($worker);
+	until ($poll->{stdout} =~ /^done$/m) { $poll->{run}->pump_nb; usleep(2_000); die if time - $since > 20; }
+	like($poll->{stdout}, qr/^$id$/m, "a waiting fetch gets the job of a session that ends$as");
+	$poll->{stdout} = '';
+	cmp_ok(time - $since, '<', 1, "at once$as");
+	sql($node, "SELECT queue.complete($id, 1)");
+	eval { $worker->{run}->kill_kill };
+
+	# --- an error in the transaction gives back what it claimed, and only that
+	my @ids = split /\n/, sql($node, q{SELECT queue.enqueue_many('k', '{1,2}')});
+	$worker = queue_session($node);
+	is($worker->query_safe($claim), $ids[0], "one claimed and committed$as");
+	$worker->query_safe("BEGIN; $claim");
+	$worker->query('SELECT 1 / 0');
+	$worker->{stderr} = '';
+	$worker->query_safe('ROLLBACK');
+	is($poll->query_safe("SELECT id FROM queue.fetch('default', 5)"), $ids[1], "an error gives its own claims back$as");
+	is($worker->query_safe("SELECT queue.complete($ids[0], 1)"), 't', "not those before$as");
+	sql($node, "SELECT queue.complete($ids[1], 1)");
+
+	# --- many: a cap, not a full lock table
+	sql($node, q{SELECT count(*) FROM queue.enqueue_many('k', array_fill('{}'::jsonb, ARRAY[20000]))});
+	$worker->query("SELECT count(*) FROM queue.fetch('default', 20000, claim => 'session')");
+	like($worker->{stderr}, qr/too many session claims/, "too many is an error$as");
+	$worker->{stderr} = '';
+	is($worker->query_safe("SELECT count(*) FROM queue.fetch('default', 100, claim => 'session')"), '100', "which gives all back$as");
+	is($poll->query_safe("SELECT count(*) FROM queue.fetch('default', 20000)"), '19900', "to everybody$as");
+	$_->quit foreach $worker, $poll, $app, $other;
+	log_clean($node);
+	$node->stop;
+}
+done_testing();
