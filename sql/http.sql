@@ -54,6 +54,14 @@ SELECT count(*) FROM queue.endpoint;
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://c.example.com/')$$);
 SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://c.example.com/')$$);
 
+-- test_run and test_drain are for SQL handlers
+SELECT queue.register_http_handler('regress_k', 'http://c.example.com/', queues => '{regress_http}');
+SELECT queue.enqueue('regress_k', queue => 'regress_http') AS job \gset
+SELECT replace(try(format('SELECT queue.test_run(%s)', :job)), :'job', '<id>');
+SELECT count(*) FROM queue.test_drain('regress_http');
+SELECT queue.unregister_handler('regress_k');
+SELECT queue.purge('regress_http');
+
 -- refused
 SELECT arguments, try(format('SELECT queue.register_http_handler(''regress_k'', %s, queues => ''{regress_http}'')', arguments))
 FROM (VALUES

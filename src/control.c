@@ -533,6 +533,11 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("kind \"%s\" has no handler in queue \"%s\"", line->kind, line->queue->name),
 					 errhint("Register one with queue.register_sql_handler.")));
+		if (line->handler->http)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("kind \"%s\" has an HTTP handler", line->kind),
+					 errhint("Only SQL handlers run in a transaction of yours; the server sends its jobs.")));
 		if (line->handler->run_as_oid != GetUserId())
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -645,7 +650,8 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 
 		for (int i = 0; i < config->nlines; i++)
 		{
-			if (strcmp(config->lines[i]->queue->name, queue) == 0 && config->lines[i]->handler != NULL)
+			if (strcmp(config->lines[i]->queue->name, queue) == 0 && config->lines[i]->handler != NULL &&
+				!config->lines[i]->handler->http)
 				lines[n++] = config->lines[i];
 		}
 		ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());

@@ -37,6 +37,7 @@
 #define LOCKED_RETRY_US INT64CONST(20000)
 
 static uint64 seen_serial = 0;	/* of the configuration */
+static int	counted_for = 0;	/* the queue.http_max_in_flight that open files were counted for */
 
 /* Exit hook: in a crash nobody comes here; else nothing of ours may stay in shared memory. */
 static void
@@ -151,6 +152,7 @@ count_files(void)
 	long		need = (long) max_safe_fds + wanted + SPARE_FILES;
 	long		spare;
 
+	counted_for = queue_http_max_in_flight;
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		limit.rlim_cur = limit.rlim_max = 1024;
 	if (limit.rlim_cur != RLIM_INFINITY && (long) limit.rlim_cur < need)
@@ -277,6 +279,7 @@ queue_http_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, SIG_IGN);	/* there is no statement to cancel */
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(slot->db, InvalidOid, 0);
 	queue_slot_adopt(DatumGetInt32(arg));
@@ -319,6 +322,11 @@ queue_http_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			read_settings();
+			if (counted_for != queue_http_max_in_flight)
+			{
+				count_files();
+				curl_multi_setopt(queue_sender.multi, CURLMOPT_MAXCONNECTS, (long) queue_sender.capacity);
+			}
 		}
 		if (must_stop(&abort))
 			stop(set);

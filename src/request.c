@@ -26,7 +26,7 @@
 #define MAX_HEADERS (64 * 1024) /* bytes of an answer's headers, all together */
 #define MAX_RETRY_AFTER (USECS_PER_DAY)
 #define MIN_SNOOZE USECS_PER_SEC
-#define KEEP_ANSWER (64 * 1024) /* a buffer above this is not kept */
+#define KEEP_ANSWER 4096		/* a buffer above this is not kept */
 
 QueueNetguard queue_request_guard;
 
