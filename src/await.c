@@ -5,9 +5,10 @@
  * Owns an array of QUEUE_MAX_WAITERS places, one a waiting session, with the hashes of the
  * queues and kinds that it waits for.  A place is WAITING from before its session's look
  * until somebody wakes it; a waker turns exactly one WAITING place a job into WOKEN, so a
- * hundred sleepers cost one wake-up a job.  A session that was woken and leaves without a
- * job (its time is up, it is cancelled, it dies) passes the wake on to all that wait for a queue of
- * its own: that is rare, and one of them may be the only other that wants the job's kind.
+ * hundred sleepers cost one wake-up a job.  A session that was woken and leaves without
+ * looking again (its time is up, it is cancelled, it dies, or it was woken while it took another job) passes the
+ * wake on to all that wait for a queue of its own: that is rare, and one of them may be the only other that wants
+ * the job's kind.
  *
  * No locks: a place is taken by compare-and-swap of its state; its keys are written before
  * it becomes WAITING.  Everything a waker does is commit-safe.
@@ -68,21 +69,21 @@ queue_await_shmem_init(void)
 static void
 await_exit(int code, Datum arg)
 {
-	queue_await_end(false);
+	queue_await_end();
 }
 
 static void
 await_xact(XactEvent event, void *arg)
 {
 	if (mine != NULL && (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT))
-		queue_await_end(false);
+		queue_await_end();
 }
 
 static void
 await_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
 	if (mine != NULL && event == SUBXACT_EVENT_ABORT_SUB)
-		queue_await_end(false);
+		queue_await_end();
 }
 
 bool
@@ -99,7 +100,7 @@ queue_await_begin(const QueueAwaited *awaited)
 		RegisterSubXactCallback(await_subxact, NULL);
 		registered = true;
 	}
-	queue_await_end(false);
+	queue_await_end();
 	for (uint32 i = 0; i < QUEUE_MAX_WAITERS; i++)
 	{
 		Place	   *place = &shared->place[i];
@@ -221,7 +222,7 @@ pass_on(const QueueAwaited *awaited)
 }
 
 void
-queue_await_end(bool satisfied)
+queue_await_end(void)
 {
 	Place	   *place = mine;
 	QueueAwaited awaited;
@@ -233,6 +234,8 @@ queue_await_end(bool satisfied)
 	awaited = place->awaited;
 	woken = pg_atomic_exchange_u32(&place->state, PLACE_FREE) == PLACE_WOKEN;
 	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
-	if (woken && !satisfied)
+
+	/* also when it got a job: a wake that came after that look began was for another one */
+	if (woken)
 		pass_on(&awaited);
 }

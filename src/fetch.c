@@ -131,7 +131,8 @@ claim_for_session(QueueJobTable *table, QueueJob *job, const QueueLine *line, Ti
 	if (!queue_job_find(table, job->id, &dirty, &again) ||
 		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
 		(TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)) ||
-		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN)
+		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN ||
+		queue_job_row_locked(table, &again))
 	{
 		queue_session_drop(job->id);
 		return false;
@@ -416,7 +417,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		check_queues(&request);
 	}
 	queue_job_close(table);
-	queue_await_end(got > 0);
+	queue_await_end();
 	return (Datum) 0;
 }
 
@@ -564,7 +565,7 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		let_go_of_snapshot();
 		sleep_until(Min(deadline, next_due), placed);
 	}
-	queue_await_end(ready);
+	queue_await_end();
 	MemoryContextDelete(look_context);
 	value = BoolGetDatum(ready);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));

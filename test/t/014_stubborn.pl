@@ -113,6 +113,42 @@ one($node, q{SELECT count(*) FROM queue.fetch('ext', 10)}, '1', 'read past the p
 sql($node, q{COMMIT PREPARED ''});
 one($node, q{SELECT count(*) FROM queue.fetch('ext', 10)}, '1', 'found after COMMIT PREPARED');
 
+# --- a session claim respects an executor that has only locked the row, also for whom an old snapshot reads all rows
+sql($node, q{SELECT queue.register_sql_handler('h', 'h')});
+my $gate = queue_session($node);
+$gate->query_safe('SELECT pg_advisory_lock(77)');
+$id = sql($node, q{SELECT queue.enqueue('h', '{"lock": 77}')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'an executor runs it');
+one($node, q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.fetch('default', kinds => '{h}', claim => 'session'); COMMIT},
+	'0', 'nobody else gets it');
+$gate->query_safe('SELECT pg_advisory_unlock(77)');
+$gate->quit;
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $id", 'it ran once');
+
+# --- a waiter that is woken while it takes another job passes that wake on
+sql($node, <<'EOS');
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(0.5);
+	RETURN new;
+END $$;
+CREATE TRIGGER slowly BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION slowly();
+SELECT queue.create_queue('two');
+EOS
+for my $round (1 .. 4)
+{
+	my @waiters = map { queue_session($node) } 1 .. 2;
+	$_->query_until(qr/ready/, "\\echo ready\nSELECT 'got', id FROM queue.fetch('two', wait => '25 s');\n") for @waiters;
+	wait_true($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE query ~ 'queue.fetch\\(.two' AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'", 'two wait');
+	my $began = time;
+	sql($node, q{SELECT queue.enqueue('e', '{}', 'two')});
+	sql($node, q{SELECT pg_sleep(0.2); SELECT queue.enqueue('e', '{}', 'two')});
+	$_->query_until(qr/done/, "\\echo done\n") for @waiters;
+	cmp_ok(time - $began, '<', 15, 'both got one at once');
+	$_->quit for @waiters;
+}
+sql($node, 'DROP TRIGGER slowly ON queue.live_job');
+
 # --- a handler that catches every cancel does not hold up the end
 $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"loop": 1}', timeout => '0')});
 wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'it runs');
