@@ -3,9 +3,9 @@
  *		The shared state of HTTP endpoints, handlers and http workers.
  *
  * Owns three fixed arrays.  An entry is found by a linear look over those in use, which are few and
- * cached by those who look often; entries of endpoints that were removed stay until the extension
- * goes, or until their place is needed.  When the array is full an endpoint has no state: it is
- * not sent to (register_http_handler refuses it before).
+ * cached by those who look often; places of endpoints that were removed are freed when the http worker
+ * reads the configuration.  When the array is full an endpoint has no state: it is not sent to
+ * (register_http_handler refuses it before).
  *
  * Locks: shared->lock (LWLock) to take a place; a spinlock for each database's stop list.
  */
@@ -216,6 +216,28 @@ queue_endpoint_admitted(Oid db)
 			sum += pg_atomic_read_u32(&shared->couriers[i].admitted);
 	}
 	return sum;
+}
+
+/* See endpoint.h.  Called by the http worker when it has read the configuration. */
+void
+queue_endpoint_keep(Oid db, const uint64 *keys, int n)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->nendpoints; i++)
+	{
+		QueueEndpointState *e = &shared->endpoints[i];
+		bool		keep = false;
+
+		if (e->db != db || pg_atomic_read_u32(&e->in_flight) > 0)
+			continue;
+		for (int j = 0; j < n && !keep; j++)
+			keep = e->key == keys[j];
+		if (!keep)
+			e->db = InvalidOid;
+	}
+	LWLockRelease(&shared->lock);
 }
 
 /* All of a database is forgotten.  Commit-safe.  Called by hook.c. */

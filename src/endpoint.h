@@ -59,6 +59,8 @@ extern void queue_endpoint_lower(pg_atomic_uint32 *count);
 extern void queue_endpoint_clear(Oid db);
 /* Jobs of this database that are with the http worker or on their way to it. */
 extern uint32 queue_endpoint_admitted(Oid db);
+/* Endpoints of this database other than these, with nothing in flight, are no more: their places are free. */
+extern void queue_endpoint_keep(Oid db, const uint64 *keys, int n);
 /* The extension or the database was dropped.  Commit-safe. */
 extern void queue_endpoint_reset(Oid db);
 

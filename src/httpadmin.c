@@ -257,7 +257,7 @@ check_room(const char *kind, const char *url)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many HTTP endpoints"),
-				 errhint("A server has room for %d, counting removed ones until it restarts.", QUEUE_MAX_ENDPOINTS)));
+				 errhint("A server has room for %d, over all its databases.", QUEUE_MAX_ENDPOINTS)));
 }
 
 /* One parameter of a statement. */

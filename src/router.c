@@ -243,13 +243,21 @@ void
 queue_router_sync(QueueConfig *config, TimestampTz now)
 {
 	Probe	  **link;
+	uint64	   *keys;
+	int			nkeys = 0;
 
+	for (int i = 0; i < config->nhandlers; i++)
+		nkeys += config->handlers[i]->http ? config->handlers[i]->conf->nendpoints : 0;
+	keys = palloc((nkeys + 1) * sizeof(uint64));
+	nkeys = 0;
 	for (Probe *probe = probes; probe != NULL; probe = probe->next)
 		probe->seen = false;
 	for (int i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
 
+		for (int j = 0; handler->http && j < handler->conf->nendpoints; j++)
+			keys[nkeys++] = handler->conf->endpoints[j]->key;
 		if (!handler->http || !handler->adopted || handler->paused_at != 0 || !OidIsValid(handler->run_as_oid))
 			continue;
 		for (int j = 0; j < handler->conf->nendpoints; j++)
@@ -281,6 +289,7 @@ queue_router_sync(QueueConfig *config, TimestampTz now)
 		*link = probe->next;
 		free_probe(probe);
 	}
+	queue_endpoint_keep(MyDatabaseId, keys, nkeys);
 }
 
 /* When the next probe is after a failed one. */
