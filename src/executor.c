@@ -2,18 +2,16 @@
  * executor.c
  *		The process that runs SQL handlers, connected as their role.
  *
- * It takes entries from its role's channel and claims the rows itself.  A job runs
- * ALONE (row locked, handler in a subtransaction, row ended, commit) or, when its kind
- * is known to be short, in a GROUP that shares one commit: there the delete of the row
- * is the claim and the completion, inside the job's own subtransaction.  Sharing must
- * never be felt; the rules (design.md section 3):
+ * It takes entries from its role's channel and claims the rows itself.  A job runs ALONE (row locked, handler in a
+ * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
+ * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
+ * felt; the rules (design.md section 3):
  *
  *	- alone: kinds not known to be short, retries, expired claims, suspects;
- *	- a job joins only if its entry is stamped not later than the group's start, so
- *	  that all its enqueuer wrote is in the past of the frozen now();
- *	- the group commits when half of commit_interval has passed, the channel is empty,
- *	  the subtransaction ids near what the proc array caches, or a job used temp
- *	  objects or advisory locks;
+ *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
+ *	  the past of the frozen now();
+ *	- the group commits when half of commit_interval has passed, the channel is empty, the subtransaction ids near
+ *	  what the proc array caches, or a job used temp objects or advisory locks;
  *	- a timer at commit_interval rolls back the current job if it has company; it runs
  *	  again alone, uncounted;
  *	- a failure counts only for a job that was alone in its transaction; an error in
