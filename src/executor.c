@@ -2,18 +2,16 @@
  * executor.c
  *		The process that runs SQL handlers, connected as their role.
  *
- * It takes entries from its role's channel and claims the rows itself.  A job runs
- * ALONE (row locked, handler in a subtransaction, row ended, commit) or, when its kind
- * is known to be short, in a GROUP that shares one commit: there the delete of the row
- * is the claim and the completion, inside the job's own subtransaction.  Sharing must
- * never be felt; the rules (design.md section 3):
+ * It takes entries from its role's channel and claims the rows itself.  A job runs ALONE (row locked, handler in a
+ * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
+ * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
+ * felt; the rules (design.md section 3):
  *
  *	- alone: kinds not known to be short, retries, expired claims, suspects;
- *	- a job joins only if its entry is stamped not later than the group's start, so
- *	  that all its enqueuer wrote is in the past of the frozen now();
- *	- the group commits when half of commit_interval has passed, the channel is empty,
- *	  the subtransaction ids near what the proc array caches, or a job used temp
- *	  objects or advisory locks;
+ *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
+ *	  the past of the frozen now();
+ *	- the group commits when half of commit_interval has passed, the channel is empty, the subtransaction ids near
+ *	  what the proc array caches, or a job used temp objects or advisory locks;
  *	- a timer at commit_interval rolls back the current job if it has company; it runs
  *	  again alone, uncounted;
  *	- a failure counts only for a job that was alone in its transaction; an error in
@@ -44,6 +42,7 @@
 #include "storage/procsignal.h"
 #include "suspect.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/timeout.h"
@@ -741,6 +740,9 @@ connect_as_role(int number)
 	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
 	queue_slot_adopt(number);
 	queue_suspect_attach(number);
+	/* a role's transaction_timeout (17 and later) would end the process uncounted; jobs have a timeout of their own */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	before_shmem_exit(give_back_at_exit, (Datum) 0);
 	queue_interrupt_timeouts();
 	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);
