@@ -5,9 +5,9 @@
  * Owns an array of QUEUE_MAX_WAITERS places, one a waiting session, with the hashes of the
  * queues and kinds that it waits for.  A place is WAITING from before its session's look
  * until somebody wakes it; a waker turns exactly one WAITING place a job into WOKEN, so a
- * hundred sleepers cost one wake-up a job.  A session that was woken and leaves without a
- * job (its time is up, it is cancelled, it dies) passes the wake on to all that wait for a queue of
- * its own: that is rare, and one of them may be the only other that wants the job's kind.
+ * hundred sleepers cost one wake-up a job.  A session that leaves with a wake which came after its
+ * last look began (its time is up, it is cancelled, it dies, or it has a job already: a wake in the
+ * midst of a look may tell of another job) passes it on.
  *
  * No locks: a place is taken by compare-and-swap of its state; its keys are written before
  * it becomes WAITING.  Everything a waker does is commit-safe.
@@ -68,21 +68,21 @@ queue_await_shmem_init(void)
 static void
 await_exit(int code, Datum arg)
 {
-	queue_await_end(false);
+	queue_await_end();
 }
 
 static void
 await_xact(XactEvent event, void *arg)
 {
 	if (mine != NULL && (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT))
-		queue_await_end(false);
+		queue_await_end();
 }
 
 static void
 await_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
 	if (mine != NULL && event == SUBXACT_EVENT_ABORT_SUB)
-		queue_await_end(false);
+		queue_await_end();
 }
 
 bool
@@ -99,7 +99,7 @@ queue_await_begin(const QueueAwaited *awaited)
 		RegisterSubXactCallback(await_subxact, NULL);
 		registered = true;
 	}
-	queue_await_end(false);
+	queue_await_end();
 	for (uint32 i = 0; i < QUEUE_MAX_WAITERS; i++)
 	{
 		Place	   *place = &shared->place[i];
@@ -200,28 +200,38 @@ queue_await_wake_all(Oid db)
 	}
 }
 
-/* Somebody leaves who was woken for a job that it did not take: whoever waits for a queue of its looks. */
+/*
+ * Somebody leaves with a wake that it did not use: one that waits for just the same takes it; is there none, whoever
+ * waits for a queue of its looks.
+ */
 static void
 pass_on(const QueueAwaited *awaited)
 {
 	uint32		used = pg_atomic_read_u32(&shared->used);
 
-	for (uint32 i = 0; i < used; i++)
+	for (int same = 1; same >= 0; same--)
 	{
-		Place	   *place = &shared->place[i];
-		uint32		state = PLACE_WAITING;
-		bool		shares = awaited->any_queue || place->awaited.any_queue;
+		for (uint32 i = 0; i < used; i++)
+		{
+			Place	   *place = &shared->place[i];
+			uint32		state = PLACE_WAITING;
+			bool		fits = same ? memcmp(&place->awaited, awaited, sizeof(QueueAwaited)) == 0 :
+				awaited->any_queue || place->awaited.any_queue;
 
-		for (int q = 0; q < awaited->nqueues && !shares; q++)
-			shares = has(place->awaited.queue_key, place->awaited.nqueues, awaited->queue_key[q]);
-		if (shares && place->db == MyDatabaseId &&
-			pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
+			for (int q = 0; q < awaited->nqueues && !same && !fits; q++)
+				fits = has(place->awaited.queue_key, place->awaited.nqueues, awaited->queue_key[q]);
+			if (!fits || place->db != MyDatabaseId ||
+				!pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
+				continue;
 			queue_set_latch(place->procno);
+			if (same)
+				return;
+		}
 	}
 }
 
 void
-queue_await_end(bool satisfied)
+queue_await_end(void)
 {
 	Place	   *place = mine;
 	QueueAwaited awaited;
@@ -233,6 +243,10 @@ queue_await_end(bool satisfied)
 	awaited = place->awaited;
 	woken = pg_atomic_exchange_u32(&place->state, PLACE_FREE) == PLACE_WOKEN;
 	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
-	if (woken && !satisfied)
+	/*
+	 * A wake since the last look began: it may tell of a job that this look did not see, so also who leaves with
+	 * another one passes it on.
+	 */
+	if (woken)
 		pass_on(&awaited);
 }

@@ -39,8 +39,8 @@ extern void queue_await_shmem_init(void);
 extern bool queue_await_begin(const QueueAwaited *awaited);
 /* Before each look: from now on I can be woken (again). */
 extern void queue_await_arm(void);
-/* satisfied: I leave with a job (or report one), so the wake that I got is used; else it is passed on. */
-extern void queue_await_end(bool satisfied);
+/* I leave, with a job or without; a wake that I did not use is passed on. */
+extern void queue_await_end(void);
 
 /* Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many. */
 extern int	queue_await_wake(Oid db, const QueueLineKeys *keys, int n);

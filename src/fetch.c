@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #define LOAN_US INT64CONST(100000)
+#define LOST_LOOKS 20
 #define POLL_MS 100				/* for a session without a place to wait in */
 
 typedef struct FetchRequest
@@ -263,9 +264,12 @@ sleep_until(TimestampTz deadline, bool placed)
 
 /* ---- fetching ---- */
 
-/* Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up. */
+/*
+ * Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up; *lost: another was faster
+ * with a job that we saw.
+ */
 static int
-look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, TimestampTz *next_due)
+look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, TimestampTz *next_due, bool *lost)
 {
 	QueueReady *ready;
 	QueueLine **lines;
@@ -277,6 +281,7 @@ look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, 
 	MemoryContext per_job;
 	MemoryContext old;
 
+	*lost = false;
 	lines = wanted_lines(request, &nlines);
 	now = GetCurrentTimestamp();
 	ready = queue_ready_begin(table, lines, nlines, now);
@@ -287,6 +292,8 @@ look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, 
 		old = MemoryContextSwitchTo(per_job);
 		if (claim(table, ready, &job, line, request, now, store))
 			got++;
+		else
+			*lost = true;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
@@ -343,6 +350,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	TimestampTz deadline;
 	bool		waiting = false;
 	bool		placed = false;
+	int			again = 0;
 	int			got;
 
 	if (!PG_ARGISNULL(1))
@@ -397,8 +405,9 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	for (;;)
 	{
 		TimestampTz next_due;
+		bool		lost;
 
-		got = look(table, &request, rsinfo->setResult, &next_due);
+		got = look(table, &request, rsinfo->setResult, &next_due, &lost);
 		if (got > 0 || GetCurrentTimestamp() >= deadline)
 			break;
 		if (!waiting)
@@ -409,14 +418,22 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 			queue_await_arm();
 			continue;
 		}
+		/*
+		 * Who took the job that we saw may have been woken for another one, which this look's snapshot was too old
+		 * to see: its wake is used up, so that one is ours to find.  A row that only looks free for long (somebody
+		 * holds its lock) is behind the cursor after the first look; without cursors, do not spin.
+		 */
 		queue_job_release(table, RowExclusiveLock);
-		sleep_until(Min(deadline, next_due), placed);
+		if (!lost)
+			again = 0;
+		if (!lost || again++ >= LOST_LOOKS)
+			sleep_until(Min(deadline, next_due), placed && !lost);
 		queue_await_arm();
 		table = queue_job_open(RowExclusiveLock);
 		check_queues(&request);
 	}
 	queue_job_close(table);
-	queue_await_end(got > 0);
+	queue_await_end();
 	return (Datum) 0;
 }
 
@@ -564,7 +581,7 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		let_go_of_snapshot();
 		sleep_until(Min(deadline, next_due), placed);
 	}
-	queue_await_end(ready);
+	queue_await_end();
 	MemoryContextDelete(look_context);
 	value = BoolGetDatum(ready);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));

@@ -53,7 +53,7 @@ setup_java() {
 	[ -f $jar ] || { REASON="libpostgresql-jdbc-java is not installed"; return; }
 	mkdir -p "$LIB_DIR/java"
 	javac -d "$LIB_DIR/java" "$HERE"/*.java 2>"$LIB_DIR/javac.log" || { REASON="javac: $(head -1 "$LIB_DIR/javac.log")"; return; }
-	p="$jar:$LIB_DIR/java:$(ls /usr/share/java/scram-client.jar /usr/share/java/ongres-scram*.jar 2>/dev/null | tr '\n' ':')"
+	p=$jar:$LIB_DIR/java:$({ ls /usr/share/java/scram-client.jar /usr/share/java/ongres-scram*.jar 2>/dev/null || true; } | tr '\n' ':')
 	WORKER=(java -XX:TieredStopAtLevel=1 -cp "$p" Worker JDBC) PARAMS=(java -XX:TieredStopAtLevel=1 -cp "$p" Params JDBC)
 }
 setup_go() {
