@@ -6,7 +6,13 @@
 # test/clients/run.sh [driver ...]: node psycopg java go ruby libpq
 . "$(dirname "$0")/../lib.sh"
 HERE=$ROOT/test/clients
-lib_build >&2
+# make check has built and installed already
+if [ -n "${NO_BUILD:-}" ]; then
+	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
+	BIN=$("$PG_CONFIG" --bindir)
+else
+	lib_build >&2
+fi
 lib_start
 DRIVERS=("$@")
 [ $# != 0 ] || DRIVERS=(libpq psycopg node java go ruby)
@@ -101,7 +107,7 @@ INI
 	LIB_PIDS+=($!)
 	for _ in $(seq 100); do (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break; sleep 0.05; done
 	URLS+=("postgres://postgres@127.0.0.1:$PORT/postgres")
-	JDBCS+=("jdbc:postgresql://127.0.0.1:$PORT/postgres?user=postgres&prepareThreshold=0")
+	JDBCS+=("jdbc:postgresql://127.0.0.1:$PORT/postgres?user=postgres&prepareThreshold=0&preferQueryMode=extendedForPrepared")
 	HOWS+=(pgbouncer)
 fi
 
@@ -155,7 +161,7 @@ try_driver() { # name how
 	sql "SELECT queue.create_queue('$QUEUE')" >/dev/null
 	local line
 	RUN=("${PARAMS[@]//JDBC/$JDBC}")
-	if ! DATABASE_URL=$URL QUEUE=$QUEUE timeout 60 "${RUN[@]}" >"$log" 2>&1; then not_ok "$driver, $how: parameters" "$(tail -5 "$log")"; fi
+	if ! DATABASE_URL=$URL QUEUE=$QUEUE timeout 60 "${RUN[@]}" >"$log" 2>&1; then not_ok "$driver, $how: parameters" "$(grep -v "^ok" "$log" | head -5)"; fi
 	# its lines: "ok what" or "not ok what: why"
 	while IFS= read -r line; do
 		case $line in
