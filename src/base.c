@@ -28,7 +28,7 @@ typedef struct QueueBaseShared
 	pg_atomic_uint32 used;		/* entries ever made: where a search may stop */
 	pg_atomic_uint32 launcher_procno;
 	pg_atomic_uint64 launcher_requests;
-	TimestampTz started_at;		/* when this shared memory began */
+	pg_atomic_uint64 prepares_since;	/* when the first PREPARE TRANSACTION of this shared memory ran; 0: none did */
 	pg_atomic_uint32 prepared_ddl;	/* an extension was created or dropped in a transaction that was prepared */
 	QueueBase	bases[QUEUE_MAX_DATABASES];
 } QueueBaseShared;
@@ -73,7 +73,7 @@ queue_base_shmem_init(void)
 		pg_atomic_init_u32(&shared->used, 0);
 		pg_atomic_init_u32(&shared->launcher_procno, PG_UINT32_MAX);
 		pg_atomic_init_u64(&shared->launcher_requests, 0);
-		shared->started_at = GetCurrentTimestamp();
+		pg_atomic_init_u64(&shared->prepares_since, 0);
 		pg_atomic_init_u32(&shared->prepared_ddl, 0);
 		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
 		{
@@ -102,11 +102,26 @@ queue_preloaded(void)
 	return shared != NULL;
 }
 
-/* When this shared memory began: a prepared transaction older than it has no notes here.  Called by hook.c. */
-TimestampTz
-queue_shmem_started_at(void)
+/* A transaction is about to be prepared here.  Called by hook.c. */
+void
+queue_base_preparing(void)
 {
-	return shared ? shared->started_at : 0;
+	uint64		never = 0;
+
+	if (shared != NULL && pg_atomic_read_u64(&shared->prepares_since) == 0)
+		(void) pg_atomic_compare_exchange_u64(&shared->prepares_since, &never, (uint64) GetCurrentTimestamp());
+}
+
+/*
+ * A transaction prepared before this has no notes here: it is from before a crash or restart, or was replayed by a
+ * standby that was promoted since (this shared memory may be older than it then).  Called by hook.c.
+ */
+TimestampTz
+queue_base_prepares_since(void)
+{
+	uint64		since = shared ? pg_atomic_read_u64(&shared->prepares_since) : 0;
+
+	return since != 0 ? (TimestampTz) since : GetCurrentTimestamp();
 }
 
 /* Remembers, until the server restarts, that a prepared transaction creates or drops an extension.  Commit-safe. */

@@ -47,7 +47,10 @@ extern void queue_base_shmem_init(void);
 
 /* Is the library in shared_preload_libraries, that is, is there shared memory? */
 extern bool queue_preloaded(void);
-extern TimestampTz queue_shmem_started_at(void);
+
+/* Hook: PREPARE TRANSACTION is about to run; since when has it been run under this shared memory (now: never yet)? */
+extern void queue_base_preparing(void);
+extern TimestampTz queue_base_prepares_since(void);
 
 /* Hook: did any prepared transaction since the start create or drop an extension? */
 extern void queue_base_set_prepared_ddl(void);	/* commit-safe */

@@ -79,15 +79,16 @@ typedef struct Cache
 /* Replaced caches kept for pointers held up the stack: the first ones of a transaction, and the last ones. */
 #define RETIRED_FIRST 64
 #define RETIRED_LAST 8
-#define RETIRED_MAX (RETIRED_FIRST + RETIRED_LAST)
 
 static Cache *current = NULL;
 static uint64 readings = 0;
 static uint64 invalidations = 0;
 static Oid	watched[WATCHED_MAX];
 static int	nwatched = 0;
-static MemoryContext retired[RETIRED_MAX];
+static MemoryContext *retired = NULL;
+static int	maxretired = 0;
 static int	nretired = 0;
+static int	nheld = 0;			/* the first ones, kept for a handler's caller */
 static TimestampTz retired_in = 0;
 
 /* ---------------------------------------------------------------- staleness */
@@ -154,6 +155,7 @@ static void
 retire(MemoryContext cxt)
 {
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	int			first;
 
 	if (retired_in != now)
 	{
@@ -162,16 +164,51 @@ retire(MemoryContext cxt)
 		for (i = 0; i < nretired; i++)
 			MemoryContextDelete(retired[i]);
 		nretired = 0;
+		nheld = 0;
 		retired_in = now;
 	}
-	if (nretired == RETIRED_MAX)
+	first = Max(nheld, RETIRED_FIRST);
+	if (nretired >= first + RETIRED_LAST)
 	{
-		MemoryContextDelete(retired[RETIRED_FIRST]);
-		memmove(&retired[RETIRED_FIRST], &retired[RETIRED_FIRST + 1],
-				(RETIRED_LAST - 1) * sizeof(MemoryContext));
+		MemoryContextDelete(retired[first]);
+		memmove(&retired[first], &retired[first + 1], (nretired - first - 1) * sizeof(MemoryContext));
 		nretired--;
 	}
 	retired[nretired++] = cxt;
+}
+
+/* Makes room in `retired`, before anything is put aside. */
+static void
+reserve_retired(int n)
+{
+	if (n <= maxretired)
+		return;
+	retired = retired == NULL ?
+		MemoryContextAlloc(TopMemoryContext, n * sizeof(MemoryContext)) :
+		repalloc(retired, n * sizeof(MemoryContext));
+	maxretired = n;
+}
+
+/* What is there now, current one included, stays until queue_config_release or the transaction's end. */
+int
+queue_config_hold(void)
+{
+	int			before = nheld;
+
+	if (retired_in != GetCurrentTransactionStartTimestamp())
+		before = 0;				/* what is retired is of an earlier transaction; the current one comes first */
+	else
+	{
+		reserve_retired(nretired + 1 + RETIRED_FIRST + RETIRED_LAST);
+		nheld = nretired + 1;
+	}
+	return before;
+}
+
+void
+queue_config_release(int before)
+{
+	nheld = before;
 }
 
 /* ---------------------------------------------------------------- building */
@@ -654,6 +691,7 @@ build(void)
 	Oid			handler_table;
 
 	register_callbacks();
+	reserve_retired(RETIRED_FIRST + RETIRED_LAST);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue configuration", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	cache = palloc0(sizeof(Cache));

@@ -74,6 +74,8 @@ static int	nmembers;
 
 /* ---- entries ---- */
 
+static QueueEntry next_head;	/* too young for the group that popped it: heads the next one; id 0: none */
+
 static void
 give_back(const QueueEntry *entry)
 {
@@ -99,6 +101,8 @@ static void
 give_back_at_exit(int code, Datum arg)
 {
 	give_back_held();
+	if (next_head.id != 0)
+		give_back(&next_head);
 }
 
 /* The next entry; tells the scheduler when the channel runs low. */
@@ -107,6 +111,12 @@ pop(QueueEntry *entry)
 {
 	int			count;
 
+	if (next_head.id != 0)
+	{
+		*entry = held[nheld++] = next_head;
+		next_head.id = 0;
+		return true;
+	}
 	if (nheld == QUEUE_SUSPECT_IDS || !queue_channel_pop(channel, entry))
 		return false;
 	held[nheld++] = *entry;
@@ -271,6 +281,11 @@ claim_by_delete(void *arg)
 			   work->extra.deaths > 0 || work->extra.expires_at != 0))
 	{
 		work->alone = true;		/* not for company after all */
+		ok = false;
+	}
+	if (ok && unlikely(queue_slot_cancelled(MyDatabaseId, work->entry->id)))
+	{
+		work->alone = true;		/* there it waits until who cancelled it has the row */
 		ok = false;
 	}
 	if (ok)
@@ -554,12 +569,20 @@ run_group(void)
 			goto next;
 		}
 		work->stat = stat_of(work->line);
-		if (work->entry->stamp > group_start || must_be_alone(work->entry, work->stat))
+		if (must_be_alone(work->entry, work->stat))
 		{
-			/* not in this company: alone, after the group */
 			again[nagain++] = *work->entry;
 			break;
 		}
+		if (work->entry->stamp > group_start && nmembers > 0)
+		{
+			/* its enqueuer may have written what this group's now() is too old for */
+			next_head = *work->entry;
+			work->entry->id = 0;
+			break;
+		}
+		if (nmembers == 0)
+			pg_atomic_write_u64(&queue_my_slot->sharing_since, (uint64) group_start);
 		if (run_in_group(work, &rerun))
 			member[nmembers++].stat = work->stat;
 		else if (rerun)
@@ -697,8 +720,11 @@ process(void)
 		FreeErrorData(recover());
 	}
 	PG_END_TRY();
+	pg_atomic_write_u64(&queue_my_slot->sharing_since, 0);
 	for (int i = 0; i < nheld && !queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0; i++)
 	{
+		if (held[i].id == 0)
+			continue;			/* next_head now */
 		run_one(i);
 		held[i].id = 0;			/* done: nothing to give back */
 	}

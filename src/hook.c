@@ -240,7 +240,7 @@ drops_extension(DropStmt *stmt)
 }
 
 /*
- * Was this gid prepared before this shared memory began?  Looked up only while the cluster has such transactions:
+ * Was this gid prepared before any was under this shared memory?  Looked up only while the cluster has such transactions:
  * no new ones can appear.  Called before COMMIT or ROLLBACK PREPARED of a gid without notes.
  */
 static bool
@@ -254,7 +254,7 @@ prepared_before_start(const char *gid)
 	if (none_left)
 		return false;
 	values[0] = CStringGetTextDatum(gid);
-	values[1] = TimestampTzGetDatum(queue_shmem_started_at());
+	values[1] = TimestampTzGetDatum(queue_base_prepares_since());
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_with_args("SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0, "
@@ -440,7 +440,10 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 		TransactionStmt *stmt = (TransactionStmt *) parsetree;
 
 		if (stmt->kind == TRANS_STMT_PREPARE)
+		{
+			queue_base_preparing();
 			queue_note_set_gid(stmt->gid);
+		}
 		else if (stmt->kind == TRANS_STMT_COMMIT_PREPARED || stmt->kind == TRANS_STMT_ROLLBACK_PREPARED)
 		{
 			finish = true;

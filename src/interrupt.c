@@ -20,6 +20,7 @@
 
 #include "libpq/pqsignal.h"
 #include "postmaster/interrupt.h"
+#include "run.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -28,6 +29,7 @@ static volatile sig_atomic_t armed = false; /* a job runs: it may be interrupted
 static volatile sig_atomic_t in_company = false;
 static volatile sig_atomic_t reason = QUEUE_INTERRUPT_NONE;
 static volatile sig_atomic_t deadline_passed = false;
+static volatile sig_atomic_t aborting = false;	/* SIGTERM came with slot->abort */
 
 /* The process's use of its CPU when the running job began. */
 static struct rusage usage_at_start;
@@ -39,9 +41,13 @@ static timer_t stop_timer;
 static void
 interrupt_job(QueueInterrupt why)
 {
-	if (!armed || reason != QUEUE_INTERRUPT_NONE)
+	if (!armed)
 		return;
-	reason = why;
+	/* a handler may have caught an earlier one (lock_timeout comes as one too): it must not shield it from others */
+	if (why > reason)
+		reason = why;
+	if (why == QUEUE_INTERRUPT_INTERVAL || why == QUEUE_INTERRUPT_CANCEL)
+		queue_run_swallowed = true;
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
@@ -89,6 +95,7 @@ on_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 	struct itimerspec deadline = {0};
 
+	deadline.it_interval.tv_sec = 1;
 	if (!ShutdownRequestPending)
 	{
 		deadline.it_value.tv_sec = queue_shutdown_timeout / 1000;
@@ -96,18 +103,33 @@ on_sigterm(SIGNAL_ARGS)
 		timer_settime(stop_timer, 0, &deadline, NULL);
 	}
 	ShutdownRequestPending = true;
-	if (queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->abort) != 0)
+	if (!aborting && queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->abort) != 0)
+	{
+		aborting = true;
+		deadline.it_value = deadline.it_interval;
+		timer_settime(stop_timer, 0, &deadline, NULL);
 		interrupt_job(QUEUE_INTERRUPT_STOP);
+	}
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
 
-/* SIGUSR2 comes from stop_timer only. */
+/*
+ * SIGUSR2 comes from stop_timer only: at the deadline, and each second after it.  A handler that catches the cancel
+ * and goes on does not hold up the end of the process: at the second one that still finds its job, the process dies.
+ */
 static void
 on_deadline(SIGNAL_ARGS)
 {
 	deadline_passed = true;
-	interrupt_job(QUEUE_INTERRUPT_STOP);
+	if (armed && reason == QUEUE_INTERRUPT_STOP)
+	{
+		ProcDiePending = true;
+		InterruptPending = true;
+		SetLatch(MyLatch);
+	}
+	else
+		interrupt_job(QUEUE_INTERRUPT_STOP);
 }
 
 /* SIGINT: somebody cancels the job that we run, by queue.cancel or pg_cancel_backend. */
@@ -155,7 +177,10 @@ queue_interrupt_arm(bool company, int64 timeout_us)
 	reason = QUEUE_INTERRUPT_NONE;
 	in_company = company;
 	(void) getrusage(RUSAGE_THREAD, &usage_at_start);
+	queue_run_swallowed = false;
 	armed = true;
+	if (deadline_passed || aborting)
+		interrupt_job(QUEUE_INTERRUPT_STOP);	/* it came a moment too early to hit this job */
 	/* in company the commit interval is tighter than any timeout */
 	if (!company && timeout_us > 0)
 		enable_timeout_after(job_timeout, (int) Min(Max(timeout_us / 1000, 1), PG_INT32_MAX));

@@ -10,9 +10,9 @@
 
 typedef enum QueueInterrupt
 {
-	QUEUE_INTERRUPT_NONE,
+	QUEUE_INTERRUPT_NONE,		/* in rising order: a handler may swallow one, and a later one counts more */
+	QUEUE_INTERRUPT_USER,		/* pg_cancel_backend or lock_timeout: a failed attempt */
 	QUEUE_INTERRUPT_TIMEOUT,	/* of the job: a failed attempt */
-	QUEUE_INTERRUPT_USER,		/* pg_cancel_backend: a failed attempt */
 	QUEUE_INTERRUPT_INTERVAL,	/* it held up its group: runs again alone */
 	QUEUE_INTERRUPT_CANCEL,		/* queue.cancel or discard: let go, the caller ends it */
 	QUEUE_INTERRUPT_STOP		/* shutdown deadline, DDL: let go */

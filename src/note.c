@@ -34,7 +34,8 @@
 
 typedef struct PreparedNotes
 {
-	char		gid[GIDSIZE];	/* "": free */
+	bool		used;
+	char		gid[GIDSIZE];	/* may be empty */
 	Oid			db;
 	bool		config;
 	bool		overflow;		/* more notes than fit: reset the database's cursors instead */
@@ -325,13 +326,14 @@ store_prepared(void)
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
 	{
-		if (prepared->entry[i].gid[0] == '\0')
+		if (!prepared->entry[i].used)
 			entry = &prepared->entry[i];
 	}
-	if (entry == NULL || prepare_gid[0] == '\0')
+	if (entry == NULL)
 		prepared->overflow = true;
 	else
 	{
+		entry->used = true;
 		strlcpy(entry->gid, prepare_gid, GIDSIZE);
 		entry->db = MyDatabaseId;
 		entry->config = config_level > 0;
@@ -434,7 +436,7 @@ queue_note_knows(const char *gid)
 		return false;
 	LWLockAcquire(&prepared->lock, LW_SHARED);
 	for (int i = 0; i < MAX_PREPARED && !found; i++)
-		found = strcmp(prepared->entry[i].gid, gid) == 0;
+		found = prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0;
 	LWLockRelease(&prepared->lock);
 	return found;
 }
@@ -458,11 +460,11 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_PREPARED && !found; i++)
 	{
-		if (strcmp(prepared->entry[i].gid, gid) == 0)
+		if (prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0)
 		{
 			found = true;
 			entry = prepared->entry[i];
-			prepared->entry[i].gid[0] = '\0';
+			prepared->entry[i].used = false;
 		}
 	}
 	entry.overflow = found ? entry.overflow : (maybe_old || prepared->overflow);

@@ -35,14 +35,14 @@
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
 
 QueueCurrent *queue_current = NULL;
+volatile sig_atomic_t queue_run_swallowed = false;
 
 /* A handler's function as last resolved in this backend. */
 typedef struct Resolved
 {
 	uint64		key;			/* of the kind; hash key */
 	const QueueHandler *handler;	/* the configuration that it was resolved for */
-	const QueueConfig *config;
-	uint64		generation;
+	uint64		serial;
 	uint64		epoch;
 	const char *parked;			/* why it cannot run; NULL: it can */
 	const char *hint;
@@ -185,29 +185,27 @@ resolved_handler(QueueHandler *handler)
 	bool		found;
 
 	initialize();
-	if (hash_get_num_entries(resolved) > 0 &&
-		MemoryContextMemAllocated(resolved_context, false) > 4 * 1024 * 1024)
-	{
-		/* many reloads: start over rather than keep what they left behind */
-		HASH_SEQ_STATUS seq;
-
-		hash_seq_init(&seq, resolved);
-		while ((entry = hash_seq_search(&seq)) != NULL)
-			hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
-		MemoryContextReset(resolved_context);
-	}
 	entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
-	if (!found || entry->handler != handler || entry->config != config ||
-		entry->generation != config->generation || entry->epoch != catalog_epoch ||
+	if (!found || entry->handler != handler || entry->serial != config->serial || entry->epoch != catalog_epoch ||
 		!queue_preloaded())
 	{
 		uint64		epoch = catalog_epoch;
 
+		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
+		{
+			/* many changes: start over rather than keep what they left behind (a running handler's state may be in it) */
+			HASH_SEQ_STATUS seq;
+
+			hash_seq_init(&seq, resolved);
+			while ((entry = hash_seq_search(&seq)) != NULL)
+				hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
+			MemoryContextReset(resolved_context);
+			entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+		}
 		entry->handler = NULL;	/* not valid until resolved */
 		resolve(entry, handler);
 		entry->handler = handler;
-		entry->config = config;
-		entry->generation = config->generation;
+		entry->serial = config->serial;
 		entry->epoch = epoch;
 	}
 	return entry;
@@ -348,9 +346,11 @@ outcome_of_error(ErrorData *edata, QueueRunResult *result)
 /* Calls the function; runs inside the subtransaction.  The result is copied to `context`. */
 static void
 call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, MemoryContext context,
-	 QueueRunResult *result)
+	 bool nested, QueueRunResult *result)
 {
 	LOCAL_FCINFO(fcinfo, 1);
+	FmgrInfo	own_finfo;
+	FmgrInfo   *finfo = &entry->finfo;
 	int			nestlevel = NewGUCNestLevel();
 	Oid			userid;
 	int			sec_context;
@@ -361,7 +361,13 @@ call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, Mem
 	GetUserIdAndSecContext(&userid, &sec_context);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	InitFunctionCallInfoData(*fcinfo, &entry->finfo, 1, InvalidOid, NULL, NULL);
+	if (nested)
+	{
+		/* a handler that calls test_run may be this very function, whose state of execution hangs on its FmgrInfo */
+		fmgr_info_copy(&own_finfo, finfo, CurrentMemoryContext);
+		finfo = &own_finfo;
+	}
+	InitFunctionCallInfoData(*fcinfo, finfo, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].isnull = false;
 	if (handler->takes_job)
 	{
@@ -373,6 +379,14 @@ call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, Mem
 	else
 		fcinfo->args[0].value = JsonbPGetDatum(job->payload);
 	value = FunctionCallInvoke(fcinfo);
+	if (queue_current->in_company && (queue_current->wants_alone || queue_run_swallowed))
+	{
+		queue_current->wants_alone = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("job " INT64_FORMAT " is run again alone, because its handler caught a cancel", job->id),
+				 errhint("This is internal and counts as no attempt.")));
+	}
 	if (entry->returns_jsonb && !fcinfo->isnull)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -416,6 +430,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	QueueCurrent *outer = queue_current;
 	QueueCurrent current = {.job = job, .line = line, .in_company = in_company, .context = context};
 	volatile bool ran = false;
+	int			held = queue_config_hold(); /* the handler may change the configuration; line and handler point into it */
 
 	memset(result, 0, sizeof(*result));
 	result->outcome = QUEUE_RUN_COMPLETED;
@@ -423,13 +438,16 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	current.started_at = GetCurrentTimestamp();
 	if (!subtransaction)
 	{
-		if (entry->parked != NULL || (before != NULL && !before(arg)))
-			return false;
-		queue_current = &current;
-		call(entry, handler, line, job, context, result);
-		queue_current = outer;
-		MemoryContextSwitchTo(context);
-		return true;
+		ran = entry->parked == NULL && (before == NULL || before(arg));
+		if (ran)
+		{
+			queue_current = &current;
+			call(entry, handler, line, job, context, outer != NULL, result);
+			queue_current = outer;
+			MemoryContextSwitchTo(context);
+		}
+		queue_config_release(held);
+		return ran;
 	}
 
 	BeginInternalSubTransaction(NULL);
@@ -440,7 +458,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 		{
 			ran = true;
 			queue_current = &current;
-			call(entry, handler, line, job, context, result);
+			call(entry, handler, line, job, context, outer != NULL, result);
 			queue_current = outer;
 			MemoryContextSwitchTo(context);
 			take_verdict(&current.verdict, result);
@@ -470,5 +488,6 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	queue_config_release(held);
 	return ran;
 }

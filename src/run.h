@@ -58,6 +58,9 @@ typedef struct QueueCurrent
 } QueueCurrent;
 extern QueueCurrent *queue_current;
 
+/* Set by who interrupts a job in company: it runs again alone, also when its handler caught the cancel. */
+extern volatile sig_atomic_t queue_run_swallowed;
+
 /*
  * Why this handler cannot run now, in words with a hint; NULL if it can. Checks the function (there, same owner or
  * superuser, right type, EXECUTE for run_as), the membership of registered_by in run_as, the stamp.

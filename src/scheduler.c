@@ -97,6 +97,7 @@ static int	rechecks = 0;
 static MemoryContext lines_context;
 static Answer *verdicts;
 static int	nverdicts;
+static int	maxverdicts;
 
 /* ---------------------------------------------------------------- what is eligible */
 
@@ -111,6 +112,9 @@ handler_may_run(QueueHandler *handler)
 		if (verdicts[i].handler == handler)
 			return verdicts[i].may;
 	}
+	/* the configuration was read again within the round: handlers of the new one have no place */
+	if (nverdicts >= maxverdicts)
+		return queue_run_parked(handler, &hint) == NULL;
 	verdicts[nverdicts].handler = handler;
 	verdicts[nverdicts].may = queue_run_parked(handler, &hint) == NULL;
 	if (!verdicts[nverdicts].may)
@@ -165,6 +169,7 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	MemoryContextReset(lines_context);
 	old = MemoryContextSwitchTo(lines_context);
 	verdicts = palloc(sizeof(Answer) * (config->nhandlers + 1));
+	maxverdicts = config->nhandlers + 1;
 	nverdicts = 0;
 	recheck_needed = false;
 	for (int i = 0; i < queue_nroles; i++)
@@ -301,7 +306,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 			s->pushed_at = now;
 			s->tid = job.tid;
 			queue_log("suspect", "job " INT64_FORMAT " was running in a process that died: it is tried alone", s->id);
-			(void) queue_slot_wake_idle(MyDatabaseId, role->role, 1);
+			(void) queue_slot_wake_idle(MyDatabaseId, role->role, QUEUE_CHANNEL_SIZE, now);
 		}
 		PopActiveSnapshot();
 		return now + SUSPECT_RECHECK_US;
@@ -322,6 +327,21 @@ channel_target(QueueRole *role)
 		return 2 * queue_executors;
 	target = 2.0 * queue_executors * queue_commit_interval * 1000.0 / 2 / Max(role->mean_us, 1.0);
 	return (int) Max(2.0, Min(target, (double) QUEUE_CHANNEL_SIZE));
+}
+
+/*
+ * Entries wait in the channel: wakes idle executors for them.  What is left to executors that share a commit just
+ * now is looked at again, should one of them take longer than its kind used to.
+ */
+static void
+wake_executors(QueueRole *role, TimestampTz now)
+{
+	int			waiting = role->channel == NULL ? 0 : queue_channel_count(role->channel);
+
+	if (waiting == 0)
+		return;
+	if (queue_slot_wake_idle(MyDatabaseId, role->role, waiting, now) > 0)
+		role->next_due = Min(role->next_due, now + QUEUE_SHARING_PATIENCE_US);
 }
 
 /* Pulls what fits into one role's channel. */
@@ -396,7 +416,6 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		for (int i = put; i < n; i++)
 			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
 		role->mean_us = known > 0 ? sum / known : -1;
-		(void) queue_slot_wake_idle(MyDatabaseId, role->role, put);
 	}
 	queue_ready_end(ready);
 }
@@ -460,6 +479,7 @@ do_round(bool *gone)
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
 		pull(role, table, now);
+		wake_executors(role, GetCurrentTimestamp());
 		next = Min(next, role->next_due);
 	}
 	queue_job_close(table);

@@ -19,6 +19,8 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#define GROUP_TAKES 4			/* entries left to an executor that shares a commit, rather than waking another */
+
 /* How long executors keep off a cancelled job; its caller needs one wake-up, on a busy machine. */
 #define CANCEL_PAUSE (500 * INT64CONST(1000))
 
@@ -70,6 +72,7 @@ queue_slot_shmem_init(void)
 			pg_atomic_init_u64(&slot->cancel_id, 0);
 			pg_atomic_init_u64(&slot->cancelled_id, 0);
 			pg_atomic_init_u64(&slot->cancelled_until, 0);
+			pg_atomic_init_u64(&slot->sharing_since, 0);
 			pg_atomic_init_u32(&slot->retire, 0);
 			pg_atomic_init_u32(&slot->abort, 0);
 		}
@@ -106,6 +109,7 @@ queue_slot_reserve(QueueSlotType type, Oid db, Oid role)
 		pg_atomic_write_u64(&slot->jobs, 0);
 		pg_atomic_write_u32(&slot->restarts, 0);
 		pg_atomic_write_u64(&slot->cancel_id, 0);
+		pg_atomic_write_u64(&slot->sharing_since, 0);
 		pg_atomic_write_u32(&slot->retire, 0);
 		pg_atomic_write_u32(&slot->abort, 0);
 		pg_write_barrier();
@@ -292,12 +296,22 @@ queue_slot_cancelled(Oid db, int64 job_id)
 
 /* Sets the latches of up to n idle workers.  Called by the scheduler after it put entries into their channel. */
 int
-queue_slot_wake_idle(Oid db, Oid role, int n)
+queue_slot_wake_idle(Oid db, Oid role, int n, TimestampTz now)
 {
 	int			used = queue_slot_count();
 	int			woken = 0;
+	int			left = 0;
 
-	for (int i = 0; i < used && woken < n; i++)
+	pg_memory_barrier();		/* the entries are in the channel before we look who runs */
+	for (int i = 0; i < used; i++)
+	{
+		QueueSlot  *slot = &shared->slots[i];
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR && slot->db == db && slot->role == role &&
+			(TimestampTz) pg_atomic_read_u64(&slot->sharing_since) > now - QUEUE_SHARING_PATIENCE_US)
+			left = Min(n, left + GROUP_TAKES);
+	}
+	for (int i = 0; i < used && woken < n - left; i++)
 	{
 		QueueSlot  *slot = &shared->slots[i];
 
@@ -308,5 +322,5 @@ queue_slot_wake_idle(Oid db, Oid role, int n)
 			woken++;
 		}
 	}
-	return woken;
+	return left;
 }

@@ -40,6 +40,7 @@ typedef struct QueueSlot
 	pg_atomic_uint64 cancel_id; /* cancel this job if it is still the one being run */
 	pg_atomic_uint64 cancelled_id;	/* the last job so cancelled; nobody takes it again .. */
 	pg_atomic_uint64 cancelled_until;	/* .. before then: the caller who ends it must get its row first */
+	pg_atomic_uint64 sharing_since; /* runs a group of short jobs, so it takes further entries by itself, soon; 0: no */
 	pg_atomic_uint32 retire;	/* end after the current job */
 	pg_atomic_uint32 abort;		/* end now, the current job is rolled back uncounted (DDL) */
 } QueueSlot;
@@ -65,7 +66,11 @@ extern bool queue_slot_cancel(Oid db, int64 job_id);
 extern void queue_slot_cancel_done(Oid db, int64 job_id);
 /* Is somebody about to end this job, for whom an executor just let it go? */
 extern bool queue_slot_cancelled(Oid db, int64 job_id);
-/* Sets the latches of up to n idle workers of (db, role); returns how many. */
-extern int	queue_slot_wake_idle(Oid db, Oid role, int n);
+/*
+ * n entries wait for workers of (db, role): sets the latches of as many idle ones, less what those who run groups of
+ * short jobs will take by themselves within a moment. Returns how many entries it left to these.
+ */
+extern int	queue_slot_wake_idle(Oid db, Oid role, int n, TimestampTz now);
+#define QUEUE_SHARING_PATIENCE_US INT64CONST(5000)	/* who shares a commit for longer is not counted on */
 
 #endif

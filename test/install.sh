@@ -62,9 +62,11 @@ if [ -z "$version" ] || [ -n "$(missing "$version")" ]; then
 	fi
 	todo=$(missing "$version")
 	say "Installing" $todo
+	log=$(mktemp)
 	# --force-confold: the line above makes dpkg ask about its configuration file otherwise.
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
-		-o Dpkg::Options::=--force-confold install $todo >&2
+		-o Dpkg::Options::=--force-confold install $todo >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; exit 1; }
+	rm -f "$log"
 fi
 
 # Runtimes and drivers for test/clients: what is cheap to have, best effort.  What is missing is skipped there, by name.
