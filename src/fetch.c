@@ -221,9 +221,9 @@ begin_waiting(const FetchRequest *request)
 	return queue_await_begin(&awaited);
 }
 
-/* Sleeps until woken, the deadline, or the client has gone; then the session ends before anything is claimed. */
+/* Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is claimed. */
 static void
-sleep_until(TimestampTz deadline, bool placed)
+doze(TimestampTz deadline, bool placed)
 {
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -262,6 +262,19 @@ sleep_until(TimestampTz deadline, bool placed)
 	}
 }
 
+/* Sleeps until there is reason to look again. */
+static void
+sleep_until(TimestampTz deadline, bool placed)
+{
+	TimestampTz until;
+
+	do
+	{
+		until = Min(deadline, queue_await_due());
+		doze(until, placed);
+	} while (placed && !queue_await_woken() && GetCurrentTimestamp() < Min(deadline, queue_await_due()));
+}
+
 /* ---- fetching ---- */
 
 /*
@@ -269,7 +282,8 @@ sleep_until(TimestampTz deadline, bool placed)
  * with a job that we saw.
  */
 static int
-look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, TimestampTz *next_due, bool *lost)
+look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestorestate *store, TimestampTz *next_due,
+	 bool *lost)
 {
 	QueueReady *ready;
 	QueueLine **lines;
@@ -297,6 +311,8 @@ look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, 
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
+	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
+		queue_ready_put_back(ready);	/* who waits on learns what is next */
 	*next_due = queue_ready_next_due(ready);
 	queue_ready_end(ready);
 	MemoryContextDelete(per_job);
@@ -407,7 +423,8 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		TimestampTz next_due;
 		bool		lost;
 
-		got = look(table, &request, rsinfo->setResult, &next_due, &lost);
+		got = look(table, &request, waiting, rsinfo->setResult, &next_due, &lost);
+		queue_await_learn(next_due);
 		if (got > 0 || GetCurrentTimestamp() >= deadline)
 			break;
 		if (!waiting)
@@ -427,7 +444,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		if (!lost)
 			again = 0;
 		if (!lost || again++ >= LOST_LOOKS)
-			sleep_until(Min(deadline, next_due), placed && !lost);
+			sleep_until(deadline, placed && !lost);
 		queue_await_arm();
 		table = queue_job_open(RowExclusiveLock);
 		check_queues(&request);
@@ -576,10 +593,13 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		ready = anything_ready(&request, &next_due);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look_context);
+
+		/* when it is ready: whoever waits on looks again once it should be taken, and sees what is next */
+		queue_await_learn(ready ? GetCurrentTimestamp() + 2 * LOAN_US : next_due);
 		if (ready || GetCurrentTimestamp() >= deadline)
 			break;
 		let_go_of_snapshot();
-		sleep_until(Min(deadline, next_due), placed);
+		sleep_until(deadline, placed);
 	}
 	queue_await_end();
 	MemoryContextDelete(look_context);

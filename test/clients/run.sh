@@ -107,7 +107,7 @@ INI
 	LIB_PIDS+=($!)
 	for _ in $(seq 100); do (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break; sleep 0.05; done
 	URLS+=("postgres://postgres@127.0.0.1:$PORT/postgres")
-	JDBCS+=("jdbc:postgresql://127.0.0.1:$PORT/postgres?user=postgres&prepareThreshold=0&preferQueryMode=extendedForPrepared")
+	JDBCS+=("jdbc:postgresql://127.0.0.1:$PORT/postgres?user=postgres&prepareThreshold=0")
 	HOWS+=(pgbouncer)
 fi
 
@@ -133,7 +133,7 @@ try_driver() { # name how
 	sql "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{}'::jsonb, ARRAY[50]), '$QUEUE')" >/dev/null
 	sql "SELECT queue.enqueue('k', '{\"fail\": \"it''s broken\"}', '$QUEUE', max_attempts => 1)" >/dev/null
 	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 4500}', '$QUEUE')" >/dev/null
-	RUN=("${WORKER[@]//JDBC/$JDBC}")
+	RUN=("${WORKER[@]//JDBC/"$JDBC"}")
 	start_worker "$log"
 	if wait_true 60 "NOT EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state NOT IN ('completed', 'discarded'))"; then
 		ok "$driver, $how: the worker did all jobs"
@@ -160,7 +160,7 @@ try_driver() { # name how
 	sql "SELECT queue.drop_queue('$QUEUE', true)" >/dev/null
 	sql "SELECT queue.create_queue('$QUEUE')" >/dev/null
 	local line
-	RUN=("${PARAMS[@]//JDBC/$JDBC}")
+	RUN=("${PARAMS[@]//JDBC/"$JDBC"}")
 	if ! DATABASE_URL=$URL QUEUE=$QUEUE timeout 60 "${RUN[@]}" >"$log" 2>&1; then not_ok "$driver, $how: parameters" "$(grep -v "^ok" "$log" | head -5)"; fi
 	# its lines: "ok what" or "not ok what: why"
 	while IFS= read -r line; do
