@@ -474,7 +474,8 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 											 handler->kind, timestamptz_to_str(handler->paused_at)));
 	problem = queue_handler_problem(handler, &hint);
 	if (problem != NULL)
-		wait_for_reason(out, count, psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
+		wait_for_reason(out, count, hint != NULL ? psprintf("the handler of kind %s is parked: %s (%s)", handler->kind, problem, hint) :
+						psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
 	else if (!queue_may(handler->run_as_oid, conf->name, QUEUE_PRIV_WORK))
 		wait_for_reason(out, count, psprintf("role \"%s\" of the handler of kind %s may not work in queue %s",
 											 handler->run_as, handler->kind, conf->name));

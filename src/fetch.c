@@ -132,7 +132,8 @@ claim_for_session(QueueJobTable *table, QueueJob *job, const QueueLine *line, Ti
 	if (!queue_job_find(table, job->id, &dirty, &again) ||
 		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
 		(TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)) ||
-		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN)
+		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN ||
+		queue_job_row_locked(table, &again))
 	{
 		queue_session_drop(job->id);
 		return false;

@@ -20,6 +20,7 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/multixact.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -29,6 +30,7 @@
 #include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
@@ -213,6 +215,35 @@ queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snaps
 		ExecClearTuple(table->slot);
 	}
 	return found || queue_job_find(table, id, snapshot, job);
+}
+
+/*
+ * A dirty snapshot tells of a row's change in progress, not of a mere row lock.  Called under the job's advisory lock
+ * (session.c), which the locker tests after it has the row.
+ */
+bool
+queue_job_row_locked(QueueJobTable *table, const QueueJob *job)
+{
+	bool		locked = true;
+
+	if (table_tuple_fetch_row_version(table->rel, tid_of(job), SnapshotAny, table->slot))
+	{
+		bool		shouldFree;
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &shouldFree);
+		TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+		uint16		infomask = tuple->t_data->t_infomask;
+
+		if ((infomask & HEAP_XMAX_INVALID) != 0)
+			locked = false;
+		else if ((infomask & HEAP_XMAX_IS_MULTI) != 0)
+			locked = MultiXactIdIsRunning(xmax, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+		else
+			locked = !TransactionIdIsCurrentTransactionId(xmax) && TransactionIdIsInProgress(xmax);
+		if (shouldFree)
+			heap_freetuple(tuple);
+	}
+	ExecClearTuple(table->slot);
+	return locked;
 }
 
 QueueState

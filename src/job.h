@@ -94,6 +94,9 @@ extern QueueLineKeys queue_line_keys(const QueueLine *line);
 extern void queue_line_claimable(const QueueLine *line, QueuePos pos);
 
 /* The state under which counters file this row (by its columns alone, not by the clock). */
+/* Has another transaction, still open, locked this row or changed it?  An executor that runs a job alone only locks it. */
+extern bool queue_job_row_locked(QueueJobTable *table, const QueueJob *job);
+
 extern QueueState queue_job_filed(const QueueJob *job);
 /* The state that the view shows at `now`. */
 extern QueueState queue_job_state(const QueueJob *job, TimestampTz now);

@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Low to high; a file includes only headers of lower levels, or of its own.  Levels are separated by |.
-ORDER='compat queue backoff | reader base cursor lease channel slot counter waiter await suspect | note | session | config line owner |
+ORDER='compat queue backoff | reader base cursor lease channel slot counter waiter await suspect | note | session | config relations line owner |
 	job extra record | ready | run | finish | enqueue fetch control admin grant handler stat doctor | keep interrupt | executor |
 	crew | scheduler | launcher | hook | main'
 # queue.c holds _PG_init and stands on top; queue.h holds the shared constants and stands at the bottom.

@@ -80,6 +80,8 @@ end_clusters() {
 	local file pid
 	while read -r file; do
 		pid=$(head -1 "$file") || continue
+		# A file that a crash left behind may name somebody else by now; a postmaster works in its data folder.
+		[ "$(readlink "/proc/$pid/cwd")" = "$(dirname "$file")" ] || continue
 		if kill -QUIT "$pid" 2>/dev/null; then
 			for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
 		fi

@@ -28,7 +28,7 @@ measure() {
 	figure "$1: samples" "$(sql "SELECT count(*) FROM ran JOIN sent USING (i)")" -eq "$2"
 	local q="SELECT round((percentile_disc(%s) WITHIN GROUP (ORDER BY extract(epoch FROM at) * 1000 - %s / 1000.0))::numeric, 3) FROM ran JOIN sent USING (i)"
 	figure "  from before COMMIT is sent, p50" "$(sql "$(printf "$q" 0.5 before)")" info "" ms
-	figure "  from before COMMIT is sent, p99" "$(sql "$(printf "$q" 0.99 before)")" "$4" "$6" ms
+	figure "  from before COMMIT is sent, p99" "$(sql "$(printf "$q" 0.99 before)")" info "" ms
 	figure "  from after COMMIT returned, p50" "$(sql "$(printf "$q" 0.5 after)")" "$4" "$5" ms
 	figure "  from after COMMIT returned, p99" "$(sql "$(printf "$q" 0.99 after)")" "$4" "$6" ms
 	figure "  the COMMIT itself, p50" \

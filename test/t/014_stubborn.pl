@@ -1,0 +1,161 @@
+# Handlers that do what no handler should: run their own kind with test_run, change the configuration many times,
+# catch the cancels that are meant for them. None takes the server down, escapes its timeout or holds up a shutdown.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = queue_node('stubborn', conf => "max_prepared_transactions = 10\nqueue.shutdown_timeout = '1s'\n");
+
+# --- an SQL-language handler inside itself: its state of execution is not shared
+sql($node, <<'EOS');
+CREATE FUNCTION inner_run(j queue.job) RETURNS void LANGUAGE sql AS $$
+	SELECT queue.test_run(k.id) FROM (SELECT id FROM queue.job WHERE kind = 'again' AND id > (j).id ORDER BY id LIMIT 1) k;
+	SELECT 1;
+	SELECT count(*) FROM queue.job;
+$$;
+SELECT queue.create_queue('manual');
+SELECT queue.pause('manual');
+SELECT queue.register_sql_handler('again', 'inner_run', '{manual}');
+EOS
+my $out = sql($node, <<'EOS');
+BEGIN;
+SELECT count(queue.enqueue('again', '{}', 'manual')) FROM generate_series(1, 3);
+SELECT queue.test_run(min(id)) FROM queue.job WHERE kind = 'again';
+SELECT count(*) FROM queue.job WHERE kind = 'again';
+COMMIT;
+EOS
+is($out, "3\ncompleted\n0", 'a handler in SQL that runs its own kind');
+
+# --- the configuration is read again many times under a running handler
+sql($node, <<'EOS');
+CREATE FUNCTION many_queues(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. 100 LOOP
+		PERFORM queue.create_queue('in' || i);
+		PERFORM queue.enqueue('x', '{}', 'in' || i);
+	END LOOP;
+	RETURN to_jsonb((queue.current_job()).kind);
+END $$;
+SELECT queue.register_sql_handler('many', 'many_queues', '{manual}');
+EOS
+$out = sql($node, <<'EOS');
+BEGIN;
+DO $$ BEGIN FOR i IN 1 .. 80 LOOP PERFORM queue.create_queue('out' || i); PERFORM queue.enqueue('x', '{}', 'out' || i); END LOOP; END $$;
+SELECT queue.enqueue('many', '{}', 'manual') AS many \gset
+SELECT queue.test_run(:many);
+ROLLBACK;
+EOS
+is($out, 'completed', 'a handler that changes the configuration a hundred times');
+
+# --- a lock_timeout that it caught does not shield it from its own timeout
+sql($node, <<'EOS');
+CREATE TABLE locked (x int);
+CREATE FUNCTION stubborn(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.payload ? 'lock' THEN
+		PERFORM set_config('lock_timeout', '100ms', true);
+		BEGIN
+			LOCK TABLE locked;
+		EXCEPTION WHEN lock_not_available THEN NULL;
+		END;
+		PERFORM pg_sleep(600);
+	END IF;
+	IF j.payload ? 'snooze' THEN
+		BEGIN
+			PERFORM queue.snooze(j.id, '1 hour');
+		EXCEPTION WHEN query_canceled THEN NULL;
+		END;
+	END IF;
+	IF j.payload ? 'loop' THEN
+		FOR i IN 1 .. 1000 LOOP
+			BEGIN
+				PERFORM pg_sleep(100);
+			EXCEPTION WHEN query_canceled THEN NULL;
+			END;
+		END LOOP;
+	END IF;
+END $$;
+SELECT queue.register_sql_handler('stubborn', 'stubborn', timeout => '2 s', max_attempts => 1);
+EOS
+my $lock = queue_session($node);
+$lock->query_safe('BEGIN; LOCK TABLE locked');
+my $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"lock": 1}')});
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'its timeout hits it after a lock_timeout');
+one($node, "SELECT error FROM queue.job_error WHERE job_id = $id", 'the job ran longer than its timeout', 'and says so');
+$lock->query_safe('ROLLBACK');
+$lock->quit;
+
+# --- in company, a call about oneself takes hold although the handler caught what it raised
+sql($node, q{SELECT count(queue.enqueue('stubborn')) FROM generate_series(1, 30)});
+wait_no_jobs($node);
+$id = sql($node, <<'EOS');
+BEGIN;
+SELECT count(queue.enqueue('stubborn')) > 0 AND false FROM generate_series(1, 10);
+SELECT queue.enqueue('stubborn', '{"snooze": 1}');
+SELECT count(queue.enqueue('stubborn')) > 0 AND false FROM generate_series(1, 10);
+COMMIT;
+EOS
+($id) = $id =~ /^(\d+)$/m;
+wait_true($node, "SELECT state = 'scheduled' AND run_at > now() + interval '50 min' FROM queue.job WHERE id = $id", 'snooze of oneself');
+sql($node, "SELECT queue.cancel($id)");
+
+# --- an empty gid is one like any other
+sql($node, q{SELECT queue.create_queue('ext'); SELECT queue.enqueue('e', '{}', 'ext')});
+one($node, q{SELECT count(*) FROM queue.fetch('ext', 10)}, '1', 'the cursor is past it');
+sql($node, q{BEGIN; SELECT queue.enqueue('e', '{}', 'ext'); PREPARE TRANSACTION ''});
+sql($node, q{SELECT queue.enqueue('e', '{}', 'ext')});
+one($node, q{SELECT count(*) FROM queue.fetch('ext', 10)}, '1', 'read past the prepared one');
+sql($node, q{COMMIT PREPARED ''});
+one($node, q{SELECT count(*) FROM queue.fetch('ext', 10)}, '1', 'found after COMMIT PREPARED');
+
+# --- a session claim respects an executor that has only locked the row, also for whom an old snapshot reads all rows
+sql($node, q{SELECT queue.register_sql_handler('h', 'h')});
+my $gate = queue_session($node);
+$gate->query_safe('SELECT pg_advisory_lock(77)');
+$id = sql($node, q{SELECT queue.enqueue('h', '{"lock": 77}')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'an executor runs it');
+one($node, q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.fetch('default', kinds => '{h}', claim => 'session'); COMMIT},
+	'0', 'nobody else gets it');
+$gate->query_safe('SELECT pg_advisory_unlock(77)');
+$gate->quit;
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $id", 'it ran once');
+
+# --- a waiter that is woken while it takes another job passes that wake on
+sql($node, <<'EOS');
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(0.5);
+	RETURN new;
+END $$;
+CREATE TRIGGER slowly BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION slowly();
+SELECT queue.create_queue('two');
+EOS
+for my $round (1 .. 4)
+{
+	my @waiters = map { queue_session($node) } 1 .. 2;
+	$_->query_until(qr/ready/, "\\echo ready\nSELECT 'got', id FROM queue.fetch('two', wait => '25 s');\n") for @waiters;
+	wait_true($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE query ~ 'queue.fetch\\(.two' AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'", 'two wait');
+	my $began = time;
+	sql($node, q{SELECT queue.enqueue('e', '{}', 'two')});
+	sql($node, q{SELECT pg_sleep(0.2); SELECT queue.enqueue('e', '{}', 'two')});
+	$_->query_until(qr/done/, "\\echo done\n") for @waiters;
+	cmp_ok(time - $began, '<', 15, 'both got one at once');
+	$_->quit for @waiters;
+}
+sql($node, 'DROP TRIGGER slowly ON queue.live_job');
+
+# --- a handler that catches every cancel does not hold up the end
+$id = sql($node, q{SELECT queue.enqueue('stubborn', '{"loop": 1}', timeout => '0')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'it runs');
+my $began = time;
+$node->stop('fast');
+cmp_ok(time - $began, '<', 30, 'a fast shutdown ends it');
+$node->start;
+one($node, "SELECT failures FROM queue.job WHERE id = $id", '0', 'it was not counted');
+
+done_testing();
