@@ -228,6 +228,7 @@ SELECT queue.enqueue('k', '31', 'w', expires_at => clock_timestamp() + interval 
 SELECT state, expires_at > enqueued_at AS later FROM queue.job WHERE id = :id;
 SELECT pg_sleep(0.2);
 SELECT count(*) FROM queue.fetch('w');
+SELECT queue.wait_for(:id, '10 s');
 SELECT state, last_error, expires_at IS NOT NULL AS e, attempt FROM queue.job WHERE id = :id;
 -- started in time: it runs on, and is tried again
 SELECT queue.enqueue('k', '32', 'w', expires_at => clock_timestamp() + interval '300 ms') AS id \gset
@@ -239,11 +240,12 @@ SELECT queue.complete(:id, 2);
 -- in the past already; infinity is never; in the JSON form
 SELECT queue.enqueue('k', '33', 'w', expires_at => '2001-01-01') AS id \gset
 SELECT count(*) FROM queue.fetch('w', claim => 'session');
-SELECT state FROM queue.job WHERE id = :id;
+SELECT queue.wait_for(:id, '10 s') AS state;
 SELECT queue.enqueue('k', '34', 'w', expires_at => 'infinity') AS id \gset
 SELECT payload, expires_at FROM queue.fetch('w');
 SELECT queue.enqueue_json('{"kind": "k", "payload": 35, "queue": "w", "expires_at": "2001-01-01 00:00+00"}') AS id \gset
 SELECT count(*) FROM queue.fetch('w');
+SELECT queue.wait_for(:id, '10 s');
 SELECT state, expires_at = '2001-01-01 00:00+00' AS e FROM queue.job WHERE id = :id;
 SELECT try($$SELECT queue.enqueue('k', expires_at => '-infinity')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "k", "expires_at": "soon"}')$$);
