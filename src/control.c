@@ -587,6 +587,7 @@ queue_sql_test_run(PG_FUNCTION_ARGS)
 	QueueState	state;
 
 	queue_finish_writable("queue.test_run()");
+	CommandCounterIncrement();	/* test_run(enqueue(..)) in one statement */
 	table = queue_job_open(RowExclusiveLock);
 	state = run_here(table, id, &result);
 	queue_job_close(table);

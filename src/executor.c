@@ -44,6 +44,7 @@
 #include "storage/procsignal.h"
 #include "suspect.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/timeout.h"
@@ -741,6 +742,9 @@ connect_as_role(int number)
 	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
 	queue_slot_adopt(number);
 	queue_suspect_attach(number);
+	/* a role's transaction_timeout (17 and later) would end the process uncounted; jobs have a timeout of their own */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	before_shmem_exit(give_back_at_exit, (Datum) 0);
 	queue_interrupt_timeouts();
 	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);

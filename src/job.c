@@ -174,8 +174,8 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	}
 }
 
-bool
-queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+static bool
+find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, bool deep)
 {
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -186,10 +186,22 @@ queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
 	if (found)
-		queue_job_read(table->slot, job, true);
+		queue_job_read(table->slot, job, deep);
 	ExecClearTuple(table->slot);
 	index_endscan(scan);
 	return found;
+}
+
+bool
+queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	return find(table, id, snapshot, job, true);
+}
+
+bool
+queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	return find(table, id, snapshot, job, false);
 }
 
 /*

@@ -70,6 +70,7 @@ extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one
 extern void queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep);
 /* By primary key under the snapshot; false: no visible row. */
 extern bool queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
+extern bool queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);	/* fixed columns only */
 /* By a tid read earlier; falls back to the primary key when the row moved. */
 extern bool queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snapshot, QueueJob *job);
 

@@ -152,7 +152,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 		note.abort_pos = note.commit_pos = key;
 		queue_note_end(queue_note_begin(&note), true);
 
-		if (!queue_job_find(ready->table, key.id, ready->snapshot, &job) ||
+		if (!queue_job_peek(ready->table, key.id, ready->snapshot, &job) ||
 			job.line != queue_line->id || job.run_at != key.run_at)
 			continue;
 		if (job.leased_until > ready->now)
@@ -324,7 +324,10 @@ queue_ready_read_deep(QueueReady *ready, QueueJob *job)
 	ReadyLine  *line = ready->current;
 
 	if (line->from_key)
-		*job = line->head;
+	{
+		if (!queue_job_find(ready->table, line->head.id, ready->snapshot, job))
+			elog(ERROR, "job " INT64_FORMAT " vanished from its snapshot", line->head.id);
+	}
 	else
 		queue_job_read(line->slot, job, true);
 }

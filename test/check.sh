@@ -92,7 +92,7 @@ pg_regress_suite() {
 	[ $rc = 0 ] || [ "$failed" != 0 ] || failed=1
 	[ $((passed + failed)) -ge $# ] || failed=$(($# - passed))
 	cat "$out/log" "$out/regression.diffs" >"$out/details" 2>/dev/null || true
-	[ $rc = 0 ] || tail -20 "$LIB_DIR/server.log" >>"$out/details"
+	[ $rc = 0 ] || grep -E 'PANIC|FATAL|TRAP|terminated by signal' "$LIB_DIR/server.log" | tail -20 >>"$out/details" || true
 	report "$name" $((SECONDS - start)) "$passed" "$failed" "$out/details"
 }
 
