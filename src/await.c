@@ -5,10 +5,9 @@
  * Owns an array of QUEUE_MAX_WAITERS places, one a waiting session, with the hashes of the
  * queues and kinds that it waits for.  A place is WAITING from before its session's look
  * until somebody wakes it; a waker turns exactly one WAITING place a job into WOKEN, so a
- * hundred sleepers cost one wake-up a job.  A session that was woken and leaves without
- * looking again (its time is up, it is cancelled, it dies, or it was woken while it took another job) passes the
- * wake on to all that wait for a queue of its own: that is rare, and one of them may be the only other that wants
- * the job's kind.
+ * hundred sleepers cost one wake-up a job.  A session that leaves with a wake which came after its
+ * last look began (its time is up, it is cancelled, it dies, or it has a job already: a wake in the
+ * midst of a look may tell of another job) passes it on.
  *
  * No locks: a place is taken by compare-and-swap of its state; its keys are written before
  * it becomes WAITING.  Everything a waker does is commit-safe.
@@ -29,6 +28,7 @@ typedef struct Place
 	pg_atomic_uint32 state;
 	uint32		procno;
 	Oid			db;
+	pg_atomic_uint64 due;		/* when its session looks again by itself; others may lower it */
 	QueueAwaited awaited;
 } Place;
 
@@ -42,6 +42,7 @@ typedef struct Await
 
 static Await *shared = NULL;
 static Place *mine = NULL;
+static TimestampTz known = DT_NOEND;	/* the due time of before the look that is under way */
 
 Size
 queue_await_shmem_size(void)
@@ -62,7 +63,10 @@ queue_await_shmem_init(void)
 	pg_atomic_init_u32(&shared->used, 0);
 	pg_atomic_init_u32(&shared->turn, 0);
 	for (int i = 0; i < QUEUE_MAX_WAITERS; i++)
+	{
 		pg_atomic_init_u32(&shared->place[i].state, PLACE_FREE);
+		pg_atomic_init_u64(&shared->place[i].due, (uint64) DT_NOEND);
+	}
 }
 
 /* A session that ends, or whose transaction aborts, while it waits. */
@@ -112,6 +116,8 @@ queue_await_begin(const QueueAwaited *awaited)
 		place->procno = queue_procno_of(MyProc);
 		place->db = MyDatabaseId;
 		place->awaited = *awaited;
+		pg_atomic_write_u64(&place->due, (uint64) DT_NOEND);
+		known = DT_NOEND;
 		while (used < i + 1 && !pg_atomic_compare_exchange_u32(&shared->used, &used, i + 1))
 			;
 		pg_atomic_fetch_add_u32(&shared->waiting, 1);
@@ -124,8 +130,45 @@ queue_await_begin(const QueueAwaited *awaited)
 void
 queue_await_arm(void)
 {
+	if (mine == NULL)
+		return;
+	/* what others hand over from now on is kept beside what the look finds */
+	known = Min(known, (TimestampTz) pg_atomic_exchange_u64(&mine->due, (uint64) DT_NOEND));
+	(void) pg_atomic_exchange_u32(&mine->state, PLACE_WAITING);	/* a full barrier: before the look */
+}
+
+/* Lowers a place's due time; true: it was later. */
+static bool
+lower(Place *place, TimestampTz due)
+{
+	uint64		old = pg_atomic_read_u64(&place->due);
+
+	while ((TimestampTz) old > due)
+	{
+		if (pg_atomic_compare_exchange_u64(&place->due, &old, (uint64) due))
+			return true;
+	}
+	return false;
+}
+
+void
+queue_await_learn(TimestampTz next_due)
+{
+	known = DT_NOEND;
 	if (mine != NULL)
-		(void) pg_atomic_exchange_u32(&mine->state, PLACE_WAITING);	/* a full barrier: before the look */
+		(void) lower(mine, next_due);
+}
+
+TimestampTz
+queue_await_due(void)
+{
+	return mine != NULL ? (TimestampTz) pg_atomic_read_u64(&mine->due) : DT_NOEND;
+}
+
+bool
+queue_await_woken(void)
+{
+	return mine == NULL || pg_atomic_read_u32(&mine->state) == PLACE_WOKEN;
 }
 
 static bool
@@ -201,23 +244,45 @@ queue_await_wake_all(Oid db)
 	}
 }
 
-/* Somebody leaves who was woken for a job that it did not take: whoever waits for a queue of its looks. */
+/*
+ * Somebody leaves with a wake that it did not use: one that waits for just the same takes it; is there none, whoever
+ * waits for a queue of its looks.  Or with the time when a job falls due (due < DT_NOEND), which nobody else may know:
+ * then that one sleeps no longer than until then.
+ */
 static void
-pass_on(const QueueAwaited *awaited)
+pass_on(const QueueAwaited *awaited, TimestampTz due)
 {
 	uint32		used = pg_atomic_read_u32(&shared->used);
 
-	for (uint32 i = 0; i < used; i++)
+	for (int same = 1; same >= 0; same--)
 	{
-		Place	   *place = &shared->place[i];
-		uint32		state = PLACE_WAITING;
-		bool		shares = awaited->any_queue || place->awaited.any_queue;
+		for (uint32 i = 0; i < used; i++)
+		{
+			Place	   *place = &shared->place[i];
+			uint32		state = PLACE_WAITING;
+			bool		fits = same ? memcmp(&place->awaited, awaited, sizeof(QueueAwaited)) == 0 :
+				awaited->any_queue || place->awaited.any_queue;
 
-		for (int q = 0; q < awaited->nqueues && !shares; q++)
-			shares = has(place->awaited.queue_key, place->awaited.nqueues, awaited->queue_key[q]);
-		if (shares && place->db == MyDatabaseId &&
-			pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
-			queue_set_latch(place->procno);
+			for (int q = 0; q < awaited->nqueues && !same && !fits; q++)
+				fits = has(place->awaited.queue_key, place->awaited.nqueues, awaited->queue_key[q]);
+			if (!fits || place->db != MyDatabaseId || pg_atomic_read_u32(&place->state) != PLACE_WAITING)
+				continue;
+			if (due < DT_NOEND)
+			{
+				bool		later = lower(place, due);
+
+				if (pg_atomic_read_u32(&place->state) != PLACE_WAITING)
+					continue;	/* it leaves, perhaps without having seen this */
+				if (later)
+					queue_set_latch(place->procno);
+			}
+			else if (pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
+				queue_set_latch(place->procno);
+			else
+				continue;
+			if (same)
+				return;
+		}
 	}
 }
 
@@ -226,16 +291,26 @@ queue_await_end(void)
 {
 	Place	   *place = mine;
 	QueueAwaited awaited;
+	TimestampTz due;
 	bool		woken;
 
 	if (place == NULL)
 		return;
 	mine = NULL;
 	awaited = place->awaited;
-	woken = pg_atomic_exchange_u32(&place->state, PLACE_FREE) == PLACE_WOKEN;
+	/* a waker that sees it WAITING afterwards sees the next owner's keys */
+	woken = pg_atomic_exchange_u32(&place->state, PLACE_TAKEN) == PLACE_WOKEN;
+	due = Min(known, (TimestampTz) pg_atomic_read_u64(&place->due));
+	known = DT_NOEND;
+	pg_atomic_write_u32(&place->state, PLACE_FREE);
 	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
 
-	/* also when it got a job: a wake that came after that look began was for another one */
-	if (woken)
-		pass_on(&awaited);
+	/*
+	 * A wake since the last look began: it may tell of a job that this look did not see, so also who leaves with
+	 * another one passes it on.  (Who takes it finds the due times too.)
+	 */
+	if (woken || due == DT_NOBEGIN)
+		pass_on(&awaited, DT_NOEND);
+	else if (due < DT_NOEND)
+		pass_on(&awaited, due);
 }

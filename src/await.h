@@ -39,7 +39,12 @@ extern void queue_await_shmem_init(void);
 extern bool queue_await_begin(const QueueAwaited *awaited);
 /* Before each look: from now on I can be woken (again). */
 extern void queue_await_arm(void);
-/* I leave, with a job or without: a wake that no look of mine followed is passed on. */
+/* After each look: when the next job falls due (DT_NOEND: none; DT_NOBEGIN: more is due already, for somebody else). */
+extern void queue_await_learn(TimestampTz next_due);
+/* While asleep: when to look again though nobody wakes me; others that leave may have lowered it. */
+extern TimestampTz queue_await_due(void);
+extern bool queue_await_woken(void);
+/* I leave, with a job or without; a wake that I did not use, and the due time that I knew, are passed on. */
 extern void queue_await_end(void);
 
 /* Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many. */

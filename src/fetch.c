@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #define LOAN_US INT64CONST(100000)
+#define LOST_LOOKS 20
 #define POLL_MS 100				/* for a session without a place to wait in */
 
 typedef struct FetchRequest
@@ -221,9 +222,9 @@ begin_waiting(const FetchRequest *request)
 	return queue_await_begin(&awaited);
 }
 
-/* Sleeps until woken, the deadline, or the client has gone; then the session ends before anything is claimed. */
+/* Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is claimed. */
 static void
-sleep_until(TimestampTz deadline, bool placed)
+doze(TimestampTz deadline, bool placed)
 {
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -262,11 +263,28 @@ sleep_until(TimestampTz deadline, bool placed)
 	}
 }
 
+/* Sleeps until there is reason to look again. */
+static void
+sleep_until(TimestampTz deadline, bool placed)
+{
+	TimestampTz until;
+
+	do
+	{
+		until = Min(deadline, queue_await_due());
+		doze(until, placed);
+	} while (placed && !queue_await_woken() && GetCurrentTimestamp() < Min(deadline, queue_await_due()));
+}
+
 /* ---- fetching ---- */
 
-/* Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up. */
+/*
+ * Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up; *lost: another was faster
+ * with a job that we saw.
+ */
 static int
-look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, TimestampTz *next_due)
+look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestorestate *store, TimestampTz *next_due,
+	 bool *lost)
 {
 	QueueReady *ready;
 	QueueLine **lines;
@@ -278,6 +296,7 @@ look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, 
 	MemoryContext per_job;
 	MemoryContext old;
 
+	*lost = false;
 	lines = wanted_lines(request, &nlines);
 	now = GetCurrentTimestamp();
 	ready = queue_ready_begin(table, lines, nlines, now);
@@ -288,9 +307,13 @@ look(QueueJobTable *table, const FetchRequest *request, Tuplestorestate *store, 
 		old = MemoryContextSwitchTo(per_job);
 		if (claim(table, ready, &job, line, request, now, store))
 			got++;
+		else
+			*lost = true;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
+	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
+		queue_ready_put_back(ready);	/* who waits on learns what is next */
 	*next_due = queue_ready_next_due(ready);
 	queue_ready_end(ready);
 	MemoryContextDelete(per_job);
@@ -344,6 +367,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	TimestampTz deadline;
 	bool		waiting = false;
 	bool		placed = false;
+	int			again = 0;
 	int			got;
 
 	if (!PG_ARGISNULL(1))
@@ -398,8 +422,10 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	for (;;)
 	{
 		TimestampTz next_due;
+		bool		lost;
 
-		got = look(table, &request, rsinfo->setResult, &next_due);
+		got = look(table, &request, waiting, rsinfo->setResult, &next_due, &lost);
+		queue_await_learn(next_due);
 		if (got > 0 || GetCurrentTimestamp() >= deadline)
 			break;
 		if (!waiting)
@@ -410,8 +436,16 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 			queue_await_arm();
 			continue;
 		}
+		/*
+		 * Who took the job that we saw may have been woken for another one, which this look's snapshot was too old
+		 * to see: its wake is used up, so that one is ours to find.  A row that only looks free for long (somebody
+		 * holds its lock) is behind the cursor after the first look; without cursors, do not spin.
+		 */
 		queue_job_release(table, RowExclusiveLock);
-		sleep_until(Min(deadline, next_due), placed);
+		if (!lost)
+			again = 0;
+		if (!lost || again++ >= LOST_LOOKS)
+			sleep_until(deadline, placed && !lost);
 		queue_await_arm();
 		table = queue_job_open(RowExclusiveLock);
 		check_queues(&request);
@@ -560,10 +594,13 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		ready = anything_ready(&request, &next_due);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look_context);
+
+		/* when it is ready: whoever waits on looks again once it should be taken, and sees what is next */
+		queue_await_learn(ready ? GetCurrentTimestamp() + 2 * LOAN_US : next_due);
 		if (ready || GetCurrentTimestamp() >= deadline)
 			break;
 		let_go_of_snapshot();
-		sleep_until(Min(deadline, next_due), placed);
+		sleep_until(deadline, placed);
 	}
 	queue_await_end();
 	MemoryContextDelete(look_context);

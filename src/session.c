@@ -30,7 +30,6 @@
 #include "utils/timestamp.h"
 
 #define LOCK_SPACE 0x5155		/* locktag_field4; PostgreSQL's own advisory locks use 1 and 2 */
-#define MAX_CLAIMS 54000		/* in a database, and never more than half of the lock table */
 #define PROBE_US USECS_PER_SEC
 
 typedef struct Claim
@@ -194,9 +193,9 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 			maxclaims *= 2;
 		}
 	}
-	if ((base != NULL ? (int64) pg_atomic_read_u32(&base->session_claims) : nclaims) >= Min(MAX_CLAIMS, lock_entries / 2))
+	if ((base != NULL ? (int64) pg_atomic_read_u32(&base->session_claims) : nclaims) >= lock_entries / 2)
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many session claims"),
 				 errhint("Each is a lock: raise max_locks_per_transaction, or use claim => 'lease'.")));
 	claim = find(id);

@@ -10,7 +10,7 @@
 
 /*
  * Tries to take the job's lock for this session.  The caller then rechecks the row with a dirty snapshot, and calls
- * queue_session_drop if it is taken.  An aborted (sub)transaction gives its claims back.  53000 when too many are held.
+ * queue_session_drop if it is taken.  An aborted (sub)transaction gives its claims back.  54000 when too many are held.
  */
 extern bool queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos pos);
 extern void queue_session_drop(int64 id);	/* without telling anyone: the job is not claimable */

@@ -7,6 +7,8 @@
 #   pgtap       test/pgtap/*.sql by pg_prove, each in a database of its own that has queue and pgtap
 #   unloaded    regress and isolation again without preload (all but preload_*): what make installcheck must pass too
 #   tap         test/t/*.pl by prove, with PostgreSQL::Test::Cluster
+#   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
+#               not installed is skipped
 #
 # One line a suite, failures in full, at last "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
 # runs only these; TESTS="a b" only these regress, isolation, pgtap and tap files (names without extension).
@@ -40,7 +42,7 @@ report() {
 	echo "$3 $4" >"$LIB_DIR/results/${1//\//_}"
 	(
 		flock 8
-		printf '%-28s %4d passed, %d failed  (%d s)\n' "$1" "$3" "$4" "$2"
+		printf '%-28s %4d passed, %d failed  (%d s)%s\n' "$1" "$3" "$4" "$2" "${SKIPPED:-}"
 		if [ "$4" != 0 ]; then cat "$5"; echo; fi
 	) 8>"$LIB_DIR/report.lock"
 }
@@ -48,6 +50,9 @@ report() {
 # count_tap log exit-code: sets PASSED and FAILED by the log's own top-level lines; a broken plan or a bad exit is a failure.
 count_tap() {
 	PASSED=$(grep -cE '^ok [0-9]' "$1" || true)
+	local skipped
+	skipped=$(grep -cE '^ok [0-9].*# SKIP' "$1" || true)
+	[ "$skipped" = 0 ] || SKIPPED=" ($skipped skipped: $(sed -nE 's/^ok [0-9]+ - (.*) # SKIP (.*)/\1: \2/p' "$1" | paste -sd ';'))"
 	FAILED=$(grep -cE '^not ok [0-9]' "$1" || true)
 	local todo planned
 	todo=$(grep -cE '^not ok\b.*# TODO' "$1" || true)
@@ -61,7 +66,7 @@ count_tap() {
 
 # tap name command...: runs something that speaks TAP
 tap() {
-	local name=$1 log=$LIB_DIR/log.$$.$RANDOM rc=0 start=$SECONDS
+	local name=$1 log=$LIB_DIR/log.$$.$RANDOM rc=0 start=$SECONDS SKIPPED=
 	shift
 	"$@" >"$log" 2>&1 || rc=$?
 	[ $rc != 124 ] || echo "# timed out" >>"$log"
@@ -100,6 +105,16 @@ pgtap() {
 		db=pgtap_$t
 		sql "CREATE DATABASE \"$db\"" && DB=$db sql "CREATE EXTENSION pgtap; CREATE EXTENSION queue" || true
 		tap "pgtap/$t" pg timeout 300 pg_prove --verbose --nocolor --dbname "$db" --username postgres "$TREE/test/pgtap/$t.sql"
+	done
+}
+
+clients() {
+	local driver
+	# its own cluster in its own folder; KEEP_FAILED and the traps are its own too
+	for driver in libpq psycopg node java go ruby; do
+		wanted_test "$driver" || continue
+		mkdir "$LIB_DIR/claimed/client_$driver" 2>/dev/null || continue
+		tap "clients/$driver" env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 timeout 300 "$ROOT/test/clients/run.sh" "$driver"
 	done
 }
 
@@ -142,13 +157,12 @@ on_one_cluster() {
 
 ! wanted_suite layout || [ -n "${TESTS:-}" ] || tap layout "$ROOT/test/layout.sh"
 
-# Two lanes: the suites that share a cluster, and the TAP files, which start their own.
-if wanted_suite tap; then
-	(trap - EXIT; set +e; tap_files) &
-	LIB_PIDS+=($!)
-fi
+# Two lanes: the suites that share a cluster, and the TAP files and clients, which start their own.
+(trap - EXIT; set +e; ! wanted_suite tap || tap_files; ! wanted_suite clients || clients) &
+LIB_PIDS+=($!)
 on_one_cluster
 ! wanted_suite tap || tap_files
+! wanted_suite clients || clients
 wait
 LIB_PIDS=()
 

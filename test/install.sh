@@ -69,5 +69,23 @@ if [ -z "$version" ] || [ -n "$(missing "$version")" ]; then
 	rm -f "$log"
 fi
 
+# Runtimes and drivers for test/clients: what is cheap to have, best effort.  What is missing is skipped there, by name.
+if [ "$WHAT" = test ]; then
+	drivers="pgbouncer python3-psycopg ruby-pg libpq-dev"
+	# compilers of languages only where they are used anyway: a JDK or Go alone is hundreds of megabytes
+	if command -v javac >/dev/null; then drivers+=" libpostgresql-jdbc-java"; fi
+	if command -v go >/dev/null; then drivers+=" golang-github-lib-pq-dev"; fi
+	todo=
+	for p in $drivers; do installed "$p" || todo+=" $p"; done
+	if [ -n "$todo" ] && [ -z "${QUEUE_NO_DRIVERS:-}" ]; then
+		export DEBIAN_FRONTEND=noninteractive
+		say "Installing$todo (for test/clients; if that fails they are skipped)"
+		for p in $todo; do
+			as_root env DEBIAN_FRONTEND=noninteractive timeout 180 apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+				-o Dpkg::Options::=--force-confold install "$p" >/dev/null 2>&1 || say "No $p"
+		done
+	fi
+fi
+
 # The wrapper in /usr/bin follows the newest version; this one is exact.
 echo "/usr/lib/postgresql/$version/bin/pg_config"

@@ -152,10 +152,25 @@ sql($node, "SELECT queue.heartbeat($id, '1 s', 2)");
 is(finish($claimer), $id, 'and one whose lease ends');
 one($node, "SELECT failures FROM queue.job WHERE id = $id", '1', 'which counts as a failure');
 
+# --- a later job is not forgotten when the session that knew of it leaves with another one
+my @few = map { queue_session($node) } 1 .. 2;
+foreach my $rotate (0, 1)
+{
+	start($_, "/* waiter */ SELECT payload FROM queue.fetch('default', wait => '1 min', kinds => '{d}')") foreach @few;
+	my $few = "$waiting AND query LIKE '%{d}%'";
+	wait_true($node, "SELECT count(*) = 2 $few AND wait_event IS NOT NULL", 'two wait');
+	my $then = sql($node, q{SELECT clock_timestamp() FROM queue.enqueue('d', '"later"', delay => '2 s')});
+	usleep(100_000);
+	sql($node, q{SELECT queue.enqueue('other')}) if $rotate;    # another one is woken next
+	sql($node, q{SELECT queue.enqueue('d', '"now"')});
+	is(join(' ', sort map { finish($_) } @few), '"later" "now"', 'both have their job');
+	one($node, "SELECT started_at - '$then' BETWEEN '1.9 s' AND '4 s' FROM queue.job WHERE payload = '\"later\"' AND kind = 'd'", 't', 'the later one when it fell due');
+	sql($node, q{SELECT queue.complete(id) FROM queue.job WHERE kind = 'd'});
+}
 # --- a fast stop with sessions that wait
 my $stop = time;
 $node->stop('fast');
 cmp_ok(time - $stop, '<', 15, 'a fast stop does not wait for them');
-foreach (@session, $x, $claimer) { eval { $_->{run}->kill_kill }; }
+foreach (@session, @few, $x, $claimer) { eval { $_->{run}->kill_kill }; }
 log_clean($node);
 done_testing();
