@@ -74,7 +74,7 @@ med() { tr ' ' '\n' <<<"${RATES[$1.$2]}" | grep . | median; }
 
 for round in $(seq "$ROUNDS"); do
 	for clients in 1 4 16; do
-		measure $((12000 * SPAN)) $clients textbook queue one_call $([ $clients != 4 ] || echo session)
+		measure $((40000 * SPAN)) $clients textbook queue one_call $([ $clients != 4 ] || echo session)
 	done
 	measure $((200000 * SPAN)) 4 textbook_batch queue_batch
 done
