@@ -73,45 +73,57 @@ queue_handler_is_registrar(const char *registered_by)
 }
 
 /*
- * The queues that a handler is for: all exist, and run_as may work in each.  Without a list, and for kind '*', the
- * caller needs manage on '*'.  Called by register_sql_handler.
+ * The queues that a handler is for, all of them existing; none (*n is 0) when the argument is null.  Then, and for
+ * kind '*', the caller needs manage on '*'.  Called by register_sql_handler and register_http_handler.
  */
-static void
-check_queues(FunctionCallInfo fcinfo, const char *kind, Oid run_as)
+char	  **
+queue_handler_queues(FunctionCallInfo fcinfo, int argument, const char *kind, int *n)
 {
 	Datum	   *elems;
 	bool	   *nulls;
-	int			nelems;
-	int			i;
+	char	  **queues;
 
-	if (PG_ARGISNULL(ARG_QUEUES) || strcmp(kind, "*") == 0)
+	*n = 0;
+	if (PG_ARGISNULL(argument) || strcmp(kind, "*") == 0)
 		queue_require(NULL, QUEUE_PRIV_MANAGE);
-	if (PG_ARGISNULL(ARG_QUEUES))
-		return;
+	if (PG_ARGISNULL(argument))
+		return NULL;
 
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(ARG_QUEUES), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
-	if (nelems == 0)
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(argument), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, n);
+	if (*n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queues must not be empty"),
 				 errhint("Name the queues, or pass null for all.")));
-	for (i = 0; i < nelems; i++)
+	queues = palloc(*n * sizeof(char *));
+	for (int i = 0; i < *n; i++)
 	{
-		char	   *queue;
-
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("queues must not contain null"),
 					 errhint("Name the queues, or pass null for all.")));
-		queue = TextDatumGetCString(elems[i]);
-		(void) queue_config_queue(queue, false);
-		if (!queue_may(run_as, queue, QUEUE_PRIV_WORK))
+		queues[i] = TextDatumGetCString(elems[i]);
+		(void) queue_config_queue(queues[i], false);
+	}
+	return queues;
+}
+
+/* The queues of an SQL handler: run_as may work in each.  Called by register_sql_handler. */
+static void
+check_queues(FunctionCallInfo fcinfo, const char *kind, Oid run_as)
+{
+	int			n;
+	char	  **queues = queue_handler_queues(fcinfo, ARG_QUEUES, kind, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!queue_may(run_as, queues[i], QUEUE_PRIV_WORK))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", GetUserNameFromId(run_as, false), queue),
+					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", GetUserNameFromId(run_as, false), queues[i]),
 					 errhint("A handler runs as a role that may work there. Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, 'work').",
-							 quote_literal_cstr(queue), quote_literal_cstr(GetUserNameFromId(run_as, false)))));
+							 quote_literal_cstr(queues[i]), quote_literal_cstr(GetUserNameFromId(run_as, false)))));
 	}
 }
 

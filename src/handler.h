@@ -13,6 +13,9 @@
  */
 extern const char *queue_handler_problem(QueueHandler *handler, const char **hint);
 
+/* What the register functions share: their queues argument, checked. NULL and 0: all queues. */
+extern char **queue_handler_queues(FunctionCallInfo fcinfo, int argument, const char *kind, int *n);
+
 /* Superusers and who has the privileges of the extension's owner. */
 extern bool queue_handler_is_owner(void);
 /* Is this handler the current user's: did a role register it whose privileges he has? */

@@ -170,37 +170,15 @@ check_statuses(FunctionCallInfo fcinfo, int arg, const char *what)
 				 errhint("Give statuses and ranges of them, such as '{200-299,404}'.")));
 }
 
-/* The queues of an HTTP handler: all exist, and the caller manages each. */
+/* The queues of an HTTP handler: the caller manages each. */
 static void
 check_queues(FunctionCallInfo fcinfo, const char *kind)
 {
-	Datum	   *elems;
-	bool	   *nulls;
-	int			nelems;
+	int			n;
+	char	  **queues = queue_handler_queues(fcinfo, ARG_QUEUES, kind, &n);
 
-	if (PG_ARGISNULL(ARG_QUEUES) || strcmp(kind, "*") == 0)
-		queue_require(NULL, QUEUE_PRIV_MANAGE);
-	if (PG_ARGISNULL(ARG_QUEUES))
-		return;
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(ARG_QUEUES), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
-	if (nelems == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queues must not be empty"),
-				 errhint("Name the queues, or pass null for all.")));
-	for (int i = 0; i < nelems; i++)
-	{
-		char	   *queue;
-
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("queues must not contain null"),
-					 errhint("Name the queues, or pass null for all.")));
-		queue = TextDatumGetCString(elems[i]);
-		(void) queue_config_queue(queue, false);
-		queue_require(queue, QUEUE_PRIV_MANAGE);
-	}
+	for (int i = 0; i < n; i++)
+		queue_require(queues[i], QUEUE_PRIV_MANAGE);
 }
 
 /* An interval above 0 and at most a day; null: the default. */
