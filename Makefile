@@ -33,13 +33,16 @@ else
 
 EXTENSION = queue
 MODULE_big = queue
-DATA = $(sort $(wildcard sql/queue--*.sql))
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+# Where this file is: another folder than the build's with `make -f .../Makefile` (VPATH).
+TOP := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+DATA = $(patsubst $(TOP)/%,%,$(sort $(wildcard $(TOP)/sql/queue--*.sql)))
+OBJS = $(patsubst $(TOP)/%.c,%.o,$(sort $(wildcard $(TOP)/src/*/*.c)))
 
 # Compiler warnings are errors here; `make WERROR=` for a compiler newer than this release.
 WERROR = -Werror
-PG_CFLAGS = -Wall -Wmissing-prototypes -Wshadow=compatible-local $(WERROR)
-PG_CPPFLAGS = -I$(srcdir)/src
+# -MMD: the compiler writes each object's true dependencies beside it; -MP: a header may vanish.
+PG_CFLAGS = -Wall -Wmissing-prototypes -Wshadow=compatible-local $(WERROR) -MMD -MP
+PG_CPPFLAGS = -I$(TOP)/src
 SHLIB_LINK = -lcurl -lpthread
 
 # No JIT bitcode: nothing here is worth inlining into a query, and it doubles the build and needs the server's clang.
@@ -47,12 +50,12 @@ override with_llvm = no
 
 # Files named preload_* need shared_preload_libraries = 'queue'; only `make check` runs those, on its own cluster.
 PRELOAD_TESTS := preload_%
-REGRESS := $(filter-out $(PRELOAD_TESTS),$(sort $(foreach f,$(notdir $(wildcard sql/*.sql)),$(if $(findstring --,$(f)),,$(basename $(f))))))
+REGRESS := $(filter-out $(PRELOAD_TESTS),$(sort $(foreach f,$(notdir $(wildcard $(TOP)/sql/*.sql)),$(if $(findstring --,$(f)),,$(basename $(f))))))
 REGRESS_OPTS = --inputdir=$(srcdir)
-ISOLATION := $(filter-out $(PRELOAD_TESTS),$(sort $(basename $(notdir $(wildcard test/isolation/specs/*.spec)))))
+ISOLATION := $(filter-out $(PRELOAD_TESTS),$(sort $(basename $(notdir $(wildcard $(TOP)/test/isolation/specs/*.spec)))))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso
 
-EXTRA_CLEAN = results regression.diffs regression.out output_iso tmp_check
+EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso tmp_check
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
@@ -61,7 +64,12 @@ ifneq ($(PGXS),)
 
 include $(PGXS)
 
-$(OBJS): $(wildcard src/*.h)
+# A build elsewhere needs the folders; a rule would find the source's own ones through VPATH.
+ifneq ($(TOP),.)
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
+
+-include $(OBJS:.o=.d)
 
 else
 

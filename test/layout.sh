@@ -4,13 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-# Low to high; a file includes only headers of lower levels, or of its own.  Levels are separated by |.
-ORDER='compat queue backoff breaker netguard | reader base cursor lease channel slot counter waiter await suspect endpoint |
-	note | session | config relations httpconf line owner | job extra record | ready | run | finish | webhook event request router |
-	enqueue fetch control admin grant handler httpadmin stat doctor | keep interrupt | executor | feed | sender outcome claim | http |
-	crew | scheduler | launcher | hook | main'
-# queue.c holds _PG_init and stands on top; queue.h holds the shared constants and stands at the bottom.
-level_name() { case $1 in src/queue.c) echo main ;; *) basename "${1%.*}" ;; esac; }
+# Low to high; a file includes only headers of lower folders, or of its own.
+ORDER='lib shared config job executor http api scheduler server'
 MAX_LINES=800
 
 n=0 bad_tests=0
@@ -24,24 +19,20 @@ verdict() { if [ -z "$2" ]; then ok "$1"; else not_ok "$1" "$2"; fi; }
 
 declare -A LEVEL
 level=0
-for word in $ORDER; do
-	if [ "$word" = '|' ]; then level=$((level + 1)); else LEVEL[$word]=$level; fi
-done
+for word in $ORDER; do LEVEL[$word]=$((level += 1)); done
 
 # 1. Include direction, one test a file.
-for file in src/*.c src/*.h; do
-	name=$(level_name "$file")
-	mine=${LEVEL[$name]:-}
+for file in src/*/*.[ch]; do
+	folder=$(basename "$(dirname "$file")")
+	mine=${LEVEL[$folder]:-}
 	bad=
 	if [ -z "$mine" ]; then
-		bad="$file is not in the list of test/layout.sh"
+		bad="src/$folder is not in the list of test/layout.sh"
 	else
-		for header in $(sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]+"([a-z_]+)\.h".*/\1/p' "$file"); do
+		for header in $(sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]+"([a-z_]+\/[a-z_]+)\.h".*/\1/p' "$file"); do
 			[ -f "src/$header.h" ] || continue
-			theirs=${LEVEL[$header]:-none}
-			if [ "$theirs" = none ]; then bad+="$header.h is not in the list of test/layout.sh"$'\n'
-			elif [ "$theirs" -gt "$mine" ]; then bad+="$file (level $mine) includes $header.h (level $theirs)"$'\n'
-			fi
+			theirs=${LEVEL[${header%%/*}]:-0}
+			[ "$theirs" -le "$mine" ] || bad+="$file includes $header.h, which lies higher"$'\n'
 		done
 	fi
 	verdict "$file includes only what lies below it" "${bad%$'\n'}"
@@ -49,14 +40,14 @@ done
 
 # 2. File sizes.
 verdict "no source file is longer than $MAX_LINES lines" \
-	"$(wc -l src/*.c src/*.h | awk -v max=$MAX_LINES '$2 != "total" && $1 > max {print $2 ": " $1 " lines"}')"
+	"$(wc -l src/*/*.[ch] | awk -v max=$MAX_LINES '$2 != "total" && $1 > max {print $2 ": " $1 " lines"}')"
 
 # 3. Every file says what it is, in a comment at its top.
 verdict "every source file opens with a comment" \
-	"$(for file in src/*.c src/*.h; do head -c 2 "$file" | grep -q '/\*' || echo "$file"; done)"
+	"$(for file in src/*/*.[ch]; do head -c 2 "$file" | grep -q '/\*' || echo "$file"; done)"
 
 # 4. Versions are told apart in one place.
-verdict "only compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' src/*.[ch] | grep -v '^src/compat\.h$')"
+verdict "only compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' src/*/*.[ch] | grep -v '^src/lib/compat\.h$')"
 
 # 5. Names that leave the library.
 if [ -f queue.so ]; then
@@ -64,14 +55,14 @@ if [ -f queue.so ]; then
 		"$(nm -D --defined-only queue.so | awk '{print $NF}' |
 			grep -vE '^(queue_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$|_init$|_fini$)')"
 	verdict "no object has a global symbol without the prefix" \
-		"$(nm -g --defined-only src/*.o | awk 'NF == 3 {print $NF}' |
+		"$(nm -g --defined-only src/*/*.o | awk 'NF == 3 {print $NF}' |
 			grep -vE '^(queue_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$)')"
 else
 	not_ok "queue.so is built" "run make first"
 fi
 
 # 6. C functions and the newest SQL script.
-declared=$(grep -hoE 'PG_FUNCTION_INFO_V1\([a-z0-9_]+\)' src/*.c | sed -E 's/.*\((.*)\)/\1/' | sort -u)
+declared=$(grep -hoE 'PG_FUNCTION_INFO_V1\([a-z0-9_]+\)' src/*/*.c | sed -E 's/.*\((.*)\)/\1/' | sort -u)
 used=$(cat sql/queue--*.sql | tr '\n' ' ' | grep -oE "'(MODULE_PATHNAME|\\\$libdir/queue)'[[:space:]]*,[[:space:]]*'[a-z0-9_]+'" |
 	sed -E "s/.*'([a-z0-9_]+)'\$/\1/" | sort -u)
 verdict "every PG_FUNCTION_INFO_V1 symbol is used by the SQL script" "$(comm -23 <(echo "$declared") <(echo "$used"))"
@@ -80,7 +71,7 @@ verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep
 
 # 7. Settings.
 verdict "every setting is called queue.*" \
-	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' src/*.c | grep -v '"queue\.')"
+	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' src/*/*.c | grep -v '"queue\.')"
 
 echo "1..$n"
 [ "$bad_tests" = 0 ]

@@ -1,0 +1,681 @@
+/*
+ * control.c
+ *		What an operator or a test does with one job: cancel, discard, retry, alter_job,
+ *		result, wait_for, test_run, test_drain, current_job.
+ *
+ * Cancelling a job that an executor runs: the executor is told through its slot and
+ * rolls the job back uncounted; the caller waits for the row and ends it in its own
+ * transaction, so that a cancel is never lost in a crash.
+ *
+ * Locks: the row lock of the job.
+ */
+#include "lib/queue.h"
+
+#include "executor/finish.h"
+#include "job/ready.h"
+#include "shared/end_waiter.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+static int64
+job_id_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_id must not be null"),
+				 errhint("Pass the id that queue.enqueue returned.")));
+	return PG_GETARG_INT64(0);
+}
+
+static int64
+wait_argument(FunctionCallInfo fcinfo, int number)
+{
+	int64		us = PG_ARGISNULL(number) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(number));
+
+	if (us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("wait must not be negative"),
+				 errhint("It is an interval of 0 or more.")));
+	return us;
+}
+
+static TimestampTz
+run_at_argument(FunctionCallInfo fcinfo, int number)
+{
+	TimestampTz run_at = PG_GETARG_TIMESTAMPTZ(number);
+
+	if (TIMESTAMP_NOT_FINITE(run_at))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("run_at must be finite"),
+				 errhint("Leave it out for now.")));
+	return run_at;
+}
+
+/* cancel and discard: ends a waiting or running job as told. */
+static bool
+end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
+{
+	int64		id = job_id_argument(fcinfo);
+	char	   *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	QueueVerdict *own;
+	QueueJobTable *table;
+	bool		wait = false;
+
+	queue_finish_writable(function);
+	own = queue_finish_own(id, outcome);
+	if (own != NULL)
+	{
+		own->text = reason != NULL ? MemoryContextStrdup(queue_current->context, reason) : NULL;
+		return true;
+	}
+	if (reason == NULL)
+		reason = to == QUEUE_STATE_CANCELLED ? "cancelled" : "discarded by hand";
+	table = queue_job_open(RowExclusiveLock);
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueJob	job;
+		QueueLine  *line;
+		TM_Result	res;
+		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
+
+		if (!found)
+		{
+			PopActiveSnapshot();
+			queue_job_close(table);
+			return false;
+		}
+		res = queue_finish_end(table, &job, job.attempt, to, 0, NULL, reason, snapshot, wait);
+		PopActiveSnapshot();
+		if (wait)
+			queue_slot_cancel_done(MyDatabaseId, id);
+		if (res == TM_Ok)
+			break;
+		if (res == TM_BeingModified || res == TM_WouldBlock)
+		{
+			/* whoever runs it lets go; whoever else has it is waited for */
+			(void) queue_slot_cancel(MyDatabaseId, id);
+			wait = true;
+			CHECK_FOR_INTERRUPTS();
+			continue;
+		}
+		queue_finish_retry(res);
+		wait = false;
+	}
+	queue_job_close(table);
+	CommandCounterIncrement();
+	return true;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_cancel);
+/* queue.cancel(job_id, reason) -> boolean */
+Datum
+queue_sql_cancel(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(end_job(fcinfo, "queue.cancel()", QUEUE_STATE_CANCELLED, QUEUE_RUN_CANCEL));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_discard);
+/* queue.discard(job_id, reason) -> boolean */
+Datum
+queue_sql_discard(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(end_job(fcinfo, "queue.discard()", QUEUE_STATE_DISCARDED, QUEUE_RUN_DISCARD));
+}
+
+/* A finished, kept job back into its line: same id, failures 0, attempt goes on. */
+static bool
+revive(int64 id, TimestampTz run_at)
+{
+	QueueOwnerContext owner;
+	Oid			argument_type = INT8OID;
+	Datum		argument = Int64GetDatum(id);
+	MemoryContext context = CurrentMemoryContext;
+	QueueJob	job = {0};
+	char	   *queue = NULL;
+	char	   *kind = NULL;
+	int16		priority = 0;
+	bool		found;
+	bool		may;
+
+	queue_as_owner_begin(&owner);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT queue, kind, priority, attempt, run_at, payload, extra"
+							  " FROM queue.finished_job WHERE id = $1 FOR UPDATE",
+							  1, &argument_type, &argument, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read queue.finished_job");
+	found = SPI_processed > 0;
+	if (found)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(context);
+		QueueExtra	extra;
+		bool		null;
+		Datum		value;
+
+		queue = TextDatumGetCString(SPI_getbinval(tuple, desc, 1, &null));
+		kind = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &null));
+		priority = DatumGetInt16(SPI_getbinval(tuple, desc, 3, &null));
+		job.id = id;
+		job.attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &null));
+		job.run_at = run_at;
+		job.leased_until = DT_NOBEGIN;
+		job.payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 6, &null));
+		value = SPI_getbinval(tuple, desc, 7, &null);
+		queue_extra_unpack(null ? NULL : DatumGetJsonbPCopy(value), &extra);
+		if (extra.enqueued_at == 0)
+			extra.enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &null));
+		extra.worker = NULL;
+		extra.deaths = 0;
+		job.extra = queue_extra_pack(&extra);
+		MemoryContextSwitchTo(old);
+	}
+	may = found && queue_may(owner.userid, queue, QUEUE_PRIV_MANAGE);
+	if (may && SPI_execute_with_args("DELETE FROM queue.finished_job WHERE id = $1", 1, &argument_type, &argument,
+									 NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete from queue.finished_job");
+	SPI_finish();
+	queue_as_owner_end(&owner);
+	if (found && !may && queue_may(GetUserId(), queue, QUEUE_PRIV_READ))
+		queue_require(queue, QUEUE_PRIV_MANAGE);
+	if (may)
+	{
+		QueueJobTable *table;
+
+		(void) queue_config_queue(queue, false);
+		job.line = queue_line_ensure(queue, kind, priority);
+		table = queue_job_open(RowExclusiveLock);
+		queue_job_insert(table, &job);
+		queue_job_close(table);
+	}
+	return may;
+}
+
+/*
+ * retry and alter_job: changes a waiting row.  Returns false if there is none that the
+ * caller may change, or it is running; *missing tells that there is no live row at all.
+ */
+typedef void (*ChangeFunction) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
+
+static bool
+change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
+{
+	QueueJobTable *table = queue_job_open(RowExclusiveLock);
+
+	*missing = false;
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueJob	job;
+		QueueJob	new;
+		QueueLine  *line;
+		QueueExtra	extra;
+		TM_Result	res;
+		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
+
+		if (!found || job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+			(queue_session_any() && queue_session_taken(id)))
+		{
+			*missing = !found;
+			PopActiveSnapshot();
+			queue_job_close(table);
+			return false;
+		}
+		queue_extra_unpack(job.extra, &extra);
+		new = job;
+		change(&new, &extra, line, arg);
+		if (new.run_at != job.run_at && extra.enqueued_at == 0)
+			extra.enqueued_at = job.run_at;
+		new.extra = queue_extra_pack(&extra);
+		res = queue_job_update(table, &job, &new, snapshot, true);
+		PopActiveSnapshot();
+		if (res == TM_Ok)
+			break;
+		queue_finish_retry(res);
+	}
+	queue_job_close(table);
+	CommandCounterIncrement();
+	return true;
+}
+
+static void
+change_for_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
+{
+	job->run_at = *(TimestampTz *) arg;
+	job->failures = 0;
+	job->leased_until = DT_NOBEGIN;
+	extra->deaths = 0;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_retry);
+/* queue.retry(job_id, run_at) -> boolean */
+Datum
+queue_sql_retry(PG_FUNCTION_ARGS)
+{
+	int64		id = job_id_argument(fcinfo);
+	TimestampTz run_at = PG_ARGISNULL(1) ? GetCurrentTimestamp() : run_at_argument(fcinfo, 1);
+	bool		missing;
+	bool		done;
+
+	queue_finish_writable("queue.retry()");
+	done = change_waiting(id, change_for_retry, &run_at, &missing);
+	if (!done && missing)
+		done = revive(id, run_at);
+	PG_RETURN_BOOL(done);
+}
+
+/* What alter_job was asked to change. */
+typedef struct Alteration
+{
+	FunctionCallInfo fcinfo;
+	int64		priority;
+} Alteration;
+
+static void
+change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
+{
+	Alteration *alteration = arg;
+	FunctionCallInfo fcinfo = alteration->fcinfo;
+
+	if (!PG_ARGISNULL(1))
+		job->run_at = run_at_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(2))
+		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) PG_GETARG_INT32(2));
+	if (!PG_ARGISNULL(3))
+		extra->max_attempts = PG_GETARG_INT32(3);
+	if (!PG_ARGISNULL(4))
+		job->payload = PG_GETARG_JSONB_P(4);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_alter_job);
+/* queue.alter_job(job_id, run_at, priority, max_attempts, payload) -> boolean */
+Datum
+queue_sql_alter_job(PG_FUNCTION_ARGS)
+{
+	int64		id = job_id_argument(fcinfo);
+	Alteration	alteration = {.fcinfo = fcinfo};
+	bool		missing;
+
+	queue_finish_writable("queue.alter_job()");
+	if (!PG_ARGISNULL(1))
+		(void) run_at_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(2) && (PG_GETARG_INT32(2) < PG_INT16_MIN || PG_GETARG_INT32(2) > PG_INT16_MAX))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("priority is out of range: %d", PG_GETARG_INT32(2)),
+				 errhint("It is a number from -32768 to 32767; lower goes first.")));
+	if (!PG_ARGISNULL(3) && (PG_GETARG_INT32(3) < 1 || PG_GETARG_INT32(3) > 1000000))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(3)),
+				 errhint("It is a number from 1 to 1000000.")));
+	PG_RETURN_BOOL(change_waiting(id, change_for_alter, &alteration, &missing));
+}
+
+/* ---- looking at and waiting for a job's end ---- */
+
+/* What is known of a job by id. */
+typedef struct Look
+{
+	bool		live;
+	bool		finished;
+	bool		issued;			/* the id was given out once */
+	char		state[16];
+	bool		keeps_results;	/* its queue keeps completed jobs */
+	Jsonb	   *result;
+} Look;
+
+/* Looks at a job with the caller's eyes: one that it may not read is neither live nor finished. */
+static void
+look_at(int64 id, Look *look)
+{
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	Snapshot	snapshot = queue_finish_snapshot();
+	QueueOwnerContext owner;
+	Oid			argument_type = INT8OID;
+	Datum		argument = Int64GetDatum(id);
+	MemoryContext context = CurrentMemoryContext;
+	QueueJob	job;
+
+	memset(look, 0, sizeof(*look));
+	if (queue_job_find(table, id, snapshot, &job))
+	{
+		QueueLine  *line = queue_job_line(job.line);
+		QueueState	state = queue_slot_runs(MyDatabaseId, id) || (queue_session_any() && queue_session_taken(id)) ?
+			QUEUE_STATE_RUNNING : queue_job_state(&job, GetCurrentTimestamp());
+
+		look->live = queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ);
+		look->keeps_results = line->queue->keep_completed > 0;
+		strlcpy(look->state, queue_state_names[state], sizeof(look->state));
+	}
+	queue_job_close(table);
+	if (!look->live)
+	{
+		queue_as_owner_begin(&owner);
+		SPI_connect();
+		if (SPI_execute_with_args("SELECT queue, state, result FROM queue.finished_job WHERE id = $1",
+								  1, &argument_type, &argument, NULL, !IsolationUsesXactSnapshot(), 1) != SPI_OK_SELECT)
+			elog(ERROR, "could not read queue.finished_job");
+		if (SPI_processed > 0)
+		{
+			HeapTuple	tuple = SPI_tuptable->vals[0];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			bool		null;
+			Datum		result = SPI_getbinval(tuple, desc, 3, &null);
+
+			look->finished = queue_may(owner.userid, SPI_getvalue(tuple, desc, 1), QUEUE_PRIV_READ);
+			look->keeps_results = true;
+			strlcpy(look->state, SPI_getvalue(tuple, desc, 2), sizeof(look->state));
+			if (look->finished && !null)
+			{
+				MemoryContext old = MemoryContextSwitchTo(context);
+
+				look->result = DatumGetJsonbPCopy(result);
+				MemoryContextSwitchTo(old);
+			}
+		}
+		if (!look->finished)
+		{
+			if (SPI_execute_with_args("SELECT 1 FROM queue.job_id WHERE last_value > $1 OR (is_called AND last_value = $1)",
+									  1, &argument_type, &argument, NULL, true, 1) != SPI_OK_SELECT)
+				elog(ERROR, "could not read queue.job_id");
+			look->issued = SPI_processed > 0 && id > 0;
+		}
+		SPI_finish();
+		queue_as_owner_end(&owner);
+	}
+	PopActiveSnapshot();
+}
+
+static void
+unregister_waiter(int code, Datum arg)
+{
+	queue_waiter_unregister();
+}
+
+/*
+ * Looks at the job until it has ended or `wait` microseconds have passed.  The commit
+ * that ends it wakes us; without a place among the waiters we look every 100 ms.
+ */
+static void
+wait_for_end(int64 id, int64 wait, Look *look)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz deadline = wait < DT_NOEND - now ? now + wait : DT_NOEND;
+	MemoryContext context;
+	MemoryContext old;
+
+	if (wait > 0 && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("waiting for a job needs READ COMMITTED"),
+				 errhint("This transaction's snapshot would never see the job's end.")));
+	context = AllocSetContextCreate(CurrentMemoryContext, "queue wait", ALLOCSET_SMALL_SIZES);
+	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
+	{
+		bool		woken = wait > 0 && queue_waiter_register(id);
+
+		for (;;)
+		{
+			long		left;
+
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			MemoryContextReset(context);
+			old = MemoryContextSwitchTo(context);
+			look_at(id, look);
+			MemoryContextSwitchTo(old);
+			if (look->result != NULL)
+				look->result = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(look->result));
+			now = GetCurrentTimestamp();
+			if (!look->live || now >= deadline)
+				break;
+			left = (long) Min((deadline - now) / 1000 + 1, 3600000);
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 woken ? left : Min(left, 100), queue_wait_event("QueueJobEnd"));
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
+	queue_waiter_unregister();
+	MemoryContextDelete(context);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_wait_for);
+/* queue.wait_for(job_id, wait) -> text */
+Datum
+queue_sql_wait_for(PG_FUNCTION_ARGS)
+{
+	int64		id = job_id_argument(fcinfo);
+	Look		look;
+
+	wait_for_end(id, wait_argument(fcinfo, 1), &look);
+	if (look.live || look.finished)
+		PG_RETURN_TEXT_P(cstring_to_text(look.state));
+	if (look.issued)
+		PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[QUEUE_STATE_COMPLETED]));
+	PG_RETURN_NULL();
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_result);
+/* queue.result(job_id, wait) -> jsonb */
+Datum
+queue_sql_result(PG_FUNCTION_ARGS)
+{
+	int64		id = job_id_argument(fcinfo);
+	int64		wait = wait_argument(fcinfo, 1);
+	Look		look;
+
+	look_at(id, &look);
+	if (look.live && !look.keeps_results)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the queue of job " INT64_FORMAT " keeps no results", id),
+				 errhint("Set keep_completed with queue.alter_queue before the job runs.")));
+	if (look.live && wait > 0)
+		wait_for_end(id, wait, &look);
+	if (look.result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(look.result);
+}
+
+/* ---- running jobs in the caller's own transaction ---- */
+
+PG_FUNCTION_INFO_V1(queue_sql_current_job);
+/* queue.current_job() -> queue.job: null outside a handler */
+Datum
+queue_sql_current_job(PG_FUNCTION_ARGS)
+{
+	if (queue_current == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(HeapTupleGetDatum(queue_job_tuple(queue_current->job, queue_current->line->queue,
+													  queue_current->line->kind, queue_current->line->priority,
+													  queue_current->line->handler, QUEUE_STATE_RUNNING,
+													  queue_current->started_at, NULL)));
+}
+
+/* Runs one job's SQL handler here and now; the state that it then has. */
+static QueueState
+run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
+{
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueJob	job;
+		QueueJob	run;
+		QueueLine  *line;
+		const char *parked;
+		const char *hint;
+		TimestampTz started_at;
+		TM_Result	res;
+
+		if (!queue_job_find(table, id, snapshot, &job) ||
+			!queue_may(GetUserId(), (line = queue_job_line(job.line))->queue->name, QUEUE_PRIV_WORK))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("job " INT64_FORMAT " does not exist", id),
+					 errhint("It may have ended, or be in a queue on which you lack the privilege work.")));
+		if (line->handler == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("kind \"%s\" has no handler in queue \"%s\"", line->kind, line->queue->name),
+					 errhint("Register one with queue.register_sql_handler.")));
+		if (line->handler->http)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("kind \"%s\" has an HTTP handler", line->kind),
+					 errhint("Only SQL handlers run in a transaction of yours; the server sends its jobs.")));
+		if (line->handler->run_as_oid != GetUserId())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("the handler of kind \"%s\" runs as \"%s\"", line->kind, line->handler->run_as),
+					 errhint("SET ROLE to it, or register the handler with run_as => your role.")));
+		parked = queue_run_parked(line->handler, &hint);
+		if (parked != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the handler of kind \"%s\" cannot run: %s", line->kind, parked),
+					 errhint("%s", hint)));
+		if (job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+			(queue_session_any() && queue_session_taken(id)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("job " INT64_FORMAT " is running", id),
+					 errhint("Pause the queue or the handler before a test.")));
+		res = queue_job_lock(table, &job, snapshot, true);
+		PopActiveSnapshot();
+		if (res != TM_Ok)
+		{
+			queue_finish_retry(res);
+			continue;
+		}
+		run = job;
+		run.attempt++;
+		started_at = GetCurrentTimestamp();
+		(void) queue_run_job(line->handler, line, &run, false, true, NULL, NULL, result);
+		if (result->outcome == QUEUE_RUN_FAILED && strcmp(result->sqlstate, "57014") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("%s", result->error),
+					 errhint("The job is as it was.")));
+		{
+			QueueState	state = queue_finish_outcome(table, &job, run.attempt, result, started_at, "test", NULL);
+
+			CommandCounterIncrement();
+			return state;
+		}
+	}
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_test_run);
+/* queue.test_run(job_id, raise_error) -> text */
+Datum
+queue_sql_test_run(PG_FUNCTION_ARGS)
+{
+	int64		id = job_id_argument(fcinfo);
+	bool		raise_error = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
+	QueueRunResult result;
+	QueueJobTable *table;
+	QueueState	state;
+
+	queue_finish_writable("queue.test_run()");
+	CommandCounterIncrement();	/* test_run(enqueue(..)) in one statement */
+	table = queue_job_open(RowExclusiveLock);
+	state = run_here(table, id, &result);
+	queue_job_close(table);
+	if (raise_error && result.outcome == QUEUE_RUN_FAILED)
+		ereport(ERROR,
+				(errcode(result.sqlstate[0] == '\0' ? ERRCODE_RAISE_EXCEPTION :
+						 MAKE_SQLSTATE(result.sqlstate[0], result.sqlstate[1], result.sqlstate[2],
+									   result.sqlstate[3], result.sqlstate[4])),
+				 errmsg("%s", result.error ? result.error : "the handler failed its job"),
+				 result.context ? errcontext("%s", result.context) : 0,
+				 errhint("Call test_run with raise_error => false to record the failure instead.")));
+	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[state]));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_test_drain);
+/*
+ * queue.test_drain(queue, with_retries) -> table(job_id, state, error).  Each job once (but for with_retries), so
+ * that one which releases itself for ever does not hold its test for ever.
+ */
+Datum
+queue_sql_test_drain(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		with_retries = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	char	   *queue;
+	QueueJobTable *table;
+	HTAB	   *done;
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
+
+	queue_finish_writable("queue.test_drain()");
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("queue must not be null"),
+				 errhint("Name the queue to drain, such as 'default'.")));
+	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	(void) queue_config_queue(queue, false);
+	queue_require(queue, QUEUE_PRIV_WORK);
+	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	table = queue_job_open(RowExclusiveLock);
+	for (;;)
+	{
+		/* one at a time: a handler may enqueue what comes before the rest */
+		QueueConfig *config = queue_config();
+		QueueLine **lines = palloc(Max(config->nlines, 1) * sizeof(QueueLine *));
+		int			n = 0;
+		QueueReady *ready;
+		QueueJob	job;
+		QueueLine  *line;
+		bool		found;
+		QueueRunResult result;
+		QueueState	state;
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		for (int i = 0; i < config->nlines; i++)
+		{
+			if (strcmp(config->lines[i]->queue->name, queue) == 0 && config->lines[i]->handler != NULL &&
+				!config->lines[i]->handler->http)
+				lines[n++] = config->lines[i];
+		}
+		ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());
+		do
+			found = queue_ready_next(ready, &job, &line);
+		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);
+		queue_ready_end(ready);
+		if (!found)
+			break;
+		(void) hash_search(done, &job.id, HASH_ENTER, NULL);
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			state = run_here(table, job.id, &result);
+		} while (with_retries && state == QUEUE_STATE_RETRYABLE);
+		values[0] = Int64GetDatum(job.id);
+		values[1] = CStringGetTextDatum(queue_state_names[state]);
+		nulls[2] = result.error == NULL;
+		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(result.error);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	queue_job_close(table);
+	return (Datum) 0;
+}

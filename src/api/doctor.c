@@ -1,0 +1,597 @@
+/*
+ * doctor.c
+ *		queue.doctor() and queue.explain_job(): why nothing runs, in words.
+ *
+ * doctor goes from the server down to single kinds, one row per check, each with what to
+ * do.  explain_job tells the same of one job.  Both only read; they may walk a few index
+ * entries but scan no job table.
+ *
+ * Locks: AccessShareLock on live_job and the catalogs.
+ */
+#include "lib/queue.h"
+
+#include "api/arguments.h"
+#include "api/handlers.h"
+#include "job/job.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "postmaster/bgworker.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+PG_FUNCTION_INFO_V1(queue_sql_doctor);
+PG_FUNCTION_INFO_V1(queue_sql_explain_job);
+
+/* ---------------------------------------------------------------- the server and this database */
+
+/* Is this database among those of queue.databases? */
+static bool
+database_listed(void)
+{
+	char	   *copy = pstrdup(queue_databases != NULL ? queue_databases : "*");
+	char	   *me = get_database_name(MyDatabaseId);
+	List	   *names;
+	ListCell   *lc;
+
+	if (!SplitGUCList(copy, ',', &names))
+		return true;
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), "*") == 0 || (me != NULL && strcmp(lfirst(lc), me) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Why no scheduler works for this database, with a hint; NULL if one does. */
+static const char *
+scheduler_problem(const char **hint)
+{
+	QueueBase  *base;
+	uint32		procno;
+
+	if (!queue_preloaded())
+	{
+		*hint = "Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.";
+		return "the library is not in shared_preload_libraries, so no workers run";
+	}
+	if (RecoveryInProgress())
+	{
+		*hint = "Enqueue and look at jobs on the primary; after promotion workers start by themselves.";
+		return "this server is a standby";
+	}
+	if (!queue_enabled)
+	{
+		*hint = "Set queue.enabled = on and reload.";
+		return "queue.enabled is off";
+	}
+	if (!queue_launcher_alive())
+	{
+		*hint = "It is restarted within seconds; if not, look into the server log, and at max_worker_processes.";
+		return "the launcher does not run";
+	}
+	if (!database_listed())
+	{
+		*hint = "Add it to queue.databases, or set that to '*', and reload.";
+		return psprintf("database \"%s\" is not in queue.databases", get_database_name(MyDatabaseId));
+	}
+	base = queue_base();
+	if (base == NULL)
+	{
+		*hint = psprintf("At most %d databases can have workers.", QUEUE_MAX_DATABASES);
+		return "there is no place for this database in shared memory";
+	}
+	if (pg_atomic_read_u32(&base->closed) > 0)
+	{
+		*hint = "It opens again when that command ends.";
+		return "a DDL command (DROP, ALTER DATABASE ..) keeps the workers out of this database";
+	}
+	procno = pg_atomic_read_u32(&base->scheduler_procno);
+	switch ((QueueBaseState) pg_atomic_read_u32(&base->state))
+	{
+		case QUEUE_BASE_RUNNING:
+			if (procno != PG_UINT32_MAX)
+				return NULL;
+			*hint = "The launcher starts it again within seconds; the server log tells why it ended.";
+			return "the scheduler of this database is gone";
+		case QUEUE_BASE_STARTING:
+			*hint = "Ask again in a second.";
+			return "the scheduler of this database is starting";
+		case QUEUE_BASE_NO_SLOT:
+			*hint = "Raise max_worker_processes and restart the server.";
+			return "no scheduler could start: all worker slots of the server are taken";
+		case QUEUE_BASE_FAILED:
+			*hint = "It is started again after a pause; the server log tells the error.";
+			return "the scheduler of this database ended with an error";
+		case QUEUE_BASE_NO_EXTENSION:
+		case QUEUE_BASE_UNKNOWN:
+			break;
+	}
+	*hint = "Ask again in a second; if it stays, look into the server log.";
+	return "the launcher has not looked at this database yet";
+}
+
+/* The extension's SQL version. */
+static char *
+extension_version(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *version = NULL;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			version = TextDatumGetCString(d);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version != NULL ? version : "?";
+}
+
+/* ---------------------------------------------------------------- the rows of doctor() */
+
+typedef struct Doctor
+{
+	ReturnSetInfo *rsinfo;
+} Doctor;
+
+/* One row; a hint only where something is wrong. */
+static void
+row(Doctor *doctor, const char *check, bool ok, const char *detail, const char *hint)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, false};
+
+	values[0] = CStringGetTextDatum(check);
+	values[1] = BoolGetDatum(ok);
+	values[2] = CStringGetTextDatum(detail);
+	nulls[3] = ok || hint == NULL;
+	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(hint);
+	tuplestore_putvalues(doctor->rsinfo->setResult, doctor->rsinfo->setDesc, values, nulls);
+}
+
+/* Preload, settings, launcher, scheduler, worker slots, version. */
+static void
+check_server(Doctor *doctor)
+{
+	const char *hint = NULL;
+	const char *problem;
+	QueueBase  *base = queue_preloaded() ? queue_base() : NULL;
+	char	   *version = extension_version();
+	uint32		wanted;
+
+	row(doctor, "preload", queue_preloaded(),
+		queue_preloaded() ? "the library is in shared_preload_libraries" : "the library is not in shared_preload_libraries",
+		"Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server. Until then jobs can be enqueued and fetched, but the server runs none.");
+
+	row(doctor, "version", strcmp(version, QUEUE_VERSION) == 0 &&
+		(base == NULL || pg_atomic_read_u32(&base->library_differs) == 0),
+		psprintf("the extension is of version %s, the loaded library of version %s", version, QUEUE_VERSION),
+		"Run ALTER EXTENSION queue UPDATE; if the library is the older one, restart the server first.");
+
+	row(doctor, "recovery", !RecoveryInProgress(),
+		RecoveryInProgress() ? "this server is a standby" : "this server is a primary",
+		"Nothing runs here before promotion.");
+	row(doctor, "enabled", queue_enabled, queue_enabled ? "queue.enabled is on" : "queue.enabled is off",
+		"Set queue.enabled = on and reload.");
+	row(doctor, "database", database_listed(),
+		psprintf("database \"%s\" is %s queue.databases", get_database_name(MyDatabaseId),
+				 database_listed() ? "among" : "not among"),
+		"Add it to queue.databases, or set that to '*', and reload.");
+	row(doctor, "executors", queue_executors > 0, psprintf("queue.executors is %d", queue_executors),
+		"Set queue.executors above 0 and reload, or the server runs no handlers.");
+	if (!queue_preloaded())
+		return;
+
+	row(doctor, "launcher", queue_launcher_alive(),
+		queue_launcher_alive() ? "the launcher runs" : "the launcher does not run",
+		"It is restarted within seconds; if not, look into the server log, and at max_worker_processes.");
+
+	problem = scheduler_problem(&hint);
+	row(doctor, "scheduler", problem == NULL, problem == NULL ? "the scheduler of this database runs" : problem, hint);
+
+	wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
+	row(doctor, "worker slots",
+		wanted == 0 && (base == NULL || pg_atomic_read_u32(&base->state) != QUEUE_BASE_NO_SLOT),
+		wanted > 0 ? psprintf("%u executors could not start: all worker slots of the server are taken (max_worker_processes is %d)",
+							  wanted, max_worker_processes)
+		: psprintf("max_worker_processes is %d", max_worker_processes),
+		"Raise max_worker_processes and restart the server.");
+}
+
+/* Does a setting's array set session_replication_role to replica? */
+static bool
+sets_replica(Datum config)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			nelems;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(config), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	for (i = 0; i < nelems; i++)
+	{
+		if (!nulls[i] && pg_strcasecmp(TextDatumGetCString(elems[i]), "session_replication_role=replica") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* session_replication_role = replica: triggers and foreign keys of the handlers' tables would be off. */
+static void
+check_replica_role(Doctor *doctor)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+	const char *hint = "Handlers and enqueuers then run without triggers and foreign keys. Reset session_replication_role, or ALTER ROLE / DATABASE .. RESET it.";
+
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+	{
+		found = true;
+		row(doctor, "replica role", false, "session_replication_role is replica in this session", hint);
+	}
+
+	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_db_role_setting form = (Form_pg_db_role_setting) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		config = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(rel), &isnull);
+		char	   *role;
+
+		if (isnull || (OidIsValid(form->setdatabase) && form->setdatabase != MyDatabaseId) || !sets_replica(config))
+			continue;
+		found = true;
+		role = OidIsValid(form->setrole) ? GetUserNameFromId(form->setrole, true) : NULL;
+		row(doctor, "replica role", false,
+			role != NULL ? psprintf("session_replication_role is set to replica for role \"%s\"", role) :
+			"session_replication_role is set to replica for this database", hint);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (!found)
+		row(doctor, "replica role", true, "session_replication_role is not set to replica", NULL);
+}
+
+/* One row per paused queue. */
+static void
+check_queues(Doctor *doctor)
+{
+	QueueConfig *config = queue_config();
+	bool		found = false;
+	int			i;
+
+	for (i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+
+		if (conf->paused_at == 0 || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		found = true;
+		row(doctor, "queue paused", false,
+			psprintf("queue \"%s\" is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)),
+			psprintf("Run SELECT queue.resume(%s).", quote_literal_cstr(conf->name)));
+	}
+	if (!found)
+		row(doctor, "queue paused", true, "no queue is paused", NULL);
+}
+
+/* The first queue that a handler names and its role may not work in, or that does not exist; NULL: none. */
+static const char *
+handler_queue_problem(QueueHandler *handler, const char **hint)
+{
+	int			i;
+
+	for (i = 0; i < handler->nqueues; i++)
+	{
+		const char *queue = handler->queues[i];
+
+		if (queue_config_queue(queue, true) == NULL)
+		{
+			*hint = "Create the queue, or register the handler without it.";
+			return psprintf("queue \"%s\" does not exist", queue);
+		}
+		if (!queue_may(handler->run_as_oid, queue, handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK))
+		{
+			const char *privilege = handler->http ? "manage" : "work";
+
+			*hint = psprintf("Run SELECT queue.grant_queue(%s, %s, '%s').", quote_literal_cstr(queue),
+							 quote_literal_cstr(handler->run_as), privilege);
+			return psprintf("role \"%s\" lacks privilege %s on queue \"%s\"", handler->run_as, privilege, queue);
+		}
+	}
+	return NULL;
+}
+
+/* One row per handler that the caller may see. */
+static void
+check_handlers(Doctor *doctor)
+{
+	QueueConfig *config = queue_config();
+	int			i;
+
+	for (i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		const char *hint = NULL;
+		const char *problem;
+
+		if (!queue_handler_visible(handler))
+			continue;
+		problem = queue_handler_problem(handler, &hint);
+		if (problem == NULL && handler->run_as_oid != InvalidOid)
+			problem = handler_queue_problem(handler, &hint);
+		if (problem == NULL && handler->paused_at != 0)
+		{
+			problem = psprintf("paused since %s", timestamptz_to_str(handler->paused_at));
+			hint = psprintf("Run SELECT queue.resume_handler(%s).", quote_literal_cstr(handler->kind));
+		}
+		row(doctor, "handler", problem == NULL,
+			psprintf("kind \"%s\": %s", handler->kind,
+					 problem != NULL ? problem : psprintf("ready, runs as \"%s\"", handler->run_as)),
+			hint);
+	}
+}
+
+/* Is there any job in the line?  Ends at the first visible row. */
+static bool
+line_has_jobs(QueueJobTable *table, int64 line)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	IndexScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
+	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* Kinds with jobs that no handler serves: one row per queue and kind. */
+static void
+check_kinds(Doctor *doctor)
+{
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	QueueConfig *config = queue_config();
+	bool		found = false;
+	int			i;
+	int			j;
+	bool	   *told = palloc0((config->nlines + 1) * sizeof(bool));
+
+	for (i = 0; i < config->nlines; i++)
+	{
+		QueueLine  *line = config->lines[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
+			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !line_has_jobs(table, line->id))
+			continue;
+		for (j = 0; j < i; j++)
+		{
+			/* the same kind at another priority */
+			if (told[j] && config->lines[j]->queue == line->queue && strcmp(config->lines[j]->kind, line->kind) == 0)
+				break;
+		}
+		if (j < i)
+			continue;
+		told[i] = true;
+		found = true;
+		if (line->handler != NULL)
+			row(doctor, "kind without handler", false,
+				psprintf("jobs of kind \"%s\" wait in queue \"%s\": its handler's role \"%s\" may not work there",
+						 line->kind, line->queue->name, line->handler->run_as),
+				psprintf("Run SELECT queue.grant_queue(%s, %s, 'work').", quote_literal_cstr(line->queue->name),
+						 quote_literal_cstr(line->handler->run_as)));
+		else
+			row(doctor, "kind without handler", false,
+				psprintf("jobs of kind \"%s\" wait in queue \"%s\" and no handler serves them", line->kind,
+						 line->queue->name),
+				"All is well if external workers fetch them; else register a handler with queue.register_sql_handler.");
+	}
+	if (!found)
+		row(doctor, "kind without handler", true, "every kind that has jobs has a handler", NULL);
+	queue_job_close(table);
+}
+
+/* queue.doctor(): for whoever may read or manage some queue; rows about queues and handlers as one may see them. */
+Datum
+queue_sql_doctor(PG_FUNCTION_ARGS)
+{
+	Doctor		doctor;
+
+	InitMaterializedSRF(fcinfo, 0);
+	doctor.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	check_server(&doctor);
+	check_replica_role(&doctor);
+	check_queues(&doctor);
+	check_handlers(&doctor);
+	check_kinds(&doctor);
+	PG_RETURN_NULL();
+}
+
+/* ---------------------------------------------------------------- explain_job */
+
+/* Appends "; waits: a; b" piece by piece. */
+static void
+wait_for_reason(StringInfo out, int *count, const char *reason)
+{
+	appendStringInfo(out, "; %s%s", (*count)++ == 0 ? "waits: " : "", reason);
+}
+
+/* What an available job waits for. */
+static void
+explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind, QueueHandler *handler)
+{
+	const char *hint;
+	const char *problem;
+
+	if (conf->paused_at != 0)
+		wait_for_reason(out, count, psprintf("queue %s is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)));
+	if (handler == NULL)
+	{
+		wait_for_reason(out, count, psprintf("no handler serves kind %s in queue %s, so a worker has to fetch it",
+											 kind, conf->name));
+		return;
+	}
+	if (handler->paused_at != 0)
+		wait_for_reason(out, count, psprintf("the handler of kind %s is paused since %s, so a worker has to fetch it",
+											 handler->kind, timestamptz_to_str(handler->paused_at)));
+	problem = queue_handler_problem(handler, &hint);
+	if (problem != NULL)
+		wait_for_reason(out, count, hint != NULL ? psprintf("the handler of kind %s is parked: %s (%s)", handler->kind, problem, hint) :
+						psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
+	else if (!queue_may(handler->run_as_oid, conf->name, QUEUE_PRIV_WORK))
+		wait_for_reason(out, count, psprintf("role \"%s\" of the handler of kind %s may not work in queue %s",
+											 handler->run_as, handler->kind, conf->name));
+	problem = scheduler_problem(&hint);
+	if (problem != NULL)
+		wait_for_reason(out, count, problem);
+	else if (queue_executors == 0)
+		wait_for_reason(out, count, "queue.executors is 0");
+	if (*count == 0)
+		wait_for_reason(out, count, "its turn");
+}
+
+/* A finished job that is still kept, as text; NULL: none, or not for the caller. */
+static char *
+explain_finished(int64 id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	QueueSpi	spi;
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+	char	   *result = NULL;
+	char	   *queue = NULL;
+
+	queue_spi_begin(&spi);
+	if (queue_spi_run("SELECT queue, state || ' at ' || finished_at || coalesce(': ' || (extra ->> 'last_error'), '')"
+					  " || '; kept at least until ' || keep_until FROM queue.finished_job WHERE id = $1",
+					  1, &type, &value, NULL) > 0)
+	{
+		char	   *row_queue = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		char	   *row_text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+
+		queue = MemoryContextStrdup(caller, row_queue);
+		result = row_text == NULL ? NULL : MemoryContextStrdup(caller, row_text);
+	}
+	queue_spi_end(&spi);
+	if (queue == NULL || !queue_may(GetUserId(), queue, QUEUE_PRIV_READ))
+		return NULL;
+	return result;
+}
+
+/* queue.explain_job(id): read on its queue; a job that one may not see answers like a missing one. */
+Datum
+queue_sql_explain_job(PG_FUNCTION_ARGS)
+{
+	QueueJobTable *table;
+	QueueJob	job;
+	Snapshot	snapshot;
+	bool		found;
+	StringInfoData out;
+	int			count = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		id;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_id must not be null"),
+				 errhint("Give a value for it.")));
+	id = PG_GETARG_INT64(0);
+	initStringInfo(&out);
+
+	table = queue_job_open(AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = queue_job_find(table, id, snapshot, &job);
+	UnregisterSnapshot(snapshot);
+	if (found)
+	{
+		char	   *kind;
+		int16		priority;
+		QueueConf  *conf = queue_config_conf_of_line(job.line, &kind, &priority);
+		QueueLine  *line = queue_config_line(job.line);
+		QueueHandler *handler = line != NULL ? line->handler : NULL;
+		QueueState	state = queue_job_state(&job, now);
+		QueueExtra	extra;
+
+		found = queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ);
+		if (found)
+		{
+			queue_extra_unpack(job.extra, &extra);
+			if (queue_preloaded() && queue_slot_runs(MyDatabaseId, id))
+				appendStringInfoString(&out, "running: an executor runs it now");
+			else if (queue_session_any() && queue_session_taken(id))
+				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
+			else
+			{
+				appendStringInfoString(&out, queue_state_names[state]);
+				if (state == QUEUE_STATE_RUNNING)
+					appendStringInfo(&out, ": claimed by %s until %s", extra.worker != NULL ? extra.worker : "a worker",
+									 timestamptz_to_str(job.leased_until));
+				else if (state == QUEUE_STATE_RETRYABLE)
+				{
+					appendStringInfo(&out, ": failed %d of %d times", job.failures,
+									 queue_job_max_attempts(&job, &extra, conf, handler));
+					if (extra.last_error != NULL)
+						appendStringInfo(&out, ", last: %s", extra.last_error);
+				}
+				if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
+					wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job.run_at)));
+				if (state == QUEUE_STATE_PENDING)
+					wait_for_reason(&out, &count, "its group or its dependencies");
+				if (state == QUEUE_STATE_AVAILABLE)
+					explain_available(&out, &count, conf, kind, handler);
+			}
+		}
+	}
+	queue_job_close(table);
+	if (!found)
+	{
+		char	   *text = explain_finished(id);
+
+		appendStringInfoString(&out, text != NULL ? text :
+							   "unknown: no unfinished or kept job in a queue that you may read has this id");
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}

@@ -1,0 +1,611 @@
+/*
+ * fetch.c
+ *		Jobs out, for external workers: fetch, fetch_any and await.
+ *
+ * A fetch reads the wanted lines in order (ready.c) and claims each row with one heap
+ * update that writes only leased_until, attempt and extra: no index holds these, so it is
+ * HOT, and with wait = false it is SKIP LOCKED in one heap operation.  Which lines are
+ * wanted decides everything (queue, kinds, served or not, paused): no job ever stands
+ * before another that this fetcher may take.
+ *
+ * With claim => 'session' nothing is written (session.c); a job whose lease had ended is leased even
+ * then, because its failure must be counted.
+ *
+ * A claim whose lease ended counts as a failure when the job is taken again.
+ *
+ * Waiting: the session takes a place (await.c), arms it, looks, and sleeps until a commit
+ * wakes it, a job falls due, the client goes away or its time is up.  While it sleeps it holds no
+ * lock of ours.  A function cannot let go of its statement's snapshot, so fetch waits at most
+ * queue.max_wait; CALL queue.await outside a transaction block lets go of it.
+ */
+#include "lib/queue.h"
+
+#include "executor/finish.h"
+#include "job/ready.h"
+#include "shared/session.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/pquery.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/timestamp.h"
+
+#define LOAN_US INT64CONST(100000)
+#define LOST_LOOKS 20
+#define POLL_MS 100				/* for a session without a place to wait in */
+
+typedef struct FetchRequest
+{
+	int			qty;
+	int64		lease;			/* us; -1: the queue's */
+	const char *worker;
+	char	  **kinds;			/* NULL: those that no server handler serves */
+	int			nkinds;
+	char	  **queues;
+	int			nqueues;
+	int64		wait;			/* us */
+	bool		session;		/* claim by advisory lock */
+} FetchRequest;
+
+/* A text array without nulls, as C strings. */
+static char **
+strings_of_array(ArrayType *array, const char *name, int *n)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	char	  **strings;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, n);
+	strings = palloc(Max(*n, 1) * sizeof(char *));
+	for (int i = 0; i < *n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of %s is null", i + 1, name),
+					 errhint("Pass an array of names.")));
+		strings[i] = TextDatumGetCString(elements[i]);
+	}
+	return strings;
+}
+
+static bool
+contains(char **strings, int n, const char *string)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(strings[i], string) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The lines that this fetch may take from. */
+static QueueLine **
+wanted_lines(const FetchRequest *request, int *n)
+{
+	QueueConfig *config = queue_config();
+	QueueLine **lines = palloc(Max(config->nlines, 1) * sizeof(QueueLine *));
+
+	*n = 0;
+	for (int i = 0; i < config->nlines; i++)
+	{
+		QueueLine  *line = config->lines[i];
+
+		if (line->queue->paused_at == 0 && contains(request->queues, request->nqueues, line->queue->name) &&
+			(request->kinds != NULL ? contains(request->kinds, request->nkinds, line->kind) : !line->served))
+			lines[(*n)++] = line;
+	}
+	return lines;
+}
+
+static void
+put(Tuplestorestate *store, const QueueJob *job, const QueueLine *line, TimestampTz now, const char *worker)
+{
+	tuplestore_puttuple(store, queue_job_tuple(job, line->queue, line->kind, line->priority, line->handler,
+											   QUEUE_STATE_RUNNING, now, worker));
+}
+
+/*
+ * Claims by advisory lock: nothing is written.  The row is read again under the lock with a dirty
+ * snapshot: a change in progress is somebody's claim.
+ */
+static bool
+claim_for_session(QueueJobTable *table, QueueJob *job, const QueueLine *line, TimestampTz now,
+				  const FetchRequest *request, Tuplestorestate *store)
+{
+	QueueLineKeys keys = queue_line_keys(line);
+	SnapshotData dirty;
+	QueueJob	again;
+
+	if (!queue_session_claim(job->id, job->line, &keys, queue_job_pos(job)))
+		return false;
+	InitDirtySnapshot(dirty);
+	if (!queue_job_find(table, job->id, &dirty, &again) ||
+		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
+		(TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)) ||
+		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN ||
+		queue_job_row_locked(table, &again))
+	{
+		queue_session_drop(job->id);
+		return false;
+	}
+	again.attempt++;
+	put(store, &again, line, now, request->worker);
+	return true;
+}
+
+/* Undoes a lease that met a session's claim: the row as it was, in a version of its own. */
+static void
+undo_claim(QueueJobTable *table, QueueJob *claimed, QueueJob *job)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) queue_job_update(table, claimed, job, GetActiveSnapshot(), true);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+}
+
+/* Claims one row that was read as free; false: somebody else has it. */
+static bool
+claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, const FetchRequest *request,
+	  TimestampTz now, Tuplestorestate *store)
+{
+	QueueExtra	extra;
+	QueueJob	claimed;
+	QueueFailure failure = {0};
+	bool		expired = job->leased_until != DT_NOBEGIN;
+	Snapshot	snapshot = queue_ready_snapshot(ready);
+	TM_Result	result;
+
+	queue_ready_read_deep(ready, job);
+	queue_extra_unpack(job->extra, &extra);
+	if (queue_finish_too_late(table, job, &extra, snapshot))
+		return false;
+	claimed = *job;
+	if (expired && !queue_finish_expired(table, &claimed, &extra, line, snapshot, &failure))
+		return false;
+	if (request->session && !expired)
+		return claim_for_session(table, job, line, now, request, store);
+	if (queue_session_any() && queue_session_taken(job->id))
+		return false;
+	claimed.attempt++;
+	claimed.leased_until = now + (request->lease >= 0 ? request->lease : line->queue->lease);
+	extra.started_at = now;
+	extra.worker = unconstify(char *, request->worker);
+	if (expired)
+		extra.last_error = unconstify(char *, failure.error);
+	claimed.extra = queue_extra_pack(&extra);
+	result = queue_job_update(table, job, &claimed, snapshot, false);
+	if (result == TM_Updated || result == TM_Deleted)
+	{
+		if (IsolationUsesXactSnapshot())
+			queue_finish_retry(result);
+		return false;
+	}
+	if (result != TM_Ok)
+		return false;
+	if (queue_session_any() && queue_session_taken(job->id))
+	{
+		undo_claim(table, &claimed, job);
+		return false;
+	}
+	if (expired)
+		queue_failure_insert(job, line->queue->name, line->kind, &failure);
+	put(store, &claimed, line, now, request->worker);
+	return true;
+}
+
+/* ---- waiting ---- */
+
+/* Takes a place among those who wait; false: there is none, so look again every POLL_MS. */
+static bool
+begin_waiting(const FetchRequest *request)
+{
+	QueueAwaited awaited = {0};
+
+	awaited.any_queue = request->nqueues > QUEUE_AWAIT_NAMES;
+	for (int i = 0; i < request->nqueues && !awaited.any_queue; i++)
+		awaited.queue_key[awaited.nqueues++] = queue_name_hash(request->queues[i]);
+	awaited.unserved = request->kinds == NULL;
+	awaited.any_kind = request->nkinds > QUEUE_AWAIT_NAMES;
+	for (int i = 0; i < request->nkinds && !awaited.any_kind; i++)
+		awaited.kind_key[awaited.nkinds++] = queue_name_hash(request->kinds[i]);
+	return queue_await_begin(&awaited);
+}
+
+/* Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is claimed. */
+static void
+doze(TimestampTz deadline, bool placed)
+{
+	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (!placed)
+		timeout = Min(timeout, POLL_MS);
+	if (timeout > 0)
+	{
+		uint32		wait_event = queue_wait_event("QueueFetch");
+
+		if (MyProcPort != NULL && WaitEventSetCanReportClosed())
+		{
+			WaitEvent	event;
+
+			ModifyWaitEvent(FeBeWaitSet, QUEUE_FEBE_SOCKET_POS, WL_SOCKET_CLOSED, NULL);
+			if (WaitEventSetWait(FeBeWaitSet, timeout, &event, 1, wait_event) == 1)
+			{
+				if ((event.events & WL_SOCKET_CLOSED) != 0)
+				{
+					ClientConnectionLost = true;
+					InterruptPending = true;
+				}
+				if ((event.events & WL_POSTMASTER_DEATH) != 0)
+					proc_exit(1);
+			}
+		}
+		else
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
+	}
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (MyProcPort != NULL && !pq_check_connection())
+	{
+		ClientConnectionLost = true;
+		InterruptPending = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Sleeps until there is reason to look again. */
+static void
+sleep_until(TimestampTz deadline, bool placed)
+{
+	TimestampTz until;
+
+	do
+	{
+		until = Min(deadline, queue_await_due());
+		doze(until, placed);
+	} while (placed && !queue_await_woken() && GetCurrentTimestamp() < Min(deadline, queue_await_due()));
+}
+
+/* ---- fetching ---- */
+
+/*
+ * Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up; *lost: another was faster
+ * with a job that we saw.
+ */
+static int
+look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestorestate *store, TimestampTz *next_due,
+	 bool *lost)
+{
+	QueueReady *ready;
+	QueueLine **lines;
+	int			nlines;
+	QueueJob	job;
+	QueueLine  *line;
+	TimestampTz now;
+	int			got = 0;
+	MemoryContext per_job;
+	MemoryContext old;
+
+	*lost = false;
+	lines = wanted_lines(request, &nlines);
+	now = GetCurrentTimestamp();
+	ready = queue_ready_begin(table, lines, nlines, now);
+	per_job = AllocSetContextCreate(CurrentMemoryContext, "queue fetch", ALLOCSET_SMALL_SIZES);
+	while (got < request->qty && queue_ready_next(ready, &job, &line))
+	{
+		CHECK_FOR_INTERRUPTS();
+		old = MemoryContextSwitchTo(per_job);
+		if (claim(table, ready, &job, line, request, now, store))
+			got++;
+		else
+			*lost = true;
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_job);
+	}
+	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
+		queue_ready_put_back(ready);	/* who waits on learns what is next */
+	*next_due = queue_ready_next_due(ready);
+	queue_ready_end(ready);
+	MemoryContextDelete(per_job);
+	if (got > 0)
+		CommandCounterIncrement();
+	return got;
+}
+
+/* READ COMMITTED only: above it the snapshot that was taken first would never see a new job. */
+static void
+refuse_old_snapshot(const char *function)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s can wait only in READ COMMITTED", function),
+				 errhint("This transaction's snapshot would never see a new job. Leave wait out, or use READ COMMITTED.")));
+}
+
+static int64
+wait_argument(FunctionCallInfo fcinfo, int number)
+{
+	int64		wait = PG_ARGISNULL(number) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(number));
+
+	if (wait < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("wait must not be negative"),
+				 errhint("It is an interval of 0 or more.")));
+	return wait;
+}
+
+/* The queues must exist, and the caller must be allowed to work there. */
+static void
+check_queues(const FetchRequest *request)
+{
+	for (int i = 0; i < request->nqueues; i++)
+	{
+		(void) queue_config_queue(request->queues[i], false);
+		queue_require(request->queues[i], QUEUE_PRIV_WORK);
+	}
+}
+
+/* What fetch and fetch_any share: arguments 1 to 8 are the same. */
+static Datum
+fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	FetchRequest request = {.qty = 1, .lease = -1, .queues = queues, .nqueues = nqueues};
+	QueueJobTable *table;
+	TimestampTz deadline;
+	bool		waiting = false;
+	bool		placed = false;
+	int			again = 0;
+	int			got;
+
+	if (!PG_ARGISNULL(1))
+		request.qty = PG_GETARG_INT32(1);
+	if (request.qty < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("qty must be at least 1, not %d", request.qty),
+				 errhint("It is how many jobs to claim at most.")));
+	if (!PG_ARGISNULL(2))
+	{
+		request.lease = queue_interval_us(PG_GETARG_INTERVAL_P(2));
+		if (request.lease <= 0 || request.lease > (int64) 1000 * 366 * USECS_PER_DAY)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("lease is out of range"),
+					 errhint("It is an interval of more than 0 and at most 1000 years.")));
+	}
+	request.wait = wait_argument(fcinfo, 3);
+	if (!PG_ARGISNULL(4))
+		request.worker = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	if (!PG_ARGISNULL(5))
+		request.kinds = strings_of_array(PG_GETARG_ARRAYTYPE_P(5), "kinds", &request.nkinds);
+	if (!PG_ARGISNULL(6))
+	{
+		char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(6));
+
+		request.session = strcmp(mode, "session") == 0;
+		if (!request.session && strcmp(mode, "lease") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown claim \"%s\"", mode),
+					 errhint("Use lease or session.")));
+	}
+	if (PG_ARGISNULL(7) && !PG_ARGISNULL(8))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("complete_attempts needs complete_ids"),
+				 errhint("Pass the ids of the jobs that these are the attempts of.")));
+	check_queues(&request);
+
+	table = queue_job_open(RowExclusiveLock);
+	if (!PG_ARGISNULL(7))
+	{
+		/* acknowledge and fetch in one call: it returns at once, so that the completion commits */
+		queue_finish_complete_ids(table, PG_GETARG_ARRAYTYPE_P(7), PG_ARGISNULL(8) ? NULL : PG_GETARG_ARRAYTYPE_P(8));
+		request.wait = 0;
+	}
+	if (request.wait > 0)
+		refuse_old_snapshot("queue.fetch");
+	deadline = GetCurrentTimestamp() + Min(request.wait, (int64) queue_max_wait * 1000);
+	for (;;)
+	{
+		TimestampTz next_due;
+		bool		lost;
+
+		got = look(table, &request, waiting, rsinfo->setResult, &next_due, &lost);
+		queue_await_learn(next_due);
+		if (got > 0 || GetCurrentTimestamp() >= deadline)
+			break;
+		if (!waiting)
+		{
+			/* the place first, then the look that may be the last */
+			waiting = true;
+			placed = begin_waiting(&request);
+			queue_await_arm();
+			continue;
+		}
+		/*
+		 * Who took the job that we saw may have been woken for another one, which this look's snapshot was too old
+		 * to see: its wake is used up, so that one is ours to find.  A row that only looks free for long (somebody
+		 * holds its lock) is behind the cursor after the first look; without cursors, do not spin.
+		 */
+		queue_job_release(table, RowExclusiveLock);
+		if (!lost)
+			again = 0;
+		if (!lost || again++ >= LOST_LOOKS)
+			sleep_until(deadline, placed && !lost);
+		queue_await_arm();
+		table = queue_job_open(RowExclusiveLock);
+		check_queues(&request);
+	}
+	queue_job_close(table);
+	queue_await_end();
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_fetch);
+/* queue.fetch(queue, qty, lease, wait, worker, kinds, claim, complete_ids, complete_attempts) -> setof queue.job */
+Datum
+queue_sql_fetch(PG_FUNCTION_ARGS)
+{
+	char	   *queue;
+
+	queue_finish_writable("queue.fetch()");
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("queue must not be null"),
+				 errhint("Name the queue to fetch from, such as 'default'.")));
+	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	return fetch(fcinfo, &queue, 1);
+}
+
+static char **
+queues_argument(FunctionCallInfo fcinfo, int *n)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("queues must not be null"),
+				 errhint("Name the queues to fetch from, such as '{default}'.")));
+	return strings_of_array(PG_GETARG_ARRAYTYPE_P(0), "queues", n);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_fetch_any);
+/* queue.fetch_any(queues, ...) -> setof queue.job */
+Datum
+queue_sql_fetch_any(PG_FUNCTION_ARGS)
+{
+	char	  **queues;
+	int			n;
+
+	queue_finish_writable("queue.fetch_any()");
+	InitMaterializedSRF(fcinfo, 0);
+	queues = queues_argument(fcinfo, &n);
+	return fetch(fcinfo, queues, n);
+}
+
+/* ---- await ---- */
+
+/* Is there something to fetch?  Claims nothing.  Without a snapshot on return. */
+static bool
+anything_ready(const FetchRequest *request, TimestampTz *next_due)
+{
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	QueueLine **lines;
+	int			n;
+	QueueReady *ready;
+	QueueJob	job;
+	QueueLine  *line;
+	bool		found;
+
+	check_queues(request);
+	lines = wanted_lines(request, &n);
+	ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());
+	found = queue_ready_next(ready, &job, &line);
+	if (found)
+	{
+		/* our wake is a loan: if the job is unclaimed after a moment, the scheduler wakes the next waiter */
+		queue_ready_put_back(ready);
+		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), GetCurrentTimestamp() + LOAN_US);
+	}
+	*next_due = queue_ready_next_due(ready);
+	queue_ready_end(ready);
+	queue_job_release(table, AccessShareLock);
+	return found;
+}
+
+/*
+ * No snapshot while asleep, so that nothing keeps vacuum from what dies meanwhile: neither
+ * the portal's active one, nor the one that it registered to read toasted output under
+ * (our output is a boolean), nor the catalog's.  EnsurePortalSnapshotExists takes a new one.
+ */
+static void
+let_go_of_snapshot(void)
+{
+	if (ActivePortal != NULL && ActivePortal->portalSnapshot != NULL &&
+		ActiveSnapshotSet() && GetActiveSnapshot() == ActivePortal->portalSnapshot)
+	{
+		PopActiveSnapshot();
+		ActivePortal->portalSnapshot = NULL;
+	}
+	if (ActivePortal != NULL && ActivePortal->holdSnapshot != NULL)
+	{
+		UnregisterSnapshotFromOwner(ActivePortal->holdSnapshot, ActivePortal->resowner);
+		ActivePortal->holdSnapshot = NULL;
+	}
+	InvalidateCatalogSnapshot();
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_await);
+/* CALL queue.await(queues, wait, kinds, INOUT ready) */
+Datum
+queue_sql_await(PG_FUNCTION_ARGS)
+{
+	CallContext *context = fcinfo->context != NULL && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
+	FetchRequest request = {0};
+	TimestampTz deadline;
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext look_context;
+	MemoryContext old;
+	TupleDesc	desc;
+	Datum		value;
+	bool		null = false;
+	bool		ready;
+	bool		placed;
+
+	if (context == NULL || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("queue.await cannot run inside a transaction block or a function"),
+				 errhint("CALL it by itself with autocommit on, or use the wait of queue.fetch.")));
+	PreventCommandDuringRecovery("queue.await()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "queue.await must return a row");
+	request.queues = queues_argument(fcinfo, &request.nqueues);
+	request.wait = PG_ARGISNULL(1) ? USECS_PER_MINUTE : wait_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(2))
+		request.kinds = strings_of_array(PG_GETARG_ARRAYTYPE_P(2), "kinds", &request.nkinds);
+	refuse_old_snapshot("queue.await");
+	deadline = request.wait < DT_NOEND - now ? now + request.wait : DT_NOEND - 1;
+
+	look_context = AllocSetContextCreate(CurrentMemoryContext, "queue await", ALLOCSET_SMALL_SIZES);
+	placed = begin_waiting(&request);
+	for (;;)
+	{
+		TimestampTz next_due;
+
+		queue_await_arm();
+		old = MemoryContextSwitchTo(look_context);
+		EnsurePortalSnapshotExists();
+		ready = anything_ready(&request, &next_due);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look_context);
+
+		/* when it is ready: whoever waits on looks again once it should be taken, and sees what is next */
+		queue_await_learn(ready ? GetCurrentTimestamp() + 2 * LOAN_US : next_due);
+		if (ready || GetCurrentTimestamp() >= deadline)
+			break;
+		let_go_of_snapshot();
+		sleep_until(deadline, placed);
+	}
+	queue_await_end();
+	MemoryContextDelete(look_context);
+	value = BoolGetDatum(ready);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
+}

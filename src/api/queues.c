@@ -1,0 +1,607 @@
+/*
+ * queues.c
+ *		SQL functions about queues: create, alter, drop, pause, purge; and what all
+ *		SQL functions of this layer share (admin.h).
+ *
+ * Plain data keeping: each checks the matrix for the current user and then runs SQL as
+ * the extension's owner, with what the user gave as parameters.  Statement triggers on
+ * the tables tell the other sessions and the scheduler.
+ *
+ * Locks: those of the statements; purge and drop_queue RowExclusiveLock on live_job.
+ */
+#include "lib/queue.h"
+
+#include "api/arguments.h"
+#include "executor/finish.h"
+#include "job/job.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(queue_sql_create_queue);
+PG_FUNCTION_INFO_V1(queue_sql_alter_queue);
+PG_FUNCTION_INFO_V1(queue_sql_drop_queue);
+PG_FUNCTION_INFO_V1(queue_sql_pause);
+PG_FUNCTION_INFO_V1(queue_sql_resume);
+PG_FUNCTION_INFO_V1(queue_sql_purge);
+PG_FUNCTION_INFO_V1(queue_sql_may_read);
+PG_FUNCTION_INFO_V1(queue_sql_is_running);
+PG_FUNCTION_INFO_V1(queue_sql_library_version);
+PG_FUNCTION_INFO_V1(queue_sql_not_built);
+
+/* ---------------------------------------------------------------- arguments */
+
+char *
+queue_arg_text(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what),
+				 errhint("Give a value for it.")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+char *
+queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
+{
+	char	   *name = queue_arg_text(fcinfo, n, what);
+	size_t		len = strlen(name);
+
+	if (len < 1 || len > QUEUE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg(len < 1 ? "%s must not be empty" : "%s is too long", what),
+				 errhint("It has 1 to %d bytes.", QUEUE_NAME_MAX)));
+	if (!star && strcmp(name, "*") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be \"*\"", what),
+				 errhint("\"*\" stands for all; name one.")));
+	return name;
+}
+
+int64
+queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
+{
+	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
+
+	/* a thousand years, however long a year is taken to be */
+	if (us < min || us > USECS_PER_DAY * INT64CONST(366000))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range", what),
+				 errhint(min > 0 ? "It is an interval of more than 0 and at most 1000 years." :
+						 "It is an interval from 0 to 1000 years.")));
+	return us;
+}
+
+void
+queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option)
+{
+	if (!PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("option %s of queue.%s is not built yet", option, function),
+				 errhint("Leave it out, or pass null.")));
+}
+
+Oid
+queue_role_oid(const char *name)
+{
+	Oid			role = get_role_oid(name, true);
+
+	if (!OidIsValid(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errhint("Name a role of this server; PUBLIC is none.")));
+	return role;
+}
+
+/* ---------------------------------------------------------------- SPI as the owner */
+
+void
+queue_spi_begin(QueueSpi *spi)
+{
+	queue_as_owner_begin(&spi->owner);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+queue_spi_end(QueueSpi *spi)
+{
+	SPI_finish();
+	queue_as_owner_end(&spi->owner);
+}
+
+uint64
+queue_spi_run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI failed (%s): %s", SPI_result_code_string(result), sql);
+	return SPI_processed;
+}
+
+/* ---------------------------------------------------------------- queues */
+
+/* Argument numbers that create_queue and alter_queue share. */
+enum
+{
+	ARG_NAME, ARG_MAX_ATTEMPTS, ARG_LEASE, ARG_BACKOFF, ARG_MAX_RUNNING, ARG_MAX_RUNNING_PER_KEY, ARG_RATE_LIMIT,
+	ARG_RATE_PERIOD, ARG_RESERVED, ARG_DEAD_LETTER, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED, ARG_LAST
+};
+
+/* The options that are built, with the SQL that puts each back to its default. */
+static const struct
+{
+	int			arg;
+	const char *name;
+	const char *reset;
+}			queue_options[] = {
+	{ARG_MAX_ATTEMPTS, "max_attempts", "UPDATE queue.queue SET max_attempts = DEFAULT WHERE name = $1"},
+	{ARG_LEASE, "lease", "UPDATE queue.queue SET lease = DEFAULT WHERE name = $1"},
+	{ARG_BACKOFF, "backoff", "UPDATE queue.queue SET backoff = DEFAULT WHERE name = $1"},
+	{ARG_KEEP_COMPLETED, "keep_completed", "UPDATE queue.queue SET keep_completed = DEFAULT WHERE name = $1"},
+	{ARG_KEEP_DISCARDED, "keep_discarded", "UPDATE queue.queue SET keep_discarded = DEFAULT WHERE name = $1"},
+	{ARG_MAX_RUNNING, "max_running", NULL},
+	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key", NULL},
+	{ARG_RATE_LIMIT, "rate_limit", NULL},
+	{ARG_RATE_PERIOD, "rate_period", NULL},
+	{ARG_RESERVED, "reserved", NULL},
+	{ARG_DEAD_LETTER, "dead_letter", NULL},
+};
+
+/* Checks the values of create_queue's and alter_queue's options. */
+static void
+check_queue_options(FunctionCallInfo fcinfo, const char *function)
+{
+	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING, function, "max_running");
+	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING_PER_KEY, function, "max_running_per_key");
+	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, function, "rate_limit");
+	queue_arg_not_built(fcinfo, ARG_RESERVED, function, "reserved");
+	queue_arg_not_built(fcinfo, ARG_DEAD_LETTER, function, "dead_letter");
+	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS) && PG_GETARG_INT32(ARG_MAX_ATTEMPTS) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(ARG_MAX_ATTEMPTS)),
+				 errhint("It is 1 or more.")));
+	if (!PG_ARGISNULL(ARG_LEASE))
+		(void) queue_arg_interval(fcinfo, ARG_LEASE, "lease", 1);
+	if (!PG_ARGISNULL(ARG_RATE_PERIOD))
+		(void) queue_arg_interval(fcinfo, ARG_RATE_PERIOD, "rate_period", 1);
+	if (!PG_ARGISNULL(ARG_KEEP_COMPLETED))
+		(void) queue_arg_interval(fcinfo, ARG_KEEP_COMPLETED, "keep_completed", 0);
+	if (!PG_ARGISNULL(ARG_KEEP_DISCARDED))
+		(void) queue_arg_interval(fcinfo, ARG_KEEP_DISCARDED, "keep_discarded", 0);
+	if (!PG_ARGISNULL(ARG_BACKOFF))
+		(void) queue_backoff_parse(PG_GETARG_JSONB_P(ARG_BACKOFF));
+}
+
+/* The parameters $1 .. $6 of create's and alter's statements: name and the options that are built. */
+static void
+queue_option_params(FunctionCallInfo fcinfo, const char *name, Oid *types, Datum *values, char *nulls)
+{
+	static const int args[] = {ARG_MAX_ATTEMPTS, ARG_LEASE, ARG_BACKOFF, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED};
+	static const Oid arg_types[] = {INT4OID, INTERVALOID, JSONBOID, INTERVALOID, INTERVALOID};
+	int			i;
+
+	types[0] = TEXTOID;
+	values[0] = CStringGetTextDatum(name);
+	nulls[0] = ' ';
+	for (i = 0; i < 5; i++)
+	{
+		types[i + 1] = arg_types[i];
+		nulls[i + 1] = PG_ARGISNULL(args[i]) ? 'n' : ' ';
+		values[i + 1] = PG_ARGISNULL(args[i]) ? (Datum) 0 : PG_GETARG_DATUM(args[i]);
+	}
+}
+
+/* Without its row, 'default' has the defaults; whoever changes it writes the row first.  Inside queue_spi_begin. */
+static void
+ensure_default_row(const char *name)
+{
+	if (strcmp(name, "default") == 0)
+		queue_spi_run("INSERT INTO queue.queue (name) VALUES ('default') ON CONFLICT (name) DO NOTHING",
+					  0, NULL, NULL, NULL);
+}
+
+/* Wherever a statement found no row of a queue that the cache had: it was dropped a moment ago. */
+static void
+raise_unknown_queue(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("queue \"%s\" does not exist", name),
+			 errhint("Create it with queue.create_queue(name).")));
+}
+
+/* queue.create_queue(..): a row; manage on '*'. */
+Datum
+queue_sql_create_queue(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_arg_name(fcinfo, ARG_NAME, "queue name", false);
+	bool		if_not_exists = PG_ARGISNULL(ARG_LAST) ? false : PG_GETARG_BOOL(ARG_LAST);
+	uint64		created = 0;
+
+	queue_finish_writable("queue.create_queue()");
+	queue_require(NULL, QUEUE_PRIV_MANAGE);
+	check_queue_options(fcinfo, "create_queue");
+
+	if (strcmp(name, "default") != 0)
+	{
+		QueueSpi	spi;
+		Oid			types[6];
+		Datum		values[6];
+		char		nulls[6];
+
+		queue_option_params(fcinfo, name, types, values, nulls);
+		queue_spi_begin(&spi);
+		created = queue_spi_run("INSERT INTO queue.queue (name, max_attempts, lease, backoff, keep_completed, keep_discarded)"
+								" VALUES ($1, coalesce($2, 25), coalesce($3, '5 min'), $4, coalesce($5, '0'), coalesce($6, '30 days'))"
+								" ON CONFLICT (name) DO NOTHING",
+								6, types, values, nulls);
+		queue_spi_end(&spi);
+	}
+	if (created == 0 && !if_not_exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("queue \"%s\" already exists", name),
+				 errhint("Change it with queue.alter_queue, or pass if_not_exists => true.")));
+	if (created == 0)
+		ereport(NOTICE,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("queue \"%s\" already exists, skipping", name)));
+	PG_RETURN_VOID();
+}
+
+/* Puts the options named in reset back to their defaults.  Inside queue_spi_begin. */
+static void
+reset_options(FunctionCallInfo fcinfo, const char *name, ArrayType *reset)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			nelems;
+	int			i;
+	size_t		j;
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	deconstruct_array(reset, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	for (i = 0; i < nelems; i++)
+	{
+		char	   *option;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("reset must not contain null"),
+					 errhint("It is an array of option names.")));
+		option = TextDatumGetCString(elems[i]);
+		for (j = 0; j < lengthof(queue_options); j++)
+		{
+			if (strcmp(queue_options[j].name, option) == 0)
+				break;
+		}
+		if (j == lengthof(queue_options))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("a queue has no option \"%s\"", option),
+					 errhint("Options are max_attempts, lease, backoff, keep_completed and keep_discarded.")));
+		if (queue_options[j].reset == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("option %s of queue.alter_queue is not built yet", option),
+					 errhint("Leave it out of reset; it has no value yet.")));
+		if (!PG_ARGISNULL(queue_options[j].arg))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option %s is both given and reset", option),
+					 errhint("Do one of the two.")));
+		queue_spi_run(queue_options[j].reset, 1, &type, &value, NULL);
+	}
+}
+
+/* queue.alter_queue(..): manage on the queue. */
+Datum
+queue_sql_alter_queue(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_arg_name(fcinfo, ARG_NAME, "queue name", false);
+	QueueSpi	spi;
+	Oid			types[6];
+	Datum		values[6];
+	char		nulls[6];
+
+	queue_finish_writable("queue.alter_queue()");
+	queue_require(name, QUEUE_PRIV_MANAGE);
+	(void) queue_config_queue(name, false);
+	check_queue_options(fcinfo, "alter_queue");
+
+	queue_option_params(fcinfo, name, types, values, nulls);
+	queue_spi_begin(&spi);
+	ensure_default_row(name);
+	if (!PG_ARGISNULL(ARG_LAST))
+		reset_options(fcinfo, name, PG_GETARG_ARRAYTYPE_P(ARG_LAST));
+	if (queue_spi_run("UPDATE queue.queue SET max_attempts = coalesce($2, max_attempts), lease = coalesce($3, lease),"
+					  " backoff = coalesce($4, backoff), keep_completed = coalesce($5, keep_completed),"
+					  " keep_discarded = coalesce($6, keep_discarded) WHERE name = $1",
+					  6, types, values, nulls) == 0)
+		raise_unknown_queue(name);
+	queue_spi_end(&spi);
+	PG_RETURN_VOID();
+}
+
+/* Sets or clears paused_at; what pause and resume share. */
+static void
+set_paused(FunctionCallInfo fcinfo, const char *function, const char *sql)
+{
+	char	   *name = queue_arg_name(fcinfo, 0, "queue", false);
+	QueueSpi	spi;
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	queue_finish_writable(function);
+	queue_require(name, QUEUE_PRIV_MANAGE);
+	(void) queue_config_queue(name, false);
+
+	queue_spi_begin(&spi);
+	ensure_default_row(name);
+	if (queue_spi_run(sql, 1, &type, &value, NULL) == 0)
+		raise_unknown_queue(name);
+	queue_spi_end(&spi);
+}
+
+/* queue.pause(queue): its lines are read no more; pausing again keeps the time of the first. */
+Datum
+queue_sql_pause(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, "queue.pause()",
+			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE name = $1");
+	PG_RETURN_VOID();
+}
+
+/* queue.resume(queue) */
+Datum
+queue_sql_resume(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, "queue.resume()", "UPDATE queue.queue SET paused_at = NULL WHERE name = $1");
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- deleting jobs */
+
+/* The ids of a queue's lines, copied: the configuration may be read again while we work. */
+static int64 *
+lines_of_queue(const char *queue, int *count)
+{
+	QueueConfig *config = queue_config();
+	int64	   *ids = palloc((config->nlines + 1) * sizeof(int64));
+	int			i;
+
+	*count = 0;
+	for (i = 0; i < config->nlines; i++)
+	{
+		if (strcmp(config->lines[i]->queue->name, queue) == 0)
+			ids[(*count)++] = config->lines[i]->id;
+	}
+	return ids;
+}
+
+/*
+ * Deletes one job as read, following its row when it was changed meanwhile.  Without `running` a claimed row stays
+ * and nobody waits for its lock; with it, an executor that runs the job is told to let go and waited for.
+ */
+static bool
+delete_job(QueueJobTable *table, QueueJob *job, bool running)
+{
+	int			tries;
+
+	for (tries = 0; tries < 100; tries++)
+	{
+		Snapshot	snapshot;
+		TM_Result	result;
+		bool		found;
+
+		CHECK_FOR_INTERRUPTS();
+		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
+			(queue_session_any() && queue_session_taken(job->id)))
+		{
+			if (!running)
+				return false;
+			(void) queue_slot_cancel(MyDatabaseId, job->id);
+		}
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		PushActiveSnapshot(snapshot);
+		result = queue_job_delete(table, job, QUEUE_STATE_NONE, snapshot, running);
+		if (running)
+			queue_slot_cancel_done(MyDatabaseId, job->id);
+		found = result == TM_Updated && queue_job_find(table, job->id, snapshot, job);
+		PopActiveSnapshot();
+		UnregisterSnapshot(snapshot);
+		if (result == TM_Ok)
+			return true;
+		if (result == TM_BeingModified || result == TM_WouldBlock)
+			return false;		/* somebody is taking it */
+		if (result == TM_Updated && !found)
+		{
+			/* the new version may be younger than that snapshot */
+			snapshot = RegisterSnapshot(GetLatestSnapshot());
+			found = queue_job_find(table, job->id, snapshot, job);
+			UnregisterSnapshot(snapshot);
+		}
+		if (!found)
+			return false;
+	}
+	return false;
+}
+
+/*
+ * Walks a line through the ready index and deletes its waiting jobs (with `running` all), or with `only_look` just
+ * says whether there is one.
+ */
+static int64
+sweep_line(QueueJobTable *table, int64 line, bool running, bool only_look)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "queue purge", ALLOCSET_SMALL_SIZES);
+	IndexScanDesc scan;
+	ScanKeyData key;
+	int64		count = 0;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
+	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext old;
+		QueueJob	job;
+
+		CHECK_FOR_INTERRUPTS();
+		if (only_look)
+		{
+			count = 1;
+			break;
+		}
+		old = MemoryContextSwitchTo(cxt);
+		queue_job_read(slot, &job, true);
+		if (delete_job(table, &job, running))
+			count++;
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(cxt);
+	return count;
+}
+
+/* All lines of a queue; see sweep_line. */
+static int64
+sweep_queue(const char *queue, bool running, bool only_look)
+{
+	QueueJobTable *table = queue_job_open(only_look ? AccessShareLock : RowExclusiveLock);
+	int			nlines;
+	int64	   *lines = lines_of_queue(queue, &nlines);
+	int64		count = 0;
+	int			i;
+
+	for (i = 0; i < nlines && !(only_look && count > 0); i++)
+		count += sweep_line(table, lines[i], running, only_look);
+	queue_job_close(table);
+	return count;
+}
+
+/* queue.purge(queue): deletes what waits, skips what is claimed or locked; manage on the queue. */
+Datum
+queue_sql_purge(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_arg_name(fcinfo, 0, "queue", false);
+
+	queue_finish_writable("queue.purge()");
+	queue_require(name, QUEUE_PRIV_MANAGE);
+	(void) queue_config_queue(name, false);
+	PG_RETURN_INT64(sweep_queue(name, false, false));
+}
+
+/*
+ * queue.drop_queue(name, force): manage on the queue.  Its lines' rows stay: an enqueue that is under way may still
+ * refer to one, and a queue of that name created again uses them.
+ */
+Datum
+queue_sql_drop_queue(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_arg_name(fcinfo, 0, "queue name", false);
+	bool		force = PG_ARGISNULL(1) ? false : PG_GETARG_BOOL(1);
+	QueueSpi	spi;
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	queue_finish_writable("queue.drop_queue()");
+	queue_require(name, QUEUE_PRIV_MANAGE);
+	(void) queue_config_queue(name, false);
+	if (strcmp(name, "default") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"default\" cannot be dropped"),
+				 errhint("Empty it with queue.purge, put its settings back with queue.alter_queue(.., reset => ..).")));
+	if (!force && sweep_queue(name, false, true) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" has unfinished jobs", name),
+				 errhint("Purge it and wait for what runs, or pass force => true to delete them.")));
+	if (force)
+		(void) sweep_queue(name, true, false);
+
+	queue_spi_begin(&spi);
+	queue_spi_run("DELETE FROM queue.privilege WHERE queue = $1", 1, &type, &value, NULL);
+	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
+		raise_unknown_queue(name);
+	queue_spi_end(&spi);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- what the views ask, and the rest */
+
+/* queue.may_read(queue): the row filter of the views; a cheap lookup per row. */
+Datum
+queue_sql_may_read(PG_FUNCTION_ARGS)
+{
+	char		buf[QUEUE_NAME_MAX + 1];
+	text	   *name;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	name = PG_GETARG_TEXT_PP(0);
+	if (VARSIZE_ANY_EXHDR(name) > QUEUE_NAME_MAX)
+		PG_RETURN_BOOL(false);
+	text_to_cstring_buffer(name, buf, sizeof(buf));
+	PG_RETURN_BOOL(queue_may(GetUserId(), buf, QUEUE_PRIV_READ));
+}
+
+/* queue.is_running(id): does an executor or a session's claim have it?  Its row shows nothing of that. */
+Datum
+queue_sql_is_running(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(queue_slot_runs(MyDatabaseId, PG_GETARG_INT64(0)) ||
+				   (queue_session_any() && queue_session_taken(PG_GETARG_INT64(0))));
+}
+
+/* queue.library_version() */
+Datum
+queue_sql_library_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(QUEUE_VERSION));
+}
+
+/* Every function of the contract that a later release builds. */
+Datum
+queue_sql_not_built(PG_FUNCTION_ARGS)
+{
+	char	   *name = get_func_name(fcinfo->flinfo->fn_oid);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("queue.%s is not built yet", name != NULL ? name : "?"),
+			 errhint("Its signature is fixed; a later release of the extension brings it.")));
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,427 @@
+/*
+ * stats.c
+ *		The functions behind queue.stat_queue, queue.stat_handler and queue.stat_worker.
+ *
+ * All of it is read from shared memory; no job table is scanned.  Only oldest_run_at looks
+ * at the table, at the few index entries behind a line's cursor.  Each function shows
+ * only what the current user may read (config.c), so the views can be granted freely.
+ *
+ * Locks: none beyond those of the structures read; AccessShareLock on live_job.
+ */
+#include "lib/queue.h"
+
+#include "api/handlers.h"
+#include "config/http_handlers.h"
+#include "job/job.h"
+#include "shared/endpoint.h"
+#include "shared/slot.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "commands/dbcommands.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(queue_sql_stat_queue_rows);
+PG_FUNCTION_INFO_V1(queue_sql_stat_handler_rows);
+PG_FUNCTION_INFO_V1(queue_sql_stat_worker_rows);
+
+/* How many leased rows behind a cursor are passed by before its line's age is taken as theirs. */
+#define OLDEST_LOOKS 16
+
+/* A gauge: counted by atomics in any order, so it may be below zero for a moment. */
+static int64
+gauge(pg_atomic_uint64 *counter)
+{
+	int64		value = (int64) pg_atomic_read_u64(counter);
+
+	return value > 0 ? value : 0;
+}
+
+/* How many executors run a job of this queue (or, with a handler given, of its kinds) now.  No lock. */
+static int64
+running_in_slots(const char *queue, const QueueHandler *handler)
+{
+	int64		running = 0;
+	int			i;
+
+	if (handler != NULL && handler->http)
+	{
+		QueueCourierState *state = queue_courier_state_of(MyDatabaseId, handler->key, false);
+
+		return state == NULL ? 0 : (int64) pg_atomic_read_u32(&state->in_flight);
+	}
+	for (i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+		QueueLine  *line;
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
+			pg_atomic_read_u64(&slot->job_id) == 0)
+			continue;
+		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
+		if (line == NULL)
+			continue;
+		if (handler != NULL ? line->handler == handler : strcmp(line->queue->name, queue) == 0)
+			running++;
+	}
+	return running;
+}
+
+/*
+ * The oldest due and unclaimed run_at of a line, as near as a few looks behind its cursor tell; DT_NOEND: none.
+ * Called by oldest_run_at with live_job open.
+ */
+static TimestampTz
+oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
+{
+	QueueCursorView view = queue_cursor_look(&line->cursor, line->id);
+	TimestampTz oldest = DT_NOEND;
+	ScanKeyData keys[2];
+	IndexScanDesc scan;
+	Snapshot	snapshot;
+	int			looks;
+
+	if (view.valid && view.nkeys > 0)
+		oldest = view.first_key.run_at;
+	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= oldest))
+		return oldest;
+
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(view.cursor.run_at));
+	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	for (looks = 0; looks <= OLDEST_LOOKS; looks++)
+	{
+		QueueJob	job;
+
+		if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
+			break;
+		queue_job_read(table->slot, &job, false);
+		if (job.run_at > now)
+			break;
+		if (job.leased_until > now && looks < OLDEST_LOOKS)
+			continue;
+		oldest = Min(oldest, job.run_at);
+		break;
+	}
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return oldest;
+}
+
+/* Over the lines of a queue; DT_NOEND: nothing due waits. */
+static TimestampTz
+oldest_run_at(QueueJobTable *table, const char *queue)
+{
+	QueueConfig *config = queue_config();
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz oldest = DT_NOEND;
+	int			i;
+
+	for (i = 0; i < config->nlines; i++)
+	{
+		if (strcmp(config->lines[i]->queue->name, queue) == 0)
+			oldest = Min(oldest, oldest_in_line(table, config->lines[i], now));
+	}
+	return oldest;
+}
+
+/* queue.stat_queue_rows(): what VIEW queue.stat_queue shows. */
+Datum
+queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	QueueJobTable *table;
+	QueueConfig *config;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	table = queue_job_open(AccessShareLock);
+	config = queue_config();
+	for (i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+		QueueCounter *counter;
+		Datum		values[14];
+		bool		nulls[14];
+
+		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		memset(nulls, true, sizeof(nulls));
+		values[0] = CStringGetTextDatum(conf->name);
+		nulls[0] = false;
+		if (conf->paused_at != 0)
+		{
+			values[1] = TimestampTzGetDatum(conf->paused_at);
+			nulls[1] = false;
+		}
+		counter = queue_counter_of(MyDatabaseId, conf->key, true);
+		if (counter != NULL)
+		{
+			int64		in_slots = running_in_slots(conf->name, NULL);
+			int64		scheduled = gauge(&counter->gauge[QUEUE_STATE_SCHEDULED]);
+			int64		retryable = gauge(&counter->gauge[QUEUE_STATE_RETRYABLE]);
+			int64		due_scheduled = Min(gauge(&counter->due_scheduled), scheduled);
+			int64		due_retryable = Min(gauge(&counter->due_retryable), retryable);
+			int64		available = gauge(&counter->gauge[QUEUE_STATE_AVAILABLE]) + due_scheduled + due_retryable;
+			TimestampTz oldest;
+
+			memset(&nulls[2], false, 10 * sizeof(bool));
+			values[2] = Int64GetDatum(Max(available - in_slots, 0));
+			values[3] = Int64GetDatum(gauge(&counter->gauge[QUEUE_STATE_RUNNING]) + in_slots);
+			values[4] = Int64GetDatum(retryable - due_retryable);
+			values[5] = Int64GetDatum(scheduled - due_scheduled);
+			values[6] = Int64GetDatum(gauge(&counter->gauge[QUEUE_STATE_PENDING]));
+			values[7] = Int64GetDatum(gauge(&counter->enqueued));
+			values[8] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_COMPLETED]));
+			values[9] = Int64GetDatum(gauge(&counter->failed));
+			values[10] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_DISCARDED]));
+			values[11] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_CANCELLED]));
+			oldest = oldest_run_at(table, conf->name);
+			values[12] = TimestampTzGetDatum(oldest);
+			nulls[12] = oldest == DT_NOEND;
+			values[13] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counter->reset_at));
+			nulls[13] = false;
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	queue_job_close(table);
+	PG_RETURN_NULL();
+}
+
+/* What runs told of a handler: of its kind, or for '*' of every kind that it serves. */
+typedef struct HandlerSums
+{
+	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
+	TimestampTz last_error_at;
+} HandlerSums;
+
+static void
+add_kind(HandlerSums *sums, uint64 key)
+{
+	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, key, true);
+
+	if (stat == NULL)
+		return;
+	sums->completed += gauge(&stat->completed);
+	sums->failed += gauge(&stat->failed);
+	sums->discarded += gauge(&stat->discarded);
+	sums->timeouts += gauge(&stat->timeouts);
+	sums->runs += gauge(&stat->runs);
+	sums->total_us += gauge(&stat->total_us);
+	sums->max_us = Max(sums->max_us, gauge(&stat->max_us));
+	sums->last_error_at = Max(sums->last_error_at, (TimestampTz) pg_atomic_read_u64(&stat->last_error_at));
+}
+
+/* Statistics are kept by the job's kind; a kind has several lines and counts once. */
+static HandlerSums
+sums_of_handler(QueueHandler *handler)
+{
+	QueueConfig *config = queue_config();
+	HandlerSums sums = {0};
+	uint64	   *seen = palloc((config->nlines + 1) * sizeof(uint64));
+	int			nseen = 0;
+	int			i;
+	int			j;
+
+	if (strcmp(handler->kind, "*") != 0)
+	{
+		add_kind(&sums, handler->key);
+		return sums;
+	}
+	for (i = 0; i < config->nlines; i++)
+	{
+		uint64		key;
+
+		if (config->lines[i]->handler != handler)
+			continue;
+		key = queue_name_hash(config->lines[i]->kind);
+		for (j = 0; j < nseen && seen[j] != key; j++)
+			;
+		if (j == nseen)
+		{
+			seen[nseen++] = key;
+			add_kind(&sums, key);
+		}
+	}
+	return sums;
+}
+
+/* queue.stat_handler_rows(): what VIEW queue.stat_handler shows. */
+Datum
+queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	QueueConfig *config;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	config = queue_config();
+	for (i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		const char *hint;
+		const char *state;
+		NameData	run_as;
+		Datum		values[13];
+		bool		nulls[13];
+
+		if (!queue_handler_visible(handler))
+			continue;
+		memset(nulls, false, sizeof(nulls));
+		if (handler->paused_at != 0)
+			state = "paused";
+		else
+			state = queue_handler_problem(handler, &hint) != NULL ? "parked" : "ready";
+		values[0] = CStringGetTextDatum(handler->kind);
+		values[1] = CStringGetTextDatum(handler->http ? "http" : "sql");
+		if (handler->function_name != NULL && handler->function_schema != NULL)
+			values[2] = CStringGetTextDatum(psprintf("%s(%s)",
+													 quote_qualified_identifier(handler->function_schema, handler->function_name),
+													 handler->takes_job ? "queue.job" : "jsonb"));
+		else if (handler->http && handler->conf->nendpoints > 0)
+		{
+			char	   *url = queue_httpconf_shown(handler->conf->endpoints[0]->url);
+
+			values[2] = CStringGetTextDatum(handler->conf->nendpoints == 1 ? url :
+											psprintf("%s and %d more", url, handler->conf->nendpoints - 1));
+		}
+		else
+			nulls[2] = true;
+		namestrcpy(&run_as, handler->run_as);
+		values[3] = NameGetDatum(&run_as);
+		values[4] = CStringGetTextDatum(state);
+		memset(&nulls[5], true, 8 * sizeof(bool));
+		if (queue_preloaded())
+		{
+			HandlerSums sums = sums_of_handler(handler);
+
+			memset(&nulls[5], false, 5 * sizeof(bool));
+			values[5] = Int64GetDatum(running_in_slots(NULL, handler));
+			values[6] = Int64GetDatum(sums.completed);
+			values[7] = Int64GetDatum(sums.failed);
+			values[8] = Int64GetDatum(sums.discarded);
+			values[9] = Int64GetDatum(sums.timeouts);
+			if (sums.runs > 0)
+			{
+				nulls[10] = nulls[11] = false;
+				values[10] = Float8GetDatum((double) sums.total_us / (double) sums.runs / 1000.0);
+				values[11] = Float8GetDatum((double) sums.max_us / 1000.0);
+			}
+			nulls[12] = sums.last_error_at == 0;
+			values[12] = TimestampTzGetDatum(sums.last_error_at);
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
+}
+
+static const char *
+slot_type_name(uint32 type)
+{
+	switch (type)
+	{
+		case QUEUE_SLOT_LAUNCHER:
+			return "launcher";
+		case QUEUE_SLOT_SCHEDULER:
+			return "scheduler";
+		case QUEUE_SLOT_HTTP:
+			return "http";
+		default:
+			return "executor";
+	}
+}
+
+static const char *
+slot_state_name(uint32 state)
+{
+	switch (state)
+	{
+		case QUEUE_SLOT_STARTING:
+			return "starting";
+		case QUEUE_SLOT_IDLE:
+			return "idle";
+		case QUEUE_SLOT_RUNNING:
+			return "running";
+		default:
+			return "stopping";
+	}
+}
+
+/*
+ * queue.stat_worker_rows(): what VIEW queue.stat_worker shows: workers of all databases, and what they run where
+ * the reader may know it.  Slots are read without a lock; a row may mix two moments.
+ */
+Datum
+queue_sql_stat_worker_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			count;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	(void) queue_config();
+	count = queue_preloaded() ? queue_slot_count() : 0;
+	for (i = 0; i < count; i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+		uint32		type = pg_atomic_read_u32(&slot->type);
+		int64		job_id = (int64) pg_atomic_read_u64(&slot->job_id);
+		pid_t		pid = slot->pid;
+		Oid			db = slot->db;
+		char	   *name;
+		NameData	database;
+		NameData	role;
+		Datum		values[10];
+		bool		nulls[10];
+
+		if (type == QUEUE_SLOT_FREE)
+			continue;
+		memset(nulls, true, sizeof(nulls));
+		values[0] = Int32GetDatum((int32) pid);
+		nulls[0] = pid == 0;
+		values[1] = CStringGetTextDatum(slot_type_name(type));
+		nulls[1] = false;
+		name = OidIsValid(db) ? get_database_name(db) : NULL;
+		if (name != NULL)
+		{
+			namestrcpy(&database, name);
+			values[2] = NameGetDatum(&database);
+			nulls[2] = false;
+		}
+		name = OidIsValid(slot->role) ? GetUserNameFromId(slot->role, true) : NULL;
+		if (name != NULL)
+		{
+			namestrcpy(&role, name);
+			values[3] = NameGetDatum(&role);
+			nulls[3] = false;
+		}
+		values[4] = CStringGetTextDatum(slot_state_name(pg_atomic_read_u32(&slot->state)));
+		nulls[4] = false;
+		if (db == MyDatabaseId && job_id != 0)
+		{
+			QueueLine  *line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
+
+			if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+			{
+				values[5] = Int64GetDatum(job_id);
+				values[6] = CStringGetTextDatum(line->kind);
+				nulls[5] = nulls[6] = false;
+			}
+		}
+		values[7] = TimestampTzGetDatum(slot->started_at);
+		nulls[7] = slot->started_at == 0;
+		values[8] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->jobs));
+		values[9] = Int32GetDatum((int32) pg_atomic_read_u32(&slot->restarts));
+		nulls[8] = nulls[9] = false;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
+}

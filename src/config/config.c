@@ -1,0 +1,767 @@
+/*
+ * config.c
+ *		This backend's cache of the configuration, and who may do what.
+ *
+ * The cache is one memory context under CacheMemoryContext, always rebuilt whole:
+ * config tables are small and change rarely, and a whole is easy to get right.  It is
+ * built as a child of the caller's context and moved when complete, so an error in the
+ * middle leaves the old one, marked stale.  Replaced ones live on until a later
+ * transaction rebuilds, because handlers run for a caller that holds pointers into one
+ * and may change the configuration meanwhile.
+ *
+ * It is stale when a relcache invalidation of one of our tables came (their statement
+ * triggers send them; so does whoever inserts a line), when roles or memberships
+ * changed, or when the database's generation moved on.  A COMMIT is visible before its
+ * invalidations arrive; the generation, bumped after the commit too, is what the
+ * scheduler rechecks.  It is read BEFORE the snapshot, so that a change in between makes the
+ * cache stale and not wrong.
+ *
+ * Locks: AccessShareLock on the config tables while reading them.
+ */
+#include "config/config.h"
+
+#include "config/http_handlers.h"
+#include "config/reader.h"
+#include "config/relations.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* A queue, with the last answer of queue_may about it. */
+typedef struct ConfEntry
+{
+	QueueConf	conf;			/* first field: config.h hands out pointers to it */
+	Oid			memo_user;
+	int			memo_bits;
+} ConfEntry;
+
+typedef struct PrivilegeRow
+{
+	const char *queue;			/* NULL: on '*' */
+	Oid			role;
+	int			bits;
+} PrivilegeRow;
+
+typedef struct Cache
+{
+	QueueConfig config;			/* first field */
+	MemoryContext cxt;
+	uint64		invalidations;	/* value of the counter before the build began */
+	TimestampTz built_for;		/* start of the transaction that built it */
+	ConfEntry **conf_hash;		/* open addressing by conf.key */
+	uint32		conf_mask;
+	QueueLine **line_hash;		/* open addressing by id; also lines of dropped queues */
+	uint32		line_mask;
+	PrivilegeRow *privileges;
+	int			nprivileges;
+	Oid			star_user;		/* memo of queue_may on '*' */
+	int			star_bits;
+} Cache;
+
+/* Relations whose relcache invalidations make the cache stale. */
+#define WATCHED_MAX 8
+
+/* Replaced caches kept for pointers held up the stack: the first ones of a transaction, and the last ones. */
+#define RETIRED_FIRST 64
+#define RETIRED_LAST 8
+
+static Cache *current = NULL;
+static uint64 readings = 0;
+static uint64 invalidations = 0;
+static Oid	watched[WATCHED_MAX];
+static int	nwatched = 0;
+static MemoryContext *retired = NULL;
+static int	maxretired = 0;
+static int	nretired = 0;
+static int	nheld = 0;			/* the first ones, kept for a handler's caller */
+static TimestampTz retired_in = 0;
+
+/* ---------------------------------------------------------------- staleness */
+
+/* Relcache callback: one of our relations changed.  Called wherever invalidations are accepted. */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	int			i;
+
+	if (relid == InvalidOid)
+	{
+		invalidations++;
+		return;
+	}
+	for (i = 0; i < nwatched; i++)
+	{
+		if (watched[i] == relid)
+		{
+			invalidations++;
+			return;
+		}
+	}
+}
+
+/* Syscache callback: roles or memberships changed, so run_as_oid and every memo may be wrong. */
+static void
+role_callback(Datum arg, int cacheid, uint32 hashvalue)
+{
+	invalidations++;
+}
+
+/* Once per backend, before the first build. */
+static void
+register_callbacks(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	done = true;
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, role_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, role_callback, (Datum) 0);
+}
+
+static inline bool
+cache_is_current(void)
+{
+	return current != NULL &&
+		current->invalidations == invalidations &&
+		current->config.generation == queue_base_generation();
+}
+
+/* Would queue_config() read again?  The scheduler asks between rounds. */
+bool
+queue_config_stale(void)
+{
+	return !cache_is_current();
+}
+
+/* Puts a replaced cache aside; frees those of earlier transactions.  Called when a new one is in place. */
+static void
+retire(MemoryContext cxt)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	int			first;
+
+	if (retired_in != now)
+	{
+		int			i;
+
+		for (i = 0; i < nretired; i++)
+			MemoryContextDelete(retired[i]);
+		nretired = 0;
+		nheld = 0;
+		retired_in = now;
+	}
+	first = Max(nheld, RETIRED_FIRST);
+	if (nretired >= first + RETIRED_LAST)
+	{
+		MemoryContextDelete(retired[first]);
+		memmove(&retired[first], &retired[first + 1], (nretired - first - 1) * sizeof(MemoryContext));
+		nretired--;
+	}
+	retired[nretired++] = cxt;
+}
+
+/* Makes room in `retired`, before anything is put aside. */
+static void
+reserve_retired(int n)
+{
+	if (n <= maxretired)
+		return;
+	retired = retired == NULL ?
+		MemoryContextAlloc(TopMemoryContext, n * sizeof(MemoryContext)) :
+		repalloc(retired, n * sizeof(MemoryContext));
+	maxretired = n;
+}
+
+/* What is there now, current one included, stays until queue_config_release or the transaction's end. */
+int
+queue_config_hold(void)
+{
+	int			before = nheld;
+
+	if (retired_in != GetCurrentTransactionStartTimestamp())
+		before = 0;				/* what is retired is of an earlier transaction; the current one comes first */
+	else
+	{
+		reserve_retired(nretired + 1 + RETIRED_FIRST + RETIRED_LAST);
+		nheld = nretired + 1;
+	}
+	return before;
+}
+
+void
+queue_config_release(int before)
+{
+	nheld = before;
+}
+
+/* ---------------------------------------------------------------- building */
+
+/* Finds the extension's relations and notes whose invalidations concern us. */
+static void
+build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handler_table)
+{
+	QueueConfig *config = &cache->config;
+
+	queue_relations_read(config, queue_table, privilege_table, handler_table);
+
+	/* watched from now on: what changes during the build makes it stale at once */
+	nwatched = 0;
+	watched[nwatched++] = *queue_table;
+	watched[nwatched++] = *privilege_table;
+	watched[nwatched++] = *handler_table;
+	watched[nwatched++] = config->endpoint_table;
+	watched[nwatched++] = config->installation_table;
+	watched[nwatched++] = config->line_table;
+	watched[nwatched++] = config->live_job;
+	watched[nwatched++] = config->job_view;
+}
+
+/* What create_queue's defaults are, for 'default' without a row and for lines of dropped queues. */
+static ConfEntry *
+make_conf(const char *name)
+{
+	ConfEntry  *entry = palloc0(sizeof(ConfEntry));
+
+	entry->conf.name = pstrdup(name);
+	entry->conf.key = queue_name_hash(name);
+	entry->conf.max_attempts = 25;
+	entry->conf.lease = 5 * USECS_PER_MINUTE;
+	entry->conf.backoff = queue_backoff_default;
+	entry->conf.keep_discarded = 30 * USECS_PER_DAY;
+	return entry;
+}
+
+/* A queue with create_queue's defaults, palloc'd: for jobs of a queue that was dropped. */
+QueueConf *
+queue_conf_make(const char *name)
+{
+	return &make_conf(name)->conf;
+}
+
+static uint32
+hash_size(int n)
+{
+	uint32		size = 16;
+
+	while (size < (uint32) n * 2)
+		size *= 2;
+	return size;
+}
+
+static ConfEntry *
+find_conf(Cache *cache, const char *name, uint64 key)
+{
+	uint32		i = (uint32) key & cache->conf_mask;
+
+	while (cache->conf_hash[i] != NULL)
+	{
+		ConfEntry  *entry = cache->conf_hash[i];
+
+		if (entry->conf.key == key && strcmp(entry->conf.name, name) == 0)
+			return entry;
+		i = (i + 1) & cache->conf_mask;
+	}
+	return NULL;
+}
+
+static void
+add_conf(Cache *cache, ConfEntry *entry)
+{
+	uint32		i = (uint32) entry->conf.key & cache->conf_mask;
+
+	while (cache->conf_hash[i] != NULL)
+		i = (i + 1) & cache->conf_mask;
+	cache->conf_hash[i] = entry;
+}
+
+/* Reads queue.queue. */
+static void
+build_queues(Cache *cache, Oid relid)
+{
+	QueueConfig *config = &cache->config;
+	QueueReader	reader;
+	List	   *found = NIL;
+	ListCell   *lc;
+	bool		has_default = false;
+
+	queue_reader_begin(&reader, relid);
+	while (queue_reader_next(&reader))
+	{
+		ConfEntry  *entry = make_conf(queue_reader_text(&reader, "name"));
+		QueueConf  *conf = &entry->conf;
+
+		conf->stored = true;
+		conf->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 25);
+		conf->lease = queue_reader_interval(&reader, "lease", conf->lease);
+		(void) queue_reader_backoff(&reader, "backoff", &conf->backoff);
+		conf->keep_completed = queue_reader_interval(&reader, "keep_completed", 0);
+		conf->keep_discarded = queue_reader_interval(&reader, "keep_discarded", conf->keep_discarded);
+		conf->paused_at = queue_reader_time(&reader, "paused_at");
+		if (strcmp(conf->name, "default") == 0)
+			has_default = true;
+		found = lappend(found, entry);
+	}
+	queue_reader_end(&reader);
+	if (!has_default)
+		found = lappend(found, make_conf("default"));
+
+	cache->conf_mask = hash_size(list_length(found)) - 1;
+	cache->conf_hash = palloc0((cache->conf_mask + 1) * sizeof(ConfEntry *));
+	config->queues = palloc(list_length(found) * sizeof(QueueConf *));
+	foreach(lc, found)
+	{
+		ConfEntry  *entry = lfirst(lc);
+
+		add_conf(cache, entry);
+		config->queues[config->nqueues++] = &entry->conf;
+	}
+}
+
+/* Reads queue.privilege. */
+static void
+build_privileges(Cache *cache, Oid relid)
+{
+	QueueReader	reader;
+	int			allocated = 32;
+
+	cache->privileges = palloc(allocated * sizeof(PrivilegeRow));
+	queue_reader_begin(&reader, relid);
+	while (queue_reader_next(&reader))
+	{
+		PrivilegeRow *row;
+		bool		isnull;
+		char	   *queue = queue_reader_text(&reader, "queue");
+		char	   *privilege = queue_reader_text(&reader, "privilege");
+
+		if (cache->nprivileges == allocated)
+		{
+			allocated *= 2;
+			cache->privileges = repalloc(cache->privileges, allocated * sizeof(PrivilegeRow));
+		}
+		row = &cache->privileges[cache->nprivileges];
+		row->queue = strcmp(queue, "*") == 0 ? NULL : queue;
+		row->role = DatumGetObjectId(queue_reader_datum(&reader, "role", &isnull));
+		if (strcmp(privilege, "enqueue") == 0)
+			row->bits = QUEUE_PRIV_ENQUEUE;
+		else if (strcmp(privilege, "work") == 0)
+			row->bits = QUEUE_PRIV_WORK;
+		else if (strcmp(privilege, "read") == 0)
+			row->bits = QUEUE_PRIV_READ;
+		else if (strcmp(privilege, "manage") == 0)
+			row->bits = QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE;
+		else
+			continue;			/* of a later version: gives nothing here */
+		cache->nprivileges++;
+	}
+	queue_reader_end(&reader);
+}
+
+/* text[] as C strings. */
+static char **
+text_array(ArrayType *array, int *count)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			nelems;
+	int			i;
+	char	  **result;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	result = palloc((nelems + 1) * sizeof(char *));
+	*count = 0;
+	for (i = 0; i < nelems; i++)
+	{
+		if (!nulls[i])
+			result[(*count)++] = TextDatumGetCString(elems[i]);
+	}
+	return result;
+}
+
+/* Reads queue.handler. */
+static void
+build_handlers(Cache *cache, Oid relid)
+{
+	QueueConfig *config = &cache->config;
+	QueueReader	reader;
+	int			allocated = 16;
+
+	config->handlers = palloc(allocated * sizeof(QueueHandler *));
+	queue_reader_begin(&reader, relid);
+	while (queue_reader_next(&reader))
+	{
+		QueueHandler *handler = palloc0(sizeof(QueueHandler));
+		char	   *argument = queue_reader_text(&reader, "function_argument");
+		char	   *type = queue_reader_text(&reader, "type");
+		bool		isnull;
+		Datum		d;
+
+		handler->kind = queue_reader_text(&reader, "kind");
+		handler->key = queue_name_hash(handler->kind);
+		handler->http = strcmp(type, "http") == 0;
+		if (handler->http)
+			queue_httpconf_handler(&reader, handler);
+		handler->function_schema = queue_reader_name(&reader, "function_schema");
+		handler->function_name = queue_reader_name(&reader, "function_name");
+		handler->takes_job = argument != NULL && strcmp(argument, "queue.job") == 0;
+		handler->function_owner = queue_reader_name(&reader, "function_owner");
+		d = queue_reader_datum(&reader, "queues", &isnull);
+		if (!isnull)
+			handler->queues = text_array(DatumGetArrayTypeP(d), &handler->nqueues);
+		handler->timeout = queue_reader_interval(&reader, "timeout", -1);
+		handler->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 0);
+		handler->has_backoff = queue_reader_backoff(&reader, "backoff", &handler->backoff);
+		handler->run_as = queue_reader_name(&reader, "run_as");
+		handler->run_as_oid = get_role_oid(handler->run_as, true);
+		handler->registered_by = queue_reader_name(&reader, "registered_by");
+		handler->paused_at = queue_reader_time(&reader, "paused_at");
+		handler->adopted =
+			DatumGetInt64(queue_reader_datum(&reader, "system_identifier", &isnull)) == (int64) GetSystemIdentifier() &&
+			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId;
+
+		if (config->nhandlers == allocated)
+		{
+			allocated *= 2;
+			config->handlers = repalloc(config->handlers, allocated * sizeof(QueueHandler *));
+		}
+		config->handlers[config->nhandlers++] = handler;
+	}
+	queue_reader_end(&reader);
+}
+
+static QueueHandler *
+find_handler(Cache *cache, const char *kind, uint64 key)
+{
+	int			i;
+
+	for (i = 0; i < cache->config.nhandlers; i++)
+	{
+		QueueHandler *handler = cache->config.handlers[i];
+
+		if (handler->key == key && strcmp(handler->kind, kind) == 0)
+			return handler;
+	}
+	return NULL;
+}
+
+/* Does the handler name this queue, or all? */
+static bool
+handler_names(const QueueHandler *handler, const char *queue)
+{
+	int			i;
+
+	if (handler->queues == NULL)
+		return true;
+	for (i = 0; i < handler->nqueues; i++)
+	{
+		if (strcmp(handler->queues[i], queue) == 0)
+			return true;
+	}
+	return false;
+}
+
+static QueueLine *
+find_line(Cache *cache, int64 id)
+{
+	uint32		i = (uint32) id & cache->line_mask;
+
+	while (cache->line_hash[i] != NULL)
+	{
+		if (cache->line_hash[i]->id == id)
+			return cache->line_hash[i];
+		i = (i + 1) & cache->line_mask;
+	}
+	return NULL;
+}
+
+/* Makes room for one more line and puts it in. */
+static void
+add_line(Cache *cache, QueueLine *line, int *count)
+{
+	uint32		i;
+
+	if (cache->line_hash == NULL || (uint32) (*count + 1) * 2 > cache->line_mask + 1)
+	{
+		QueueLine **old = cache->line_hash;
+		uint32		old_size = old == NULL ? 0 : cache->line_mask + 1;
+		uint32		size = hash_size((*count + 1) * 2);
+		uint32		j;
+
+		cache->line_hash = palloc0(size * sizeof(QueueLine *));
+		cache->line_mask = size - 1;
+		for (j = 0; j < old_size; j++)
+		{
+			if (old[j] == NULL)
+				continue;
+			i = (uint32) old[j]->id & cache->line_mask;
+			while (cache->line_hash[i] != NULL)
+				i = (i + 1) & cache->line_mask;
+			cache->line_hash[i] = old[j];
+		}
+		if (old != NULL)
+			pfree(old);
+	}
+	i = (uint32) line->id & cache->line_mask;
+	while (cache->line_hash[i] != NULL)
+		i = (i + 1) & cache->line_mask;
+	cache->line_hash[i] = line;
+	(*count)++;
+}
+
+static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
+
+/* Which handler serves a line, and whether it may; after queues, privileges and handlers. `others` is that of '*'. */
+static void
+resolve_line(Cache *cache, QueueLine *line, ConfEntry *entry, QueueHandler *others)
+{
+	QueueHandler *handler = cache->config.nhandlers == 0 ? NULL :
+		find_handler(cache, line->kind, line->kind_key);
+
+	if (handler == NULL || !handler_names(handler, line->queue->name))
+		handler = others != NULL && handler_names(others, line->queue->name) ? others : NULL;
+	line->handler = handler;
+	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
+		(entry_bits(cache, entry, handler->run_as_oid) &
+		 (handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK)) != 0;
+}
+
+/*
+ * Reads queue.line.  Equal rows are one line; it is committed if one of them is.  Lines of a queue that was dropped
+ * are found by id, so that what is left in them can be told apart, but are not listed: nobody serves or fetches them.
+ */
+static void
+build_lines(Cache *cache)
+{
+	QueueConfig *config = &cache->config;
+	QueueReader	reader;
+	AttrNumber	id_column;
+	AttrNumber	name_column;
+	AttrNumber	kind_column;
+	AttrNumber	priority_column;
+	QueueHandler *others = find_handler(cache, "*", queue_name_hash("*"));
+	int			allocated = 64;
+	int			count = 0;
+
+	config->lines = palloc(allocated * sizeof(QueueLine *));
+	/* there may be thousands: look the columns up once */
+	queue_reader_begin(&reader, config->line_table);
+	id_column = queue_column(reader.rel, "id");
+	name_column = queue_column(reader.rel, "queue");
+	kind_column = queue_column(reader.rel, "kind");
+	priority_column = queue_column(reader.rel, "priority");
+	while (queue_reader_next(&reader))
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(slot_getattr(reader.slot, id_column, &isnull));
+		TransactionId xmin;
+		bool		committed;
+		QueueLine  *line;
+		char	   *queue;
+		ConfEntry  *entry;
+
+		xmin = DatumGetTransactionId(slot_getsysattr(reader.slot, MinTransactionIdAttributeNumber, &isnull));
+		committed = !TransactionIdIsCurrentTransactionId(xmin);
+		line = cache->line_hash == NULL ? NULL : find_line(cache, id);
+		if (line != NULL)
+		{
+			line->committed |= committed;
+			continue;
+		}
+
+		line = palloc0(sizeof(QueueLine));
+		line->id = id;
+		queue = TextDatumGetCString(slot_getattr(reader.slot, name_column, &isnull));
+		line->kind = TextDatumGetCString(slot_getattr(reader.slot, kind_column, &isnull));
+		line->kind_key = queue_name_hash(line->kind);
+		line->priority = DatumGetInt16(slot_getattr(reader.slot, priority_column, &isnull));
+		line->committed = committed;
+		entry = find_conf(cache, queue, queue_name_hash(queue));
+		if (entry != NULL)
+		{
+			if (config->nlines == allocated)
+			{
+				allocated *= 2;
+				config->lines = repalloc(config->lines, allocated * sizeof(QueueLine *));
+			}
+			config->lines[config->nlines++] = line;
+			line->queue = &entry->conf;
+			resolve_line(cache, line, entry, others);
+		}
+		else
+			line->queue = &make_conf(queue)->conf;
+		add_line(cache, line, &count);
+	}
+	queue_reader_end(&reader);
+	if (cache->line_hash == NULL)
+	{
+		cache->line_mask = 15;
+		cache->line_hash = palloc0((cache->line_mask + 1) * sizeof(QueueLine *));
+	}
+}
+
+/* Reads everything into a new cache and puts it in place of the old one. */
+static void
+build(void)
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	Cache	   *cache;
+	Oid			queue_table;
+	Oid			privilege_table;
+	Oid			handler_table;
+
+	register_callbacks();
+	reserve_retired(RETIRED_FIRST + RETIRED_LAST);
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue configuration", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	cache = palloc0(sizeof(Cache));
+	cache->cxt = cxt;
+	cache->invalidations = invalidations;
+	cache->config.generation = queue_base_generation();
+
+	build_relations(cache, &queue_table, &privilege_table, &handler_table);
+	build_queues(cache, queue_table);
+	build_privileges(cache, privilege_table);
+	build_handlers(cache, handler_table);
+	queue_httpconf_endpoints(&cache->config);
+	build_lines(cache);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	if (current != NULL)
+		retire(current->cxt);
+	current = cache;
+	cache->config.serial = ++readings;
+}
+
+/* The current configuration; see config.h.  Needs a transaction. */
+QueueConfig *
+queue_config(void)
+{
+	int			tries;
+
+	/* taking the tables' locks may bring the invalidation that makes the result stale: a few times at most */
+	for (tries = 0; unlikely(!cache_is_current()) && tries < 5; tries++)
+		build();
+	return &current->config;
+}
+
+/* ---------------------------------------------------------------- looking up */
+
+/* A queue by name; 42704 if there is none, unless missing_ok. */
+QueueConf *
+queue_config_queue(const char *name, bool missing_ok)
+{
+	ConfEntry  *entry;
+
+	(void) queue_config();
+	entry = find_conf(current, name, queue_name_hash(name));
+	if (entry == NULL)
+	{
+		if (missing_ok)
+			return NULL;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue \"%s\" does not exist", name),
+				 errhint("Create it with queue.create_queue(name).")));
+	}
+	return &entry->conf;
+}
+
+/* The handler registered for exactly this kind, or NULL. */
+QueueHandler *
+queue_config_handler(const char *kind)
+{
+	(void) queue_config();
+	return find_handler(current, kind, queue_name_hash(kind));
+}
+
+/* A line by id; NULL if this backend's cache does not know it. */
+QueueLine *
+queue_config_line(int64 id)
+{
+	(void) queue_config();
+	return find_line(current, id);
+}
+
+/* ---------------------------------------------------------------- privileges */
+
+/* What a user may do in a queue (NULL: on '*'), from the rows.  The one place where the matrix is decided. */
+static int
+compute_bits(Cache *cache, Oid userid, const char *queue)
+{
+	const int	all = QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE;
+	int			bits = 0;
+	int			i;
+
+	if (superuser_arg(userid) || has_privs_of_role(userid, cache->config.extension_owner))
+		return all;
+	for (i = 0; i < cache->nprivileges && bits != all; i++)
+	{
+		PrivilegeRow *row = &cache->privileges[i];
+
+		if (row->queue != NULL && (queue == NULL || strcmp(row->queue, queue) != 0))
+			continue;
+		if ((row->bits & ~bits) != 0 && has_privs_of_role(userid, row->role))
+			bits |= row->bits;
+	}
+	return bits;
+}
+
+/* compute_bits with the last answer per queue remembered: enqueue asks every time. */
+static int
+entry_bits(Cache *cache, ConfEntry *entry, Oid userid)
+{
+	if (entry->memo_user != userid)
+	{
+		entry->memo_bits = compute_bits(cache, userid, entry->conf.name);
+		entry->memo_user = userid;
+	}
+	return entry->memo_bits;
+}
+
+/* The same by name, and for '*' (NULL). */
+static int
+privilege_bits(Cache *cache, Oid userid, const char *queue)
+{
+	ConfEntry  *entry;
+
+	if (queue == NULL)
+	{
+		if (cache->star_user != userid)
+		{
+			cache->star_bits = compute_bits(cache, userid, NULL);
+			cache->star_user = userid;
+		}
+		return cache->star_bits;
+	}
+	entry = find_conf(cache, queue, queue_name_hash(queue));
+	return entry == NULL ? compute_bits(cache, userid, queue) : entry_bits(cache, entry, userid);
+}
+
+/* May this user do that in this queue (NULL: on all)? */
+bool
+queue_may(Oid userid, const char *queue, int privilege)
+{
+	(void) queue_config();
+	return (privilege_bits(current, userid, queue) & privilege) == privilege;
+}

@@ -1,0 +1,159 @@
+/*
+ * config.h
+ *		This backend's cache of the configuration: queues, handlers, privileges, lines.
+ *		Read by plain table scans (no SPI, no planner), thrown away when a config table
+ *		changes (relcache invalidation sent by their statement triggers) or the database's
+ *		generation was bumped.
+ */
+#ifndef QUEUE_CONFIG_H
+#define QUEUE_CONFIG_H
+
+#include "lib/backoff.h"
+#include "lib/breaker.h"
+#include "shared/counter.h"
+#include "shared/cursor.h"
+
+typedef struct QueueConf		/* one queue */
+{
+	char	   *name;
+	uint64		key;			/* queue_name_hash(name) */
+	bool		stored;			/* has a row; only 'default' may lack one */
+	int			max_attempts;
+	int64		lease;			/* us */
+	QueueBackoff backoff;
+	int64		keep_completed; /* us; 0: not kept */
+	int64		keep_discarded; /* us */
+	TimestampTz paused_at;		/* 0: not paused */
+} QueueConf;
+
+/* A place that an HTTP handler's jobs are sent to. */
+typedef struct QueueEndpoint
+{
+	char	   *url;
+	uint64		key;			/* queue_endpoint_key(kind, url) */
+	int			weight;
+	int			max_running;	/* 0: only the handler's */
+	char	   *health_url;		/* NULL: none */
+	QueueBreakerConf breaker;
+	bool		adopted;
+	struct QueueEndpointState *state;	/* for who uses it: looked up once a reading; NULL: not yet */
+	int			current;		/* smooth weighted round-robin, the http worker's */
+} QueueEndpoint;
+
+/* What an HTTP handler has beyond what all have; httpconf.c reads it. */
+typedef struct QueueHttpConf
+{
+	char	   *method;
+	Jsonb	   *headers;		/* NULL: none */
+	int64		connect_timeout;	/* us */
+	char	   *secret;			/* NULL: not signed */
+	uint32		complete_on[20];	/* a bit for each status below 640 */
+	uint32		discard_on[20];
+	int64		health_timeout; /* us */
+	char	   *ca_file;		/* NULL: the system's */
+	QueueBreakerConf breaker;	/* of endpoints without one */
+	QueueEndpoint **endpoints;
+	int			nendpoints;
+	struct QueueCourierState *state;	/* as an endpoint's */
+} QueueHttpConf;
+
+typedef struct QueueHandler
+{
+	char	   *kind;			/* "*": kinds without a handler of their own */
+	uint64		key;			/* queue_name_hash(kind) */
+	bool		http;
+	QueueHttpConf *conf;		/* http only */
+	int			max_running;	/* http only; 0: no limit of its own */
+	char	   *function_schema;
+	char	   *function_name;
+	bool		takes_job;		/* f(queue.job), else f(jsonb) */
+	char	   *function_owner;
+	char	  **queues;			/* NULL: all */
+	int			nqueues;
+	int64		timeout;		/* us; -1: not set; 0: none */
+	int			max_attempts;	/* 0: not set */
+	bool		has_backoff;
+	QueueBackoff backoff;
+	char	   *run_as;
+	Oid			run_as_oid;		/* InvalidOid: no such role */
+	char	   *registered_by;
+	TimestampTz paused_at;		/* 0: not paused */
+	bool		adopted;		/* its stamp is this system's and this database's */
+} QueueHandler;
+
+typedef struct QueueLine
+{
+	int64		id;				/* first field: hash key */
+	QueueConf  *queue;
+	char	   *kind;
+	uint64		kind_key;		/* queue_name_hash(kind) */
+	int16		priority;
+	bool		committed;		/* its row is committed: nobody need insert it again */
+	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
+	bool		served;			/* handler && !paused && its run_as may work in the queue */
+	QueueCursorRef cursor;
+} QueueLine;
+
+/* Privileges, in rising order of the matrix's bits. */
+#define QUEUE_PRIV_ENQUEUE	0x01
+#define QUEUE_PRIV_WORK		0x02
+#define QUEUE_PRIV_READ		0x04
+#define QUEUE_PRIV_MANAGE	0x08
+
+typedef struct QueueConfig
+{
+	Oid			extension_owner;
+	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
+	Oid			line_table, line_index;
+	Oid			endpoint_table, installation_table;
+	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
+	Oid			job_view, job_type;
+	Oid			finished_job[16], failure[16];	/* by slot */
+	QueueConf **queues;
+	int			nqueues;
+	QueueHandler **handlers;
+	int			nhandlers;
+	QueueLine **lines;
+	int			nlines;
+	uint64		generation;
+	uint64		serial;			/* counts the readings of this backend: another serial, other pointers */
+} QueueConfig;
+
+/* A queue with create_queue's defaults, palloc'd: for jobs of a queue that was dropped. */
+extern QueueConf *queue_conf_make(const char *name);
+
+/* The current configuration; 55000 if the extension is not in this database. Valid until the next call or CCI. */
+extern QueueConfig *queue_config(void);
+/* From here to the release nothing that the cache holds now is freed, however often it is read again. Ends with the transaction. */
+extern int	queue_config_hold(void);
+extern void queue_config_release(int before);
+extern bool queue_config_stale(void);	/* would queue_config() read again? */
+
+extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */
+extern QueueHandler *queue_config_handler(const char *kind);	/* exact kind, or NULL */
+extern QueueLine *queue_config_line(int64 id);	/* NULL: not (yet) known */
+extern QueueConf *queue_config_conf_of_line(int64 id, char **kind, int16 *priority);	/* through the table if not cached; 55000 if there is none */
+
+extern int64 queue_line_id(const char *queue, const char *kind, int16 priority);
+/* The line's row exists (inserted now if need be, in this transaction); a clash of hashes is an error. */
+extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
+
+/* The matrix of api.md, for one user. queue NULL: on '*'. */
+extern bool queue_may(Oid userid, const char *queue, int privilege);
+/* 42501 naming the privilege and the grant_queue call that would give it. */
+extern void queue_require(const char *queue, int privilege);
+
+/* Act as the extension's owner with a pinned search_path; undone by queue_as_owner_end or by abort. */
+typedef struct QueueOwnerContext
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_nestlevel;
+} QueueOwnerContext;
+extern void queue_as_owner_begin(QueueOwnerContext *saved);
+extern void queue_as_owner_end(QueueOwnerContext *saved);
+
+/* For workers without a role: settings that the database or the bootstrap user may have and that must not reach them. */
+extern void queue_pin_settings(void);
+
+#endif

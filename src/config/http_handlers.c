@@ -1,0 +1,194 @@
+/*
+ * http_handlers.c
+ *		What is registered about HTTP handlers, as the configuration cache holds it.
+ *
+ * Read by plain scans like all of the configuration (config.c calls it while it builds).  A value
+ * that this version does not understand reads as its default: what is in the tables was checked when it was registered.
+ * No locks but AccessShareLock on the two tables.
+ */
+#include "config/http_handlers.h"
+
+#include "shared/endpoint.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+bool
+queue_httpconf_statuses(ArrayType *array, uint32 *bits, char **bad)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			nelems;
+
+	memset(bits, 0, 20 * sizeof(uint32));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	for (int i = 0; i < nelems; i++)
+	{
+		int			low;
+		int			high;
+		int			used = 0;
+
+		*bad = nulls[i] ? pstrdup("null") : TextDatumGetCString(elems[i]);
+		if (sscanf(*bad, "%3d%n", &low, &used) != 1 || used != 3)
+			return false;
+		high = low;
+		if ((*bad)[3] == '-')
+		{
+			if (sscanf(*bad + 4, "%3d%n", &high, &used) != 1 || used != 3 || (*bad)[7] != '\0')
+				return false;
+		}
+		else if ((*bad)[3] != '\0')
+			return false;
+		if (low < 100 || high > 599 || low > high)
+			return false;
+		for (int status = low; status <= high; status++)
+			bits[status / 32] |= (uint32) 1 << (status % 32);
+	}
+	return true;
+}
+
+/* A text[] column of statuses; 0 to 0 bits when it is null or unreadable. */
+static void
+read_statuses(QueueReader *reader, const char *column, uint32 *bits)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, column, &isnull);
+	char	   *bad;
+
+	memset(bits, 0, 20 * sizeof(uint32));
+	if (!isnull)
+		(void) queue_httpconf_statuses(DatumGetArrayTypeP(d), bits, &bad);
+}
+
+/* See httpconf.h.  Called by build_handlers. */
+void
+queue_httpconf_handler(QueueReader *reader, QueueHandler *handler)
+{
+	QueueHttpConf *conf = palloc0(sizeof(QueueHttpConf));
+	bool		isnull;
+	Datum		d;
+
+	handler->conf = conf;
+	handler->max_running = (int) queue_reader_int(reader, "max_running", 0);
+	conf->method = queue_reader_text(reader, "method");
+	if (conf->method == NULL)
+		conf->method = pstrdup("POST");
+	d = queue_reader_datum(reader, "headers", &isnull);
+	conf->headers = isnull ? NULL : DatumGetJsonbPCopy(d);
+	conf->connect_timeout = queue_reader_interval(reader, "connect_timeout", 5 * USECS_PER_SEC);
+	conf->secret = queue_reader_text(reader, "secret");
+	read_statuses(reader, "complete_on", conf->complete_on);
+	read_statuses(reader, "discard_on", conf->discard_on);
+	conf->health_timeout = queue_reader_interval(reader, "health_timeout", USECS_PER_MINUTE);
+	conf->ca_file = queue_reader_text(reader, "ca_file");
+	d = queue_reader_datum(reader, "breaker", &isnull);
+	conf->breaker = isnull ? queue_breaker_default : queue_breaker_parse(DatumGetJsonbP(d));
+}
+
+/* See httpconf.h.  Called by config.c. */
+void
+queue_httpconf_endpoints(QueueConfig *config)
+{
+	QueueReader reader;
+
+	queue_reader_begin(&reader, config->endpoint_table);
+	while (queue_reader_next(&reader))
+	{
+		char	   *kind = queue_reader_text(&reader, "kind");
+		QueueHandler *handler = NULL;
+		QueueEndpoint *endpoint;
+		bool		isnull;
+		Datum		d;
+
+		for (int i = 0; i < config->nhandlers && handler == NULL; i++)
+		{
+			if (config->handlers[i]->http && strcmp(config->handlers[i]->kind, kind) == 0)
+				handler = config->handlers[i];
+		}
+		if (handler == NULL)
+			continue;
+		endpoint = palloc0(sizeof(QueueEndpoint));
+		endpoint->url = queue_reader_text(&reader, "url");
+		endpoint->key = queue_endpoint_key(kind, endpoint->url);
+		endpoint->weight = (int) queue_reader_int(&reader, "weight", 1);
+		endpoint->max_running = (int) queue_reader_int(&reader, "max_running", 0);
+		endpoint->health_url = queue_reader_text(&reader, "health_url");
+		d = queue_reader_datum(&reader, "breaker", &isnull);
+		endpoint->breaker = isnull ? handler->conf->breaker : queue_breaker_parse(DatumGetJsonbP(d));
+		endpoint->adopted =
+			DatumGetInt64(queue_reader_datum(&reader, "system_identifier", &isnull)) == (int64) GetSystemIdentifier() &&
+			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId;
+
+		if (handler->conf->endpoints == NULL)
+			handler->conf->endpoints = palloc(sizeof(QueueEndpoint *));
+		else
+			handler->conf->endpoints = repalloc(handler->conf->endpoints,
+												(handler->conf->nendpoints + 1) * sizeof(QueueEndpoint *));
+		handler->conf->endpoints[handler->conf->nendpoints++] = endpoint;
+	}
+	queue_reader_end(&reader);
+
+	queue_reader_begin(&reader, config->installation_table);
+	if (queue_reader_next(&reader))
+	{
+		bool		isnull;
+		Datum		d = queue_reader_datum(&reader, "id", &isnull);
+
+		if (!isnull)
+			config->installation = DatumGetCString(DirectFunctionCall1(uuid_out, d));
+	}
+	queue_reader_end(&reader);
+}
+
+bool
+queue_httpconf_name_ok(const char *name)
+{
+	if (*name == '\0' || strlen(name) > 200)
+		return false;
+	for (; *name != '\0'; name++)
+	{
+		if (!(*name >= 'a' && *name <= 'z') && !(*name >= 'A' && *name <= 'Z') && !(*name >= '0' && *name <= '9') &&
+			strchr("!#$%&'*+-.^_`|~", *name) == NULL)
+			return false;
+	}
+	return true;
+}
+
+bool
+queue_httpconf_value_ok(const char *value, int length)
+{
+	for (int i = 0; i < length; i++)
+	{
+		unsigned char c = (unsigned char) value[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+bool
+queue_httpconf_reserved(const char *name)
+{
+	static const char *const names[] = {
+		"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+		"idempotency-key", "user-agent", "accept-encoding"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (pg_strcasecmp(name, names[i]) == 0)
+			return true;
+	}
+	return pg_strncasecmp(name, "queue-", 6) == 0 || pg_strncasecmp(name, "webhook-", 8) == 0 ||
+		pg_strncasecmp(name, "proxy-", 6) == 0;
+}
+
+char *
+queue_httpconf_shown(const char *url)
+{
+	return pnstrdup(url, strcspn(url, "?#"));
+}

@@ -1,0 +1,121 @@
+/*
+ * reader.c
+ *		Reading a config table by a plain scan, columns by name.
+ *
+ * Column names are looked up per row and column: config tables are small, and read only
+ * when something changed.
+ *
+ * Locks: AccessShareLock from queue_reader_begin to queue_reader_end.
+ */
+#include "config/reader.h"
+
+#include "access/table.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* Opens a config table for a plain scan under the latest snapshot.  For build_*. */
+void
+queue_reader_begin(QueueReader *reader, Oid relid)
+{
+	reader->rel = table_open(relid, AccessShareLock);
+	reader->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	reader->slot = table_slot_create(reader->rel, NULL);
+	reader->scan = table_beginscan(reader->rel, reader->snapshot, 0, NULL);
+}
+
+bool
+queue_reader_next(QueueReader *reader)
+{
+	CHECK_FOR_INTERRUPTS();
+	return table_scan_getnextslot(reader->scan, ForwardScanDirection, reader->slot);
+}
+
+void
+queue_reader_end(QueueReader *reader)
+{
+	table_endscan(reader->scan);
+	ExecDropSingleTupleTableSlot(reader->slot);
+	UnregisterSnapshot(reader->snapshot);
+	table_close(reader->rel, AccessShareLock);
+}
+
+/* The attribute number of a column that this library needs; 55000 if the table is of another version. */
+AttrNumber
+queue_column(Relation rel, const char *name)
+{
+	int			attnum = SPI_fnumber(RelationGetDescr(rel), name);
+
+	if (attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table queue.%s has no column \"%s\"", RelationGetRelationName(rel), name),
+				 errhint("The library is of version %s; run ALTER EXTENSION queue UPDATE, or restart the server if it has an older library loaded.",
+						 QUEUE_VERSION)));
+	return (AttrNumber) attnum;
+}
+
+Datum
+queue_reader_datum(QueueReader *reader, const char *name, bool *isnull)
+{
+	return slot_getattr(reader->slot, queue_column(reader->rel, name), isnull);
+}
+
+char *
+queue_reader_text(QueueReader *reader, const char *name)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(d);
+}
+
+char *
+queue_reader_name(QueueReader *reader, const char *name)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	return isnull ? NULL : pstrdup(NameStr(*DatumGetName(d)));
+}
+
+int64
+queue_reader_int(QueueReader *reader, const char *name, int64 missing)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	return isnull ? missing : DatumGetInt32(d);
+}
+
+TimestampTz
+queue_reader_time(QueueReader *reader, const char *name)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(d);
+}
+
+/* In microseconds; so small that adding it to a time does not overflow. */
+int64
+queue_reader_interval(QueueReader *reader, const char *name, int64 missing)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	return isnull ? missing : Min(queue_interval_us(DatumGetIntervalP(d)), PG_INT64_MAX / 4);
+}
+
+bool
+queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+
+	*backoff = queue_backoff_default;
+	if (!isnull)
+		*backoff = queue_backoff_parse(DatumGetJsonbP(d));
+	return !isnull;
+}

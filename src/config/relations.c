@@ -1,0 +1,100 @@
+/*
+ * relations.c
+ *		The extension's relations by name, and its owner.
+ *
+ * Everything is found by its name in schema queue, so that one library serves several SQL
+ * versions and a dump may give any OIDs.  Called by config.c only, when it reads the
+ * configuration again.  Locks: AccessShareLock on pg_extension.
+ */
+#include "config/relations.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* A relation of the extension by name. */
+static Oid
+need_relation(Oid schema, const char *name)
+{
+	Oid			relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension queue lacks the relation queue.%s", name),
+				 errhint("Run ALTER EXTENSION queue UPDATE, or create the extension anew.")));
+	return relid;
+}
+
+/* Who owns the extension; 55000 if it is not in this database. */
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("queue", true);
+	Oid			owner = InvalidOid;
+
+	if (OidIsValid(extension))
+	{
+		Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+		SysScanDesc scan;
+		ScanKeyData key;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+		scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+			owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		systable_endscan(scan);
+		table_close(rel, AccessShareLock);
+	}
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension queue is not in this database"),
+				 errhint("Run CREATE EXTENSION queue.")));
+	return owner;
+}
+
+void
+queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table, Oid *handler_table)
+{
+	Oid			schema;
+	int			i;
+
+	config->extension_owner = extension_owner();
+	schema = get_namespace_oid("queue", true);
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension queue lacks its schema queue"),
+				 errhint("Create the extension anew.")));
+
+	*queue_table = need_relation(schema, "queue");
+	*privilege_table = need_relation(schema, "privilege");
+	*handler_table = need_relation(schema, "handler");
+	config->endpoint_table = need_relation(schema, "endpoint");
+	config->installation_table = need_relation(schema, "installation");
+	config->line_table = need_relation(schema, "line");
+	config->line_index = need_relation(schema, "line_id");
+	config->live_job = need_relation(schema, "live_job");
+	config->live_job_pkey = need_relation(schema, "live_job_pkey");
+	config->live_job_ready = need_relation(schema, "live_job_ready");
+	config->job_id_seq = need_relation(schema, "job_id");
+	config->job_view = need_relation(schema, "job");
+	config->job_type = get_rel_type_id(config->job_view);
+	for (i = 0; i < 16; i++)
+	{
+		config->finished_job[i] = need_relation(schema, psprintf("finished_job_%d", i));
+		config->failure[i] = need_relation(schema, psprintf("failure_%d", i));
+	}
+}

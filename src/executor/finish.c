@@ -1,0 +1,728 @@
+/*
+ * finish.c
+ *		How a claimed job ends or goes back: complete, fail, snooze, release, heartbeat,
+ *		progress, for external workers as SQL functions and for executors as C calls.
+ *
+ * Every call finds the row by primary key, checks that the claim is still the caller's
+ * (leased, and of the given attempt: the fencing token) and changes it with one heap
+ * operation.  A call about the job whose handler is running in this very backend only
+ * leaves a verdict, which takes hold when the handler returns.
+ *
+ * Locks: the row lock of each job; several at once in the order of their ids.
+ */
+#include "executor/finish.h"
+
+#include "shared/session.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
+
+void
+queue_finish_writable(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("This server is a standby: connect to the primary.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Begin the transaction READ WRITE; see also default_transaction_read_only.")));
+	PreventCommandIfParallelMode(function);
+}
+
+Snapshot
+queue_finish_snapshot(void)
+{
+	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
+	return GetActiveSnapshot();
+}
+
+void
+queue_finish_retry(TM_Result result)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent %s",
+						result == TM_Deleted ? "delete" : "update"),
+				 errhint("Retry the transaction, or use READ COMMITTED.")));
+	if (result == TM_SelfModified)
+		CommandCounterIncrement();	/* by this very command: see it the next time */
+	CHECK_FOR_INTERRUPTS();
+}
+
+bool
+queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
+				  QueueJob *job, QueueLine **line)
+{
+	if (!queue_job_find(table, id, snapshot, job))
+		return false;
+	*line = queue_job_line(job->line);
+	if (queue_may(GetUserId(), (*line)->queue->name, privilege))
+		return true;
+	if (queue_may(GetUserId(), (*line)->queue->name, QUEUE_PRIV_READ))
+		queue_require((*line)->queue->name, privilege);
+	return false;
+}
+
+/* An error text cut to what a row should carry. */
+static char *
+clip(const char *text)
+{
+	return text == NULL ? NULL : pnstrdup(text, pg_mbcliplen(text, strlen(text), MAX_ERROR_BYTES));
+}
+
+/* The row as it goes back to the line: not leased, due at run_at, the enqueue time kept. */
+static QueueJob
+unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extra)
+{
+	QueueJob	new = *job;
+
+	new.attempt = attempt;
+	new.leased_until = DT_NOBEGIN;
+	new.run_at = run_at;
+	if (run_at != job->run_at && extra->enqueued_at == 0)
+		extra->enqueued_at = job->run_at;
+	extra->started_at = 0;
+	extra->worker = NULL;
+	extra->deaths = 0;
+	return new;
+}
+
+TM_Result
+queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
+				 TimestampTz started_at, Jsonb *result, const char *error, Snapshot snapshot, bool wait)
+{
+	QueueLine  *line = queue_job_line(job->line);
+	TM_Result	res = queue_job_delete(table, job, to, snapshot, wait);
+	int64		keep = to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+
+	if (res == TM_Ok && keep > 0)
+	{
+		QueueJob	finished = *job;
+
+		finished.attempt = attempt;
+		queue_finished_insert(&finished, line->queue, line->kind, line->priority, to, started_at, result, clip(error), keep);
+	}
+	return res;
+}
+
+TM_Result
+queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const QueueFailure *failure,
+				  int64 retry_in, bool discard, Snapshot snapshot, bool wait, QueueState *state)
+{
+	QueueLine  *line = queue_job_line(job->line);
+	QueueHandler *handler = line->handler;
+	QueueExtra	extra;
+	QueueJob	counted = *job;
+	TM_Result	res;
+
+	queue_extra_unpack(job->extra, &extra);
+	counted.attempt = attempt;
+	counted.failures++;
+	if (discard || counted.failures >= queue_job_max_attempts(job, &extra, line->queue, handler))
+	{
+		*state = QUEUE_STATE_DISCARDED;
+		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
+		if (res == TM_Ok)
+			queue_finished_insert(&counted, line->queue, line->kind, line->priority, QUEUE_STATE_DISCARDED,
+								  failure->started_at, NULL, clip(failure->error), line->queue->keep_discarded);
+	}
+	else
+	{
+		const QueueBackoff *backoff = handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
+		TimestampTz now = GetCurrentTimestamp();
+		int64		delay = retry_in >= 0 ? retry_in : queue_backoff_delay(backoff, counted.failures);
+		QueueJob	new;
+
+		*state = QUEUE_STATE_RETRYABLE;
+		new = unclaimed(&counted, attempt, now + delay, &extra);
+		extra.last_error = clip(failure->error);
+		new.extra = queue_extra_pack(&extra);
+		res = queue_job_update(table, job, &new, snapshot, wait);
+	}
+	if (res == TM_Ok)
+	{
+		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
+		if (*state == QUEUE_STATE_DISCARDED)
+		{
+			/* the update of a retryable row counts its failure; a deleted row has none */
+			QueueNote	note = {.line = job->line, .keys = queue_line_keys(line), .failed = true};
+
+			queue_note_end(queue_note_begin(&note), true);
+		}
+	}
+	return res;
+}
+
+TM_Result
+queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, Jsonb *progress,
+					Snapshot snapshot, bool wait)
+{
+	QueueExtra	extra;
+	QueueJob	new;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (progress != NULL)
+		extra.progress = progress;
+	new = unclaimed(job, attempt, delay < 0 ? job->run_at : GetCurrentTimestamp() + delay, &extra);
+	new.extra = queue_extra_pack(&extra);
+	return queue_job_update(table, job, &new, snapshot, wait);
+}
+
+bool
+queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
+					 Snapshot snapshot, QueueFailure *failure)
+{
+	failure->error = "the lease ended before the job was completed";
+	failure->worker = extra->worker;
+	failure->started_at = extra->started_at;
+	if (job->failures + 1 >= queue_job_max_attempts(job, extra, line->queue, line->handler))
+	{
+		QueueState	state;
+
+		(void) queue_finish_fail(table, job, job->attempt, failure, -1, true, snapshot, false, &state);
+		return false;
+	}
+	job->failures++;
+	return true;
+}
+
+QueueState
+queue_finish_outcome(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
+					 TimestampTz started_at, const char *worker, QueueKindStat *stat)
+{
+	QueueFailure failure = {0};
+	QueueState	state = QUEUE_STATE_COMPLETED;
+	TM_Result	res = TM_Ok;
+	Snapshot	snapshot = queue_finish_snapshot();
+
+	failure.error = result->error != NULL ? result->error : "failed without an error text";
+	failure.sqlstate = result->sqlstate;
+	failure.context = result->context;
+	failure.worker = worker;
+	failure.started_at = started_at;
+	switch (result->outcome)
+	{
+		case QUEUE_RUN_FAILED:
+		case QUEUE_RUN_DISCARD:
+			res = queue_finish_fail(table, job, attempt, &failure, result->retry_in,
+									result->outcome == QUEUE_RUN_DISCARD, snapshot, true, &state);
+			break;
+		case QUEUE_RUN_SNOOZE:
+		case QUEUE_RUN_RELEASE:
+			state = result->outcome == QUEUE_RUN_SNOOZE ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_AVAILABLE;
+			res = queue_finish_return(table, job, attempt, result->outcome == QUEUE_RUN_SNOOZE ? result->delay : -1,
+									  result->progress, snapshot, true);
+			break;
+		case QUEUE_RUN_COMPLETED:
+		case QUEUE_RUN_CANCEL:
+		case QUEUE_RUN_INTERRUPTED:
+			state = result->outcome == QUEUE_RUN_CANCEL ? QUEUE_STATE_CANCELLED : QUEUE_STATE_COMPLETED;
+			res = queue_finish_end(table, job, attempt, state, started_at, result->result, result->error, snapshot, true);
+			break;
+	}
+	PopActiveSnapshot();
+	if (res != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " was changed under its lock", job->id),
+				 errhint("Something writes to queue.live_job beside the extension.")));
+	if (stat != NULL)
+	{
+		if (result->outcome == QUEUE_RUN_COMPLETED)
+			pg_atomic_fetch_add_u64(&stat->completed, 1);
+		if (result->outcome == QUEUE_RUN_FAILED || result->outcome == QUEUE_RUN_DISCARD)
+		{
+			pg_atomic_fetch_add_u64(&stat->failed, 1);
+			pg_atomic_write_u64(&stat->last_error_at, (uint64) GetCurrentTimestamp());
+		}
+		if (state == QUEUE_STATE_DISCARDED)
+			pg_atomic_fetch_add_u64(&stat->discarded, 1);
+		if (result->timed_out)
+			pg_atomic_fetch_add_u64(&stat->timeouts, 1);
+	}
+	return state;
+}
+
+QueueVerdict *
+queue_finish_own(int64 id, QueueOutcome outcome)
+{
+	QueueVerdict *verdict;
+	Jsonb	   *progress;
+
+	if (queue_current == NULL || queue_current->job->id != id)
+		return NULL;
+	if (queue_current->in_company)
+	{
+		/* the row is already deleted; this is an error that no EXCEPTION block catches */
+		queue_current->wants_alone = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("job " INT64_FORMAT " is run again alone, because its handler acts on it", id),
+				 errhint("This is internal and counts as no attempt.")));
+	}
+	verdict = &queue_current->verdict;
+	progress = verdict->progress;
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->given = true;
+	verdict->outcome = outcome;
+	verdict->level = GetCurrentTransactionNestLevel();
+	verdict->delay = verdict->retry_in = -1;
+	verdict->progress = progress;
+	return verdict;
+}
+
+bool
+queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
+{
+	if (extra->expires_at == 0 || extra->expires_at > GetCurrentTimestamp() || job->attempt > 0)
+		return false;
+	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+	return true;
+}
+
+/* ---- the SQL functions ---- */
+
+/* What one call does to one row; the parts of it that differ. */
+typedef struct Call
+{
+	enum
+	{
+		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS
+	}			what;
+	bool		fenced;
+	int			attempt;
+	Jsonb	   *json;			/* result or progress */
+	int64		us;				/* snooze delay, retry_in or lease; -1: default */
+	bool		discard;
+	const char *error;
+	QueueState	state;			/* out: fail */
+	TimestampTz until;			/* out: heartbeat */
+} Call;
+
+/* A call about the job whose handler is running here: noted, to take hold when the handler returns. */
+static bool
+leave_verdict(int64 id, Call *call)
+{
+	static const QueueOutcome outcomes[] = {
+		[CALL_COMPLETE] = QUEUE_RUN_COMPLETED,
+		[CALL_FAIL] = QUEUE_RUN_FAILED,
+		[CALL_SNOOZE] = QUEUE_RUN_SNOOZE,
+		[CALL_RELEASE] = QUEUE_RUN_RELEASE
+	};
+	QueueVerdict *verdict;
+	MemoryContext old;
+
+	if (queue_current == NULL || queue_current->job->id != id)
+		return false;
+	if (call->fenced && call->attempt != queue_current->job->attempt)
+		return false;
+	if (call->what == CALL_HEARTBEAT)
+	{
+		call->until = DT_NOEND; /* the transaction is the claim: it ends with it */
+		return true;
+	}
+	old = MemoryContextSwitchTo(queue_current->context);
+	if (call->what == CALL_PROGRESS)
+		queue_current->verdict.progress = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
+	else
+	{
+		verdict = queue_finish_own(id, call->discard ? QUEUE_RUN_DISCARD : outcomes[call->what]);
+		verdict->delay = verdict->retry_in = call->us;
+		verdict->text = call->error != NULL ? pstrdup(call->error) : NULL;
+		if (call->what == CALL_COMPLETE && call->json != NULL)
+			verdict->result = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
+		call->state = call->discard ? QUEUE_STATE_DISCARDED : QUEUE_STATE_RETRYABLE;
+	}
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/* Does the call on one row; false: the claim is not the caller's (any more). */
+static bool
+do_call(QueueJobTable *table, int64 id, Call *call)
+{
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueJob	job;
+		QueueLine  *line;
+		TM_Result	res = TM_Invisible;
+		bool		session;
+		int			attempt;
+
+		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line))
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		/* a session's claim is not written: it is the next attempt of a row without a lease */
+		session = job.leased_until == DT_NOBEGIN && queue_session_holds(id);
+		attempt = job.attempt + (session ? 1 : 0);
+		if ((job.leased_until == DT_NOBEGIN && !session) || (call->fenced && attempt != call->attempt))
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		if (session && call->what == CALL_HEARTBEAT)
+		{
+			call->until = DT_NOEND; /* it lasts as long as the session */
+			PopActiveSnapshot();
+			return true;
+		}
+		switch (call->what)
+		{
+			case CALL_COMPLETE:
+				res = queue_finish_end(table, &job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
+				break;
+			case CALL_FAIL:
+				{
+					QueueExtra	extra;
+					QueueFailure failure = {0};
+
+					queue_extra_unpack(job.extra, &extra);
+					failure.error = call->error != NULL ? call->error : "failed without an error text";
+					failure.worker = extra.worker;
+					failure.started_at = extra.started_at;
+					res = queue_finish_fail(table, &job, attempt, &failure, call->us, call->discard,
+											snapshot, true, &call->state);
+					break;
+				}
+			case CALL_SNOOZE:
+				res = queue_finish_return(table, &job, attempt, call->us, NULL, snapshot, true);
+				break;
+			case CALL_RELEASE:
+				res = queue_finish_return(table, &job, attempt, -1, NULL, snapshot, true);
+				break;
+			case CALL_HEARTBEAT:
+				{
+					QueueJob	new = job;
+
+					new.leased_until = GetCurrentTimestamp() + (call->us >= 0 ? call->us : line->queue->lease);
+					call->until = new.leased_until;
+					res = queue_job_update(table, &job, &new, snapshot, true);
+					break;
+				}
+			case CALL_PROGRESS:
+				{
+					QueueExtra	extra;
+					QueueJob	new = job;
+
+					queue_extra_unpack(job.extra, &extra);
+					extra.progress = call->json;
+					new.extra = queue_extra_pack(&extra);
+					res = queue_job_update(table, &job, &new, snapshot, true);
+					break;
+				}
+		}
+		PopActiveSnapshot();
+		if (res == TM_Ok)
+		{
+			if (session && call->what != CALL_PROGRESS)
+				queue_session_finish(id);
+			return true;
+		}
+		queue_finish_retry(res);	/* changed meanwhile: look again */
+	}
+}
+
+/* One call from SQL: checks the id, runs it, makes its effect visible to the rest of the statement. */
+static bool
+call_one(FunctionCallInfo fcinfo, const char *function, int attempt_argument, Call *call)
+{
+	QueueJobTable *table;
+	bool		ok;
+	int64		id;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_id must not be null"),
+				 errhint("Pass the id of a fetched job.")));
+	id = PG_GETARG_INT64(0);
+	call->fenced = !PG_ARGISNULL(attempt_argument);
+	if (call->fenced)
+		call->attempt = PG_GETARG_INT32(attempt_argument);
+	queue_finish_writable(function);
+	if (leave_verdict(id, call))
+		return true;
+	table = queue_job_open(RowExclusiveLock);
+	ok = do_call(table, id, call);
+	queue_job_close(table);
+	if (ok)
+		CommandCounterIncrement();
+	return ok;
+}
+
+/* An interval argument in microseconds, at least 0; -1 when it is null. */
+static int64
+interval_argument(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	int64		us;
+
+	if (PG_ARGISNULL(number))
+		return -1;
+	us = queue_interval_us(PG_GETARG_INTERVAL_P(number));
+	if (us < 0 || us > (int64) 1000 * 366 * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range", name),
+				 errhint("It is an interval from 0 to 1000 years.")));
+	return us;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_complete);
+/* queue.complete(job_id, attempt, result) -> boolean */
+Datum
+queue_sql_complete(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_COMPLETE};
+
+	if (!PG_ARGISNULL(2))
+		call.json = PG_GETARG_JSONB_P(2);
+	PG_RETURN_BOOL(call_one(fcinfo, "queue.complete()", 1, &call));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_fail);
+/* queue.fail(job_id, attempt, error, retry_in, discard) -> text */
+Datum
+queue_sql_fail(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_FAIL};
+
+	if (!PG_ARGISNULL(2))
+		call.error = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	call.us = interval_argument(fcinfo, 3, "retry_in");
+	call.discard = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+	if (!call_one(fcinfo, "queue.fail()", 1, &call))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[call.state]));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_snooze);
+/* queue.snooze(job_id, delay, attempt) -> boolean */
+Datum
+queue_sql_snooze(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_SNOOZE};
+
+	call.us = interval_argument(fcinfo, 1, "delay");
+	if (call.us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("delay must not be null"),
+				 errhint("Pass an interval such as '5 min', or use queue.release.")));
+	PG_RETURN_BOOL(call_one(fcinfo, "queue.snooze()", 2, &call));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_release);
+/* queue.release(job_id, attempt) -> boolean */
+Datum
+queue_sql_release(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_RELEASE};
+
+	PG_RETURN_BOOL(call_one(fcinfo, "queue.release()", 1, &call));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_heartbeat);
+/* queue.heartbeat(job_id, lease, attempt) -> timestamptz */
+Datum
+queue_sql_heartbeat(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_HEARTBEAT};
+
+	call.us = interval_argument(fcinfo, 1, "lease");
+	if (!call_one(fcinfo, "queue.heartbeat()", 2, &call))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(call.until);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_progress);
+/* queue.progress(job_id, value, attempt) -> boolean */
+Datum
+queue_sql_progress(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_PROGRESS};
+
+	if (!PG_ARGISNULL(1))
+		call.json = PG_GETARG_JSONB_P(1);
+	PG_RETURN_BOOL(call_one(fcinfo, "queue.progress()", 2, &call));
+}
+
+typedef struct ManyItem
+{
+	int64		id;
+	int			attempt;
+	bool		fenced;
+	int			place;			/* in the caller's array */
+} ManyItem;
+
+static int
+by_id(const void *a, const void *b)
+{
+	const ManyItem *left = a;
+	const ManyItem *right = b;
+
+	return left->id < right->id ? -1 : left->id > right->id ? 1 : left->place - right->place;
+}
+
+/* The ids and attempts of a _many call, sorted by id, so that two of them never deadlock. */
+static ManyItem *
+items_of_arrays(ArrayType *id_array, ArrayType *attempt_array, int *n)
+{
+	Datum	   *ids;
+	bool	   *id_nulls;
+	Datum	   *attempts = NULL;
+	bool	   *attempt_nulls = NULL;
+	int			nattempts = 0;
+	ManyItem   *items;
+
+	deconstruct_array(id_array, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &id_nulls, n);
+	if (attempt_array != NULL)
+	{
+		deconstruct_array(attempt_array, INT4OID, 4, true, TYPALIGN_INT, &attempts, &attempt_nulls, &nattempts);
+		if (nattempts != *n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there are %d job ids, but %d attempts", *n, nattempts),
+					 errhint("Pass one attempt for each id.")));
+	}
+	items = palloc(Max(*n, 1) * sizeof(ManyItem));
+	for (int i = 0; i < *n; i++)
+	{
+		if (id_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of the job ids is null", i + 1),
+					 errhint("Pass only ids of fetched jobs.")));
+		items[i].id = DatumGetInt64(ids[i]);
+		items[i].place = i;
+		items[i].fenced = nattempts > 0 && !attempt_nulls[i];
+		items[i].attempt = items[i].fenced ? DatumGetInt32(attempts[i]) : 0;
+	}
+	qsort(items, *n, sizeof(ManyItem), by_id);
+	return items;
+}
+
+/* Does a call on each; yours (may be NULL) tells by place which were the caller's. */
+static void
+do_items(QueueJobTable *table, const ManyItem *items, int n, const Call *what, bool *yours)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue call", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (int i = 0; i < n; i++)
+	{
+		Call		call = *what;
+		bool		ok;
+
+		if (i > 0 && items[i].id == items[i - 1].id)
+			continue;			/* twice in one call: once is enough */
+		call.fenced = items[i].fenced;
+		call.attempt = items[i].attempt;
+		ok = leave_verdict(items[i].id, &call) || do_call(table, items[i].id, &call);
+		if (yours != NULL)
+			yours[items[i].place] = ok;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	CommandCounterIncrement();
+}
+
+void
+queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts)
+{
+	Call		call = {.what = CALL_COMPLETE};
+	int			n;
+	ManyItem   *items = items_of_arrays(ids, attempts, &n);
+
+	do_items(table, items, n, &call, NULL);
+}
+
+/* The _many calls: the ids that were the caller's come back in the caller's order. */
+static void
+call_many(FunctionCallInfo fcinfo, const char *function, int attempts_argument, const Call *what)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ManyItem   *items;
+	int64	   *ids;
+	bool	   *yours;
+	int			n;
+	QueueJobTable *table;
+
+	queue_finish_writable(function);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_ids must not be null"),
+				 errhint("Pass an array of the ids of fetched jobs.")));
+	items = items_of_arrays(PG_GETARG_ARRAYTYPE_P(0),
+							PG_ARGISNULL(attempts_argument) ? NULL : PG_GETARG_ARRAYTYPE_P(attempts_argument), &n);
+	yours = palloc0(Max(n, 1) * sizeof(bool));
+	ids = palloc(Max(n, 1) * sizeof(int64));
+	for (int i = 0; i < n; i++)
+		ids[items[i].place] = items[i].id;
+	table = queue_job_open(RowExclusiveLock);
+	do_items(table, items, n, what, yours);
+	queue_job_close(table);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		id = Int64GetDatum(ids[i]);
+		bool		null = false;
+
+		if (yours[i])
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
+	}
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_complete_many);
+/* queue.complete_many(job_ids, attempts) -> setof bigint */
+Datum
+queue_sql_complete_many(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_COMPLETE};
+
+	call_many(fcinfo, "queue.complete_many()", 1, &call);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_release_many);
+/* queue.release_many(job_ids, attempts) -> setof bigint */
+Datum
+queue_sql_release_many(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_RELEASE};
+
+	call_many(fcinfo, "queue.release_many()", 1, &call);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_heartbeat_many);
+/* queue.heartbeat_many(job_ids, lease, attempts) -> setof bigint */
+Datum
+queue_sql_heartbeat_many(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_HEARTBEAT};
+
+	call.us = interval_argument(fcinfo, 1, "lease");
+	call_many(fcinfo, "queue.heartbeat_many()", 2, &call);
+	return (Datum) 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * finish.h
+ *		How a claimed job ends or goes back, as C calls: what the SQL functions
+ *		complete, fail, snooze, release .. and the executors share.
+ */
+#ifndef QUEUE_FINISH_H
+#define QUEUE_FINISH_H
+
+#include "executor/run.h"
+
+#include "utils/array.h"
+
+/*
+ * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With
+ * wait = false they report a locked row (TM_BeingModified, TM_WouldBlock) instead of waiting for it.
+ */
+extern TM_Result queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
+								  TimestampTz started_at, Jsonb *result, const char *error,
+								  Snapshot snapshot, bool wait);
+/* A failed attempt: job_error row, failures + 1, then retryable with backoff (retry_in >= 0 overrides) or discarded. */
+extern TM_Result queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const QueueFailure *failure,
+								   int64 retry_in, bool discard, Snapshot snapshot, bool wait, QueueState *state);
+/* Not counted: due again after delay us (snooze), or where it was (release: delay < 0). progress may be NULL. */
+extern TM_Result queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay,
+									 Jsonb *progress, Snapshot snapshot, bool wait);
+
+/*
+ * A claim of this job ended without a word, which is a failed attempt. True: job->failures was raised and the claim
+ * may go on (the caller inserts `failure` once it has claimed). False: that was the last attempt, the job is discarded.
+ */
+extern bool queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
+								 Snapshot snapshot, QueueFailure *failure);
+
+/* Writes how a run of a handler ended (not INTERRUPTED) for a job that this transaction has locked; counts it in `stat`. */
+extern QueueState queue_finish_outcome(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
+									   TimestampTz started_at, const char *worker, QueueKindStat *stat);
+
+/*
+ * If `id` is the job whose handler runs in this backend: its verdict, marked as given, for the caller to fill in
+ * queue_current->context. NULL: it is not. In a group an error that makes it run again alone.
+ */
+extern QueueVerdict *queue_finish_own(int64 id, QueueOutcome outcome);
+
+/* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
+extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
+
+/* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */
+extern Snapshot queue_finish_snapshot(void);
+/* After TM_Updated: true to look again (READ COMMITTED), an error 40001 above. */
+extern void queue_finish_retry(TM_Result result);
+/*
+ * Finds a job for a call by id and checks the caller's privilege on its queue: false when there is none or the
+ * caller may not see it; 42501 when it may see it but not do this.
+ */
+extern bool queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
+							  QueueJob *job, QueueLine **line);
+/* Completes these jobs (fetch's complete_ids): those that are the caller's; the others are left alone. */
+extern void queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts);
+/* Refuses a write where none can be: read-only transaction, standby, parallel worker. */
+extern void queue_finish_writable(const char *function);
+
+#endif

@@ -1,0 +1,488 @@
+/*
+ * run.c
+ *		Finding a handler's SQL function and calling it for one job, in a
+ *		subtransaction from which nothing leaks.
+ *
+ * Shared by executors and test_run.  A function is kept by schema, name and argument
+ * type and looked up again whenever the catalog changed, so that deploys by CREATE OR
+ * REPLACE or DROP/CREATE just work; a lookup checks what fmgr does not: the owner, the
+ * EXECUTE and USAGE privileges of the role that runs it.
+ *
+ * Touches no job row and no shared memory.
+ */
+#include "executor/run.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
+#define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
+
+QueueCurrent *queue_current = NULL;
+volatile sig_atomic_t queue_run_swallowed = false;
+
+/* A handler's function as last resolved in this backend. */
+typedef struct Resolved
+{
+	uint64		key;			/* of the kind; hash key */
+	const QueueHandler *handler;	/* the configuration that it was resolved for */
+	uint64		serial;
+	uint64		epoch;
+	const char *parked;			/* why it cannot run; NULL: it can */
+	const char *hint;
+	bool		returns_jsonb;
+	FmgrInfo	finfo;
+} Resolved;
+
+static HTAB *resolved = NULL;
+static MemoryContext resolved_context = NULL;
+static uint64 catalog_epoch = 1;	/* counts changes of pg_proc, pg_namespace, pg_authid, memberships */
+
+static void
+catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	catalog_epoch++;
+}
+
+/* A verdict lives and dies with the subtransaction in which it was given. */
+static void
+verdict_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
+{
+	int			level;
+
+	if (queue_current == NULL || !queue_current->verdict.given)
+		return;
+	level = GetCurrentTransactionNestLevel();
+	if (queue_current->verdict.level < level)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		queue_current->verdict.given = false;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		queue_current->verdict.level = level - 1;
+}
+
+static void
+initialize(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(Resolved)};
+
+	if (resolved != NULL)
+		return;
+	resolved_context = AllocSetContextCreate(TopMemoryContext, "queue handlers", ALLOCSET_SMALL_SIZES);
+	resolved = hash_create("queue handlers", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, catalog_changed, (Datum) 0);
+	RegisterSubXactCallback(verdict_subxact, NULL);
+}
+
+/* Does this function's result and kind suit a handler?  NULL: yes, else what is wrong. */
+static const char *
+unsuitable(Form_pg_proc proc)
+{
+	if (proc->prokind != PROKIND_FUNCTION)
+		return "is not a plain function";
+	if (proc->proretset)
+		return "returns a set";
+	if (proc->prorettype != VOIDOID && proc->prorettype != JSONBOID)
+		return "returns neither void nor jsonb";
+	return NULL;
+}
+
+/* Looks the handler's function up; fills entry->finfo, or entry->parked and hint. */
+static void
+resolve(Resolved *entry, QueueHandler *handler)
+{
+	Oid			nsp = get_namespace_oid(handler->function_schema, true);
+	Oid			argument = handler->takes_job ? queue_config()->job_type : JSONBOID;
+	const char *argument_name = handler->takes_job ? "queue.job" : "jsonb";
+	HeapTuple	tuple = NULL;
+	Form_pg_proc proc;
+	Oid			owner;
+	Oid			registered_by;
+	const char *wrong;
+	MemoryContext old = MemoryContextSwitchTo(resolved_context);
+
+	entry->parked = NULL;
+	entry->hint = NULL;
+	if (OidIsValid(nsp))
+		tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(handler->function_name),
+								PointerGetDatum(buildoidvector(&argument, 1)), ObjectIdGetDatum(nsp));
+	if (!HeapTupleIsValid(tuple))
+	{
+		entry->parked = psprintf("function %s.%s(%s) does not exist", handler->function_schema,
+								 handler->function_name, argument_name);
+		entry->hint = "Create it again, or register another function for the kind.";
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	owner = get_role_oid(handler->function_owner, true);
+	registered_by = get_role_oid(handler->registered_by, true);
+	wrong = unsuitable(proc);
+	if (wrong != NULL)
+	{
+		entry->parked = psprintf("function %s.%s(%s) %s", handler->function_schema,
+								 handler->function_name, argument_name, wrong);
+		entry->hint = "A handler returns void or jsonb.";
+	}
+	else if (proc->proowner != owner && !superuser_arg(proc->proowner))
+	{
+		entry->parked = psprintf("function %s.%s(%s) belongs to another owner than when it was registered",
+								 handler->function_schema, handler->function_name, argument_name);
+		entry->hint = "Register it again if the new owner is trusted.";
+	}
+	else if (!OidIsValid(handler->run_as_oid))
+	{
+		entry->parked = psprintf("role \"%s\" does not exist", handler->run_as);
+		entry->hint = "Register the handler again with run_as naming another role.";
+	}
+	else if (!OidIsValid(registered_by) || !is_member_of_role(registered_by, handler->run_as_oid))
+	{
+		entry->parked = psprintf("role \"%s\", which registered the handler, is not a member of \"%s\" (any more)",
+								 handler->registered_by, handler->run_as);
+		entry->hint = "Grant the membership, or register the handler again.";
+	}
+	else if (queue_namespace_aclcheck(nsp, handler->run_as_oid) != ACLCHECK_OK ||
+			 queue_proc_aclcheck(proc->oid, handler->run_as_oid) != ACLCHECK_OK)
+	{
+		entry->parked = psprintf("role \"%s\" may not execute function %s.%s(%s)", handler->run_as,
+								 handler->function_schema, handler->function_name, argument_name);
+		entry->hint = "GRANT EXECUTE on the function and USAGE on its schema to the role.";
+	}
+	else
+	{
+		entry->returns_jsonb = proc->prorettype == JSONBOID;
+		fmgr_info_cxt(proc->oid, &entry->finfo, resolved_context);
+	}
+	ReleaseSysCache(tuple);
+	MemoryContextSwitchTo(old);
+}
+
+/* The handler as resolved, from the cache while nothing changed. */
+static Resolved *
+resolved_handler(QueueHandler *handler)
+{
+	const QueueConfig *config = queue_config();
+	Resolved   *entry;
+	bool		found;
+
+	initialize();
+	entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+	if (!found || entry->handler != handler || entry->serial != config->serial || entry->epoch != catalog_epoch ||
+		!queue_preloaded())
+	{
+		uint64		epoch = catalog_epoch;
+
+		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
+		{
+			/* many changes: start over rather than keep what they left behind (a running handler's state may be in it) */
+			HASH_SEQ_STATUS seq;
+
+			hash_seq_init(&seq, resolved);
+			while ((entry = hash_seq_search(&seq)) != NULL)
+				hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
+			MemoryContextReset(resolved_context);
+			entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+		}
+		entry->handler = NULL;	/* not valid until resolved */
+		resolve(entry, handler);
+		entry->handler = handler;
+		entry->serial = config->serial;
+		entry->epoch = epoch;
+	}
+	return entry;
+}
+
+const char *
+queue_run_parked(QueueHandler *handler, const char **hint)
+{
+	Resolved   *entry;
+
+	if (!handler->adopted)
+	{
+		*hint = "If this database was restored or cloned on purpose, run SELECT queue.adopt().";
+		return "it was registered in another database or system";
+	}
+	if (handler->http)
+		return NULL;			/* nothing is called here */
+	entry = resolved_handler(handler);
+	*hint = entry->hint;
+	return entry->parked;
+}
+
+Oid
+queue_run_resolve(const char *function, bool *takes_job, char **schema, char **name, char **owner)
+{
+	List	   *names = queue_qualified_name_list(function);
+	Oid			argument = queue_config()->job_type;
+	Oid			oid;
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	const char *wrong;
+
+	*takes_job = true;
+	oid = LookupFuncName(names, 1, &argument, true);
+	if (!OidIsValid(oid))
+	{
+		*takes_job = false;
+		argument = JSONBOID;
+		oid = LookupFuncName(names, 1, &argument, true);
+	}
+	if (!OidIsValid(oid))
+	{
+		/* a procedure is refused for what it is, not as if it were not there */
+		for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
+			if (get_func_prokind(c->oid) == PROKIND_PROCEDURE)
+				ereport(ERROR,
+						(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						 errmsg("%s is a procedure", function),
+						 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s(queue.job) or %s(jsonb) does not exist", function, function),
+				 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
+	}
+	if (queue_proc_aclcheck(oid, GetUserId()) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", function),
+				 errhint("Whoever registers a function must have EXECUTE on it.")));
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", oid);
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	wrong = unsuitable(proc);
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(proc->prokind == PROKIND_FUNCTION ?
+						 ERRCODE_INVALID_FUNCTION_DEFINITION : ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s(%s) %s", function, *takes_job ? "queue.job" : "jsonb", wrong),
+				 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
+	*schema = get_namespace_name(proc->pronamespace);
+	*name = pstrdup(NameStr(proc->proname));
+	*owner = GetUserNameFromId(proc->proowner, false);
+	ReleaseSysCache(tuple);
+	return oid;
+}
+
+/* Reads the interval in an error's DETAIL (QU002); false if it is none. */
+static bool
+snooze_delay(const char *detail, int64 *delay)
+{
+	bool		ok = detail != NULL;
+
+	/* in a subtransaction of its own: interval_in throws */
+	if (ok)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		ResourceOwner owner = CurrentResourceOwner;
+
+		BeginInternalSubTransaction(NULL);
+		PG_TRY();
+		{
+			Interval   *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(detail),
+																		 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+
+			*delay = queue_interval_us(interval);
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(context);
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			ok = false;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	return ok && *delay >= 0 && *delay < PG_INT64_MAX;
+}
+
+/* Turns a caught error into the job's outcome. */
+static void
+outcome_of_error(ErrorData *edata, QueueRunResult *result)
+{
+	result->outcome = QUEUE_RUN_FAILED;
+	result->error = edata->detail != NULL && edata->sqlerrcode != SQLSTATE_SNOOZE ?
+		psprintf("%s\nDETAIL:  %s", edata->message, edata->detail) :
+		pstrdup(edata->message ? edata->message : "");
+	strlcpy(result->sqlstate, unpack_sql_state(edata->sqlerrcode), sizeof(result->sqlstate));
+	result->context = edata->context;
+	if (edata->sqlerrcode == SQLSTATE_DISCARD)
+		result->outcome = QUEUE_RUN_DISCARD;
+	else if (edata->sqlerrcode == SQLSTATE_SNOOZE)
+	{
+		if (snooze_delay(edata->detail, &result->delay))
+			result->outcome = QUEUE_RUN_SNOOZE;
+		else
+			result->error = psprintf("QU002 needs an interval of 0 or more as its DETAIL, not \"%s\"",
+									 edata->detail ? edata->detail : "");
+	}
+}
+
+/* Calls the function; runs inside the subtransaction.  The result is copied to `context`. */
+static void
+call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, MemoryContext context,
+	 bool nested, QueueRunResult *result)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	FmgrInfo	own_finfo;
+	FmgrInfo   *finfo = &entry->finfo;
+	int			nestlevel = NewGUCNestLevel();
+	Oid			userid;
+	int			sec_context;
+	Oid			userid_after;
+	int			sec_context_after;
+	Datum		value;
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (nested)
+	{
+		/* a handler that calls test_run may be this very function, whose state of execution hangs on its FmgrInfo */
+		fmgr_info_copy(&own_finfo, finfo, CurrentMemoryContext);
+		finfo = &own_finfo;
+	}
+	InitFunctionCallInfoData(*fcinfo, finfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].isnull = false;
+	if (handler->takes_job)
+	{
+		HeapTuple	tuple = queue_job_tuple(job, line->queue, line->kind, line->priority, handler,
+											QUEUE_STATE_RUNNING, queue_current->started_at, NULL);
+
+		fcinfo->args[0].value = HeapTupleGetDatum(tuple);
+	}
+	else
+		fcinfo->args[0].value = JsonbPGetDatum(job->payload);
+	value = FunctionCallInvoke(fcinfo);
+	if (queue_current->in_company && (queue_current->wants_alone || queue_run_swallowed))
+	{
+		queue_current->wants_alone = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("job " INT64_FORMAT " is run again alone, because its handler caught a cancel", job->id),
+				 errhint("This is internal and counts as no attempt.")));
+	}
+	if (entry->returns_jsonb && !fcinfo->isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		result->result = DatumGetJsonbPCopy(value);
+		MemoryContextSwitchTo(old);
+	}
+	PopActiveSnapshot();
+	AtEOXact_GUC(false, nestlevel);
+	GetUserIdAndSecContext(&userid_after, &sec_context_after);
+	if (userid != userid_after || sec_context != sec_context_after)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
+				 errmsg("the handler returned as another user than it was called as"),
+				 errhint("A handler must put back what it changes of the security context.")));
+}
+
+/* What the handler asked for by calls about its own job takes the place of "completed". */
+static void
+take_verdict(QueueVerdict *verdict, QueueRunResult *result)
+{
+	result->progress = verdict->progress;
+	if (!verdict->given)
+		return;
+	result->retry_in = verdict->retry_in;
+	result->outcome = verdict->outcome;
+	result->delay = verdict->delay;
+	if (verdict->text != NULL)
+		result->error = pstrdup(verdict->text);
+	if (verdict->result != NULL)
+		result->result = verdict->result;
+}
+
+bool
+queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
+			  bool (*before) (void *arg), void *arg, QueueRunResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Resolved   *entry = resolved_handler(handler);
+	QueueCurrent *outer = queue_current;
+	QueueCurrent current = {.job = job, .line = line, .in_company = in_company, .context = context};
+	volatile bool ran = false;
+	int			held = queue_config_hold(); /* the handler may change the configuration; line and handler point into it */
+
+	memset(result, 0, sizeof(*result));
+	result->outcome = QUEUE_RUN_COMPLETED;
+	result->retry_in = -1;
+	current.started_at = GetCurrentTimestamp();
+	if (!subtransaction)
+	{
+		ran = entry->parked == NULL && (before == NULL || before(arg));
+		if (ran)
+		{
+			queue_current = &current;
+			call(entry, handler, line, job, context, outer != NULL, result);
+			queue_current = outer;
+			MemoryContextSwitchTo(context);
+		}
+		queue_config_release(held);
+		return ran;
+	}
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		if (entry->parked == NULL && (before == NULL || before(arg)))
+		{
+			ran = true;
+			queue_current = &current;
+			call(entry, handler, line, job, context, outer != NULL, result);
+			queue_current = outer;
+			MemoryContextSwitchTo(context);
+			take_verdict(&current.verdict, result);
+		}
+		if (ran && result->outcome != QUEUE_RUN_FAILED)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		queue_current = outer;
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ran = true;
+		result->result = NULL;
+		outcome_of_error(edata, result);
+		if (current.wants_alone)
+			result->outcome = QUEUE_RUN_INTERRUPTED;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	queue_config_release(held);
+	return ran;
+}

@@ -1,0 +1,86 @@
+/*
+ * run.h
+ *		Finding a handler's SQL function and calling it for one job: what executors and
+ *		test_run share.  Touches no job row.
+ */
+#ifndef QUEUE_RUN_H
+#define QUEUE_RUN_H
+
+#include "job/job.h"
+
+typedef enum QueueOutcome
+{
+	QUEUE_RUN_COMPLETED,
+	QUEUE_RUN_FAILED,			/* any error: effects undone */
+	QUEUE_RUN_DISCARD,			/* QU001, or queue.discard of oneself */
+	QUEUE_RUN_SNOOZE,			/* QU002 (undone) or queue.snooze of oneself (kept) */
+	QUEUE_RUN_CANCEL,			/* queue.cancel of oneself */
+	QUEUE_RUN_RELEASE,			/* queue.release of oneself */
+	QUEUE_RUN_INTERRUPTED		/* its executor asked for it (cancel, shutdown, commit interval): undone, uncounted */
+} QueueOutcome;
+
+typedef struct QueueRunResult
+{
+	QueueOutcome outcome;
+	Jsonb	   *result;			/* what the function returned, or complete() was given */
+	int64		delay;			/* us, snooze */
+	int64		retry_in;		/* us, fail() of oneself; -1: backoff */
+	Jsonb	   *progress;		/* progress() of oneself: kept if the row is */
+	char	   *error;			/* message (and detail), never with payload */
+	char		sqlstate[6];
+	char	   *context;
+	bool		timed_out;
+} QueueRunResult;
+
+/* What a call about one's own job, made inside its handler, asked for; taken up when the handler returns. */
+typedef struct QueueVerdict
+{
+	bool		given;
+	QueueOutcome outcome;
+	int			level;			/* transaction nest level at which it was given; forgotten if that aborts */
+	int64		delay;
+	int64		retry_in;		/* fail(): us, -1: backoff */
+	char	   *text;
+	Jsonb	   *result;
+	Jsonb	   *progress;
+} QueueVerdict;
+
+/* The job whose handler is running in this backend (executor or test_run); NULL: none. */
+typedef struct QueueCurrent
+{
+	QueueJob   *job;
+	QueueLine  *line;
+	TimestampTz started_at;
+	MemoryContext context;		/* where a verdict's values must live */
+	bool		in_company;		/* its row is already deleted in a group: a verdict makes it rerun alone */
+	bool		wants_alone;	/* a verdict was tried in company */
+	QueueVerdict verdict;
+} QueueCurrent;
+extern QueueCurrent *queue_current;
+
+/* Set by who interrupts a job in company: it runs again alone, also when its handler caught the cancel. */
+extern volatile sig_atomic_t queue_run_swallowed;
+
+/*
+ * Why this handler cannot run now, in words with a hint; NULL if it can. Checks the function (there, same owner or
+ * superuser, right type, EXECUTE for run_as), the membership of registered_by in run_as, the stamp.
+ * Cached until pg_proc, pg_namespace or pg_authid change.
+ */
+extern const char *queue_run_parked(QueueHandler *handler, const char **hint);
+
+/*
+ * Resolves api.md's function name: f(queue.job), then f(jsonb); 42883 / 42P13 / 42501 with hints. What
+ * register_sql_handler calls. Sets *takes_job, *schema, *name, *owner (palloc'd).
+ */
+extern Oid	queue_run_resolve(const char *function, bool *takes_job, char **schema, char **name, char **owner);
+
+/*
+ * Runs the handler for the job: GUC nest level, fresh snapshot.  before(arg) runs first (the claim in a group;
+ * false: nothing is run, and false is returned, as when the handler is parked).  With `subtransaction` in one of its
+ * own, which is rolled back on an error or a fail() of oneself, and the result tells; without, errors are the caller's
+ * (the caller then sets queue_current to NULL) and in_company must be true, so that every end but the good one is an error.
+ */
+extern bool queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
+						  bool (*before) (void *arg), void *arg, QueueRunResult *result);
+
+#endif

@@ -1,0 +1,800 @@
+/*
+ * worker.c
+ *		The process that runs SQL handlers, connected as their role.
+ *
+ * It takes entries from its role's channel and claims the rows itself.  A job runs ALONE (row locked, handler in a
+ * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
+ * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
+ * felt; the rules (design.md section 3):
+ *
+ *	- alone: kinds not known to be short, retries, expired claims, suspects;
+ *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
+ *	  the past of the frozen now();
+ *	- the group commits when half of commit_interval has passed, the channel is empty, the subtransaction ids near
+ *	  what the proc array caches, or a job used temp objects or advisory locks;
+ *	- a timer at commit_interval rolls back the current job if it has company; it runs again alone, uncounted;
+ *	- a failure counts only for a job that was alone in its transaction; an error in
+ *	  company, or any error at COMMIT, runs the jobs concerned again alone.
+ * The first job of a group runs without a subtransaction: its error undoes nobody else's work.
+ *
+ * Every popped entry stands in `held` until its transaction is over, and is given back to its line's cursor at exit.
+ * A crash loses nothing: no row was changed.
+ *
+ * Locks: RowExclusiveLock on live_job, the row lock of each claimed job.
+ */
+#include "executor/worker.h"
+
+#include "executor/finish.h"
+#include "executor/interrupt.h"
+#include "executor/run.h"
+#include "shared/channel.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+#include "shared/suspect.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
+#define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
+
+static QueueChannel *channel;
+static QueueBase *base;
+static QueueEntry held[QUEUE_SUSPECT_IDS];	/* entries of the transaction under way, then those to run again alone */
+static int	nheld = 0;
+
+static MemoryContext group_context;
+static MemoryContext job_context;
+
+/* The transaction under way. */
+static TimestampTz group_start;
+static QueueJobTable *table;
+static bool group_must_end;		/* a job used temp objects or advisory locks */
+
+/* A job that ended well in this group. */
+static struct
+{
+	QueueKindStat *stat;
+}			member[QUEUE_SUSPECT_IDS];
+static int	nmembers;
+
+/* ---- entries ---- */
+
+static QueueEntry next_head;	/* too young for the group that popped it: heads the next one; id 0: none */
+
+static void
+give_back(const QueueEntry *entry)
+{
+	QueuePos	pos = {entry->run_at, entry->id};
+
+	if (queue_cursor_append(MyDatabaseId, entry->line, pos, 1))
+		queue_base_wake(base, 0);
+}
+
+static void
+give_back_held(void)
+{
+	for (int i = 0; i < nheld; i++)
+	{
+		if (held[i].id != 0)
+			give_back(&held[i]);
+	}
+	nheld = 0;
+}
+
+/* Exit hook: what was popped and not ended goes back to its line (the transaction is aborted by then). */
+static void
+give_back_at_exit(int code, Datum arg)
+{
+	give_back_held();
+	if (next_head.id != 0)
+		give_back(&next_head);
+}
+
+/* The next entry; tells the scheduler when the channel runs low. */
+static bool
+pop(QueueEntry *entry)
+{
+	int			count;
+
+	if (next_head.id != 0)
+	{
+		*entry = held[nheld++] = next_head;
+		next_head.id = 0;
+		return true;
+	}
+	if (nheld == QUEUE_SUSPECT_IDS || !queue_channel_pop(channel, entry))
+		return false;
+	held[nheld++] = *entry;
+	count = queue_channel_count(channel);
+	if (count == channel->target / 2 || count == 0)
+		queue_base_wake(base, 0);
+	return true;
+}
+
+/* ---- transactions ---- */
+
+/* Begins the transaction of a group or of a lone job: READ COMMITTED and writable whatever the role's settings. */
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	XactDeferrable = false;
+	group_start = GetCurrentTransactionStartTimestamp();
+	group_must_end = false;
+	nmembers = 0;
+	MemoryContextReset(group_context);
+	MemoryContextSwitchTo(group_context);
+	table = queue_job_open(RowExclusiveLock);
+}
+
+/* Nothing of a transaction stays for the next one. */
+static void
+sweep(bool temp, bool advisory)
+{
+	if (temp)
+	{
+		StartTransactionCommand();
+		ResetTempTableNamespace();
+		CommitTransactionCommand();
+	}
+	if (advisory)
+		LockReleaseAll(USER_LOCKMETHOD, true);
+	DropAllPreparedStatements();
+	pgstat_report_stat(false);
+}
+
+static void
+commit(void)
+{
+	bool		temp = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
+	bool		advisory = queue_holds_advisory_lock();
+
+	queue_job_close(table);
+	table = NULL;
+	MemoryContextSwitchTo(TopMemoryContext);
+	PortalHashTableDeleteAll();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	queue_suspect_clear();
+	sweep(temp, advisory);
+}
+
+static void
+rollback(void)
+{
+	bool		temp = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
+	bool		advisory;
+
+	table = NULL;
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(TopMemoryContext);
+	advisory = queue_holds_advisory_lock();
+	queue_suspect_clear();
+	sweep(temp, advisory);
+}
+
+/* ---- one job ---- */
+
+/* The job being claimed and run. */
+typedef struct Work
+{
+	QueueEntry *entry;
+	QueueJob	job;
+	QueueLine  *line;
+	QueueExtra	extra;
+	QueueKindStat *stat;
+	QueueRunResult result;
+	bool		alone;
+	TimestampTz started_at;
+} Work;
+
+/* The statistics of the job's own kind, by which it is short or not. */
+static QueueKindStat *
+stat_of(QueueLine *line)
+{
+	return queue_kind_stat_of(MyDatabaseId, line->kind_key, true);
+}
+
+/* May this executor run jobs of this line now?  The scheduler asked the same a moment ago. */
+static bool
+eligible(QueueLine *line)
+{
+	const char *hint;
+
+	return line != NULL && line->served && line->queue->paused_at == 0 && !line->handler->http &&
+		line->handler->run_as_oid == queue_my_slot->role && queue_run_parked(line->handler, &hint) == NULL;
+}
+
+/* Reads the entry's row under the active snapshot; false: it is gone, moved or somebody's. */
+static bool
+read_row(Work *work, Snapshot snapshot)
+{
+	QueueJob   *job = &work->job;
+
+	if (!queue_job_refind(table, &work->entry->tid, work->entry->id, snapshot, job))
+		return false;
+	if (job->line != work->entry->line || job->run_at != work->entry->run_at)
+		return false;			/* whoever moved it appended where it is now */
+	if (queue_session_any() && queue_session_taken(job->id))
+		return false;			/* it is told to the cursor when that session lets go */
+	if (job->leased_until > GetCurrentTimestamp())
+	{
+		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
+		return false;
+	}
+	queue_extra_unpack(job->extra, &work->extra);
+	return true;
+}
+
+/* Arms interrupts for a job; from here on cancel and timeouts hit it. */
+static void
+arm(Work *work)
+{
+	int64		timeout;
+
+	pg_atomic_write_u64(&queue_my_slot->line, (uint64) work->entry->line);
+	pg_atomic_write_u64(&queue_my_slot->job_started_at, (uint64) work->started_at);
+	pg_atomic_write_u64(&queue_my_slot->job_id, (uint64) work->entry->id);
+	timeout = work->extra.timeout >= 0 ? work->extra.timeout :
+		work->line->handler->timeout >= 0 ? work->line->handler->timeout : work->line->queue->lease;
+	queue_interrupt_arm(!work->alone && nmembers > 0, timeout);
+}
+
+static void
+disarm(void)
+{
+	queue_interrupt_disarm();
+	pg_atomic_write_u64(&queue_my_slot->job_id, 0);
+	pg_atomic_write_u64(&queue_my_slot->cancel_id, 0);
+}
+
+/* The claim of a job in a group: inside its subtransaction, the delete is claim and completion. */
+static bool
+claim_by_delete(void *arg)
+{
+	Work	   *work = arg;
+	Snapshot	snapshot;
+	bool		ok;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = GetActiveSnapshot();
+	ok = read_row(work, snapshot);
+	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN ||
+			   work->extra.deaths > 0 || work->extra.expires_at != 0))
+	{
+		work->alone = true;		/* not for company after all */
+		ok = false;
+	}
+	if (ok && unlikely(queue_slot_cancelled(MyDatabaseId, work->entry->id)))
+	{
+		work->alone = true;		/* there it waits until who cancelled it has the row */
+		ok = false;
+	}
+	if (ok)
+	{
+		arm(work);				/* before the row is ours: who finds it locked finds us */
+		ok = queue_job_delete(table, &work->job, QUEUE_STATE_COMPLETED, snapshot, false) == TM_Ok &&
+			!(queue_session_any() && queue_session_taken(work->job.id));
+		work->job.attempt++;
+	}
+	PopActiveSnapshot();
+	return ok;
+}
+
+/* Counts a run in the kind's statistics. */
+static void
+count_run(Work *work)
+{
+	int64		us = GetCurrentTimestamp() - work->started_at;
+	int64		used;
+
+	/* a run that looks long only because it waited for a CPU says nothing about its kind */
+	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
+	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
+}
+
+static void
+worker_name(char *name, size_t size)
+{
+	snprintf(name, size, "executor %d", MyProcPid);
+}
+
+/* Writes how a job that was alone in this transaction ended. */
+static void
+end_alone(Work *work, int attempt)
+{
+	QueueState	state;
+	char		name[32];
+
+	worker_name(name, sizeof(name));
+	state = queue_finish_outcome(table, &work->job, attempt, &work->result, work->started_at, name, work->stat);
+	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
+		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s)",
+				  work->job.id, work->line->kind, attempt,
+				  work->result.sqlstate[0] ? work->result.sqlstate : "-", queue_state_names[state]);
+}
+
+/*
+ * What an interrupt means for the job: true if it is let go uncounted (its transaction
+ * is to be rolled back); a timeout or a user's cancel is a failed attempt.
+ */
+static bool
+let_go(Work *work)
+{
+	QueueRunResult *result = &work->result;
+
+	if (queue_interrupt_reason() == QUEUE_INTERRUPT_CANCEL)
+		return true;			/* even if the handler swallowed it: the caller waits for the row */
+	if (strcmp(result->sqlstate, "57014") != 0 && result->outcome != QUEUE_RUN_INTERRUPTED)
+		return false;
+	switch (queue_interrupt_reason())
+	{
+		case QUEUE_INTERRUPT_TIMEOUT:
+			result->outcome = QUEUE_RUN_FAILED;
+			result->timed_out = true;
+			result->error = "the job ran longer than its timeout";
+			return false;
+		case QUEUE_INTERRUPT_INTERVAL:
+		case QUEUE_INTERRUPT_CANCEL:
+		case QUEUE_INTERRUPT_STOP:
+			return true;
+		default:
+			return result->outcome == QUEUE_RUN_INTERRUPTED;
+	}
+}
+
+/*
+ * A suspect's attempt is committed before it runs: if it takes its process down again,
+ * that is known.  False: it has done so often enough, or is gone.
+ */
+static bool
+commit_suspect_attempt(Work *work)
+{
+	Snapshot	snapshot;
+	bool		go_on = false;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = GetActiveSnapshot();
+	if (read_row(work, snapshot))
+	{
+		if (work->extra.deaths >= MAX_DEATHS)
+		{
+			QueueFailure failure = {0};
+			QueueState	state;
+
+			failure.error = "the backend died while it ran this job, twice with nothing else beside it";
+			failure.sqlstate = "57P02";
+			(void) queue_finish_fail(table, &work->job, work->job.attempt, &failure, -1, true, snapshot, false, &state);
+			if (work->stat != NULL)
+				pg_atomic_fetch_add_u64(&work->stat->discarded, 1);
+		}
+		else
+		{
+			QueueJob	new = work->job;
+
+			new.attempt++;
+			work->extra.deaths++;
+			new.extra = queue_extra_pack(&work->extra);
+			go_on = queue_job_update(table, &work->job, &new, snapshot, false) == TM_Ok;
+			work->entry->tid = new.tid;
+		}
+	}
+	PopActiveSnapshot();
+	commit();
+	begin();
+	work->line = queue_config_line(work->entry->line);
+	return go_on && eligible(work->line);
+}
+
+/* Runs one job alone in the transaction that begin() began, and commits or rolls back. */
+static void
+run_alone(QueueEntry *entry)
+{
+	Work		data = {0};
+	Work	   *work = &data;	/* not in group_context, which a suspect's first commit resets */
+	bool		suspect = (entry->flags & QUEUE_ENTRY_SUSPECT) != 0;
+	bool		claimed = false;
+	QueueFailure expired = {0};
+	Snapshot	snapshot;
+	int			attempt;
+
+	work->entry = entry;
+	work->alone = true;
+	work->line = queue_config_line(entry->line);
+	if (!eligible(work->line))
+	{
+		give_back(entry);
+		rollback();
+		return;
+	}
+	work->stat = stat_of(work->line);
+	queue_suspect_set(0, entry->id);
+	if (suspect && !commit_suspect_attempt(work))
+	{
+		commit();
+		return;
+	}
+	queue_suspect_set(0, entry->id);
+
+	/* just cancelled: whoever did that waits for the row, and is to get it before us */
+	while (unlikely(queue_slot_cancelled(MyDatabaseId, entry->id)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = GetActiveSnapshot();
+	work->started_at = GetCurrentTimestamp();
+	if (read_row(work, snapshot))
+	{
+		claimed = !queue_finish_too_late(table, &work->job, &work->extra, snapshot);
+		if (claimed && work->job.leased_until != DT_NOBEGIN)
+			claimed = queue_finish_expired(table, &work->job, &work->extra, work->line, snapshot, &expired);
+		if (claimed)
+		{
+			arm(work);
+			claimed = queue_job_lock(table, &work->job, snapshot, false) == TM_Ok &&
+				!(queue_session_any() && queue_session_taken(work->job.id));
+			if (!claimed)
+				disarm();
+		}
+	}
+	PopActiveSnapshot();
+	if (!claimed)
+	{
+		commit();
+		return;
+	}
+	if (expired.error != NULL)
+		queue_failure_insert(&work->job, work->line->queue->name, work->line->kind, &expired);
+
+	attempt = suspect ? work->job.attempt : work->job.attempt + 1;
+	{
+		QueueJob	run = work->job;
+		bool		ran;
+
+		run.attempt = attempt;
+		MemoryContextSwitchTo(job_context);
+		ran = queue_run_job(work->line->handler, work->line, &run, false, true, NULL, NULL, &work->result);
+		MemoryContextSwitchTo(group_context);
+		disarm();
+		if (!ran || let_go(work))
+		{
+			/* rolled back, not counted; the abort gives the row back to its line */
+			rollback();
+			MemoryContextReset(job_context);
+			return;
+		}
+	}
+	end_alone(work, attempt);
+	count_run(work);
+	commit();
+	MemoryContextReset(job_context);
+}
+
+/*
+ * Runs one short job in the open group.  True: it ended well and its row is deleted.
+ * False: *again tells whether it must run again alone.
+ */
+static bool
+run_in_group(Work *work, bool *again)
+{
+	bool		ran;
+
+	*again = false;
+	work->started_at = GetCurrentTimestamp();
+	queue_suspect_set(nmembers, work->entry->id);
+	MemoryContextSwitchTo(job_context);
+	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
+	ran = queue_run_job(work->line->handler, work->line, &work->job, true, nmembers > 0, claim_by_delete, work, &work->result);
+	MemoryContextSwitchTo(group_context);
+	disarm();
+	/* what outlives the subtransaction and a neighbour could see */
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	/* a session's advisory lock outlives its subtransaction too, so also when the job was rolled back */
+	if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 || queue_holds_advisory_lock())
+		group_must_end = true;
+	if (!ran)
+	{
+		*again = work->alone;
+		return false;
+	}
+	if (work->result.outcome != QUEUE_RUN_COMPLETED)
+	{
+		*again = true;
+		return false;
+	}
+	if (work->line->queue->keep_completed > 0)
+		queue_finished_insert(&work->job, work->line->queue, work->line->kind, work->line->priority,
+							  QUEUE_STATE_COMPLETED, work->started_at, work->result.result, NULL,
+							  work->line->queue->keep_completed);
+	count_run(work);
+	return true;
+}
+
+/* Must this job run alone, as far as its entry and its kind tell? */
+static bool
+must_be_alone(const QueueEntry *entry, QueueKindStat *stat)
+{
+	return (entry->flags & (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)) != 0 ||
+		!queue_kind_is_short(stat, GetCurrentTimestamp());
+}
+
+/*
+ * Runs a group that begins with held[0], taking further entries from the channel.  On
+ * return its transaction is over and `held` has what must run alone.
+ */
+static void
+run_group(void)
+{
+	QueueEntry	again[QUEUE_SUSPECT_IDS];
+	int			nagain = 0;
+	int			current = 0;
+
+	begin();
+	queue_interrupt_group_begin(group_start);
+	for (;;)
+	{
+		Work		data = {0};
+		Work	   *work = &data;
+		bool		rerun;
+
+		CHECK_FOR_INTERRUPTS();
+		work->entry = &held[current];
+		work->line = queue_config_line(work->entry->line);
+		if (!eligible(work->line))
+		{
+			give_back(work->entry);
+			if (nmembers == 0)
+				break;
+			goto next;
+		}
+		work->stat = stat_of(work->line);
+		if (must_be_alone(work->entry, work->stat))
+		{
+			again[nagain++] = *work->entry;
+			break;
+		}
+		if (work->entry->stamp > group_start && nmembers > 0)
+		{
+			/* its enqueuer may have written what this group's now() is too old for */
+			next_head = *work->entry;
+			work->entry->id = 0;
+			break;
+		}
+		if (nmembers == 0)
+			pg_atomic_write_u64(&queue_my_slot->sharing_since, (uint64) group_start);
+		if (run_in_group(work, &rerun))
+			member[nmembers++].stat = work->stat;
+		else if (rerun)
+		{
+			if (queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL)
+				queue_kind_ran(work->stat, (int64) queue_commit_interval * 1000 + 1);
+			if (queue_interrupt_reason() != QUEUE_INTERRUPT_CANCEL)
+			{
+				again[nagain] = *work->entry;
+				again[nagain++].flags |= QUEUE_ENTRY_ALONE;
+			}
+		}
+		MemoryContextReset(job_context);
+next:
+		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL || ShutdownRequestPending ||
+			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
+			GetCurrentTimestamp() - group_start >= (int64) queue_commit_interval * 500 ||
+			!pop(&held[nheld]))
+			break;
+		current = nheld - 1;
+	}
+	queue_interrupt_group_end();
+	commit();
+	for (int i = 0; i < nmembers; i++)
+	{
+		if (member[i].stat != NULL)
+			pg_atomic_fetch_add_u64(&member[i].stat->completed, 1);
+	}
+	memcpy(held, again, nagain * sizeof(QueueEntry));
+	nheld = nagain;
+}
+
+/* The lone job of a transaction that failed at COMMIT, or around the handler: a failed attempt. */
+static void
+fail_after_abort(QueueEntry *entry, ErrorData *edata)
+{
+	Work		data = {0};
+	Work	   *work = &data;
+	Snapshot	snapshot;
+
+	begin();
+	work->entry = entry;
+	work->line = queue_config_line(entry->line);
+	if (work->line == NULL || work->line->handler == NULL)
+	{
+		rollback();
+		return;
+	}
+	work->stat = stat_of(work->line);
+	work->started_at = 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = GetActiveSnapshot();
+	if (read_row(work, snapshot) && queue_job_lock(table, &work->job, snapshot, false) == TM_Ok)
+	{
+		work->result.outcome = QUEUE_RUN_FAILED;
+		work->result.retry_in = -1;
+		work->result.error = edata->detail != NULL ?
+			psprintf("%s\nDETAIL:  %s", edata->message, edata->detail) : edata->message;
+		strlcpy(work->result.sqlstate, unpack_sql_state(edata->sqlerrcode), sizeof(work->result.sqlstate));
+		work->result.context = edata->context;
+		end_alone(work, work->job.attempt + 1);
+	}
+	PopActiveSnapshot();
+	commit();
+}
+
+/* After an error outside a handler's subtransaction: roll back, and say what was running. */
+static ErrorData *
+recover(void)
+{
+	ErrorData  *edata;
+
+	HOLD_INTERRUPTS();
+	queue_current = NULL;
+	disable_all_timeouts(false);
+	disarm();
+	MemoryContextSwitchTo(TopMemoryContext);
+	edata = CopyErrorData();
+	FlushErrorState();
+	rollback();
+	RESUME_INTERRUPTS();
+	return edata;
+}
+
+/* fail_after_abort, and if even that fails, the job goes back to its line. */
+static void
+fail_or_give_back(QueueEntry *entry, ErrorData *edata)
+{
+	PG_TRY();
+	{
+		fail_after_abort(entry, edata);
+	}
+	PG_CATCH();
+	{
+		FreeErrorData(recover());
+		give_back(entry);
+		queue_log("job_error", "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
+	}
+	PG_END_TRY();
+}
+
+/* Runs held[i] alone in its own transaction; whatever goes wrong is its own failed attempt. */
+static void
+run_one(int i)
+{
+	QueueEntry	entry = held[i];
+
+	PG_TRY();
+	{
+		begin();
+		run_alone(&entry);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = recover();
+
+		fail_or_give_back(&entry, edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+}
+
+/* Runs what was popped: a group, then what must run alone. */
+static void
+process(void)
+{
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_RUNNING);
+	PG_TRY();
+	{
+		run_group();
+	}
+	PG_CATCH();
+	{
+		/* at COMMIT or in between: nobody knows whose fault it was, so each alone */
+		FreeErrorData(recover());
+	}
+	PG_END_TRY();
+	pg_atomic_write_u64(&queue_my_slot->sharing_since, 0);
+	for (int i = 0; i < nheld && !queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0; i++)
+	{
+		if (held[i].id == 0)
+			continue;			/* next_head now */
+		run_one(i);
+		held[i].id = 0;			/* done: nothing to give back */
+	}
+	give_back_held();
+}
+
+static void
+connect_as_role(int number)
+{
+	QueueSlot  *slot = queue_slot_nth(number);
+
+	queue_interrupt_signals();
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
+	queue_slot_adopt(number);
+	queue_suspect_attach(number);
+	/* a role's transaction_timeout (17 and later) would end the process uncounted; jobs have a timeout of their own */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	before_shmem_exit(give_back_at_exit, (Datum) 0);
+	queue_interrupt_timeouts();
+	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);
+	job_context = AllocSetContextCreate(TopMemoryContext, "queue job", ALLOCSET_DEFAULT_SIZES);
+}
+
+void
+queue_executor_main(Datum arg)
+{
+	connect_as_role(DatumGetInt32(arg));
+	base = queue_base();
+	channel = queue_channel_of(MyDatabaseId, queue_my_slot->role, false);
+	if (base == NULL || channel == NULL)
+		proc_exit(0);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	for (;;)
+	{
+		int			rc;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0 ||
+			pg_atomic_read_u32(&base->closed) != 0)
+			break;
+		pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+		pg_memory_barrier();
+		nheld = 0;
+		if (pop(&held[0]))
+		{
+			pgstat_report_activity(STATE_RUNNING, "queue: running jobs");
+			do
+			{
+				process();
+			} while (!ShutdownRequestPending && !ConfigReloadPending &&
+					 pg_atomic_read_u32(&queue_my_slot->retire) == 0 &&
+					 pg_atomic_read_u32(&base->closed) == 0 && pop(&held[0]));
+			pgstat_report_activity(STATE_IDLE, NULL);
+			continue;
+		}
+		pgstat_report_stat(true);
+		rc = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   queue_executor_idle_timeout, queue_wait_event("QueueExecutorIdle"));
+		if ((rc & WL_TIMEOUT) != 0 && queue_channel_count(channel) == 0)
+			break;
+	}
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
+	queue_base_wake(base, 0);
+	proc_exit(0);
+}

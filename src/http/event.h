@@ -1,0 +1,25 @@
+/*
+ * event.h
+ *		libcurl's multi interface driven by a private epoll and timer, so that one descriptor
+ *		stands for all of its sockets in a worker's WaitEventSet.
+ */
+#ifndef QUEUE_EVENT_H
+#define QUEUE_EVENT_H
+
+#include <curl/curl.h>
+
+#include "lib/queue.h"
+
+/* Makes the epoll, the timer and the multi handle; once a process. */
+extern CURLM *queue_event_init(int max_connections);
+/* The descriptor that is readable when queue_event_dispatch has something to do. */
+extern int	queue_event_fd(void);
+/* To be called before sleeping on it. */
+extern void queue_event_arm(void);
+/* Lets libcurl do what is due, without waiting.  Signals are blocked meanwhile. */
+extern void queue_event_dispatch(void);
+/* For calls into libcurl that may start a thread: it must not take this process's signals. */
+extern void queue_event_block_signals(void);
+extern void queue_event_unblock_signals(void);
+
+#endif

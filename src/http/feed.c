@@ -1,0 +1,358 @@
+/*
+ * feed.c
+ *		The scheduler's part of HTTP handlers.
+ *
+ * One channel (role InvalidOid) leads to the database's http worker, which takes everything out at once; so what
+ * bounds the flow is not the channel but, per handler, how many of its jobs are admitted: its limit (max_running, its
+ * endpoints' max_running and health) plus a few to go on with.  A handler at its limit is not read, so
+ * its jobs wait in their line and nobody else's behind them.  A handler all of whose endpoints are
+ * down has limit 0: its jobs stay available.
+ *
+ * The worker enforces the limits exactly; here they only bound what is read.
+ *
+ * Locks: none of its own.  Called by the scheduler only.
+ */
+#include "http/feed.h"
+
+#include <signal.h>
+
+#include "job/ready.h"
+#include "shared/endpoint.h"
+#include "shared/slot.h"
+
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define AHEAD 64				/* admitted beyond a handler's limit, at most */
+#define RESTART_MIN_US (USECS_PER_SEC / 2)
+#define RESTART_MAX_US (30 * USECS_PER_SEC)
+#define STABLE_US (10 * USECS_PER_SEC)
+#define NO_SLOT_RETRY_US (5 * USECS_PER_SEC)
+
+/* One HTTP handler with eligible lines. */
+typedef struct Feed
+{
+	QueueHandler *handler;
+	QueueLine **lines;
+	int			nlines;
+} Feed;
+
+static Feed *feeds = NULL;
+static int	nfeeds = 0;
+static int	first_feed = 0;		/* who is read first in the next round */
+static bool wanted = false;		/* there are HTTP handlers of this database's own */
+
+static BackgroundWorkerHandle *handle = NULL;
+static int	slot_number;
+static TimestampTz token;
+static TimestampTz started_at = 0;
+static TimestampTz not_before = 0;
+static int64 restart_pause = RESTART_MIN_US;
+static uint32 starts = 0;
+
+bool
+queue_feed_takes(const QueueLine *line)
+{
+	return line != NULL && line->served && line->handler->http && line->handler->adopted &&
+		line->queue->paused_at == 0;
+}
+
+int
+queue_feed_limit(QueueHandler *handler)
+{
+	QueueHttpConf *conf = handler->conf;
+	int			limit = handler->max_running > 0 ? handler->max_running : queue_http_max_in_flight;
+	int			sum = 0;
+	bool		any = false;
+	bool		unlimited = false;
+
+	for (int i = 0; i < conf->nendpoints; i++)
+	{
+		QueueEndpoint *endpoint = conf->endpoints[i];
+
+		if (endpoint->state == NULL)
+			endpoint->state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, true);
+		if (endpoint->state == NULL || !endpoint->adopted || endpoint->weight == 0 ||
+			(endpoint->health_url != NULL && pg_atomic_read_u32(&endpoint->state->healthy) == 0))
+			continue;
+		any = true;
+		if (endpoint->max_running == 0)
+			unlimited = true;
+		else
+			sum += endpoint->max_running;
+	}
+	if (!any)
+		return 0;
+	return unlimited ? limit : Min(limit, sum);
+}
+
+void
+queue_feed_sort(QueueConfig *config, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	uint32		procno = queue_endpoint_procno(MyDatabaseId);
+
+	feeds = palloc0((config->nhandlers + 1) * sizeof(Feed));
+	nfeeds = 0;
+	wanted = false;
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		Feed	   *feed = &feeds[nfeeds];
+
+		if (!handler->http || !handler->adopted || config->installation == NULL)
+			continue;
+		wanted = true;
+		if (handler->conf->state == NULL)
+			handler->conf->state = queue_courier_state_of(MyDatabaseId, handler->key, true);
+		if (handler->conf->state == NULL)
+			continue;
+		feed->handler = handler;
+		feed->lines = palloc((config->nlines + 1) * sizeof(QueueLine *));
+		feed->nlines = 0;
+		for (int j = 0; j < config->nlines; j++)
+		{
+			if (config->lines[j]->handler == handler && queue_feed_takes(config->lines[j]))
+				feed->lines[feed->nlines++] = config->lines[j];
+		}
+		if (feed->nlines > 0)
+			nfeeds++;
+	}
+	MemoryContextSwitchTo(old);
+	/* it has the configuration too: endpoints to ask for their health, jobs that may run no more */
+	queue_set_latch(procno);
+}
+
+/* Reads up to `room` due jobs of one handler into the channel.  When its lines have the next. */
+static TimestampTz
+pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
+{
+	QueueCourierState *state = feed->handler->conf->state;
+	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
+	QueueReady *ready;
+	QueueJob	job;
+	QueueLine  *line;
+	TimestampTz stamp;
+	TimestampTz next;
+	int			n = 0;
+	int			put;
+
+	ready = queue_ready_begin(table, feed->lines, feed->nlines, now);
+	stamp = GetCurrentTimestamp();
+	while (n < room && queue_ready_next(ready, &job, &line))
+	{
+		QueueEntry *entry = &entries[n++];
+
+		entry->id = job.id;
+		entry->line = job.line;
+		entry->run_at = job.run_at;
+		entry->stamp = stamp;
+		entry->tid = job.tid;
+		entry->flags = 0;
+	}
+	next = queue_ready_next_due(ready);
+	pg_atomic_write_u32(&state->wants, next == DT_NOBEGIN);
+	if (n > 0)
+	{
+		pg_atomic_fetch_add_u32(&state->admitted, n);
+		put = queue_channel_put(channel, entries, n);
+		for (int i = put; i < n; i++)
+		{
+			queue_endpoint_lower(&state->admitted);
+			(void) queue_cursor_append(MyDatabaseId, entries[i].line,
+									   (QueuePos) {entries[i].run_at, entries[i].id}, 1);
+		}
+	}
+	queue_ready_end(ready);
+	return next == DT_NOBEGIN ? DT_NOEND : next;
+}
+
+TimestampTz
+queue_feed_pull(QueueJobTable *table, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	QueueChannel *channel;
+	bool		pulled = false;
+	int			total;
+
+	if (nfeeds == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
+		return DT_NOEND;
+	queue_channel_set_target(channel, QUEUE_CHANNEL_SIZE);
+	total = queue_http_max_in_flight + AHEAD - (int) queue_endpoint_admitted(MyDatabaseId);
+	for (int i = 0; i < nfeeds; i++)
+	{
+		Feed	   *feed = &feeds[(first_feed + i) % nfeeds];
+		int			limit = queue_feed_limit(feed->handler);
+		int			admitted = (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted);
+		int			room = limit + Min(limit, AHEAD) - admitted;
+
+		room = Min(Min(room, total), queue_channel_room(channel));
+		/* some for each when many have work; what is left over is read in the next round */
+		if (nfeeds > 1)
+			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nfeeds, 8));
+		if (room <= 0)
+		{
+			pg_atomic_write_u32(&feed->handler->conf->state->wants, 1);
+			continue;
+		}
+		next = Min(next, pull_one(feed, channel, table, now, room));
+		total -= (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted) - admitted;
+		pulled = true;
+	}
+	first_feed = (first_feed + 1) % nfeeds;
+	if (pulled && queue_channel_count(channel) > 0)
+		queue_set_latch(queue_endpoint_procno(MyDatabaseId));
+	return next;
+}
+
+/* ---- the worker ---- */
+
+/* The slot of this database's http worker, whoever started it; NULL: none. */
+static QueueSlot *
+worker_slot(void)
+{
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_HTTP && slot->db == MyDatabaseId)
+			return slot;
+	}
+	return NULL;
+}
+
+/* Registers it; false: no slot or no worker slot is free. */
+static bool
+start_worker(TimestampTz now)
+{
+	BackgroundWorker worker;
+	MemoryContext old;
+	int			number = queue_slot_reserve(QUEUE_SLOT_HTTP, MyDatabaseId, InvalidOid);
+	bool		ok;
+
+	if (number < 0)
+		return false;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_http_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "queue http worker in database %u", MyDatabaseId);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "queue http");
+	worker.bgw_notify_pid = MyProcPid;
+	queue_slot_pass(number, &worker);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	ok = RegisterDynamicBackgroundWorker(&worker, &handle);
+	MemoryContextSwitchTo(old);
+	if (!ok)
+	{
+		handle = NULL;
+		queue_slot_free(number);
+		return false;
+	}
+	slot_number = number;
+	token = queue_slot_nth(number)->registered_at;
+	pg_atomic_write_u32(&queue_slot_nth(number)->restarts, starts++);
+	started_at = now;
+	return true;
+}
+
+/* Notices that the worker that we started has ended. */
+static void
+reap(TimestampTz now)
+{
+	pid_t		pid;
+
+	if (handle == NULL || GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+		return;
+	if (queue_slot_nth(slot_number)->registered_at == token)
+		queue_slot_free(slot_number);	/* if it never came up */
+	pfree(handle);
+	handle = NULL;
+	restart_pause = now - started_at > STABLE_US ? RESTART_MIN_US : Min(restart_pause * 2, RESTART_MAX_US);
+	not_before = now + restart_pause;
+}
+
+/* No worker and no handler: what stands in the channel goes back to its lines. */
+static void
+empty_channel(void)
+{
+	QueueChannel *channel = queue_channel_of(MyDatabaseId, InvalidOid, false);
+	QueueEntry	entry;
+
+	if (channel == NULL)
+		return;
+	while (queue_channel_pop(channel, &entry))
+		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
+	queue_endpoint_clear(MyDatabaseId);
+	queue_channel_release(channel);
+}
+
+TimestampTz
+queue_feed_scale(TimestampTz now)
+{
+	QueueSlot  *slot;
+
+	reap(now);
+	slot = worker_slot();
+	if (!wanted)
+	{
+		if (slot == NULL)
+			empty_channel();
+		else if (pg_atomic_exchange_u32(&slot->retire, 1) == 0)
+			queue_set_latch(pg_atomic_read_u32(&slot->procno));
+		return DT_NOEND;
+	}
+	if (slot != NULL || handle != NULL)
+		return DT_NOEND;
+	if (now < not_before)
+		return not_before;
+	if (!start_worker(now))
+	{
+		ereport(LOG,
+				(errmsg("queue: no worker slot is free for the http worker"),
+				 errhint("Raise max_worker_processes.")));
+		not_before = now + NO_SLOT_RETRY_US;
+		return not_before;
+	}
+	return DT_NOEND;
+}
+
+void
+queue_feed_signal(bool abort)
+{
+	QueueSlot  *slot = worker_slot();
+	pid_t		pid;
+
+	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
+		TerminateBackgroundWorker(handle);
+	if (slot == NULL || slot->pid == 0)
+		return;
+	if (abort)
+		pg_atomic_write_u32(&slot->abort, 1);
+	(void) kill(slot->pid, SIGTERM);
+}
+
+void
+queue_feed_wait(int timeout_ms)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + timeout_ms * INT64CONST(1000);
+	TimestampTz now;
+
+	for (;;)
+	{
+		reap(now = GetCurrentTimestamp());
+		if ((worker_slot() == NULL && handle == NULL) || now >= deadline)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(100, TimestampDifferenceMilliseconds(now, deadline)),
+						 queue_wait_event("QueueSchedulerStop"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (worker_slot() == NULL)
+		empty_channel();
+}

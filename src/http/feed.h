@@ -1,0 +1,27 @@
+/*
+ * feed.h
+ *		The scheduler's part of HTTP: which handlers' jobs go into the http worker's channel, how
+ *		many, and whether that worker runs.
+ */
+#ifndef QUEUE_FEED_H
+#define QUEUE_FEED_H
+
+#include "job/job.h"
+#include "shared/channel.h"
+
+/* May this line's jobs be sent by the http worker, as far as the configuration tells? */
+extern bool queue_feed_takes(const QueueLine *line);
+/* How many requests of a handler may be under way, by its limits and its endpoints' limits and health; 0: none. */
+extern int	queue_feed_limit(QueueHandler *handler);
+
+/* The configuration was read again: sorts the lines of HTTP handlers.  In `context`, which lives until the next call. */
+extern void queue_feed_sort(QueueConfig *config, MemoryContext context);
+/* One round: due jobs into the channel.  When it wants to be called again. */
+extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);
+/* Starts, restarts or retires the worker.  When it wants to be called again. */
+extern TimestampTz queue_feed_scale(TimestampTz now);
+/* Tells the worker to end; then, with the executors gone, waits for it. */
+extern void queue_feed_signal(bool abort);
+extern void queue_feed_wait(int timeout_ms);
+
+#endif

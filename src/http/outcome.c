@@ -1,0 +1,341 @@
+/*
+ * outcome.c
+ *		The http worker's transactions, and what it records of requests that ended.
+ *
+ * Outcomes that ended within QUEUE_SENDER_FLUSH_US are recorded in one transaction, so that one flush of the log serves
+ * many; at once when nothing else is under way, or when there are enough.  Each is fenced by the attempt: a job that was
+ * taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never waited
+ * for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one, and one that
+ * fails for itself is given up: its lease ends, and the job is sent again.
+ *
+ * Locks: RowExclusiveLock on live_job, row locks.
+ */
+#include "http/sender.h"
+
+#include "executor/finish.h"
+#include "http/router.h"
+#include "http/webhook.h"
+#include "shared/slot.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#define FLUSH_COUNT 48			/* outcomes that do not wait for more */
+#define LOCKED_RETRY_US INT64CONST(20000)
+#define RECORD_TRIES 5
+#define LOW_WATER 32			/* entries ahead of a handler, below which the scheduler is asked for more */
+
+QueueSender queue_sender;
+
+static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
+
+/* ---- transactions ---- */
+
+void
+queue_sender_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextReset(queue_sender.work_context);
+	MemoryContextSwitchTo(queue_sender.work_context);
+	queue_sender.table = queue_job_open(RowExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+void
+queue_sender_commit(bool async)
+{
+	PopActiveSnapshot();
+	queue_job_close(queue_sender.table);
+	queue_sender.table = NULL;
+	if (async)
+		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	pgstat_report_stat(false);
+}
+
+/* After an error: rolls back, says what it was. */
+void
+queue_sender_rollback(const char *what)
+{
+	ErrorData  *edata;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	edata = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	queue_sender.table = NULL;
+	queue_log("http_error", "%s: %s", what, edata->message);
+	FreeErrorData(edata);
+	RESUME_INTERRUPTS();
+}
+
+/* One job of a handler is with us no more. */
+void
+queue_sender_dismiss(QueueCourierState *courier)
+{
+	if (courier == NULL)
+		return;
+	queue_endpoint_lower(&courier->admitted);
+	if (pg_atomic_read_u32(&courier->wants) != 0 &&
+		pg_atomic_read_u32(&courier->admitted) < pg_atomic_read_u32(&courier->in_flight) + LOW_WATER)
+		queue_sender.wake_scheduler = true;
+}
+
+/* ---- outcomes ---- */
+
+/* Appends to the list of what is to be recorded. */
+void
+queue_sender_ended(QueueRequest *request, TimestampTz now)
+{
+	request->next = NULL;
+	if (queue_sender.done_last != NULL)
+		queue_sender.done_last->next = request;
+	else
+		queue_sender.done_first = request;
+	queue_sender.done_last = request;
+	if (queue_sender.ndone++ == 0)
+		queue_sender.oldest_done = now;
+}
+
+/* Takes the transfers that ended from libcurl. */
+void
+queue_outcome_collect(void)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(queue_sender.multi, &left)) != NULL)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		QueueRequest *request;
+		char	   *private;
+		CURLcode	code = message->data.result;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
+		request = (QueueRequest *) private;
+		(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
+		queue_request_judge(request, code, now);
+		if (request->owner != NULL)
+		{
+			if (queue_router_probed(request, now))
+				queue_sender.wake_scheduler = true;
+			queue_request_release(request);
+			continue;
+		}
+		queue_sender.nsending--;
+		queue_router_ended(request, now, false);
+		queue_sender_ended(request, now);
+	}
+}
+
+/* {"status": .., "body": .., "duration_ms": ..} */
+static Jsonb *
+make_result(QueueRequest *request)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	key = {.type = jbvString};
+	JsonbValue	value;
+
+#define KEY(name) (key.val.string.val = (name), key.val.string.len = strlen(name), pushJsonbValue(&state, WJB_KEY, &key))
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	KEY("status");
+	value.type = jbvNumeric;
+	value.val.numeric = int64_to_numeric(request->status);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	KEY("body");
+	value.type = jbvString;
+	value.val.string.val = queue_webhook_text(request->answer != NULL ? request->answer : "", request->answer_length);
+	value.val.string.len = strlen(value.val.string.val);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	KEY("duration_ms");
+	value.type = jbvNumeric;
+	value.val.numeric = int64_to_numeric(request->duration / 1000);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	if (request->cut)
+	{
+		KEY("truncated");
+		value.type = jbvBool;
+		value.val.boolean = true;
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+#undef KEY
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* Counts an outcome in the kind's statistics and tells the log of failures. */
+static void
+count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
+{
+	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, queue_name_hash(line->kind), true);
+	bool		failed = request->verdict == QUEUE_HTTP_FAIL || request->verdict == QUEUE_HTTP_DISCARD;
+
+	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
+	if (failed)
+		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, HTTP status %ld, now %s): %s",
+				  request->id, line->kind, request->attempt, request->status, queue_state_names[state], request->error);
+	if (stat == NULL)
+		return;
+	if (request->verdict != QUEUE_HTTP_RELEASE)
+		queue_kind_ran(stat, request->duration);
+	if (request->verdict == QUEUE_HTTP_COMPLETE)
+		pg_atomic_fetch_add_u64(&stat->completed, 1);
+	if (failed)
+	{
+		pg_atomic_fetch_add_u64(&stat->failed, 1);
+		pg_atomic_write_u64(&stat->last_error_at, (uint64) GetCurrentTimestamp());
+		if (request->timed_out)
+			pg_atomic_fetch_add_u64(&stat->timeouts, 1);
+	}
+	if (state == QUEUE_STATE_DISCARDED)
+		pg_atomic_fetch_add_u64(&stat->discarded, 1);
+}
+
+/* Writes one outcome, if the claim is still ours.  TM_BeingModified: somebody has the row locked, later. */
+static TM_Result
+record(QueueRequest *request)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	QueueJob	job;
+	QueueLine  *line;
+	QueueState	state = QUEUE_STATE_AVAILABLE;
+	QueueFailure failure = {0};
+	TM_Result	res = TM_Ok;
+
+	if (!queue_job_refind(queue_sender.table, &request->tid, request->id, snapshot, &job) ||
+		job.attempt != request->attempt || job.leased_until == DT_NOBEGIN)
+		return TM_Ok;			/* ended, or taken again, by somebody else */
+	line = queue_job_line(job.line);
+	switch (request->verdict)
+	{
+		case QUEUE_HTTP_COMPLETE:
+			state = QUEUE_STATE_COMPLETED;
+			res = queue_finish_end(queue_sender.table, &job, job.attempt, QUEUE_STATE_COMPLETED, request->started_at,
+								   line->queue->keep_completed > 0 ? make_result(request) : NULL, NULL, snapshot, false);
+			break;
+		case QUEUE_HTTP_FAIL:
+		case QUEUE_HTTP_DISCARD:
+			failure.error = request->error;
+			failure.http_status = (int) request->status;
+			failure.worker = queue_sender.worker_name;
+			failure.started_at = request->started_at;
+			if (request->answer_length > 0)
+				failure.context = queue_webhook_text(request->answer, Min(request->answer_length, 1000));
+			res = queue_finish_fail(queue_sender.table, &job, job.attempt, &failure, request->delay,
+									request->verdict == QUEUE_HTTP_DISCARD, snapshot, false, &state);
+			break;
+		case QUEUE_HTTP_SNOOZE:
+			state = QUEUE_STATE_SCHEDULED;
+			res = queue_finish_return(queue_sender.table, &job, job.attempt, request->delay, NULL, snapshot, false);
+			break;
+		case QUEUE_HTTP_RELEASE:
+			res = queue_finish_return(queue_sender.table, &job, job.attempt, -1, NULL, snapshot, false);
+			break;
+	}
+	if (res == TM_Ok)
+		count_outcome(request, line, state);
+	return res;
+}
+
+/* The job is not ours any more. */
+void
+queue_sender_forget(QueueRequest *request)
+{
+	QueueCourierState *courier = request->courier;
+
+	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
+	queue_request_release(request);
+	queue_sender_dismiss(courier);
+}
+
+/* Records up to a batch of outcomes in one transaction. */
+static void
+record_pass(void)
+{
+	QueueRequest *batch[QUEUE_SENDER_BATCH];
+	bool		later[QUEUE_SENDER_BATCH] = {false};
+	volatile int n = 0;
+	int			todo = queue_sender.ndone;
+	TimestampTz now = GetCurrentTimestamp();
+	volatile bool failed = false;
+
+	/* what could not be written a moment ago waits a little */
+	for (int i = 0; i < todo && n < record_limit; i++)
+	{
+		QueueRequest *request = queue_sender.done_first;
+
+		queue_sender.done_first = request->next;
+		if (queue_sender.done_first == NULL)
+			queue_sender.done_last = NULL;
+		queue_sender.ndone--;
+		if (request->retry_at > now)
+			queue_sender_ended(request, now);
+		else
+			batch[n++] = request;
+	}
+	if (n == 0)
+	{
+		queue_sender.oldest_done = now;
+		return;
+	}
+	PG_TRY();
+	{
+		queue_sender_begin();
+		for (int i = 0; i < n; i++)
+			later[i] = record(batch[i]) != TM_Ok;
+		queue_sender_commit(false);
+	}
+	PG_CATCH();
+	{
+		queue_sender_rollback("outcomes of jobs could not be recorded");
+		failed = true;
+	}
+	PG_END_TRY();
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+	{
+		QueueRequest *request = batch[i];
+
+		if (failed && n == 1 && ++request->tries >= RECORD_TRIES)
+		{
+			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded; it is sent again when its lease ends",
+					  request->id);
+			queue_sender_forget(request);
+		}
+		else if (failed || later[i])
+		{
+			request->retry_at = failed && n > 1 ? 0 : now + LOCKED_RETRY_US;
+			queue_sender_ended(request, now);
+		}
+		else
+			queue_sender_forget(request);
+	}
+	record_limit = failed ? 1 : Min(record_limit * 2, QUEUE_SENDER_BATCH);
+	queue_sender.oldest_done = now;
+}
+
+/* Records what is due to be; with all: everything that can be at once. */
+void
+queue_outcome_record(bool all)
+{
+	int			passes = queue_sender.ndone;
+
+	while (queue_sender.ndone > 0 && passes-- > 0 &&
+		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT || GetCurrentTimestamp() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
+	{
+		int			before = queue_sender.ndone;
+
+		record_pass();
+		if (queue_sender.ndone >= before && !all)
+			break;
+	}
+}

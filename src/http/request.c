@@ -1,0 +1,363 @@
+/*
+ * request.c
+ *		One HTTP request through libcurl.
+ *
+ * Owns a free list of requests, each with its easy handle: handles are used again, because making one costs
+ * more than a request on a kept connection.  Memory is libcurl's kind (malloc), since
+ * it is filled in callbacks that may throw nothing.
+ *
+ * Safety: http and https only, no redirects, no proxy, no credentials from files, TLS verified,
+ * the address of each connection looked at by the guard when its socket is made and again
+ * before a kept connection is used, headers and body bounded (the body after decompression), the whole
+ * of it by a timeout.
+ *
+ * Locks: none.
+ */
+#include "http/request.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "config/http_handlers.h"
+
+#include "utils/timestamp.h"
+
+#define MAX_HEADERS (64 * 1024) /* bytes of an answer's headers, all together */
+#define MAX_RETRY_AFTER (USECS_PER_DAY)
+#define MIN_SNOOZE USECS_PER_SEC
+#define KEEP_ANSWER 4096		/* a buffer above this is not kept */
+
+QueueNetguard queue_request_guard;
+
+static QueueRequest *free_requests = NULL;
+
+/* ---- callbacks: nothing is thrown, nothing palloc'd ---- */
+
+/* CURLOPT_OPENSOCKETFUNCTION: may a connection go there? */
+static curl_socket_t
+on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	QueueRequest *request = arg;
+
+	if (!queue_netguard_allows(&queue_request_guard, &address->addr))
+	{
+		request->refused = true;
+		if (address->family == AF_INET)
+			(void) inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
+							 request->refused_address, sizeof(request->refused_address));
+		else if (address->family == AF_INET6)
+			(void) inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
+							 request->refused_address, sizeof(request->refused_address));
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* CURLOPT_PREREQFUNCTION: a kept connection may be to where it is not allowed any more. */
+static int
+on_request(void *arg, char *primary_ip, char *local_ip, int primary_port, int local_port)
+{
+	QueueRequest *request = arg;
+
+	if (primary_ip == NULL || queue_netguard_allows_text(&queue_request_guard, primary_ip))
+		return CURL_PREREQFUNC_OK;
+	request->refused = true;
+	strlcpy(request->refused_address, primary_ip, sizeof(request->refused_address));
+	return CURL_PREREQFUNC_ABORT;
+}
+
+/* CURLOPT_HEADERFUNCTION: one line.  Counts, and takes Retry-After. */
+static size_t
+on_header(char *line, size_t size, size_t n, void *arg)
+{
+	QueueRequest *request = arg;
+	size_t		length = size * n;
+
+	request->header_bytes += length;
+	if (request->header_bytes > MAX_HEADERS)
+	{
+		request->headers_too_big = true;
+		return 0;
+	}
+	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		request->retry_after[0] = '\0';	/* a new answer: the one before was a 1xx */
+	else if (length > 12 && strncasecmp(line, "retry-after:", 12) == 0)
+	{
+		const char *value = line + 12;
+		size_t		left = length - 12;
+
+		while (left > 0 && (*value == ' ' || *value == '\t'))
+			value++, left--;
+		while (left > 0 && (value[left - 1] == '\r' || value[left - 1] == '\n' || value[left - 1] == ' '))
+			left--;
+		if (left < sizeof(request->retry_after))
+		{
+			memcpy(request->retry_after, value, left);
+			request->retry_after[left] = '\0';
+		}
+	}
+	return length;
+}
+
+/* CURLOPT_WRITEFUNCTION: a piece of the body, decompressed. */
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	QueueRequest *request = arg;
+	size_t		length = size * n;
+	size_t		limit = (size_t) queue_http_max_response * 1024;
+	size_t		take = length;
+
+	if (request->answer_length + take > limit)
+	{
+		take = limit - Min(request->answer_length, limit);
+		request->cut = true;
+	}
+	if (take > 0)
+	{
+		if (request->answer_length + take > request->answer_size)
+		{
+			size_t		bigger = Max(1024, Max(request->answer_size * 2, request->answer_length + take));
+			char	   *grown = realloc(request->answer, Min(bigger, Max(limit, 1024)));
+
+			if (grown == NULL)
+			{
+				request->no_memory = true;
+				return 0;
+			}
+			request->answer = grown;
+			request->answer_size = Min(bigger, Max(limit, 1024));
+		}
+		memcpy(request->answer + request->answer_length, data, take);
+		request->answer_length += take;
+	}
+	return request->cut ? 0 : length;
+}
+
+/* ---- handles ---- */
+
+/* What all requests have in common. */
+static bool
+set_up(QueueRequest *request)
+{
+	CURL	   *easy = request->easy;
+	CURLcode	code = CURLE_OK;
+
+#define SET(option, value) (code = code != CURLE_OK ? code : curl_easy_setopt(easy, option, value))
+	SET(CURLOPT_PRIVATE, request);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_TCP_NODELAY, 1L);
+	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+	SET(CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_ACCEPT_ENCODING, "");
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	SET(CURLOPT_BUFFERSIZE, 4096L);
+	SET(CURLOPT_ERRORBUFFER, request->curl_error);
+	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, request);
+	SET(CURLOPT_PREREQFUNCTION, on_request);
+	SET(CURLOPT_PREREQDATA, request);
+	SET(CURLOPT_HEADERFUNCTION, on_header);
+	SET(CURLOPT_HEADERDATA, request);
+	SET(CURLOPT_WRITEFUNCTION, on_body);
+	SET(CURLOPT_WRITEDATA, request);
+#undef SET
+	return code == CURLE_OK;
+}
+
+QueueRequest *
+queue_request_take(void)
+{
+	QueueRequest *request = free_requests;
+
+	if (request != NULL)
+	{
+		free_requests = request->next;
+		request->next = NULL;
+		return request;
+	}
+	request = calloc(1, sizeof(QueueRequest));
+	if (request == NULL)
+		return NULL;
+	request->easy = curl_easy_init();
+	if (request->easy == NULL || !set_up(request))
+	{
+		if (request->easy != NULL)
+			curl_easy_cleanup(request->easy);
+		free(request);
+		return NULL;
+	}
+	return request;
+}
+
+void
+queue_request_release(QueueRequest *request)
+{
+	CURL	   *easy = request->easy;
+	char	   *answer = request->answer;
+	size_t		answer_size = request->answer_size;
+	bool		reset = request->own_ca;
+
+	curl_slist_free_all(request->headers);
+	free(request->body);
+	if (answer_size > KEEP_ANSWER)
+	{
+		free(answer);
+		answer = NULL;
+		answer_size = 0;
+	}
+	memset(request, 0, sizeof(*request));
+	request->easy = easy;
+	request->answer = answer;
+	request->answer_size = answer_size;
+	if (reset)
+	{
+		/* the default CA file cannot be set back by itself */
+		curl_easy_reset(easy);
+		if (!set_up(request))
+		{
+			curl_easy_cleanup(easy);
+			free(answer);
+			free(request);
+			return;
+		}
+	}
+	request->next = free_requests;
+	free_requests = request;
+}
+
+bool
+queue_request_prepare(QueueRequest *request, const char *url, const char *method, int64 timeout, int64 connect_timeout,
+					  const char *ca_file)
+{
+	CURL	   *easy = request->easy;
+	CURLcode	code = CURLE_OK;
+
+#define SET(option, value) (code = code != CURLE_OK ? code : curl_easy_setopt(easy, option, value))
+	SET(CURLOPT_URL, url);
+	SET(CURLOPT_TIMEOUT_MS, (long) Max(timeout / 1000, 1));
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) Max(connect_timeout / 1000, 1));
+	SET(CURLOPT_HTTPHEADER, request->headers);
+	if (strcmp(method, "GET") == 0)
+	{
+		SET(CURLOPT_CUSTOMREQUEST, NULL);
+		SET(CURLOPT_HTTPGET, 1L);
+	}
+	else
+	{
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
+		SET(CURLOPT_POSTFIELDS, request->body);
+		SET(CURLOPT_CUSTOMREQUEST, strcmp(method, "POST") == 0 ? NULL : method);
+	}
+	if (ca_file != NULL)
+	{
+		request->own_ca = true;
+		SET(CURLOPT_CAINFO, ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+#undef SET
+	request->curl_error[0] = '\0';
+	return code == CURLE_OK;
+}
+
+/* ---- the judgement ---- */
+
+/* Retry-After, seconds or a date, in us; -1: there is none that can be read. */
+static int64
+retry_after(const char *text, TimestampTz now)
+{
+	char	   *end;
+	int64		us;
+
+	if (*text == '\0')
+		return -1;
+	if (*text >= '0' && *text <= '9' && strspn(text, "0123456789") == strlen(text))
+	{
+		long long	seconds = strtoll(text, &end, 10);
+
+		us = seconds > SECS_PER_DAY ? MAX_RETRY_AFTER : seconds * USECS_PER_SEC;
+	}
+	else
+	{
+		time_t		when = curl_getdate(text, NULL);
+
+		if (when == (time_t) -1)
+			return -1;
+		us = time_t_to_timestamptz(when) - now;
+	}
+	return Max(0, Min(us, MAX_RETRY_AFTER));
+}
+
+void
+queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
+{
+	curl_off_t	us = 0;
+	bool		answered = code == CURLE_OK || (code == CURLE_WRITE_ERROR && request->cut);
+
+	request->code = code;
+	request->status = 0;
+	(void) curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
+	(void) curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &us);
+	request->duration = us;
+	request->delay = -1;
+	request->error[0] = '\0';
+	request->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	if (answered && request->status > 0)
+	{
+		request->delay = retry_after(request->retry_after, now);
+		request->endpoint_ok = request->status < 500 && request->status != 429;
+		if (request->status == 202 && request->delay >= 0)
+		{
+			request->verdict = QUEUE_HTTP_SNOOZE;
+			request->delay = Max(request->delay, MIN_SNOOZE);
+			return;
+		}
+		if (queue_httpconf_has(request->complete_on, request->status))
+		{
+			request->verdict = QUEUE_HTTP_COMPLETE;
+			request->endpoint_ok = true;
+			return;
+		}
+		request->verdict = queue_httpconf_has(request->discard_on, request->status) ? QUEUE_HTTP_DISCARD : QUEUE_HTTP_FAIL;
+		snprintf(request->error, sizeof(request->error), "the endpoint answered HTTP status %ld%s", request->status,
+				 request->status >= 300 && request->status < 400 ? ": redirects are not followed" : "");
+		return;
+	}
+	request->verdict = QUEUE_HTTP_FAIL;
+	request->endpoint_ok = false;
+	if (request->refused)
+	{
+		snprintf(request->error, sizeof(request->error),
+				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
+		return;
+	}
+	request->unreachable = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
+	if (request->headers_too_big)
+		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
+				 MAX_HEADERS / 1024);
+	else if (request->no_memory)
+		snprintf(request->error, sizeof(request->error), "out of memory while the answer was read");
+	else
+	{
+		char		began[64] = "";
+
+		if (request->status > 0)
+			snprintf(began, sizeof(began), " (the answer began with HTTP status %ld)", request->status);
+		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
+				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(code), began);
+	}
+}

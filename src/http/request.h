@@ -1,0 +1,89 @@
+/*
+ * request.h
+ *		One HTTP request through libcurl, from being filled to the judgement on its answer.
+ *		Knows nothing of jobs' rows.
+ */
+#ifndef QUEUE_REQUEST_H
+#define QUEUE_REQUEST_H
+
+#include <curl/curl.h>
+
+#include "config/config.h"
+#include "lib/netguard.h"
+#include "shared/endpoint.h"
+
+typedef enum QueueVerdictHttp
+{
+	QUEUE_HTTP_COMPLETE, QUEUE_HTTP_FAIL, QUEUE_HTTP_DISCARD, QUEUE_HTTP_SNOOZE, QUEUE_HTTP_RELEASE
+} QueueVerdictHttp;
+
+typedef struct QueueRequest
+{
+	struct QueueRequest *next;	/* in whatever list it stands */
+	CURL	   *easy;
+	bool		own_ca;			/* the handle was given a CA file */
+	struct curl_slist *headers;
+	char	   *body;			/* malloc'd */
+	size_t		body_length;
+	void	   *owner;			/* a health probe's; NULL: a job's */
+
+	/* the job */
+	int64		id;
+	int64		line;
+	TimestampTz run_at;
+	ItemPointerData tid;
+	int			attempt;
+	TimestampTz started_at;
+	TimestampTz retry_at;		/* its outcome could not be written: not before */
+	int			tries;			/* to write it */
+
+	/* where it goes; copies, because the configuration may be another one when it ends */
+	uint64		handler_key;
+	QueueEndpointState *endpoint;
+	QueueCourierState *courier;
+	QueueBreakerConf breaker;
+	bool		probe;			/* of a half-open breaker */
+	bool		has_health;		/* the endpoint has a health_url */
+	uint32		complete_on[20];
+	uint32		discard_on[20];
+	char		label[200];		/* kind and url without its query, for the log */
+
+	/* the answer */
+	char	   *answer;			/* malloc'd */
+	size_t		answer_length;
+	size_t		answer_size;
+	size_t		header_bytes;
+	bool		cut;			/* more than queue.http_max_response */
+	bool		headers_too_big;
+	bool		refused;		/* by the guard */
+	bool		no_memory;
+	char		refused_address[64];
+	char		retry_after[64];
+	char		curl_error[CURL_ERROR_SIZE];
+
+	/* the judgement */
+	QueueVerdictHttp verdict;
+	CURLcode	code;
+	long		status;
+	int64		delay;			/* us: Retry-After; -1: none */
+	bool		endpoint_ok;	/* what the breaker counts */
+	bool		unreachable;	/* no connection: the endpoint's health is in doubt */
+	bool		timed_out;
+	int64		duration;		/* us */
+	char		error[512];
+} QueueRequest;
+
+/* queue.http_allowed_networks, as the requests go by it. */
+extern QueueNetguard queue_request_guard;
+
+/* One that is free, with a handle; NULL: no memory. */
+extern QueueRequest *queue_request_take(void);
+/* Frees what it carries and keeps its handle for the next. */
+extern void queue_request_release(QueueRequest *request);
+/* Where and how; timeouts in us.  False: libcurl will not have it (no memory, bad url). */
+extern bool queue_request_prepare(QueueRequest *request, const char *url, const char *method, int64 timeout,
+								  int64 connect_timeout, const char *ca_file);
+/* What came back, in words and as a verdict. */
+extern void queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * sender.h
+ *		What the files of the http worker share: the jobs under way, and the transactions
+ *		about them.  Private to claim.c, outcome.c and http.c.
+ */
+#ifndef QUEUE_SENDER_H
+#define QUEUE_SENDER_H
+
+#include "http/request.h"
+#include "job/job.h"
+#include "shared/channel.h"
+
+#include "utils/hsearch.h"
+
+#define QUEUE_SENDER_BATCH 60	/* jobs in a transaction: fewer than note.c merges */
+#define QUEUE_SENDER_NAME "queue http "
+#define QUEUE_SENDER_FLUSH_US INT64CONST(2000)
+
+/* A job that is claimed and not yet recorded. */
+typedef struct QueueInFlight
+{
+	int64		id;				/* hash key */
+	QueueRequest *request;
+} QueueInFlight;
+
+typedef struct QueueSender
+{
+	QueueBase  *base;
+	QueueChannel *channel;
+	CURLM	   *multi;
+	HTAB	   *in_flight;		/* of QueueInFlight */
+	int			nsending;		/* transfers under way, without probes */
+	int			capacity;		/* of transfers, by the limit of open files */
+	int			nwaiting;		/* entries that are not claimed */
+	QueueRequest *done_first;	/* ended, to be recorded */
+	QueueRequest *done_last;
+	int			ndone;
+	TimestampTz oldest_done;
+	MemoryContext loop_context; /* reset in each turn of the loop */
+	MemoryContext work_context; /* reset for each transaction */
+	QueueJobTable *table;		/* in a transaction */
+	char		worker_name[32];
+	bool		wake_scheduler; /* at the end of this turn */
+	bool		counted;		/* something was admitted since the counts were last set to 0 */
+} QueueSender;
+
+extern QueueSender queue_sender;
+
+/* outcome.c: transactions. With async the commit may be lost in a crash of the server (and nothing else). */
+extern void queue_sender_begin(void);
+extern void queue_sender_commit(bool async);
+extern void queue_sender_rollback(const char *what);	/* after an error: says what it was */
+
+/* outcome.c */
+extern void queue_sender_dismiss(QueueCourierState *courier);	/* one job of a handler is with us no more */
+extern void queue_sender_ended(QueueRequest *request, TimestampTz now); /* to be recorded */
+extern void queue_sender_forget(QueueRequest *request); /* the job is not ours any more */
+/* Takes the transfers that ended from libcurl. */
+extern void queue_outcome_collect(void);
+/* Records what is due to be; with all: everything that can be at once. */
+extern void queue_outcome_record(bool all);
+
+/* claim.c */
+extern void queue_claim_take_entries(void); /* what is in the channel */
+extern void queue_claim_give_back(void);	/* everything that is not claimed */
+extern bool queue_claim_pass(void); /* claims and sends up to a batch; true: there may be more */
+extern TimestampTz queue_claim_next(void);	/* when to look at what waits again */
+extern void queue_claim_recover(void);	/* ends the leases of a worker before us */
+
+#endif

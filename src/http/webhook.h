@@ -1,0 +1,31 @@
+/*
+ * webhook.h
+ *		What an HTTP request for a job says: its body, its headers, its signature.
+ */
+#ifndef QUEUE_WEBHOOK_H
+#define QUEUE_WEBHOOK_H
+
+#include "job/job.h"
+
+struct curl_slist;
+
+/* whsec_ and base64, or any text that is not empty. */
+extern bool queue_webhook_secret_ok(const char *secret);
+/* The value of webhook-signature as Standard Webhooks says: "v1," and base64 of the HMAC.  palloc'd; in a transaction. */
+extern char *queue_webhook_sign(const char *secret, const char *id, int64 timestamp, const char *body, size_t length);
+
+/* The payload in UTF-8; palloc'd. */
+extern char *queue_webhook_body(const Jsonb *payload, size_t *length);
+
+/*
+ * All headers of a request, as libcurl wants them; the caller frees them.  NULL: the job has one that cannot be
+ * sent, and *error (palloc'd) says which.
+ */
+extern struct curl_slist *queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueLine *line,
+												const char *installation, const char *body, size_t length,
+												TimestampTz now, char **error);
+
+/* The answer's body as text that this database can hold: invalid bytes become '?'.  palloc'd. */
+extern char *queue_webhook_text(const char *bytes, size_t length);
+
+#endif

@@ -1,0 +1,374 @@
+/*
+ * worker.c
+ *		The http worker: sends HTTP handlers' jobs to their endpoints.
+ *
+ * One process per database, one loop over libcurl's multi interface (event.c), thousands of requests under way.
+ * Three things happen to a job, in this order: it is claimed in a short transaction (claim.c), sent without any, its
+ * outcome is recorded in another (outcome.c).
+ *
+ * A job that another process ends (cancel, discard) while it is under way: note.c puts its id on the stop list
+ * (endpoint.c) after commit, and the transfer is aborted; its outcome would be refused anyway.
+ *
+ * At SIGTERM: nothing more is taken, what is under way may end until queue.shutdown_timeout, every known outcome is
+ * recorded, the rest is released uncounted.  After a crash the next worker ends the leases of its predecessor, so
+ * that its jobs need not wait for their end.
+ *
+ * Locks: none beyond those of claim.c and outcome.c.
+ */
+#include "http/worker.h"
+
+#include <sys/resource.h>
+
+#include "http/event.h"
+#include "http/router.h"
+#include "http/sender.h"
+#include "shared/slot.h"
+
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define SPARE_FILES 64			/* descriptors for libcurl's threads, TLS files and the like */
+#define LOCKED_RETRY_US INT64CONST(20000)
+
+static uint64 seen_serial = 0;	/* of the configuration */
+static int	counted_for = 0;	/* the queue.http_max_in_flight that open files were counted for */
+
+/* Exit hook: in a crash nobody comes here; else nothing of ours may stay in shared memory. */
+static void
+at_exit(int code, Datum arg)
+{
+	queue_endpoint_worker(MyDatabaseId, PG_UINT32_MAX);
+	queue_claim_give_back();
+	queue_endpoint_clear(MyDatabaseId);
+}
+
+/* ---- stopping transfers ---- */
+
+/* Ends a transfer without an outcome: somebody else has ended its job. */
+static void
+abort_transfer(QueueRequest *request)
+{
+	for (QueueRequest *done = queue_sender.done_first; done != NULL; done = done->next)
+	{
+		if (done == request)
+			return;				/* it ended meanwhile: recording finds the row gone */
+	}
+	(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
+	queue_sender.nsending--;
+	queue_router_ended(request, 0, true);
+	queue_sender_forget(request);
+}
+
+/* Looks at all jobs under way: which of them are still ours? */
+static void
+check_all(void)
+{
+	HASH_SEQ_STATUS scan;
+	QueueInFlight *place;
+	QueueRequest **gone = NULL;
+	int			ngone = 0;
+
+	gone = palloc((hash_get_num_entries(queue_sender.in_flight) + 1) * sizeof(QueueRequest *));
+	PG_TRY();
+	{
+		queue_sender_begin();
+		hash_seq_init(&scan, queue_sender.in_flight);
+		while ((place = hash_seq_search(&scan)) != NULL)
+		{
+			QueueJob	job;
+
+			if (!queue_job_refind(queue_sender.table, &place->request->tid, place->id, GetActiveSnapshot(), &job) ||
+				job.attempt != place->request->attempt)
+				gone[ngone++] = place->request;
+		}
+		queue_sender_commit(true);
+	}
+	PG_CATCH();
+	{
+		queue_sender_rollback("jobs under way could not be looked at");
+		ngone = 0;
+	}
+	PG_END_TRY();
+	for (int i = 0; i < ngone; i++)
+		abort_transfer(gone[i]);
+}
+
+/* Jobs that others have ended. */
+static void
+obey_stops(void)
+{
+	int64		ids[QUEUE_STOP_IDS];
+	bool		all;
+	int			n = queue_endpoint_take_stops(MyDatabaseId, ids, &all);
+
+	for (int i = 0; i < n; i++)
+	{
+		QueueInFlight *place = hash_search(queue_sender.in_flight, &ids[i], HASH_FIND, NULL);
+
+		if (place != NULL)
+			abort_transfer(place->request);
+	}
+	if (all && hash_get_num_entries(queue_sender.in_flight) > 0)
+		check_all();
+}
+
+/* ---- start and end ---- */
+
+/* The configuration may have changed: what the router probes, and the guard's networks. */
+static void
+read_configuration(void)
+{
+	queue_sender_begin();
+	if (queue_config()->serial != seen_serial)
+	{
+		seen_serial = queue_config()->serial;
+		queue_router_sync(queue_config(), GetCurrentTimestamp());
+	}
+	queue_sender_commit(true);
+}
+
+static void
+read_settings(void)
+{
+	(void) queue_netguard_parse(queue_http_allowed_networks != NULL ? queue_http_allowed_networks : "",
+								&queue_request_guard, NULL, 0);
+}
+
+/*
+ * How many sockets may be open: what the system gives beyond what PostgreSQL's own files may take; the soft limit is
+ * raised for it as far as may be.  If that is little, descriptors of PostgreSQL's share are reserved.
+ */
+static void
+count_files(void)
+{
+	struct rlimit limit;
+	long		wanted = (long) queue_http_max_in_flight * 5 / 4;
+	long		need = (long) max_safe_fds + wanted + SPARE_FILES;
+	long		spare;
+
+	counted_for = queue_http_max_in_flight;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		limit.rlim_cur = limit.rlim_max = 1024;
+	if (limit.rlim_cur != RLIM_INFINITY && (long) limit.rlim_cur < need)
+	{
+		struct rlimit raised = limit;
+
+		raised.rlim_cur = limit.rlim_max == RLIM_INFINITY ? (rlim_t) need : Min((rlim_t) need, limit.rlim_max);
+		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+			limit = raised;
+	}
+	spare = limit.rlim_cur == RLIM_INFINITY ? need : (long) Min(limit.rlim_cur, (rlim_t) INT_MAX);
+	spare -= (long) max_safe_fds + SPARE_FILES;
+	for (int i = 0; spare < wanted && i < max_safe_fds / 4; i++)
+	{
+		if (!AcquireExternalFD())
+			break;
+		spare++;
+	}
+	queue_sender.capacity = (int) Max(8, Min(spare * 4 / 5, queue_http_max_in_flight));
+	if (queue_sender.capacity < queue_http_max_in_flight)
+		ereport(LOG,
+				(errmsg("queue: at most %d HTTP requests run at once, because of the limit of open files", queue_sender.capacity),
+				 errhint("Raise the limit (ulimit -n) above %ld.", need)));
+}
+
+/* Must we end?  *abort: at once. */
+static bool
+must_stop(bool *abort)
+{
+	*abort = pg_atomic_read_u32(&queue_my_slot->abort) != 0 || pg_atomic_read_u32(&queue_sender.base->closed) > 0;
+	return *abort || ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0;
+}
+
+/* Waits for the latch, libcurl, or the time. */
+static void
+sleep_until(WaitEventSet *set, TimestampTz deadline)
+{
+	WaitEvent	events[3];
+	long		timeout = -1;
+	int			n;
+
+	if (deadline != DT_NOEND)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		timeout = deadline <= now ? 0 : (long) Min((deadline - now) / 1000 + 1, 3600000);
+	}
+	queue_event_arm();
+	n = WaitEventSetWait(set, timeout, events, lengthof(events), queue_wait_event("QueueHttpMain"));
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Lets what is under way end until the deadline, records every known outcome, releases the rest, ends. */
+static void
+stop(WaitEventSet *set)
+{
+	bool		abort;
+	TimestampTz deadline;
+	HASH_SEQ_STATUS scan;
+	QueueInFlight *place;
+
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
+	(void) must_stop(&abort);
+	deadline = GetCurrentTimestamp() + (abort ? 0 : queue_shutdown_timeout * INT64CONST(1000));
+	queue_claim_give_back();
+	queue_router_stop(queue_sender.multi);
+	while (queue_sender.nsending > 0 && GetCurrentTimestamp() < deadline && !abort)
+	{
+		TimestampTz next = queue_sender.ndone > 0 ? Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline) : deadline;
+
+		sleep_until(set, next);
+		(void) must_stop(&abort);
+		obey_stops();
+		queue_event_dispatch();
+		queue_outcome_collect();
+		queue_outcome_record(false);
+		MemoryContextReset(queue_sender.loop_context);
+	}
+	/* a last look: an answer that is here is an outcome that is known */
+	queue_event_dispatch();
+	queue_outcome_collect();
+	if (queue_sender.nsending > 0)
+	{
+		queue_log("http_release", "%d requests did not end before the shutdown deadline; their jobs are released", queue_sender.nsending);
+		hash_seq_init(&scan, queue_sender.in_flight);
+		while ((place = hash_seq_search(&scan)) != NULL)
+		{
+			QueueRequest *request = place->request;
+			bool		ended = false;
+
+			for (QueueRequest *done = queue_sender.done_first; done != NULL && !ended; done = done->next)
+				ended = done == request;
+			if (ended)
+				continue;
+			(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
+			queue_sender.nsending--;
+			queue_router_ended(request, 0, true);
+			request->verdict = QUEUE_HTTP_RELEASE;
+			queue_sender_ended(request, GetCurrentTimestamp());
+		}
+	}
+	for (int tries = 0; queue_sender.ndone > 0 && tries < 50; tries++)
+	{
+		queue_outcome_record(true);
+		if (queue_sender.ndone > 0)
+			pg_usleep(LOCKED_RETRY_US);
+	}
+	queue_base_wake(queue_sender.base, 0);
+	proc_exit(0);
+}
+
+void
+queue_http_main(Datum arg)
+{
+	HASHCTL		control = {.keysize = sizeof(int64), .entrysize = sizeof(QueueInFlight)};
+	WaitEventSet *set;
+	QueueSlot  *slot = queue_slot_nth(DatumGetInt32(arg));
+	bool		running = false;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, SIG_IGN);	/* there is no statement to cancel */
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(slot->db, InvalidOid, 0);
+	queue_slot_adopt(DatumGetInt32(arg));
+	queue_pin_settings();
+	queue_sender.base = queue_base();
+	queue_sender.channel = queue_channel_of(MyDatabaseId, InvalidOid, true);
+	if (queue_sender.base == NULL || queue_sender.channel == NULL)
+		proc_exit(0);
+	queue_sender.loop_context = AllocSetContextCreate(TopMemoryContext, "queue http loop", ALLOCSET_DEFAULT_SIZES);
+	queue_sender.work_context = AllocSetContextCreate(TopMemoryContext, "queue http work", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	queue_sender.in_flight = hash_create("queue http in flight", 256, &control, HASH_ELEM | HASH_BLOBS);
+	snprintf(queue_sender.worker_name, sizeof(queue_sender.worker_name), QUEUE_SENDER_NAME "%d", MyProcPid);
+	before_shmem_exit(at_exit, (Datum) 0);
+	queue_claim_give_back();			/* what stood in the channel was counted for somebody else */
+	queue_endpoint_clear(MyDatabaseId);
+	queue_endpoint_worker(MyDatabaseId, queue_procno_of(MyProc));
+	read_settings();
+	count_files();
+	queue_sender.multi = queue_event_init(queue_sender.capacity);
+	set = queue_wait_event_set(3);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, queue_event_fd(), NULL, NULL);
+	queue_claim_recover();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+	queue_log("http_start", "http worker of database %u started", MyDatabaseId);
+	queue_base_wake(queue_sender.base, 0);
+
+	for (;;)
+	{
+		TimestampTz next;
+		bool		abort;
+
+		MemoryContextSwitchTo(queue_sender.loop_context);
+		MemoryContextReset(queue_sender.loop_context);
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			read_settings();
+			if (counted_for != queue_http_max_in_flight)
+			{
+				count_files();
+				curl_multi_setopt(queue_sender.multi, CURLMOPT_MAXCONNECTS, (long) queue_sender.capacity);
+			}
+		}
+		if (must_stop(&abort))
+			stop(set);
+		obey_stops();
+		queue_event_dispatch();
+		queue_outcome_collect();
+		queue_outcome_record(false);
+		queue_claim_take_entries();
+		if (queue_config_stale() || seen_serial == 0)
+			read_configuration();
+		while (queue_claim_pass())
+		{
+			queue_event_dispatch();
+			queue_outcome_collect();
+			queue_outcome_record(false);
+		}
+		queue_event_block_signals();
+		next = queue_router_probe(queue_sender.multi, GetCurrentTimestamp());
+		queue_event_unblock_signals();
+		if (queue_sender.ndone > 0)
+			next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
+		next = Min(next, queue_claim_next());
+		if (queue_sender.wake_scheduler)
+		{
+			queue_sender.wake_scheduler = false;
+			queue_base_wake(queue_sender.base, 0);
+		}
+		if (queue_sender.counted && queue_sender.nwaiting == 0 && hash_get_num_entries(queue_sender.in_flight) == 0 && queue_channel_count(queue_sender.channel) == 0)
+		{
+			/* a handler that was taken away keeps its count: at rest all are 0 */
+			queue_endpoint_clear(MyDatabaseId);
+			queue_sender.counted = false;
+		}
+		if (running != (hash_get_num_entries(queue_sender.in_flight) > 0))
+		{
+			running = !running;
+			pg_atomic_write_u32(&queue_my_slot->state, running ? QUEUE_SLOT_RUNNING : QUEUE_SLOT_IDLE);
+			pgstat_report_activity(running ? STATE_RUNNING : STATE_IDLE, running ? "queue: sending jobs" : NULL);
+			if (!running)
+				(void) pgstat_report_stat(true);
+		}
+		sleep_until(set, next);
+	}
+}

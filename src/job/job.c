@@ -1,0 +1,560 @@
+/*
+ * job.c
+ *		The live job's row as a struct, and every write to queue.live_job.
+ *
+ * Why not SPI: claiming, completing and enqueuing one row is all that a queue does.
+ * Straight through the table and index AM an insert costs what an INSERT's executor
+ * node alone would, and a claim is one heap_update with wait = false: SKIP LOCKED's
+ * semantics in one heap operation.  It bypasses what the executor would do, so this
+ * file minds what the executor minds: indexes, NOT NULL, triggers (through the
+ * executor's own helpers), command ids, the TM results.
+ *
+ * Each write makes its note first (note.h): after the transaction's end, the positions
+ * that became claimable are appended to their lines' cursors.
+ *
+ * Locks: RowExclusiveLock on live_job and its indexes for writers, AccessShareLock for
+ * readers, until the end of the transaction; then one row lock a job.  A caller that
+ * writes several rows and waits takes them in id order.
+ */
+#include "job/job.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+
+/* The columns of live_job.  Later versions only append. */
+enum
+{
+	COL_ID = 1, COL_RUN_AT, COL_LINE, COL_LEASED_UNTIL, COL_ATTEMPT, COL_FAILURES, COL_PAYLOAD, COL_EXTRA,
+	NCOLS = COL_EXTRA
+};
+
+QueueJobTable *
+queue_job_open(LOCKMODE lockmode)
+{
+	QueueConfig *config = queue_config();
+	QueueJobTable *table = palloc0(sizeof(QueueJobTable));
+
+	table->rel = table_open(config->live_job, lockmode);
+	if (RelationGetNumberOfAttributes(table->rel) < NCOLS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table queue.live_job is not the one that this library works with"),
+				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
+	table->pkey = index_open(config->live_job_pkey, lockmode);
+	table->ready = index_open(config->live_job_ready, lockmode);
+	table->slot = table_slot_create(table->rel, NULL);
+	return table;
+}
+
+void
+queue_job_close(QueueJobTable *table)
+{
+	if (table->rri != NULL)
+		ExecCloseIndices(table->rri);
+	/* the slots that triggers used hold pins and row types */
+	if (table->estate != NULL)
+		ExecResetTupleTable(table->estate->es_tupleTable, false);
+	if (table->wslot != NULL)
+		ExecDropSingleTupleTableSlot(table->wslot);
+	ExecDropSingleTupleTableSlot(table->slot);
+	if (table->estate != NULL)
+		FreeExecutorState(table->estate);
+	index_close(table->ready, NoLock);
+	index_close(table->pkey, NoLock);
+	table_close(table->rel, NoLock);
+	pfree(table);
+}
+
+/*
+ * Closes and unlocks, for a session that goes to sleep: DDL need not wait for it.  Keeps
+ * the locks after all when this transaction wrote anything.
+ */
+void
+queue_job_release(QueueJobTable *table, LOCKMODE lockmode)
+{
+	Oid			rel = RelationGetRelid(table->rel);
+	Oid			pkey = RelationGetRelid(table->pkey);
+	Oid			ready = RelationGetRelid(table->ready);
+
+	queue_job_close(table);
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	UnlockRelationOid(ready, lockmode);
+	UnlockRelationOid(pkey, lockmode);
+	UnlockRelationOid(rel, lockmode);
+}
+
+/* What a write needs beyond the table: the executor's index and trigger state.  Made once a table. */
+static void
+prepare_write(QueueJobTable *table)
+{
+	MemoryContext old;
+
+	if (table->estate != NULL)
+		return;
+	/* callers work in a context that they reset per row; this must live as long as the table is open */
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(table));
+	table->estate = CreateExecutorState();
+	table->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->rri, table->rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(table->rri, false);
+	/* so that triggers find this one and open no other, which nobody would close */
+	table->estate->es_opened_result_relations = lappend(table->estate->es_opened_result_relations, table->rri);
+	table->wslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
+	MemoryContextSwitchTo(old);
+}
+
+/* The table AM takes a pointer that is not const. */
+static inline ItemPointer
+tid_of(const QueueJob *job)
+{
+	return unconstify(ItemPointerData *, &job->tid);
+}
+
+static void
+fill_slot(TupleTableSlot *slot, const QueueJob *job)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+
+	ExecClearTuple(slot);
+	memset(nulls, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	values[COL_ID - 1] = Int64GetDatum(job->id);
+	values[COL_RUN_AT - 1] = TimestampTzGetDatum(job->run_at);
+	values[COL_LINE - 1] = Int64GetDatum(job->line);
+	values[COL_LEASED_UNTIL - 1] = TimestampTzGetDatum(job->leased_until);
+	values[COL_ATTEMPT - 1] = Int32GetDatum(job->attempt);
+	values[COL_FAILURES - 1] = Int32GetDatum(job->failures);
+	values[COL_PAYLOAD - 1] = JsonbPGetDatum(job->payload);
+	values[COL_EXTRA - 1] = JsonbPGetDatum(job->extra);
+	nulls[COL_ID - 1] = nulls[COL_RUN_AT - 1] = nulls[COL_LINE - 1] = nulls[COL_PAYLOAD - 1] = false;
+	nulls[COL_LEASED_UNTIL - 1] = job->leased_until == DT_NOBEGIN;
+	nulls[COL_ATTEMPT - 1] = job->attempt == 0;
+	nulls[COL_FAILURES - 1] = job->failures == 0;
+	nulls[COL_EXTRA - 1] = job->extra == NULL;
+	ExecStoreVirtualTuple(slot);
+}
+
+void
+queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *nulls = slot->tts_isnull;
+
+	slot_getsomeattrs(slot, deep ? NCOLS : COL_FAILURES);
+	job->tid = slot->tts_tid;
+	job->id = DatumGetInt64(values[COL_ID - 1]);
+	job->run_at = DatumGetTimestampTz(values[COL_RUN_AT - 1]);
+	job->line = DatumGetInt64(values[COL_LINE - 1]);
+	job->leased_until = nulls[COL_LEASED_UNTIL - 1] ? DT_NOBEGIN :
+		DatumGetTimestampTz(values[COL_LEASED_UNTIL - 1]);
+	job->attempt = nulls[COL_ATTEMPT - 1] ? 0 : DatumGetInt32(values[COL_ATTEMPT - 1]);
+	job->failures = nulls[COL_FAILURES - 1] ? 0 : DatumGetInt32(values[COL_FAILURES - 1]);
+	job->payload = NULL;
+	job->extra = NULL;
+	if (deep)
+	{
+		job->payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
+		if (!nulls[COL_EXTRA - 1])
+			job->extra = DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
+	}
+}
+
+static bool
+find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, bool deep)
+{
+	IndexScanDesc scan;
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = queue_index_beginscan(table->rel, table->pkey, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
+	if (found)
+		queue_job_read(table->slot, job, deep);
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	return found;
+}
+
+bool
+queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	return find(table, id, snapshot, job, true);
+}
+
+bool
+queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	return find(table, id, snapshot, job, false);
+}
+
+/*
+ * By the tid that the scheduler read a moment ago.  By now the row may be pruned, its
+ * line pointer reused or the table rewritten: the block is checked against the
+ * table's size, and the row under it against the id, before the primary key is asked.
+ */
+bool
+queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	bool		found = false;
+
+	if (table->nblocks == 0)
+		table->nblocks = RelationGetNumberOfBlocks(table->rel);
+	if (ItemPointerIsValid(tid) && ItemPointerGetBlockNumber(tid) < table->nblocks &&
+		table_tuple_fetch_row_version(table->rel, tid, snapshot, table->slot))
+	{
+		bool		isnull;
+
+		found = DatumGetInt64(slot_getattr(table->slot, COL_ID, &isnull)) == id;
+		if (found)
+			queue_job_read(table->slot, job, true);
+		ExecClearTuple(table->slot);
+	}
+	return found || queue_job_find(table, id, snapshot, job);
+}
+
+/*
+ * A dirty snapshot tells of a row's change in progress, not of a mere row lock.  Called under the job's advisory lock
+ * (session.c), which the locker tests after it has the row.
+ */
+bool
+queue_job_row_locked(QueueJobTable *table, const QueueJob *job)
+{
+	bool		locked = true;
+
+	if (table_tuple_fetch_row_version(table->rel, tid_of(job), SnapshotAny, table->slot))
+	{
+		bool		shouldFree;
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &shouldFree);
+		TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
+		uint16		infomask = tuple->t_data->t_infomask;
+
+		if ((infomask & HEAP_XMAX_INVALID) != 0)
+			locked = false;
+		else if ((infomask & HEAP_XMAX_IS_MULTI) != 0)
+			locked = MultiXactIdIsRunning(xmax, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+		else
+			locked = !TransactionIdIsCurrentTransactionId(xmax) && TransactionIdIsInProgress(xmax);
+		if (shouldFree)
+			heap_freetuple(tuple);
+	}
+	ExecClearTuple(table->slot);
+	return locked;
+}
+
+QueueState
+queue_job_filed(const QueueJob *job)
+{
+	if (job->leased_until != DT_NOBEGIN)
+		return QUEUE_STATE_RUNNING;
+	if (job->run_at == DT_NOEND)
+		return QUEUE_STATE_PENDING;
+	if (job->failures > 0)
+		return QUEUE_STATE_RETRYABLE;
+	if (queue_extra_time(job->extra, "enqueued_at") != 0)
+		return QUEUE_STATE_SCHEDULED;
+	return QUEUE_STATE_AVAILABLE;
+}
+
+QueueState
+queue_job_state(const QueueJob *job, TimestampTz now)
+{
+	if (job->leased_until > now)
+		return QUEUE_STATE_RUNNING;
+	if (job->run_at == DT_NOEND)
+		return QUEUE_STATE_PENDING;
+	if (job->run_at > now)
+		return job->failures > 0 ? QUEUE_STATE_RETRYABLE : QUEUE_STATE_SCHEDULED;
+	return QUEUE_STATE_AVAILABLE;
+}
+
+int
+queue_job_max_attempts(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf, const QueueHandler *handler)
+{
+	if (extra->max_attempts > 0)
+		return extra->max_attempts;
+	if (handler != NULL && handler->max_attempts > 0)
+		return handler->max_attempts;
+	return conf->max_attempts;
+}
+
+QueueLine *
+queue_job_line(int64 line)
+{
+	QueueLine  *cached = queue_config_line(line);
+
+	if (cached == NULL)
+	{
+		cached = palloc0(sizeof(QueueLine));
+		cached->id = line;
+		cached->queue = queue_config_conf_of_line(line, &cached->kind, &cached->priority);
+		cached->kind_key = queue_name_hash(cached->kind);
+	}
+	return cached;
+}
+
+QueueLineKeys
+queue_line_keys(const QueueLine *line)
+{
+	return (QueueLineKeys) {line->queue->key, line->kind_key, line->served};
+}
+
+void
+queue_line_claimable(const QueueLine *line, QueuePos pos)
+{
+	QueueLineKeys keys = queue_line_keys(line);
+
+	queue_note_claimable(MyDatabaseId, line->id, &keys, pos, 1);
+}
+
+static int
+note_insert(const QueueJob *job)
+{
+	QueueNote	note = {0};
+
+	if (!queue_preloaded())
+		return -1;
+	note.line = job->line;
+	note.on_commit = true;
+	note.commit_pos = queue_job_pos(job);
+	note.leased_until = queue_extra_time(job->extra, "expires_at");	/* the scheduler looks at it then */
+	note.job_id = note.leased_until != 0 ? job->id : 0;
+	note.keys = queue_line_keys(queue_job_line(job->line));
+	note.to = queue_job_filed(job);
+	return queue_note_begin(&note);
+}
+
+/* One insert into an opened relation, with its row triggers if it has any. */
+static void
+insert_slot(QueueJobTable *table, TupleTableSlot *slot)
+{
+	if (table->rel->trigdesc != NULL)
+		AfterTriggerBeginQuery();
+	ExecSimpleRelationInsert(table->rri, table->estate, slot);
+	if (table->rel->trigdesc != NULL)
+		AfterTriggerEndQuery(table->estate);
+	ResetPerTupleExprContext(table->estate);
+}
+
+void
+queue_job_insert(QueueJobTable *table, QueueJob *job)
+{
+	int			note;
+
+	prepare_write(table);
+	note = note_insert(job);
+	fill_slot(table->wslot, job);
+	(void) GetCurrentCommandId(true);
+	insert_slot(table, table->wslot);
+	queue_note_end(note, true);
+	job->tid = table->wslot->tts_tid;
+}
+
+#define MULTI_INSERT 500		/* rows a table_multi_insert */
+
+void
+queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
+{
+	TupleTableSlot *slots[MULTI_INSERT];
+	BulkInsertState bistate;
+	int			nslots = 0;
+
+	prepare_write(table);
+	for (int i = 0; i < n; i++)
+		queue_note_end(note_insert(&jobs[i]), true);
+	if (table->rel->trigdesc != NULL || n < 3)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			fill_slot(table->wslot, &jobs[i]);
+			(void) GetCurrentCommandId(true);
+			insert_slot(table, table->wslot);
+		}
+		return;
+	}
+	bistate = GetBulkInsertState();
+	for (int done = 0; done < n; done += MULTI_INSERT)
+	{
+		int			batch = Min(MULTI_INSERT, n - done);
+
+		for (; nslots < batch; nslots++)
+			slots[nslots] = table_slot_create(table->rel, NULL);
+		for (int i = 0; i < batch; i++)
+			fill_slot(slots[i], &jobs[done + i]);
+		table_multi_insert(table->rel, slots, batch, GetCurrentCommandId(true), 0, bistate);
+		for (int i = 0; i < batch; i++)
+		{
+			jobs[done + i].tid = slots[i]->tts_tid;
+			(void) queue_insert_index_tuples(table->rri, slots[i], table->estate, false, false);
+			ResetPerTupleExprContext(table->estate);
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	FreeBulkInsertState(bistate);
+}
+
+/*
+ * With row triggers the row is locked first, as we would have updated it, and then goes
+ * through the executor's own update or delete, which then has nothing to wait for.
+ */
+static TM_Result
+with_triggers(QueueJobTable *table, const QueueJob *old, TupleTableSlot *new, Snapshot snapshot, bool wait)
+{
+	TM_FailureData tmfd;
+	TM_Result	result;
+	EPQState	epq;
+
+	result = table_tuple_lock(table->rel, tid_of(old), snapshot, table->slot,
+							  GetCurrentCommandId(true), LockTupleExclusive,
+							  wait ? LockWaitBlock : LockWaitSkip, 0, &tmfd);
+	if (result == TM_Ok)
+	{
+		queue_epq_init(&epq, table->estate);
+		AfterTriggerBeginQuery();
+		if (new != NULL)
+			ExecSimpleRelationUpdate(table->rri, table->estate, &epq, table->slot, new);
+		else
+			ExecSimpleRelationDelete(table->rri, table->estate, &epq, table->slot);
+		AfterTriggerEndQuery(table->estate);
+		EvalPlanQualEnd(&epq);
+	}
+	ExecClearTuple(table->slot);
+	return result;
+}
+
+TM_Result
+queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snapshot snapshot, bool wait)
+{
+	TM_FailureData tmfd;
+	LockTupleMode lockmode;
+	QueueUpdateIndexes update_indexes;
+	TM_Result	result;
+	int			noted = -1;
+
+	prepare_write(table);
+	if (queue_preloaded())
+	{
+		QueueNote	note = {0};
+
+		note.line = old->line;
+		note.keys = queue_line_keys(queue_job_line(old->line));
+		note.on_abort = true;
+		note.abort_pos = note.commit_pos = queue_job_pos(old);
+		if (new->line != old->line)
+		{
+			/* it leaves its line: a note for each */
+			queue_note_end(queue_note_begin(&note), true);
+			note.line = new->line;
+			note.keys = queue_line_keys(queue_job_line(new->line));
+			note.on_abort = false;
+		}
+		note.job_id = old->id;
+		note.commit_pos = queue_job_pos(new);
+		note.on_commit = new->leased_until == DT_NOBEGIN;
+		if (new->leased_until != DT_NOBEGIN)
+			note.leased_until = new->leased_until;
+		else if (old->leased_until != DT_NOBEGIN)
+			note.leased_until = DT_NOBEGIN;
+		note.failed = new->failures > old->failures;
+		note.from = queue_job_filed(old);
+		note.to = queue_job_filed(new);
+		noted = queue_note_begin(&note);
+	}
+	fill_slot(table->wslot, new);
+	if (unlikely(table->rel->trigdesc != NULL))
+	{
+		result = with_triggers(table, old, table->wslot, snapshot, wait);
+		queue_note_end(noted, result == TM_Ok);
+		return result;
+	}
+	result = table_tuple_update(table->rel, tid_of(old), table->wslot,
+								GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait,
+								&tmfd, &lockmode, &update_indexes);
+	if (result == TM_Ok)
+	{
+		new->tid = table->wslot->tts_tid;
+		if (queue_update_needs_indexes(update_indexes))
+			(void) queue_insert_index_tuples(table->rri, table->wslot, table->estate, true,
+											 queue_update_only_summarizing(update_indexes));
+		ResetPerTupleExprContext(table->estate);
+	}
+	queue_note_end(noted, result == TM_Ok);
+	return result;
+}
+
+TM_Result
+queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snapshot snapshot, bool wait)
+{
+	TM_FailureData tmfd;
+	TM_Result	result;
+	int			noted = -1;
+
+	if (queue_preloaded())
+	{
+		QueueNote	note = {0};
+
+		note.line = old->line;
+		note.job_id = old->id;
+		note.on_abort = true;
+		note.abort_pos = queue_job_pos(old);
+		note.ends = true;
+		note.leased_until = old->leased_until != DT_NOBEGIN ? DT_NOBEGIN : 0;
+		note.keys = queue_line_keys(queue_job_line(old->line));
+		note.from = queue_job_filed(old);
+		note.to = to;
+		noted = queue_note_begin(&note);
+	}
+	if (unlikely(table->rel->trigdesc != NULL))
+	{
+		prepare_write(table);
+		result = with_triggers(table, old, NULL, snapshot, wait);
+	}
+	else
+		result = table_tuple_delete(table->rel, tid_of(old), GetCurrentCommandId(true),
+									snapshot, InvalidSnapshot, wait, &tmfd, false);
+	queue_note_end(noted, result == TM_Ok);
+	return result;
+}
+
+/*
+ * Locks the row for an executor that will end it in this transaction: the write that
+ * follows makes the note of the commit, this one only that of the abort.
+ */
+TM_Result
+queue_job_lock(QueueJobTable *table, const QueueJob *old, Snapshot snapshot, bool wait)
+{
+	TM_FailureData tmfd;
+	TM_Result	result;
+	QueueNote	note = {0};
+	int			noted;
+
+	note.line = old->line;
+	note.keys = queue_line_keys(queue_job_line(old->line));
+	note.on_abort = true;
+	note.abort_pos = queue_job_pos(old);
+	noted = queue_note_begin(&note);
+	result = table_tuple_lock(table->rel, tid_of(old), snapshot, table->slot,
+							  GetCurrentCommandId(true), LockTupleExclusive,
+							  wait ? LockWaitBlock : LockWaitSkip, 0, &tmfd);
+	ExecClearTuple(table->slot);
+	queue_note_end(noted, result == TM_Ok);
+	return result;
+}

@@ -1,0 +1,41 @@
+/*
+ * ready.h
+ *		Reading the due, unclaimed jobs of a set of lines in (priority, run_at, id)
+ *		order: the ready index behind the cursors, merged over the lines.
+ *
+ * The one way in which fetch and the scheduler look for work.
+ */
+#ifndef QUEUE_READY_H
+#define QUEUE_READY_H
+
+#include "job/job.h"
+#include "shared/slot.h"
+
+typedef struct QueueReady QueueReady;
+
+/*
+ * Looks at the lines' cursors, then pushes a snapshot (the latest in READ COMMITTED; above, the transaction's,
+ * and then no cursor is raised). `now` is what due means. Lines are merged by priority first.
+ */
+extern QueueReady *queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, TimestampTz now);
+extern Snapshot queue_ready_snapshot(QueueReady *ready);
+/*
+ * The next due row that is not leased (or whose lease ended: job->leased_until tells). Fixed columns only are read
+ * (queue_ready_read_deep for the rest, before the next call). A row that was returned
+ * counts as passed: the cursor goes behind it, whether the caller could claim it or not.
+ */
+extern bool queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line);
+extern void queue_ready_put_back(QueueReady *ready);
+extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
+/* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
+extern void queue_ready_end(QueueReady *ready);
+/* When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none. */
+extern TimestampTz queue_ready_next_due(QueueReady *ready);
+
+/*
+ * The far look: walks a line's due rows from `*from` up to its cursor for at most budget_us and appends what is
+ * claimable (rows that came by manual UPDATE, restore or replication). True when it reached the cursor.
+ */
+extern bool queue_ready_far_look(QueueJobTable *table, QueueLine *line, QueuePos *from, int64 budget_us);
+
+#endif

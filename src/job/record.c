@@ -1,0 +1,261 @@
+/*
+ * record.c
+ *		What stays of a job: its row in queue.finished_job, its failed attempts in
+ *		queue.failure, and the job as a value of type queue.job.
+ *
+ * Both tables are fixed rings: three partitions a keep class (1 hour, 1 day, 7, 30 and
+ * 400 days), each as wide as its class, plus one for longer.  A row goes to the
+ * partition of its expiry; one that is wholly expired is truncated by the scheduler
+ * before its next turn, so retention never deletes a row and never makes a table.
+ *
+ * Locks: RowExclusiveLock on one partition.
+ */
+#include "job/job.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#define RING_CLASSES 5
+#define RING_TURNS 3
+#define RING_PLAIN (RING_CLASSES * RING_TURNS)	/* the slot for longer than the last class */
+
+static const int64 ring_width[RING_CLASSES] = {
+	USECS_PER_HOUR, USECS_PER_DAY, 7 * USECS_PER_DAY, 30 * USECS_PER_DAY, 400 * USECS_PER_DAY
+};
+
+#define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+int
+queue_ring_slot(TimestampTz now, int64 keep)
+{
+	for (int class = 0; class < RING_CLASSES; class++)
+	{
+		if (keep <= ring_width[class])
+			return class * RING_TURNS +
+				(int) (((now + UNIX_EPOCH_US + keep) / ring_width[class]) % RING_TURNS);
+	}
+	return RING_PLAIN;
+}
+
+/*
+ * Where the ring stands at `now` for one slot: was its last turn over at *expired_at, and
+ * may the first row of its next turn come at *reused_at?  Called by the scheduler's retention.
+ */
+bool
+queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampTz *reused_at)
+{
+	int64		width;
+	int64		bucket;
+
+	if (slot >= RING_PLAIN)
+		return false;
+	width = ring_width[slot / RING_TURNS];
+	bucket = (now + UNIX_EPOCH_US) / width;
+	/* rows that enter now expire in this bucket or the next: the third one is at rest */
+	if ((bucket + RING_TURNS - 1) % RING_TURNS != slot % RING_TURNS)
+		return false;
+	*expired_at = bucket * width - UNIX_EPOCH_US;
+	*reused_at = (bucket + 1) * width - UNIX_EPOCH_US;
+	return true;
+}
+
+/* Inserts one row into a partition through the executor's own helper (indexes, constraints, triggers). */
+static void
+insert_row(Oid relid, Datum *values, bool *nulls, int natts)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, RelationGetNumberOfAttributes(rel) * sizeof(bool));
+	memcpy(slot->tts_values, values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(rri, false);
+	(void) GetCurrentCommandId(true);
+	ExecSimpleRelationInsert(rri, estate, slot);
+	ExecCloseIndices(rri);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
+}
+
+void
+queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+					  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep)
+{
+	Datum		values[15];
+	bool		nulls[15] = {false};
+	TimestampTz now = GetCurrentTimestamp();
+	int			slot;
+	int			i = 0;
+	Jsonb	   *extra = job->extra;
+
+	if (keep <= 0)
+		return;
+	slot = queue_ring_slot(now, keep);
+	if (error != NULL || job->extra != NULL)
+	{
+		QueueExtra	unpacked;
+
+		queue_extra_unpack(job->extra, &unpacked);
+		if (error != NULL)
+			unpacked.last_error = unconstify(char *, error);
+		if (started_at == 0)
+			started_at = unpacked.started_at;
+		unpacked.started_at = 0;
+		extra = queue_extra_pack(&unpacked);
+	}
+	values[i++] = Int16GetDatum(slot);
+	values[i++] = Int64GetDatum(job->id);
+	values[i++] = CStringGetTextDatum(conf->name);
+	values[i++] = CStringGetTextDatum(kind);
+	values[i++] = Int16GetDatum(priority);
+	values[i++] = CStringGetTextDatum(queue_state_names[state]);
+	values[i++] = Int32GetDatum(job->attempt);
+	values[i++] = Int32GetDatum(job->failures);
+	values[i++] = TimestampTzGetDatum(job->run_at);
+	nulls[i] = started_at == 0;
+	values[i++] = TimestampTzGetDatum(started_at);
+	values[i++] = TimestampTzGetDatum(now);
+	values[i++] = TimestampTzGetDatum(slot == RING_PLAIN && keep > DT_NOEND - now ? DT_NOEND : now + keep);
+	values[i++] = JsonbPGetDatum(job->payload);
+	nulls[i] = extra == NULL;
+	values[i++] = JsonbPGetDatum(extra);
+	nulls[i] = result == NULL;
+	values[i++] = JsonbPGetDatum(result);
+	Assert(i == lengthof(values));
+	insert_row(queue_config()->finished_job[slot], values, nulls, lengthof(values));
+}
+
+void
+queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure)
+{
+	Datum		values[13];
+	bool		nulls[13] = {false};
+	TimestampTz now = GetCurrentTimestamp();
+	int64		keep = (int64) queue_keep_errors * USECS_PER_SEC;
+	int			slot;
+	int			i = 0;
+
+	if (keep <= 0)
+		return;
+	slot = queue_ring_slot(now, keep);
+	values[i++] = Int16GetDatum(slot);
+	values[i++] = Int64GetDatum(job->id);
+	values[i++] = CStringGetTextDatum(queue);
+	values[i++] = CStringGetTextDatum(kind);
+	values[i++] = Int32GetDatum(job->attempt);
+	nulls[i] = failure->started_at == 0;
+	values[i++] = TimestampTzGetDatum(failure->started_at);
+	values[i++] = TimestampTzGetDatum(now);
+	values[i++] = TimestampTzGetDatum(now + keep);
+	nulls[i] = failure->worker == NULL;
+	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->worker);
+	i++;
+	values[i++] = CStringGetTextDatum(failure->error);
+	nulls[i] = failure->sqlstate == NULL || failure->sqlstate[0] == '\0';
+	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->sqlstate);
+	i++;
+	nulls[i] = failure->http_status == 0;
+	values[i++] = Int32GetDatum(failure->http_status);
+	nulls[i] = failure->context == NULL;
+	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->context);
+	i++;
+	Assert(i == lengthof(values));
+	insert_row(queue_config()->failure[slot], values, nulls, lengthof(values));
+}
+
+/* The row type queue.job; the caller releases it (ReleaseTupleDesc). */
+TupleDesc
+queue_job_tupdesc(void)
+{
+	return lookup_rowtype_tupdesc(queue_config()->job_type, -1);
+}
+
+/*
+ * The job as a value of type queue.job, for fetch and for handlers.  Columns by their
+ * place in api.md's list; later versions only append.
+ */
+HeapTuple
+queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+				const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker)
+{
+	enum
+	{
+		ID, QUEUE, KIND, STATE, PAYLOAD, PRIORITY, ATTEMPT, FAILURES, MAX_ATTEMPTS, RUN_AT, ENQUEUED_AT,
+		STARTED_AT, FINISHED_AT, LEASED_UNTIL, WORKER, HEADERS, TAGS, UNIQUE_KEY, GROUP_KEY,
+		CONCURRENCY_KEY, EXPIRES_AT, PROGRESS, RESULT, LAST_ERROR, ORIGIN, NJOB
+	};
+	TupleDesc	desc = queue_job_tupdesc();
+	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
+	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	QueueExtra	extra;
+	HeapTuple	tuple;
+
+	if (desc->natts < NJOB)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view queue.job is not the one that this library works with"),
+				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
+	queue_extra_unpack(job->extra, &extra);
+	memset(nulls, true, desc->natts * sizeof(bool));
+#define SET(column, datum) (values[column] = (datum), nulls[column] = false)
+	SET(ID, Int64GetDatum(job->id));
+	SET(QUEUE, CStringGetTextDatum(conf->name));
+	SET(KIND, CStringGetTextDatum(kind));
+	SET(STATE, CStringGetTextDatum(queue_state_names[state]));
+	SET(PAYLOAD, JsonbPGetDatum(job->payload));
+	SET(PRIORITY, Int32GetDatum(priority));
+	SET(ATTEMPT, Int32GetDatum(job->attempt));
+	SET(FAILURES, Int32GetDatum(job->failures));
+	SET(MAX_ATTEMPTS, Int32GetDatum(queue_job_max_attempts(job, &extra, conf, handler)));
+	SET(RUN_AT, TimestampTzGetDatum(job->run_at));
+	SET(ENQUEUED_AT, TimestampTzGetDatum(extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at));
+	if (started_at != 0)
+		SET(STARTED_AT, TimestampTzGetDatum(started_at));
+	if (job->leased_until != DT_NOBEGIN)
+		SET(LEASED_UNTIL, TimestampTzGetDatum(job->leased_until));
+	if (worker != NULL)
+		SET(WORKER, CStringGetTextDatum(worker));
+	if (extra.headers != NULL)
+		SET(HEADERS, JsonbPGetDatum(extra.headers));
+	if (extra.tags != NULL)
+	{
+		JsonbIterator *it = JsonbIteratorInit(&extra.tags->root);
+		JsonbIteratorToken token;
+		JsonbValue	value;
+		ArrayBuildState *tags = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+
+		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			if (token == WJB_ELEM && value.type == jbvString)
+				tags = accumArrayResult(tags, PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)),
+										false, TEXTOID, CurrentMemoryContext);
+		}
+		SET(TAGS, makeArrayResult(tags, CurrentMemoryContext));
+	}
+	if (extra.expires_at != 0)
+		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
+	if (extra.progress != NULL)
+		SET(PROGRESS, JsonbPGetDatum(extra.progress));
+	if (extra.last_error != NULL)
+		SET(LAST_ERROR, CStringGetTextDatum(extra.last_error));
+#undef SET
+	tuple = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	pfree(values);
+	pfree(nulls);
+	return tuple;
+}

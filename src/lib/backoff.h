@@ -1,0 +1,40 @@
+/*
+ * backoff.h
+ *		How long a failed job waits for its next attempt.  Pure: no server state.
+ */
+#ifndef QUEUE_BACKOFF_H
+#define QUEUE_BACKOFF_H
+
+#include "lib/queue.h"
+
+#include "utils/jsonb.h"
+
+typedef enum QueueBackoffType
+{
+	QUEUE_BACKOFF_POLYNOMIAL,	/* failures^4 + base */
+	QUEUE_BACKOFF_EXPONENTIAL,	/* base * factor^(failures - 1) */
+	QUEUE_BACKOFF_LINEAR,		/* base * failures */
+	QUEUE_BACKOFF_FIXED			/* base */
+} QueueBackoffType;
+
+typedef struct QueueBackoff
+{
+	QueueBackoffType type;
+	int64		base;			/* microseconds */
+	double		factor;
+	int64		cap;			/* microseconds; 0: none */
+	double		jitter;			/* 0.1: +-10 % */
+} QueueBackoff;
+
+extern const QueueBackoff queue_backoff_default;
+
+/* Reads api.md's backoff object; 22023 for a value that is out of range, 42704 for an unknown member. */
+extern QueueBackoff queue_backoff_parse(Jsonb *json);
+
+/* An interval in microseconds (a month is 30 days); out of range: PG_INT64_MAX or PG_INT64_MIN. */
+extern int64 queue_interval_us(const Interval *interval);
+
+/* Microseconds to wait after this many failures (>= 1); never overflows (at most 1000 years). */
+extern int64 queue_backoff_delay(const QueueBackoff *backoff, int failures);
+
+#endif

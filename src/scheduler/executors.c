@@ -1,0 +1,540 @@
+/*
+ * executors.c
+ *		The executors of one database: starting, retiring and collecting them.
+ *
+ * Owns the scheduler's records of roles and of the executors that it started.  Who runs
+ * is read from the shared slots (executors outlive a scheduler that failed); the
+ * handles here only tell of children that never came up.
+ *
+ * A role whose executors are none, or all busy with long jobs, gets one for each entry that waits; else
+ * others are added when entries wait longer than PATIENCE_US or more is due than the channel holds: so a
+ * short burst costs no fork and a backlog takes all that queue.executors allows.  When another role needs a
+ * place and all are taken, an idle executor is retired, else the one that has served longest, but
+ * not before TENURE_US: so two roles with endless backlogs share without forking for every job.
+ *
+ * Locks: none of its own.
+ */
+#include "scheduler/executors.h"
+
+#include <signal.h>
+
+#include "executor/worker.h"
+#include "shared/slot.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define PATIENCE_US INT64CONST(5000)
+#define TENURE_US USECS_PER_SEC
+#define NO_SLOT_RETRY_US (5 * USECS_PER_SEC)
+#define PARK_MIN_S 10
+#define PARK_MAX_S 60
+
+/* An executor that this scheduler started. */
+typedef struct Executor
+{
+	BackgroundWorkerHandle *handle;
+	int			slot;
+	TimestampTz token;			/* of the slot */
+	Oid			role;
+	bool		up;				/* was seen connected */
+} Executor;
+
+/* What the slots say of a role's executors. */
+typedef struct Tally
+{
+	int			all;
+	int			idle;
+	int			starting;
+	int			retiring;
+	int			busy;			/* with a job that has run for longer than PATIENCE_US */
+} Tally;
+
+QueueRole	queue_roles[QUEUE_MAX_CHANNELS];
+int			queue_nroles = 0;
+
+static Executor executors[QUEUE_MAX_SLOTS];
+static int	nexecutors = 0;
+static TimestampTz no_slot_until = 0;
+
+/* The record of a role.  Called by the scheduler when it reads the configuration. */
+QueueRole *
+queue_role_of(Oid role, bool create)
+{
+	QueueRole  *r;
+
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		if (queue_roles[i].role == role)
+			return &queue_roles[i];
+	}
+	if (!create || queue_nroles >= QUEUE_MAX_CHANNELS)
+		return NULL;
+	r = &queue_roles[queue_nroles++];
+	memset(r, 0, sizeof(QueueRole));
+	r->role = role;
+	r->channel = queue_channel_of(MyDatabaseId, role, false);
+	r->next_due = DT_NOEND;
+	r->mean_us = -1;
+	return r;
+}
+
+/* Its channel, made when there is something to put into it; NULL when all are taken. */
+QueueChannel *
+queue_role_channel(QueueRole *role)
+{
+	if (role->channel == NULL)
+		role->channel = queue_channel_of(MyDatabaseId, role->role, true);
+	return role->channel;
+}
+
+/* May executors run for it? */
+bool
+queue_role_ready(QueueRole *role, TimestampTz now)
+{
+	return role->reason[0] == '\0' && role->retry_at <= now && queue_executors > 0;
+}
+
+/* The executors of a role (InvalidOid: of all roles) in this database. */
+static Tally
+tally(Oid role, TimestampTz now)
+{
+	Tally		t = {0};
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
+			(OidIsValid(role) && slot->role != role))
+			continue;
+		t.all++;
+		if (pg_atomic_read_u32(&slot->retire) != 0)
+			t.retiring++;
+		else if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
+			t.starting++;
+		else if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE)
+			t.idle++;
+		else if (pg_atomic_read_u64(&slot->job_id) != 0 &&
+				 (TimestampTz) pg_atomic_read_u64(&slot->job_started_at) + PATIENCE_US < now)
+			t.busy++;
+	}
+	return t;
+}
+
+/*
+ * Would the server let an executor of this role in?  The same checks that it makes itself when a
+ * worker connects, so that the reason can be told instead of a failure repeated.  Called in a
+ * transaction, when the configuration is read and before an executor is started.
+ */
+void
+queue_crew_precheck(QueueRole *role, TimestampTz now)
+{
+	char		reason[128] = "";
+	HeapTuple	tuple;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role->role));
+	if (!HeapTupleIsValid(tuple))
+		snprintf(reason, sizeof(reason), "role %u does not exist", role->role);
+	else
+	{
+		Form_pg_authid form = (Form_pg_authid) GETSTRUCT(tuple);
+		const char *name = NameStr(form->rolname);
+
+		if (!form->rolcanlogin && !QUEUE_NOLOGIN_ROLES_WORK)
+			snprintf(reason, sizeof(reason), "role \"%s\" is not permitted to log in", name);
+		else if (!form->rolsuper && form->rolconnlimit >= 0 && CountUserBackends(role->role) > form->rolconnlimit)
+			snprintf(reason, sizeof(reason), "role \"%s\" is at its connection limit", name);
+		else if (queue_database_aclcheck(MyDatabaseId, role->role, ACL_CONNECT) != ACLCHECK_OK)
+			snprintf(reason, sizeof(reason), "role \"%s\" has no CONNECT privilege on this database", name);
+		else if (!form->rolsuper)
+		{
+			HeapTuple	dbtuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+
+			if (HeapTupleIsValid(dbtuple))
+			{
+				int			limit = ((Form_pg_database) GETSTRUCT(dbtuple))->datconnlimit;
+
+				if (limit >= 0 && CountDBConnections(MyDatabaseId) > limit)
+					snprintf(reason, sizeof(reason), "this database is at its connection limit");
+				ReleaseSysCache(dbtuple);
+			}
+		}
+		ReleaseSysCache(tuple);
+	}
+	if (strcmp(reason, role->reason) != 0)
+	{
+		if (reason[0] != '\0')
+			queue_log("role_parked", "no executor can start: %s", reason);
+		strlcpy(role->reason, reason, sizeof(role->reason));
+	}
+	if (reason[0] != '\0' && queue_role_channel(role) != NULL)
+		queue_channel_park(role->channel, reason);
+	else if (role->channel != NULL && role->retry_at <= now)
+		queue_channel_park(role->channel, "");
+}
+
+/* Registers one executor.  False: no slot or no worker slot is free. */
+static bool
+start_executor(QueueRole *role)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	MemoryContext old;
+	int			number = queue_slot_reserve(QUEUE_SLOT_EXECUTOR, MyDatabaseId, role->role);
+	bool		ok;
+
+	if (number < 0 || nexecutors >= QUEUE_MAX_SLOTS)
+	{
+		if (number >= 0)
+			queue_slot_free(number);
+		return false;
+	}
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_executor_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "queue executor for role %u in database %u", role->role, MyDatabaseId);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "queue executor");
+	worker.bgw_notify_pid = MyProcPid;
+	queue_slot_pass(number, &worker);
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	ok = RegisterDynamicBackgroundWorker(&worker, &handle);
+	MemoryContextSwitchTo(old);
+	if (!ok)
+	{
+		queue_slot_free(number);
+		return false;
+	}
+	executors[nexecutors].handle = handle;
+	executors[nexecutors].slot = number;
+	executors[nexecutors].token = queue_slot_nth(number)->registered_at;
+	executors[nexecutors].role = role->role;
+	executors[nexecutors].up = false;
+	nexecutors++;
+	return true;
+}
+
+/* An executor ended before it was connected: its role waits, longer each time. */
+static void
+park_role(Oid oid, TimestampTz now)
+{
+	QueueRole  *role = queue_role_of(oid, false);
+
+	if (role == NULL)
+		return;
+	role->retry_s = role->retry_s == 0 ? PARK_MIN_S : Min(role->retry_s * 2, PARK_MAX_S);
+	role->retry_at = now + role->retry_s * USECS_PER_SEC;
+	if (role->channel != NULL)
+		queue_channel_park(role->channel, "an executor of this role could not connect: see the server log");
+	queue_log("role_parked", "an executor of role %u could not connect; next try in %d s", oid, role->retry_s);
+}
+
+/* A change may have been what the role waited for; one second between two tries at least.  Called by the scheduler. */
+void
+queue_crew_retry(QueueRole *role, TimestampTz now)
+{
+	if (role->retry_at > now)
+		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
+}
+
+/* Collects executors that ended.  True: a role was parked, so its lines are not eligible any more.  Called by the scheduler. */
+bool
+queue_crew_reap(TimestampTz now)
+{
+	bool		parked = false;
+
+	for (int i = nexecutors - 1; i >= 0; i--)
+	{
+		Executor   *e = &executors[i];
+		QueueSlot  *slot = queue_slot_nth(e->slot);
+		bool		mine = slot->registered_at == e->token;
+		pid_t		pid;
+
+		if (!e->up && (!mine || pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STARTING))
+		{
+			QueueRole  *role = queue_role_of(e->role, false);
+
+			e->up = true;
+			if (role != NULL)
+				role->retry_s = 0;
+		}
+		if (GetBackgroundWorkerPid(e->handle, &pid) != BGWH_STOPPED)
+			continue;
+		if (!e->up && mine && pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
+		{
+			if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR)
+				queue_slot_free(e->slot);
+			if (pg_atomic_read_u32(&slot->retire) == 0 && pg_atomic_read_u32(&slot->abort) == 0)
+			{
+				park_role(e->role, now);
+				parked = true;
+			}
+		}
+		pfree(e->handle);
+		executors[i] = executors[--nexecutors];
+	}
+	return parked;
+}
+
+/*
+ * Makes place for a role that waits and has `has` executors: an idle one of a role with nothing to do ends at once,
+ * else, when another role has at least two more, the one of them that has served longest.  Returns when that may be
+ * tried again.
+ */
+static TimestampTz
+retire_for(QueueRole *role, int has, TimestampTz now)
+{
+	QueueSlot  *victim = NULL;
+	bool		victim_idle = false;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+		QueueRole  *other;
+		bool		idle;
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
+			slot->role == role->role)
+			continue;
+		if (pg_atomic_read_u32(&slot->retire) != 0)
+			return DT_NOEND;	/* one is on its way out; its exit wakes us */
+		if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
+			continue;
+		other = queue_role_of(slot->role, false);
+		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
+			(other == NULL || other->channel == NULL || queue_channel_count(other->channel) == 0);
+		if (!idle && has > 0 && tally(slot->role, now).all < has + 2)
+			continue;
+		if (victim == NULL || (idle && !victim_idle) ||
+			(idle == victim_idle && slot->started_at < victim->started_at))
+		{
+			victim = slot;
+			victim_idle = idle;
+		}
+	}
+	if (victim == NULL)
+		return has > 0 ? DT_NOEND : now + TENURE_US;
+	if (!victim_idle && victim->started_at + TENURE_US > now)
+		return victim->started_at + TENURE_US;
+	pg_atomic_write_u32(&victim->retire, 1);
+	queue_set_latch(pg_atomic_read_u32(&victim->procno));
+	return DT_NOEND;
+}
+
+/* queue.executors was lowered: idle ones first. */
+static void
+retire_surplus(int surplus)
+{
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < queue_slot_count() && surplus > 0; i++)
+		{
+			QueueSlot  *slot = queue_slot_nth(i);
+
+			if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
+				pg_atomic_read_u32(&slot->retire) != 0)
+				continue;
+			if (pass == 0 && pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_IDLE)
+				continue;
+			pg_atomic_write_u32(&slot->retire, 1);
+			queue_set_latch(pg_atomic_read_u32(&slot->procno));
+			surplus--;
+		}
+	}
+}
+
+/* A channel that nobody reads or fills is for others, in whatever database.  Its reason, if any, must stay to be seen. */
+static void
+release_idle(QueueRole *role, const Tally *t)
+{
+	if (role->channel != NULL && t->all == 0 && role->reason[0] == '\0' && role->retry_at == 0 &&
+		queue_channel_count(role->channel) == 0)
+	{
+		queue_channel_release(role->channel);
+		role->channel = NULL;
+	}
+}
+
+/*
+ * How many more executors this role could use now; 0: none.  *again: when that may be otherwise.
+ */
+static int
+wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
+{
+	int			count;
+	int			want;
+
+	if (role->retry_at > now && role->nlines > 0)
+		*again = Min(*again, role->retry_at);
+	if (!queue_role_ready(role, now) || role->channel == NULL ||
+		(count = queue_channel_count(role->channel)) == 0)
+		return 0;
+	want = count - t->idle - t->starting;
+	if (want > 0 && t->all - t->retiring - t->busy > 0 && !role->more)
+	{
+		TimestampTz oldest = queue_channel_oldest(role->channel);
+
+		if (oldest == DT_NOEND)
+			return 0;
+		if (oldest + PATIENCE_US > now)
+		{
+			*again = Min(*again, oldest + PATIENCE_US);
+			return 0;
+		}
+	}
+	return Max(want, 0);
+}
+
+/*
+ * Starts and retires.  A free place goes to the role that has fewest executors, among equals to the one served least lately.  Called by the scheduler after each
+ * round, outside of a transaction.
+ */
+TimestampTz
+queue_crew_scale(TimestampTz now)
+{
+	TimestampTz again = DT_NOEND;
+	QueueBase  *base = queue_base();
+	Tally		total = tally(InvalidOid, now);
+	Tally		t[QUEUE_MAX_CHANNELS];
+	int			want[QUEUE_MAX_CHANNELS];
+	int			failed = 0;
+
+	if (total.all - total.retiring > queue_executors)
+		retire_surplus(total.all - total.retiring - queue_executors);
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		t[i] = tally(queue_roles[i].role, now);
+		release_idle(&queue_roles[i], &t[i]);
+		want[i] = wanted(&queue_roles[i], &t[i], now, &again);
+	}
+	for (;;)
+	{
+		int			best = -1;
+
+		for (int i = 0; i < queue_nroles; i++)
+		{
+			if (want[i] > 0 &&
+				(best < 0 || t[i].all < t[best].all ||
+				 (t[i].all == t[best].all && queue_roles[i].started_at < queue_roles[best].started_at)))
+				best = i;
+		}
+		if (best < 0)
+			break;
+		if (total.all >= queue_executors)
+		{
+			again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
+			break;
+		}
+		if (no_slot_until > now || !start_executor(&queue_roles[best]))
+		{
+			if (no_slot_until == 0)
+				ereport(LOG,
+						(errmsg("queue: no worker slot is free for an executor"),
+						 errhint("Raise max_worker_processes.")));
+			if (no_slot_until <= now)
+				no_slot_until = now + NO_SLOT_RETRY_US;
+			again = Min(again, no_slot_until);
+			failed = Min(want[best], queue_executors - total.all);
+			break;
+		}
+		no_slot_until = 0;
+		queue_roles[best].started_at = now;
+		total.all++;
+		t[best].all++;
+		want[best]--;
+	}
+	if (base != NULL)
+		pg_atomic_write_u32(&base->executors_wanted, failed);
+	return again;
+}
+
+/* Tells all executors of this database to end.  With abort they roll back at once, else they finish what they run. */
+static int
+signal_all(bool abort)
+{
+	int			n = 0;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId)
+			continue;
+		n++;
+		if (abort && pg_atomic_exchange_u32(&slot->abort, 1) == 0 && slot->pid != 0)
+			(void) kill(slot->pid, SIGTERM);
+		else if (!abort && pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STOPPING && slot->pid != 0)
+			(void) kill(slot->pid, SIGTERM);
+	}
+	return n;
+}
+
+/* Ends all executors.  Called by the scheduler at its own end. */
+void
+queue_crew_stop(bool abort, int timeout_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz deadline = now + timeout_ms * INT64CONST(1000);
+
+	for (;;)
+	{
+		int			left;
+
+		(void) queue_crew_reap(now);
+		for (int i = 0; i < nexecutors; i++)
+		{
+			pid_t		pid;
+
+			if (GetBackgroundWorkerPid(executors[i].handle, &pid) == BGWH_NOT_YET_STARTED)
+				TerminateBackgroundWorker(executors[i].handle);
+		}
+		left = signal_all(abort);
+		now = GetCurrentTimestamp();
+		if (left == 0 || now >= deadline)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(100, TimestampDifferenceMilliseconds(now, deadline)),
+						 queue_wait_event("QueueSchedulerStop"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (!abort)
+		(void) signal_all(true);
+	for (int i = 0; i < nexecutors; i++)
+	{
+		if (queue_slot_nth(executors[i].slot)->registered_at == executors[i].token)
+			queue_slot_free(executors[i].slot); /* those that never came up; the others free their own */
+	}
+}
+
+/* Forgets roles that no handler runs as any more, once their executors are gone.  Called by the scheduler. */
+void
+queue_crew_forget_unused(void)
+{
+	for (int i = queue_nroles - 1; i >= 0; i--)
+	{
+		QueueRole  *role = &queue_roles[i];
+
+		if (role->lines != NULL || tally(role->role, 0).all > 0)
+			continue;
+		if (role->channel != NULL)
+		{
+			if (queue_channel_count(role->channel) > 0)
+				continue;
+			queue_channel_release(role->channel);
+		}
+		queue_roles[i] = queue_roles[--queue_nroles];
+	}
+}

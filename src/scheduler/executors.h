@@ -1,0 +1,49 @@
+/*
+ * executors.h
+ *		The executors of one database, as its scheduler sees them: one role, one channel, from zero to
+ *		queue.executors processes.
+ */
+#ifndef QUEUE_CREW_H
+#define QUEUE_CREW_H
+
+#include "config/config.h"
+#include "shared/channel.h"
+
+/* A role that handlers run as. The scheduler's own memory. */
+typedef struct QueueRole
+{
+	Oid			role;
+	QueueChannel *channel;		/* NULL: nothing was put into it yet */
+	QueueLine **lines;			/* eligible lines, pointers into the configuration; NULL: no handler runs as it */
+	int			nlines;
+	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
+	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
+	int			retry_s;		/* the last pause */
+	bool		more;			/* its lines have more due jobs than the channel took */
+	TimestampTz next_due;		/* of its lines, when they have no more */
+	double		mean_us;		/* of the kinds pulled last; < 0: unknown */
+	TimestampTz started_at;		/* when an executor was last started for it; 0: never */
+} QueueRole;
+
+extern QueueRole queue_roles[QUEUE_MAX_CHANNELS];
+extern int	queue_nroles;
+
+/* The record of a role, made if asked; NULL when there is no room. */
+extern QueueRole *queue_role_of(Oid role, bool create);
+extern QueueChannel *queue_role_channel(QueueRole *role);
+/* May executors run for it? */
+extern bool queue_role_ready(QueueRole *role, TimestampTz now);
+/* In a transaction: can the role connect here? Sets or clears role->reason and what doctor() sees. */
+extern void queue_crew_precheck(QueueRole *role, TimestampTz now);
+/* The configuration changed: a parked role may be tried again, if its last failure is not too recent. */
+extern void queue_crew_retry(QueueRole *role, TimestampTz now);
+/* Collects executors that ended; parks roles whose executors never came up, and tells whether it did. */
+extern bool queue_crew_reap(TimestampTz now);
+/* Starts and retires executors by what waits; returns when it wants to be called again. */
+extern TimestampTz queue_crew_scale(TimestampTz now);
+/* Tells all executors of this database to end, and waits for them at most timeout_ms. */
+extern void queue_crew_stop(bool abort, int timeout_ms);
+/* Forgets roles without handlers, entries and executors. */
+extern void queue_crew_forget_unused(void);
+
+#endif

@@ -1,0 +1,534 @@
+/*
+ * housekeeping.c
+ *		The scheduler's housekeeping in the tables of its database.
+ *
+ * Owns the timers of five chores, each in short transactions of its own, so that no
+ * snapshot is held for long and no chore delays the start of a job by more than a slice:
+ *
+ * - Expired leases: looked up by primary key from lease.c's table; what did not fit there is
+ *   found by walking its line (cursor.c keeps the time).
+ * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
+ *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.
+ * - Equal rows of queue.line are merged.
+ * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
+ * - The far look: rows that became claimable with no note (manual UPDATE, restore, replication).
+ *
+ * Locks: AccessExclusiveLock on one ring table, conditional; else what a scan takes.
+ */
+#include "scheduler/housekeeping.h"
+
+#include "executor/finish.h"
+#include "job/job.h"
+#include "job/ready.h"
+#include "shared/lease.h"
+#include "shared/session.h"
+
+#include "access/relation.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define LEASE_BATCH 256
+#define LEASE_PAUSE_US INT64CONST(50000)	/* expiries are looked at in batches, at most this late */
+#define RETENTION_US (10 * USECS_PER_MINUTE)
+#define LINES_US (10 * USECS_PER_MINUTE)
+#define RECOUNT_US (60 * USECS_PER_SEC)
+#define FAR_US (30 * USECS_PER_SEC)
+#define FAR_SLICE_US INT64CONST(10000)
+#define FAR_PAUSE_US (100 * FAR_SLICE_US)	/* 1 % of time */
+#define RECOUNT_BLOCKS 256
+#define RECOUNT_QUEUES 256
+
+static TimestampTz lease_next = 0;	/* not before */
+static TimestampTz walk_at = DT_NOEND;	/* the earliest end that lease.c had no room for */
+static TimestampTz retention_at = 0;
+static TimestampTz lines_at = 0;
+static TimestampTz recount_at = 0;
+static TimestampTz far_at = 0;
+
+/*
+ * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its
+ * line again.  A fetch would do the same; who wants the table for itself is not waited for.
+ */
+static bool
+discard_exhausted(QueueJob *job)
+{
+	QueueLine  *line = queue_config_line(job->line);
+	QueueJobTable *table;
+	QueueExtra	extra;
+	QueueFailure failure = {0};
+	bool		go_on;
+
+	if (line == NULL)
+		return false;
+	queue_extra_unpack(job->extra, &extra);
+	if (job->failures + 1 < queue_job_max_attempts(job, &extra, line->queue, line->handler) ||
+		!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	go_on = queue_finish_expired(table, job, &extra, line, GetActiveSnapshot(), &failure);
+	queue_job_close(table);
+	return !go_on;
+}
+
+/* Has its expires_at come before anybody started it?  Then it is cancelled, whether or not anybody looks for it. */
+static bool
+cancel_too_late(QueueJob *job)
+{
+	QueueJobTable *table;
+	QueueExtra	extra;
+	bool		cancelled;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (extra.expires_at == 0 || !ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	cancelled = queue_finish_too_late(table, job, &extra, GetActiveSnapshot());
+	queue_job_close(table);
+	return cancelled;
+}
+
+/* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
+static void
+expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
+{
+	QueueJob	job;
+
+	if (!queue_job_find(table, lease->id, GetActiveSnapshot(), &job))
+		return;
+	if (job.leased_until == DT_NOBEGIN)
+	{
+		/* not leased: a session's claim, an expires_at, or the loan of an await that took no job (fetch.c) */
+		if (queue_session_any() && queue_session_taken(job.id))
+			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
+		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job))
+		{
+			TimestampTz expires_at = queue_extra_time(job.extra, "expires_at");
+
+			if (expires_at > now && job.attempt == 0)
+				queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), expires_at);
+			if (job.run_at <= now)
+				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+		}
+		return;
+	}
+	if (job.leased_until > now)
+		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
+	else if (!discard_exhausted(&job))
+		queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+}
+
+/* Expired leases.  Called by the scheduler in each round. */
+TimestampTz
+queue_keep_leases(TimestampTz now)
+{
+	QueueBase  *base = queue_base();
+	TimestampTz next;
+	QueueLease	leases[LEASE_BATCH];
+	int			n;
+
+	if (base == NULL)
+		return DT_NOEND;
+	next = Min((TimestampTz) pg_atomic_read_u64(&base->next_expiry), walk_at);
+	if (next > now)
+		return next;
+	if (lease_next > now)
+		return lease_next;
+	lease_next = now + LEASE_PAUSE_US;
+
+	n = queue_lease_expired(MyDatabaseId, now, leases, LEASE_BATCH);
+	if (n > 0)
+	{
+		QueueJobTable *table = queue_job_open(AccessShareLock);
+
+		PushActiveSnapshot(GetLatestSnapshot());
+		for (int i = 0; i < n; i++)
+			expire_lease(table, &leases[i], now);
+		PopActiveSnapshot();
+		queue_job_close(table);
+	}
+	if (n == LEASE_BATCH)
+		lease_next = now;
+
+	/* what the table had no room for: the cursors know when */
+	{
+		QueueConfig *config = queue_config();
+
+		walk_at = DT_NOEND;
+		for (int i = 0; i < config->nlines; i++)
+		{
+			TimestampTz when;
+
+			if (queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when))
+			{
+				QueueLineKeys keys = queue_line_keys(config->lines[i]);
+
+				(void) queue_await_wake(MyDatabaseId, &keys, 1);
+			}
+			walk_at = Min(walk_at, when);
+		}
+	}
+	next = Min((TimestampTz) pg_atomic_read_u64(&base->next_expiry), walk_at);
+	return Max(next, lease_next);
+}
+
+/* Truncates one ring table if it is at rest and has rows. */
+static void
+truncate_ring_table(Oid relid, int slot)
+{
+	Relation	rel;
+	TimestampTz expired_at;
+	TimestampTz reused_at;
+	bool		truncate;
+	char	   *command;
+
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return;
+	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
+	truncate = queue_ring_window(slot, GetCurrentTimestamp(), &expired_at, &reused_at) &&
+		RelationGetNumberOfBlocks(rel) > 0;
+	command = psprintf("TRUNCATE ONLY %s",
+					   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												  RelationGetRelationName(rel)));
+	relation_close(rel, NoLock);
+	if (!truncate)
+		return;
+	SPI_connect();
+	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not truncate a ring table");
+	SPI_finish();
+	queue_log("retention", "%s", command);
+}
+
+/* Retention: one transaction a table. */
+static void
+retention(void)
+{
+	Oid			relids[32];
+
+	StartTransactionCommand();
+	for (int slot = 0; slot < 16; slot++)
+	{
+		relids[slot] = queue_config()->finished_job[slot];
+		relids[16 + slot] = queue_config()->failure[slot];
+	}
+	CommitTransactionCommand();
+	for (int i = 0; i < 32; i++)
+	{
+		TimestampTz expired_at;
+		TimestampTz reused_at;
+
+		if (!queue_ring_window(i % 16, GetCurrentTimestamp(), &expired_at, &reused_at))
+			continue;
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		truncate_ring_table(relids[i], i % 16);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+}
+
+/* Merges equal rows of queue.line; the one that stays is committed, as are those that go. */
+static void
+merge_lines(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	if (SPI_execute("SELECT 1 FROM queue.line GROUP BY id HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1 LIMIT 1",
+					true, 1) == SPI_OK_SELECT && SPI_processed > 0)
+		(void) SPI_execute("DELETE FROM queue.line l USING queue.line k WHERE l.id OPERATOR(pg_catalog.=) k.id "
+						   "AND l.ctid OPERATOR(pg_catalog.>) k.ctid", false, 0);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* ---- recount ---- */
+
+typedef struct Count
+{
+	uint64		key;			/* of the queue; 0: free */
+	int64		before[QUEUE_NSTATES];
+	int64		rows[QUEUE_NSTATES];
+	int64		due[QUEUE_NSTATES];
+} Count;
+
+static Count *counts = NULL;	/* of the recount that is under way; NULL: none is */
+static int	ncounts = 0;
+static BlockNumber recount_block;
+static TimestampTz recount_began;
+static int64 recount_spent;
+static TimestampTz recount_due;	/* when a row that was not due falls due */
+static uint64 recount_seen = 0; /* activity when the last recount began */
+
+/* A number that changes whenever a queue of this database has done anything; *waiting: rows filed as not due at once. */
+static uint64
+activity(uint64 *waiting)
+{
+	QueueConfig *config = queue_config();
+	uint64		sum = 0;
+
+	*waiting = 0;
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueCounter *c = queue_counter_of(MyDatabaseId, config->queues[i]->key, false);
+
+		if (c == NULL)
+			continue;
+		sum += pg_atomic_read_u64(&c->enqueued) + pg_atomic_read_u64(&c->failed);
+		for (int s = 0; s < QUEUE_NSTATES; s++)
+			sum += pg_atomic_read_u64(&c->ended[s]);
+		*waiting += pg_atomic_read_u64(&c->gauge[QUEUE_STATE_SCHEDULED]) +
+			pg_atomic_read_u64(&c->gauge[QUEUE_STATE_RETRYABLE]);
+	}
+	return sum;
+}
+
+/* The count of a queue in the recount under way. */
+static Count *
+count_of(uint64 key)
+{
+	for (int i = 0; i < ncounts; i++)
+	{
+		if (counts[i].key == key)
+			return &counts[i];
+	}
+	return NULL;
+}
+
+/* Remembers the gauges as they are, so that what changes during the scan is kept. */
+static void
+recount_begin(TimestampTz now)
+{
+	QueueConfig *config = queue_config();
+
+	counts = MemoryContextAllocZero(TopMemoryContext, RECOUNT_QUEUES * sizeof(Count));
+	ncounts = 0;
+	for (int i = 0; i < config->nqueues && ncounts < RECOUNT_QUEUES; i++)
+	{
+		Count	   *count = &counts[ncounts++];
+		QueueCounter *c = queue_counter_of(MyDatabaseId, config->queues[i]->key, true);
+
+		count->key = config->queues[i]->key;
+		for (int s = 0; c != NULL && s < QUEUE_NSTATES; s++)
+			count->before[s] = (int64) pg_atomic_read_u64(&c->gauge[s]);
+	}
+	recount_block = 0;
+	recount_began = now;
+	recount_spent = 0;
+	recount_due = DT_NOEND;
+}
+
+/* Adds to a gauge the difference between what was counted and what it said. */
+static void
+set_right(pg_atomic_uint64 *gauge, int64 difference)
+{
+	uint64		old = pg_atomic_read_u64(gauge);
+
+	while (!pg_atomic_compare_exchange_u64(gauge, &old, (uint64) Max((int64) old + difference, 0)))
+		;
+}
+
+/* The scan is through: puts the numbers in place. */
+static void
+recount_end(void)
+{
+	for (int i = 0; i < ncounts; i++)
+	{
+		QueueCounter *c = queue_counter_of(MyDatabaseId, counts[i].key, true);
+
+		if (c == NULL)
+			continue;
+		for (int s = QUEUE_STATE_SCHEDULED; s <= QUEUE_STATE_RETRYABLE; s++)
+			set_right(&c->gauge[s], counts[i].rows[s] - counts[i].before[s]);
+		pg_atomic_write_u64(&c->due_scheduled, (uint64) counts[i].due[QUEUE_STATE_SCHEDULED]);
+		pg_atomic_write_u64(&c->due_retryable, (uint64) counts[i].due[QUEUE_STATE_RETRYABLE]);
+	}
+	pfree(counts);
+	counts = NULL;
+	recount_at = recount_began + Max(RECOUNT_US, 100 * recount_spent);
+}
+
+/* One slice of the scan: RECOUNT_BLOCKS blocks under a snapshot of their own. */
+static void
+recount_slice(void)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(table->rel);
+
+	if (recount_block < nblocks)
+	{
+		ItemPointerData low;
+		ItemPointerData high;
+		TableScanDesc scan;
+
+		ItemPointerSet(&low, recount_block, FirstOffsetNumber);
+		ItemPointerSet(&high, Min(nblocks, recount_block + RECOUNT_BLOCKS) - 1, MaxOffsetNumber);
+		PushActiveSnapshot(GetLatestSnapshot());
+		scan = table_beginscan_tidrange(table->rel, GetActiveSnapshot(), &low, &high);
+		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, table->slot))
+		{
+			QueueJob	job;
+			QueueLine  *line;
+			Count	   *count;
+			QueueState	state;
+			bool		isnull;
+			Datum		extra;
+
+			queue_job_read(table->slot, &job, false);
+			extra = slot_getattr(table->slot, 8, &isnull);
+			job.extra = isnull ? NULL : DatumGetJsonbP(extra);
+			line = queue_config_line(job.line);
+			if (line == NULL || (count = count_of(line->queue->key)) == NULL)
+				continue;
+			state = queue_job_filed(&job);
+			count->rows[state]++;
+			if (job.run_at <= began)
+				count->due[state]++;
+			else
+				recount_due = Min(recount_due, job.run_at);
+		}
+		table_endscan(scan);
+		PopActiveSnapshot();
+		recount_block += RECOUNT_BLOCKS;
+	}
+	recount_spent += GetCurrentTimestamp() - began;
+	if (recount_block >= nblocks)
+		recount_end();
+	queue_job_close(table);
+}
+
+/* Whether and when to recount; one slice of it.  Returns when it wants to go on. */
+static TimestampTz
+recount(TimestampTz now)
+{
+	StartTransactionCommand();
+	if (counts == NULL)
+	{
+		uint64		waiting;
+		uint64		seen = activity(&waiting);
+
+		if (now < recount_at)
+		{
+			CommitTransactionCommand();
+			return recount_at;
+		}
+		/* what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile */
+		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
+		{
+			/* nothing to set right; a due time that passes is told by recount_due */
+			CommitTransactionCommand();
+			return waiting == 0 ? DT_NOEND : Max(recount_due, now + FAR_US);
+		}
+		recount_seen = seen;
+		recount_begin(now);
+	}
+	recount_slice();
+	CommitTransactionCommand();
+	return counts != NULL ? now : recount_at;
+}
+
+/* ---- far look ---- */
+
+static int	far_index = 0;		/* in the configuration's list of lines */
+static int64 far_line = 0;		/* the line being walked */
+static QueuePos far_pos;
+static bool far_walking = false;
+
+/*
+ * One slice of the far look over the lines whose cursor is not at the front.  The list may be another one after the
+ * configuration was read again: then a line is looked at twice or in the next turn.
+ */
+static TimestampTz
+far_look(TimestampTz now)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz next = now + FAR_PAUSE_US;
+	QueueConfig *config;
+	QueueJobTable *table;
+
+	StartTransactionCommand();
+	table = queue_job_open(AccessShareLock);
+	config = queue_config();
+	while (GetCurrentTimestamp() - began < FAR_SLICE_US)
+	{
+		QueueLine  *line;
+
+		if (far_index >= config->nlines)
+		{
+			far_index = 0;
+			far_walking = false;
+			next = now + FAR_US;
+			break;
+		}
+		line = config->lines[far_index];
+		if (queue_pos_cmp(queue_cursor_look(&line->cursor, line->id).cursor, QUEUE_POS_FIRST) <= 0)
+		{
+			far_index++;		/* read from its front anyway */
+			continue;
+		}
+		if (!far_walking || far_line != line->id)
+		{
+			far_line = line->id;
+			far_pos = QUEUE_POS_FIRST;
+		}
+		far_walking = !queue_ready_far_look(table, line, &far_pos, FAR_SLICE_US);
+		if (!far_walking)
+			far_index++;
+	}
+	queue_job_close(table);
+	CommitTransactionCommand();
+	return next;
+}
+
+/* The chores, each when it is due.  Called by the scheduler between rounds. */
+TimestampTz
+queue_keep_tables(TimestampTz now)
+{
+	static TimestampTz recount_next = 0;
+	static bool first = true;
+
+	if (first)
+	{
+		first = false;
+		far_at = now + FAR_US;
+		retention_at = now + USECS_PER_SEC;
+		lines_at = now + 2 * USECS_PER_SEC;
+		recount_at = 0;
+	}
+	if (now >= recount_next)
+		recount_next = recount(now);
+	else if (recount_next == DT_NOEND && now >= far_at)
+		recount_next = now;		/* something may be filed as waiting by now: look with the far look */
+	if (now >= retention_at)
+	{
+		retention();
+		retention_at = now + RETENTION_US;
+	}
+	if (now >= lines_at)
+	{
+		merge_lines();
+		lines_at = now + LINES_US;
+	}
+	if (now >= far_at)
+	{
+		far_at = far_look(now);
+		SetLatch(MyLatch);		/* what it found is for the next round */
+	}
+	return Min(Min(recount_next, retention_at), Min(lines_at, far_at));
+}

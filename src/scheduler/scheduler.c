@@ -1,0 +1,737 @@
+/*
+ * scheduler.c
+ *		The scheduler of one database: what runs next.
+ *
+ * Owns the rounds.  In each it reads, for every role that has eligible lines and room in its
+ * channel, the due jobs of those lines in order (one merged scan), writes nothing,
+ * and puts (id, tid) into the channel; the executors claim.  All that decides who may run -
+ * pause of queue and handler, a function that is missing, a role that cannot connect, an unadopted
+ * copy - decides here which lines are eligible, so no job ever hides another.
+ *
+ * It sleeps on its latch until the next due job, lease end, or chore; a commit of a served
+ * line sets the latch, and so does an executor whose channel runs low.  sleep_until (base.h)
+ * is 0 from the moment it wakes, before it looks at anything.
+ *
+ * Suspects (jobs that ran in a process that died) are kept out of the rounds and pushed one at a time in the
+ * whole database, alone, each only when the one before has left its executor.
+ *
+ * When the extension is not there (or goes away) it says so in the shared entry and ends
+ * quietly; when the library differs from the extension it runs nothing until either changes.
+ * An ERROR ends the process: the launcher starts another one after a pause.
+ *
+ * Locks: AccessShareLock on live_job in a round, taken conditionally: who wants the table for
+ * itself (ALTER TABLE, VACUUM FULL) gets it.
+ */
+#include "scheduler/scheduler.h"
+
+#include "config/config.h"
+#include "executor/run.h"
+#include "http/feed.h"
+#include "job/ready.h"
+#include "scheduler/executors.h"
+#include "scheduler/housekeeping.h"
+#include "shared/channel.h"
+#include "shared/database.h"
+#include "shared/lease.h"
+#include "shared/slot.h"
+#include "shared/suspect.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#define LOCK_RETRY_US INT64CONST(100000)
+#define NO_CHANNEL_RETRY_US USECS_PER_SEC
+#define RECHECK_US (30 * USECS_PER_SEC)
+#define SUSPECT_RECHECK_US INT64CONST(50000)
+#define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
+#define MAX_SUSPECTS (QUEUE_SUSPECT_IDS * 16)
+
+/* A job that is suspected of having killed its process. */
+typedef struct Suspect
+{
+	int64		id;
+	TimestampTz pushed_at;		/* 0: not yet */
+	bool		seen_running;
+	ItemPointerData tid;		/* of the row that was pushed */
+} Suspect;
+
+/* Whether a handler may run now, asked once a reading of the configuration. */
+typedef struct Answer
+{
+	QueueHandler *handler;
+	bool		may;
+} Answer;
+
+/*
+ * A commit bumps the generation before its catalog invalidations arrive here, so what was asked of the
+ * catalogs at once is asked again a little later.
+ */
+static const int64 recheck_after[] = {INT64CONST(20000), INT64CONST(200000), INT64CONST(2000000)};
+
+static QueueBase *base = NULL;
+static Suspect suspects[MAX_SUSPECTS];
+static int	nsuspects = 0;
+static QueueConfig *seen_config = NULL;
+static uint64 seen_serial = 0;
+static uint64 seen_generation = 0;
+static TimestampTz recheck_at = 0;
+static bool recheck_needed = false;
+static int	rechecks = 0;
+static MemoryContext lines_context;
+static Answer *verdicts;
+static int	nverdicts;
+static int	maxverdicts;
+
+/* ---------------------------------------------------------------- what is eligible */
+
+/* May this handler run here now?  The part of the answer that needs the catalogs is asked once a reading. */
+static bool
+handler_may_run(QueueHandler *handler)
+{
+	const char *hint;
+
+	for (int i = 0; i < nverdicts; i++)
+	{
+		if (verdicts[i].handler == handler)
+			return verdicts[i].may;
+	}
+	/* the configuration was read again within the round: handlers of the new one have no place */
+	if (nverdicts >= maxverdicts)
+		return queue_run_parked(handler, &hint) == NULL;
+	verdicts[nverdicts].handler = handler;
+	verdicts[nverdicts].may = queue_run_parked(handler, &hint) == NULL;
+	if (!verdicts[nverdicts].may)
+		recheck_needed = true;	/* what made it so may change without a word to us */
+	return verdicts[nverdicts++].may;
+}
+
+/* The role whose executors run this line's jobs now; NULL: nobody may. */
+static QueueRole *
+line_role(QueueLine *line, TimestampTz now)
+{
+	QueueRole  *role;
+
+	if (line == NULL || !line->served || line->handler == NULL || line->handler->http ||
+		!line->handler->adopted || line->queue->paused_at != 0 || !OidIsValid(line->handler->run_as_oid) ||
+		!handler_may_run(line->handler))
+		return NULL;
+	role = queue_role_of(line->handler->run_as_oid, false);
+	return role != NULL && queue_role_ready(role, now) ? role : NULL;
+}
+
+/* Takes entries that may no longer run out of a channel and lets others have them. */
+static void
+sift_channel(QueueRole *role, TimestampTz now)
+{
+	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
+	int			n;
+	int			kept = 0;
+
+	if (role->channel == NULL || queue_channel_count(role->channel) == 0)
+		return;
+	n = queue_channel_drain(role->channel, entries);
+	for (int i = 0; i < n; i++)
+	{
+		if (line_role(queue_config_line(entries[i].line), now) == role)
+			entries[kept++] = entries[i];
+		else
+			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
+	}
+	(void) queue_channel_put(role->channel, entries, kept);
+}
+
+/*
+ * Sorts the lines by the role that runs them.  Called in a transaction when the configuration is another one,
+ * and every RECHECK_US while something is parked.
+ */
+static void
+sort_lines(QueueConfig *config, TimestampTz now)
+{
+	MemoryContext old;
+
+	MemoryContextReset(lines_context);
+	old = MemoryContextSwitchTo(lines_context);
+	verdicts = palloc(sizeof(Answer) * (config->nhandlers + 1));
+	maxverdicts = config->nhandlers + 1;
+	nverdicts = 0;
+	recheck_needed = false;
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		queue_roles[i].nlines = 0;
+		queue_roles[i].lines = NULL;
+		queue_roles[i].more = false;
+		queue_roles[i].next_due = DT_NOEND;
+	}
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		QueueRole  *role;
+
+		if (handler->http || !OidIsValid(handler->run_as_oid))
+			continue;
+		role = queue_role_of(handler->run_as_oid, true);
+		if (role != NULL && role->lines == NULL)
+		{
+			role->lines = palloc(sizeof(QueueLine *) * (config->nlines + 1));
+			queue_crew_precheck(role, now);
+			if (role->reason[0] != '\0')
+				recheck_needed = true;
+		}
+	}
+	for (int i = 0; i < config->nlines; i++)
+	{
+		QueueLine  *line = config->lines[i];
+		QueueRole  *role = line_role(line, now);
+
+		if (role != NULL && role->lines != NULL)
+			role->lines[role->nlines++] = line;
+		else
+			role = NULL;
+		/* entries beyond half of the table are better left to lines that are read */
+		if (role != NULL || queue_feed_takes(line) || config->nlines <= QUEUE_MAX_CURSORS / 2)
+			queue_cursor_set_served(&line->cursor, line->id, role != NULL || queue_feed_takes(line));
+	}
+	MemoryContextSwitchTo(old);
+	queue_feed_sort(config, lines_context);
+	for (int i = 0; i < queue_nroles; i++)
+		sift_channel(&queue_roles[i], now);
+	queue_crew_forget_unused();
+	if (config != seen_config || config->serial != seen_serial)
+		rechecks = 0;
+	seen_config = config;
+	seen_serial = config->serial;
+	if (rechecks < lengthof(recheck_after))
+		recheck_at = now + recheck_after[rechecks++];
+	else
+		recheck_at = recheck_needed ? now + RECHECK_US : DT_NOEND;
+}
+
+/* ---------------------------------------------------------------- suspects */
+
+/* Is this job kept out of the rounds? */
+static bool
+is_suspect(int64 id)
+{
+	for (int i = 0; i < nsuspects; i++)
+	{
+		if (suspects[i].id == id)
+			return true;
+	}
+	return false;
+}
+
+/* Removes one; the order stays. */
+static void
+clear_suspect(int i)
+{
+	memmove(&suspects[i], &suspects[i + 1], sizeof(Suspect) * (nsuspects - i - 1));
+	nsuspects--;
+}
+
+/*
+ * Sees whether the one that was pushed has ended, and pushes the next whose line is eligible.  A suspect has ended
+ * when its row is gone or is another version and no executor runs it; an unchanged row gets some time, because an executor may
+ * have taken it off the channel and not yet said so.
+ */
+static TimestampTz
+tend_suspects(QueueJobTable *table, TimestampTz now)
+{
+	PushActiveSnapshot(GetLatestSnapshot());
+	for (int i = 0; i < nsuspects;)
+	{
+		Suspect    *s = &suspects[i];
+		QueueJob	job;
+		QueueRole  *role = NULL;
+		bool		there = queue_job_find(table, s->id, GetActiveSnapshot(), &job);
+		QueueEntry	entry;
+
+		if (!there)
+		{
+			clear_suspect(i);
+			continue;
+		}
+		role = line_role(queue_config_line(job.line), now);
+		if (s->pushed_at != 0)
+		{
+			bool		running = queue_slot_runs(MyDatabaseId, s->id);
+			bool		changed = !ItemPointerEquals(&s->tid, &job.tid);
+
+			if (running)
+				s->seen_running = true;
+			if (running || (role != NULL && role->channel != NULL && queue_channel_has(role->channel, s->id)) ||
+				(!changed && !s->seen_running && now < s->pushed_at + SUSPECT_GRACE_US) ||
+				(changed && job.leased_until > now && now < s->pushed_at + SUSPECT_GRACE_US))
+			{
+				PopActiveSnapshot();
+				return now + SUSPECT_RECHECK_US;
+			}
+			if (!changed)
+			{
+				/* it came back as it was: let it be found like any other, but alone */
+				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
+			}
+			clear_suspect(i);
+			continue;
+		}
+		if (role == NULL)
+		{
+			i++;				/* nobody may run it now; the others need not wait for that */
+			continue;
+		}
+		memset(&entry, 0, sizeof(entry));
+		entry.id = job.id;
+		entry.line = job.line;
+		entry.run_at = job.run_at;
+		entry.tid = job.tid;
+		entry.stamp = GetCurrentTimestamp();
+		entry.flags = QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_ALONE;
+		if (queue_role_channel(role) != NULL && queue_channel_put(role->channel, &entry, 1) == 1)
+		{
+			s->pushed_at = now;
+			s->tid = job.tid;
+			queue_log("suspect", "job " INT64_FORMAT " was running in a process that died: it is tried alone", s->id);
+			(void) queue_slot_wake_idle(MyDatabaseId, role->role, QUEUE_CHANNEL_SIZE, now);
+		}
+		PopActiveSnapshot();
+		return now + SUSPECT_RECHECK_US;
+	}
+	PopActiveSnapshot();
+	return nsuspects > 0 ? now + RECHECK_US : DT_NOEND;
+}
+
+/* ---------------------------------------------------------------- rounds */
+
+/* How many entries keep the role's executors busy for about two groups. */
+static int
+channel_target(QueueRole *role)
+{
+	double		target;
+
+	if (role->mean_us < 0)
+		return 2 * queue_executors;
+	target = 2.0 * queue_executors * queue_commit_interval * 1000.0 / 2 / Max(role->mean_us, 1.0);
+	return (int) Max(2.0, Min(target, (double) QUEUE_CHANNEL_SIZE));
+}
+
+/*
+ * Entries wait in the channel: wakes idle executors for them.  What is left to executors that share a commit just
+ * now is looked at again, should one of them take longer than its kind used to.
+ */
+static void
+wake_executors(QueueRole *role, TimestampTz now)
+{
+	int			waiting = role->channel == NULL ? 0 : queue_channel_count(role->channel);
+
+	if (waiting == 0)
+		return;
+	if (queue_slot_wake_idle(MyDatabaseId, role->role, waiting, now) > 0)
+		role->next_due = Min(role->next_due, now + QUEUE_SHARING_PATIENCE_US);
+}
+
+/* Pulls what fits into one role's channel. */
+static void
+pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
+{
+	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
+	QueueReady *ready;
+	QueueJob	job;
+	QueueLine  *line;
+	TimestampTz stamp;
+	QueueLine  *last_line = NULL;
+	double		mean = 0;
+	double		sum = 0;
+	int			known = 0;
+	int			n = 0;
+	int			room;
+
+	room = channel_target(role);
+	if (role->channel != NULL)
+	{
+		queue_channel_set_target(role->channel, room);
+		room = queue_channel_room(role->channel);
+	}
+	if (room <= 0)
+	{
+		role->more = true;		/* there may be: the executors wake us */
+		role->next_due = DT_NOEND;
+		return;
+	}
+	ready = queue_ready_begin(table, role->lines, role->nlines, now);
+	stamp = GetCurrentTimestamp();
+	while (n < room && queue_ready_next(ready, &job, &line))
+	{
+		QueueEntry *entry;
+
+		if (nsuspects > 0 && is_suspect(job.id))
+			continue;
+		entry = &entries[n++];
+		entry->id = job.id;
+		entry->line = job.line;
+		entry->run_at = job.run_at;
+		entry->stamp = stamp;
+		entry->tid = job.tid;
+		entry->flags = job.failures > 0 || job.leased_until != DT_NOBEGIN ? QUEUE_ENTRY_ALONE : 0;
+		if (line != last_line)
+		{
+			QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, line->kind_key, false);
+
+			last_line = line;
+			mean = stat != NULL && pg_atomic_read_u64(&stat->recent_runs) > 0 ?
+				(double) pg_atomic_read_u64(&stat->mean_us) : -1;
+		}
+		if (mean >= 0)
+		{
+			sum += mean;
+			known++;
+		}
+	}
+	role->next_due = queue_ready_next_due(ready);
+	role->more = role->next_due == DT_NOBEGIN;
+	if (role->more)
+		role->next_due = DT_NOEND;
+	if (n > 0)
+	{
+		int			put = 0;
+
+		if (queue_role_channel(role) != NULL)
+			put = queue_channel_put(role->channel, entries, n);
+		else
+			role->next_due = now + NO_CHANNEL_RETRY_US;
+		for (int i = put; i < n; i++)
+			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
+		role->mean_us = known > 0 ? sum / known : -1;
+	}
+	queue_ready_end(ready);
+}
+
+/*
+ * One round.  Returns the time of the next one, if nobody wakes us before; *gone tells that the extension is not
+ * there any more.
+ */
+static TimestampTz
+do_round(bool *gone)
+{
+	TimestampTz next;
+	TimestampTz now = GetCurrentTimestamp();
+	QueueConfig *config;
+	QueueJobTable *table;
+
+	*gone = false;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
+	{
+		CommitTransactionCommand();
+		*gone = true;
+		return now;
+	}
+	config = queue_config();
+	if (!ConditionalLockRelationOid(config->live_job, AccessShareLock))
+	{
+		CommitTransactionCommand();
+		return now + LOCK_RETRY_US;
+	}
+	table = queue_job_open(AccessShareLock);
+	config = queue_config();
+	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
+	{
+		/* a role that was parked for a while may be tried again */
+		if (queue_roles[i].retry_at != 0 && queue_roles[i].retry_at <= now)
+		{
+			queue_roles[i].retry_at = 0;
+			recheck_at = now;
+		}
+	}
+	if (config->generation != seen_generation)
+	{
+		/* what kept a role from connecting may be what was changed */
+		for (int i = 0; i < queue_nroles; i++)
+			queue_crew_retry(&queue_roles[i], now);
+		seen_generation = config->generation;
+	}
+	if (config != seen_config || config->serial != seen_serial || recheck_at <= now)
+		sort_lines(config, now);
+
+	next = queue_keep_leases(now);
+	next = Min(next, recheck_at);
+	if (nsuspects > 0)
+		next = Min(next, tend_suspects(table, now));
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		QueueRole  *role = &queue_roles[i];
+
+		if (role->nlines == 0 || !queue_role_ready(role, now))
+			continue;
+		pull(role, table, now);
+		wake_executors(role, GetCurrentTimestamp());
+		next = Min(next, role->next_due);
+	}
+	next = Min(next, queue_feed_pull(table, now));
+	queue_job_close(table);
+	CommitTransactionCommand();
+	return next;
+}
+
+/* ---------------------------------------------------------------- life */
+
+/* Is the extension here, and of this library's version?  In a transaction. */
+static bool
+extension_version(char *version, Size size)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		found;
+
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		bool		isnull;
+		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		strlcpy(version, isnull ? "" : TextDatumGetCString(d), size);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* on_shmem_exit: nobody schedules this database any more. */
+static void
+scheduler_exit(int code, Datum arg)
+{
+	uint32		me = queue_procno_of(MyProc);
+
+	(void) pg_atomic_compare_exchange_u32(&base->scheduler_procno, &me, PG_UINT32_MAX);
+	pg_atomic_write_u64(&base->sleep_until, 0);
+	pg_atomic_write_u32(&base->library_differs, 0);
+	pg_atomic_write_u32(&base->executors_wanted, 0);
+	queue_launcher_poke();
+}
+
+/* Ends this process in order.  The state tells the launcher whether it shall be tried again. */
+static void
+leave(QueueBaseState state)
+{
+	pg_atomic_write_u32(&base->state, state);
+	proc_exit(0);
+}
+
+/* Must it end?  A closed database aborts its workers, anything else lets them finish. */
+static bool
+must_stop(void)
+{
+	return ShutdownRequestPending || pg_atomic_read_u32(&base->closed) > 0 ||
+		pg_atomic_read_u32(&queue_my_slot->abort) != 0 || !queue_enabled;
+}
+
+/* What waits in a channel may be waited for by others, if no scheduler comes back soon. */
+static void
+empty_channel(QueueRole *role)
+{
+	QueueEntry	entry;
+
+	while (role->channel != NULL && queue_channel_pop(role->channel, &entry))
+		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
+}
+
+/* Stops the executors and ends. */
+static void
+stop(QueueBaseState state)
+{
+	bool		abort = pg_atomic_read_u32(&base->closed) > 0 || pg_atomic_read_u32(&queue_my_slot->abort) != 0 ||
+		state == QUEUE_BASE_NO_EXTENSION;
+
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
+	queue_feed_signal(abort);
+	queue_crew_stop(abort, abort ? 5000 : queue_shutdown_timeout);
+	queue_feed_wait(abort ? 5000 : queue_shutdown_timeout + 1000);
+	for (int i = 0; i < queue_nroles; i++)
+		empty_channel(&queue_roles[i]);
+	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
+	leave(state);
+}
+
+/* Roles whose channels a former scheduler left. */
+static void
+find_channels(void)
+{
+	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
+	{
+		QueueChannel *ch = queue_channel_nth(i);
+
+		if (ch != NULL && ch->db == MyDatabaseId && OidIsValid(ch->role))
+			(void) queue_role_of(ch->role, true);
+	}
+}
+
+/* Sleeps until the deadline, the latch, or the end of the postmaster. */
+static void
+sleep_until(TimestampTz deadline)
+{
+	long		timeout = -1;
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	if (deadline != DT_NOEND)
+	{
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		events |= WL_TIMEOUT;
+	}
+	pg_atomic_write_u64(&base->sleep_until, (uint64) deadline);
+	pg_memory_barrier();
+	if (timeout != 0)
+		(void) WaitLatch(MyLatch, events, timeout, queue_wait_event("QueueSchedulerMain"));
+}
+
+/* The library and the extension are of different versions: wait for either to change. */
+static void
+wait_for_versions(const char *version)
+{
+	pg_atomic_write_u32(&base->library_differs, 1);
+	ereport(WARNING,
+			(errmsg("queue: the extension in database %u is version %s, the loaded library is %s",
+					MyDatabaseId, version, QUEUE_VERSION),
+			 errhint("Restart the server to load the new library, or run ALTER EXTENSION queue UPDATE.")));
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (must_stop())
+			stop(QUEUE_BASE_UNKNOWN);
+		sleep_until(DT_NOEND);
+	}
+}
+
+/* Entry point, started by the launcher. */
+void
+queue_scheduler_main(Datum arg)
+{
+	uint32		nobody = PG_UINT32_MAX;
+	char		version[64];
+	bool		found;
+	int64		ids[MAX_SUSPECTS];
+	Oid			db;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	queue_slot_adopt(DatumGetInt32(arg));
+	db = queue_my_slot->db;
+	base = queue_base_of(db, true);
+	if (base == NULL || pg_atomic_read_u32(&base->closed) > 0 || ShutdownRequestPending)
+	{
+		if (base != NULL)
+			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+		proc_exit(0);
+	}
+	if (!pg_atomic_compare_exchange_u32(&base->scheduler_procno, &nobody, queue_procno_of(MyProc)))
+		proc_exit(0);			/* there is one */
+	pg_atomic_write_u64(&base->sleep_until, 0);
+	on_shmem_exit(scheduler_exit, (Datum) 0);
+	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
+	queue_pin_settings();
+
+	StartTransactionCommand();
+	found = extension_version(version, sizeof(version));
+	CommitTransactionCommand();
+	if (!found)
+		leave(QUEUE_BASE_NO_EXTENSION);
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_RUNNING);
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	queue_launcher_poke();
+	queue_log("scheduler_start", "scheduler of database %u started", db);
+	if (strcmp(version, QUEUE_VERSION) != 0)
+		wait_for_versions(version);
+
+	lines_context = AllocSetContextCreate(TopMemoryContext, "queue scheduler lines", ALLOCSET_DEFAULT_SIZES);
+	find_channels();
+	nsuspects = queue_suspect_collect(ids, MAX_SUSPECTS);
+	memset(suspects, 0, sizeof(suspects));
+	for (int i = 0; i < nsuspects; i++)
+		suspects[i].id = ids[i];
+
+	for (;;)
+	{
+		TimestampTz now;
+		TimestampTz next;
+		bool		gone = false;
+
+		ResetLatch(MyLatch);
+		pg_atomic_write_u64(&base->sleep_until, 0);
+		pg_memory_barrier();
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			recheck_at = 0;
+		}
+		if (must_stop())
+			stop(QUEUE_BASE_UNKNOWN);
+		if (queue_crew_reap(GetCurrentTimestamp()))
+			recheck_at = 0;
+		PG_TRY();
+		{
+			next = do_round(&gone);
+			now = GetCurrentTimestamp();
+			if (!gone)
+			{
+				next = Min(next, queue_crew_scale(now));
+				next = Min(next, queue_feed_scale(now));
+				next = Min(next, queue_keep_tables(now));
+			}
+		}
+		PG_CATCH();
+		{
+			/* was it only that the extension went away under us? */
+			MemoryContext ecxt = MemoryContextSwitchTo(TopMemoryContext);
+			ErrorData  *error = CopyErrorData();
+
+			FlushErrorState();
+			AbortCurrentTransaction();
+			StartTransactionCommand();
+			gone = !OidIsValid(get_extension_oid("queue", true));
+			CommitTransactionCommand();
+			if (!gone)
+			{
+				MemoryContextSwitchTo(ecxt);
+				ReThrowError(error);
+			}
+			next = 0;
+		}
+		PG_END_TRY();
+		if (gone)
+			stop(QUEUE_BASE_NO_EXTENSION);
+		(void) pgstat_report_stat(false);
+		sleep_until(next);
+	}
+}

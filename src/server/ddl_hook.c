@@ -1,0 +1,481 @@
+/*
+ * ddl_hook.c
+ *		The ProcessUtility hook.
+ *
+ * Owns what DDL means for the workers:
+ * - A command that needs a database without other sessions (DROP DATABASE, ALTER DATABASE
+ *   RENAME / SET TABLESPACE, CREATE DATABASE from it) or that takes the extension away closes
+ *   the database: its workers abort and nobody starts new ones until the transaction
+ *   that ran the command ends, however it ends.  Only for who may run the command: nobody else
+ *   stops workers by trying.
+ * - A command that may change whether a handler can run bumps the configuration's
+ *   generation after commit; role DDL does so in every database.
+ * - PREPARE TRANSACTION tells note.c its gid, COMMIT and ROLLBACK PREPARED have it apply
+ *   the notes, because these run no callback of the prepared transaction.
+ *
+ * Everything that must wait for the end of the transaction is kept in `pending`, a
+ * static of this file, and done by its own transaction callback (commit-safe: shared memory,
+ * latches, fixed size).  Nothing happens in recovery.  Installed with preload only.
+ */
+#include "server/ddl_hook.h"
+
+#include "shared/channel.h"
+#include "shared/counter.h"
+#include "shared/cursor.h"
+#include "shared/database.h"
+#include "shared/endpoint.h"
+#include "shared/lease.h"
+#include "shared/note.h"
+#include "shared/slot.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define MAX_CLOSED 8
+#define CLOSE_TIMEOUT_MS 10000
+
+/* What the end of this transaction owes. */
+static struct
+{
+	int			nclosed;
+	Oid			closed[MAX_CLOSED];
+	bool		dropped;		/* the extension of this database, if it commits */
+	bool		created;		/* an extension in this database, if it commits */
+	bool		roles;			/* roles changed: every database's handlers may have, if it commits */
+}			pending;
+
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* This database's extension is gone: what shared memory knows of its jobs is void.  Commit-safe. */
+static void
+forget_jobs(Oid db)
+{
+	queue_channel_reset(db);
+	queue_counter_reset(db);
+	queue_lease_reset(db);
+	queue_cursor_reset(db);
+	queue_endpoint_reset(db);
+}
+
+/* The database may have workers again.  Commit-safe. */
+static void
+reopen(Oid db)
+{
+	QueueBase  *base = queue_base_of(db, false);
+
+	if (base == NULL || pg_atomic_read_u32(&base->closed) == 0)
+		return;
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+	pg_atomic_fetch_sub_u32(&base->closed, 1);
+}
+
+/* The end of a transaction that ran such a command.  Commit-safe. */
+static void
+hook_xact_callback(XactEvent event, void *arg)
+{
+	bool		commit = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
+	bool		wake = false;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (pending.nclosed == 0 && !pending.created && !pending.dropped && !pending.roles)
+		return;
+	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
+		queue_base_set_prepared_ddl();
+	if (event == XACT_EVENT_COMMIT && pending.dropped)
+		forget_jobs(MyDatabaseId);
+	for (int i = 0; i < pending.nclosed; i++)
+	{
+		reopen(pending.closed[i]);
+		wake = true;
+	}
+	if (commit && pending.created)
+	{
+		QueueBase  *base = queue_base_of(MyDatabaseId, true);
+		uint32		state = QUEUE_BASE_NO_EXTENSION;
+
+		/* a probe that is under way may have looked too early: the launcher then probes again */
+		if (base != NULL &&
+			(pg_atomic_compare_exchange_u32(&base->state, &state, QUEUE_BASE_UNKNOWN) ||
+			 state == QUEUE_BASE_STARTING || state == QUEUE_BASE_UNKNOWN))
+			wake = true;
+	}
+	if (commit && pending.roles)
+	{
+		for (int i = 0; i < queue_base_count(); i++)
+			queue_base_bump(queue_base_nth(i));
+	}
+	memset(&pending, 0, sizeof(pending));
+	if (wake)
+		queue_launcher_wake();
+}
+
+/* Workers of the database that are still there; each is told once to abort.  Called by close_database. */
+static int
+abort_workers(Oid db)
+{
+	int			n = 0;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_FREE || slot->db != db || slot == queue_my_slot)
+			continue;
+		n++;
+		if (slot->pid != 0 && pg_atomic_exchange_u32(&slot->abort, 1) == 0)
+			(void) kill(slot->pid, SIGTERM);
+	}
+	return n;
+}
+
+/*
+ * Closes a database until this transaction ends, and waits for its workers to be gone; not for ever:
+ * after CLOSE_TIMEOUT_MS the command goes on and says itself what is in its way.  Called after the privilege check.
+ */
+static void
+close_database(Oid db)
+{
+	QueueBase  *base;
+	TimestampTz deadline;
+
+	if (!OidIsValid(db))
+		return;
+	for (int i = 0; i < pending.nclosed; i++)
+	{
+		if (pending.closed[i] == db)
+			return;
+	}
+	base = queue_base_of(db, true);
+	if (base == NULL || pending.nclosed >= MAX_CLOSED)
+		return;
+	pg_atomic_fetch_add_u32(&base->closed, 1);
+	pending.closed[pending.nclosed++] = db;
+
+	deadline = GetCurrentTimestamp() + CLOSE_TIMEOUT_MS * INT64CONST(1000);
+	while (abort_workers(db) > 0 && GetCurrentTimestamp() < deadline)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 queue_wait_event("QueueCloseDatabase"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* May the current user do to this database what its owner may? */
+static bool
+owns_database(Oid db)
+{
+	return OidIsValid(db) && queue_database_ownercheck(db, GetUserId());
+}
+
+/* Is it a template that everyone with CREATEDB may copy, or one's own? */
+static bool
+may_copy_database(Oid db)
+{
+	HeapTuple	tuple;
+	bool		is_template;
+
+	if (owns_database(db))
+		return true;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return is_template && have_createdb_privilege();
+}
+
+/* The string value of a DefElem list's option; NULL: not given. */
+static const char *
+option_string(List *options, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (strcmp(def->defname, name) == 0 && def->arg != NULL)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+/* Closes this database if the current user may drop or alter the extension. */
+static void
+close_for_extension(void)
+{
+	Oid			extension = get_extension_oid("queue", true);
+
+	if (OidIsValid(extension) && queue_extension_ownercheck(extension, GetUserId()))
+		close_database(MyDatabaseId);
+}
+
+/* Is this DROP EXTENSION for ours? */
+static bool
+drops_extension(DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, stmt->objects)
+	{
+		if (strcmp(strVal(lfirst(lc)), "queue") == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Was this gid prepared before any was under this shared memory?  Looked up only while the cluster has such transactions:
+ * no new ones can appear.  Called before COMMIT or ROLLBACK PREPARED of a gid without notes.
+ */
+static bool
+prepared_before_start(const char *gid)
+{
+	static bool none_left = false;
+	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[2];
+	bool		old = false;
+
+	if (none_left)
+		return false;
+	values[0] = CStringGetTextDatum(gid);
+	values[1] = TimestampTzGetDatum(queue_base_prepares_since());
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_execute_with_args("SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0, "
+							  "COALESCE(pg_catalog.bool_or(gid OPERATOR(pg_catalog.=) $1), false) "
+							  "FROM pg_catalog.pg_prepared_xact() WHERE prepared OPERATOR(pg_catalog.<) $2",
+							  2, types, values, NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	{
+		bool		isnull;
+
+		none_left = !DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		old = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	return old;
+}
+
+/* Does an object of this type carry what a handler's call depends on? */
+static bool
+is_handler_object(ObjectType type)
+{
+	switch (type)
+	{
+		case OBJECT_FUNCTION:
+		case OBJECT_PROCEDURE:
+		case OBJECT_ROUTINE:
+		case OBJECT_AGGREGATE:
+		case OBJECT_SCHEMA:
+		case OBJECT_TYPE:
+		case OBJECT_LANGUAGE:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Before the command: what must be out of its way. */
+static void
+before_utility(Node *parsetree)
+{
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+			{
+				Oid			db = get_database_oid(((DropdbStmt *) parsetree)->dbname, true);
+
+				if (owns_database(db) && db != MyDatabaseId)
+					close_database(db);
+				break;
+			}
+		case T_CreatedbStmt:
+			{
+				const char *template = option_string(((CreatedbStmt *) parsetree)->options, "template");
+				Oid			db = get_database_oid(template ? template : "template1", true);
+
+				if (OidIsValid(db) && may_copy_database(db))
+					close_database(db);
+				break;
+			}
+		case T_RenameStmt:
+			{
+				RenameStmt *stmt = (RenameStmt *) parsetree;
+
+				if (stmt->renameType == OBJECT_DATABASE)
+				{
+					Oid			db = get_database_oid(stmt->subname, true);
+
+					if (owns_database(db) && db != MyDatabaseId)
+						close_database(db);
+				}
+				break;
+			}
+		case T_AlterDatabaseStmt:
+			{
+				AlterDatabaseStmt *stmt = (AlterDatabaseStmt *) parsetree;
+
+				if (option_string(stmt->options, "tablespace") != NULL)
+				{
+					Oid			db = get_database_oid(stmt->dbname, true);
+
+					if (owns_database(db) && db != MyDatabaseId)
+						close_database(db);
+				}
+				break;
+			}
+		case T_DropStmt:
+			if (drops_extension((DropStmt *) parsetree))
+				close_for_extension();
+			break;
+		case T_AlterExtensionStmt:
+			if (strcmp(((AlterExtensionStmt *) parsetree)->extname, "queue") == 0)
+				close_for_extension();
+			break;
+		default:
+			break;
+	}
+}
+
+/* After the command succeeded: who must hear of it when it commits. */
+static void
+after_utility(Node *parsetree)
+{
+	bool		config = false;
+
+	switch (nodeTag(parsetree))
+	{
+		case T_CreateExtensionStmt:
+			pending.created = true;	/* any: CASCADE may have brought ours */
+			break;
+		case T_AlterExtensionStmt:
+			pending.created = true;
+			break;
+		case T_CreatedbStmt:
+		case T_DropdbStmt:
+		case T_AlterDatabaseStmt:
+			queue_note_launcher();
+			break;
+		case T_DropStmt:
+			if (drops_extension((DropStmt *) parsetree))
+				pending.dropped = true;
+			else
+				config = is_handler_object(((DropStmt *) parsetree)->removeType);
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) parsetree)->renameType == OBJECT_ROLE)
+				pending.roles = true;
+			else if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
+				queue_note_launcher();
+			else
+				config = is_handler_object(((RenameStmt *) parsetree)->renameType);
+			break;
+		case T_AlterOwnerStmt:
+			config = is_handler_object(((AlterOwnerStmt *) parsetree)->objectType) ||
+				((AlterOwnerStmt *) parsetree)->objectType == OBJECT_DATABASE;
+			break;
+		case T_AlterObjectSchemaStmt:
+			config = is_handler_object(((AlterObjectSchemaStmt *) parsetree)->objectType);
+			break;
+		case T_GrantStmt:
+			config = is_handler_object(((GrantStmt *) parsetree)->objtype) ||
+				((GrantStmt *) parsetree)->objtype == OBJECT_DATABASE;
+			break;
+		case T_CreateFunctionStmt:
+		case T_AlterFunctionStmt:
+		case T_DropOwnedStmt:
+		case T_ReassignOwnedStmt:
+			config = true;
+			break;
+		case T_GrantRoleStmt:
+		case T_CreateRoleStmt:
+		case T_AlterRoleStmt:
+		case T_DropRoleStmt:
+			pending.roles = true;
+			break;
+		default:
+			break;
+	}
+	if (config)
+	{
+		QueueBase  *base = queue_base_of(MyDatabaseId, false);
+
+		if (base != NULL && pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX)
+			queue_note_config();
+	}
+}
+
+/* The hook. */
+static void
+queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
+					  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *query_env,
+					  DestReceiver *dest, QueryCompletion *completion)
+{
+	Node	   *parsetree = pstmt->utilityStmt;
+	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
+	bool		active = queue_preloaded() && !IsBinaryUpgrade && !RecoveryInProgress();
+	bool		finish = false;
+	bool		commit = false;
+	bool		maybe_old = false;
+	char	   *gid = NULL;
+
+	if (active && IsA(parsetree, TransactionStmt))
+	{
+		TransactionStmt *stmt = (TransactionStmt *) parsetree;
+
+		if (stmt->kind == TRANS_STMT_PREPARE)
+		{
+			queue_base_preparing();
+			queue_note_set_gid(stmt->gid);
+		}
+		else if (stmt->kind == TRANS_STMT_COMMIT_PREPARED || stmt->kind == TRANS_STMT_ROLLBACK_PREPARED)
+		{
+			finish = true;
+			commit = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
+			gid = pstrdup(stmt->gid);
+			if (!queue_note_knows(gid) && !IsTransactionBlock())
+				maybe_old = prepared_before_start(gid);
+		}
+	}
+	else if (active)
+		before_utility(parsetree);
+
+	next(pstmt, query_string, read_only_tree, context, params, query_env, dest, completion);
+
+	if (finish)
+	{
+		queue_note_finish_prepared(gid, commit, maybe_old);
+		/* it may have created the extension, or kept it by rolling a DROP back */
+		if (maybe_old || queue_base_prepared_ddl())
+			pending.created = true;
+	}
+	else if (active && !IsA(parsetree, TransactionStmt))
+		after_utility(parsetree);
+}
+
+/* Chains the hook in.  Called by _PG_init with preload. */
+void
+queue_hook_install(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = queue_process_utility;
+	RegisterXactCallback(hook_xact_callback, NULL);
+}

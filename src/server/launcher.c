@@ -1,0 +1,441 @@
+/*
+ * launcher.c
+ *		The launcher: one per cluster, connected to no database.
+ *
+ * Owns the answer to "which database should have a scheduler": it reads pg_database, starts a
+ * scheduler in every database that may have the extension, and starts it again when it
+ * failed.  Whether the extension is there only a process in the database can tell: a
+ * scheduler that finds none says so in the database's shared entry and ends, and is not tried
+ * again until somebody creates an extension there (hook.c).  At most PROBES databases are
+ * being looked into at a time, so that a cluster with many databases keeps its worker slots.
+ *
+ * It sleeps on its latch; a timeout only when a retry is due.  It is started by the
+ * postmaster after recovery (so also on promotion) and again one second after it ended.
+ * Schedulers outlive it: what runs is read from the shared slots, not from its own memory.
+ *
+ * Locks: none beyond those of the structures that it calls.
+ */
+#include "server/launcher.h"
+
+#include <signal.h>
+
+#include "scheduler/scheduler.h"
+#include "shared/channel.h"
+#include "shared/counter.h"
+#include "shared/cursor.h"
+#include "shared/database.h"
+#include "shared/lease.h"
+#include "shared/slot.h"
+#include "shared/suspect.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#define PROBES 2
+#define RETRY_MIN_MS 1000
+#define RETRY_MAX_MS 30000
+#define NO_SLOT_RETRY_MS 5000
+#define STEADY_MS 60000			/* a scheduler that ran this long failed for another reason than the last one */
+#define STARTING_MAX_MS 10000	/* a child of a former launcher that has not come up by then never will */
+
+/* What the launcher knows of a database's scheduler, beside the shared entry. */
+typedef struct Child
+{
+	Oid			db;
+	BackgroundWorkerHandle *handle; /* NULL: none, or started by a former launcher */
+	int			slot;			/* reserved for it; -1 */
+	TimestampTz token;			/* of the slot */
+	TimestampTz started_at;
+	TimestampTz retry_at;		/* not before; 0: now */
+	int			retry_ms;		/* the last pause */
+	uint64		requests;		/* queue_launcher_requests() when it was started */
+	bool		wanted;			/* may have a scheduler, by the last look at pg_database */
+	bool		seen;			/* is in pg_database */
+	bool		none;			/* a scheduler found no extension; its entry was given up */
+} Child;
+
+static Child *children = NULL;	/* one a database of the cluster, with or without the extension */
+static int	nchildren = 0;
+static int	children_size = 0;
+
+/* Fills in the static worker.  Called by _PG_init with preload. */
+void
+queue_launcher_register_worker(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_launcher_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "queue launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "queue launcher");
+	RegisterBackgroundWorker(&worker);
+}
+
+/* The record of a database, made if asked. */
+static Child *
+child_of(Oid db, bool create)
+{
+	for (int i = 0; i < nchildren; i++)
+	{
+		if (children[i].db == db)
+			return &children[i];
+	}
+	if (!create)
+		return NULL;
+	if (nchildren == children_size)
+	{
+		children_size = Max(64, children_size * 2);
+		if (children == NULL)
+			children = MemoryContextAlloc(TopMemoryContext, children_size * sizeof(Child));
+		else
+			children = repalloc(children, children_size * sizeof(Child));
+	}
+	memset(&children[nchildren], 0, sizeof(Child));
+	children[nchildren].db = db;
+	children[nchildren].slot = -1;
+	return &children[nchildren++];
+}
+
+/* Does queue.databases name this database? */
+static bool
+database_matches(const char *name, List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		const char *wanted = (const char *) lfirst(lc);
+
+		if (strcmp(wanted, "*") == 0 || strcmp(wanted, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The scheduler's slot of a database, whoever started it; NULL: none.  With pid 0 it has not come up yet. */
+static QueueSlot *
+scheduler_slot(Oid db)
+{
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_SCHEDULER && slot->db == db)
+			return slot;
+	}
+	return NULL;
+}
+
+/* Nothing of a dropped database stays in shared memory. */
+static void
+forget_database(Oid db)
+{
+	queue_channel_reset(db);
+	queue_counter_reset(db);
+	queue_lease_reset(db);
+	queue_cursor_reset(db);
+	queue_suspect_forget(db);
+	queue_base_forget(db);
+}
+
+/*
+ * Reads pg_database: marks who may have a scheduler, forgets who is gone.  The entries are listed before the
+ * catalog is read, so that a database created meanwhile is not taken for a dropped one.
+ */
+static void
+read_databases(void)
+{
+	Oid			known[QUEUE_MAX_DATABASES];
+	int			nknown = 0;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	char	   *copy;
+	List	   *names = NIL;
+
+	for (int i = 0; i < nchildren; i++)
+		children[i].seen = children[i].wanted = false;
+	for (int i = 0; i < queue_base_count(); i++)
+	{
+		QueueBase  *base = queue_base_nth(i);
+
+		if (base != NULL)
+			known[nknown++] = base->db;
+	}
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	copy = pstrdup(queue_databases ? queue_databases : "*");
+	(void) SplitGUCList(copy, ',', &names);
+
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		bool		may = form->datallowconn && !form->datistemplate && queue_enabled &&
+			database_matches(NameStr(form->datname), names);
+		Child	   *child = child_of(form->oid, may);
+
+		if (child != NULL)
+		{
+			child->seen = true;
+			child->wanted = may;
+		}
+		for (int i = 0; i < nknown; i++)
+		{
+			if (known[i] == form->oid)
+				known[i] = InvalidOid;
+		}
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+
+	for (int i = 0; i < nknown; i++)
+	{
+		QueueBase  *base = queue_base_of(known[i], false);
+
+		if (base != NULL && pg_atomic_read_u32(&base->closed) == 0 && scheduler_slot(known[i]) == NULL)
+			forget_database(known[i]);
+	}
+	for (int i = nchildren - 1; i >= 0; i--)
+	{
+		if (!children[i].seen && children[i].handle == NULL)
+			children[i] = children[--nchildren];
+	}
+}
+
+/* Starts a scheduler.  False: there is no worker slot for it now. */
+static bool
+start_scheduler(Child *child, QueueBase *base)
+{
+	BackgroundWorker worker;
+	int			slot = queue_slot_reserve(QUEUE_SLOT_SCHEDULER, child->db, InvalidOid);
+
+	if (slot < 0)
+		return false;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_scheduler_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "queue scheduler for database %u", child->db);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "queue scheduler");
+	worker.bgw_notify_pid = MyProcPid;
+	queue_slot_pass(slot, &worker);
+	child->requests = queue_launcher_requests();
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_STARTING);
+	if (!RegisterDynamicBackgroundWorker(&worker, &child->handle))
+	{
+		queue_slot_free(slot);
+		child->handle = NULL;
+		return false;
+	}
+	child->slot = slot;
+	child->token = queue_slot_nth(slot)->registered_at;
+	child->started_at = GetCurrentTimestamp();
+	return true;
+}
+
+/* The child ended: what does its entry say, and when is it tried again? */
+static void
+child_ended(Child *child, QueueBase *base, TimestampTz now)
+{
+	QueueBaseState state = (QueueBaseState) pg_atomic_read_u32(&base->state);
+	QueueSlot  *slot = queue_slot_nth(child->slot);
+
+	pfree(child->handle);
+	child->handle = NULL;
+	if (slot->registered_at == child->token)
+		queue_slot_free(child->slot);	/* it never came up */
+	child->slot = -1;
+	child->retry_at = 0;
+	if (state == QUEUE_BASE_NO_EXTENSION)
+	{
+		child->retry_ms = 0;
+		if (queue_launcher_requests() != child->requests)
+			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+		else if (pg_atomic_read_u32(&base->closed) == 0)
+		{
+			/* databases without the extension shall not use the entries up */
+			child->none = true;
+			forget_database(child->db);
+		}
+		return;
+	}
+	if (state == QUEUE_BASE_UNKNOWN)
+	{
+		child->retry_ms = 0;	/* it was told to end */
+		return;
+	}
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_FAILED);
+	pg_atomic_fetch_add_u32(&base->restarts, 1);
+	if (child->retry_ms == 0 || now - child->started_at > STEADY_MS * INT64CONST(1000))
+		child->retry_ms = RETRY_MIN_MS;
+	else
+		child->retry_ms = Min(child->retry_ms * 2, RETRY_MAX_MS);
+	child->retry_at = now + child->retry_ms * INT64CONST(1000);
+}
+
+/*
+ * One look at all databases: ends what must not run, collects what ended, starts what is missing.  Returns when the next
+ * retry is due; DT_NOEND: nothing to wait for.
+ */
+static TimestampTz
+tend_children(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = DT_NOEND;
+	int			probing = 0;
+
+	for (int i = 0; i < nchildren; i++)
+	{
+		Child	   *child = &children[i];
+		QueueBase  *base = queue_base_of(child->db, child->wanted && !child->none);
+		QueueSlot  *slot;
+		pid_t		pid;
+
+		if (base == NULL)
+			continue;
+		child->none = false;	/* somebody made an entry: an extension was created, perhaps ours */
+		if (child->handle != NULL && GetBackgroundWorkerPid(child->handle, &pid) == BGWH_STOPPED)
+			child_ended(child, base, now);
+		slot = scheduler_slot(child->db);
+		if (slot != NULL && child->handle == NULL && slot->pid == 0)
+		{
+			/* registered by a former launcher */
+			if (now - slot->registered_at > STARTING_MAX_MS * INT64CONST(1000))
+			{
+				for (int j = 0; j < queue_slot_count(); j++)
+				{
+					if (queue_slot_nth(j) == slot)
+						queue_slot_free(j);
+				}
+				slot = NULL;
+			}
+			else
+				next = Min(next, now + USECS_PER_SEC);
+		}
+		if (slot != NULL && !child->wanted && slot->pid != 0)
+			(void) kill(slot->pid, SIGTERM);
+		if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_STARTING && (slot != NULL || child->handle != NULL))
+			probing++;
+	}
+
+	for (int i = 0; i < nchildren; i++)
+	{
+		Child	   *child = &children[i];
+		QueueBase  *base = queue_base_of(child->db, false);
+		QueueBaseState state;
+
+		if (base == NULL || !child->wanted || child->handle != NULL || scheduler_slot(child->db) != NULL ||
+			pg_atomic_read_u32(&base->closed) > 0)
+			continue;
+		state = (QueueBaseState) pg_atomic_read_u32(&base->state);
+		if (state == QUEUE_BASE_NO_EXTENSION)
+			continue;
+		if (child->retry_at > now && state != QUEUE_BASE_UNKNOWN)
+		{
+			next = Min(next, child->retry_at);
+			continue;
+		}
+		if (probing >= PROBES)
+			break;				/* the one that ends or comes up wakes us */
+		if (start_scheduler(child, base))
+			probing++;
+		else
+		{
+			if (state != QUEUE_BASE_NO_SLOT)
+				ereport(LOG,
+						(errmsg("queue: no worker slot is free for the scheduler of database %u", child->db),
+						 errhint("Raise max_worker_processes.")));
+			pg_atomic_write_u32(&base->state, QUEUE_BASE_NO_SLOT);
+			child->retry_at = now + NO_SLOT_RETRY_MS * INT64CONST(1000);
+			next = Min(next, child->retry_at);
+		}
+	}
+	return next;
+}
+
+/* The launcher's slot, for stat_worker.  It has no parent that could reserve one. */
+static void
+take_slot(void)
+{
+	int			number = queue_slot_reserve(QUEUE_SLOT_LAUNCHER, InvalidOid, InvalidOid);
+
+	if (number < 0)
+		return;
+	queue_slot_pass(number, MyBgworkerEntry);
+	queue_slot_adopt(number);
+	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+}
+
+/* Entry point, called by the postmaster. */
+void
+queue_launcher_main(Datum arg)
+{
+	uint64		requests = 0;
+	bool		first = true;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	if (!queue_preloaded())
+		proc_exit(0);
+	take_slot();
+	queue_launcher_register();
+	queue_log("launcher_start", "launcher started");
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	for (;;)
+	{
+		TimestampTz next;
+		long		timeout = -1;
+		int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending)
+			proc_exit(1);		/* the postmaster starts it again, unless it is stopping itself */
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			first = true;
+		}
+		if (first || queue_launcher_requests() != requests)
+		{
+			requests = queue_launcher_requests();
+			read_databases();
+			first = false;
+		}
+		next = tend_children();
+		if (next != DT_NOEND)
+		{
+			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+			timeout = Max(timeout, 1);
+			events |= WL_TIMEOUT;
+		}
+		(void) WaitLatch(MyLatch, events, timeout, queue_wait_event("QueueLauncherMain"));
+	}
+}

@@ -1,0 +1,72 @@
+/*
+ * cursor.h
+ *		The ready cursor: per line, a shared hint before which nothing claimable lies.
+ *		See cursor.c for the rules that keep it a right one.
+ */
+#ifndef QUEUE_CURSOR_H
+#define QUEUE_CURSOR_H
+
+#include "shared/database.h"
+
+#define QUEUE_CURSOR_RING 64
+#define QUEUE_CURSOR_KEYS 64
+
+typedef struct QueueCursor QueueCursor;
+
+/* A backend's handle on a line's entry; zeroed at first. */
+typedef struct QueueCursorRef
+{
+	QueueCursor *entry;
+	uint64		incarnation;
+} QueueCursorRef;
+
+/* What a reader copies before it takes its snapshot. */
+typedef struct QueueCursorView
+{
+	bool		valid;			/* false: no shared memory or table full: read from the line's front */
+	uint64		start_seq;
+	QueuePos	cursor;
+	bool		empty;			/* nothing at all at or behind the cursor */
+	TimestampTz next_due;		/* when not empty: nothing at or behind the cursor is due before this */
+	int			nkeys;
+	QueuePos	first_key;		/* the lowest exact key, if nkeys > 0 */
+} QueueCursorView;
+
+extern Size queue_cursor_shmem_size(void);
+extern void queue_cursor_shmem_init(void);
+
+/* Finds or creates the line's entry, reads the sequence number, then the entry. Call BEFORE taking the snapshot. */
+extern QueueCursorView queue_cursor_look(QueueCursorRef *ref, int64 line);
+
+/*
+ * Takes the lowest exact key that was appended by start_seq (so the snapshot taken after it sees the row) out of
+ * the list; the caller gives it back with queue_cursor_append if it neither claims it nor finds it gone.
+ */
+extern bool queue_cursor_take_key(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos *key);
+
+/*
+ * Raises the cursor to `pos` ("nothing claimable before pos"), cut to the lowest position appended since
+ * start_seq; refused if the ring overflowed since, or the entry is another incarnation. With `empty` nothing is
+ * at or after pos; next_due: no entry at or after pos is due before it (DT_NOEND with empty).
+ */
+extern void queue_cursor_raise(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos pos,
+							   bool empty, TimestampTz next_due);
+
+/*
+ * Commit-safe. A row at `pos` may be claimable from now on (count > 1: that many, pos is the lowest).
+ * Returns true if a scheduler may care (the line is served or nobody said it is not).
+ */
+extern bool queue_cursor_append(Oid db, int64 line, QueuePos pos, int count);
+
+/* The scheduler's word on who serves the line: only a served line's commits wake it. */
+extern void queue_cursor_set_served(QueueCursorRef *ref, int64 line, bool served);
+
+/* Commit-safe. The earliest lease end in this line that found no place in lease.c's table. */
+extern void queue_cursor_note_expiry(Oid db, int64 line, TimestampTz when);
+/* Scheduler: if that time has passed, reset it, move the cursor to the front and return true. */
+extern bool queue_cursor_expire(QueueCursorRef *ref, int64 line, TimestampTz now, TimestampTz *next);
+
+/* Forget all that is known of a database (its cursors go to the front). Commit-safe. */
+extern void queue_cursor_reset(Oid db);
+
+#endif

@@ -1,0 +1,364 @@
+/*
+ * database.c
+ *		The shared entry of each database, and the launcher's latch.
+ *
+ * Owns one array of QUEUE_MAX_DATABASES entries.  An entry is made at the first use of
+ * a database by anybody (a client that enqueues, the launcher that looks) and is given
+ * up only when the database is dropped, so a pointer to one's own database's entry
+ * stays good as long as one is connected.  When all are taken, callers get NULL and act
+ * as if the library was not preloaded: the client API works, nobody is woken.
+ *
+ * Locks: shared->lock (LWLock) to make and forget entries.  Looking one up takes no
+ * lock: db is a 4-byte store that comes last when an entry is made, and
+ * entries never move.  All else in an entry is an atomic.
+ */
+#include "shared/database.h"
+
+#include "access/xact.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+typedef struct QueueBaseShared
+{
+	LWLock		lock;
+	int			tranche;
+	pg_atomic_uint32 used;		/* entries ever made: where a search may stop */
+	pg_atomic_uint32 launcher_procno;
+	pg_atomic_uint64 launcher_requests;
+	pg_atomic_uint64 prepares_since;	/* when the first PREPARE TRANSACTION of this shared memory ran; 0: none did */
+	pg_atomic_uint32 prepared_ddl;	/* an extension was created or dropped in a transaction that was prepared */
+	QueueBase	bases[QUEUE_MAX_DATABASES];
+} QueueBaseShared;
+
+static QueueBaseShared *shared = NULL;
+static QueueBase *my_base = NULL;
+
+/* How much shared memory the entries need.  Called by the request hook. */
+Size
+queue_base_shmem_size(void)
+{
+	return MAXALIGN(sizeof(QueueBaseShared));
+}
+
+/* Everything in an entry as if nobody had ever looked at its database.  Lock: held, or nobody else is there yet. */
+static void
+base_clear(QueueBase *base)
+{
+	pg_atomic_write_u64(&base->generation, 1);
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+	pg_atomic_write_u32(&base->closed, 0);
+	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
+	pg_atomic_write_u64(&base->sleep_until, 0);
+	pg_atomic_write_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+	pg_atomic_write_u32(&base->library_differs, 0);
+	pg_atomic_write_u32(&base->executors_wanted, 0);
+	pg_atomic_write_u32(&base->restarts, 0);
+	pg_atomic_write_u32(&base->session_claims, 0);
+}
+
+/* Makes or finds the structure.  Called by the startup hook, under AddinShmemInitLock. */
+void
+queue_base_shmem_init(void)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("queue databases", queue_base_shmem_size(), &found);
+	if (!found)
+	{
+		shared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&shared->lock, shared->tranche);
+		pg_atomic_init_u32(&shared->used, 0);
+		pg_atomic_init_u32(&shared->launcher_procno, PG_UINT32_MAX);
+		pg_atomic_init_u64(&shared->launcher_requests, 0);
+		pg_atomic_init_u64(&shared->prepares_since, 0);
+		pg_atomic_init_u32(&shared->prepared_ddl, 0);
+		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
+		{
+			QueueBase  *base = &shared->bases[i];
+
+			base->db = InvalidOid;
+			pg_atomic_init_u64(&base->generation, 1);
+			pg_atomic_init_u32(&base->state, QUEUE_BASE_UNKNOWN);
+			pg_atomic_init_u32(&base->closed, 0);
+			pg_atomic_init_u32(&base->scheduler_procno, PG_UINT32_MAX);
+			pg_atomic_init_u64(&base->sleep_until, 0);
+			pg_atomic_init_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+			pg_atomic_init_u32(&base->library_differs, 0);
+			pg_atomic_init_u32(&base->executors_wanted, 0);
+			pg_atomic_init_u32(&base->restarts, 0);
+			pg_atomic_init_u32(&base->session_claims, 0);
+		}
+	}
+	LWLockRegisterTranche(shared->tranche, "QueueBase");
+}
+
+/* Is there shared memory?  Called by everyone. */
+bool
+queue_preloaded(void)
+{
+	return shared != NULL;
+}
+
+/* A transaction is about to be prepared here.  Called by hook.c. */
+void
+queue_base_preparing(void)
+{
+	uint64		never = 0;
+
+	if (shared != NULL && pg_atomic_read_u64(&shared->prepares_since) == 0)
+		(void) pg_atomic_compare_exchange_u64(&shared->prepares_since, &never, (uint64) GetCurrentTimestamp());
+}
+
+/*
+ * A transaction prepared before this has no notes here: it is from before a crash or restart, or was replayed by a
+ * standby that was promoted since (this shared memory may be older than it then).  Called by hook.c.
+ */
+TimestampTz
+queue_base_prepares_since(void)
+{
+	uint64		since = shared ? pg_atomic_read_u64(&shared->prepares_since) : 0;
+
+	return since != 0 ? (TimestampTz) since : GetCurrentTimestamp();
+}
+
+/* Remembers, until the server restarts, that a prepared transaction creates or drops an extension.  Commit-safe. */
+void
+queue_base_set_prepared_ddl(void)
+{
+	if (shared != NULL)
+		pg_atomic_write_u32(&shared->prepared_ddl, 1);
+}
+
+/* May a transaction that is now committed or rolled back have been such?  Called by hook.c. */
+bool
+queue_base_prepared_ddl(void)
+{
+	return shared != NULL && pg_atomic_read_u32(&shared->prepared_ddl) != 0;
+}
+
+/* This database's entry, looked up once.  Commit-safe after its first call. */
+QueueBase *
+queue_base(void)
+{
+	if (my_base != NULL && my_base->db == MyDatabaseId)
+		return my_base;
+	if (shared == NULL || !OidIsValid(MyDatabaseId))
+		return NULL;
+	my_base = queue_base_of(MyDatabaseId, true);
+	return my_base;
+}
+
+/* The entry of any database; with create, made under the lock.  Commit-safe. */
+QueueBase *
+queue_base_of(Oid db, bool create)
+{
+	uint32		used;
+	QueueBase  *base = NULL;
+
+	if (shared == NULL || !OidIsValid(db))
+		return NULL;
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i < used; i++)
+	{
+		if (shared->bases[i].db == db)
+			return &shared->bases[i];
+	}
+	if (!create)
+		return NULL;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i < used; i++)
+	{
+		if (shared->bases[i].db == db)
+		{
+			base = &shared->bases[i];
+			break;
+		}
+	}
+	for (uint32 i = 0; base == NULL && i < QUEUE_MAX_DATABASES; i++)
+	{
+		if (!OidIsValid(shared->bases[i].db))
+		{
+			base = &shared->bases[i];
+			base_clear(base);
+			pg_write_barrier();
+			base->db = db;
+			if (i >= used)
+				pg_atomic_write_u32(&shared->used, i + 1);
+		}
+	}
+	LWLockRelease(&shared->lock);
+	return base;
+}
+
+/* How far queue_base_nth may go. */
+int
+queue_base_count(void)
+{
+	return shared ? (int) pg_atomic_read_u32(&shared->used) : 0;
+}
+
+/* The i'th entry, NULL when it is free.  Called by the launcher, doctor() and stat_worker. */
+QueueBase *
+queue_base_nth(int i)
+{
+	if (shared == NULL || i < 0 || i >= QUEUE_MAX_DATABASES || !OidIsValid(shared->bases[i].db))
+		return NULL;
+	return &shared->bases[i];
+}
+
+/* The database is gone: its entry is free for another.  Called by the launcher, which saw that pg_database lacks it. */
+void
+queue_base_forget(Oid db)
+{
+	QueueBase  *base = queue_base_of(db, false);
+
+	if (base == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	if (base->db == db)
+	{
+		base->db = InvalidOid;
+		pg_write_barrier();
+		base_clear(base);
+	}
+	LWLockRelease(&shared->lock);
+}
+
+/* The generation of this database's configuration; 0 without preload. */
+uint64
+queue_base_generation(void)
+{
+	QueueBase  *base = queue_base();
+
+	return base ? pg_atomic_read_u64(&base->generation) : 0;
+}
+
+/* The configuration changed and that is committed.  Commit-safe.  Called by note.c. */
+void
+queue_base_bump(QueueBase *base)
+{
+	if (base == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&base->generation, 1);
+	queue_base_wake(base, 0);
+}
+
+/*
+ * Wakes the scheduler unless it wakes by itself by then.  The full barrier pairs with
+ * the scheduler's own between storing its deadline and its last look, so either it
+ * sees what the caller did or the caller sees that it sleeps.  Commit-safe.
+ */
+void
+queue_base_wake(QueueBase *base, TimestampTz when)
+{
+	uint32		procno;
+	TimestampTz until;
+
+	if (base == NULL)
+		return;
+	pg_memory_barrier();
+	procno = pg_atomic_read_u32(&base->scheduler_procno);
+	if (procno == PG_UINT32_MAX)
+		return;
+	until = (TimestampTz) pg_atomic_read_u64(&base->sleep_until);
+	if (until != 0 && when >= until)
+		return;
+	queue_set_latch(procno);
+}
+
+/* Sets a process's latch; harmless when the process is gone or another has its place.  Commit-safe. */
+void
+queue_set_latch(uint32 procno)
+{
+	if (procno < ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+/* on_shmem_exit: nobody is the launcher any more. */
+static void
+launcher_exit(int code, Datum arg)
+{
+	pg_atomic_write_u32(&shared->launcher_procno, PG_UINT32_MAX);
+}
+
+/* I am the launcher.  Called once by it. */
+void
+queue_launcher_register(void)
+{
+	pg_atomic_write_u32(&shared->launcher_procno, queue_procno_of(MyProc));
+	on_shmem_exit(launcher_exit, (Datum) 0);
+}
+
+/* The set of databases or extensions may have changed: look at all again.  Commit-safe. */
+void
+queue_launcher_wake(void)
+{
+	if (shared == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&shared->launcher_requests, 1);
+	queue_set_latch(pg_atomic_read_u32(&shared->launcher_procno));
+}
+
+/* How often that was asked. */
+uint64
+queue_launcher_requests(void)
+{
+	return shared ? pg_atomic_read_u64(&shared->launcher_requests) : 0;
+}
+
+/* Is there a launcher?  Called by doctor(). */
+bool
+queue_launcher_alive(void)
+{
+	return shared != NULL && pg_atomic_read_u32(&shared->launcher_procno) != PG_UINT32_MAX;
+}
+
+/* A scheduler came up or ended.  Commit-safe. */
+void
+queue_launcher_poke(void)
+{
+	if (shared != NULL)
+		queue_set_latch(pg_atomic_read_u32(&shared->launcher_procno));
+}
+
+/* One line in the log.  Called by launcher, scheduler and executors, outside of critical sections. */
+void
+queue_log(const char *event, const char *format,...)
+{
+	StringInfoData message;
+
+	initStringInfo(&message);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&message, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&message, needed);
+	}
+	if (queue_log_format == 1)
+	{
+		StringInfoData json;
+
+		initStringInfo(&json);
+		appendStringInfo(&json, "{\"queue\": \"%s\", \"pid\": %d, \"database\": %u, \"message\": ",
+						 event, MyProcPid, MyDatabaseId);
+		escape_json(&json, message.data);
+		appendStringInfoChar(&json, '}');
+		ereport(queue_log_level, (errmsg_internal("%s", json.data), errhidestmt(true), errhidecontext(true)));
+		pfree(json.data);
+	}
+	else
+		ereport(queue_log_level,
+				(errmsg_internal("queue %s: %s", event, message.data), errhidestmt(true), errhidecontext(true)));
+	pfree(message.data);
+}

@@ -1,0 +1,95 @@
+/*
+ * database.h
+ *		One shared entry per database: the generation of its configuration, who its
+ *		scheduler is and how long it sleeps, whether the database is closed to
+ *		workers.  Also the cluster-wide part: the launcher's latch.
+ *
+ * Lock: base->lock (LWLock) for creating an entry; fields are atomics or are
+ * written only under the lock.  Everything marked "commit-safe" may be called from
+ * a transaction callback: no palloc, no ereport, no catalog.
+ */
+#ifndef QUEUE_BASE_H
+#define QUEUE_BASE_H
+
+#include "lib/queue.h"
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+/* Why a database has no scheduler; doctor() words them. */
+typedef enum QueueBaseState
+{
+	QUEUE_BASE_UNKNOWN,			/* never looked at since the server started */
+	QUEUE_BASE_NO_EXTENSION,	/* looked at: the extension is not there */
+	QUEUE_BASE_STARTING,
+	QUEUE_BASE_RUNNING,
+	QUEUE_BASE_FAILED,			/* scheduler ended with an error; restarted after a pause */
+	QUEUE_BASE_NO_SLOT			/* max_worker_processes is used up */
+} QueueBaseState;
+
+typedef struct QueueBase
+{
+	Oid			db;				/* InvalidOid: free */
+	pg_atomic_uint64 generation;	/* bumped after the commit of any change of configuration or lines */
+	pg_atomic_uint32 state;		/* QueueBaseState */
+	pg_atomic_uint32 closed;	/* >0: a DDL command needs the database without workers */
+	pg_atomic_uint32 scheduler_procno;	/* PG_UINT32_MAX: none */
+	pg_atomic_uint64 sleep_until;	/* the scheduler sleeps until then; 0: it is awake */
+	pg_atomic_uint64 next_expiry;	/* earliest noted lease end (lease.c); PG_INT64_MAX: none */
+	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
+	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
+	pg_atomic_uint32 restarts;	/* of the scheduler */
+	pg_atomic_uint32 session_claims;	/* sessions that hold claims by advisory lock (issue 5) */
+} QueueBase;
+
+extern Size queue_base_shmem_size(void);
+extern void queue_base_shmem_init(void);
+
+/* Is the library in shared_preload_libraries, that is, is there shared memory? */
+extern bool queue_preloaded(void);
+
+/* Hook: PREPARE TRANSACTION is about to run; since when has it been run under this shared memory (now: never yet)? */
+extern void queue_base_preparing(void);
+extern TimestampTz queue_base_prepares_since(void);
+
+/* Hook: did any prepared transaction since the start create or drop an extension? */
+extern void queue_base_set_prepared_ddl(void);	/* commit-safe */
+extern bool queue_base_prepared_ddl(void);
+
+/* This database's entry (made at first use, cached); NULL without preload or when all are taken. */
+extern QueueBase *queue_base(void);
+extern QueueBase *queue_base_of(Oid db, bool create);
+extern int	queue_base_count(void);
+extern QueueBase *queue_base_nth(int i);	/* NULL when free */
+extern void queue_base_forget(Oid db);	/* DROP DATABASE committed */
+
+extern uint64 queue_base_generation(void);	/* 0 without preload */
+extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and wake the scheduler */
+
+/*
+ * Commit-safe.  Wakes the database's scheduler unless it will be awake by `when` by
+ * itself (pass 0 for "now").  The scheduler stores 0 in sleep_until as soon as it
+ * wakes and before it looks at anything, and its deadline after it looked: a caller
+ * that reads 0 sets the latch, so no wake is lost.
+ */
+extern void queue_base_wake(QueueBase *base, TimestampTz when);
+
+/* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
+extern void queue_set_latch(uint32 procno);
+
+/* The launcher's: procno, and a counter of "look at all databases again" requests. */
+extern void queue_launcher_register(void);
+extern void queue_launcher_wake(void);	/* commit-safe */
+extern uint64 queue_launcher_requests(void);
+extern bool queue_launcher_alive(void);
+
+/* Sets the launcher's latch without asking for a new look at the databases: a scheduler came up or ended. */
+extern void queue_launcher_poke(void);	/* commit-safe */
+
+/*
+ * One line in the server log at queue.log_level about a worker or a job: `event` is a word (executor_start, ..),
+ * the message is for people and never has payload. With queue.log_format = json the line is a JSON object.
+ */
+extern void queue_log(const char *event, const char *format,...) pg_attribute_printf(2, 3);
+
+#endif

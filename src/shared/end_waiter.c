@@ -1,0 +1,141 @@
+/*
+ * end_waiter.c
+ *		Sessions that wait for the end of a job.
+ *
+ * Owns an array of QUEUE_MAX_WAITERS places, one per waiting session.  A commit that ends
+ * a job reads one counter when nobody waits.  A session that finds no place looks again by
+ * itself every 100 ms.
+ *
+ * No locks: a place is taken by compare-and-swap of its procno; job_id is what a waker
+ * compares, is written last and cleared first.  A woken session that was not meant just looks once more.
+ */
+#include "shared/end_waiter.h"
+
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+typedef struct QueueWaiter
+{
+	pg_atomic_uint32 procno;	/* PG_UINT32_MAX: free */
+	Oid			db;
+	pg_atomic_uint64 job_id;	/* 0: none */
+} QueueWaiter;
+
+typedef struct QueueWaiterShared
+{
+	pg_atomic_uint32 waiting;	/* sessions that wait now */
+	pg_atomic_uint32 used;		/* places ever taken */
+	QueueWaiter waiters[QUEUE_MAX_WAITERS];
+} QueueWaiterShared;
+
+static QueueWaiterShared *shared = NULL;
+static QueueWaiter *mine = NULL;
+
+/* How much shared memory the places need.  Called by the request hook. */
+Size
+queue_waiter_shmem_size(void)
+{
+	return MAXALIGN(sizeof(QueueWaiterShared));
+}
+
+/* Makes or finds the places.  Called by the startup hook. */
+void
+queue_waiter_shmem_init(void)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
+	if (!found)
+	{
+		pg_atomic_init_u32(&shared->waiting, 0);
+		pg_atomic_init_u32(&shared->used, 0);
+		for (int i = 0; i < QUEUE_MAX_WAITERS; i++)
+		{
+			pg_atomic_init_u32(&shared->waiters[i].procno, PG_UINT32_MAX);
+			pg_atomic_init_u64(&shared->waiters[i].job_id, 0);
+			shared->waiters[i].db = InvalidOid;
+		}
+	}
+}
+
+/* on_shmem_exit: a session that ends while it waits. */
+static void
+waiter_exit(int code, Datum arg)
+{
+	queue_waiter_unregister();
+}
+
+/* I wait for this job.  Register BEFORE the last look at it; false: no place, poll.  Called by control.c. */
+bool
+queue_waiter_register(int64 job_id)
+{
+	static bool exit_registered = false;
+	uint32		me;
+
+	if (shared == NULL || MyProc == NULL)
+		return false;
+	queue_waiter_unregister();
+	if (!exit_registered)
+	{
+		on_shmem_exit(waiter_exit, (Datum) 0);
+		exit_registered = true;
+	}
+	me = queue_procno_of(MyProc);
+	for (uint32 i = 0; i < QUEUE_MAX_WAITERS; i++)
+	{
+		QueueWaiter *w = &shared->waiters[i];
+		uint32		expected = PG_UINT32_MAX;
+		uint32		used;
+
+		if (!pg_atomic_compare_exchange_u32(&w->procno, &expected, me))
+			continue;
+		mine = w;
+		w->db = MyDatabaseId;
+		pg_write_barrier();
+		pg_atomic_write_u64(&w->job_id, (uint64) job_id);
+		used = pg_atomic_read_u32(&shared->used);
+		while (used < i + 1 && !pg_atomic_compare_exchange_u32(&shared->used, &used, i + 1))
+			;
+		pg_atomic_fetch_add_u32(&shared->waiting, 1);	/* a full barrier: before the caller's last look */
+		return true;
+	}
+	return false;
+}
+
+/* I wait no longer. */
+void
+queue_waiter_unregister(void)
+{
+	QueueWaiter *w = mine;
+
+	if (w == NULL)
+		return;
+	mine = NULL;
+	pg_atomic_write_u64(&w->job_id, 0);
+	pg_write_barrier();
+	pg_atomic_write_u32(&w->procno, PG_UINT32_MAX);
+	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
+}
+
+/* The job ended and that is committed.  Commit-safe.  Called by note.c. */
+void
+queue_waiter_wake(Oid db, int64 job_id)
+{
+	uint32		used;
+
+	if (shared == NULL)
+		return;
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&shared->waiting) == 0)
+		return;
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i < used; i++)
+	{
+		QueueWaiter *w = &shared->waiters[i];
+
+		uint64		waited_for = pg_atomic_read_u64(&w->job_id);
+
+		if (waited_for != 0 && (job_id == 0 || waited_for == (uint64) job_id) && w->db == db)
+			queue_set_latch(pg_atomic_read_u32(&w->procno));
+	}
+}

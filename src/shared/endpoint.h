@@ -1,0 +1,79 @@
+/*
+ * endpoint.h
+ *		What is known of HTTP endpoints and handlers while they are used, in shared memory:
+ *		breaker, health, totals; how many jobs a handler has with the http worker; which
+ *		jobs the worker shall stop.  It outlives the worker process.
+ *
+ * Owned by one writer, the database's http worker, but for `admitted` (scheduler and worker)
+ * and the stop list (anyone who ends a leased job).  Everything else reads single words.
+ */
+#ifndef QUEUE_ENDPOINT_H
+#define QUEUE_ENDPOINT_H
+
+#include "lib/breaker.h"
+#include "shared/database.h"
+
+#include "storage/spin.h"
+
+#define QUEUE_MAX_ENDPOINTS 1024
+#define QUEUE_MAX_COURIERS 512
+#define QUEUE_STOP_IDS 64
+
+/* One endpoint; keyed by the hashes of its kind and url. */
+typedef struct QueueEndpointState
+{
+	Oid			db;
+	uint64		key;
+	QueueBreaker breaker;
+	pg_atomic_uint32 healthy;	/* its health_url answered 200 since it was last in doubt */
+	pg_atomic_uint32 reported;	/* being down was reported */
+	pg_atomic_uint32 in_flight;
+	pg_atomic_uint64 succeeded;
+	pg_atomic_uint64 failed;
+	pg_atomic_uint64 total_us;	/* of answers received */
+	pg_atomic_uint64 answers;
+	pg_atomic_uint64 next_probe_at; /* 0: none is planned */
+	TimestampTz down_since;		/* since when it is not healthy */
+	int			probes_failed;	/* in a row */
+} QueueEndpointState;
+
+/* One HTTP handler; keyed by the hash of its kind. */
+typedef struct QueueCourierState
+{
+	Oid			db;
+	uint64		key;
+	pg_atomic_uint32 admitted;	/* its jobs in the channel or with the worker */
+	pg_atomic_uint32 in_flight; /* its requests under way */
+	pg_atomic_uint32 wants;		/* the scheduler has more for it: wake it when there is room */
+} QueueCourierState;
+
+extern Size queue_endpoint_shmem_size(void);
+extern void queue_endpoint_shmem_init(void);
+extern uint64 queue_endpoint_key(const char *kind, const char *url);
+/* NULL when there is no room or no shared memory. */
+extern QueueEndpointState *queue_endpoint_state_of(Oid db, uint64 key, bool create);
+extern QueueCourierState *queue_courier_state_of(Oid db, uint64 key, bool create);
+/* One less, but never below 0: the worker may have been cleared meanwhile. */
+extern void queue_endpoint_lower(pg_atomic_uint32 *count);
+/* The http worker begins or ends: nothing is in flight, nothing admitted. */
+extern void queue_endpoint_clear(Oid db);
+/* Jobs of this database that are with the http worker or on their way to it. */
+extern uint32 queue_endpoint_admitted(Oid db);
+/* Endpoints of this database other than these, with nothing in flight, are no more: their places are free. */
+extern void queue_endpoint_keep(Oid db, const uint64 *keys, int n);
+/* The extension or the database was dropped.  Commit-safe. */
+extern void queue_endpoint_reset(Oid db);
+
+/*
+ * The stop list.  A leased job was ended by another process: its request shall be aborted.  Commit-safe, nearly free
+ * when the database has no http worker; id 0: some job.
+ */
+extern void queue_endpoint_stop(Oid db, int64 job_id);
+/* The worker registers its latch (PG_UINT32_MAX: none any more). */
+extern void queue_endpoint_worker(Oid db, uint32 procno);
+/* The worker's latch; PG_UINT32_MAX: there is no worker. */
+extern uint32 queue_endpoint_procno(Oid db);
+/* Takes the list; *all: it overflowed, look at every request. */
+extern int	queue_endpoint_take_stops(Oid db, int64 *ids, bool *all);
+
+#endif

@@ -1,0 +1,494 @@
+/*
+ * note.c
+ *		What a transaction owes to others when it ends, and the transaction callbacks
+ *		that pay it.
+ *
+ * Every write to a job row makes a note BEFORE the change: which position becomes
+ * claimable if it commits, which if it aborts, which lease it takes, which counters it
+ * moves.  The callbacks run after the transaction's end took effect for others (its
+ * xid has left the proc array), so a reader that looks later sees what we tell of.
+ * They only touch shared memory and latches: no palloc, no ereport, no catalog.
+ *
+ * The notes form a stack by nest level: those of a subtransaction are at the tail, are
+ * handed to its parent when it commits and paid when it aborts.
+ *
+ * PREPARE TRANSACTION moves the notes to a shared table by gid, from which hook.c has
+ * them paid after COMMIT PREPARED or ROLLBACK PREPARED.  What does not fit there is told
+ * by resetting the database's cursors, as is a gid from before a crash.
+ *
+ * Lock: the prepared table's LWLock; nothing else is taken while it is held.
+ */
+#include "shared/note.h"
+
+#include "shared/endpoint.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MERGE_AFTER 64			/* notes of one level before like ones are merged */
+#define MERGE_LOOKBACK 16
+#define MAX_PREPARED 64			/* prepared transactions with notes at one time */
+#define PREPARED_NOTES 32
+
+typedef struct PreparedNotes
+{
+	bool		used;
+	char		gid[GIDSIZE];	/* may be empty */
+	Oid			db;
+	bool		config;
+	bool		overflow;		/* more notes than fit: reset the database's cursors instead */
+	int			n;
+	QueueNote	note[PREPARED_NOTES];
+} PreparedNotes;
+
+typedef struct PreparedTable
+{
+	LWLock		lock;
+	int			tranche;
+	bool		overflow;		/* a gid found no place: every unknown gid resets */
+	PreparedNotes entry[MAX_PREPARED];
+} PreparedTable;
+
+static PreparedTable *prepared = NULL;
+
+static QueueNote *notes = NULL;
+static int	nnotes = 0;
+static int	maxnotes = 0;
+static int	config_level = 0;	/* > 0: queue_note_config was called at this nest level */
+static int	launcher_level = 0;
+static char prepare_gid[GIDSIZE];
+
+Size
+queue_note_shmem_size(void)
+{
+	return MAXALIGN(sizeof(PreparedTable));
+}
+
+void
+queue_note_shmem_init(void)
+{
+	bool		found;
+
+	prepared = ShmemInitStruct("queue prepared notes", sizeof(PreparedTable), &found);
+	if (!found)
+	{
+		memset(prepared, 0, sizeof(PreparedTable));
+		prepared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&prepared->lock, prepared->tranche);
+	}
+	LWLockRegisterTranche(prepared->tranche, "QueuePrepared");
+}
+
+/* Can these two be told as one (lowest position, sum of counts)? */
+static bool
+mergeable(const QueueNote *a, const QueueNote *b)
+{
+	return a->level == b->level && a->line == b->line &&
+		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
+		a->ends == b->ends && a->failed == b->failed &&
+		a->keys.queue_key == b->keys.queue_key && a->from == b->from && a->to == b->to &&
+		(a->leased_until > 0) == (b->leased_until > 0);
+}
+
+int
+queue_note_begin(const QueueNote *note)
+{
+	QueueNote  *new;
+
+	if (!queue_preloaded())
+		return -1;
+	(void) queue_base();		/* made now: the callbacks must not */
+	if (nnotes == maxnotes)
+	{
+		int			size = Max(64, maxnotes * 2);
+
+		notes = notes == NULL ?
+			MemoryContextAlloc(TopMemoryContext, size * sizeof(QueueNote)) :
+			repalloc_huge(notes, size * sizeof(QueueNote));
+		maxnotes = size;
+	}
+	new = &notes[nnotes];
+	*new = *note;
+	new->level = GetCurrentTransactionNestLevel();
+	if (new->count == 0)
+		new->count = 1;
+	new->own_pos = new->commit_pos;
+	return nnotes++;
+}
+
+void
+queue_note_end(int number, bool done)
+{
+	QueueNote  *note;
+
+	if (number < 0)
+		return;
+	note = &notes[number];
+	if (!done)
+	{
+		/* a row trigger may have noted something behind it: then it stays, void */
+		note->on_commit = note->on_abort = note->ends = note->failed = false;
+		note->leased_until = 0;
+		note->to = note->from;
+	}
+	if (number != nnotes - 1)
+		return;
+	if (!done)
+	{
+		nnotes--;
+		return;
+	}
+	for (int i = number - 1; number >= MERGE_AFTER && i >= number - MERGE_LOOKBACK; i--)
+	{
+		QueueNote  *old = &notes[i];
+
+		if (!mergeable(old, note))
+			continue;
+		if (queue_pos_cmp(note->commit_pos, old->commit_pos) < 0)
+			old->commit_pos = note->commit_pos;
+		if (queue_pos_cmp(note->own_pos, old->own_pos) < 0)
+			old->own_pos = note->own_pos;
+		if (queue_pos_cmp(note->abort_pos, old->abort_pos) < 0)
+			old->abort_pos = note->abort_pos;
+		if (old->leased_until > 0)
+			old->leased_until = Min(old->leased_until, note->leased_until);
+		old->count += note->count;
+		old->job_id = 0;
+		nnotes--;
+		return;
+	}
+}
+
+bool
+queue_note_own(int64 line, QueuePos *lowest)
+{
+	bool		found = false;
+
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (notes[i].line != line || !notes[i].on_commit || notes[i].own_pos.run_at == DT_NOEND ||
+			(found && queue_pos_cmp(notes[i].own_pos, *lowest) >= 0))
+			continue;
+		*lowest = notes[i].own_pos;
+		found = true;
+	}
+	return found;
+}
+
+void
+queue_note_own_passed(int64 line, QueuePos pos)
+{
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (notes[i].line != line || !notes[i].on_commit || queue_pos_cmp(notes[i].own_pos, pos) >= 0)
+			continue;
+		notes[i].own_pos = pos;
+		if (notes[i].count == 1)
+			notes[i].own_pos.run_at = DT_NOEND; /* its one row was passed */
+	}
+}
+
+void
+queue_note_config(void)
+{
+	(void) queue_base();
+	if (config_level == 0)
+		config_level = GetCurrentTransactionNestLevel();
+}
+
+void
+queue_note_launcher(void)
+{
+	if (launcher_level == 0)
+		launcher_level = GetCurrentTransactionNestLevel();
+}
+
+/* Wakes the scheduler once for a batch of notes: now, or when the earliest future job is due. */
+typedef struct Wake
+{
+	bool		needed;
+	TimestampTz when;
+} Wake;
+
+static void
+append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, Wake *wake)
+{
+	bool		cares = queue_cursor_append(db, line, pos, count);
+
+	if (pos.run_at == DT_NOEND)
+		return;
+	if (cares)
+	{
+		wake->when = wake->needed ? Min(wake->when, pos.run_at) : pos.run_at;
+		wake->needed = true;
+	}
+	/* also for a job that is due later: one waiter then knows until when to sleep */
+	(void) queue_await_wake(db, keys, count);
+}
+
+static void
+wake_scheduler(QueueBase *base, const Wake *wake)
+{
+	if (base != NULL && wake->needed)
+		queue_base_wake(base, wake->when <= GetCurrentTimestamp() ? 0 : wake->when);
+}
+
+void
+queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count)
+{
+	Wake		wake = {false, 0};
+
+	append(db, line, keys, pos, count, &wake);
+	wake_scheduler(queue_base_of(db, false), &wake);
+}
+
+/* Pays notes of a transaction that committed.  Commit-safe. */
+static void
+pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
+{
+	Wake		wake = {false, 0};
+	int			run = 0;		/* notes in a row that move the same counters */
+	int64		moved = 0;
+
+	for (int i = 0; i < n; i++, note++)
+	{
+		if (note->leased_until > 0)
+		{
+			if (note->job_id != 0)
+				queue_lease_note(db, note->job_id, note->line, note->commit_pos, note->leased_until);
+			else
+			{
+				queue_cursor_note_expiry(db, note->line, note->leased_until);
+				if (base != NULL)
+					queue_base_wake(base, note->leased_until);
+			}
+		}
+		else if (note->leased_until == DT_NOBEGIN && note->job_id != 0)
+			queue_lease_forget(db, note->job_id);
+		if (note->on_commit)
+			append(db, note->line, &note->keys, note->commit_pos, note->count, &wake);
+		if (note->ends)
+			queue_waiter_wake(db, note->job_id);
+		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
+			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
+		if (note->failed)
+			queue_counter_failed(db, note->keys.queue_key, note->count);
+		moved += note->count;
+		run++;
+		if (i + 1 == n || note[1].keys.queue_key != note->keys.queue_key ||
+			note[1].from != note->from || note[1].to != note->to)
+		{
+			if (note->from != note->to)
+				queue_counter_move(db, note->keys.queue_key, note->from, note->to, moved);
+			moved = run = 0;
+		}
+	}
+	wake_scheduler(base, &wake);
+}
+
+/* Pays notes of a (sub)transaction that aborted.  Commit-safe. */
+static void
+pay_abort(Oid db, QueueBase *base, const QueueNote *note, int n)
+{
+	Wake		wake = {false, 0};
+
+	for (int i = 0; i < n; i++, note++)
+	{
+		if (note->on_abort)
+			append(db, note->line, &note->keys, note->abort_pos, note->count, &wake);
+	}
+	wake_scheduler(base, &wake);
+}
+
+/* Everything told; back to an empty stack, without keeping the memory of a huge transaction. */
+static void
+forget_all(void)
+{
+	nnotes = 0;
+	config_level = 0;
+	launcher_level = 0;
+	if (maxnotes > 65536)
+	{
+		pfree(notes);
+		notes = NULL;
+		maxnotes = 0;
+	}
+}
+
+/* At PREPARE TRANSACTION: the notes go to the shared table under the gid that hook.c told us. */
+static void
+store_prepared(void)
+{
+	PreparedNotes *entry = NULL;
+
+	if (prepared == NULL || (nnotes == 0 && config_level == 0))
+		return;
+	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
+	{
+		if (!prepared->entry[i].used)
+			entry = &prepared->entry[i];
+	}
+	if (entry == NULL)
+		prepared->overflow = true;
+	else
+	{
+		entry->used = true;
+		strlcpy(entry->gid, prepare_gid, GIDSIZE);
+		entry->db = MyDatabaseId;
+		entry->config = config_level > 0;
+		entry->overflow = nnotes > PREPARED_NOTES;
+		entry->n = Min(nnotes, PREPARED_NOTES);
+		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
+	}
+	LWLockRelease(&prepared->lock);
+}
+
+/* The extension's one transaction callback. */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	QueueBase  *base;
+
+	if (nnotes == 0 && config_level == 0 && launcher_level == 0)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			base = config_level > 0 || nnotes > 0 ? queue_base_of(MyDatabaseId, false) : NULL;
+			if (config_level > 0 && base != NULL)
+			{
+				queue_base_bump(base);
+				queue_await_wake_all(MyDatabaseId);
+			}
+			pay_commit(MyDatabaseId, base, notes, nnotes);
+			if (launcher_level > 0)
+				queue_launcher_wake();
+			forget_all();
+			break;
+		case XACT_EVENT_ABORT:
+			pay_abort(MyDatabaseId, queue_base_of(MyDatabaseId, false), notes, nnotes);
+			if (launcher_level > 0)
+				queue_launcher_wake();
+			forget_all();
+			break;
+		case XACT_EVENT_PREPARE:
+			store_prepared();
+			forget_all();
+			break;
+		default:
+			break;
+	}
+}
+
+/* The extension's one subtransaction callback. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
+{
+	int			level;
+	int			first = nnotes;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	if (nnotes == 0 && config_level == 0 && launcher_level == 0)
+		return;
+	level = GetCurrentTransactionNestLevel();
+	while (first > 0 && notes[first - 1].level >= level)
+		first--;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = first; i < nnotes; i++)
+			notes[i].level = level - 1;
+		config_level = Min(config_level, level - 1);
+		launcher_level = Min(launcher_level, level - 1);
+	}
+	else
+	{
+		pay_abort(MyDatabaseId, queue_base_of(MyDatabaseId, false), notes + first, nnotes - first);
+		nnotes = first;
+		if (config_level >= level)
+			config_level = 0;
+		if (launcher_level >= level)
+			launcher_level = 0;
+	}
+}
+
+void
+queue_note_register_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+void
+queue_note_set_gid(const char *gid)
+{
+	strlcpy(prepare_gid, gid, GIDSIZE);
+}
+
+/* Is there a prepared transaction of this gid whose notes we keep?  Called by hook.c. */
+bool
+queue_note_knows(const char *gid)
+{
+	bool		found = false;
+
+	if (prepared == NULL)
+		return false;
+	LWLockAcquire(&prepared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_PREPARED && !found; i++)
+		found = prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0;
+	LWLockRelease(&prepared->lock);
+	return found;
+}
+
+/*
+ * After COMMIT PREPARED or ROLLBACK PREPARED succeeded.  maybe_old: the gid was
+ * prepared before this shared memory began, so what it owes is unknown: all of its
+ * database is looked at again.
+ */
+void
+queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
+{
+	PreparedNotes entry;
+	QueueBase  *base;
+	bool		found = false;
+
+	if (prepared == NULL)
+		return;
+	entry.db = MyDatabaseId;
+	entry.config = maybe_old;
+	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_PREPARED && !found; i++)
+	{
+		if (prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0)
+		{
+			found = true;
+			entry = prepared->entry[i];
+			prepared->entry[i].used = false;
+		}
+	}
+	entry.overflow = found ? entry.overflow : (maybe_old || prepared->overflow);
+	LWLockRelease(&prepared->lock);
+	if (!found && !entry.overflow)
+		return;
+
+	base = queue_base_of(entry.db, true);
+	if (base != NULL && (entry.config || entry.overflow))
+		queue_base_bump(base);
+	if (entry.overflow)
+	{
+		queue_cursor_reset(entry.db);
+		if (base != NULL)
+			queue_base_wake(base, 0);
+	}
+	else if (commit)
+		pay_commit(entry.db, base, entry.note, entry.n);
+	else
+		pay_abort(entry.db, base, entry.note, entry.n);
+	if (entry.config || entry.overflow)
+		queue_await_wake_all(entry.db);
+}

@@ -1,0 +1,71 @@
+/*
+ * note.h
+ *		What a transaction will tell others when it ends: positions that become
+ *		claimable, counters, leases, wake-ups, changed configuration.
+ *
+ * Notes live in backend-local memory that is allocated when they are made, so that the
+ * transaction callbacks only touch shared memory and latches.  They follow
+ * subtransactions (moved to the parent on subcommit, applied on subabort), and two-phase
+ * commits through a shared table by gid.
+ */
+#ifndef QUEUE_NOTE_H
+#define QUEUE_NOTE_H
+
+#include "shared/counter.h"
+#include "shared/cursor.h"
+#include "shared/end_waiter.h"
+#include "shared/fetch_waiter.h"
+#include "shared/lease.h"
+
+typedef struct QueueNote
+{
+	int			level;			/* transaction nest level; set by queue_note_begin */
+	int64		line;
+	int64		job_id;			/* for leases and waiters; 0: none */
+	bool		on_commit;		/* append commit_pos when it commits */
+	bool		on_abort;		/* append abort_pos when it aborts */
+	bool		ends;			/* the job ended: wake who waits for job_id, forget its lease */
+	bool		failed;			/* a failed attempt: counter */
+	QueuePos	commit_pos;
+	QueuePos	abort_pos;
+	QueuePos	own_pos;		/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
+	int			count;			/* rows; positions are the lowest of them */
+	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
+	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */
+	QueueState	from, to;		/* counters: filed states before and after */
+} QueueNote;
+
+extern Size queue_note_shmem_size(void);
+extern void queue_note_shmem_init(void);
+extern void queue_note_register_callbacks(void);	/* _PG_init */
+
+/*
+ * A note is begun BEFORE the change it tells of, so that an error in between still tells, and ended after it: with
+ * done = false the change did not happen (the row was locked by another) and the note is void.  When a transaction
+ * has made many, like notes of one line and level are merged into (lowest position, count).  -1 without preload.
+ */
+extern int	queue_note_begin(const QueueNote *note);
+extern void queue_note_end(int number, bool done);
+
+/* Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and waiters. */
+extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
+
+/*
+ * The lowest position of a line that this open transaction itself made claimable and has not read past: the shared
+ * cursor knows nothing of it before the commit, but this transaction's own fetch must find it.  False: none.
+ */
+extern bool queue_note_own(int64 line, QueuePos *lowest);
+/* This transaction read all of a line before pos.  What a subtransaction then gives back is in the cursor's keys. */
+extern void queue_note_own_passed(int64 line, QueuePos pos);
+
+/* The configuration or the set of lines changed: bump the database's generation after commit. */
+extern void queue_note_config(void);
+/* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
+extern void queue_note_launcher(void);
+
+/* Hook (hook.c) around PREPARE TRANSACTION / COMMIT PREPARED / ROLLBACK PREPARED. */
+extern void queue_note_set_gid(const char *gid);	/* before PREPARE */
+extern void queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old);	/* after success */
+extern bool queue_note_knows(const char *gid);
+
+#endif

@@ -1,0 +1,276 @@
+/*
+ * session.c
+ *		Claims that are advisory locks.
+ *
+ * As in Que: the claim writes no row, and it ends the moment the session does.  The locks live in
+ * a lock space of our own (locktag_field4), with the full 64-bit job id, so they never meet the
+ * application's advisory locks.
+ *
+ * Excluding every other claimer, none of which takes these locks: a session claimer counts its claim in
+ * shared memory, takes the lock, and then rechecks the row with a dirty snapshot (a change in
+ * progress is a claim).  Every other claimer writes its claim and then reads the count; if it
+ * is not zero it tests the job's lock, and undoes its claim if that is held.  Whichever
+ * comes first, one of the two sees the other.
+ *
+ * What a session lets go of (release, abort, exit) is told to the line's cursor.  DISCARD ALL and
+ * pg_advisory_unlock_all drop our locks without a word: our list is compared at the next claim, and
+ * the scheduler tests the positions (noted in lease.c's table) every second.
+ *
+ * Locks: the advisory locks themselves, never waited for.
+ */
+#include "shared/session.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define LOCK_SPACE 0x5155		/* locktag_field4; PostgreSQL's own advisory locks use 1 and 2 */
+#define PROBE_US USECS_PER_SEC
+
+typedef struct Claim
+{
+	int64		id;
+	int64		line;
+	QueueLineKeys keys;
+	QueuePos	pos;
+	int			level;			/* nest level of the transaction that took it; 0: that one has committed */
+	int			finish_level;	/* > 0: unlock when that level's transaction commits */
+} Claim;
+
+static Claim *claims = NULL;
+static int	nclaims = 0;
+static int	maxclaims = 0;
+
+static LOCKTAG
+lock_of(int64 id)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, LOCK_SPACE);
+	return tag;
+}
+
+static Claim *
+find(int64 id)
+{
+	for (int i = nclaims - 1; i >= 0; i--)
+	{
+		if (claims[i].id == id)
+			return &claims[i];
+	}
+	return NULL;
+}
+
+static void
+count(int n)
+{
+	QueueBase  *base = queue_base_of(MyDatabaseId, false);
+
+	if (base == NULL)
+		return;
+	if (n > 0)
+		pg_atomic_fetch_add_u32(&base->session_claims, 1);	/* a full barrier */
+	else
+		pg_atomic_fetch_sub_u32(&base->session_claims, 1);
+}
+
+/* Unlocks (if the lock is still ours), forgets the claim, and if `tell` says that the job is claimable. */
+static void
+let_go(Claim *claim, bool tell)
+{
+	Claim		gone = *claim;
+	LOCKTAG		tag = lock_of(gone.id);
+
+	*claim = claims[--nclaims];
+	if (queue_lock_held_by_me(&tag, ExclusiveLock))
+	{
+		/* nothing is left to test; before the unlock, after which the note may be a lease's */
+		if (!tell && gone.finish_level > 0)
+			queue_lease_forget(MyDatabaseId, gone.id);
+		(void) LockRelease(&tag, ExclusiveLock, true);
+	}
+	count(-1);
+	if (tell)
+		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
+}
+
+static void
+session_xact(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	for (int i = nclaims - 1; i >= 0; i--)
+	{
+		if (event == XACT_EVENT_ABORT)
+		{
+			claims[i].finish_level = 0;
+			if (claims[i].level > 0)
+				let_go(&claims[i], true);
+		}
+		else if (claims[i].finish_level > 0)
+			let_go(&claims[i], false);	/* the row's own note tells where it is now, after this */
+		else
+			claims[i].level = 0;
+	}
+}
+
+static void
+session_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
+{
+	int			level;
+
+	if (nclaims == 0 || (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB))
+		return;
+	level = GetCurrentTransactionNestLevel();
+	for (int i = nclaims - 1; i >= 0; i--)
+	{
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+		{
+			claims[i].level = Min(claims[i].level, level - 1);
+			claims[i].finish_level = Min(claims[i].finish_level, level - 1);
+			continue;
+		}
+		if (claims[i].finish_level >= level)
+			claims[i].finish_level = 0;
+		if (claims[i].level >= level)
+			let_go(&claims[i], true);
+	}
+}
+
+/* At exit the locks are gone already (ShutdownPostgres runs before this). */
+static void
+session_exit(int code, Datum arg)
+{
+	while (nclaims > 0)
+	{
+		Claim		gone = claims[--nclaims];
+
+		count(-1);
+		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
+	}
+}
+
+/* Claims whose lock somebody's DISCARD ALL dropped are no claims any more. */
+static void
+forget_dropped(void)
+{
+	for (int i = nclaims - 1; i >= 0; i--)
+	{
+		LOCKTAG		tag = lock_of(claims[i].id);
+
+		if (!queue_lock_held_by_me(&tag, ExclusiveLock))
+			let_go(&claims[i], true);
+	}
+}
+
+bool
+queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos pos)
+{
+	LOCKTAG		tag = lock_of(id);
+	QueueBase  *base = queue_base();
+	int64		lock_entries = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
+	Claim	   *claim;
+
+	if (claims == NULL)
+	{
+		claims = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(Claim));
+		maxclaims = 64;
+		RegisterXactCallback(session_xact, NULL);
+		RegisterSubXactCallback(session_subxact, NULL);
+		on_shmem_exit(session_exit, (Datum) 0);
+	}
+	if (nclaims == maxclaims)
+	{
+		forget_dropped();
+		if (nclaims == maxclaims)
+		{
+			claims = repalloc(claims, 2 * maxclaims * sizeof(Claim));
+			maxclaims *= 2;
+		}
+	}
+	if ((base != NULL ? (int64) pg_atomic_read_u32(&base->session_claims) : nclaims) >= lock_entries / 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many session claims"),
+				 errhint("Each is a lock: raise max_locks_per_transaction, or use claim => 'lease'.")));
+	claim = find(id);
+	if (claim != NULL)
+	{
+		if (queue_lock_held_by_me(&tag, ExclusiveLock))
+			return false;		/* this session has it already */
+		let_go(claim, false);
+	}
+	claims[nclaims++] = (Claim) {id, line, *keys, pos, GetCurrentTransactionNestLevel(), 0};
+	count(1);
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		let_go(&claims[nclaims - 1], false);
+		if (LockAcquire(&tag, RowShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+		{
+			/* only somebody's test of the lock was in the way (explain_job, a lease that looks): have it looked at again */
+			(void) LockRelease(&tag, RowShareLock, true);
+			queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp());
+		}
+		return false;
+	}
+	queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp() + PROBE_US);
+	return true;
+}
+
+void
+queue_session_drop(int64 id)
+{
+	Claim	   *claim = find(id);
+
+	if (claim != NULL)
+		let_go(claim, false);
+}
+
+bool
+queue_session_holds(int64 id)
+{
+	LOCKTAG		tag = lock_of(id);
+
+	return nclaims > 0 && queue_lock_held_by_me(&tag, ExclusiveLock);
+}
+
+void
+queue_session_finish(int64 id)
+{
+	Claim	   *claim = find(id);
+
+	if (claim != NULL)
+		claim->finish_level = GetCurrentTransactionNestLevel();
+}
+
+bool
+queue_session_any(void)
+{
+	QueueBase  *base;
+
+	if (!queue_preloaded())
+		return true;
+	base = queue_base_of(MyDatabaseId, false);
+	pg_memory_barrier();
+	return base == NULL || pg_atomic_read_u32(&base->session_claims) > 0;
+}
+
+bool
+queue_session_taken(int64 id)
+{
+	LOCKTAG		tag = lock_of(id);
+
+	if (!queue_session_any() || RecoveryInProgress())
+		return false;
+	if (queue_lock_held_by_me(&tag, ExclusiveLock))
+		return true;			/* by my own session: still a claim */
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&tag, ShareLock, false);
+	return false;
+}
