@@ -260,6 +260,11 @@ CREATE FUNCTION queue.may_read(queue text) RETURNS boolean
 COMMENT ON FUNCTION queue.may_read IS
     'internal: may the current user read this queue''s jobs? (privilege read or manage on it or on *)';
 
+CREATE FUNCTION queue.clock() RETURNS timestamptz
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_clock';
+COMMENT ON FUNCTION queue.clock IS
+'Internal. The time as queue sees it: clock_timestamp(), moved by queue.debug_clock_offset in tests.';
+
 CREATE FUNCTION queue.is_running(job_id bigint) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_is_running';
 COMMENT ON FUNCTION queue.is_running IS
@@ -309,9 +314,9 @@ SELECT j.id,
        l.queue,
        l.kind,
        CASE
-           WHEN j.leased_until > clock_timestamp() OR queue.is_running(j.id) THEN 'running'
+           WHEN j.leased_until > queue.clock() OR queue.is_running(j.id) THEN 'running'
            WHEN j.run_at = 'infinity' THEN 'pending'
-           WHEN j.run_at > clock_timestamp() THEN CASE WHEN j.failures > 0 THEN 'retryable' ELSE 'scheduled' END
+           WHEN j.run_at > queue.clock() THEN CASE WHEN j.failures > 0 THEN 'retryable' ELSE 'scheduled' END
            ELSE 'available'
        END COLLATE "C" AS state,
        j.payload,

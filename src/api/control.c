@@ -13,6 +13,7 @@
 
 #include "executor/finish.h"
 #include "job/ready.h"
+#include "shared/clock.h"
 #include "shared/end_waiter.h"
 #include "shared/session.h"
 #include "shared/slot.h"
@@ -27,7 +28,6 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/timestamp.h"
 
 static int64
 job_id_argument(FunctionCallInfo fcinfo)
@@ -229,7 +229,7 @@ change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
 		TM_Result	res;
 		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
 
-		if (!found || job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+		if (!found || job.leased_until > queue_now() || queue_slot_runs(MyDatabaseId, id) ||
 			(queue_session_any() && queue_session_taken(id)))
 		{
 			*missing = !found;
@@ -269,7 +269,7 @@ Datum
 queue_sql_retry(PG_FUNCTION_ARGS)
 {
 	int64		id = job_id_argument(fcinfo);
-	TimestampTz run_at = PG_ARGISNULL(1) ? GetCurrentTimestamp() : run_at_argument(fcinfo, 1);
+	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : run_at_argument(fcinfo, 1);
 	bool		missing;
 	bool		done;
 
@@ -358,7 +358,7 @@ look_at(int64 id, Look *look)
 	{
 		QueueLine  *line = queue_job_line(job.line);
 		QueueState	state = queue_slot_runs(MyDatabaseId, id) || (queue_session_any() && queue_session_taken(id)) ?
-			QUEUE_STATE_RUNNING : queue_job_state(&job, GetCurrentTimestamp());
+			QUEUE_STATE_RUNNING : queue_job_state(&job, queue_now());
 
 		look->live = queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ);
 		look->keeps_results = line->queue->keep_completed > 0;
@@ -416,7 +416,7 @@ unregister_waiter(int code, Datum arg)
 static void
 wait_for_end(int64 id, int64 wait, Look *look)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	TimestampTz deadline = wait < DT_NOEND - now ? now + wait : DT_NOEND;
 	MemoryContext context;
 	MemoryContext old;
@@ -443,7 +443,7 @@ wait_for_end(int64 id, int64 wait, Look *look)
 			MemoryContextSwitchTo(old);
 			if (look->result != NULL)
 				look->result = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(look->result));
-			now = GetCurrentTimestamp();
+			now = queue_now();
 			if (!look->live || now >= deadline)
 				break;
 			left = (long) Min((deadline - now) / 1000 + 1, 3600000);
@@ -551,7 +551,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the handler of kind \"%s\" cannot run: %s", line->kind, parked),
 					 errhint("%s", hint)));
-		if (job.leased_until > GetCurrentTimestamp() || queue_slot_runs(MyDatabaseId, id) ||
+		if (job.leased_until > queue_now() || queue_slot_runs(MyDatabaseId, id) ||
 			(queue_session_any() && queue_session_taken(id)))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -566,7 +566,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 		}
 		run = job;
 		run.attempt++;
-		started_at = GetCurrentTimestamp();
+		started_at = queue_now();
 		(void) queue_run_job(line->handler, line, &run, false, true, NULL, NULL, result);
 		if (result->outcome == QUEUE_RUN_FAILED && strcmp(result->sqlstate, "57014") == 0)
 			ereport(ERROR,
@@ -657,7 +657,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				!config->lines[i]->handler->http)
 				lines[n++] = config->lines[i];
 		}
-		ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());
+		ready = queue_ready_begin(table, lines, n, queue_now());
 		do
 			found = queue_ready_next(ready, &job, &line);
 		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);

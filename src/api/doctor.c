@@ -13,6 +13,7 @@
 #include "api/arguments.h"
 #include "api/handlers.h"
 #include "job/job.h"
+#include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
@@ -39,7 +40,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_doctor);
@@ -530,7 +530,7 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 	bool		found;
 	StringInfoData out;
 	int			count = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	int64		id;
 
 	if (PG_ARGISNULL(0))

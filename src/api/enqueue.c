@@ -9,6 +9,7 @@
 #include "lib/queue.h"
 
 #include "executor/finish.h"
+#include "shared/clock.h"
 
 #include <math.h>
 
@@ -21,7 +22,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 /* One job to be, as asked for. */
 typedef struct Request
@@ -137,7 +137,7 @@ static void
 prepare(const Request *request, QueueJob *job)
 {
 	QueueExtra	extra = {.timeout = -1};
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 
 	if (request->kind == NULL)
 		null_value("kind");

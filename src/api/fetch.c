@@ -22,6 +22,7 @@
 
 #include "executor/finish.h"
 #include "job/ready.h"
+#include "shared/clock.h"
 #include "shared/session.h"
 
 #include "access/htup_details.h"
@@ -38,7 +39,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
-#include "utils/timestamp.h"
 
 #define LOAN_US INT64CONST(100000)
 #define LOST_LOOKS 20
@@ -228,7 +228,7 @@ begin_waiting(const FetchRequest *request)
 static void
 doze(TimestampTz deadline, bool placed)
 {
-	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+	long		timeout = TimestampDifferenceMilliseconds(queue_now(), deadline);
 
 	if (!placed)
 		timeout = Min(timeout, POLL_MS);
@@ -275,7 +275,7 @@ sleep_until(TimestampTz deadline, bool placed)
 	{
 		until = Min(deadline, queue_await_due());
 		doze(until, placed);
-	} while (placed && !queue_await_woken() && GetCurrentTimestamp() < Min(deadline, queue_await_due()));
+	} while (placed && !queue_await_woken() && queue_now() < Min(deadline, queue_await_due()));
 }
 
 /* ---- fetching ---- */
@@ -300,7 +300,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 
 	*lost = false;
 	lines = wanted_lines(request, &nlines);
-	now = GetCurrentTimestamp();
+	now = queue_now();
 	ready = queue_ready_begin(table, lines, nlines, now);
 	per_job = AllocSetContextCreate(CurrentMemoryContext, "queue fetch", ALLOCSET_SMALL_SIZES);
 	while (got < request->qty && queue_ready_next(ready, &job, &line))
@@ -420,7 +420,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	}
 	if (request.wait > 0)
 		refuse_old_snapshot("queue.fetch");
-	deadline = GetCurrentTimestamp() + Min(request.wait, (int64) queue_max_wait * 1000);
+	deadline = queue_now() + Min(request.wait, (int64) queue_max_wait * 1000);
 	for (;;)
 	{
 		TimestampTz next_due;
@@ -428,7 +428,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 
 		got = look(table, &request, waiting, rsinfo->setResult, &next_due, &lost);
 		queue_await_learn(next_due);
-		if (got > 0 || GetCurrentTimestamp() >= deadline)
+		if (got > 0 || queue_now() >= deadline)
 			break;
 		if (!waiting)
 		{
@@ -516,13 +516,13 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 
 	check_queues(request);
 	lines = wanted_lines(request, &n);
-	ready = queue_ready_begin(table, lines, n, GetCurrentTimestamp());
+	ready = queue_ready_begin(table, lines, n, queue_now());
 	found = queue_ready_next(ready, &job, &line);
 	if (found)
 	{
 		/* our wake is a loan: if the job is unclaimed after a moment, the scheduler wakes the next waiter */
 		queue_ready_put_back(ready);
-		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), GetCurrentTimestamp() + LOAN_US);
+		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), queue_now() + LOAN_US);
 	}
 	*next_due = queue_ready_next_due(ready);
 	queue_ready_end(ready);
@@ -560,7 +560,7 @@ queue_sql_await(PG_FUNCTION_ARGS)
 	CallContext *context = fcinfo->context != NULL && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	FetchRequest request = {0};
 	TimestampTz deadline;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	MemoryContext look_context;
 	MemoryContext old;
 	TupleDesc	desc;
@@ -598,8 +598,8 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		MemoryContextReset(look_context);
 
 		/* when it is ready: whoever waits on looks again once it should be taken, and sees what is next */
-		queue_await_learn(ready ? GetCurrentTimestamp() + 2 * LOAN_US : next_due);
-		if (ready || GetCurrentTimestamp() >= deadline)
+		queue_await_learn(ready ? queue_now() + 2 * LOAN_US : next_due);
+		if (ready || queue_now() >= deadline)
 			break;
 		let_go_of_snapshot();
 		sleep_until(deadline, placed);

@@ -58,6 +58,7 @@ static const struct
 	{"wait_for", QUEUE_PRIV_READ},
 	{"explain_job", QUEUE_PRIV_READ},
 	{"doctor", QUEUE_PRIV_READ},
+	{"clock", QUEUE_PRIV_READ},
 	{"is_running", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},

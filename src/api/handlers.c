@@ -324,7 +324,7 @@ Datum
 queue_sql_pause_handler(PG_FUNCTION_ARGS)
 {
 	change_handler(fcinfo, "queue.pause_handler()",
-				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE kind = $1");
+				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue.clock()) WHERE kind = $1");
 	PG_RETURN_VOID();
 }
 

@@ -14,6 +14,7 @@
 #include "api/arguments.h"
 #include "executor/finish.h"
 #include "job/job.h"
+#include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
@@ -29,7 +30,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_create_queue);
 PG_FUNCTION_INFO_V1(queue_sql_alter_queue);
@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(queue_sql_pause);
 PG_FUNCTION_INFO_V1(queue_sql_resume);
 PG_FUNCTION_INFO_V1(queue_sql_purge);
 PG_FUNCTION_INFO_V1(queue_sql_may_read);
+PG_FUNCTION_INFO_V1(queue_sql_clock);
 PG_FUNCTION_INFO_V1(queue_sql_is_running);
 PG_FUNCTION_INFO_V1(queue_sql_library_version);
 PG_FUNCTION_INFO_V1(queue_sql_not_built);
@@ -372,7 +373,7 @@ Datum
 queue_sql_pause(PG_FUNCTION_ARGS)
 {
 	set_paused(fcinfo, "queue.pause()",
-			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE name = $1");
+			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, queue.clock()) WHERE name = $1");
 	PG_RETURN_VOID();
 }
 
@@ -419,7 +420,7 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue_job_state(job, GetCurrentTimestamp()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
+		if (queue_job_state(job, queue_now()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
 			(queue_session_any() && queue_session_taken(job->id)))
 		{
 			if (!running)
@@ -574,6 +575,13 @@ queue_sql_may_read(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	text_to_cstring_buffer(name, buf, sizeof(buf));
 	PG_RETURN_BOOL(queue_may(GetUserId(), buf, QUEUE_PRIV_READ));
+}
+
+/* queue.clock(): the view's time. */
+Datum
+queue_sql_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(queue_now());
 }
 
 /* queue.is_running(id): does an executor or a session's claim have it?  Its row shows nothing of that. */

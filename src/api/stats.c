@@ -13,6 +13,7 @@
 #include "api/handlers.h"
 #include "config/http_handlers.h"
 #include "job/job.h"
+#include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/slot.h"
 
@@ -24,7 +25,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_stat_queue_rows);
 PG_FUNCTION_INFO_V1(queue_sql_stat_handler_rows);
@@ -121,7 +121,7 @@ static TimestampTz
 oldest_run_at(QueueJobTable *table, const char *queue)
 {
 	QueueConfig *config = queue_config();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	TimestampTz oldest = DT_NOEND;
 	int			i;
 

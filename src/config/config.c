@@ -23,6 +23,7 @@
 #include "config/http_handlers.h"
 #include "config/reader.h"
 #include "config/relations.h"
+#include "shared/clock.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -43,7 +44,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 /* A queue, with the last answer of queue_may about it. */
 typedef struct ConfEntry
@@ -157,7 +157,7 @@ queue_config_stale(void)
 static void
 retire(MemoryContext cxt)
 {
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	TimestampTz now = queue_transaction_start();
 	int			first;
 
 	if (retired_in != now)
@@ -198,7 +198,7 @@ queue_config_hold(void)
 {
 	int			before = nheld;
 
-	if (retired_in != GetCurrentTransactionStartTimestamp())
+	if (retired_in != queue_transaction_start())
 		before = 0;				/* what is retired is of an earlier transaction; the current one comes first */
 	else
 	{

@@ -12,6 +12,7 @@
  */
 #include "executor/finish.h"
 
+#include "shared/clock.h"
 #include "shared/session.h"
 
 #include "access/xact.h"
@@ -23,7 +24,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
 
@@ -144,7 +144,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	else
 	{
 		const QueueBackoff *backoff = handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = queue_now();
 		int64		delay = retry_in >= 0 ? retry_in : queue_backoff_delay(backoff, counted.failures);
 		QueueJob	new;
 
@@ -178,7 +178,7 @@ queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int6
 	queue_extra_unpack(job->extra, &extra);
 	if (progress != NULL)
 		extra.progress = progress;
-	new = unclaimed(job, attempt, delay < 0 ? job->run_at : GetCurrentTimestamp() + delay, &extra);
+	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_now() + delay, &extra);
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, wait);
 }
@@ -248,7 +248,7 @@ queue_finish_outcome(QueueJobTable *table, const QueueJob *job, int attempt, con
 		if (result->outcome == QUEUE_RUN_FAILED || result->outcome == QUEUE_RUN_DISCARD)
 		{
 			pg_atomic_fetch_add_u64(&stat->failed, 1);
-			pg_atomic_write_u64(&stat->last_error_at, (uint64) GetCurrentTimestamp());
+			pg_atomic_write_u64(&stat->last_error_at, (uint64) queue_now());
 		}
 		if (state == QUEUE_STATE_DISCARDED)
 			pg_atomic_fetch_add_u64(&stat->discarded, 1);
@@ -289,7 +289,7 @@ queue_finish_own(int64 id, QueueOutcome outcome)
 bool
 queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
 {
-	if (extra->expires_at == 0 || extra->expires_at > GetCurrentTimestamp() || job->attempt > 0)
+	if (extra->expires_at == 0 || extra->expires_at > queue_now() || job->attempt > 0)
 		return false;
 	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
 							"the job was not started before expires_at", snapshot, false);
@@ -413,7 +413,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 				{
 					QueueJob	new = job;
 
-					new.leased_until = GetCurrentTimestamp() + (call->us >= 0 ? call->us : line->queue->lease);
+					new.leased_until = queue_now() + (call->us >= 0 ? call->us : line->queue->lease);
 					call->until = new.leased_until;
 					res = queue_job_update(table, &job, &new, snapshot, true);
 					break;

@@ -19,12 +19,12 @@
 #include <time.h>
 
 #include "executor/run.h"
+#include "shared/clock.h"
 
 #include "libpq/pqsignal.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 static volatile sig_atomic_t armed = false; /* a job runs: it may be interrupted */
 static volatile sig_atomic_t in_company = false;
@@ -209,7 +209,7 @@ queue_interrupt_group_begin(TimestampTz start)
 	int			interval = Max(queue_commit_interval, 1);
 
 	reason = QUEUE_INTERRUPT_NONE;
-	enable_timeout_every(commit_timeout, TimestampTzPlusMilliseconds(start, interval), interval);
+	enable_timeout_every(commit_timeout, TimestampTzPlusMilliseconds(queue_clock_real(start), interval), interval);
 }
 
 void

@@ -12,6 +12,8 @@
  */
 #include "executor/run.h"
 
+#include "shared/clock.h"
+
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -27,7 +29,6 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
@@ -430,7 +431,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	memset(result, 0, sizeof(*result));
 	result->outcome = QUEUE_RUN_COMPLETED;
 	result->retry_in = -1;
-	current.started_at = GetCurrentTimestamp();
+	current.started_at = queue_now();
 	if (!subtransaction)
 	{
 		ran = entry->parked == NULL && (before == NULL || before(arg));

@@ -28,6 +28,7 @@
 #include "executor/interrupt.h"
 #include "executor/run.h"
 #include "shared/channel.h"
+#include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
@@ -46,7 +47,6 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 #define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
@@ -136,7 +136,7 @@ begin(void)
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = false;
 	XactDeferrable = false;
-	group_start = GetCurrentTransactionStartTimestamp();
+	group_start = queue_transaction_start();
 	group_must_end = false;
 	nmembers = 0;
 	MemoryContextReset(group_context);
@@ -234,7 +234,7 @@ read_row(Work *work, Snapshot snapshot)
 		return false;			/* whoever moved it appended where it is now */
 	if (queue_session_any() && queue_session_taken(job->id))
 		return false;			/* it is told to the cursor when that session lets go */
-	if (job->leased_until > GetCurrentTimestamp())
+	if (job->leased_until > queue_now())
 	{
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
 		return false;
@@ -302,7 +302,7 @@ claim_by_delete(void *arg)
 static void
 count_run(Work *work)
 {
-	int64		us = GetCurrentTimestamp() - work->started_at;
+	int64		us = queue_now() - work->started_at;
 	int64		used;
 
 	/* a run that looks long only because it waited for a CPU says nothing about its kind */
@@ -441,7 +441,7 @@ run_alone(QueueEntry *entry)
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = GetActiveSnapshot();
-	work->started_at = GetCurrentTimestamp();
+	work->started_at = queue_now();
 	if (read_row(work, snapshot))
 	{
 		claimed = !queue_finish_too_late(table, &work->job, &work->extra, snapshot);
@@ -499,7 +499,7 @@ run_in_group(Work *work, bool *again)
 	bool		ran;
 
 	*again = false;
-	work->started_at = GetCurrentTimestamp();
+	work->started_at = queue_now();
 	queue_suspect_set(nmembers, work->entry->id);
 	MemoryContextSwitchTo(job_context);
 	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
@@ -535,7 +535,7 @@ static bool
 must_be_alone(const QueueEntry *entry, QueueKindStat *stat)
 {
 	return (entry->flags & (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)) != 0 ||
-		!queue_kind_is_short(stat, GetCurrentTimestamp());
+		!queue_kind_is_short(stat, queue_now());
 }
 
 /*
@@ -598,7 +598,7 @@ run_group(void)
 next:
 		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL || ShutdownRequestPending ||
 			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
-			GetCurrentTimestamp() - group_start >= (int64) queue_commit_interval * 500 ||
+			queue_now() - group_start >= (int64) queue_commit_interval * 500 ||
 			!pop(&held[nheld]))
 			break;
 		current = nheld - 1;

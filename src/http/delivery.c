@@ -19,13 +19,13 @@
 #include "http/feed.h"
 #include "http/router.h"
 #include "http/webhook.h"
+#include "shared/clock.h"
 #include "shared/session.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define LEASE_MARGIN_US (10 * USECS_PER_SEC)
 #define ERROR_PAUSE_US USECS_PER_SEC
@@ -130,7 +130,7 @@ static bool
 claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, QueueEndpoint *endpoint, bool *final)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	QueueJob	job;
 	QueueJob	new;
 	QueueExtra	extra;
@@ -290,7 +290,7 @@ unclaim(QueueRequest *request)
 bool
 queue_claim_pass(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	volatile int at = 0;
 	bool		final = false;
 	bool		failed = false;
@@ -350,7 +350,7 @@ queue_claim_pass(void)
 		if (claim_limit == 1 && at < queue_sender.nwaiting)
 			waiting[at].id = 0;
 		claim_limit = 1;
-		claim_pause = GetCurrentTimestamp() + (nclaimed == 0 ? ERROR_PAUSE_US / 10 : 0);
+		claim_pause = queue_now() + (nclaimed == 0 ? ERROR_PAUSE_US / 10 : 0);
 		nclaimed = 0;
 	}
 	else if (claim_limit < QUEUE_SENDER_BATCH)
@@ -391,7 +391,7 @@ queue_claim_pass(void)
 TimestampTz
 queue_claim_next(void)
 {
-	return queue_sender.nwaiting == 0 ? DT_NOEND : Max(claim_pause, GetCurrentTimestamp() + USECS_PER_SEC / 10);
+	return queue_sender.nwaiting == 0 ? DT_NOEND : Max(claim_pause, queue_now() + USECS_PER_SEC / 10);
 }
 
 /* ---- after a crash ---- */
@@ -407,7 +407,7 @@ recover_line(QueueLine *line)
 	ScanKeyData key;
 	IndexScanDesc scan;
 	Snapshot	snapshot = GetActiveSnapshot();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	int			rows = 0;
 	TupleTableSlot *slot = table_slot_create(queue_sender.table->rel, NULL);
 

@@ -17,13 +17,13 @@
 #include <signal.h>
 
 #include "job/ready.h"
+#include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/slot.h"
 
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define AHEAD 64				/* admitted beyond a handler's limit, at most */
 #define RESTART_MIN_US (USECS_PER_SEC / 2)
@@ -140,7 +140,7 @@ pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz no
 	int			put;
 
 	ready = queue_ready_begin(table, feed->lines, feed->nlines, now);
-	stamp = GetCurrentTimestamp();
+	stamp = queue_now();
 	while (n < room && queue_ready_next(ready, &job, &line))
 	{
 		QueueEntry *entry = &entries[n++];
@@ -339,12 +339,12 @@ queue_feed_signal(bool abort)
 void
 queue_feed_wait(int timeout_ms)
 {
-	TimestampTz deadline = GetCurrentTimestamp() + timeout_ms * INT64CONST(1000);
+	TimestampTz deadline = queue_now() + timeout_ms * INT64CONST(1000);
 	TimestampTz now;
 
 	for (;;)
 	{
-		reap(now = GetCurrentTimestamp());
+		reap(now = queue_now());
 		if ((worker_slot() == NULL && handle == NULL) || now >= deadline)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -15,6 +15,7 @@
 #include "executor/finish.h"
 #include "http/router.h"
 #include "http/webhook.h"
+#include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -22,7 +23,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
@@ -114,7 +114,7 @@ queue_outcome_collect(void)
 
 	while ((message = curl_multi_info_read(queue_sender.multi, &left)) != NULL)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = queue_now();
 		QueueRequest *request;
 		char	   *private;
 		CURLcode	code = message->data.result;
@@ -192,7 +192,7 @@ count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 	if (failed)
 	{
 		pg_atomic_fetch_add_u64(&stat->failed, 1);
-		pg_atomic_write_u64(&stat->last_error_at, (uint64) GetCurrentTimestamp());
+		pg_atomic_write_u64(&stat->last_error_at, (uint64) queue_now());
 		if (request->timed_out)
 			pg_atomic_fetch_add_u64(&stat->timeouts, 1);
 	}
@@ -265,7 +265,7 @@ record_pass(void)
 	bool		later[QUEUE_SENDER_BATCH] = {false};
 	volatile int n = 0;
 	int			todo = queue_sender.ndone;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	volatile bool failed = false;
 
 	/* what could not be written a moment ago waits a little */
@@ -300,7 +300,7 @@ record_pass(void)
 		failed = true;
 	}
 	PG_END_TRY();
-	now = GetCurrentTimestamp();
+	now = queue_now();
 	for (int i = 0; i < n; i++)
 	{
 		QueueRequest *request = batch[i];
@@ -330,7 +330,7 @@ queue_outcome_record(bool all)
 	int			passes = queue_sender.ndone;
 
 	while (queue_sender.ndone > 0 && passes-- > 0 &&
-		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT || GetCurrentTimestamp() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
+		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT || queue_now() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
 	{
 		int			before = queue_sender.ndone;
 

@@ -22,6 +22,7 @@
 #include "http/event.h"
 #include "http/router.h"
 #include "http/sender.h"
+#include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "pgstat.h"
@@ -32,7 +33,6 @@
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define SPARE_FILES 64			/* descriptors for libcurl's threads, TLS files and the like */
 #define LOCKED_RETRY_US INT64CONST(20000)
@@ -129,7 +129,7 @@ read_configuration(void)
 	if (queue_config()->serial != seen_serial)
 	{
 		seen_serial = queue_config()->serial;
-		queue_router_sync(queue_config(), GetCurrentTimestamp());
+		queue_router_sync(queue_config(), queue_now());
 	}
 	queue_sender_commit(true);
 }
@@ -197,7 +197,7 @@ sleep_until(WaitEventSet *set, TimestampTz deadline)
 
 	if (deadline != DT_NOEND)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = queue_now();
 
 		timeout = deadline <= now ? 0 : (long) Min((deadline - now) / 1000 + 1, 3600000);
 	}
@@ -222,10 +222,10 @@ stop(WaitEventSet *set)
 
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
 	(void) must_stop(&abort);
-	deadline = GetCurrentTimestamp() + (abort ? 0 : queue_shutdown_timeout * INT64CONST(1000));
+	deadline = queue_now() + (abort ? 0 : queue_shutdown_timeout * INT64CONST(1000));
 	queue_claim_give_back();
 	queue_router_stop(queue_sender.multi);
-	while (queue_sender.nsending > 0 && GetCurrentTimestamp() < deadline && !abort)
+	while (queue_sender.nsending > 0 && queue_now() < deadline && !abort)
 	{
 		TimestampTz next = queue_sender.ndone > 0 ? Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline) : deadline;
 
@@ -257,7 +257,7 @@ stop(WaitEventSet *set)
 			queue_sender.nsending--;
 			queue_router_ended(request, 0, true);
 			request->verdict = QUEUE_HTTP_RELEASE;
-			queue_sender_ended(request, GetCurrentTimestamp());
+			queue_sender_ended(request, queue_now());
 		}
 	}
 	for (int tries = 0; queue_sender.ndone > 0 && tries < 50; tries++)
@@ -345,7 +345,7 @@ queue_http_main(Datum arg)
 			queue_outcome_record(false);
 		}
 		queue_event_block_signals();
-		next = queue_router_probe(queue_sender.multi, GetCurrentTimestamp());
+		next = queue_router_probe(queue_sender.multi, queue_now());
 		queue_event_unblock_signals();
 		if (queue_sender.ndone > 0)
 			next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);

@@ -13,13 +13,14 @@
  */
 #include "job/ready.h"
 
+#include "shared/clock.h"
+
 #include "access/genam.h"
 #include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "access/xact.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
-#include "utils/timestamp.h"
 
 typedef struct ReadyLine
 {
@@ -396,7 +397,7 @@ queue_ready_end(QueueReady *ready)
 bool
 queue_ready_far_look(QueueJobTable *table, QueueLine *line, QueuePos *from, int64 budget_us)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	QueueReady	ready = {.table = table, .now = now};
 	ReadyLine	far = {.line = line};
 	QueuePos	upto;
@@ -420,7 +421,7 @@ queue_ready_far_look(QueueJobTable *table, QueueLine *line, QueuePos *from, int6
 		if (far.head.leased_until <= now && !queue_slot_runs(MyDatabaseId, far.head.id))
 			queue_line_claimable(line, pos);
 		*from = (QueuePos) {pos.run_at, pos.id + 1};
-		if (GetCurrentTimestamp() - now > budget_us)
+		if (queue_now() - now > budget_us)
 		{
 			finished = false;
 			break;

@@ -12,6 +12,8 @@
  */
 #include "job/job.h"
 
+#include "shared/clock.h"
+
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -20,7 +22,6 @@
 #include "nodes/makefuncs.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #define RING_CLASSES 5
@@ -97,7 +98,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 {
 	Datum		values[15];
 	bool		nulls[15] = {false};
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	int			slot;
 	int			i = 0;
 	Jsonb	   *extra = job->extra;
@@ -144,7 +145,7 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 {
 	Datum		values[13];
 	bool		nulls[13] = {false};
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	int64		keep = (int64) queue_keep_errors * USECS_PER_SEC;
 	int			slot;
 	int			i = 0;

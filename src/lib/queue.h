@@ -59,6 +59,7 @@ extern PGDLLIMPORT char *queue_databases;
 extern PGDLLIMPORT int queue_http_max_response;	/* kB */
 extern PGDLLIMPORT int queue_http_max_in_flight;
 extern PGDLLIMPORT char *queue_http_allowed_networks;
+extern PGDLLIMPORT int queue_debug_clock_offset; /* s */
 extern PGDLLIMPORT int queue_log_level;
 extern PGDLLIMPORT int queue_log_format;	/* 0 text, 1 json */
 

@@ -19,6 +19,7 @@
 #include <signal.h>
 
 #include "executor/worker.h"
+#include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "access/htup_details.h"
@@ -30,7 +31,6 @@
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #define PATIENCE_US INT64CONST(5000)
 #define TENURE_US USECS_PER_SEC
@@ -485,7 +485,7 @@ signal_all(bool abort)
 void
 queue_crew_stop(bool abort, int timeout_ms)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	TimestampTz deadline = now + timeout_ms * INT64CONST(1000);
 
 	for (;;)
@@ -501,7 +501,7 @@ queue_crew_stop(bool abort, int timeout_ms)
 				TerminateBackgroundWorker(executors[i].handle);
 		}
 		left = signal_all(abort);
-		now = GetCurrentTimestamp();
+		now = queue_now();
 		if (left == 0 || now >= deadline)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

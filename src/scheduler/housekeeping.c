@@ -20,6 +20,7 @@
 #include "executor/finish.h"
 #include "job/job.h"
 #include "job/ready.h"
+#include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
 
@@ -36,7 +37,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define LEASE_BATCH 256
 #define LEASE_PAUSE_US INT64CONST(50000)	/* expiries are looked at in batches, at most this late */
@@ -198,7 +198,7 @@ truncate_ring_table(Oid relid, int slot)
 	if (rel == NULL)
 		return;
 	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
-	truncate = queue_ring_window(slot, GetCurrentTimestamp(), &expired_at, &reused_at) &&
+	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at) &&
 		RelationGetNumberOfBlocks(rel) > 0;
 	command = psprintf("TRUNCATE ONLY %s",
 					   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
@@ -231,7 +231,7 @@ retention(void)
 		TimestampTz expired_at;
 		TimestampTz reused_at;
 
-		if (!queue_ring_window(i % 16, GetCurrentTimestamp(), &expired_at, &reused_at))
+		if (!queue_ring_window(i % 16, queue_now(), &expired_at, &reused_at))
 			continue;
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -367,7 +367,7 @@ recount_end(void)
 static void
 recount_slice(void)
 {
-	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz began = queue_now();
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(table->rel);
 
@@ -407,7 +407,7 @@ recount_slice(void)
 		PopActiveSnapshot();
 		recount_block += RECOUNT_BLOCKS;
 	}
-	recount_spent += GetCurrentTimestamp() - began;
+	recount_spent += queue_now() - began;
 	if (recount_block >= nblocks)
 		recount_end();
 	queue_job_close(table);
@@ -457,7 +457,7 @@ static bool far_walking = false;
 static TimestampTz
 far_look(TimestampTz now)
 {
-	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz began = queue_now();
 	TimestampTz next = now + FAR_PAUSE_US;
 	QueueConfig *config;
 	QueueJobTable *table;
@@ -465,7 +465,7 @@ far_look(TimestampTz now)
 	StartTransactionCommand();
 	table = queue_job_open(AccessShareLock);
 	config = queue_config();
-	while (GetCurrentTimestamp() - began < FAR_SLICE_US)
+	while (queue_now() - began < FAR_SLICE_US)
 	{
 		QueueLine  *line;
 

@@ -31,6 +31,7 @@
 #include "scheduler/executors.h"
 #include "scheduler/housekeeping.h"
 #include "shared/channel.h"
+#include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/lease.h"
 #include "shared/slot.h"
@@ -55,7 +56,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 
 #define LOCK_RETRY_US INT64CONST(100000)
 #define NO_CHANNEL_RETRY_US USECS_PER_SEC
@@ -301,7 +301,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		entry.line = job.line;
 		entry.run_at = job.run_at;
 		entry.tid = job.tid;
-		entry.stamp = GetCurrentTimestamp();
+		entry.stamp = queue_now();
 		entry.flags = QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_ALONE;
 		if (queue_role_channel(role) != NULL && queue_channel_put(role->channel, &entry, 1) == 1)
 		{
@@ -375,7 +375,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		return;
 	}
 	ready = queue_ready_begin(table, role->lines, role->nlines, now);
-	stamp = GetCurrentTimestamp();
+	stamp = queue_now();
 	while (n < room && queue_ready_next(ready, &job, &line))
 	{
 		QueueEntry *entry;
@@ -430,7 +430,7 @@ static TimestampTz
 do_round(bool *gone)
 {
 	TimestampTz next;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	QueueConfig *config;
 	QueueJobTable *table;
 
@@ -481,7 +481,7 @@ do_round(bool *gone)
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
 		pull(role, table, now);
-		wake_executors(role, GetCurrentTimestamp());
+		wake_executors(role, queue_now());
 		next = Min(next, role->next_due);
 	}
 	next = Min(next, queue_feed_pull(table, now));
@@ -597,7 +597,7 @@ sleep_until(TimestampTz deadline)
 
 	if (deadline != DT_NOEND)
 	{
-		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		timeout = TimestampDifferenceMilliseconds(queue_now(), deadline);
 		events |= WL_TIMEOUT;
 	}
 	pg_atomic_write_u64(&base->sleep_until, (uint64) deadline);
@@ -697,12 +697,12 @@ queue_scheduler_main(Datum arg)
 		}
 		if (must_stop())
 			stop(QUEUE_BASE_UNKNOWN);
-		if (queue_crew_reap(GetCurrentTimestamp()))
+		if (queue_crew_reap(queue_now()))
 			recheck_at = 0;
 		PG_TRY();
 		{
 			next = do_round(&gone);
-			now = GetCurrentTimestamp();
+			now = queue_now();
 			if (!gone)
 			{
 				next = Min(next, queue_crew_scale(now));

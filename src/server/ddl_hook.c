@@ -20,6 +20,7 @@
 #include "server/ddl_hook.h"
 
 #include "shared/channel.h"
+#include "shared/clock.h"
 #include "shared/counter.h"
 #include "shared/cursor.h"
 #include "shared/database.h"
@@ -42,7 +43,6 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #define MAX_CLOSED 8
 #define CLOSE_TIMEOUT_MS 10000
@@ -165,8 +165,8 @@ close_database(Oid db)
 	pg_atomic_fetch_add_u32(&base->closed, 1);
 	pending.closed[pending.nclosed++] = db;
 
-	deadline = GetCurrentTimestamp() + CLOSE_TIMEOUT_MS * INT64CONST(1000);
-	while (abort_workers(db) > 0 && GetCurrentTimestamp() < deadline)
+	deadline = queue_now() + CLOSE_TIMEOUT_MS * INT64CONST(1000);
+	while (abort_workers(db) > 0 && queue_now() < deadline)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
 						 queue_wait_event("QueueCloseDatabase"));

@@ -41,6 +41,7 @@ int			queue_shutdown_timeout = 5000;
 int			queue_keep_errors = 604800;
 int			queue_max_wait = 30000;
 char	   *queue_databases = NULL;
+int			queue_debug_clock_offset = 0;
 int			queue_log_level = LOG;
 int			queue_log_format = 0;
 int			queue_http_max_response = 64;
@@ -136,6 +137,10 @@ define_settings(void)
 							 NULL, &queue_log_format, 0, log_format_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("queue.log_level", "Sets the level of log lines about jobs and workers.",
 							 NULL, &queue_log_level, LOG, log_level_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.debug_clock_offset", "Moves the clock of queue, for tests.",
+							"Set it for the whole server: processes with different clocks disagree about what is due.",
+							&queue_debug_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET,
+							GUC_UNIT_S | GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("queue");
 }
 

@@ -21,6 +21,7 @@
 
 #include "scheduler/scheduler.h"
 #include "shared/channel.h"
+#include "shared/clock.h"
 #include "shared/counter.h"
 #include "shared/cursor.h"
 #include "shared/database.h"
@@ -41,7 +42,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #define PROBES 2
@@ -252,7 +252,7 @@ start_scheduler(Child *child, QueueBase *base)
 	}
 	child->slot = slot;
 	child->token = queue_slot_nth(slot)->registered_at;
-	child->started_at = GetCurrentTimestamp();
+	child->started_at = queue_now();
 	return true;
 }
 
@@ -303,7 +303,7 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 static TimestampTz
 tend_children(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_now();
 	TimestampTz next = DT_NOEND;
 	int			probing = 0;
 
@@ -432,7 +432,7 @@ queue_launcher_main(Datum arg)
 		next = tend_children();
 		if (next != DT_NOEND)
 		{
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+			timeout = TimestampDifferenceMilliseconds(queue_now(), next);
 			timeout = Max(timeout, 1);
 			events |= WL_TIMEOUT;
 		}

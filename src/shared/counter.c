@@ -12,9 +12,10 @@
  */
 #include "shared/counter.h"
 
+#include "shared/clock.h"
+
 #include "common/hashfn.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
 #define TOMBSTONE	((Oid) 0xFFFFFFFF)
 
@@ -53,7 +54,7 @@ counter_zero(QueueCounter *c)
 	pg_atomic_init_u64(&c->due_retryable, 0);
 	pg_atomic_init_u64(&c->enqueued, 0);
 	pg_atomic_init_u64(&c->failed, 0);
-	pg_atomic_init_u64(&c->reset_at, (uint64) GetCurrentTimestamp());
+	pg_atomic_init_u64(&c->reset_at, (uint64) queue_now());
 }
 
 /* Zeroes a kind's numbers. */
@@ -311,7 +312,7 @@ queue_kind_ran(QueueKindStat *stat, int64 us)
 		mean = (mean * 15 + (uint64) us) / 16;
 	pg_atomic_write_u64(&stat->mean_us, mean);
 	if (us > interval_us)
-		pg_atomic_write_u64(&stat->slow_until, (uint64) (GetCurrentTimestamp() + USECS_PER_SEC));
+		pg_atomic_write_u64(&stat->slow_until, (uint64) (queue_now() + USECS_PER_SEC));
 }
 
 /* May this kind's jobs share a commit?  Called by executors before each job. */

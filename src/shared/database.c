@@ -14,12 +14,13 @@
  */
 #include "shared/database.h"
 
+#include "shared/clock.h"
+
 #include "access/xact.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/json.h"
-#include "utils/timestamp.h"
 
 typedef struct QueueBaseShared
 {
@@ -109,7 +110,7 @@ queue_base_preparing(void)
 	uint64		never = 0;
 
 	if (shared != NULL && pg_atomic_read_u64(&shared->prepares_since) == 0)
-		(void) pg_atomic_compare_exchange_u64(&shared->prepares_since, &never, (uint64) GetCurrentTimestamp());
+		(void) pg_atomic_compare_exchange_u64(&shared->prepares_since, &never, (uint64) queue_now());
 }
 
 /*
@@ -121,7 +122,7 @@ queue_base_prepares_since(void)
 {
 	uint64		since = shared ? pg_atomic_read_u64(&shared->prepares_since) : 0;
 
-	return since != 0 ? (TimestampTz) since : GetCurrentTimestamp();
+	return since != 0 ? (TimestampTz) since : queue_now();
 }
 
 /* Remembers, until the server restarts, that a prepared transaction creates or drops an extension.  Commit-safe. */

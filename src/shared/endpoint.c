@@ -11,10 +11,11 @@
  */
 #include "shared/endpoint.h"
 
+#include "shared/clock.h"
+
 #include "common/hashfn.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
 /* What others ask of a database's http worker. */
 typedef struct StopList
@@ -124,7 +125,7 @@ queue_endpoint_state_of(Oid db, uint64 key, bool create)
 		pg_atomic_write_u64(&e->total_us, 0);
 		pg_atomic_write_u64(&e->answers, 0);
 		pg_atomic_write_u64(&e->next_probe_at, 0);
-		e->down_since = GetCurrentTimestamp();
+		e->down_since = queue_now();
 		e->probes_failed = 0;
 		e->key = key;
 		e->db = db;

@@ -20,6 +20,7 @@
  */
 #include "shared/note.h"
 
+#include "shared/clock.h"
 #include "shared/endpoint.h"
 
 #include "access/twophase.h"
@@ -27,7 +28,6 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
 #define MERGE_LOOKBACK 16
@@ -234,7 +234,7 @@ static void
 wake_scheduler(QueueBase *base, const Wake *wake)
 {
 	if (base != NULL && wake->needed)
-		queue_base_wake(base, wake->when <= GetCurrentTimestamp() ? 0 : wake->when);
+		queue_base_wake(base, wake->when <= queue_now() ? 0 : wake->when);
 }
 
 void

@@ -20,6 +20,8 @@
  */
 #include "shared/session.h"
 
+#include "shared/clock.h"
+
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -27,7 +29,6 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define LOCK_SPACE 0x5155		/* locktag_field4; PostgreSQL's own advisory locks use 1 and 2 */
 #define PROBE_US USECS_PER_SEC
@@ -214,11 +215,11 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 		{
 			/* only somebody's test of the lock was in the way (explain_job, a lease that looks): have it looked at again */
 			(void) LockRelease(&tag, RowShareLock, true);
-			queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp());
+			queue_lease_note(MyDatabaseId, id, line, pos, queue_now());
 		}
 		return false;
 	}
-	queue_lease_note(MyDatabaseId, id, line, pos, GetCurrentTimestamp() + PROBE_US);
+	queue_lease_note(MyDatabaseId, id, line, pos, queue_now() + PROBE_US);
 	return true;
 }
 

@@ -14,10 +14,11 @@
  */
 #include "shared/slot.h"
 
+#include "shared/clock.h"
+
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
 #define GROUP_TAKES 4			/* entries left to an executor that shares a commit, rather than waking another */
 
@@ -98,7 +99,7 @@ queue_slot_reserve(QueueSlotType type, Oid db, Oid role)
 		slot->pid = 0;
 		slot->db = db;
 		slot->role = role;
-		slot->registered_at = Max(GetCurrentTimestamp(), shared->last_token + 1);
+		slot->registered_at = Max(queue_now(), shared->last_token + 1);
 		shared->last_token = slot->registered_at;
 		slot->started_at = 0;
 		pg_atomic_write_u32(&slot->state, QUEUE_SLOT_STARTING);
@@ -173,7 +174,7 @@ queue_slot_adopt(int number)
 	mine = pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_FREE && slot->registered_at == token && slot->pid == 0;
 	if (mine)
 	{
-		slot->started_at = GetCurrentTimestamp();
+		slot->started_at = queue_now();
 		slot->pid = MyProcPid;
 		pg_atomic_write_u32(&slot->procno, queue_procno_of(MyProc));
 	}
@@ -248,7 +249,7 @@ queue_slot_cancel(Oid db, int64 job_id)
 	if (slot == NULL)
 		return false;
 	pg_atomic_write_u64(&slot->cancelled_id, (uint64) job_id);
-	pg_atomic_write_u64(&slot->cancelled_until, (uint64) (GetCurrentTimestamp() + CANCEL_PAUSE));
+	pg_atomic_write_u64(&slot->cancelled_until, (uint64) (queue_now() + CANCEL_PAUSE));
 	pg_atomic_write_u64(&slot->cancel_id, (uint64) job_id);
 	pg_memory_barrier();
 	if (pg_atomic_read_u64(&slot->job_id) != (uint64) job_id)
@@ -288,7 +289,7 @@ queue_slot_cancelled(Oid db, int64 job_id)
 		QueueSlot  *slot = &shared->slots[i];
 
 		if (slot->db == db && pg_atomic_read_u64(&slot->cancelled_id) == (uint64) job_id &&
-			pg_atomic_read_u64(&slot->cancelled_until) > (uint64) GetCurrentTimestamp())
+			pg_atomic_read_u64(&slot->cancelled_until) > (uint64) queue_now())
 			return true;
 	}
 	return false;

@@ -60,7 +60,7 @@ INSERT INTO expected VALUES
     ('wait_for', 'job_id bigint, wait interval', 'text')
 ;
 CREATE TEMP TABLE internal AS
-SELECT unnest(ARRAY['config_changed', 'library_version', 'may_read', 'is_running', 'stat_queue_rows', 'stat_handler_rows',
+SELECT unnest(ARRAY['config_changed', 'library_version', 'may_read', 'clock', 'is_running', 'stat_queue_rows', 'stat_handler_rows',
                     'stat_endpoint_rows', 'stat_worker_rows']) AS name;
 
 SELECT results_eq(
