@@ -3,10 +3,11 @@
  *		What the SQL functions about queues, handlers and states share: reading
  *		arguments with the right errors, and SPI as the extension's owner.
  */
-#ifndef QUEUE_ADMIN_H
-#define QUEUE_ADMIN_H
+#ifndef QUEUE_ARGUMENTS_H
+#define QUEUE_ARGUMENTS_H
 
 #include "config/config.h"
+#include "config/owner.h"
 
 #include "executor/spi.h"
 

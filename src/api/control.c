@@ -11,8 +11,11 @@
  */
 #include "lib/queue.h"
 
+#include "config/lines.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "job/ready.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
 #include "shared/session.h"

@@ -12,6 +12,7 @@
 
 #include "api/arguments.h"
 #include "api/handlers.h"
+#include "config/lines.h"
 #include "job/job.h"
 #include "shared/clock.h"
 #include "shared/session.h"

@@ -8,6 +8,8 @@
  */
 #include "lib/queue.h"
 
+#include "config/lines.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "shared/clock.h"
 

@@ -20,8 +20,10 @@
  */
 #include "lib/queue.h"
 
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "job/ready.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 

@@ -13,6 +13,7 @@
 #include "lib/queue.h"
 
 #include "api/arguments.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 
 #include "catalog/pg_type.h"

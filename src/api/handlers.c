@@ -13,6 +13,7 @@
 #include "api/handlers.h"
 
 #include "api/arguments.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "executor/run.h"
 #include "shared/channel.h"

@@ -18,6 +18,7 @@
 
 #include "api/arguments.h"
 #include "config/http_handlers.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "http/webhook.h"
 #include "shared/endpoint.h"

@@ -1,7 +1,6 @@
 /*
  * queues.c
- *		SQL functions about queues: create, alter, drop, pause, purge; and what all
- *		SQL functions of this layer share (admin.h).
+ *		SQL functions about queues: create, alter, drop, pause, purge.
  *
  * Plain data keeping: each checks the matrix for the current user and then runs SQL as
  * the extension's owner, with what the user gave as parameters.  Statement triggers on
@@ -12,6 +11,7 @@
 #include "lib/queue.h"
 
 #include "api/arguments.h"
+#include "config/owner.h"
 #include "executor/finish.h"
 #include "job/job.h"
 #include "shared/clock.h"
@@ -42,105 +42,6 @@ PG_FUNCTION_INFO_V1(queue_sql_clock);
 PG_FUNCTION_INFO_V1(queue_sql_is_running);
 PG_FUNCTION_INFO_V1(queue_sql_library_version);
 PG_FUNCTION_INFO_V1(queue_sql_not_built);
-
-/* ---------------------------------------------------------------- arguments */
-
-char *
-queue_arg_text(FunctionCallInfo fcinfo, int n, const char *what)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what),
-				 errhint("Give a value for it.")));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-char *
-queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
-{
-	char	   *name = queue_arg_text(fcinfo, n, what);
-	size_t		len = strlen(name);
-
-	if (len < 1 || len > QUEUE_NAME_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg(len < 1 ? "%s must not be empty" : "%s is too long", what),
-				 errhint("It has 1 to %d bytes.", QUEUE_NAME_MAX)));
-	if (!star && strcmp(name, "*") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be \"*\"", what),
-				 errhint("\"*\" stands for all; name one.")));
-	return name;
-}
-
-int64
-queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
-{
-	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
-
-	/* a thousand years, however long a year is taken to be */
-	if (us < min || us > USECS_PER_DAY * INT64CONST(366000))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", what),
-				 errhint(min > 0 ? "It is an interval of more than 0 and at most 1000 years." :
-						 "It is an interval from 0 to 1000 years.")));
-	return us;
-}
-
-void
-queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option)
-{
-	if (!PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("option %s of queue.%s is not built yet", option, function),
-				 errhint("Leave it out, or pass null.")));
-}
-
-Oid
-queue_role_oid(const char *name)
-{
-	Oid			role = get_role_oid(name, true);
-
-	if (!OidIsValid(role))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist", name),
-				 errhint("Name a role of this server; PUBLIC is none.")));
-	return role;
-}
-
-/* ---------------------------------------------------------------- SPI as the owner */
-
-void
-queue_spi_begin(QueueSpi *spi)
-{
-	queue_as_owner_begin(&spi->owner);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-void
-queue_spi_end(QueueSpi *spi)
-{
-	SPI_finish();
-	queue_as_owner_end(&spi->owner);
-}
-
-uint64
-queue_spi_run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "SPI failed (%s): %s", SPI_result_code_string(result), sql);
-	return SPI_processed;
-}
-
-/* ---------------------------------------------------------------- queues */
 
 /* Argument numbers that create_queue and alter_queue share. */
 enum

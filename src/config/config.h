@@ -132,28 +132,8 @@ extern bool queue_config_stale(void);	/* would queue_config() read again? */
 extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */
 extern QueueHandler *queue_config_handler(const char *kind);	/* exact kind, or NULL */
 extern QueueLine *queue_config_line(int64 id);	/* NULL: not (yet) known */
-extern QueueConf *queue_config_conf_of_line(int64 id, char **kind, int16 *priority);	/* through the table if not cached; 55000 if there is none */
 
-extern int64 queue_line_id(const char *queue, const char *kind, int16 priority);
-/* The line's row exists (inserted now if need be, in this transaction); a clash of hashes is an error. */
-extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
-
-/* The matrix of api.md, for one user. queue NULL: on '*'. */
+/* May this user do that?  One place decides it.  queue NULL: on '*'. */
 extern bool queue_may(Oid userid, const char *queue, int privilege);
-/* 42501 naming the privilege and the grant_queue call that would give it. */
-extern void queue_require(const char *queue, int privilege);
-
-/* Act as the extension's owner with a pinned search_path; undone by queue_as_owner_end or by abort. */
-typedef struct QueueOwnerContext
-{
-	Oid			userid;
-	int			sec_context;
-	int			guc_nestlevel;
-} QueueOwnerContext;
-extern void queue_as_owner_begin(QueueOwnerContext *saved);
-extern void queue_as_owner_end(QueueOwnerContext *saved);
-
-/* For workers without a role: settings that the database or the bootstrap user may have and that must not reach them. */
-extern void queue_pin_settings(void);
 
 #endif

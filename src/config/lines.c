@@ -9,7 +9,7 @@
  *
  * Locks: RowExclusiveLock on queue.line until the end of the transaction that inserts.
  */
-#include "config/config.h"
+#include "config/lines.h"
 
 #include "config/reader.h"
 #include "shared/note.h"

@@ -7,7 +7,7 @@
  * only then write as the owner, with a pinned search_path, in a security-restricted
  * operation.  No locks.
  */
-#include "config/config.h"
+#include "config/owner.h"
 
 #include "shared/note.h"
 

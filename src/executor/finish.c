@@ -12,6 +12,8 @@
  */
 #include "executor/finish.h"
 
+#include "config/owner.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 

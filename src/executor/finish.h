@@ -7,6 +7,7 @@
 #define QUEUE_FINISH_H
 
 #include "executor/run.h"
+#include "job/record.h"
 
 #include "utils/array.h"
 

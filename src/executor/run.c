@@ -12,6 +12,7 @@
  */
 #include "executor/run.h"
 
+#include "job/record.h"
 #include "shared/clock.h"
 
 #include "access/htup_details.h"

@@ -27,6 +27,7 @@
 #include "executor/finish.h"
 #include "executor/interrupt.h"
 #include "executor/run.h"
+#include "job/record.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/session.h"

@@ -10,7 +10,7 @@
  *
  * Locks: RowExclusiveLock on live_job; row locks, never waited for.
  */
-#include "http/sender.h"
+#include "http/delivery.h"
 
 #include <stdlib.h>
 
@@ -18,7 +18,9 @@
 #include "http/event.h"
 #include "http/feed.h"
 #include "http/router.h"
+#include "http/sender.h"
 #include "http/webhook.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 
@@ -48,7 +50,7 @@ give_back(const QueueEntry *entry)
 
 /* Takes what is in the channel. */
 void
-queue_claim_take_entries(void)
+queue_delivery_take_entries(void)
 {
 	QueueEntry	entry;
 	bool		any = false;
@@ -70,7 +72,7 @@ queue_claim_take_entries(void)
 
 /* Gives everything that is not claimed back.  Commit-safe but for the wake. */
 void
-queue_claim_give_back(void)
+queue_delivery_give_back(void)
 {
 	QueueEntry	entry;
 
@@ -288,7 +290,7 @@ unclaim(QueueRequest *request)
 
 /* Claims up to a batch of what waits and may go, and sends it.  True: there may be more. */
 bool
-queue_claim_pass(void)
+queue_delivery_pass(void)
 {
 	TimestampTz now = queue_now();
 	volatile int at = 0;
@@ -389,7 +391,7 @@ queue_claim_pass(void)
 
 /* When to look at what waits again, if nothing else wakes us: a breaker's pause may be over. */
 TimestampTz
-queue_claim_next(void)
+queue_delivery_next(void)
 {
 	return queue_sender.nwaiting == 0 ? DT_NOEND : Max(claim_pause, queue_now() + USECS_PER_SEC / 10);
 }
@@ -441,7 +443,7 @@ recover_line(QueueLine *line)
 }
 
 void
-queue_claim_recover(void)
+queue_delivery_recover(void)
 {
 	int			nlines;
 	int64	   *ids;

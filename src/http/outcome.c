@@ -1,6 +1,6 @@
 /*
  * outcome.c
- *		The http worker's transactions, and what it records of requests that ended.
+ *		What the http worker records of requests that ended.
  *
  * Outcomes that ended within QUEUE_SENDER_FLUSH_US are recorded in one transaction, so that one flush of the log serves
  * many; at once when nothing else is under way, or when there are enough.  Each is fenced by the attempt: a job that was
@@ -10,11 +10,13 @@
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
-#include "http/sender.h"
+#include "http/outcome.h"
 
 #include "executor/finish.h"
 #include "http/router.h"
+#include "http/sender.h"
 #include "http/webhook.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -27,83 +29,8 @@
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
 #define RECORD_TRIES 5
-#define LOW_WATER 32			/* entries ahead of a handler, below which the scheduler is asked for more */
-
-QueueSender queue_sender;
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
-
-/* ---- transactions ---- */
-
-void
-queue_sender_begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	MemoryContextReset(queue_sender.work_context);
-	MemoryContextSwitchTo(queue_sender.work_context);
-	queue_sender.table = queue_job_open(RowExclusiveLock);
-	PushActiveSnapshot(GetLatestSnapshot());
-}
-
-void
-queue_sender_commit(bool async)
-{
-	PopActiveSnapshot();
-	queue_job_close(queue_sender.table);
-	queue_sender.table = NULL;
-	if (async)
-		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(queue_sender.loop_context);
-	pgstat_report_stat(false);
-}
-
-/* After an error: rolls back, says what it was. */
-void
-queue_sender_rollback(const char *what)
-{
-	ErrorData  *edata;
-
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(queue_sender.loop_context);
-	edata = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(queue_sender.loop_context);
-	queue_sender.table = NULL;
-	queue_log("http_error", "%s: %s", what, edata->message);
-	FreeErrorData(edata);
-	RESUME_INTERRUPTS();
-}
-
-/* One job of a handler is with us no more. */
-void
-queue_sender_dismiss(QueueCourierState *courier)
-{
-	if (courier == NULL)
-		return;
-	queue_endpoint_lower(&courier->admitted);
-	if (pg_atomic_read_u32(&courier->wants) != 0 &&
-		pg_atomic_read_u32(&courier->admitted) < pg_atomic_read_u32(&courier->in_flight) + LOW_WATER)
-		queue_sender.wake_scheduler = true;
-}
-
-/* ---- outcomes ---- */
-
-/* Appends to the list of what is to be recorded. */
-void
-queue_sender_ended(QueueRequest *request, TimestampTz now)
-{
-	request->next = NULL;
-	if (queue_sender.done_last != NULL)
-		queue_sender.done_last->next = request;
-	else
-		queue_sender.done_first = request;
-	queue_sender.done_last = request;
-	if (queue_sender.ndone++ == 0)
-		queue_sender.oldest_done = now;
-}
 
 /* Takes the transfers that ended from libcurl. */
 void
@@ -244,17 +171,6 @@ record(QueueRequest *request)
 	if (res == TM_Ok)
 		count_outcome(request, line, state);
 	return res;
-}
-
-/* The job is not ours any more. */
-void
-queue_sender_forget(QueueRequest *request)
-{
-	QueueCourierState *courier = request->courier;
-
-	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
-	queue_request_release(request);
-	queue_sender_dismiss(courier);
 }
 
 /* Records up to a batch of outcomes in one transaction. */

@@ -1,7 +1,7 @@
 /*
  * sender.h
- *		What the files of the http worker share: the jobs under way, and the transactions
- *		about them.  Private to claim.c, outcome.c and http.c.
+ *		What the files of the http worker share: the jobs under way, and the transactions about them.
+ *		Private to delivery.c, outcome.c and worker.c.
  */
 #ifndef QUEUE_SENDER_H
 #define QUEUE_SENDER_H
@@ -46,25 +46,13 @@ typedef struct QueueSender
 
 extern QueueSender queue_sender;
 
-/* outcome.c: transactions. With async the commit may be lost in a crash of the server (and nothing else). */
+/* Transactions.  With async the commit may be lost in a crash of the server (and nothing else). */
 extern void queue_sender_begin(void);
 extern void queue_sender_commit(bool async);
 extern void queue_sender_rollback(const char *what);	/* after an error: says what it was */
 
-/* outcome.c */
-extern void queue_sender_dismiss(QueueCourierState *courier);	/* one job of a handler is with us no more */
+extern void queue_sender_dismiss(QueueCourierState *courier);	/* one job of a handler left the worker */
 extern void queue_sender_ended(QueueRequest *request, TimestampTz now); /* to be recorded */
 extern void queue_sender_forget(QueueRequest *request); /* the job is not ours any more */
-/* Takes the transfers that ended from libcurl. */
-extern void queue_outcome_collect(void);
-/* Records what is due to be; with all: everything that can be at once. */
-extern void queue_outcome_record(bool all);
-
-/* claim.c */
-extern void queue_claim_take_entries(void); /* what is in the channel */
-extern void queue_claim_give_back(void);	/* everything that is not claimed */
-extern bool queue_claim_pass(void); /* claims and sends up to a batch; true: there may be more */
-extern TimestampTz queue_claim_next(void);	/* when to look at what waits again */
-extern void queue_claim_recover(void);	/* ends the leases of a worker before us */
 
 #endif

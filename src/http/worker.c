@@ -19,7 +19,10 @@
 
 #include <sys/resource.h>
 
+#include "config/owner.h"
+#include "http/delivery.h"
 #include "http/event.h"
+#include "http/outcome.h"
 #include "http/router.h"
 #include "http/sender.h"
 #include "shared/clock.h"
@@ -45,7 +48,7 @@ static void
 at_exit(int code, Datum arg)
 {
 	queue_endpoint_worker(MyDatabaseId, PG_UINT32_MAX);
-	queue_claim_give_back();
+	queue_delivery_give_back();
 	queue_endpoint_clear(MyDatabaseId);
 }
 
@@ -223,7 +226,7 @@ stop(WaitEventSet *set)
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
 	(void) must_stop(&abort);
 	deadline = queue_now() + (abort ? 0 : queue_shutdown_timeout * INT64CONST(1000));
-	queue_claim_give_back();
+	queue_delivery_give_back();
 	queue_router_stop(queue_sender.multi);
 	while (queue_sender.nsending > 0 && queue_now() < deadline && !abort)
 	{
@@ -295,7 +298,7 @@ queue_http_main(Datum arg)
 	queue_sender.in_flight = hash_create("queue http in flight", 256, &control, HASH_ELEM | HASH_BLOBS);
 	snprintf(queue_sender.worker_name, sizeof(queue_sender.worker_name), QUEUE_SENDER_NAME "%d", MyProcPid);
 	before_shmem_exit(at_exit, (Datum) 0);
-	queue_claim_give_back();			/* what stood in the channel was counted for somebody else */
+	queue_delivery_give_back();			/* what stood in the channel was counted for somebody else */
 	queue_endpoint_clear(MyDatabaseId);
 	queue_endpoint_worker(MyDatabaseId, queue_procno_of(MyProc));
 	read_settings();
@@ -305,7 +308,7 @@ queue_http_main(Datum arg)
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, queue_event_fd(), NULL, NULL);
-	queue_claim_recover();
+	queue_delivery_recover();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
 	queue_log("http_start", "http worker of database %u started", MyDatabaseId);
@@ -335,10 +338,10 @@ queue_http_main(Datum arg)
 		queue_event_dispatch();
 		queue_outcome_collect();
 		queue_outcome_record(false);
-		queue_claim_take_entries();
+		queue_delivery_take_entries();
 		if (queue_config_stale() || seen_serial == 0)
 			read_configuration();
-		while (queue_claim_pass())
+		while (queue_delivery_pass())
 		{
 			queue_event_dispatch();
 			queue_outcome_collect();
@@ -349,7 +352,7 @@ queue_http_main(Datum arg)
 		queue_event_unblock_signals();
 		if (queue_sender.ndone > 0)
 			next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
-		next = Min(next, queue_claim_next());
+		next = Min(next, queue_delivery_next());
 		if (queue_sender.wake_scheduler)
 		{
 			queue_sender.wake_scheduler = false;

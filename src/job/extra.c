@@ -6,7 +6,7 @@
  * Owns the names of the members.  Times are int64 microseconds since 2000-01-01 UTC,
  * PostgreSQL's own; the view queue.job reads the same names.
  */
-#include "job/job.h"
+#include "job/extra.h"
 
 #include "utils/builtins.h"
 #include "utils/numeric.h"

@@ -18,6 +18,8 @@
  */
 #include "job/job.h"
 
+#include "config/lines.h"
+
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"

@@ -10,7 +10,7 @@
  *
  * Locks: RowExclusiveLock on one partition.
  */
-#include "job/job.h"
+#include "job/record.h"
 
 #include "shared/clock.h"
 

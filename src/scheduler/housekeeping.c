@@ -20,6 +20,7 @@
 #include "executor/finish.h"
 #include "job/job.h"
 #include "job/ready.h"
+#include "job/record.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"

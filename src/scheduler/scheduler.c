@@ -25,6 +25,7 @@
 #include "scheduler/scheduler.h"
 
 #include "config/config.h"
+#include "config/owner.h"
 #include "executor/run.h"
 #include "http/feed.h"
 #include "job/ready.h"

@@ -1,0 +1,97 @@
+/*
+ * sender.c
+ *		The http worker's state and its transactions.
+ *
+ * Locks: RowExclusiveLock on live_job.
+ */
+#include "http/sender.h"
+
+#include "shared/endpoint.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#define LOW_WATER 32			/* entries ahead of a handler, below which the scheduler is asked for more */
+
+QueueSender queue_sender;
+
+void
+queue_sender_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextReset(queue_sender.work_context);
+	MemoryContextSwitchTo(queue_sender.work_context);
+	queue_sender.table = queue_job_open(RowExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+void
+queue_sender_commit(bool async)
+{
+	PopActiveSnapshot();
+	queue_job_close(queue_sender.table);
+	queue_sender.table = NULL;
+	if (async)
+		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	pgstat_report_stat(false);
+}
+
+/* After an error: rolls back, says what it was. */
+void
+queue_sender_rollback(const char *what)
+{
+	ErrorData  *edata;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	edata = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(queue_sender.loop_context);
+	queue_sender.table = NULL;
+	queue_log("http_error", "%s: %s", what, edata->message);
+	FreeErrorData(edata);
+	RESUME_INTERRUPTS();
+}
+
+/* One job of a handler is with us no more. */
+void
+queue_sender_dismiss(QueueCourierState *courier)
+{
+	if (courier == NULL)
+		return;
+	queue_endpoint_lower(&courier->admitted);
+	if (pg_atomic_read_u32(&courier->wants) != 0 &&
+		pg_atomic_read_u32(&courier->admitted) < pg_atomic_read_u32(&courier->in_flight) + LOW_WATER)
+		queue_sender.wake_scheduler = true;
+}
+
+/* Appends to the list of what is to be recorded. */
+void
+queue_sender_ended(QueueRequest *request, TimestampTz now)
+{
+	request->next = NULL;
+	if (queue_sender.done_last != NULL)
+		queue_sender.done_last->next = request;
+	else
+		queue_sender.done_first = request;
+	queue_sender.done_last = request;
+	if (queue_sender.ndone++ == 0)
+		queue_sender.oldest_done = now;
+}
+
+/* The job is not ours any more. */
+void
+queue_sender_forget(QueueRequest *request)
+{
+	QueueCourierState *courier = request->courier;
+
+	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
+	queue_request_release(request);
+	queue_sender_dismiss(courier);
+}

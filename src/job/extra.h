@@ -1,0 +1,33 @@
+/*
+ * extra.h
+ *		The rare members of a job, which live_job keeps in one jsonb.
+ */
+#ifndef QUEUE_EXTRA_H
+#define QUEUE_EXTRA_H
+
+#include "lib/queue.h"
+
+#include "utils/jsonb.h"
+
+/* live_job.extra, unpacked. Anything at its default is left out of the row. */
+typedef struct QueueExtra
+{
+	TimestampTz enqueued_at;	/* 0: equal to run_at */
+	int			max_attempts;	/* 0: handler's, else queue's */
+	int64		timeout;		/* us; -1: handler's, else the queue's lease; 0: none */
+	Jsonb	   *headers;
+	Jsonb	   *tags;			/* array of strings */
+	Jsonb	   *progress;
+	char	   *last_error;
+	char	   *worker;
+	TimestampTz started_at;		/* of the present claim; 0 */
+	TimestampTz first_at;		/* of the first HTTP attempt; 0 */
+	TimestampTz expires_at;		/* cancelled if it was not started by then; 0: never */
+	int			deaths;			/* processes that died while they ran it alone */
+} QueueExtra;
+
+extern void queue_extra_unpack(const Jsonb *extra, QueueExtra *out);
+extern Jsonb *queue_extra_pack(const QueueExtra *extra);	/* NULL when all is at its default */
+extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one number of it; 0: not there */
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * record.h
+ *		What is kept of jobs beside live_job: finished jobs, failed attempts, and the row type queue.job.
+ */
+#ifndef QUEUE_RECORD_H
+#define QUEUE_RECORD_H
+
+#include "job/job.h"
+
+/* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
+extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+								  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep);
+extern int	queue_ring_slot(TimestampTz now, int64 keep);	/* 0..15 */
+/* The slot rests between *expired_at (its last row expired) and *reused_at (its next turn may begin); false: it does not rest now. */
+extern bool queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampTz *reused_at);
+
+/* One failed attempt, told in queue.job_error. */
+typedef struct QueueFailure
+{
+	const char *error;			/* never NULL */
+	const char *sqlstate;		/* 5 characters or NULL */
+	int			http_status;	/* 0: none */
+	const char *context;
+	const char *worker;
+	TimestampTz started_at;		/* 0: unknown */
+} QueueFailure;
+extern void queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure);
+
+/* The job as a datum of type queue.job. The state is as given; line gives queue, kind and priority. */
+extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+								 const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker);
+extern TupleDesc queue_job_tupdesc(void);
+
+#endif
