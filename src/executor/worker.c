@@ -5,8 +5,7 @@
  * It takes entries from its role's channel and claims the rows itself.  A job runs ALONE (row locked, handler in a
  * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
  * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
- * felt; the rules (design.md section 3):
- *
+ * felt:
  *	- alone: kinds not known to be short, retries, expired claims, suspects;
  *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
  *	  the past of the frozen now();
