@@ -105,6 +105,26 @@ one($node, "SELECT count(*) FROM queue.job WHERE kind = 'defer' AND state = 'dis
 run_paused('short jobs after that', "SELECT queue.enqueue('fast', '{\"note\": \"fine\"}') FROM generate_series(1, 100)");
 one($node, "SELECT count(*) FROM seen WHERE note = 'fine'", '100', 'all is well');
 
+# --- an error in company leaves nothing of its call to the next one: SQL functions keep their state of execution in it
+sql($node, <<'EOS');
+CREATE TABLE divided (job_id bigint, kind text);
+CREATE FUNCTION h_sql(j queue.job) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO divided SELECT j.id, CASE WHEN 100 / (j.payload->>'x')::int > 0 THEN j.kind END;
+$$;
+CREATE FUNCTION h_sql_result(j queue.job) RETURNS jsonb LANGUAGE sql AS $$
+	INSERT INTO divided VALUES (j.id, j.kind);
+	SELECT to_jsonb(100 / (j.payload->>'x')::int);
+$$;
+SELECT queue.register_sql_handler('sql', 'h_sql', max_attempts => 1), queue.register_sql_handler('sql_result', 'h_sql_result', max_attempts => 1);
+EOS
+run_paused('warm: sql', q{SELECT queue.enqueue(k, '{"x": 1}') FROM unnest(ARRAY['sql', 'sql_result']) k, generate_series(1, 30)});
+sql($node, 'TRUNCATE divided');
+run_paused('SQL-language handlers of which some raise',
+	q{SELECT queue.enqueue(k, jsonb_build_object('x', x % 5)) FROM unnest(ARRAY['sql', 'sql_result']) k, generate_series(1, 100) x});
+one($node, "SELECT kind, count(*), count(DISTINCT job_id) FROM divided GROUP BY kind ORDER BY kind",
+	"sql|80|80\nsql_result|80|80", 'each of the others ran, once');
+one($node, "SELECT count(*) FROM queue.job WHERE kind ~ '^sql' AND state = 'discarded'", '40', 'who raised was discarded');
+
 # --- nothing leaks from one job to the next, whether they share a transaction or not
 sql($node, <<'EOS');
 CREATE ROLE other;
