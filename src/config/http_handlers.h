@@ -3,11 +3,11 @@
  *		Reading what is registered about HTTP handlers into the configuration cache, and the
  *		checks that registering and reading share.
  */
-#ifndef QUEUE_HTTPCONF_H
-#define QUEUE_HTTPCONF_H
+#ifndef QUEUE_HTTP_HANDLERS_H
+#define QUEUE_HTTP_HANDLERS_H
 
-#include "config/config.h"
 #include "config/reader.h"
+#include "config/types.h"
 
 /* The columns of one row of queue.handler. */
 extern void queue_httpconf_handler(QueueReader *reader, QueueHandler *handler);

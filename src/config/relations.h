@@ -5,7 +5,7 @@
 #ifndef QUEUE_RELATIONS_H
 #define QUEUE_RELATIONS_H
 
-#include "config/config.h"
+#include "config/types.h"
 
 /* Fills config's OIDs and owner; 55000 if the extension is not in this database or lacks a relation. */
 extern void queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table, Oid *handler_table);

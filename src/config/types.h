@@ -1,0 +1,119 @@
+/*
+ * types.h
+ *		What one reading of the configuration holds: queues, handlers, endpoints, lines, privileges, relations.
+ */
+#ifndef QUEUE_TYPES_H
+#define QUEUE_TYPES_H
+
+#include "lib/backoff.h"
+#include "lib/breaker.h"
+#include "shared/counter.h"
+#include "shared/cursor.h"
+
+typedef struct QueueConf		/* one queue */
+{
+	char	   *name;
+	uint64		key;			/* queue_name_hash(name) */
+	bool		stored;			/* has a row; only 'default' may lack one */
+	int			max_attempts;
+	int64		lease;			/* us */
+	QueueBackoff backoff;
+	int64		keep_completed; /* us; 0: not kept */
+	int64		keep_discarded; /* us */
+	TimestampTz paused_at;		/* 0: not paused */
+} QueueConf;
+
+/* A place that an HTTP handler's jobs are sent to. */
+typedef struct QueueEndpoint
+{
+	char	   *url;
+	uint64		key;			/* queue_endpoint_key(kind, url) */
+	int			weight;
+	int			max_running;	/* 0: only the handler's */
+	char	   *health_url;		/* NULL: none */
+	QueueBreakerConf breaker;
+	bool		adopted;
+	struct QueueEndpointState *state;	/* for who uses it: looked up once a reading; NULL: not yet */
+	int			current;		/* smooth weighted round-robin, the http worker's */
+} QueueEndpoint;
+
+/* What an HTTP handler has beyond what all have; httpconf.c reads it. */
+typedef struct QueueHttpConf
+{
+	char	   *method;
+	Jsonb	   *headers;		/* NULL: none */
+	int64		connect_timeout;	/* us */
+	char	   *secret;			/* NULL: not signed */
+	uint32		complete_on[20];	/* a bit for each status below 640 */
+	uint32		discard_on[20];
+	int64		health_timeout; /* us */
+	char	   *ca_file;		/* NULL: the system's */
+	QueueBreakerConf breaker;	/* of endpoints without one */
+	QueueEndpoint **endpoints;
+	int			nendpoints;
+	struct QueueCourierState *state;	/* as an endpoint's */
+} QueueHttpConf;
+
+typedef struct QueueHandler
+{
+	char	   *kind;			/* "*": kinds without a handler of their own */
+	uint64		key;			/* queue_name_hash(kind) */
+	bool		http;
+	QueueHttpConf *conf;		/* http only */
+	int			max_running;	/* http only; 0: no limit of its own */
+	char	   *function_schema;
+	char	   *function_name;
+	bool		takes_job;		/* f(queue.job), else f(jsonb) */
+	char	   *function_owner;
+	char	  **queues;			/* NULL: all */
+	int			nqueues;
+	int64		timeout;		/* us; -1: not set; 0: none */
+	int			max_attempts;	/* 0: not set */
+	bool		has_backoff;
+	QueueBackoff backoff;
+	char	   *run_as;
+	Oid			run_as_oid;		/* InvalidOid: no such role */
+	char	   *registered_by;
+	TimestampTz paused_at;		/* 0: not paused */
+	bool		adopted;		/* its stamp is this system's and this database's */
+} QueueHandler;
+
+typedef struct QueueLine
+{
+	int64		id;				/* first field: hash key */
+	QueueConf  *queue;
+	char	   *kind;
+	uint64		kind_key;		/* queue_name_hash(kind) */
+	int16		priority;
+	bool		committed;		/* its row is committed: nobody need insert it again */
+	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
+	bool		served;			/* handler && !paused && its run_as may work in the queue */
+	QueueCursorRef cursor;
+} QueueLine;
+
+/* Privileges, in rising order of the matrix's bits. */
+#define QUEUE_PRIV_ENQUEUE	0x01
+#define QUEUE_PRIV_WORK		0x02
+#define QUEUE_PRIV_READ		0x04
+#define QUEUE_PRIV_MANAGE	0x08
+
+typedef struct QueueConfig
+{
+	Oid			extension_owner;
+	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
+	Oid			line_table, line_index;
+	Oid			endpoint_table, installation_table;
+	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
+	Oid			job_view, job_type;
+	Oid			finished_job[16], failure[16];	/* by slot */
+	QueueConf **queues;
+	int			nqueues;
+	QueueHandler **handlers;
+	int			nhandlers;
+	QueueLine **lines;
+	int			nlines;
+	uint64		generation;
+	uint64		serial;			/* counts the readings of this backend: another serial, other pointers */
+} QueueConfig;
+
+#endif
