@@ -13,7 +13,8 @@
 
 #include "config/lines.h"
 #include "config/owner.h"
-#include "executor/finish.h"
+#include "executor/verdict.h"
+#include "job/finish.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -80,7 +81,7 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 	bool		wait = false;
 
 	queue_finish_writable(function);
-	own = queue_finish_own(id, outcome);
+	own = queue_verdict_own(id, outcome);
 	if (own != NULL)
 	{
 		own->text = reason != NULL ? MemoryContextStrdup(queue_current->context, reason) : NULL;
@@ -577,7 +578,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					 errmsg("%s", result->error),
 					 errhint("The job is as it was.")));
 		{
-			QueueState	state = queue_finish_outcome(table, &job, run.attempt, result, started_at, "test", NULL);
+			QueueState	state = queue_verdict_write(table, &job, run.attempt, result, started_at, "test", NULL);
 
 			CommandCounterIncrement();
 			return state;

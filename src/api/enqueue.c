@@ -10,7 +10,7 @@
 
 #include "config/lines.h"
 #include "config/owner.h"
-#include "executor/finish.h"
+#include "job/finish.h"
 #include "shared/clock.h"
 
 #include <math.h>

@@ -20,8 +20,9 @@
  */
 #include "lib/queue.h"
 
+#include "api/finish.h"
 #include "config/owner.h"
-#include "executor/finish.h"
+#include "job/finish.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -417,7 +418,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	if (!PG_ARGISNULL(7))
 	{
 		/* acknowledge and fetch in one call: it returns at once, so that the completion commits */
-		queue_finish_complete_ids(table, PG_GETARG_ARRAYTYPE_P(7), PG_ARGISNULL(8) ? NULL : PG_GETARG_ARRAYTYPE_P(8));
+		queue_complete_ids(table, PG_GETARG_ARRAYTYPE_P(7), PG_ARGISNULL(8) ? NULL : PG_GETARG_ARRAYTYPE_P(8));
 		request.wait = 0;
 	}
 	if (request.wait > 0)

@@ -14,7 +14,7 @@
 
 #include "api/arguments.h"
 #include "config/owner.h"
-#include "executor/finish.h"
+#include "job/finish.h"
 
 #include "catalog/pg_type.h"
 #include "tcop/utility.h"

@@ -14,8 +14,8 @@
 
 #include "api/arguments.h"
 #include "config/owner.h"
-#include "executor/finish.h"
 #include "executor/run.h"
+#include "job/finish.h"
 #include "shared/channel.h"
 #include "shared/endpoint.h"
 

@@ -19,8 +19,8 @@
 #include "api/arguments.h"
 #include "config/http_handlers.h"
 #include "config/owner.h"
-#include "executor/finish.h"
 #include "http/webhook.h"
+#include "job/finish.h"
 #include "shared/endpoint.h"
 
 #include "access/xlog.h"

@@ -12,7 +12,7 @@
 
 #include "api/arguments.h"
 #include "config/owner.h"
-#include "executor/finish.h"
+#include "job/finish.h"
 #include "job/job.h"
 #include "shared/clock.h"
 #include "shared/session.h"

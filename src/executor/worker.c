@@ -23,9 +23,9 @@
  */
 #include "executor/worker.h"
 
-#include "executor/finish.h"
 #include "executor/interrupt.h"
-#include "executor/run.h"
+#include "executor/verdict.h"
+#include "job/finish.h"
 #include "job/record.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
@@ -324,7 +324,7 @@ end_alone(Work *work, int attempt)
 	char		name[32];
 
 	worker_name(name, sizeof(name));
-	state = queue_finish_outcome(table, &work->job, attempt, &work->result, work->started_at, name, work->stat);
+	state = queue_verdict_write(table, &work->job, attempt, &work->result, work->started_at, name, work->stat);
 	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
 		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s)",
 				  work->job.id, work->line->kind, attempt,

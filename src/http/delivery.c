@@ -14,12 +14,12 @@
 
 #include <stdlib.h>
 
-#include "executor/finish.h"
 #include "http/event.h"
 #include "http/feed.h"
 #include "http/router.h"
 #include "http/sender.h"
 #include "http/webhook.h"
+#include "job/finish.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/session.h"

@@ -12,10 +12,10 @@
  */
 #include "http/outcome.h"
 
-#include "executor/finish.h"
 #include "http/router.h"
 #include "http/sender.h"
 #include "http/webhook.h"
+#include "job/finish.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/slot.h"

@@ -17,7 +17,7 @@
  */
 #include "scheduler/housekeeping.h"
 
-#include "executor/finish.h"
+#include "job/finish.h"
 #include "job/job.h"
 #include "job/ready.h"
 #include "job/record.h"

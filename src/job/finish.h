@@ -6,10 +6,9 @@
 #ifndef QUEUE_FINISH_H
 #define QUEUE_FINISH_H
 
-#include "executor/run.h"
+#include "job/job.h"
 #include "job/record.h"
 
-#include "utils/array.h"
 
 /*
  * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With
@@ -32,16 +31,6 @@ extern TM_Result queue_finish_return(QueueJobTable *table, const QueueJob *job, 
 extern bool queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
 								 Snapshot snapshot, QueueFailure *failure);
 
-/* Writes how a run of a handler ended (not INTERRUPTED) for a job that this transaction has locked; counts it in `stat`. */
-extern QueueState queue_finish_outcome(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
-									   TimestampTz started_at, const char *worker, QueueKindStat *stat);
-
-/*
- * If `id` is the job whose handler runs in this backend: its verdict, marked as given, for the caller to fill in
- * queue_current->context. NULL: it is not. In a group an error that makes it run again alone.
- */
-extern QueueVerdict *queue_finish_own(int64 id, QueueOutcome outcome);
-
 /* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
 extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
 
@@ -55,8 +44,6 @@ extern void queue_finish_retry(TM_Result result);
  */
 extern bool queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
 							  QueueJob *job, QueueLine **line);
-/* Completes these jobs (fetch's complete_ids): those that are the caller's; the others are left alone. */
-extern void queue_finish_complete_ids(QueueJobTable *table, ArrayType *ids, ArrayType *attempts);
 /* Refuses a write where none can be: read-only transaction, standby, parallel worker. */
 extern void queue_finish_writable(const char *function);
 

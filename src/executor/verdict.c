@@ -1,0 +1,101 @@
+/*
+ * verdict.c
+ *		What a run of a handler means for its job: the outcome, written to the job's row, and what a call about the
+ *		job that was made inside its own handler asks for.
+ *
+ * Such a call changes no row: it leaves a verdict, which takes hold when the handler returns and dies with the
+ * subtransaction in which it was given (run.c).
+ *
+ * Locks: the row lock of the job, which the caller holds already.
+ */
+#include "executor/verdict.h"
+
+#include "job/finish.h"
+#include "shared/clock.h"
+
+#include "access/xact.h"
+
+QueueState
+queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
+					 TimestampTz started_at, const char *worker, QueueKindStat *stat)
+{
+	QueueFailure failure = {0};
+	QueueState	state = QUEUE_STATE_COMPLETED;
+	TM_Result	res = TM_Ok;
+	Snapshot	snapshot = queue_finish_snapshot();
+
+	failure.error = result->error != NULL ? result->error : "failed without an error text";
+	failure.sqlstate = result->sqlstate;
+	failure.context = result->context;
+	failure.worker = worker;
+	failure.started_at = started_at;
+	switch (result->outcome)
+	{
+		case QUEUE_RUN_FAILED:
+		case QUEUE_RUN_DISCARD:
+			res = queue_finish_fail(table, job, attempt, &failure, result->retry_in,
+									result->outcome == QUEUE_RUN_DISCARD, snapshot, true, &state);
+			break;
+		case QUEUE_RUN_SNOOZE:
+		case QUEUE_RUN_RELEASE:
+			state = result->outcome == QUEUE_RUN_SNOOZE ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_AVAILABLE;
+			res = queue_finish_return(table, job, attempt, result->outcome == QUEUE_RUN_SNOOZE ? result->delay : -1,
+									  result->progress, snapshot, true);
+			break;
+		case QUEUE_RUN_COMPLETED:
+		case QUEUE_RUN_CANCEL:
+		case QUEUE_RUN_INTERRUPTED:
+			state = result->outcome == QUEUE_RUN_CANCEL ? QUEUE_STATE_CANCELLED : QUEUE_STATE_COMPLETED;
+			res = queue_finish_end(table, job, attempt, state, started_at, result->result, result->error, snapshot, true);
+			break;
+	}
+	PopActiveSnapshot();
+	if (res != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " was changed under its lock", job->id),
+				 errhint("Something writes to queue.live_job beside the extension.")));
+	if (stat != NULL)
+	{
+		if (result->outcome == QUEUE_RUN_COMPLETED)
+			pg_atomic_fetch_add_u64(&stat->completed, 1);
+		if (result->outcome == QUEUE_RUN_FAILED || result->outcome == QUEUE_RUN_DISCARD)
+		{
+			pg_atomic_fetch_add_u64(&stat->failed, 1);
+			pg_atomic_write_u64(&stat->last_error_at, (uint64) queue_now());
+		}
+		if (state == QUEUE_STATE_DISCARDED)
+			pg_atomic_fetch_add_u64(&stat->discarded, 1);
+		if (result->timed_out)
+			pg_atomic_fetch_add_u64(&stat->timeouts, 1);
+	}
+	return state;
+}
+
+QueueVerdict *
+queue_verdict_own(int64 id, QueueOutcome outcome)
+{
+	QueueVerdict *verdict;
+	Jsonb	   *progress;
+
+	if (queue_current == NULL || queue_current->job->id != id)
+		return NULL;
+	if (queue_current->in_company)
+	{
+		/* the row is already deleted; this is an error that no EXCEPTION block catches */
+		queue_current->wants_alone = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("job " INT64_FORMAT " is run again alone, because its handler acts on it", id),
+				 errhint("This is internal and counts as no attempt.")));
+	}
+	verdict = &queue_current->verdict;
+	progress = verdict->progress;
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->given = true;
+	verdict->outcome = outcome;
+	verdict->level = GetCurrentTransactionNestLevel();
+	verdict->delay = verdict->retry_in = -1;
+	verdict->progress = progress;
+	return verdict;
+}

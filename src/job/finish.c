@@ -1,0 +1,206 @@
+/*
+ * finish.c
+ *		How a claimed job ends or goes back to its line, as writes to its row.
+ *
+ * Each call changes a row that its caller has found, with one heap operation, and keeps what is to be kept of it
+ * (record.c).  Who may do so, and whether the claim is still the caller's, is the caller's to check: api/finish.c for
+ * external workers, executor/verdict.c for handlers that ran, http/outcome.c for requests.
+ *
+ * Locks: the row lock of each job; several at once in the order of their ids.
+ */
+#include "job/finish.h"
+
+#include "config/owner.h"
+#include "job/record.h"
+#include "shared/clock.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
+
+void
+queue_finish_writable(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("This server is a standby: connect to the primary.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Begin the transaction READ WRITE; see also default_transaction_read_only.")));
+	PreventCommandIfParallelMode(function);
+}
+
+Snapshot
+queue_finish_snapshot(void)
+{
+	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
+	return GetActiveSnapshot();
+}
+
+void
+queue_finish_retry(TM_Result result)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent %s",
+						result == TM_Deleted ? "delete" : "update"),
+				 errhint("Retry the transaction, or use READ COMMITTED.")));
+	if (result == TM_SelfModified)
+		CommandCounterIncrement();	/* by this very command: see it the next time */
+	CHECK_FOR_INTERRUPTS();
+}
+
+bool
+queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
+				  QueueJob *job, QueueLine **line)
+{
+	if (!queue_job_find(table, id, snapshot, job))
+		return false;
+	*line = queue_job_line(job->line);
+	if (queue_may(GetUserId(), (*line)->queue->name, privilege))
+		return true;
+	if (queue_may(GetUserId(), (*line)->queue->name, QUEUE_PRIV_READ))
+		queue_require((*line)->queue->name, privilege);
+	return false;
+}
+
+/* An error text cut to what a row should carry. */
+static char *
+clip(const char *text)
+{
+	return text == NULL ? NULL : pnstrdup(text, pg_mbcliplen(text, strlen(text), MAX_ERROR_BYTES));
+}
+
+/* The row as it goes back to the line: not leased, due at run_at, the enqueue time kept. */
+static QueueJob
+unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extra)
+{
+	QueueJob	new = *job;
+
+	new.attempt = attempt;
+	new.leased_until = DT_NOBEGIN;
+	new.run_at = run_at;
+	if (run_at != job->run_at && extra->enqueued_at == 0)
+		extra->enqueued_at = job->run_at;
+	extra->started_at = 0;
+	extra->worker = NULL;
+	extra->deaths = 0;
+	return new;
+}
+
+TM_Result
+queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
+				 TimestampTz started_at, Jsonb *result, const char *error, Snapshot snapshot, bool wait)
+{
+	QueueLine  *line = queue_job_line(job->line);
+	TM_Result	res = queue_job_delete(table, job, to, snapshot, wait);
+	int64		keep = to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+
+	if (res == TM_Ok && keep > 0)
+	{
+		QueueJob	finished = *job;
+
+		finished.attempt = attempt;
+		queue_finished_insert(&finished, line->queue, line->kind, line->priority, to, started_at, result, clip(error), keep);
+	}
+	return res;
+}
+
+TM_Result
+queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const QueueFailure *failure,
+				  int64 retry_in, bool discard, Snapshot snapshot, bool wait, QueueState *state)
+{
+	QueueLine  *line = queue_job_line(job->line);
+	QueueHandler *handler = line->handler;
+	QueueExtra	extra;
+	QueueJob	counted = *job;
+	TM_Result	res;
+
+	queue_extra_unpack(job->extra, &extra);
+	counted.attempt = attempt;
+	counted.failures++;
+	if (discard || counted.failures >= queue_job_max_attempts(job, &extra, line->queue, handler))
+	{
+		*state = QUEUE_STATE_DISCARDED;
+		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
+		if (res == TM_Ok)
+			queue_finished_insert(&counted, line->queue, line->kind, line->priority, QUEUE_STATE_DISCARDED,
+								  failure->started_at, NULL, clip(failure->error), line->queue->keep_discarded);
+	}
+	else
+	{
+		const QueueBackoff *backoff = handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
+		TimestampTz now = queue_now();
+		int64		delay = retry_in >= 0 ? retry_in : queue_backoff_delay(backoff, counted.failures);
+		QueueJob	new;
+
+		*state = QUEUE_STATE_RETRYABLE;
+		new = unclaimed(&counted, attempt, now + delay, &extra);
+		extra.last_error = clip(failure->error);
+		new.extra = queue_extra_pack(&extra);
+		res = queue_job_update(table, job, &new, snapshot, wait);
+	}
+	if (res == TM_Ok)
+	{
+		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
+		if (*state == QUEUE_STATE_DISCARDED)
+		{
+			/* the update of a retryable row counts its failure; a deleted row has none */
+			QueueNote	note = {.line = job->line, .keys = queue_line_keys(line), .failed = true};
+
+			queue_note_end(queue_note_begin(&note), true);
+		}
+	}
+	return res;
+}
+
+TM_Result
+queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, Jsonb *progress,
+					Snapshot snapshot, bool wait)
+{
+	QueueExtra	extra;
+	QueueJob	new;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (progress != NULL)
+		extra.progress = progress;
+	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_now() + delay, &extra);
+	new.extra = queue_extra_pack(&extra);
+	return queue_job_update(table, job, &new, snapshot, wait);
+}
+
+bool
+queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
+					 Snapshot snapshot, QueueFailure *failure)
+{
+	failure->error = "the lease ended before the job was completed";
+	failure->worker = extra->worker;
+	failure->started_at = extra->started_at;
+	if (job->failures + 1 >= queue_job_max_attempts(job, extra, line->queue, line->handler))
+	{
+		QueueState	state;
+
+		(void) queue_finish_fail(table, job, job->attempt, failure, -1, true, snapshot, false, &state);
+		return false;
+	}
+	job->failures++;
+	return true;
+}
+bool
+queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
+{
+	if (extra->expires_at == 0 || extra->expires_at > queue_now() || job->attempt > 0)
+		return false;
+	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+	return true;
+}
