@@ -24,9 +24,22 @@ CREATE TABLE queue.queue (
     keep_discarded  interval NOT NULL DEFAULT '30 days',
     paused_at       timestamptz
 );
+-- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
+CREATE TYPE queue.role_name;
+CREATE FUNCTION queue.role_name_in(cstring) RETURNS queue.role_name
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_role_name_in';
+CREATE FUNCTION queue.role_name_out(queue.role_name) RETURNS cstring
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_role_name_out';
+CREATE TYPE queue.role_name (INPUT = queue.role_name_in, OUTPUT = queue.role_name_out, LIKE = oid);
+CREATE CAST (queue.role_name AS oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (oid AS queue.role_name) WITHOUT FUNCTION;
+COMMENT ON TYPE queue.role_name IS 'internal: a role, kept as its OID and written as its name';
+COMMENT ON FUNCTION queue.role_name_in IS 'internal: input of queue.role_name';
+COMMENT ON FUNCTION queue.role_name_out IS 'internal: output of queue.role_name';
+
 CREATE TABLE queue.privilege (          -- queue '*': all queues
     queue      text COLLATE "C" NOT NULL,
-    role       regrole NOT NULL,
+    role       queue.role_name NOT NULL,
     privilege  text COLLATE "C" NOT NULL,     -- enqueue | work | read | manage
     PRIMARY KEY (queue, role, privilege)
 );
@@ -237,6 +250,12 @@ ALTER TABLE queue.queue ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.privilege
     FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
 ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER config_changed;
+CREATE FUNCTION queue.privilege_inserted() RETURNS trigger
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_privilege_inserted';
+COMMENT ON FUNCTION queue.privilege_inserted() IS 'internal: skips rows of roles that do not exist, which a restore may bring';
+CREATE TRIGGER privilege_inserted BEFORE INSERT ON queue.privilege
+    FOR EACH ROW EXECUTE FUNCTION queue.privilege_inserted();
+ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER privilege_inserted;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.handler
     FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
 ALTER TABLE queue.handler ENABLE ALWAYS TRIGGER config_changed;

@@ -177,6 +177,22 @@ SELECT count(*) FROM queue.privilege WHERE role = 'regress_queue_g'::regrole;
 -- a dropped queue takes its grants along: nobody may work in its successor
 SELECT queue.create_queue('again'), queue.grant_queue('again', 'regress_queue_g', 'manage'), queue.drop_queue('again'), queue.create_queue('again');
 SELECT queue, privilege FROM queue.privilege WHERE role = 'regress_queue_g'::regrole;
+-- and leaves nothing behind that would keep the role from being dropped, but what its other grants need
+SELECT queue.create_queue('one'), queue.grant_queue('one', 'regress_queue_g', 'manage'), queue.grant_queue('again', 'regress_queue_g', 'enqueue'), queue.drop_queue('one');
+SELECT string_agg(p.proname, ', ' ORDER BY p.proname) AS left_to_it FROM pg_proc p, aclexplode(p.proacl) a WHERE p.pronamespace = 'queue'::regnamespace AND a.grantee = 'regress_queue_g'::regrole;
+SELECT queue.drop_queue('again');
+DROP ROLE regress_queue_g;
+-- a role that is dropped with all that it owns, and a new one of that name
+CREATE ROLE regress_queue_g;
+SELECT queue.grant_queue('default', 'regress_queue_g', 'manage');
+DROP OWNED BY regress_queue_g;
+DROP ROLE regress_queue_g;
+CREATE ROLE regress_queue_g;
+ALTER ROLE regress_queue_g RENAME TO regress_queue_h;
+SELECT queue.grant_queue('default', 'regress_queue_h', 'read');
+ALTER ROLE regress_queue_h RENAME TO regress_queue_g;
+SELECT * FROM queue.privilege;
+SELECT queue.revoke_queue('default', 'regress_queue_g');
 
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

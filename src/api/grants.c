@@ -1,28 +1,37 @@
 /*
  * grants.c
- *		queue.grant_queue and queue.revoke_queue.
+ *		queue.grant_queue and queue.revoke_queue, and the type of the column that names a role.
  *
  * A privilege is a row that queue_may reads (config.c) and EXECUTE on just the functions
  * that it allows: the grants keep others out of the functions, the row says in which
  * queue.  What a user gave goes into SQL as parameters, but for the role in GRANT, which
  * is a quoted identifier.
  *
+ * queue.privilege holds roles as OIDs, so that a renamed role keeps its privileges and a new role of an old name
+ * gets none.  The column's type, queue.role_name, writes the name, so that a dump carries names; a role that the
+ * restored server lacks reads as 0, and a trigger skips that row instead of failing the whole COPY.
+ *
  * Locks: ShareRowExclusiveLock on queue.privilege until the end of the transaction, since
  * two GRANTs on one function at a time fail ("tuple concurrently updated").
  */
-#include "lib/queue.h"
+#include "api/grants.h"
 
 #include "api/arguments.h"
 #include "config/owner.h"
+#include "config/reader.h"
 #include "job/finish.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_grant_queue);
 PG_FUNCTION_INFO_V1(queue_sql_revoke_queue);
+PG_FUNCTION_INFO_V1(queue_sql_role_name_in);
+PG_FUNCTION_INFO_V1(queue_sql_role_name_out);
+PG_FUNCTION_INFO_V1(queue_sql_privilege_inserted);
 
 #define PRIV_STAR	0x10		/* manage on '*' */
 
@@ -174,10 +183,21 @@ remaining_bits(Oid role)
 	return bits;
 }
 
+/*
+ * Takes the lock that all changes of privileges take, and drops the rows of roles that are no more: their OIDs must not
+ * serve other roles one day.  Inside queue_spi_begin.
+ */
+static void
+lock_privileges(void)
+{
+	queue_spi_run("LOCK TABLE queue.privilege IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
+	queue_spi_run("DELETE FROM queue.privilege p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = p.role)",
+				  0, NULL, NULL, NULL);
+}
+
 /* Arguments and checks that grant_queue and revoke_queue share; opens the SPI section and locks. */
 static void
-privilege_begin(FunctionCallInfo fcinfo, const char *function, char **queue, Oid *role, char **quoted_role,
-				QueueSpi *spi)
+privilege_begin(FunctionCallInfo fcinfo, const char *function, char **queue, Oid *role, QueueSpi *spi)
 {
 	bool		star;
 
@@ -193,13 +213,9 @@ privilege_begin(FunctionCallInfo fcinfo, const char *function, char **queue, Oid
 	if (!star)
 		(void) queue_config_queue(*queue, false);
 	*role = queue_role_oid(NameStr(*PG_GETARG_NAME(1)));
-	*quoted_role = pstrdup(quote_identifier(NameStr(*PG_GETARG_NAME(1))));
 
 	queue_spi_begin(spi);
-	queue_spi_run("LOCK TABLE queue.privilege IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
-	/* rows of roles that were dropped: their number must not serve another role one day */
-	queue_spi_run("DELETE FROM queue.privilege p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = p.role)",
-				  0, NULL, NULL, NULL);
+	lock_privileges();
 }
 
 /* queue.grant_queue(queue, role, privilege): manage on the queue. */
@@ -207,7 +223,7 @@ Datum
 queue_sql_grant_queue(PG_FUNCTION_ARGS)
 {
 	char	   *queue;
-	char	   *quoted_role;
+	const char *quoted_role;
 	char	   *privilege = PG_ARGISNULL(2) ? "enqueue" : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	Oid			role;
 	int			bits;
@@ -216,11 +232,13 @@ queue_sql_grant_queue(PG_FUNCTION_ARGS)
 	Datum		values[3];
 
 	bits = privilege_word_bits(privilege, !PG_ARGISNULL(0) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)), "*") == 0);
-	privilege_begin(fcinfo, "queue.grant_queue()", &queue, &role, &quoted_role, &spi);
+	privilege_begin(fcinfo, "queue.grant_queue()", &queue, &role, &spi);
+	quoted_role = quote_identifier(GetUserNameFromId(role, false));
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = CStringGetTextDatum(privilege);
-	queue_spi_run("INSERT INTO queue.privilege (queue, role, privilege) VALUES ($1, $2::regrole, $3) ON CONFLICT DO NOTHING",
+	queue_spi_run("INSERT INTO queue.privilege (queue, role, privilege) VALUES ($1, $2::queue.role_name, $3)"
+				  " ON CONFLICT DO NOTHING",
 				  3, types, values, NULL);
 	change_execute(true, role, quoted_role, bits);
 	if (!superuser_arg(role))
@@ -231,29 +249,23 @@ queue_sql_grant_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* queue.revoke_queue(queue, role, privilege): manage on the queue; what other rows of the role need stays. */
-Datum
-queue_sql_revoke_queue(PG_FUNCTION_ARGS)
+/*
+ * Deletes a role's rows of a queue (privilege NULL: all of them) and revokes of EXECUTE, SELECT and USAGE what its other
+ * rows do not need.  Inside queue_spi_begin, after lock_privileges.
+ */
+static void
+take_privileges(const char *queue, Oid role, const char *privilege)
 {
-	char	   *queue;
-	char	   *quoted_role;
-	char	   *privilege = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	Oid			role;
-	int			before;
-	int			after;
-	QueueSpi	spi;
+	const char *quoted_role = quote_identifier(GetUserNameFromId(role, false));
 	Oid			types[3] = {TEXTOID, OIDOID, TEXTOID};
 	Datum		values[3];
-	char		nulls[3] = {' ', ' ', ' '};
+	char		nulls[3] = {' ', ' ', privilege == NULL ? 'n' : ' '};
+	int			before = remaining_bits(role);
+	int			after;
 
-	if (privilege != NULL)
-		(void) privilege_word_bits(privilege, false);
-	privilege_begin(fcinfo, "queue.revoke_queue()", &queue, &role, &quoted_role, &spi);
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = privilege == NULL ? (Datum) 0 : CStringGetTextDatum(privilege);
-	nulls[2] = privilege == NULL ? 'n' : ' ';
-	before = remaining_bits(role);
 	queue_spi_run("DELETE FROM queue.privilege WHERE queue = $1 AND role = $2 AND privilege = coalesce($3, privilege)",
 				  3, types, values, nulls);
 	after = remaining_bits(role);
@@ -263,6 +275,87 @@ queue_sql_revoke_queue(PG_FUNCTION_ARGS)
 		queue_spi_run(psprintf("REVOKE SELECT ON " VIEWS " FROM %s", quoted_role), 0, NULL, NULL, NULL);
 	if (before != 0 && after == 0)
 		queue_spi_run(psprintf("REVOKE USAGE ON SCHEMA queue FROM %s", quoted_role), 0, NULL, NULL, NULL);
+}
+
+/* queue.revoke_queue(queue, role, privilege): manage on the queue; what other rows of the role need stays. */
+Datum
+queue_sql_revoke_queue(PG_FUNCTION_ARGS)
+{
+	char	   *queue;
+	char	   *privilege = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Oid			role;
+	QueueSpi	spi;
+
+	if (privilege != NULL)
+		(void) privilege_word_bits(privilege, false);
+	privilege_begin(fcinfo, "queue.revoke_queue()", &queue, &role, &spi);
+	take_privileges(queue, role, privilege);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
+}
+
+/* See grants.h.  Inside queue_spi_begin.  Called by drop_queue. */
+void
+queue_grants_drop_queue(const char *queue)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(queue);
+	Oid		   *roles;
+	uint64		nroles;
+
+	lock_privileges();
+	nroles = queue_spi_run("SELECT DISTINCT role::oid FROM queue.privilege WHERE queue = $1", 1, &type, &value, NULL);
+	roles = palloc((nroles + 1) * sizeof(Oid));
+	for (uint64 i = 0; i < nroles; i++)
+	{
+		bool		isnull;
+
+		roles[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	for (uint64 i = 0; i < nroles; i++)
+		take_privileges(queue, roles[i], NULL);
+}
+
+/* ---------------------------------------------------------------- type queue.role_name */
+
+/* queue.role_name_in(cstring): the role's OID; 0, with a warning, if there is none. */
+Datum
+queue_sql_role_name_in(PG_FUNCTION_ARGS)
+{
+	char	   *name = PG_GETARG_CSTRING(0);
+	Oid			role = name[0] == '\0' ? InvalidOid : get_role_oid(name, true);
+
+	if (!OidIsValid(role) && name[0] != '\0')
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist, so its privileges on queues are skipped", name),
+				 errhint("Create the role and call queue.grant_queue for it.")));
+	PG_RETURN_OID(role);
+}
+
+/* queue.role_name_out(queue.role_name): the role's name; empty if it was dropped. */
+Datum
+queue_sql_role_name_out(PG_FUNCTION_ARGS)
+{
+	char	   *name = GetUserNameFromId(PG_GETARG_OID(0), true);
+
+	PG_RETURN_CSTRING(name != NULL ? name : pstrdup(""));
+}
+
+/* Row trigger on queue.privilege: a row without a role, which a restore may bring, is not inserted. */
+Datum
+queue_sql_privilege_inserted(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	bool		isnull;
+	Datum		role;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("queue.privilege_inserted() is a trigger"),
+				 errhint("It fires by itself when a row is inserted.")));
+	role = SPI_getbinval(trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation),
+						 queue_column(trigdata->tg_relation, "role"), &isnull);
+	PG_RETURN_POINTER(isnull || !OidIsValid(DatumGetObjectId(role)) ? NULL : trigdata->tg_trigtuple);
 }

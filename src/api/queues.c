@@ -11,6 +11,7 @@
 #include "lib/queue.h"
 
 #include "api/arguments.h"
+#include "api/grants.h"
 #include "config/owner.h"
 #include "job/finish.h"
 #include "job/job.h"
@@ -453,7 +454,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 		(void) sweep_queue(name, true, false);
 
 	queue_spi_begin(&spi);
-	queue_spi_run("DELETE FROM queue.privilege WHERE queue = $1", 1, &type, &value, NULL);
+	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);

@@ -94,6 +94,23 @@ for my $format (qw(plain custom parallel))
 }
 one($node, "SELECT count(*) FROM seen WHERE note LIKE 'job%'", '0', 'the original was not touched');
 
+# --- privileges are dumped by the role's name: one that is gone, or missing where it is restored, is skipped
+sql($node, <<'EOS');
+CREATE ROLE gone;
+CREATE ROLE missing;
+CREATE ROLE before_it;
+SELECT queue.grant_queue('mail', role, 'manage') FROM unnest('{gone,missing,before_it}'::name[]) role;
+DROP OWNED BY gone;
+DROP ROLE gone;
+ALTER ROLE before_it RENAME TO renamed;
+EOS
+$node->command_ok([ 'pg_dump', '-x', '-f', "$tmp/roles.sql", $node->connstr('postgres') ], 'pg_dump with a role that is gone');
+sql($node, 'DROP OWNED BY missing; DROP ROLE missing');
+sql($node, 'CREATE DATABASE roles');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('roles'), '-f', "$tmp/roles.sql" ], 'restores');
+one($node, 'SELECT queue, role, privilege FROM queue.privilege ORDER BY role::text, queue', "default|app|enqueue\nmail|app|work\nmail|renamed|manage\nmail|viewer|read",
+	'the privileges of those who are there', db => 'roles');
+
 # --- a dump of a copy restores over nothing: schema only, and one that was never adopted
 sql($node, "CREATE DATABASE bare");
 $node->command_ok([ 'pg_dump', '--schema-only', '-f', "$tmp/bare.sql", $node->connstr('postgres') ], 'pg_dump --schema-only');
