@@ -97,3 +97,29 @@ CREATE SCHEMA elsewhere;
 CREATE EXTENSION queue SCHEMA elsewhere;
 \set VERBOSITY default
 DROP SCHEMA elsewhere;
+
+-- what the installer's ALTER DEFAULT PRIVILEGES gives is taken back, and doctor() tells who reaches the tables
+CREATE ROLE regress_queue_open;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_queue_open;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_queue_open;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_queue_open, PUBLIC;
+CREATE EXTENSION queue;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_queue_open;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_queue_open;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_queue_open, PUBLIC;
+SELECT o.what, a.grantee::regrole, a.privilege_type
+  FROM (SELECT relname, relacl, relowner FROM pg_class WHERE relnamespace = 'queue'::regnamespace
+        UNION ALL SELECT proname, proacl, proowner FROM pg_proc WHERE pronamespace = 'queue'::regnamespace
+        UNION ALL SELECT typname, typacl, typowner FROM pg_type WHERE typnamespace = 'queue'::regnamespace
+        UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace WHERE nspname = 'queue') o (what, acl, owner), aclexplode(o.acl) a
+ WHERE a.grantee <> o.owner ORDER BY 1;
+SELECT ok, detail FROM queue.doctor() WHERE check_name = 'table privileges';
+GRANT SELECT (secret) ON queue.handler TO regress_queue_open;
+GRANT USAGE ON SEQUENCE queue.job_id TO PUBLIC;
+SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'table privileges';
+DROP EXTENSION queue;
+DROP ROLE regress_queue_open;

@@ -862,9 +862,32 @@ COMMENT ON FUNCTION queue.unsubscribe IS
     'Removes a subscription. Not built yet (0A000).';
 
 -- ---------------------------------------------------------------------------
--- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest.
+-- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest. What the installer's ALTER
+-- DEFAULT PRIVILEGES gave to anybody is revoked.
 -- ---------------------------------------------------------------------------
-REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA queue FROM PUBLIC;
+DO LANGUAGE plpgsql $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT 'PUBLIC'
+        UNION
+        SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+        FROM (SELECT c.relacl, c.relowner FROM pg_catalog.pg_class c WHERE c.relnamespace = 'queue'::regnamespace
+              UNION ALL
+              SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'queue'::regnamespace
+              UNION ALL
+              SELECT t.typacl, t.typowner FROM pg_catalog.pg_type t WHERE t.typnamespace = 'queue'::regnamespace
+              UNION ALL
+              SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'queue') o (acl, owner),
+             LATERAL pg_catalog.aclexplode(o.acl) a
+        WHERE a.grantee NOT IN (0, o.owner)
+    LOOP
+        EXECUTE 'REVOKE ALL ON SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON ALL ROUTINES IN SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON TYPE queue.role_name FROM ' || grantee;
+    END LOOP;
+END $$;
 GRANT EXECUTE ON FUNCTION queue.may_read(text), queue.current_job() TO PUBLIC;

@@ -434,6 +434,38 @@ check_kinds(Doctor *doctor)
 	queue_job_close(table);
 }
 
+/* Who but the owner reaches the tables past the views and functions: one row for each such role. */
+static void
+check_tables(Doctor *doctor)
+{
+	QueueSpi	spi;
+	uint64		found;
+
+	queue_spi_begin(&spi);
+	found = queue_spi_run("SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
+						  " count(DISTINCT c.oid) - 1, string_agg(DISTINCT a.privilege_type, ', '),"
+						  " min(c.oid::regclass::text)"
+						  " FROM pg_class c LEFT JOIN pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL,"
+						  " LATERAL (SELECT * FROM aclexplode(c.relacl) UNION SELECT * FROM aclexplode(t.attacl)) a"
+						  " WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind IN ('r', 'p', 'S')"
+						  " AND a.grantee <> c.relowner GROUP BY a.grantee ORDER BY 1", 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *role = SPI_getvalue(tuple, desc, 1);
+
+		row(doctor, "table privileges", false,
+			psprintf("%s holds %s on %s and %s more of schema queue: jobs, secrets and privileges lie open", role,
+					 SPI_getvalue(tuple, desc, 3), SPI_getvalue(tuple, desc, 4), SPI_getvalue(tuple, desc, 2)),
+			psprintf("Users need the views only. REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM %s, likewise ALL SEQUENCES,"
+					 " then give back what it needs with queue.grant_queue; look at ALTER DEFAULT PRIVILEGES too.", role));
+	}
+	if (found == 0)
+		row(doctor, "table privileges", true, "only the owner reaches the tables of schema queue", NULL);
+	queue_spi_end(&spi);
+}
+
 /* queue.doctor(): for whoever may read or manage some queue; rows about queues and handlers as one may see them. */
 Datum
 queue_sql_doctor(PG_FUNCTION_ARGS)
@@ -444,6 +476,7 @@ queue_sql_doctor(PG_FUNCTION_ARGS)
 	doctor.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	check_server(&doctor);
 	check_replica_role(&doctor);
+	check_tables(&doctor);
 	check_queues(&doctor);
 	check_handlers(&doctor);
 	check_kinds(&doctor);
