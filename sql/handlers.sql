@@ -272,6 +272,38 @@ SELECT queue.revoke_queue('r', 'regress_queue_run', 'work');
 SELECT split_part(queue.explain_job(:c), ';', 2);
 ROLLBACK;
 
+-- who owns the function decides what runs as run_as: he must have its privileges, or be a superuser
+BEGIN;
+SET LOCAL client_min_messages = error;
+GRANT CREATE ON SCHEMA public TO regress_queue_run, regress_queue_other;
+SELECT queue.create_queue('r');
+SELECT queue.grant_queue('r', 'regress_queue_run', 'work'), queue.grant_queue('r', 'regress_queue_other', 'manage');
+SET LOCAL ROLE regress_queue_other;
+CREATE FUNCTION h_owned(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user) $$;
+SET LOCAL ROLE NONE;
+SELECT try($$SELECT queue.register_sql_handler('own', 'h_owned')$$);
+SELECT try($$SELECT queue.register_sql_handler('own', 'h_owned', queues => '{r}', run_as => 'regress_queue_run')$$);
+SELECT try($$SELECT queue.register_sql_handler('own', 'h_owned', queues => '{r}', run_as => 'regress_queue_other')$$);
+SELECT try($$SELECT queue.register_sql_handler('supers', 'h_job', queues => '{r}', run_as => 'regress_queue_run')$$);
+GRANT regress_queue_run TO regress_queue_other;
+SELECT try($$SELECT queue.register_sql_handler('own', 'h_owned', queues => '{r}', run_as => 'regress_queue_run')$$);
+SELECT kind, state FROM queue.stat_handler ORDER BY kind;
+REVOKE regress_queue_run FROM regress_queue_other;
+SELECT kind, state FROM queue.stat_handler ORDER BY kind;
+SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'own';
+ROLLBACK;
+
+-- both overloads are looked for in one schema of the search_path
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE FUNCTION "Odd schema".h_mine(p jsonb) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION h_mine(j queue.job) RETURNS void LANGUAGE sql AS '';
+CREATE PROCEDURE "Odd schema".h_mine(j queue.job) LANGUAGE sql AS '';
+SET LOCAL search_path = "Odd schema", public;
+SELECT queue.register_sql_handler('one', 'h_mine'), queue.register_sql_handler('two', 'public.h_mine'), queue.register_sql_handler('three', 'h_both');
+SELECT kind, target FROM queue.stat_handler ORDER BY kind;
+ROLLBACK;
+
 SET client_min_messages = warning;
 DROP EXTENSION queue CASCADE;
 DROP SCHEMA "Odd schema";

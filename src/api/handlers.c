@@ -138,11 +138,11 @@ check_run_as(FunctionCallInfo fcinfo, const char **name)
 	if (!PG_ARGISNULL(ARG_RUN_AS))
 		run_as = queue_role_oid(NameStr(*PG_GETARG_NAME(ARG_RUN_AS)));
 	*name = GetUserNameFromId(run_as, false);
-	if (!is_member_of_role(GetUserId(), run_as))
+	if (!queue_can_set_role(GetUserId(), run_as))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be a member of role \"%s\" to register a handler that runs as it", *name),
-				 errhint("Name a role that you are a member of, or leave run_as out.")));
+				 errhint("Name a role that you can SET ROLE to, or leave run_as out.")));
 	if (!QUEUE_NOLOGIN_ROLES_WORK && !role_can_login(run_as))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -159,11 +159,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 	char	   *function = queue_arg_text(fcinfo, ARG_FUNCTION, "function");
 	const char *run_as_name;
 	Oid			run_as;
-	Oid			proc;
-	bool		takes_job;
-	char	   *schema;
-	char	   *name;
-	char	   *owner;
+	QueueFunction found;
 	QueueHandler *existing;
 	bool		may_replace;
 	QueueSpi	spi;
@@ -196,12 +192,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("kind \"%s\" has a handler that role \"%s\" registered", kind, existing->registered_by),
 				 errhint("That role or a superuser can replace or unregister it.")));
-	proc = queue_run_resolve(function, &takes_job, &schema, &name, &owner);
-	if (queue_proc_aclcheck(proc, run_as) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" may not execute function %s", run_as_name, function),
-				 errhint("GRANT EXECUTE on the function to the role that the handler runs as.")));
+	queue_run_resolve(function, run_as, &found);
 	if (superuser_arg(run_as))
 		ereport(WARNING,
 				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", kind, run_as_name),
@@ -212,9 +203,9 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
 
 	memset(nulls, ' ', sizeof(nulls));
-	namestrcpy(&names[0], schema);
-	namestrcpy(&names[1], name);
-	namestrcpy(&names[2], owner);
+	namestrcpy(&names[0], found.schema);
+	namestrcpy(&names[1], found.name);
+	namestrcpy(&names[2], found.owner);
 	namestrcpy(&names[3], run_as_name);
 	namestrcpy(&names[4], GetUserNameFromId(GetUserId(), false));
 	types[0] = TEXTOID;
@@ -224,7 +215,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 	types[2] = NAMEOID;
 	values[2] = NameGetDatum(&names[1]);
 	types[3] = TEXTOID;
-	values[3] = CStringGetTextDatum(takes_job ? "queue.job" : "jsonb");
+	values[3] = CStringGetTextDatum(found.takes_job ? "queue.job" : "jsonb");
 	types[4] = NAMEOID;
 	values[4] = NameGetDatum(&names[2]);
 	types[5] = TEXTARRAYOID;

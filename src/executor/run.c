@@ -8,6 +8,9 @@
  * REPLACE or DROP/CREATE just work; a lookup checks what fmgr does not: the owner, the
  * EXECUTE and USAGE privileges of the role that runs it.
  *
+ * The owner of a function can replace it, so what he writes there runs as the handler's role: he must have its
+ * privileges anyway.
+ *
  * Touches no job row and no shared memory.
  */
 #include "executor/run.h"
@@ -22,7 +25,6 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -33,6 +35,8 @@
 
 #define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
+
+#define QUEUE_OWNER_HINT "Who owns the function decides what runs as that role: give the function to the role or a superuser, or name another run_as."
 
 QueueCurrent *queue_current = NULL;
 volatile sig_atomic_t queue_run_swallowed = false;
@@ -164,6 +168,13 @@ unsuitable(Form_pg_proc proc)
 	return NULL;
 }
 
+/* May this owner of a function decide what runs as that role: is he a superuser, or has he its privileges? */
+static bool
+owner_may(Oid owner, Oid run_as)
+{
+	return superuser_arg(owner) || has_privs_of_role(owner, run_as);
+}
+
 /* Looks the handler's function up; fills entry->finfo, or entry->parked and hint. */
 static void
 resolve(Resolved *entry, QueueHandler *handler)
@@ -213,11 +224,18 @@ resolve(Resolved *entry, QueueHandler *handler)
 		entry->parked = psprintf("role \"%s\" does not exist", handler->run_as);
 		entry->hint = "Register the handler again with run_as naming another role.";
 	}
-	else if (!OidIsValid(registered_by) || !is_member_of_role(registered_by, handler->run_as_oid))
+	else if (!OidIsValid(registered_by) || !queue_can_set_role(registered_by, handler->run_as_oid))
 	{
 		entry->parked = psprintf("role \"%s\", which registered the handler, is not a member of \"%s\" (any more)",
 								 handler->registered_by, handler->run_as);
-		entry->hint = "Grant the membership, or register the handler again.";
+		entry->hint = "Grant the membership, with its SET option, or register the handler again.";
+	}
+	else if (!owner_may(proc->proowner, handler->run_as_oid))
+	{
+		entry->parked = psprintf("the owner of function %s.%s(%s), \"%s\", does not have the privileges of role \"%s\"",
+								 handler->function_schema, handler->function_name, argument_name,
+								 GetUserNameFromId(proc->proowner, false), handler->run_as);
+		entry->hint = QUEUE_OWNER_HINT;
 	}
 	else if (queue_namespace_aclcheck(nsp, handler->run_as_oid) != ACLCHECK_OK ||
 			 queue_proc_aclcheck(proc->oid, handler->run_as_oid) != ACLCHECK_OK)
@@ -287,43 +305,66 @@ queue_run_parked(QueueHandler *handler, const char **hint)
 	return entry->parked;
 }
 
-Oid
-queue_run_resolve(const char *function, bool *takes_job, char **schema, char **name, char **owner)
+/* 42883, or what else is wrong when no function of this name has the wanted argument. */
+static void
+raise_not_found(const char *function, List *names)
+{
+	/* a procedure is refused for what it is, not as if it were not there */
+	for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
+		if (get_func_prokind(c->oid) == PROKIND_PROCEDURE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("%s is a procedure", function),
+					 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("function %s(queue.job) or %s(jsonb) does not exist", function, function),
+			 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
+}
+
+/*
+ * The function that a name means: of the first schema of the search_path that has f(queue.job) or f(jsonb), the former
+ * if it has both; so nobody's f(queue.job) in a later schema goes before one's own f(jsonb).
+ */
+static Oid
+find_function(const char *function, bool *takes_job)
 {
 	List	   *names = queue_qualified_name_list(function);
-	Oid			argument = queue_config()->job_type;
-	Oid			oid;
+	Oid			job_type = queue_config()->job_type;
+	FuncCandidateList best = NULL;
+
+	for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
+	{
+		if (c->nargs != 1 || (c->args[0] != job_type && c->args[0] != JSONBOID) ||
+			get_func_prokind(c->oid) == PROKIND_PROCEDURE)
+			continue;
+		if (best == NULL || c->pathpos < best->pathpos || (c->pathpos == best->pathpos && c->args[0] == job_type))
+			best = c;
+	}
+	if (best == NULL)
+		raise_not_found(function, names);
+	*takes_job = best->args[0] == job_type;
+	return best->oid;
+}
+
+void
+queue_run_resolve(const char *function, Oid run_as, QueueFunction *found)
+{
+	Oid			oid = find_function(function, &found->takes_job);
 	HeapTuple	tuple;
 	Form_pg_proc proc;
 	const char *wrong;
 
-	*takes_job = true;
-	oid = LookupFuncName(names, 1, &argument, true);
-	if (!OidIsValid(oid))
-	{
-		*takes_job = false;
-		argument = JSONBOID;
-		oid = LookupFuncName(names, 1, &argument, true);
-	}
-	if (!OidIsValid(oid))
-	{
-		/* a procedure is refused for what it is, not as if it were not there */
-		for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
-			if (get_func_prokind(c->oid) == PROKIND_PROCEDURE)
-				ereport(ERROR,
-						(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						 errmsg("%s is a procedure", function),
-						 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s(queue.job) or %s(jsonb) does not exist", function, function),
-				 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
-	}
 	if (queue_proc_aclcheck(oid, GetUserId()) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for function %s", function),
 				 errhint("Whoever registers a function must have EXECUTE on it.")));
+	if (queue_proc_aclcheck(oid, run_as) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not execute function %s", GetUserNameFromId(run_as, false), function),
+				 errhint("GRANT EXECUTE on the function to the role that the handler runs as.")));
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", oid);
@@ -333,13 +374,18 @@ queue_run_resolve(const char *function, bool *takes_job, char **schema, char **n
 		ereport(ERROR,
 				(errcode(proc->prokind == PROKIND_FUNCTION ?
 						 ERRCODE_INVALID_FUNCTION_DEFINITION : ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s(%s) %s", function, *takes_job ? "queue.job" : "jsonb", wrong),
+				 errmsg("%s(%s) %s", function, found->takes_job ? "queue.job" : "jsonb", wrong),
 				 errhint("A handler is a function that takes queue.job or jsonb and returns void or jsonb.")));
-	*schema = get_namespace_name(proc->pronamespace);
-	*name = pstrdup(NameStr(proc->proname));
-	*owner = GetUserNameFromId(proc->proowner, false);
+	if (!owner_may(proc->proowner, run_as))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of function %s, \"%s\", does not have the privileges of role \"%s\"", function,
+						GetUserNameFromId(proc->proowner, false), GetUserNameFromId(run_as, false)),
+				 errhint(QUEUE_OWNER_HINT)));
+	found->schema = get_namespace_name(proc->pronamespace);
+	found->name = pstrdup(NameStr(proc->proname));
+	found->owner = GetUserNameFromId(proc->proowner, false);
 	ReleaseSysCache(tuple);
-	return oid;
 }
 
 /* Reads the interval in an error's DETAIL (QU002); false if it is none. */

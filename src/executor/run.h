@@ -68,11 +68,21 @@ extern volatile sig_atomic_t queue_run_swallowed;
  */
 extern const char *queue_run_parked(QueueHandler *handler, const char **hint);
 
+/* A handler's function as its registration keeps it. */
+typedef struct QueueFunction
+{
+	bool		takes_job;		/* f(queue.job), else f(jsonb) */
+	char	   *schema;
+	char	   *name;
+	char	   *owner;
+} QueueFunction;
+
 /*
- * Resolves api.md's function name: f(queue.job), then f(jsonb); 42883 / 42P13 / 42501 with hints. What
- * register_sql_handler calls. Sets *takes_job, *schema, *name, *owner (palloc'd).
+ * The function that register_sql_handler's argument names, palloc'd: f(queue.job), else f(jsonb), of one schema.
+ * 42883 if there is none, 42P13 or 42809 if it does not suit, 42501 if the caller or run_as may not execute it or its
+ * owner may not decide what runs as run_as.
  */
-extern Oid	queue_run_resolve(const char *function, bool *takes_job, char **schema, char **name, char **owner);
+extern void queue_run_resolve(const char *function, Oid run_as, QueueFunction *found);
 
 /*
  * Runs the handler for the job: GUC nest level, fresh snapshot.  before(arg) runs first (the claim in a group;

@@ -113,6 +113,13 @@ typedef bool QueueUpdateIndexes;
 #define queue_qualified_name_list(text) stringToQualifiedNameList(text)
 #endif
 
+/* May member become role: from 16 on a membership may lack the SET option. */
+#if PG_VERSION_NUM >= 160000
+#define queue_can_set_role(member, role) member_can_set_role(member, role)
+#else
+#define queue_can_set_role(member, role) is_member_of_role(member, role)
+#endif
+
 /*
  * Does this process hold an advisory lock? They are never fast-path, so they stand in the lists of its PGPROC,
  * to which nobody else adds but for relation locks.
