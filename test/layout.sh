@@ -1,12 +1,15 @@
 #!/bin/bash
 # The shape of the source, as TAP: what may include what, how long a file may be, what names leave the library, and
 # that the C symbols and the SQL script agree.  Needs a built queue.so.  Reads only.
+#
+#   test/layout.sh [folder]     the tree to look at; without it, this one.  test/layout_test.sh breaks each rule.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "${1:-$(dirname "$0")/..}" || exit 1
 
 # Low to high; a file includes only headers of lower folders, or of its own.
 ORDER='lib shared config job executor http api scheduler server'
 MAX_LINES=800
+MAX_COLUMNS=250
 
 n=0 bad_tests=0
 ok() { n=$((n + 1)); echo "ok $n - $1"; }
@@ -17,61 +20,104 @@ not_ok() {
 # verdict name lines-of-complaint
 verdict() { if [ -z "$2" ]; then ok "$1"; else not_ok "$1" "$2"; fi; }
 
-declare -A LEVEL
-level=0
-for word in $ORDER; do LEVEL[$word]=$((level += 1)); done
+sources=(src/*/*.[ch])
+objects=(src/*/*.o)
 
-# 1. Include direction, one test a file.
-for file in src/*/*.[ch]; do
-	folder=$(basename "$(dirname "$file")")
-	mine=${LEVEL[$folder]:-}
-	bad=
-	if [ -z "$mine" ]; then
-		bad="src/$folder is not in the list of test/layout.sh"
-	else
-		for header in $(sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]+"([a-z_]+\/[a-z_]+)\.h".*/\1/p' "$file"); do
-			[ -f "src/$header.h" ] || continue
-			theirs=${LEVEL[${header%%/*}]:-0}
-			[ "$theirs" -le "$mine" ] || bad+="$file includes $header.h, which lies higher"$'\n'
-		done
-	fi
-	verdict "$file includes only what lies below it" "${bad%$'\n'}"
-done
+# Every include of ours, as "file header": src/job/job.c lib/queue.h
+INCLUDES=$(awk -v all="${sources[*]}" '
+	BEGIN { n = split(all, a, " "); for (i = 1; i <= n; i++) { sub(/^src\//, "", a[i]); ours[a[i]] = 1 } }
+	/^[ \t]*#[ \t]*include[ \t]+"/ { split($0, q, "\""); if (q[2] in ours) print FILENAME, q[2] }' "${sources[@]}")
 
-# 2. File sizes.
+verdict "every source file lies in a folder of the order" \
+	"$(for file in src/*.[ch] "${sources[@]}"; do
+		[ -e "$file" ] || continue
+		folder=${file#src/} folder=${folder%/*}
+		[[ " $ORDER " == *" $folder "* ]] || echo "$file"
+	done)"
+
+verdict "an include goes to a lower folder or stays in its own" \
+	"$(echo "$INCLUDES" | awk -v order="$ORDER" '
+		BEGIN { n = split(order, o, " "); for (i = 1; i <= n; i++) level[o[i]] = i }
+		{ split($1, from, "/"); split($2, to, "/")
+		  if (level[to[1]] > level[from[2]]) print $1 " includes " $2 ", which lies higher" }')"
+
+# A .c and its .h are one room.
+verdict "no files include each other in a circle" \
+	"$(echo "$INCLUDES" | sed -E 's/^src\/(.*)\.[ch] (.*)\.h$/\1 \2/' | awk '$1 != $2' | sort -u | tsort 2>&1 >/dev/null |
+		grep -v 'contains a loop' | sed 's/^tsort: //')"
+
+verdict "no file includes a header twice" \
+	"$(awk '/^#include/ && seen[FILENAME, $2]++ {print FILENAME ": " $2}' "${sources[@]}")"
+
+# Own header first; then blocks of system headers, ours, PostgreSQL's, each sorted.
+verdict "includes are sorted: own header, <system>, ours, PostgreSQL's" \
+	"$(awk -v all="${sources[*]}" '
+		BEGIN { n = split(all, a, " "); for (i = 1; i <= n; i++) { sub(/^src\//, "", a[i]); ours[a[i]] = 1 } }
+		FNR == 1 { own = FILENAME; sub(/^src\//, "", own); sub(/\.c$/, ".h", own); seen = 0; block = 0; last = "" }
+		/^#include/ && FILENAME != "src/lib/compat.h" {
+			name = $2; gsub(/[<">]/, "", name)
+			if (!seen++ && (name == own || name == "lib/queue.h")) next
+			b = $2 ~ /^</ ? 1 : name in ours ? 2 : 3
+			if (b < block) print FILENAME ": " name " stands behind another block"
+			else if (b == block && name <= last) print FILENAME ": " name " stands behind " last
+			block = b; last = name
+		}' "${sources[@]}")"
+
 verdict "no source file is longer than $MAX_LINES lines" \
-	"$(wc -l src/*/*.[ch] | awk -v max=$MAX_LINES '$2 != "total" && $1 > max {print $2 ": " $1 " lines"}')"
+	"$(wc -l "${sources[@]}" | awk -v max=$MAX_LINES '$2 != "total" && $1 > max {print $2 ": " $1 " lines"}')"
 
-# 3. Every file says what it is, in a comment at its top.
-verdict "every source file opens with a comment" \
-	"$(for file in src/*/*.[ch]; do head -c 2 "$file" | grep -q '/\*' || echo "$file"; done)"
+verdict "no source line is wider than $MAX_COLUMNS columns" \
+	"$(awk -v max=$MAX_COLUMNS '
+		length($0) + 3 * gsub(/\t/, "\t") > max {
+			w = 0
+			for (i = 1; i <= length($0); i++) w = substr($0, i, 1) == "\t" ? w + 4 - w % 4 : w + 1
+			if (w > max) print FILENAME ":" FNR ": " w
+		}' "${sources[@]}")"
 
-# 4. Versions are told apart in one place.
-verdict "only compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' src/*/*.[ch] | grep -v '^src/lib/compat\.h$')"
+verdict "every source file opens with a comment that names it" \
+	"$(awk 'FNR == 1 && $0 != "/*" {print FILENAME}
+		FNR == 2 { name = FILENAME; sub(/.*\//, "", name); if ($0 != " * " name) print FILENAME }' "${sources[@]}")"
 
-# 5. Names that leave the library.
-if [ -f queue.so ]; then
+verdict "no comment points at papers outside the repository" \
+	"$(grep -nEi '(api|design|requirements)\.md|\bissue #?[0-9]' "${sources[@]}" sql/*--*.sql)"
+
+verdict "only lib/compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' "${sources[@]}" | grep -v '^src/lib/compat\.h$')"
+
+verdict "only shared/clock.h reads the clock" \
+	"$(grep -nE '\bGetCurrent(Timestamp|TransactionStartTimestamp|IntegerTimestamp)\b' "${sources[@]}" | grep -v '^src/shared/clock\.h:')"
+
+# Names that leave an object, and the header of the same name that must declare each.
+SQL_OR_PG='^(queue_sql_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$|_init$|_fini$)'
+if [ -f queue.so ] && [ -e "${objects[0]}" ]; then
 	verdict "every exported symbol has the extension's prefix" \
-		"$(nm -D --defined-only queue.so | awk '{print $NF}' |
-			grep -vE '^(queue_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$|_init$|_fini$)')"
+		"$(nm -D --defined-only queue.so | awk '{print $NF}' | grep -vE "$SQL_OR_PG" | grep -v '^queue_')"
 	verdict "no object has a global symbol without the prefix" \
-		"$(nm -g --defined-only src/*/*.o | awk 'NF == 3 {print $NF}' |
-			grep -vE '^(queue_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$)')"
+		"$(nm -g --defined-only "${objects[@]}" | awk 'NF == 3 {print $NF}' | grep -vE "$SQL_OR_PG" | grep -v '^queue_')"
+	verdict "what a .c exports stands in the .h of its name" \
+		"$(nm -A -g --defined-only "${objects[@]}" | awk 'NF == 3 {sub(/\.o:.*/, "", $1); print $1, $3}' | grep -vE " ${SQL_OR_PG#^}" |
+			while read -r file symbol; do
+				header=$file.h
+				[[ $file != src/server/init ]] || header=src/lib/queue.h
+				[ -f "$header" ] && [[ $(<"$header") =~ [^a-z0-9_]$symbol[^a-z0-9_] ]] || echo "$file.c: $symbol is not in $header"
+			done)"
+	# What no other object uses need not leave its file; the server calls the mains by name.
+	used=$(nm -u "${objects[@]}" | awk 'NF == 2 {print $2}' | sort -u)
+	verdict "what a .c exports is used elsewhere" \
+		"$(nm -g --defined-only "${objects[@]}" | awk 'NF == 3 {print $NF}' | grep -vE "$SQL_OR_PG" | grep -vE '_main$' | sort -u |
+			comm -23 - <(echo "$used"))"
 else
 	not_ok "queue.so is built" "run make first"
 fi
 
-# 6. C functions and the newest SQL script.
-declared=$(grep -hoE 'PG_FUNCTION_INFO_V1\([a-z0-9_]+\)' src/*/*.c | sed -E 's/.*\((.*)\)/\1/' | sort -u)
+declared=$(grep -hoE 'PG_FUNCTION_INFO_V1\([a-z0-9_]+\)' "${sources[@]}" | sed -E 's/.*\((.*)\)/\1/' | sort -u)
 used=$(cat sql/queue--*.sql | tr '\n' ' ' | grep -oE "'(MODULE_PATHNAME|\\\$libdir/queue)'[[:space:]]*,[[:space:]]*'[a-z0-9_]+'" |
 	sed -E "s/.*'([a-z0-9_]+)'\$/\1/" | sort -u)
 verdict "every PG_FUNCTION_INFO_V1 symbol is used by the SQL script" "$(comm -23 <(echo "$declared") <(echo "$used"))"
 verdict "every C symbol of the SQL script is in the library" "$(comm -13 <(echo "$declared") <(echo "$used"))"
 verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep -v '^queue_sql_')"
 
-# 7. Settings.
 verdict "every setting is called queue.*" \
-	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' src/*/*.c | grep -v '"queue\.')"
+	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' "${sources[@]}" | grep -v '"queue\.')"
 
 echo "1..$n"
 [ "$bad_tests" = 0 ]

@@ -8,12 +8,12 @@
  */
 #include "lib/queue.h"
 
+#include <math.h>
+
 #include "config/lines.h"
 #include "config/owner.h"
 #include "job/finish.h"
 #include "shared/clock.h"
-
-#include <math.h>
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -427,7 +427,7 @@ json_tags(JsonbValue *value)
 	return JB_ROOT_COUNT(tags) == 0 ? NULL : tags;
 }
 
-/* Reads one job of api.md's JSON form into a request; unknown options are errors. */
+/* Reads one job of enqueue_json's form into a request; unknown options are errors. */
 static void
 request_of_json(JsonbContainer *container, Request *request)
 {

@@ -227,7 +227,10 @@ begin_waiting(const FetchRequest *request)
 	return queue_await_begin(&awaited);
 }
 
-/* Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is claimed. */
+/*
+ * Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is
+ * claimed.
+ */
 static void
 doze(TimestampTz deadline, bool placed)
 {

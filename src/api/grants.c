@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(queue_sql_privilege_inserted);
 
 #define PRIV_STAR	0x10		/* manage on '*' */
 
-/* api.md's matrix, function by function; what is in no row here is for the extension's owner and superusers. */
+/* The matrix of privileges, function by function; what is in no row here is for the extension's owner and superusers. */
 static const struct
 {
 	const char *name;

@@ -2,8 +2,8 @@
  * handlers.h
  *		Why a handler runs nothing: what stat_handler, explain_job and doctor tell.
  */
-#ifndef QUEUE_HANDLER_H
-#define QUEUE_HANDLER_H
+#ifndef QUEUE_API_HANDLERS_H
+#define QUEUE_API_HANDLERS_H
 
 #include "config/config.h"
 

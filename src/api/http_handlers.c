@@ -12,11 +12,10 @@
  */
 #include "lib/queue.h"
 
-#include "api/handlers.h"
-
 #include <curl/curl.h>
 
 #include "api/arguments.h"
+#include "api/handlers.h"
 #include "config/http_handlers.h"
 #include "config/owner.h"
 #include "http/webhook.h"

@@ -15,7 +15,10 @@ extern QueueConf *queue_conf_make(const char *name);
 
 /* The current configuration; 55000 if the extension is not in this database. Valid until the next call or CCI. */
 extern QueueConfig *queue_config(void);
-/* From here to the release nothing that the cache holds now is freed, however often it is read again. Ends with the transaction. */
+/*
+ * From here to the release nothing that the cache holds now is freed, however often it is read again. Ends with the
+ * transaction.
+ */
 extern int	queue_config_hold(void);
 extern void queue_config_release(int before);
 extern bool queue_config_stale(void);	/* would queue_config() read again? */

@@ -3,8 +3,8 @@
  *		Reading what is registered about HTTP handlers into the configuration cache, and the
  *		checks that registering and reading share.
  */
-#ifndef QUEUE_HTTP_HANDLERS_H
-#define QUEUE_HTTP_HANDLERS_H
+#ifndef QUEUE_CONFIG_HTTP_HANDLERS_H
+#define QUEUE_CONFIG_HTTP_HANDLERS_H
 
 #include "config/reader.h"
 #include "config/types.h"

@@ -26,8 +26,8 @@
 #include "utils/rel.h"
 
 /* The 64-bit hash of (queue, kind, priority) that names a line.  Stored: must never change. */
-int64
-queue_line_id(const char *queue, const char *kind, int16 priority)
+static int64
+line_id(const char *queue, const char *kind, int16 priority)
 {
 	char		buf[2 * QUEUE_NAME_MAX + 2];
 	size_t		qlen = strlen(queue);
@@ -130,7 +130,7 @@ check_clash(int64 id, const char *queue, const char *kind, int16 priority,
 int64
 queue_line_ensure(const char *queue, const char *kind, int16 priority)
 {
-	int64		id = queue_line_id(queue, kind, priority);
+	int64		id = line_id(queue, kind, priority);
 	QueueLine  *line = queue_config_line(id);
 	Relation	rel;
 	char	   *row_queue;

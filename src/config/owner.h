@@ -20,7 +20,9 @@ typedef struct QueueOwnerContext
 extern void queue_as_owner_begin(QueueOwnerContext *saved);
 extern void queue_as_owner_end(QueueOwnerContext *saved);
 
-/* For workers without a role: settings that the database or the bootstrap user may have and that must not reach them. */
+/*
+ * For workers without a role: settings that the database or the bootstrap user may have and that must not reach them.
+ */
 extern void queue_pin_settings(void);
 
 #endif

@@ -35,6 +35,7 @@ extern char *queue_reader_name(QueueReader *reader, const char *name);
 extern int64 queue_reader_int(QueueReader *reader, const char *name, int64 missing);
 extern TimestampTz queue_reader_time(QueueReader *reader, const char *name);
 extern int64 queue_reader_interval(QueueReader *reader, const char *name, int64 missing);	/* microseconds */
-extern bool queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff);	/* false: null, the default */
+/* false: null, the default */
+extern bool queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff);
 
 #endif

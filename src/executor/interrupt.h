@@ -21,7 +21,10 @@ typedef enum QueueInterrupt
 extern void queue_interrupt_signals(void);	/* installs the handlers; before signals are unblocked */
 extern void queue_interrupt_timeouts(void); /* registers the timeouts; after the connection is made */
 
-/* The job in my slot may be interrupted from here on; `company`: others wait for its group's commit. timeout_us 0: none. */
+/*
+ * The job in my slot may be interrupted from here on; `company`: others wait for its group's commit. timeout_us 0:
+ * none.
+ */
 extern void queue_interrupt_arm(bool company, int64 timeout_us);
 extern void queue_interrupt_disarm(void);
 extern QueueInterrupt queue_interrupt_reason(void); /* why the job armed last was interrupted */

@@ -270,7 +270,10 @@ resolved_handler(QueueHandler *handler)
 
 		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
 		{
-			/* many changes: start over rather than keep what they left behind (a running handler's state may be in it) */
+			/*
+			 * many changes: start over rather than keep what they left behind (a running handler's state may be in
+			 * it)
+			 */
 			HASH_SEQ_STATUS seq;
 
 			hash_seq_init(&seq, resolved);
@@ -529,7 +532,8 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	QueueCurrent current = {.job = job, .line = line, .in_company = in_company, .context = context};
 	MemoryContext own = in_company ? NULL : AllocSetContextCreate(context, "queue call", ALLOCSET_SMALL_SIZES);
 	volatile bool ran = false;
-	int			held = queue_config_hold(); /* the handler may change the configuration; line and handler point into it */
+	/* the handler may change the configuration; line and handler point into it */
+	int			held = queue_config_hold();
 
 	memset(result, 0, sizeof(*result));
 	result->outcome = QUEUE_RUN_COMPLETED;

@@ -2,8 +2,8 @@
  * worker.h
  *		The processes that run SQL handlers, each connected as the role that its handlers run as.
  */
-#ifndef QUEUE_EXECUTOR_H
-#define QUEUE_EXECUTOR_H
+#ifndef QUEUE_EXECUTOR_WORKER_H
+#define QUEUE_EXECUTOR_WORKER_H
 
 #include "lib/queue.h"
 

@@ -59,8 +59,9 @@ queue_feed_takes(const QueueLine *line)
 		line->queue->paused_at == 0;
 }
 
-int
-queue_feed_limit(QueueHandler *handler)
+/* How many requests of a handler may be under way, by its limits and its endpoints' limits and health; 0: none. */
+static int
+handler_limit(QueueHandler *handler)
 {
 	QueueHttpConf *conf = handler->conf;
 	int			limit = handler->max_running > 0 ? handler->max_running : queue_http_max_in_flight;
@@ -184,7 +185,7 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 	for (int i = 0; i < nfeeds; i++)
 	{
 		Feed	   *feed = &feeds[(first_feed + i) % nfeeds];
-		int			limit = queue_feed_limit(feed->handler);
+		int			limit = handler_limit(feed->handler);
 		int			admitted = (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted);
 		int			room = limit + Min(limit, AHEAD) - admitted;
 

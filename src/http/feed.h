@@ -11,10 +11,10 @@
 
 /* May this line's jobs be sent by the http worker, as far as the configuration tells? */
 extern bool queue_feed_takes(const QueueLine *line);
-/* How many requests of a handler may be under way, by its limits and its endpoints' limits and health; 0: none. */
-extern int	queue_feed_limit(QueueHandler *handler);
 
-/* The configuration was read again: sorts the lines of HTTP handlers.  In `context`, which lives until the next call. */
+/*
+ * The configuration was read again: sorts the lines of HTTP handlers.  In `context`, which lives until the next call.
+ */
 extern void queue_feed_sort(QueueConfig *config, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */
 extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);

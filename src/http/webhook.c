@@ -53,8 +53,8 @@ queue_webhook_secret_ok(const char *secret)
 	return secret_key(secret, &length) != NULL;
 }
 
-char *
-queue_webhook_sign(const char *secret, const char *id, int64 timestamp, const char *body, size_t length)
+static char *
+webhook_sign(const char *secret, const char *id, int64 timestamp, const char *body, size_t length)
 {
 	int			key_length;
 	uint8	   *key = secret_key(secret, &key_length);
@@ -286,7 +286,7 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 
 		snprintf(number, sizeof(number), INT64_FORMAT, timestamp);
 		ok = append(&list, "webhook-id", key) && append(&list, "webhook-timestamp", number) &&
-			append(&list, "webhook-signature", queue_webhook_sign(conf->secret, key, timestamp, body, length));
+			append(&list, "webhook-signature", webhook_sign(conf->secret, key, timestamp, body, length));
 	}
 	/* libcurl would wait for "100 Continue" before a large body */
 	if (ok)

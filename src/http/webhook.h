@@ -11,8 +11,6 @@ struct curl_slist;
 
 /* whsec_ and base64, or any text that is not empty. */
 extern bool queue_webhook_secret_ok(const char *secret);
-/* The value of webhook-signature as Standard Webhooks says: "v1," and base64 of the HMAC.  palloc'd; in a transaction. */
-extern char *queue_webhook_sign(const char *secret, const char *id, int64 timestamp, const char *body, size_t length);
 
 /* The payload in UTF-8; palloc'd. */
 extern char *queue_webhook_body(const Jsonb *payload, size_t *length);

@@ -2,8 +2,8 @@
  * worker.h
  *		The one process per database that sends HTTP handlers' jobs to their endpoints.
  */
-#ifndef QUEUE_HTTP_H
-#define QUEUE_HTTP_H
+#ifndef QUEUE_HTTP_WORKER_H
+#define QUEUE_HTTP_WORKER_H
 
 #include "lib/queue.h"
 

@@ -46,7 +46,9 @@ extern QueueJobTable *queue_job_open(LOCKMODE lockmode);
 extern void queue_job_close(QueueJobTable *table);	/* keeps the lock until the end of the transaction */
 extern void queue_job_release(QueueJobTable *table, LOCKMODE lockmode); /* gives it back: nothing was written */
 
-/* Copies the row out of a slot into palloc'd memory; deep = false leaves payload and extra NULL (fixed columns only). */
+/*
+ * Copies the row out of a slot into palloc'd memory; deep = false leaves payload and extra NULL (fixed columns only).
+ */
 extern void queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep);
 /* By primary key under the snapshot; false: no visible row. */
 extern bool queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
@@ -74,7 +76,10 @@ extern QueueLineKeys queue_line_keys(const QueueLine *line);
 /* A job of this line is claimable from now on: tells the cursor, the scheduler and who waits. Not transactional. */
 extern void queue_line_claimable(const QueueLine *line, QueuePos pos);
 
-/* Has another transaction, still open, locked this row or changed it?  An executor that runs a job alone only locks it. */
+/*
+ * Has another transaction, still open, locked this row or changed it?  An executor that runs a job alone only locks
+ * it.
+ */
 extern bool queue_job_row_locked(QueueJobTable *table, const QueueJob *job);
 
 /* The state under which counters file this row (by its columns alone, not by the clock). */

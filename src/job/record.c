@@ -34,8 +34,8 @@ static const int64 ring_width[RING_CLASSES] = {
 
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
-int
-queue_ring_slot(TimestampTz now, int64 keep)
+static int
+ring_slot(TimestampTz now, int64 keep)
 {
 	for (int class = 0; class < RING_CLASSES; class++)
 	{
@@ -105,7 +105,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 
 	if (keep <= 0)
 		return;
-	slot = queue_ring_slot(now, keep);
+	slot = ring_slot(now, keep);
 	if (error != NULL || job->extra != NULL)
 	{
 		QueueExtra	unpacked;
@@ -152,7 +152,7 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 
 	if (keep <= 0)
 		return;
-	slot = queue_ring_slot(now, keep);
+	slot = ring_slot(now, keep);
 	values[i++] = Int16GetDatum(slot);
 	values[i++] = Int64GetDatum(job->id);
 	values[i++] = CStringGetTextDatum(queue);
@@ -179,15 +179,15 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 }
 
 /* The row type queue.job; the caller releases it (ReleaseTupleDesc). */
-TupleDesc
-queue_job_tupdesc(void)
+static TupleDesc
+job_tupdesc(void)
 {
 	return lookup_rowtype_tupdesc(queue_config()->job_type, -1);
 }
 
 /*
  * The job as a value of type queue.job, for fetch and for handlers.  Columns by their
- * place in api.md's list; later versions only append.
+ * place in the view's list of columns; later versions only append.
  */
 HeapTuple
 queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
@@ -199,7 +199,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 		STARTED_AT, FINISHED_AT, LEASED_UNTIL, WORKER, HEADERS, TAGS, UNIQUE_KEY, GROUP_KEY,
 		CONCURRENCY_KEY, EXPIRES_AT, PROGRESS, RESULT, LAST_ERROR, ORIGIN, NJOB
 	};
-	TupleDesc	desc = queue_job_tupdesc();
+	TupleDesc	desc = job_tupdesc();
 	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	QueueExtra	extra;

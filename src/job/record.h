@@ -10,8 +10,10 @@
 /* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
 extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
 								  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep);
-extern int	queue_ring_slot(TimestampTz now, int64 keep);	/* 0..15 */
-/* The slot rests between *expired_at (its last row expired) and *reused_at (its next turn may begin); false: it does not rest now. */
+/*
+ * The slot rests between *expired_at (its last row expired) and *reused_at (its next turn may begin); false: it does
+ * not rest now.
+ */
 extern bool queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampTz *reused_at);
 
 /* One failed attempt, told in queue.job_error. */
@@ -29,6 +31,5 @@ extern void queue_failure_insert(const QueueJob *job, const char *queue, const c
 /* The job as a datum of type queue.job. The state is as given; line gives queue, kind and priority. */
 extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
 								 const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker);
-extern TupleDesc queue_job_tupdesc(void);
 
 #endif

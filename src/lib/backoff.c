@@ -91,7 +91,7 @@ backoff_number(const char *name, JsonbValue *value, double min, double max)
 }
 
 /*
- * Reads api.md's backoff object.  Called when a queue or handler is written (to
+ * Reads a backoff object.  Called when a queue or handler is written (to
  * refuse a bad one) and when the configuration is read.
  */
 QueueBackoff

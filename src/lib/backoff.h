@@ -28,7 +28,7 @@ typedef struct QueueBackoff
 
 extern const QueueBackoff queue_backoff_default;
 
-/* Reads api.md's backoff object; 22023 for a value that is out of range, 42704 for an unknown member. */
+/* Reads a backoff object; 22023 for a value that is out of range, 42704 for an unknown member. */
 extern QueueBackoff queue_backoff_parse(Jsonb *json);
 
 /* An interval in microseconds (a month is 30 days); out of range: PG_INT64_MAX or PG_INT64_MIN. */

@@ -14,6 +14,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
@@ -49,7 +50,10 @@ typedef bool QueueUpdateIndexes;
 #define queue_wait_event(name)	PG_WAIT_EXTENSION
 #endif
 
-/* A wait event set that lives as long as the process: 17 has it owned by a resource owner instead of a memory context. */
+/*
+ * A wait event set that lives as long as the process: 17 has it owned by a resource owner instead of a memory
+ * context.
+ */
 #include "storage/latch.h"
 #if PG_VERSION_NUM >= 170000
 #define queue_wait_event_set(n) CreateWaitEventSet(NULL, n)
@@ -102,12 +106,10 @@ typedef bool QueueUpdateIndexes;
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-#include "utils/regproc.h"
 #define queue_proc_aclcheck(proc, role) object_aclcheck(ProcedureRelationId, proc, role, ACL_EXECUTE)
 #define queue_namespace_aclcheck(nsp, role) object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE)
 #define queue_qualified_name_list(text) stringToQualifiedNameList(text, NULL)
 #else
-#include "utils/regproc.h"
 #define queue_proc_aclcheck(proc, role) pg_proc_aclcheck(proc, role, ACL_EXECUTE)
 #define queue_namespace_aclcheck(nsp, role) pg_namespace_aclcheck(nsp, role, ACL_USAGE)
 #define queue_qualified_name_list(text) stringToQualifiedNameList(text)

@@ -47,7 +47,7 @@ queue_pos_cmp(QueuePos a, QueuePos b)
 
 #define QUEUE_POS_FIRST ((QueuePos) {DT_NOBEGIN, PG_INT64_MIN})
 
-/* Settings; api.md "Settings" is their contract, queue.c defines them. */
+/* The settings, which server/init.c defines. */
 extern PGDLLIMPORT bool queue_enabled;
 extern PGDLLIMPORT int queue_executors;
 extern PGDLLIMPORT int queue_executor_idle_timeout; /* ms */

@@ -249,7 +249,10 @@ queue_crew_retry(QueueRole *role, TimestampTz now)
 		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
 }
 
-/* Collects executors that ended.  True: a role was parked, so its lines are not eligible any more.  Called by the scheduler. */
+/*
+ * Collects executors that ended.  True: a role was parked, so its lines are not eligible any more.  Called by the
+ * scheduler.
+ */
 bool
 queue_crew_reap(TimestampTz now)
 {
@@ -355,7 +358,10 @@ retire_surplus(int surplus)
 	}
 }
 
-/* A channel that nobody reads or fills is for others, in whatever database.  Its reason, if any, must stay to be seen. */
+/*
+ * A channel that nobody reads or fills is for others, in whatever database.  Its reason, if any, must stay to be
+ * seen.
+ */
 static void
 release_idle(QueueRole *role, const Tally *t)
 {

@@ -3,8 +3,8 @@
  *		The executors of one database, as its scheduler sees them: one role, one channel, from zero to
  *		queue.executors processes.
  */
-#ifndef QUEUE_CREW_H
-#define QUEUE_CREW_H
+#ifndef QUEUE_EXECUTORS_H
+#define QUEUE_EXECUTORS_H
 
 #include "config/config.h"
 #include "shared/channel.h"

@@ -276,7 +276,9 @@ static int64 recount_spent;
 static TimestampTz recount_due;	/* when a row that was not due falls due */
 static uint64 recount_seen = 0; /* activity when the last recount began */
 
-/* A number that changes whenever a queue of this database has done anything; *waiting: rows filed as not due at once. */
+/*
+ * A number that changes whenever a queue of this database has done anything; *waiting: rows filed as not due at once.
+ */
 static uint64
 activity(uint64 *waiting)
 {
@@ -429,7 +431,9 @@ recount(TimestampTz now)
 			CommitTransactionCommand();
 			return recount_at;
 		}
-		/* what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile */
+		/*
+		 * what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile
+		 */
 		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
 		{
 			/* nothing to set right; a due time that passes is told by recount_due */

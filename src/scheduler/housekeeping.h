@@ -3,8 +3,8 @@
  *		What the scheduler does for the tables beside finding work: expired leases, retention, equal lines,
  *		recounts, the far look.
  */
-#ifndef QUEUE_KEEP_H
-#define QUEUE_KEEP_H
+#ifndef QUEUE_HOUSEKEEPING_H
+#define QUEUE_HOUSEKEEPING_H
 
 #include "config/config.h"
 

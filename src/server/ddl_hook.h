@@ -2,8 +2,8 @@
  * ddl_hook.h
  *		The ProcessUtility hook: DDL that must have workers out of the way or that they must hear of.
  */
-#ifndef QUEUE_HOOK_H
-#define QUEUE_HOOK_H
+#ifndef QUEUE_DDL_HOOK_H
+#define QUEUE_DDL_HOOK_H
 
 #include "lib/queue.h"
 

@@ -100,7 +100,7 @@ check_networks(char **newval, void **extra, GucSource source)
 	return false;
 }
 
-/* The settings of api.md. */
+/* Defines the settings, queue.*. */
 static void
 define_settings(void)
 {

@@ -44,7 +44,8 @@ extern Size queue_channel_shmem_size(void);
 extern void queue_channel_shmem_init(void);
 extern QueueChannel *queue_channel_of(Oid db, Oid role, bool create);	/* NULL: none, or all taken */
 extern QueueChannel *queue_channel_nth(int i);	/* i < QUEUE_MAX_CHANNELS; NULL: free */
-extern void queue_channel_release(QueueChannel *ch);	/* the scheduler, when the role has no handler any more; must be empty */
+/* the scheduler, when the role has no handler any more; must be empty */
+extern void queue_channel_release(QueueChannel *ch);
 extern int	queue_channel_room(QueueChannel *ch);	/* target - count, at least 0 */
 extern int	queue_channel_count(QueueChannel *ch);
 extern TimestampTz queue_channel_oldest(QueueChannel *ch);	/* stamp of the entry that waits longest; DT_NOEND: none */

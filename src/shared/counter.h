@@ -24,7 +24,10 @@ typedef struct QueueCounter		/* of one queue; keyed by the hash of its name */
 {
 	Oid			db;
 	uint64		key;
-	/* rows by the state under which they are filed (job.h: queue_job_filed), and how many of the filed-as-waiting are due */
+	/*
+	 * rows by the state under which they are filed (job.h: queue_job_filed), and how many of the filed-as-waiting are
+	 * due
+	 */
 	pg_atomic_uint64 gauge[QUEUE_NSTATES];
 	pg_atomic_uint64 due_scheduled;
 	pg_atomic_uint64 due_retryable;

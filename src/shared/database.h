@@ -8,8 +8,8 @@
  * written only under the lock.  Everything marked "commit-safe" may be called from
  * a transaction callback: no palloc, no ereport, no catalog.
  */
-#ifndef QUEUE_BASE_H
-#define QUEUE_BASE_H
+#ifndef QUEUE_DATABASE_H
+#define QUEUE_DATABASE_H
 
 #include "lib/queue.h"
 
@@ -39,7 +39,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
-	pg_atomic_uint32 session_claims;	/* sessions that hold claims by advisory lock (issue 5) */
+	pg_atomic_uint32 session_claims;	/* sessions that hold claims by advisory lock */
 } QueueBase;
 
 extern Size queue_base_shmem_size(void);

@@ -4,8 +4,8 @@
  *		commit that ends it.  A bounded shared array; a waiter that finds no place, or
  *		runs without preload, looks again every 100 ms instead.
  */
-#ifndef QUEUE_WAITER_H
-#define QUEUE_WAITER_H
+#ifndef QUEUE_END_WAITER_H
+#define QUEUE_END_WAITER_H
 
 #include "shared/database.h"
 

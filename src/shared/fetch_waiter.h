@@ -5,8 +5,8 @@
  *
  * A bounded shared array; a session that finds no place, or runs without preload, looks again every 100 ms.
  */
-#ifndef QUEUE_AWAIT_H
-#define QUEUE_AWAIT_H
+#ifndef QUEUE_FETCH_WAITER_H
+#define QUEUE_FETCH_WAITER_H
 
 #include "shared/database.h"
 

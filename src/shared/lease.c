@@ -187,7 +187,10 @@ queue_lease_forget(Oid db, int64 id)
 	LWLockRelease(&p->lock);
 }
 
-/* Takes leases that ended by now out of the table and sets next_expiry to the earliest that is left.  Called by the scheduler. */
+/*
+ * Takes leases that ended by now out of the table and sets next_expiry to the earliest that is left.  Called by the
+ * scheduler.
+ */
 int
 queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
 {

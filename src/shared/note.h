@@ -28,7 +28,8 @@ typedef struct QueueNote
 	bool		failed;			/* a failed attempt: counter */
 	QueuePos	commit_pos;
 	QueuePos	abort_pos;
-	QueuePos	own_pos;		/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
+	/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
+	QueuePos	own_pos;
 	int			count;			/* rows; positions are the lowest of them */
 	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
 	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */
@@ -47,7 +48,10 @@ extern void queue_note_register_callbacks(void);	/* _PG_init */
 extern int	queue_note_begin(const QueueNote *note);
 extern void queue_note_end(int number, bool done);
 
-/* Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and waiters. */
+/*
+ * Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and
+ * waiters.
+ */
 extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /*

@@ -213,7 +213,10 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 		let_go(&claims[nclaims - 1], false);
 		if (LockAcquire(&tag, RowShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
 		{
-			/* only somebody's test of the lock was in the way (explain_job, a lease that looks): have it looked at again */
+			/*
+			 * only somebody's test of the lock was in the way (explain_job, a lease that looks): have it looked at
+			 * again
+			 */
 			(void) LockRelease(&tag, RowShareLock, true);
 			queue_lease_note(MyDatabaseId, id, line, pos, queue_now());
 		}

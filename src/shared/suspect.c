@@ -117,7 +117,10 @@ suspect_exit(int code, Datum arg)
 	mine = NULL;
 }
 
-/* Executor: the row of my slot is mine from now on; not before the scheduler collected it (it starts executors after that). */
+/*
+ * Executor: the row of my slot is mine from now on; not before the scheduler collected it (it starts executors after
+ * that).
+ */
 void
 queue_suspect_attach(int slot_number)
 {
