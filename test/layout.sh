@@ -21,7 +21,8 @@ not_ok() {
 verdict() { if [ -z "$2" ]; then ok "$1"; else not_ok "$1" "$2"; fi; }
 
 sources=(src/*/*.[ch])
-objects=(src/*/*.o)
+objects=()
+for file in src/*/*.c; do [ ! -f "${file%.c}.o" ] || objects+=("${file%.c}.o"); done
 
 # Every include of ours, as "file header": src/job/job.c lib/queue.h
 INCLUDES=$(awk -v all="${sources[*]}" '
@@ -88,7 +89,7 @@ verdict "only shared/clock.h reads the clock" \
 
 # Names that leave an object, and the header of the same name that must declare each.
 SQL_OR_PG='^(queue_sql_|pg_finfo_queue_|_PG_init$|_PG_fini$|Pg_magic_func$|_init$|_fini$)'
-if [ -f queue.so ] && [ -e "${objects[0]}" ]; then
+if [ -f queue.so ] && [ ${#objects[@]} != 0 ]; then
 	verdict "every exported symbol has the extension's prefix" \
 		"$(nm -D --defined-only queue.so | awk '{print $NF}' | grep -vE "$SQL_OR_PG" | grep -v '^queue_')"
 	verdict "no object has a global symbol without the prefix" \
