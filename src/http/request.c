@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "config/http_handlers.h"
+#include "lib/text.h"
 
 #include "utils/timestamp.h"
 
@@ -302,6 +303,30 @@ retry_after(const char *text, TimestampTz now)
 	return Max(0, Min(us, MAX_RETRY_AFTER));
 }
 
+/* What went wrong before there was a whole answer, in words that the database can hold. */
+static void
+explain_failure(QueueRequest *request)
+{
+	char		began[64] = "";
+
+	if (request->refused)
+		snprintf(request->error, sizeof(request->error),
+				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
+	else if (request->headers_too_big)
+		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
+				 MAX_HEADERS / 1024);
+	else if (request->no_memory)
+		snprintf(request->error, sizeof(request->error), "out of memory while the answer was read");
+	else
+	{
+		if (request->status > 0)
+			snprintf(began, sizeof(began), " (the answer began with HTTP status %ld)", request->status);
+		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
+				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(request->code), began);
+	}
+	queue_text_mend_own(request->error);
+}
+
 void
 queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 {
@@ -339,25 +364,7 @@ queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 	}
 	request->verdict = QUEUE_HTTP_FAIL;
 	request->endpoint_ok = false;
-	if (request->refused)
-	{
-		snprintf(request->error, sizeof(request->error),
-				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
-		return;
-	}
-	request->unreachable = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
-	if (request->headers_too_big)
-		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
-				 MAX_HEADERS / 1024);
-	else if (request->no_memory)
-		snprintf(request->error, sizeof(request->error), "out of memory while the answer was read");
-	else
-	{
-		char		began[64] = "";
-
-		if (request->status > 0)
-			snprintf(began, sizeof(began), " (the answer began with HTTP status %ld)", request->status);
-		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
-				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(code), began);
-	}
+	request->unreachable = !request->refused &&
+		(code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST);
+	explain_failure(request);
 }
