@@ -28,6 +28,7 @@
 #define MAX_HEADERS (64 * 1024) /* bytes of an answer's headers, all together */
 #define MAX_RETRY_AFTER (USECS_PER_DAY)
 #define MIN_SNOOZE USECS_PER_SEC
+#define MAX_IDLE_S 4L			/* a connection idle for longer is not used again: many servers end theirs after 5 s */
 #define KEEP_ANSWER 4096		/* a buffer above this is not kept */
 
 QueueNetguard queue_request_guard;
@@ -56,12 +57,22 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-/* CURLOPT_PREREQFUNCTION: a kept connection may be to where it is not allowed any more. */
+/*
+ * CURLOPT_PREREQFUNCTION: called before each time that the request is sent.  A kept connection may be to where it is
+ * not allowed any more.  libcurl sends again, on another connection, when a kept one breaks before the answer begins;
+ * the endpoint may have acted on the request by then, so a second time is another attempt, not libcurl's to make.
+ */
 static int
 on_request(void *arg, char *primary_ip, char *local_ip, int primary_port, int local_port)
 {
 	QueueRequest *request = arg;
 
+	if (request->sent)
+	{
+		request->broken_off = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	request->sent = true;
 	if (primary_ip == NULL || queue_netguard_allows_text(&queue_request_guard, primary_ip))
 		return CURL_PREREQFUNC_OK;
 	request->refused = true;
@@ -151,6 +162,7 @@ set_up(QueueRequest *request)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_MAXAGE_CONN, MAX_IDLE_S);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "*");
 #if LIBCURL_VERSION_NUM >= 0x075500
@@ -312,6 +324,9 @@ explain_failure(QueueRequest *request)
 	if (request->refused)
 		snprintf(request->error, sizeof(request->error),
 				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
+	else if (request->broken_off)
+		snprintf(request->error, sizeof(request->error),
+				 "the connection broke off before an answer came; the endpoint may have got the request");
 	else if (request->headers_too_big)
 		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
 				 MAX_HEADERS / 1024);
