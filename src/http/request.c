@@ -339,7 +339,7 @@ explain_failure(QueueRequest *request)
 		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
 				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(request->code), began);
 	}
-	queue_text_mend_own(request->error);
+	queue_text_mend(request->error);
 }
 
 void

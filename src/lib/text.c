@@ -41,8 +41,9 @@ is_cut_off(const unsigned char *bytes, size_t left, int encoding)
 	return true;
 }
 
-size_t
-queue_text_mend(char *text, size_t length, int encoding)
+/* Makes bytes of `encoding` valid in the database's encoding, in place (see queue_text_clean); the new length. */
+static size_t
+mend(char *text, size_t length, int encoding)
 {
 	int			own = GetDatabaseEncoding();
 	bool		only_ascii = encoding != own && own != PG_SQL_ASCII;
@@ -73,9 +74,9 @@ queue_text_mend(char *text, size_t length, int encoding)
 }
 
 void
-queue_text_mend_own(char *text)
+queue_text_mend(char *text)
 {
-	text[queue_text_mend(text, strlen(text), GetDatabaseEncoding())] = '\0';
+	text[mend(text, strlen(text), GetDatabaseEncoding())] = '\0';
 }
 
 char *
@@ -87,7 +88,7 @@ queue_text_clean(const char *bytes, size_t length, size_t limit, int encoding)
 
 	if (taken > 0)
 		memcpy(text, bytes, taken);
-	taken = queue_text_mend(text, taken, encoding);
+	taken = mend(text, taken, encoding);
 	taken = queue_text_fitting(text, taken, limit);
 	text[taken] = '\0';
 	return text;

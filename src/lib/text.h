@@ -13,14 +13,13 @@ extern size_t queue_text_fitting(const char *text, size_t length, size_t limit);
 /* Copies a valid text into `to`, cut to whole characters if it does not fit. */
 extern void queue_text_copy(char *to, size_t size, const char *from);
 
-/*
- * Makes bytes that ought to be text of that encoding valid in the database's: what is not valid, or cannot be told in
- * it, becomes '?'; a character that the end cuts off is dropped.  In place; returns the new length.
- */
-extern size_t queue_text_mend(char *text, size_t length, int encoding);
-extern void queue_text_mend_own(char *text);	/* the same of a C string in the database's encoding */
+/* Makes a C string of the database's encoding valid, in place: what is not valid becomes '?'. */
+extern void queue_text_mend(char *text);
 
-/* A palloc'd copy, mended, of at most `limit` bytes. */
+/*
+ * A palloc'd copy, at most `limit` bytes, of bytes that ought to be text of that encoding, valid in the database's: what
+ * is not valid, or cannot be told in it, is '?'; a character that the end cuts off is dropped.
+ */
 extern char *queue_text_clean(const char *bytes, size_t length, size_t limit, int encoding);
 
 #endif

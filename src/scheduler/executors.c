@@ -171,7 +171,7 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 		}
 		ReleaseSysCache(tuple);
 	}
-	queue_text_mend_own(reason);	/* a long name may be cut, or in another encoding */
+	queue_text_mend(reason);	/* a long name may be cut, or in another encoding */
 	if (strcmp(reason, role->reason) != 0)
 	{
 		if (reason[0] != '\0')

@@ -167,7 +167,7 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 	char		copy[sizeof(ch->parked)];
 
 	queue_text_copy(copy, sizeof(copy), reason);
-	queue_text_mend_own(copy);	/* it has a role's name, which may be in another database's encoding */
+	queue_text_mend(copy);	/* it has a role's name, which may be in another database's encoding */
 	SpinLockAcquire(&ch->mutex);
 	memcpy(ch->parked, copy, sizeof(copy));
 	SpinLockRelease(&ch->mutex);
