@@ -185,12 +185,20 @@ queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extr
 	job->failures++;
 	return true;
 }
+
+/* Cancels a job whose expires_at has come; never waits for its row.  Called by claimers and by the chore of deadlines. */
+TM_Result
+queue_finish_cancel_late(QueueJobTable *table, const QueueJob *job, Snapshot snapshot)
+{
+	return queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+}
+
 bool
 queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
 {
-	if (extra->expires_at == 0 || extra->expires_at > queue_now() || job->attempt > 0)
+	if (extra->expires_at > queue_now() || job->attempt > 0)
 		return false;
-	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
-							"the job was not started before expires_at", snapshot, false);
+	(void) queue_finish_cancel_late(table, job, snapshot);
 	return true;
 }

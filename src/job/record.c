@@ -256,7 +256,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 		}
 		SET(TAGS, makeArrayResult(tags, CurrentMemoryContext));
 	}
-	if (extra.expires_at != 0)
+	if (extra.expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
 	if (extra.progress != NULL)
 		SET(PROGRESS, JsonbPGetDatum(extra.progress));
