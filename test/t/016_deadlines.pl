@@ -23,7 +23,7 @@ sub clock
 	my ($seconds) = @_;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET queue.debug_clock_offset = $seconds");
 	$node->reload;
-	poll($node, "SELECT setting::int = $seconds FROM pg_settings WHERE name = 'queue.debug_clock_offset'")
+	poll($node, "SELECT extract(epoch FROM current_setting('queue.debug_clock_offset')::interval) = $seconds")
 	  or die 'the clock does not move';
 	return;
 }
