@@ -16,18 +16,17 @@
  *	  company, or any error at COMMIT, runs the jobs concerned again alone.
  * The first job of a group runs without a subtransaction: its error undoes nobody else's work.
  *
- * Every popped entry stands in `held` until its transaction is over, and is given back to its line's cursor at exit.
- * A crash loses nothing: no row was changed.
+ * What it has taken from the channel stands in queue_held (entries.c).
  *
  * Locks: RowExclusiveLock on live_job, the row lock of each claimed job.
  */
 #include "executor/worker.h"
 
+#include "executor/entries.h"
 #include "executor/interrupt.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
 #include "job/record.h"
-#include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
@@ -51,10 +50,7 @@
 #define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
 
-static QueueChannel *channel;
 static QueueBase *base;
-static QueueEntry held[QUEUE_SUSPECT_IDS];	/* entries of the transaction under way, then those to run again alone */
-static int	nheld = 0;
 
 static MemoryContext group_context;
 static MemoryContext job_context;
@@ -70,60 +66,6 @@ static struct
 	QueueKindStat *stat;
 }			member[QUEUE_SUSPECT_IDS];
 static int	nmembers;
-
-/* ---- entries ---- */
-
-static QueueEntry next_head;	/* too young for the group that popped it: heads the next one; id 0: none */
-
-static void
-give_back(const QueueEntry *entry)
-{
-	QueuePos	pos = {entry->run_at, entry->id};
-
-	if (queue_cursor_append(MyDatabaseId, entry->line, pos, 1))
-		queue_base_wake(base, 0);
-}
-
-static void
-give_back_held(void)
-{
-	for (int i = 0; i < nheld; i++)
-	{
-		if (held[i].id != 0)
-			give_back(&held[i]);
-	}
-	nheld = 0;
-}
-
-/* Exit hook: what was popped and not ended goes back to its line (the transaction is aborted by then). */
-static void
-give_back_at_exit(int code, Datum arg)
-{
-	give_back_held();
-	if (next_head.id != 0)
-		give_back(&next_head);
-}
-
-/* The next entry; tells the scheduler when the channel runs low. */
-static bool
-pop(QueueEntry *entry)
-{
-	int			count;
-
-	if (next_head.id != 0)
-	{
-		*entry = held[nheld++] = next_head;
-		next_head.id = 0;
-		return true;
-	}
-	if (nheld == QUEUE_SUSPECT_IDS || !queue_channel_pop(channel, entry))
-		return false;
-	held[nheld++] = *entry;
-	count = queue_channel_count(channel);
-	if (count == channel->target / 2 || count == 0)
-		queue_base_wake(base, 0);
-	return true;
-}
 
 /* ---- transactions ---- */
 
@@ -277,7 +219,7 @@ claim_by_delete(void *arg)
 	snapshot = GetActiveSnapshot();
 	ok = read_row(work, snapshot);
 	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN ||
-			   work->extra.deaths > 0 || work->extra.expires_at != DT_NOEND))
+			   work->extra.deaths > 0 || work->extra.expires_at != 0))
 	{
 		work->alone = true;		/* not for company after all */
 		ok = false;
@@ -420,7 +362,7 @@ run_alone(QueueEntry *entry)
 	work->line = queue_config_line(entry->line);
 	if (!eligible(work->line))
 	{
-		give_back(entry);
+		queue_entries_give_back(entry);
 		rollback();
 		return;
 	}
@@ -539,8 +481,8 @@ must_be_alone(const QueueEntry *entry, QueueKindStat *stat)
 }
 
 /*
- * Runs a group that begins with held[0], taking further entries from the channel.  On
- * return its transaction is over and `held` has what must run alone.
+ * Runs a group that begins with queue_held[0], taking further entries from the channel.  On
+ * return its transaction is over and queue_held has what must run alone.
  */
 static void
 run_group(void)
@@ -558,11 +500,11 @@ run_group(void)
 		bool		rerun;
 
 		CHECK_FOR_INTERRUPTS();
-		work->entry = &held[current];
+		work->entry = &queue_held[current];
 		work->line = queue_config_line(work->entry->line);
 		if (!eligible(work->line))
 		{
-			give_back(work->entry);
+			queue_entries_give_back(work->entry);
 			if (nmembers == 0)
 				break;
 			goto next;
@@ -576,8 +518,7 @@ run_group(void)
 		if (work->entry->stamp > group_start && nmembers > 0)
 		{
 			/* its enqueuer may have written what this group's now() is too old for */
-			next_head = *work->entry;
-			work->entry->id = 0;
+			queue_entries_postpone(work->entry);
 			break;
 		}
 		if (nmembers == 0)
@@ -599,9 +540,9 @@ next:
 		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL || ShutdownRequestPending ||
 			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
 			queue_now() - group_start >= (int64) queue_commit_interval * 500 ||
-			!pop(&held[nheld]))
+			!queue_entries_next())
 			break;
-		current = nheld - 1;
+		current = queue_nheld - 1;
 	}
 	queue_interrupt_group_end();
 	commit();
@@ -610,8 +551,8 @@ next:
 		if (member[i].stat != NULL)
 			pg_atomic_fetch_add_u64(&member[i].stat->completed, 1);
 	}
-	memcpy(held, again, nagain * sizeof(QueueEntry));
-	nheld = nagain;
+	memcpy(queue_held, again, nagain * sizeof(QueueEntry));
+	queue_nheld = nagain;
 }
 
 /* The lone job of a transaction that failed at COMMIT, or around the handler: a failed attempt. */
@@ -677,17 +618,17 @@ fail_or_give_back(QueueEntry *entry, ErrorData *edata)
 	PG_CATCH();
 	{
 		FreeErrorData(recover());
-		give_back(entry);
+		queue_entries_give_back(entry);
 		queue_log("job_error", "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
 	}
 	PG_END_TRY();
 }
 
-/* Runs held[i] alone in its own transaction; whatever goes wrong is its own failed attempt. */
+/* Runs queue_held[i] alone in its own transaction; whatever goes wrong is its own failed attempt. */
 static void
 run_one(int i)
 {
-	QueueEntry	entry = held[i];
+	QueueEntry	entry = queue_held[i];
 
 	PG_TRY();
 	{
@@ -704,7 +645,10 @@ run_one(int i)
 	PG_END_TRY();
 }
 
-/* Runs what was popped: a group, then what must run alone. */
+/*
+ * Runs what was popped: a group, then one of those that must run alone.  The others go back into the channel, so that
+ * nothing more urgent waits for them.
+ */
 static void
 process(void)
 {
@@ -720,14 +664,25 @@ process(void)
 	}
 	PG_END_TRY();
 	pg_atomic_write_u64(&queue_my_slot->sharing_since, 0);
-	for (int i = 0; i < nheld && !queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0; i++)
+	if (!queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0)
 	{
-		if (held[i].id == 0)
-			continue;			/* next_head now */
-		run_one(i);
-		held[i].id = 0;			/* done: nothing to give back */
+		bool		ran = false;
+
+		for (int i = 0; i < queue_nheld; i++)
+		{
+			if (queue_held[i].id == 0)
+				continue;		/* postponed */
+			if (ran)
+			{
+				queue_entries_put_back_alone(&queue_held[i]);
+				continue;
+			}
+			run_one(i);
+			queue_held[i].id = 0;	/* done: nothing to give back */
+			ran = true;
+		}
 	}
-	give_back_held();
+	queue_entries_give_back_all();
 }
 
 static void
@@ -743,7 +698,6 @@ connect_as_role(int number)
 	/* a role's transaction_timeout (17 and later) would end the process uncounted; jobs have a timeout of their own */
 	if (GetConfigOption("transaction_timeout", true, false) != NULL)
 		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	before_shmem_exit(give_back_at_exit, (Datum) 0);
 	queue_interrupt_timeouts();
 	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);
 	job_context = AllocSetContextCreate(TopMemoryContext, "queue job", ALLOCSET_DEFAULT_SIZES);
@@ -754,8 +708,7 @@ queue_executor_main(Datum arg)
 {
 	connect_as_role(DatumGetInt32(arg));
 	base = queue_base();
-	channel = queue_channel_of(MyDatabaseId, queue_my_slot->role, false);
-	if (base == NULL || channel == NULL)
+	if (base == NULL || !queue_entries_open())
 		proc_exit(0);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
@@ -775,8 +728,8 @@ queue_executor_main(Datum arg)
 			break;
 		pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
 		pg_memory_barrier();
-		nheld = 0;
-		if (pop(&held[0]))
+		queue_nheld = 0;
+		if (queue_entries_next())
 		{
 			pgstat_report_activity(STATE_RUNNING, "queue: running jobs");
 			do
@@ -784,14 +737,14 @@ queue_executor_main(Datum arg)
 				process();
 			} while (!ShutdownRequestPending && !ConfigReloadPending &&
 					 pg_atomic_read_u32(&queue_my_slot->retire) == 0 &&
-					 pg_atomic_read_u32(&base->closed) == 0 && pop(&held[0]));
+					 pg_atomic_read_u32(&base->closed) == 0 && queue_entries_next());
 			pgstat_report_activity(STATE_IDLE, NULL);
 			continue;
 		}
 		pgstat_report_stat(true);
 		rc = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					   queue_executor_idle_timeout, queue_wait_event("QueueExecutorIdle"));
-		if ((rc & WL_TIMEOUT) != 0 && queue_channel_count(channel) == 0)
+		if ((rc & WL_TIMEOUT) != 0 && !queue_entries_any())
 			break;
 	}
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);

@@ -131,41 +131,38 @@ static TimestampTz
 pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
 {
 	QueueCourierState *state = feed->handler->conf->state;
-	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
 	QueueReady *ready;
 	QueueJob	job;
 	QueueLine  *line;
 	TimestampTz stamp;
 	TimestampTz next;
-	int			n = 0;
-	int			put;
 
 	ready = queue_ready_begin(table, feed->lines, feed->nlines, now);
 	stamp = queue_now();
-	while (n < room && queue_ready_next(ready, &job, &line))
+	for (int n = 0; n < room && queue_ready_next(ready, &job, &line); n++)
 	{
-		QueueEntry *entry = &entries[n++];
+		QueueEntry	entry = {0};
+		QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
+		int			nevicted;
 
-		entry->id = job.id;
-		entry->line = job.line;
-		entry->run_at = job.run_at;
-		entry->stamp = stamp;
-		entry->tid = job.tid;
-		entry->flags = 0;
+		entry.id = job.id;
+		entry.line = job.line;
+		entry.run_at = job.run_at;
+		entry.stamp = stamp;
+		entry.tid = job.tid;
+		entry.priority = line->priority;
+		pg_atomic_fetch_add_u32(&state->admitted, 1);
+		/* there is room, because nobody else puts anything into this channel: nothing leaves */
+		if (!queue_channel_put(channel, &entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
+		{
+			queue_endpoint_lower(&state->admitted);
+			queue_ready_put_back(ready);
+			break;
+		}
+		Assert(nevicted == 0);
 	}
 	next = queue_ready_next_due(ready);
 	pg_atomic_write_u32(&state->wants, next == DT_NOBEGIN);
-	if (n > 0)
-	{
-		pg_atomic_fetch_add_u32(&state->admitted, n);
-		put = queue_channel_put(channel, entries, n);
-		for (int i = put; i < n; i++)
-		{
-			queue_endpoint_lower(&state->admitted);
-			(void) queue_cursor_append(MyDatabaseId, entries[i].line,
-									   (QueuePos) {entries[i].run_at, entries[i].id}, 1);
-		}
-	}
 	queue_ready_end(ready);
 	return next == DT_NOBEGIN ? DT_NOEND : next;
 }
@@ -180,7 +177,6 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 
 	if (nfeeds == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
 		return DT_NOEND;
-	queue_channel_set_target(channel, QUEUE_CHANNEL_SIZE);
 	total = queue_http_max_in_flight + AHEAD - (int) queue_endpoint_admitted(MyDatabaseId);
 	for (int i = 0; i < nfeeds; i++)
 	{
@@ -189,7 +185,7 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 		int			admitted = (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted);
 		int			room = limit + Min(limit, AHEAD) - admitted;
 
-		room = Min(Min(room, total), queue_channel_room(channel));
+		room = Min(Min(room, total), QUEUE_CHANNEL_SIZE - queue_channel_count(channel));
 		/* some for each when many have work; what is left over is read in the next round */
 		if (nfeeds > 1)
 			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nfeeds, 8));

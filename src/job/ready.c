@@ -50,6 +50,9 @@ struct QueueReady
 	bool		may_raise;
 	TimestampTz now;
 	TimestampTz next_due;		/* of lines that were not worth opening */
+	bool		limited;		/* only rows before (limit_priority, limit_pos) are wanted */
+	int16		limit_priority;
+	QueuePos	limit_pos;
 	ReadyLine  *current;		/* the line of the row returned last */
 	int			n;
 	ReadyLine	line[FLEXIBLE_ARRAY_MEMBER];
@@ -122,6 +125,23 @@ Snapshot
 queue_ready_snapshot(QueueReady *ready)
 {
 	return ready->snapshot;
+}
+
+void
+queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos)
+{
+	ready->limited = true;
+	ready->limit_priority = priority;
+	ready->limit_pos = pos;
+}
+
+/* Does the line begin at or behind the limit? */
+static inline bool
+behind_limit(const QueueReady *ready, const ReadyLine *line)
+{
+	return ready->limited &&
+		(line->line->priority > ready->limit_priority ||
+		 (line->line->priority == ready->limit_priority && queue_pos_cmp(line->bound, ready->limit_pos) >= 0));
 }
 
 /* Remembers a leased row that the scan passed, so that its expiry is noticed. */
@@ -287,7 +307,7 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 				 queue_pos_cmp(candidate->bound, best->bound) < 0))
 				best = candidate;
 		}
-		if (best == NULL)
+		if (best == NULL || behind_limit(ready, best))
 			return false;
 		if (best->loaded || load_head(ready, best))
 		{
@@ -334,18 +354,28 @@ queue_ready_read_deep(QueueReady *ready, QueueJob *job)
 }
 
 TimestampTz
-queue_ready_next_due(QueueReady *ready)
+queue_ready_later_due(QueueReady *ready, bool *more)
 {
 	TimestampTz due = ready->next_due;
 
+	*more = false;
 	for (int i = 0; i < ready->n; i++)
 	{
 		if (ready->line[i].done)
 			due = Min(due, ready->line[i].next_due);
 		else
-			due = DT_NOBEGIN;	/* more is due right now */
+			*more = true;
 	}
 	return due;
+}
+
+TimestampTz
+queue_ready_next_due(QueueReady *ready)
+{
+	bool		more;
+	TimestampTz due = queue_ready_later_due(ready, &more);
+
+	return more ? DT_NOBEGIN : due;
 }
 
 void

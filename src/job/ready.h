@@ -26,11 +26,15 @@ extern Snapshot queue_ready_snapshot(QueueReady *ready);
  */
 extern bool queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line);
 extern void queue_ready_put_back(QueueReady *ready);
+/* Only rows before (priority, pos) are wanted: the reading ends there, and opens no line that begins behind it. */
+extern void queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos);
 extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
 /* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
 extern void queue_ready_end(QueueReady *ready);
-/* When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none. */
+/* When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none, DT_NOBEGIN: more is due now. */
 extern TimestampTz queue_ready_next_due(QueueReady *ready);
+/* The same of the lines that were read to what is due; *more: others have more that is due now. */
+extern TimestampTz queue_ready_later_due(QueueReady *ready, bool *more);
 
 /*
  * The far look: walks a line's due rows from `*from` up to its cursor for at most budget_us and appends what is

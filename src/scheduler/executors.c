@@ -19,7 +19,6 @@
 #include <signal.h>
 
 #include "executor/worker.h"
-#include "lib/text.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -84,7 +83,6 @@ queue_role_of(Oid role, bool create)
 	r->role = role;
 	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;
-	r->mean_us = -1;
 	return r;
 }
 
@@ -102,6 +100,18 @@ bool
 queue_role_ready(QueueRole *role, TimestampTz now)
 {
 	return role->reason[0] == '\0' && role->retry_at <= now && queue_executors > 0;
+}
+
+/* See executors.h.  Called by the scheduler when it has filled the role's channel. */
+int
+queue_role_share(QueueRole *role)
+{
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		if (&queue_roles[i] != role && queue_roles[i].nlines > 0 && queue_roles[i].reason[0] == '\0')
+			return Max(queue_executors - 1, 1);
+	}
+	return QUEUE_MAX_SLOTS;
 }
 
 /* The executors of a role (InvalidOid: of all roles) in this database. */
@@ -171,7 +181,6 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 		}
 		ReleaseSysCache(tuple);
 	}
-	queue_text_mend(reason);	/* a long name may be cut, or in another encoding */
 	if (strcmp(reason, role->reason) != 0)
 	{
 		if (reason[0] != '\0')
@@ -319,7 +328,7 @@ retire_for(QueueRole *role, int has, TimestampTz now)
 			continue;
 		other = queue_role_of(slot->role, false);
 		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
-			(other == NULL || other->channel == NULL || queue_channel_count(other->channel) == 0);
+			(other == NULL || other->channel == NULL || queue_channel_runnable(other->channel) == 0);
 		if (!idle && has > 0 && tally(slot->role, now).all < has + 2)
 			continue;
 		if (victim == NULL || (idle && !victim_idle) ||
@@ -387,7 +396,7 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
 	if (role->retry_at > now && role->nlines > 0)
 		*again = Min(*again, role->retry_at);
 	if (!queue_role_ready(role, now) || role->channel == NULL ||
-		(count = queue_channel_count(role->channel)) == 0)
+		(count = queue_channel_runnable(role->channel)) == 0)
 		return 0;
 	want = count - t->idle - t->starting;
 	if (want > 0 && t->all - t->retiring - t->busy > 0 && !role->more)

@@ -21,7 +21,6 @@ typedef struct QueueRole
 	int			retry_s;		/* the last pause */
 	bool		more;			/* its lines have more due jobs than the channel took */
 	TimestampTz next_due;		/* of its lines, when they have no more */
-	double		mean_us;		/* of the kinds pulled last; < 0: unknown */
 	TimestampTz started_at;		/* when an executor was last started for it; 0: never */
 } QueueRole;
 
@@ -33,6 +32,8 @@ extern QueueRole *queue_role_of(Oid role, bool create);
 extern QueueChannel *queue_role_channel(QueueRole *role);
 /* May executors run for it? */
 extern bool queue_role_ready(QueueRole *role, TimestampTz now);
+/* How many executors its jobs of unknown or long duration may have: all but one while other roles have work, too. */
+extern int	queue_role_share(QueueRole *role);
 /* In a transaction: can the role connect here? Sets or clears role->reason and what doctor() sees. */
 extern void queue_crew_precheck(QueueRole *role, TimestampTz now);
 /* The configuration changed: a parked role may be tried again, if its last failure is not too recent. */

@@ -138,25 +138,73 @@ line_role(QueueLine *line, TimestampTz now)
 	return role != NULL && queue_role_ready(role, now) ? role : NULL;
 }
 
-/* Takes entries that may no longer run out of a channel and lets others have them. */
+/* What may wait in a role's channel: as much as its executors are expected to run in about two groups each. */
+static int64
+channel_budget(void)
+{
+	return (int64) queue_executors * Max(queue_commit_interval, 1) * 1000;
+}
+
+/* Fills in what the run is expected to take: of a kind that is new or slow, as much as one executor's share. */
+static void
+estimate(QueueEntry *entry, QueueLine *line, TimestampTz now)
+{
+	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, line->kind_key, false);
+	int64		whole = (int64) Max(queue_commit_interval, 1) * 1000;
+	int64		mean = stat == NULL ? whole : (int64) pg_atomic_read_u64(&stat->mean_us);
+
+	if (stat == NULL || mean >= whole || !queue_kind_is_known(stat, now))
+	{
+		entry->cost = (int32) whole;
+		entry->flags |= QUEUE_ENTRY_LONG;
+	}
+	else
+	{
+		entry->cost = (int32) Max(mean, 1);
+		entry->flags &= ~QUEUE_ENTRY_LONG;
+	}
+}
+
+/* An entry has left its channel without having run. */
+static void
+give_back(const QueueEntry *entry)
+{
+	queue_line_claimable(queue_job_line(entry->line), (QueuePos) {entry->run_at, entry->id});
+}
+
+/* Puts an entry into its role's channel and gives back what leaves for it; false: no room. */
+static bool
+put(QueueChannel *channel, const QueueEntry *entry, int64 budget)
+{
+	QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
+	int			nevicted;
+	bool		ok = queue_channel_put(channel, entry, budget, evicted, &nevicted);
+
+	for (int i = 0; i < nevicted; i++)
+		give_back(&evicted[i]);
+	return ok;
+}
+
+/* Takes entries that may no longer run, or would wait too long, out of a channel and lets others have them. */
 static void
 sift_channel(QueueRole *role, TimestampTz now)
 {
 	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
 	int			n;
-	int			kept = 0;
 
 	if (role->channel == NULL || queue_channel_count(role->channel) == 0)
 		return;
 	n = queue_channel_drain(role->channel, entries);
 	for (int i = 0; i < n; i++)
 	{
-		if (line_role(queue_config_line(entries[i].line), now) == role)
-			entries[kept++] = entries[i];
-		else
-			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
+		QueueLine  *line = queue_config_line(entries[i].line);
+		bool		stays = line_role(line, now) == role;
+
+		if (stays)
+			estimate(&entries[i], line, now);
+		if (!stays || !put(role->channel, &entries[i], channel_budget()))
+			give_back(&entries[i]);
 	}
-	(void) queue_channel_put(role->channel, entries, kept);
 }
 
 /*
@@ -304,7 +352,8 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		entry.tid = job.tid;
 		entry.stamp = queue_now();
 		entry.flags = QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_ALONE;
-		if (queue_role_channel(role) != NULL && queue_channel_put(role->channel, &entry, 1) == 1)
+		entry.priority = queue_config_line(job.line)->priority;
+		if (queue_role_channel(role) != NULL && put(role->channel, &entry, QUEUE_CHANNEL_ANY_COST))
 		{
 			s->pushed_at = now;
 			s->tid = job.tid;
@@ -320,18 +369,6 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 
 /* ---------------------------------------------------------------- rounds */
 
-/* How many entries keep the role's executors busy for about two groups. */
-static int
-channel_target(QueueRole *role)
-{
-	double		target;
-
-	if (role->mean_us < 0)
-		return 2 * queue_executors;
-	target = 2.0 * queue_executors * queue_commit_interval * 1000.0 / 2 / Max(role->mean_us, 1.0);
-	return (int) Max(2.0, Min(target, (double) QUEUE_CHANNEL_SIZE));
-}
-
 /*
  * Entries wait in the channel: wakes idle executors for them.  What is left to executors that share a commit just
  * now is looked at again, should one of them take longer than its kind used to.
@@ -339,7 +376,7 @@ channel_target(QueueRole *role)
 static void
 wake_executors(QueueRole *role, TimestampTz now)
 {
-	int			waiting = role->channel == NULL ? 0 : queue_channel_count(role->channel);
+	int			waiting = role->channel == NULL ? 0 : queue_channel_runnable(role->channel);
 
 	if (waiting == 0)
 		return;
@@ -347,79 +384,70 @@ wake_executors(QueueRole *role, TimestampTz now)
 		role->next_due = Min(role->next_due, now + QUEUE_SHARING_PATIENCE_US);
 }
 
-/* Pulls what fits into one role's channel. */
+/*
+ * Only what is more urgent than the channel's last entry may still enter a full channel.  If that entry's kind has
+ * turned out slow, the channel's entries are weighed again first.
+ */
+static void
+limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
+{
+	QueueEntry	last;
+	QueueEntry	again;
+	QueueLine  *line;
+
+	if (role->channel == NULL || !queue_channel_last(role->channel, &last))
+		return;
+	again = last;
+	line = queue_config_line(last.line);
+	if (line != NULL)
+		estimate(&again, line, now);
+	if (line == NULL || again.cost > last.cost * 2)
+	{
+		sift_channel(role, now);
+		if (!queue_channel_last(role->channel, &last))
+			return;
+	}
+	if (queue_channel_full(role->channel, channel_budget()))
+		queue_ready_before(ready, last.priority, (QueuePos) {last.run_at, last.id});
+}
+
+/* Pulls what fits into one role's channel, the most urgent first. */
 static void
 pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 {
-	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
-	QueueReady *ready;
+	QueueReady *ready = queue_ready_begin(table, role->lines, role->nlines, now);
+	QueueEntry	entry = {.stamp = queue_now()};
 	QueueJob	job;
 	QueueLine  *line;
-	TimestampTz stamp;
 	QueueLine  *last_line = NULL;
-	double		mean = 0;
-	double		sum = 0;
-	int			known = 0;
-	int			n = 0;
-	int			room;
+	TimestampTz retry = DT_NOEND;
 
-	room = channel_target(role);
-	if (role->channel != NULL)
+	limit_to_urgent(role, ready, now);
+	while (queue_ready_next(ready, &job, &line))
 	{
-		queue_channel_set_target(role->channel, room);
-		room = queue_channel_room(role->channel);
-	}
-	if (room <= 0)
-	{
-		role->more = true;		/* there may be: the executors wake us */
-		role->next_due = DT_NOEND;
-		return;
-	}
-	ready = queue_ready_begin(table, role->lines, role->nlines, now);
-	stamp = queue_now();
-	while (n < room && queue_ready_next(ready, &job, &line))
-	{
-		QueueEntry *entry;
-
 		if (nsuspects > 0 && is_suspect(job.id))
 			continue;
-		entry = &entries[n++];
-		entry->id = job.id;
-		entry->line = job.line;
-		entry->run_at = job.run_at;
-		entry->stamp = stamp;
-		entry->tid = job.tid;
-		entry->flags = job.failures > 0 || job.leased_until != DT_NOBEGIN ? QUEUE_ENTRY_ALONE : 0;
+		entry.id = job.id;
+		entry.line = job.line;
+		entry.run_at = job.run_at;
+		entry.tid = job.tid;
+		entry.priority = line->priority;
 		if (line != last_line)
-		{
-			QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, line->kind_key, false);
-
-			last_line = line;
-			mean = stat != NULL && pg_atomic_read_u64(&stat->recent_runs) > 0 ?
-				(double) pg_atomic_read_u64(&stat->mean_us) : -1;
-		}
-		if (mean >= 0)
-		{
-			sum += mean;
-			known++;
-		}
-	}
-	role->next_due = queue_ready_next_due(ready);
-	role->more = role->next_due == DT_NOBEGIN;
-	if (role->more)
-		role->next_due = DT_NOEND;
-	if (n > 0)
-	{
-		int			put = 0;
-
-		if (queue_role_channel(role) != NULL)
-			put = queue_channel_put(role->channel, entries, n);
+			estimate(&entry, last_line = line, now);
+		if (job.failures > 0 || job.leased_until != DT_NOBEGIN)
+			entry.flags |= QUEUE_ENTRY_ALONE;
 		else
-			role->next_due = now + NO_CHANNEL_RETRY_US;
-		for (int i = put; i < n; i++)
-			queue_line_claimable(queue_job_line(entries[i].line), (QueuePos) {entries[i].run_at, entries[i].id});
-		role->mean_us = known > 0 ? sum / known : -1;
+			entry.flags &= ~QUEUE_ENTRY_ALONE;
+		if (queue_role_channel(role) == NULL)
+			retry = now + NO_CHANNEL_RETRY_US;
+		else if (put(role->channel, &entry, channel_budget()))
+			continue;
+		queue_ready_put_back(ready);
+		break;
 	}
+	role->next_due = Min(queue_ready_later_due(ready, &role->more), retry);
+	if (role->channel != NULL)
+		queue_channel_filled(role->channel, queue_role_share(role));
 	queue_ready_end(ready);
 }
 

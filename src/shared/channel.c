@@ -2,18 +2,23 @@
  * channel.c
  *		The bounded channels between schedulers and executors.
  *
- * Owns QUEUE_MAX_CHANNELS rings in shared memory, one per (database, role) in use.  A
- * ring per role, because executors are connected as their role: one role's backlog never
- * fills another's ring.  When all are taken, a further role waits (its scheduler tries again
+ * Owns QUEUE_MAX_CHANNELS channels in shared memory, one per (database, role) in use.  A
+ * channel per role, because executors are connected as their role: one role's backlog never
+ * fills another's channel.  When all are taken, a further role waits (its scheduler tries again
  * when one is released).
  *
- * Locks: shared->lock (LWLock) to take and release a channel; each ring's spinlock for a
+ * A channel is ordered, because an urgent job must overtake what was pulled before it and not started.
+ * Entries stay in their places; what is sorted is a ring of their numbers, so that an insertion moves a few
+ * bytes, and none for what comes last, as nearly everything does.
+ *
+ * LONG entries need a permit: while other roles have work, the scheduler lets one role's jobs of unknown or long
+ * duration have all executors but one.
+ *
+ * Locks: shared->lock (LWLock) to take and release a channel; each channel's spinlock for a
  * copy of one entry in or out.  db and role are read without a lock: only the database's own
  * scheduler takes and releases its channels.
  */
 #include "shared/channel.h"
-
-#include "lib/text.h"
 
 #include "storage/shmem.h"
 
@@ -79,7 +84,12 @@ queue_channel_of(Oid db, Oid role, bool create)
 		ch->role = role;
 		ch->head = 0;
 		ch->count = 0;
-		ch->target = 2;
+		ch->cost = 0;
+		ch->low = 0;
+		ch->max_long = QUEUE_MAX_SLOTS;
+		ch->running_long = 0;
+		for (int j = 0; j < QUEUE_CHANNEL_SIZE; j++)
+			ch->order[j] = (uint8) j;
 		ch->parked[0] = '\0';
 		pg_write_barrier();
 		ch->db = db;
@@ -111,18 +121,6 @@ queue_channel_release(QueueChannel *ch)
 	LWLockRelease(&shared->lock);
 }
 
-/* How many more entries the scheduler should pull. */
-int
-queue_channel_room(QueueChannel *ch)
-{
-	int			room;
-
-	SpinLockAcquire(&ch->mutex);
-	room = Max(ch->target - ch->count, 0);
-	SpinLockRelease(&ch->mutex);
-	return room;
-}
-
 /* How many entries wait in it. */
 int
 queue_channel_count(QueueChannel *ch)
@@ -135,16 +133,77 @@ queue_channel_count(QueueChannel *ch)
 	return count;
 }
 
+/* The i'th entry by urgency.  Lock: the channel's. */
+static inline QueueEntry *
+nth(QueueChannel *ch, int i)
+{
+	return &ch->place[ch->order[(uint8) (ch->head + i)]];
+}
+
+/* May the entry be taken, as far as max_long goes?  Lock: the channel's. */
+static inline bool
+permitted(const QueueChannel *ch, const QueueEntry *entry)
+{
+	return (entry->flags & QUEUE_ENTRY_LONG) == 0 || ch->running_long < ch->max_long;
+}
+
+/* How many entries could be taken at once: all but LONG ones without a permit.  Called by the scheduler. */
+int
+queue_channel_runnable(QueueChannel *ch)
+{
+	int			runnable = 0;
+	int			longs = 0;
+
+	SpinLockAcquire(&ch->mutex);
+	for (int i = 0; i < ch->count; i++)
+	{
+		if ((nth(ch, i)->flags & QUEUE_ENTRY_LONG) != 0)
+			longs++;
+		else
+			runnable++;
+	}
+	runnable += Min(longs, Max(ch->max_long - ch->running_long, 0));
+	SpinLockRelease(&ch->mutex);
+	return runnable;
+}
+
 /* Since when its oldest entry waits.  Called by the scheduler, which starts another executor when that is long. */
 TimestampTz
 queue_channel_oldest(QueueChannel *ch)
 {
-	TimestampTz oldest;
+	TimestampTz oldest = DT_NOEND;
 
 	SpinLockAcquire(&ch->mutex);
-	oldest = ch->count > 0 ? ch->ring[ch->head].stamp : DT_NOEND;
+	for (int i = 0; i < ch->count; i++)
+		oldest = Min(oldest, nth(ch, i)->stamp);
 	SpinLockRelease(&ch->mutex);
 	return oldest;
+}
+
+/* Copies the least urgent entry; false when there is none.  Called by the scheduler. */
+bool
+queue_channel_last(QueueChannel *ch, QueueEntry *entry)
+{
+	bool		got;
+
+	SpinLockAcquire(&ch->mutex);
+	got = ch->count > 0;
+	if (got)
+		*entry = *nth(ch, ch->count - 1);
+	SpinLockRelease(&ch->mutex);
+	return got;
+}
+
+/* Is there no room for even the shortest job?  Called by the scheduler. */
+bool
+queue_channel_full(QueueChannel *ch, int64 budget)
+{
+	bool		full;
+
+	SpinLockAcquire(&ch->mutex);
+	full = ch->count >= QUEUE_CHANNEL_SIZE || (ch->count >= 2 && ch->cost >= budget);
+	SpinLockRelease(&ch->mutex);
+	return full;
 }
 
 /* Does this job wait in it?  Called by the scheduler, for the one suspect that may be under way. */
@@ -155,7 +214,7 @@ queue_channel_has(QueueChannel *ch, int64 id)
 
 	SpinLockAcquire(&ch->mutex);
 	for (int i = 0; i < ch->count && !found; i++)
-		found = ch->ring[(ch->head + i) % QUEUE_CHANNEL_SIZE].id == id;
+		found = nth(ch, i)->id == id;
 	SpinLockRelease(&ch->mutex);
 	return found;
 }
@@ -166,48 +225,85 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 {
 	char		copy[sizeof(ch->parked)];
 
-	queue_text_copy(copy, sizeof(copy), reason);
-	queue_text_mend(copy);	/* it has a role's name, which may be in another database's encoding */
+	strlcpy(copy, reason, sizeof(copy));
 	SpinLockAcquire(&ch->mutex);
 	memcpy(ch->parked, copy, sizeof(copy));
 	SpinLockRelease(&ch->mutex);
 }
 
-/* How deep the scheduler keeps it.  Called by the scheduler. */
+/* Ends a round of puts.  Called by the scheduler. */
 void
-queue_channel_set_target(QueueChannel *ch, int target)
+queue_channel_filled(QueueChannel *ch, int max_long)
 {
 	SpinLockAcquire(&ch->mutex);
-	ch->target = Max(2, Min(target, QUEUE_CHANNEL_SIZE));
+	ch->low = ch->count / 2;
+	ch->max_long = max_long;
 	SpinLockRelease(&ch->mutex);
 }
 
-/* Appends entries; how many found a place (all, when n is no more than SIZE - count).  Called by the scheduler. */
-int
-queue_channel_put(QueueChannel *ch, const QueueEntry *entries, int n)
+/* How two entries follow each other: by (priority, run_at, id). */
+static int
+entry_cmp(const QueueEntry *a, const QueueEntry *b)
 {
-	int			done = 0;
-
-	while (done < n)
-	{
-		bool		full;
-
-		SpinLockAcquire(&ch->mutex);
-		full = ch->count >= QUEUE_CHANNEL_SIZE;
-		if (!full)
-		{
-			ch->ring[(ch->head + ch->count) % QUEUE_CHANNEL_SIZE] = entries[done];
-			ch->count++;
-		}
-		SpinLockRelease(&ch->mutex);
-		if (full)
-			break;
-		done++;
-	}
-	return done;
+	if (a->priority != b->priority)
+		return a->priority < b->priority ? -1 : 1;
+	return queue_pos_cmp((QueuePos) {a->run_at, a->id}, (QueuePos) {b->run_at, b->id});
 }
 
-/* Takes the oldest entry; false when there is none.  Called by executors. */
+/* Is there room for it beside what waits?  Lock: the channel's. */
+static bool
+fits(const QueueChannel *ch, const QueueEntry *entry, int64 budget)
+{
+	return ch->count < QUEUE_CHANNEL_SIZE && (ch->count < 2 || ch->cost <= budget - entry->cost);
+}
+
+/* Puts an entry in its place.  Called by the scheduler and, with what must run again, by executors. */
+bool
+queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
+				  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted)
+{
+	bool		ok;
+
+	*nevicted = 0;
+	SpinLockAcquire(&ch->mutex);
+	while (!(ok = fits(ch, entry, budget)) && entry_cmp(entry, nth(ch, ch->count - 1)) < 0)
+	{
+		evicted[*nevicted] = *nth(ch, ch->count - 1);
+		ch->cost -= evicted[(*nevicted)++].cost;
+		ch->count--;
+	}
+	if (ok)
+	{
+		uint8		place = ch->order[(uint8) (ch->head + ch->count)];
+		int			i = ch->count;
+
+		ch->place[place] = *entry;
+		for (; i > 0 && entry_cmp(entry, nth(ch, i - 1)) < 0; i--)
+			ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + i - 1)];
+		ch->order[(uint8) (ch->head + i)] = place;
+		ch->count++;
+		ch->cost += entry->cost;
+	}
+	SpinLockRelease(&ch->mutex);
+	return ok;
+}
+
+/* Takes the i'th entry out.  Lock: the channel's. */
+static void
+take_nth(QueueChannel *ch, int i, QueueEntry *entry)
+{
+	uint8		place = ch->order[(uint8) (ch->head + i)];
+
+	*entry = ch->place[place];
+	for (; i > 0; i--)
+		ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + i - 1)];
+	ch->order[(uint8) ch->head] = place;
+	ch->head = (uint8) (ch->head + 1);
+	ch->count--;
+	ch->cost -= entry->cost;
+}
+
+/* Takes the most urgent entry; false when there is none.  Called by the http worker, and by whoever empties a channel. */
 bool
 queue_channel_pop(QueueChannel *ch, QueueEntry *entry)
 {
@@ -216,13 +312,46 @@ queue_channel_pop(QueueChannel *ch, QueueEntry *entry)
 	SpinLockAcquire(&ch->mutex);
 	got = ch->count > 0;
 	if (got)
-	{
-		*entry = ch->ring[ch->head];
-		ch->head = (ch->head + 1) % QUEUE_CHANNEL_SIZE;
-		ch->count--;
-	}
+		take_nth(ch, 0, entry);
 	SpinLockRelease(&ch->mutex);
 	return got;
+}
+
+/* Takes the most urgent entry that may run; false when there is none.  Called by executors. */
+bool
+queue_channel_take(QueueChannel *ch, QueueEntry *entry, bool *permit, int *left)
+{
+	int			i = 0;
+	bool		got;
+
+	SpinLockAcquire(&ch->mutex);
+	while (i < ch->count && !*permit && !permitted(ch, nth(ch, i)))
+		i++;
+	got = i < ch->count;
+	if (got)
+	{
+		take_nth(ch, i, entry);
+		if ((entry->flags & QUEUE_ENTRY_LONG) != 0 && !*permit)
+		{
+			ch->running_long++;
+			*permit = true;
+		}
+	}
+	*left = ch->count;
+	SpinLockRelease(&ch->mutex);
+	return got;
+}
+
+/* The caller's LONG entry has ended.  Called by executors. */
+void
+queue_channel_return(QueueChannel *ch, bool *permit)
+{
+	if (!*permit)
+		return;
+	SpinLockAcquire(&ch->mutex);
+	ch->running_long--;
+	SpinLockRelease(&ch->mutex);
+	*permit = false;
 }
 
 /* Takes everything out.  Called by the scheduler, which puts back what may still run. */
@@ -231,8 +360,10 @@ queue_channel_drain(QueueChannel *ch, QueueEntry *out)
 {
 	int			n = 0;
 
-	while (n < QUEUE_CHANNEL_SIZE && queue_channel_pop(ch, &out[n]))
-		n++;
+	SpinLockAcquire(&ch->mutex);
+	while (ch->count > 0)
+		take_nth(ch, 0, &out[n++]);
+	SpinLockRelease(&ch->mutex);
 	return n;
 }
 
@@ -251,6 +382,7 @@ queue_channel_reset(Oid db)
 		{
 			ch->db = InvalidOid;
 			ch->count = 0;
+			ch->cost = 0;
 			ch->parked[0] = '\0';
 		}
 	}

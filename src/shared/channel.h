@@ -1,11 +1,12 @@
 /*
  * channel.h
  *		The bounded channel between a database's scheduler and the executors of one
- *		role: a ring of entries (id, tid, ..) in shared memory.
+ *		role: entries (id, tid, ..) in shared memory, the most urgent first.
  *
- * One producer (the scheduler), many consumers.  Lock: one spinlock a channel, held
- * for a copy of one entry.  An entry in a channel or popped from it is behind its
- * line's cursor; whoever drops one unclaimed gives it back with queue_cursor_append.
+ * The scheduler fills it; executors empty it, and put back what they must not run now.  Lock: one
+ * spinlock per channel, held for a copy of one entry and a search for its place.  An entry in a channel
+ * or popped from it is behind its line's cursor; the process that drops one unclaimed gives it back with
+ * queue_cursor_append.
  */
 #ifndef QUEUE_CHANNEL_H
 #define QUEUE_CHANNEL_H
@@ -17,6 +18,7 @@
 
 #define QUEUE_ENTRY_ALONE	0x01	/* never in company: retry, keys, expired claim */
 #define QUEUE_ENTRY_SUSPECT 0x02	/* ran in a process that died: attempt is committed first, one at a time */
+#define QUEUE_ENTRY_LONG	0x04	/* of a kind that is new or slow: may keep its executor for any time */
 
 typedef struct QueueEntry
 {
@@ -26,6 +28,8 @@ typedef struct QueueEntry
 	TimestampTz stamp;			/* clock read after the scheduler's snapshot */
 	ItemPointerData tid;
 	uint16		flags;
+	int16		priority;		/* of its line */
+	int32		cost;			/* us that its run is expected to take */
 } QueueEntry;
 
 typedef struct QueueChannel
@@ -33,12 +37,18 @@ typedef struct QueueChannel
 	slock_t		mutex;
 	Oid			db;				/* InvalidOid: free */
 	Oid			role;
-	int			head;
+	int			head;			/* of order: the place of the most urgent entry */
 	int			count;
-	int			target;			/* 2 .. QUEUE_CHANNEL_SIZE, set by the scheduler */
+	int64		cost;			/* of all entries in it */
+	int			low;			/* so few are left that the scheduler should put more; set by the scheduler */
+	int			max_long;		/* how many executors of the role may run LONG entries at once; set by the scheduler */
+	int			running_long;	/* how many do */
 	char		parked[128];	/* why no executor of this role can start; "" if one can */
-	QueueEntry	ring[QUEUE_CHANNEL_SIZE];
+	uint8		order[QUEUE_CHANNEL_SIZE];	/* a permutation: used places by urgency from head on, then free ones */
+	QueueEntry	place[QUEUE_CHANNEL_SIZE];
 } QueueChannel;
+
+StaticAssertDecl(QUEUE_CHANNEL_SIZE == 256, "order is a ring of bytes");
 
 extern Size queue_channel_shmem_size(void);
 extern void queue_channel_shmem_init(void);
@@ -46,14 +56,32 @@ extern QueueChannel *queue_channel_of(Oid db, Oid role, bool create);	/* NULL: n
 extern QueueChannel *queue_channel_nth(int i);	/* i < QUEUE_MAX_CHANNELS; NULL: free */
 /* the scheduler, when the role has no handler any more; must be empty */
 extern void queue_channel_release(QueueChannel *ch);
-extern int	queue_channel_room(QueueChannel *ch);	/* target - count, at least 0 */
 extern int	queue_channel_count(QueueChannel *ch);
+extern int	queue_channel_runnable(QueueChannel *ch);	/* those that max_long lets run now */
 extern TimestampTz queue_channel_oldest(QueueChannel *ch);	/* stamp of the entry that waits longest; DT_NOEND: none */
+extern bool queue_channel_last(QueueChannel *ch, QueueEntry *entry);	/* a copy of the least urgent; false: none */
+extern bool queue_channel_full(QueueChannel *ch, int64 budget); /* nothing more fits within this budget */
 extern bool queue_channel_has(QueueChannel *ch, int64 id);
 extern void queue_channel_park(QueueChannel *ch, const char *reason);	/* "": not parked */
-extern void queue_channel_set_target(QueueChannel *ch, int target);
-extern int	queue_channel_put(QueueChannel *ch, const QueueEntry *entries, int n);	/* how many fitted */
-extern bool queue_channel_pop(QueueChannel *ch, QueueEntry *entry);
+/* After a round of puts: remembers when executors should ask for more, and how many may run LONG entries at once. */
+extern void queue_channel_filled(QueueChannel *ch, int max_long);
+
+/* Nothing but the number of entries bounds what waits. */
+#define QUEUE_CHANNEL_ANY_COST PG_INT64_MAX
+/*
+ * Puts an entry in its place.  It fits while no more than `budget` us are expected to wait (two entries always fit);
+ * otherwise the last entry leaves for a more urgent one.  False: it did not fit.  `evicted` gets the entries that
+ * left, *nevicted their number, also when false; the caller gives them back to their lines.
+ */
+extern bool queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
+							  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted);
+extern bool queue_channel_pop(QueueChannel *ch, QueueEntry *entry);	/* the most urgent, without a permit */
+/*
+ * Takes the most urgent entry that may run.  *permit: the caller holds one of max_long's permits, or gets one with a
+ * LONG entry; queue_channel_return gives it back.  *left: how many entries are left.
+ */
+extern bool queue_channel_take(QueueChannel *ch, QueueEntry *entry, bool *permit, int *left);
+extern void queue_channel_return(QueueChannel *ch, bool *permit);
 /* Takes everything out (configuration changed, database closed); returns how many, into out[QUEUE_CHANNEL_SIZE]. */
 extern int	queue_channel_drain(QueueChannel *ch, QueueEntry *out);
 

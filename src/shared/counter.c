@@ -315,15 +315,18 @@ queue_kind_ran(QueueKindStat *stat, int64 us)
 		pg_atomic_write_u64(&stat->slow_until, (uint64) (queue_now() + USECS_PER_SEC));
 }
 
+/* Is its mean worth anything?  Called by the scheduler and by executors. */
+bool
+queue_kind_is_known(QueueKindStat *stat, TimestampTz now)
+{
+	return pg_atomic_read_u64(&stat->recent_runs) >= 4 && now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
+}
+
 /* May this kind's jobs share a commit?  Called by executors before each job. */
 bool
 queue_kind_is_short(QueueKindStat *stat, TimestampTz now)
 {
 	uint64		limit_us = (uint64) queue_commit_interval * 1000 / 10;
 
-	if (stat == NULL || pg_atomic_read_u64(&stat->recent_runs) < 4)
-		return false;
-	if (pg_atomic_read_u64(&stat->mean_us) >= limit_us)
-		return false;
-	return now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
+	return stat != NULL && pg_atomic_read_u64(&stat->mean_us) < limit_us && queue_kind_is_known(stat, now);
 }

@@ -1,0 +1,115 @@
+/*
+ * entries.c
+ *		The channel entries that this executor has in hand.
+ *
+ * Owns queue_held.  Every entry taken from the channel stands there until its transaction is over, and is given back to
+ * its line's cursor at exit: an entry in hand is behind that cursor, so nobody else would look for its job.  A crash
+ * loses nothing, because no row was changed.
+ *
+ * Locks: those of the channel and of the cursor, for one entry.
+ */
+#include "executor/entries.h"
+
+#include "shared/cursor.h"
+#include "shared/slot.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+
+QueueEntry	queue_held[QUEUE_SUSPECT_IDS];
+int			queue_nheld = 0;
+
+static QueueChannel *channel = NULL;
+static QueueEntry postponed;	/* too young for the group that took it: heads the next one; id 0: none */
+static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
+
+/* Exit hook: what was taken and not ended goes back to its line (the transaction is aborted by then). */
+static void
+give_back_at_exit(int code, Datum arg)
+{
+	queue_entries_give_back_all();
+	if (postponed.id != 0)
+		queue_entries_give_back(&postponed);
+	queue_channel_return(channel, &permit);
+}
+
+/* Called once, after the slot was adopted. */
+bool
+queue_entries_open(void)
+{
+	channel = queue_channel_of(MyDatabaseId, queue_my_slot->role, false);
+	if (channel == NULL)
+		return false;
+	before_shmem_exit(give_back_at_exit, (Datum) 0);
+	return true;
+}
+
+bool
+queue_entries_any(void)
+{
+	return queue_channel_runnable(channel) > 0;
+}
+
+/* Tells the scheduler when the channel runs low. */
+bool
+queue_entries_next(void)
+{
+	int			left;
+
+	if (postponed.id != 0)
+	{
+		queue_held[queue_nheld++] = postponed;
+		postponed.id = 0;
+		return true;
+	}
+	if (queue_nheld == 0)
+		queue_channel_return(channel, &permit); /* what needed it has ended */
+	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
+		return false;
+	queue_nheld++;
+	if (left == channel->low || left == 0)
+		queue_base_wake(queue_base(), 0);
+	return true;
+}
+
+void
+queue_entries_postpone(QueueEntry *entry)
+{
+	postponed = *entry;
+	entry->id = 0;
+}
+
+void
+queue_entries_give_back(const QueueEntry *entry)
+{
+	QueuePos	pos = {entry->run_at, entry->id};
+
+	if (queue_cursor_append(MyDatabaseId, entry->line, pos, 1))
+		queue_base_wake(queue_base(), 0);
+}
+
+void
+queue_entries_put_back_alone(QueueEntry *entry)
+{
+	QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
+	int			nevicted;
+
+	entry->flags |= QUEUE_ENTRY_ALONE;
+	if (!queue_channel_put(channel, entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
+		queue_entries_give_back(entry);
+	for (int i = 0; i < nevicted; i++)
+		queue_entries_give_back(&evicted[i]);
+	queue_base_wake(queue_base(), 0);
+	entry->id = 0;
+}
+
+void
+queue_entries_give_back_all(void)
+{
+	for (int i = 0; i < queue_nheld; i++)
+	{
+		if (queue_held[i].id != 0)
+			queue_entries_give_back(&queue_held[i]);
+	}
+	queue_nheld = 0;
+}
