@@ -5,12 +5,13 @@
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
+#   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; 15 minutes)
 #   make bench                    every figure that the README claims, measured here
 #
-# The last four work before PostgreSQL is installed: they call a script first
+# The last five work before PostgreSQL is installed: they call a script first
 # and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-matrix bench
+SCRIPT_GOALS = demo check check-matrix check-mutants bench
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -22,6 +23,8 @@ check:
 	@test/check.sh
 check-matrix:
 	@test/matrix.sh
+check-mutants:
+	@test/mutants.sh
 bench:
 	@test/bench/run.sh
 

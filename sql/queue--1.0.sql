@@ -108,6 +108,12 @@ CREATE TABLE queue.live_job (
 -- Both indexes grow at their right end: full pages there halve the WAL of a split.
 ALTER TABLE queue.live_job ADD CONSTRAINT live_job_pkey PRIMARY KEY (id) WITH (fillfactor = 100);
 CREATE INDEX live_job_ready ON queue.live_job (line, run_at, id) WITH (fillfactor = 100);
+CREATE TABLE queue.deadline (               -- times at which the scheduler looks at a job: today, its expires_at
+    at  timestamptz NOT NULL,
+    id  bigint NOT NULL
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX deadline_at ON queue.deadline (at, id);    -- not unique: a second look does no harm
+ALTER TABLE queue.deadline REPLICA IDENTITY FULL;       -- rows are deleted also where all tables are published
 CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
@@ -188,6 +194,7 @@ COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; wr
 COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
 COMMENT ON TABLE queue.line IS 'the lines of jobs: one per queue, kind and priority; id is a hash of the three';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
+COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
 COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal';
@@ -201,6 +208,7 @@ SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.deadline', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');

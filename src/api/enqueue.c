@@ -38,10 +38,12 @@ typedef struct Request
 	int64		delay;
 	int			max_attempts;	/* 0: not given */
 	int64		timeout;		/* -1: not given */
-	TimestampTz expires_at;		/* 0: never */
+	TimestampTz expires_at;		/* DT_NOEND: never */
 	Jsonb	   *headers;
 	Jsonb	   *tags;
 } Request;
+
+#define REQUEST_NONE ((Request) {.timeout = -1, .expires_at = DT_NOEND})
 
 /* An option that the contract has and this release does not build. */
 static void
@@ -117,7 +119,7 @@ check_expires_at(TimestampTz expires_at)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("expires_at must not be -infinity"),
 				 errhint("Leave it out for a job that never expires.")));
-	return expires_at == DT_NOEND ? 0 : expires_at;
+	return expires_at;
 }
 
 static int
@@ -138,7 +140,7 @@ check_max_attempts(int64 n)
 static void
 prepare(const Request *request, QueueJob *job)
 {
-	QueueExtra	extra = {.timeout = -1};
+	QueueExtra	extra = QUEUE_EXTRA_NONE;
 	TimestampTz now = queue_now();
 
 	if (request->kind == NULL)
@@ -267,7 +269,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue);
 Datum
 queue_sql_enqueue(PG_FUNCTION_ARGS)
 {
-	Request		request = {.timeout = -1};
+	Request		request = REQUEST_NONE;
 	QueueJob	job;
 
 	queue_finish_writable("queue.enqueue()");
@@ -320,7 +322,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
 Datum
 queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 {
-	Request		request = {.timeout = -1};
+	Request		request = REQUEST_NONE;
 	QueueJob   *jobs;
 	Datum	   *payloads;
 	bool	   *nulls;
@@ -439,8 +441,7 @@ request_of_json(JsonbContainer *container, Request *request)
 		"unique_key", "unique_for", "group_key", "concurrency_key", "depends_on", "compensate_with"
 	};
 
-	memset(request, 0, sizeof(*request));
-	request->timeout = -1;
+	*request = REQUEST_NONE;
 	request->queue = "default";
 	request->payload = (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	if (!JsonContainerIsObject(container))
@@ -473,7 +474,7 @@ request_of_json(JsonbContainer *container, Request *request)
 																		  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 		}
 		else if (strcmp(name, "expires_at") == 0)
-			request->expires_at = is_null ? 0 :
+			request->expires_at = is_null ? DT_NOEND :
 				check_expires_at(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(name, &value)),
 																		 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 		else if (strcmp(name, "delay") == 0)

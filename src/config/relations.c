@@ -89,6 +89,8 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->live_job = need_relation(schema, "live_job");
 	config->live_job_pkey = need_relation(schema, "live_job_pkey");
 	config->live_job_ready = need_relation(schema, "live_job_ready");
+	config->deadline = need_relation(schema, "deadline");
+	config->deadline_at = need_relation(schema, "deadline_at");
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);

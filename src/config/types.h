@@ -105,6 +105,7 @@ typedef struct QueueConfig
 	Oid			endpoint_table, installation_table;
 	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
 	Oid			job_view, job_type;
+	Oid			deadline, deadline_at;	/* table and index */
 	Oid			finished_job[16], failure[16];	/* by slot */
 	QueueConf **queues;
 	int			nqueues;

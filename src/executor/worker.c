@@ -219,7 +219,7 @@ claim_by_delete(void *arg)
 	snapshot = GetActiveSnapshot();
 	ok = read_row(work, snapshot);
 	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN ||
-			   work->extra.deaths > 0 || work->extra.expires_at != 0))
+			   work->extra.deaths > 0 || work->extra.expires_at != DT_NOEND))
 	{
 		work->alone = true;		/* not for company after all */
 		ok = false;

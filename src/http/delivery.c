@@ -21,6 +21,7 @@
 #include "http/webhook.h"
 #include "job/finish.h"
 #include "job/record.h"
+#include "lib/text.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 
@@ -113,7 +114,7 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 											 body != NULL ? body : "", request->body_length, now, &error);
 	if (request->headers == NULL)
 	{
-		strlcpy(request->error, error, sizeof(request->error));
+		queue_text_copy(request->error, sizeof(request->error), error);
 		return false;
 	}
 	if (!queue_request_prepare(request, endpoint->url, conf->method, timeout, conf->connect_timeout, conf->ca_file))

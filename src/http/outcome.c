@@ -14,13 +14,14 @@
 
 #include "http/router.h"
 #include "http/sender.h"
-#include "http/webhook.h"
 #include "job/finish.h"
 #include "job/record.h"
+#include "lib/text.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -29,6 +30,7 @@
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
 #define RECORD_TRIES 5
+#define MAX_CONTEXT 1000		/* bytes of an answer kept with a failed attempt */
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
 
@@ -81,7 +83,7 @@ make_result(QueueRequest *request)
 	pushJsonbValue(&state, WJB_VALUE, &value);
 	KEY("body");
 	value.type = jbvString;
-	value.val.string.val = queue_webhook_text(request->answer != NULL ? request->answer : "", request->answer_length);
+	value.val.string.val = queue_text_clean(request->answer, request->answer_length, request->answer_length, PG_UTF8);
 	value.val.string.len = strlen(value.val.string.val);
 	pushJsonbValue(&state, WJB_VALUE, &value);
 	KEY("duration_ms");
@@ -156,7 +158,7 @@ record(QueueRequest *request)
 			failure.worker = queue_sender.worker_name;
 			failure.started_at = request->started_at;
 			if (request->answer_length > 0)
-				failure.context = queue_webhook_text(request->answer, Min(request->answer_length, 1000));
+				failure.context = queue_text_clean(request->answer, request->answer_length, MAX_CONTEXT, PG_UTF8);
 			res = queue_finish_fail(queue_sender.table, &job, job.attempt, &failure, request->delay,
 									request->verdict == QUEUE_HTTP_DISCARD, snapshot, false, &state);
 			break;

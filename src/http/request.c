@@ -21,12 +21,14 @@
 #include <unistd.h>
 
 #include "config/http_handlers.h"
+#include "lib/text.h"
 
 #include "utils/timestamp.h"
 
 #define MAX_HEADERS (64 * 1024) /* bytes of an answer's headers, all together */
 #define MAX_RETRY_AFTER (USECS_PER_DAY)
 #define MIN_SNOOZE USECS_PER_SEC
+#define MAX_IDLE_S 4L			/* a connection idle for longer is not used again: many servers end theirs after 5 s */
 #define KEEP_ANSWER 4096		/* a buffer above this is not kept */
 
 QueueNetguard queue_request_guard;
@@ -55,12 +57,22 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-/* CURLOPT_PREREQFUNCTION: a kept connection may be to where it is not allowed any more. */
+/*
+ * CURLOPT_PREREQFUNCTION: called before each time that the request is sent.  A kept connection may be to where it is
+ * not allowed any more.  libcurl sends again, on another connection, when a kept one breaks before the answer begins;
+ * the endpoint may have acted on the request by then, so a second time is another attempt, not libcurl's to make.
+ */
 static int
 on_request(void *arg, char *primary_ip, char *local_ip, int primary_port, int local_port)
 {
 	QueueRequest *request = arg;
 
+	if (request->sent)
+	{
+		request->broken_off = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	request->sent = true;
 	if (primary_ip == NULL || queue_netguard_allows_text(&queue_request_guard, primary_ip))
 		return CURL_PREREQFUNC_OK;
 	request->refused = true;
@@ -150,6 +162,7 @@ set_up(QueueRequest *request)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_MAXAGE_CONN, MAX_IDLE_S);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "*");
 #if LIBCURL_VERSION_NUM >= 0x075500
@@ -302,6 +315,33 @@ retry_after(const char *text, TimestampTz now)
 	return Max(0, Min(us, MAX_RETRY_AFTER));
 }
 
+/* What went wrong before there was a whole answer, in words that the database can hold. */
+static void
+explain_failure(QueueRequest *request)
+{
+	char		began[64] = "";
+
+	if (request->refused)
+		snprintf(request->error, sizeof(request->error),
+				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
+	else if (request->broken_off)
+		snprintf(request->error, sizeof(request->error),
+				 "the connection broke off before an answer came; the endpoint may have got the request");
+	else if (request->headers_too_big)
+		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
+				 MAX_HEADERS / 1024);
+	else if (request->no_memory)
+		snprintf(request->error, sizeof(request->error), "out of memory while the answer was read");
+	else
+	{
+		if (request->status > 0)
+			snprintf(began, sizeof(began), " (the answer began with HTTP status %ld)", request->status);
+		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
+				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(request->code), began);
+	}
+	queue_text_mend(request->error);
+}
+
 void
 queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 {
@@ -339,25 +379,7 @@ queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 	}
 	request->verdict = QUEUE_HTTP_FAIL;
 	request->endpoint_ok = false;
-	if (request->refused)
-	{
-		snprintf(request->error, sizeof(request->error),
-				 "address %s is refused by queue.http_allowed_networks: nothing was sent", request->refused_address);
-		return;
-	}
-	request->unreachable = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
-	if (request->headers_too_big)
-		snprintf(request->error, sizeof(request->error), "the headers of the answer are larger than %d kB",
-				 MAX_HEADERS / 1024);
-	else if (request->no_memory)
-		snprintf(request->error, sizeof(request->error), "out of memory while the answer was read");
-	else
-	{
-		char		began[64] = "";
-
-		if (request->status > 0)
-			snprintf(began, sizeof(began), " (the answer began with HTTP status %ld)", request->status);
-		snprintf(request->error, sizeof(request->error), "%s%s%s", request->timed_out ? "timeout: " : "",
-				 request->curl_error[0] != '\0' ? request->curl_error : curl_easy_strerror(code), began);
-	}
+	request->unreachable = !request->refused &&
+		(code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST);
+	explain_failure(request);
 }

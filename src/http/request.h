@@ -55,6 +55,8 @@ typedef struct QueueRequest
 	size_t		header_bytes;
 	bool		cut;			/* more than queue.http_max_response */
 	bool		headers_too_big;
+	bool		sent;			/* or about to be */
+	bool		broken_off;		/* libcurl wanted to send it again */
 	bool		refused;		/* by the guard */
 	bool		no_memory;
 	char		refused_address[64];

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "config/http_handlers.h"
+#include "lib/text.h"
 
 #include "common/pg_prng.h"
 #include "utils/timestamp.h"
@@ -49,9 +50,10 @@ static Probe *probes = NULL;
 static void
 make_label(char *label, size_t size, QueueHandler *handler, QueueEndpoint *endpoint)
 {
-	int			shown = (int) strcspn(endpoint->url, "?#");
+	int			url = (int) queue_text_fitting(endpoint->url, strcspn(endpoint->url, "?#"), 110);
+	int			kind = (int) queue_text_fitting(handler->kind, strlen(handler->kind), 60);
 
-	snprintf(label, size, "%.*s of kind \"%.60s\"", Min(shown, 110), endpoint->url, handler->kind);
+	snprintf(label, size, "%.*s of kind \"%.*s\"", url, endpoint->url, kind, handler->kind);
 }
 
 static bool

@@ -308,34 +308,3 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 	}
 	return list;
 }
-
-char *
-queue_webhook_text(const char *bytes, size_t length)
-{
-	char	   *text = palloc(length + 1);
-	size_t		i = 0;
-	size_t		n = 0;
-	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
-
-	while (i < length)
-	{
-		unsigned char c = (unsigned char) bytes[i];
-		int			size = c < 0x80 ? 1 : pg_utf_mblen((const unsigned char *) bytes + i);
-
-		if (c == '\0' || (size > 1 && (!utf8 || i + size > length ||
-									   !pg_utf8_islegal((const unsigned char *) bytes + i, size))) ||
-			(size == 1 && c >= 0x80))
-		{
-			text[n++] = '?';
-			i++;
-			while (!utf8 && i < length && ((unsigned char) bytes[i] & 0xc0) == 0x80)
-				i++;
-			continue;
-		}
-		memcpy(text + n, bytes + i, size);
-		n += size;
-		i += size;
-	}
-	text[n] = '\0';
-	return text;
-}

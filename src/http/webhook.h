@@ -23,7 +23,4 @@ extern struct curl_slist *queue_webhook_headers(const QueueJob *job, const Queue
 												const char *installation, const char *body, size_t length,
 												TimestampTz now, char **error);
 
-/* The answer's body as text that this database can hold: invalid bytes become '?'.  palloc'd. */
-extern char *queue_webhook_text(const char *bytes, size_t length);
-
 #endif

@@ -62,7 +62,7 @@ queue_extra_pack(const QueueExtra *extra)
 	if (extra->enqueued_at == 0 && extra->max_attempts == 0 && extra->timeout < 0 &&
 		extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
-		extra->expires_at == 0 && extra->deaths == 0 && extra->first_at == 0)
+		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -83,7 +83,7 @@ queue_extra_pack(const QueueExtra *extra)
 		push_text(&state, "worker", extra->worker);
 	if (extra->started_at != 0)
 		push_int(&state, "started_at", extra->started_at);
-	if (extra->expires_at != 0)
+	if (extra->expires_at != DT_NOEND)
 		push_int(&state, "expires_at", extra->expires_at);
 	if (extra->deaths != 0)
 		push_int(&state, "deaths", extra->deaths);
@@ -93,11 +93,36 @@ queue_extra_pack(const QueueExtra *extra)
 	return JsonbValueToJsonb(object);
 }
 
+/* A number of ours, cut to int64's range: whatever somebody wrote there by hand must not make the row unreadable. */
 static int64
-value_int(JsonbValue *value)
+value_int(const JsonbValue *value)
 {
-	return value->type == jbvNumeric ?
-		DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric))) : 0;
+	Numeric		number;
+
+	if (value->type != jbvNumeric || numeric_is_nan(value->val.numeric))
+		return 0;
+	number = value->val.numeric;
+	if (DatumGetBool(DirectFunctionCall2(numeric_ge, NumericGetDatum(number),
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
+		return PG_INT64_MAX;
+	if (DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(number),
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
+		return PG_INT64_MIN;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
+}
+
+/* Likewise as an int. */
+static int
+value_int32(const JsonbValue *value)
+{
+	return (int) Max(PG_INT32_MIN, Min(PG_INT32_MAX, value_int(value)));
+}
+
+/* Likewise as a time that can be shown and compared. */
+static TimestampTz
+value_time(const JsonbValue *value)
+{
+	return Max(MIN_TIMESTAMP, Min(END_TIMESTAMP - 1, value_int(value)));
 }
 
 static char *
@@ -115,8 +140,7 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 	JsonbValue	value;
 	char		name[32] = "";
 
-	memset(out, 0, sizeof(*out));
-	out->timeout = -1;
+	*out = QUEUE_EXTRA_NONE;
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 		return;
 	it = JsonbIteratorInit(unconstify(JsonbContainer *, &json->root));
@@ -132,9 +156,9 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 		if (token != WJB_VALUE)
 			continue;
 		if (strcmp(name, "enqueued_at") == 0)
-			out->enqueued_at = value_int(&value);
+			out->enqueued_at = value_time(&value);
 		else if (strcmp(name, "max_attempts") == 0)
-			out->max_attempts = (int) value_int(&value);
+			out->max_attempts = value_int32(&value);
 		else if (strcmp(name, "timeout") == 0)
 			out->timeout = value_int(&value);
 		else if (strcmp(name, "headers") == 0)
@@ -148,25 +172,36 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 		else if (strcmp(name, "worker") == 0)
 			out->worker = value_text(&value);
 		else if (strcmp(name, "started_at") == 0)
-			out->started_at = value_int(&value);
+			out->started_at = value_time(&value);
 		else if (strcmp(name, "expires_at") == 0)
-			out->expires_at = value_int(&value);
+			out->expires_at = value_time(&value);
 		else if (strcmp(name, "deaths") == 0)
-			out->deaths = (int) value_int(&value);
+			out->deaths = value_int32(&value);
 		else if (strcmp(name, "first_at") == 0)
-			out->first_at = value_int(&value);
+			out->first_at = value_time(&value);
 	}
 }
 
-/* One time of it, without unpacking the rest. */
+/* One number of it, without unpacking the rest; false: not there. */
+static bool
+find_value(const Jsonb *extra, const char *key, JsonbValue *value)
+{
+	return extra != NULL && JB_ROOT_IS_OBJECT(extra) &&
+		getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &extra->root), key, strlen(key), value) != NULL;
+}
+
 TimestampTz
 queue_extra_time(const Jsonb *extra, const char *key)
 {
-	JsonbValue	buffer;
-	JsonbValue *value;
+	JsonbValue	value;
 
-	if (extra == NULL || !JB_ROOT_IS_OBJECT(extra))
-		return 0;
-	value = getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &extra->root), key, strlen(key), &buffer);
-	return value == NULL ? 0 : value_int(value);
+	return find_value(extra, key, &value) ? value_time(&value) : 0;
+}
+
+TimestampTz
+queue_extra_expires_at(const Jsonb *extra)
+{
+	JsonbValue	value;
+
+	return find_value(extra, "expires_at", &value) ? value_time(&value) : DT_NOEND;
 }

@@ -22,12 +22,16 @@ typedef struct QueueExtra
 	char	   *worker;
 	TimestampTz started_at;		/* of the present claim; 0 */
 	TimestampTz first_at;		/* of the first HTTP attempt; 0 */
-	TimestampTz expires_at;		/* cancelled if it was not started by then; 0: never */
+	TimestampTz expires_at;		/* cancelled if it was not started by then; DT_NOEND: never */
 	int			deaths;			/* processes that died while they ran it alone */
 } QueueExtra;
 
+/* Everything at its default. */
+#define QUEUE_EXTRA_NONE ((QueueExtra) {.timeout = -1, .expires_at = DT_NOEND})
+
 extern void queue_extra_unpack(const Jsonb *extra, QueueExtra *out);
 extern Jsonb *queue_extra_pack(const QueueExtra *extra);	/* NULL when all is at its default */
-extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one number of it; 0: not there */
+extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one time of it; 0: not there */
+extern TimestampTz queue_extra_expires_at(const Jsonb *extra);	/* DT_NOEND: never */
 
 #endif

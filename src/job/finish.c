@@ -16,11 +16,8 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-
-#define MAX_ERROR_BYTES 10000	/* of an error text kept in a job's own row */
 
 void
 queue_finish_writable(const char *function)
@@ -73,13 +70,6 @@ queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapsh
 	return false;
 }
 
-/* An error text cut to what a row should carry. */
-static char *
-clip(const char *text)
-{
-	return text == NULL ? NULL : pnstrdup(text, pg_mbcliplen(text, strlen(text), MAX_ERROR_BYTES));
-}
-
 /* The row as it goes back to the line: not leased, due at run_at, the enqueue time kept. */
 static QueueJob
 unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extra)
@@ -110,7 +100,7 @@ queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueSt
 		QueueJob	finished = *job;
 
 		finished.attempt = attempt;
-		queue_finished_insert(&finished, line->queue, line->kind, line->priority, to, started_at, result, clip(error), keep);
+		queue_finished_insert(&finished, line->queue, line->kind, line->priority, to, started_at, result, error, keep);
 	}
 	return res;
 }
@@ -134,7 +124,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
 		if (res == TM_Ok)
 			queue_finished_insert(&counted, line->queue, line->kind, line->priority, QUEUE_STATE_DISCARDED,
-								  failure->started_at, NULL, clip(failure->error), line->queue->keep_discarded);
+								  failure->started_at, NULL, failure->error, line->queue->keep_discarded);
 	}
 	else
 	{
@@ -145,7 +135,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 
 		*state = QUEUE_STATE_RETRYABLE;
 		new = unclaimed(&counted, attempt, now + delay, &extra);
-		extra.last_error = clip(failure->error);
+		extra.last_error = queue_record_text(failure->error);
 		new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
 	}
@@ -195,12 +185,20 @@ queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extr
 	job->failures++;
 	return true;
 }
+
+/* Cancels a job whose expires_at has come; never waits for its row.  Called by claimers and by the chore of deadlines. */
+TM_Result
+queue_finish_cancel_late(QueueJobTable *table, const QueueJob *job, Snapshot snapshot)
+{
+	return queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
+							"the job was not started before expires_at", snapshot, false);
+}
+
 bool
 queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
 {
-	if (extra->expires_at == 0 || extra->expires_at > queue_now() || job->attempt > 0)
+	if (extra->expires_at > queue_now() || job->attempt > 0)
 		return false;
-	(void) queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
-							"the job was not started before expires_at", snapshot, false);
+	(void) queue_finish_cancel_late(table, job, snapshot);
 	return true;
 }

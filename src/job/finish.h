@@ -32,6 +32,7 @@ extern bool queue_finish_expired(QueueJobTable *table, QueueJob *job, const Queu
 								 Snapshot snapshot, QueueFailure *failure);
 
 /* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
+extern TM_Result queue_finish_cancel_late(QueueJobTable *table, const QueueJob *job, Snapshot snapshot);
 extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
 
 /* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */

@@ -19,6 +19,7 @@
 #include "job/job.h"
 
 #include "config/lines.h"
+#include "job/deadline.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -329,17 +330,40 @@ static int
 note_insert(const QueueJob *job)
 {
 	QueueNote	note = {0};
+	TimestampTz expires_at;
 
 	if (!queue_preloaded())
 		return -1;
 	note.line = job->line;
 	note.on_commit = true;
 	note.commit_pos = queue_job_pos(job);
-	note.leased_until = queue_extra_time(job->extra, "expires_at");	/* the scheduler looks at it then */
-	note.job_id = note.leased_until != 0 ? job->id : 0;
+	expires_at = queue_extra_expires_at(job->extra);
+	if (expires_at != DT_NOEND)
+		note.deadline = expires_at != 0 ? expires_at : -1;
 	note.keys = queue_line_keys(queue_job_line(job->line));
 	note.to = queue_job_filed(job);
 	return queue_note_begin(&note);
+}
+
+/* Inserts the deadlines of those jobs that have one, with the jobs' own rows. */
+static void
+insert_deadlines(const QueueJob *jobs, int n)
+{
+	QueuePos   *deadlines = NULL;
+	int			ndeadlines = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz at = queue_extra_expires_at(jobs[i].extra);
+
+		if (at == DT_NOEND)
+			continue;
+		if (deadlines == NULL)
+			deadlines = MemoryContextAllocHuge(CurrentMemoryContext, (n - i) * sizeof(QueuePos));
+		deadlines[ndeadlines++] = (QueuePos) {at, jobs[i].id};
+	}
+	if (ndeadlines > 0)
+		queue_deadline_insert(deadlines, ndeadlines);
 }
 
 /* One insert into an opened relation, with its row triggers if it has any. */
@@ -364,8 +388,9 @@ queue_job_insert(QueueJobTable *table, QueueJob *job)
 	fill_slot(table->wslot, job);
 	(void) GetCurrentCommandId(true);
 	insert_slot(table, table->wslot);
-	queue_note_end(note, true);
 	job->tid = table->wslot->tts_tid;
+	insert_deadlines(job, 1);
+	queue_note_end(note, true);
 }
 
 #define MULTI_INSERT 500		/* rows a table_multi_insert */
@@ -388,6 +413,7 @@ queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
 			(void) GetCurrentCommandId(true);
 			insert_slot(table, table->wslot);
 		}
+		insert_deadlines(jobs, n);
 		return;
 	}
 	bistate = GetBulkInsertState();
@@ -411,6 +437,7 @@ queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	FreeBulkInsertState(bistate);
+	insert_deadlines(jobs, n);
 }
 
 /*

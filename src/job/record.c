@@ -12,6 +12,7 @@
  */
 #include "job/record.h"
 
+#include "lib/text.h"
 #include "shared/clock.h"
 
 #include "access/htup_details.h"
@@ -19,11 +20,13 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/typcache.h"
 
+#define MAX_TEXT 10000			/* bytes of an error text or its context */
 #define RING_CLASSES 5
 #define RING_TURNS 3
 #define RING_PLAIN (RING_CLASSES * RING_TURNS)	/* the slot for longer than the last class */
@@ -92,6 +95,12 @@ insert_row(Oid relid, Datum *values, bool *nulls, int natts)
 	table_close(rel, NoLock);
 }
 
+char *
+queue_record_text(const char *text)
+{
+	return text == NULL ? NULL : queue_text_clean(text, strlen(text), MAX_TEXT, GetDatabaseEncoding());
+}
+
 void
 queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
 					  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep)
@@ -112,7 +121,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 
 		queue_extra_unpack(job->extra, &unpacked);
 		if (error != NULL)
-			unpacked.last_error = unconstify(char *, error);
+			unpacked.last_error = queue_record_text(error);
 		if (started_at == 0)
 			started_at = unpacked.started_at;
 		unpacked.started_at = 0;
@@ -165,14 +174,14 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 	nulls[i] = failure->worker == NULL;
 	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->worker);
 	i++;
-	values[i++] = CStringGetTextDatum(failure->error);
+	values[i++] = CStringGetTextDatum(queue_record_text(failure->error));
 	nulls[i] = failure->sqlstate == NULL || failure->sqlstate[0] == '\0';
 	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->sqlstate);
 	i++;
 	nulls[i] = failure->http_status == 0;
 	values[i++] = Int32GetDatum(failure->http_status);
 	nulls[i] = failure->context == NULL;
-	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(failure->context);
+	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(queue_record_text(failure->context));
 	i++;
 	Assert(i == lengthof(values));
 	insert_row(queue_config()->failure[slot], values, nulls, lengthof(values));
@@ -247,7 +256,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 		}
 		SET(TAGS, makeArrayResult(tags, CurrentMemoryContext));
 	}
-	if (extra.expires_at != 0)
+	if (extra.expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
 	if (extra.progress != NULL)
 		SET(PROGRESS, JsonbPGetDatum(extra.progress));

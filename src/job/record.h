@@ -16,6 +16,9 @@ extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, co
  */
 extern bool queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampTz *reused_at);
 
+/* A text about a failure as a row may carry it: valid, at most 10 kB; palloc'd; NULL stays NULL. */
+extern char *queue_record_text(const char *text);
+
 /* One failed attempt, told in queue.job_error. */
 typedef struct QueueFailure
 {

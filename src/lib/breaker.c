@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "lib/backoff.h"
+#include "lib/text.h"
 
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -93,7 +94,12 @@ queue_breaker_parse(Jsonb *json)
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			snprintf(key, sizeof(key), "%.*s", value.val.string.len, value.val.string.val);
+		{
+			size_t		fitting = queue_text_fitting(value.val.string.val, value.val.string.len, sizeof(key) - 1);
+
+			memcpy(key, value.val.string.val, fitting);
+			key[fitting] = '\0';
+		}
 		if (token != WJB_VALUE)
 			continue;
 		if (strcmp(key, "interval") == 0)

@@ -2,10 +2,14 @@
  * netguard.c
  *		The address guard of HTTP handlers.
  *
- * It looks at the address that a connection is about to go to, after the name was resolved:
- * so neither a name that points inwards, nor one that changes between two look-ups, nor another
- * spelling (decimal, octal, ::ffff:) passes.  IPv4 addresses that stand inside IPv6 ones
- * (mapped, compatible, NAT64) are judged as what they are.
+ * It looks at the address that a connection is about to go to, after the name was resolved: so neither a name that
+ * points inwards, nor one that changes between two look-ups, nor another spelling (decimal, octal, ::ffff:) passes.
+ * IPv4 addresses that stand inside IPv6 ones (mapped, compatible, translated, NAT64) are judged as what they are.
+ * Addresses of tunnels (6to4, Teredo, ISATAP) are judged twice, as they stand and by the IPv4 address that they lead to.
+ *
+ * Some networks are refused whatever the list says: unspecified and link-local addresses, and those under which clouds
+ * give a machine's credentials away.  Only an element of the list that lies within such a network names it, and so
+ * allows what it contains: 0.0.0.0/0 does not allow 169.254.169.254, and neither does 169.254.0.0/16.
  *
  * Pure: called from callbacks of libcurl, where nothing may be thrown.  No locks.
  */
@@ -17,32 +21,76 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define V4(a, b, c, d) {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}
+
+/* What must be named to be allowed. */
+static const QueueNetwork refused[] = {
+	{V4(0, 0, 0, 0), 104},		/* unspecified: reaches the host itself */
+	{{0}, 128},
+	{V4(169, 254, 0, 0), 112},	/* link-local */
+	{{0xfe, 0x80}, 10},
+	/* metadata and credentials: most clouds; AWS containers, twice; Alibaba; Oracle; Azure; AWS and Google by IPv6 */
+	{V4(169, 254, 169, 254), 128},
+	{V4(169, 254, 170, 2), 128},
+	{V4(169, 254, 170, 23), 128},
+	{V4(100, 100, 100, 200), 128},
+	{V4(192, 0, 0, 192), 128},
+	{V4(168, 63, 129, 16), 128},
+	{{0xfd, 0x00, 0x0e, 0xc2}, 32},
+	{{0xfd, 0x20, 0x00, 0xce}, 32},
+	/* a NAT64 prefix of local use: where in it an IPv4 address stands is known to nobody but its router */
+	{{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01}, 48},
+};
+
 static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+static const unsigned char translated[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 static const unsigned char nat64[12] = {0, 0x64, 0xff, 0x9b};
 
-/* One form for all: IPv4, however dressed, becomes ::ffff:a.b.c.d. */
+/* One form for all: an IPv4 address, however dressed, becomes ::ffff:a.b.c.d. */
 static void
 normalize(unsigned char *address)
 {
 	static const unsigned char zero[12];
 
-	if (memcmp(address, nat64, 12) == 0)
+	if (memcmp(address, nat64, 12) == 0 || memcmp(address, translated, 12) == 0)
 		memcpy(address, mapped, 12);
 	else if (memcmp(address, zero, 12) == 0 && (address[12] != 0 || address[13] != 0))
 		memcpy(address, mapped, 12);	/* IPv4-compatible; :: and ::1 stay what they are */
 }
 
-/* Is the address in the network? */
+/* The IPv4 address that an IPv6 one tunnels to, as ::ffff:a.b.c.d; false: it is no tunnel's. */
 static bool
-contains(const unsigned char *network, int bits, const unsigned char *address)
+tunnelled(const unsigned char *address, unsigned char *inner)
 {
-	int			bytes = bits / 8;
+	static const unsigned char teredo[4] = {0x20, 0x01, 0, 0};
 
-	if (memcmp(network, address, bytes) != 0)
+	memcpy(inner, mapped, 12);
+	if (address[0] == 0x20 && address[1] == 0x02)	/* 6to4 */
+		memcpy(inner + 12, address + 2, 4);
+	else if (memcmp(address, teredo, 4) == 0)
+	{
+		for (int i = 12; i < 16; i++)
+			inner[i] = address[i] ^ 0xff;
+	}
+	else if ((address[8] & 0xfd) == 0 && address[9] == 0 && address[10] == 0x5e && address[11] == 0xfe) /* ISATAP */
+		memcpy(inner + 12, address + 12, 4);
+	else
 		return false;
-	if (bits % 8 == 0)
-		return true;
-	return ((network[bytes] ^ address[bytes]) >> (8 - bits % 8)) == 0;
+	return true;
+}
+
+/* Is the address in the network?  A network of IPv6 addresses contains no IPv4 address. */
+static bool
+contains(const QueueNetwork *network, const unsigned char *address)
+{
+	int			bytes = network->bits / 8;
+	int			rest = network->bits % 8;
+
+	if (memcmp(address, mapped, 12) == 0 && network->bits < 96)
+		return false;
+	if (memcmp(network->address, address, bytes) != 0)
+		return false;
+	return rest == 0 || ((network->address[bytes] ^ address[bytes]) >> (8 - rest)) == 0;
 }
 
 /* Reads an address in words into 16 bytes; *v4 tells which family it was written in. */
@@ -84,6 +132,8 @@ read_network(char *text, QueueNetwork *network)
 			return false;
 	}
 	network->bits = (int) bits + (v4 ? 96 : 0);
+	if (network->bits >= 96)
+		normalize(network->address);
 	return true;
 }
 
@@ -123,33 +173,43 @@ queue_netguard_parse(const char *list, QueueNetguard *guard, char *bad, size_t s
 	return true;
 }
 
+/* Is the address refused, because the list does not name the network of ours that it is in? */
+static bool
+is_refused(const QueueNetguard *guard, const unsigned char *address)
+{
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+	{
+		bool		named = false;
+
+		if (!contains(&refused[i], address))
+			continue;
+		for (int j = 0; j < guard->n && !named; j++)
+		{
+			const QueueNetwork *element = &guard->networks[j];
+
+			named = element->bits >= refused[i].bits && contains(&refused[i], element->address) &&
+				contains(element, address);
+		}
+		if (!named)
+			return true;
+	}
+	return false;
+}
+
 /* The judgement on a normalized address. */
 static bool
 allows(const QueueNetguard *guard, const unsigned char *address)
 {
-	/* refused by default: unspecified (0.0.0.0/8 reaches the host itself), link-local */
-	static const QueueNetwork refused[] = {
-		{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}, 104},
-		{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254, 0, 0}, 112},
-		{{0}, 128},
-		{{0xfe, 0x80}, 10},
-	};
+	unsigned char inner[16];
 
-	if (guard->n == 0)
-	{
-		for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		{
-			if (contains(refused[i].address, refused[i].bits, address))
-				return false;
-		}
-		return true;
-	}
+	if (is_refused(guard, address) || (tunnelled(address, inner) && is_refused(guard, inner)))
+		return false;
 	for (int i = 0; i < guard->n; i++)
 	{
-		if (contains(guard->networks[i].address, guard->networks[i].bits, address))
+		if (contains(&guard->networks[i], address))
 			return true;
 	}
-	return false;
+	return guard->n == 0;
 }
 
 /* See netguard.h.  Called when a socket is about to be made. */

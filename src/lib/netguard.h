@@ -20,7 +20,7 @@ typedef struct QueueNetwork
 
 typedef struct QueueNetguard
 {
-	int			n;				/* 0: the default, everything but link-local and unspecified */
+	int			n;				/* 0: no list, everything is allowed that need not be named */
 	QueueNetwork networks[QUEUE_NETGUARD_MAX];
 } QueueNetguard;
 

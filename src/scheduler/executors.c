@@ -19,6 +19,7 @@
 #include <signal.h>
 
 #include "executor/worker.h"
+#include "lib/text.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -181,6 +182,7 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 		}
 		ReleaseSysCache(tuple);
 	}
+	queue_text_mend(reason);	/* a long name may be cut, or in another encoding */
 	if (strcmp(reason, role->reason) != 0)
 	{
 		if (reason[0] != '\0')

@@ -21,6 +21,7 @@
 #include "job/job.h"
 #include "job/ready.h"
 #include "job/record.h"
+#include "scheduler/deadlines.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
@@ -82,23 +83,6 @@ discard_exhausted(QueueJob *job)
 	return !go_on;
 }
 
-/* Has its expires_at come before anybody started it?  Then it is cancelled, whether or not anybody looks for it. */
-static bool
-cancel_too_late(QueueJob *job)
-{
-	QueueJobTable *table;
-	QueueExtra	extra;
-	bool		cancelled;
-
-	queue_extra_unpack(job->extra, &extra);
-	if (extra.expires_at == 0 || !ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
-		return false;
-	table = queue_job_open(RowExclusiveLock);
-	cancelled = queue_finish_too_late(table, job, &extra, GetActiveSnapshot());
-	queue_job_close(table);
-	return cancelled;
-}
-
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
 static void
 expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
@@ -109,18 +93,11 @@ expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
 		return;
 	if (job.leased_until == DT_NOBEGIN)
 	{
-		/* not leased: a session's claim, an expires_at, or the loan of an await that took no job (fetch.c) */
+		/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
 		if (queue_session_any() && queue_session_taken(job.id))
 			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
-		else if (!queue_slot_runs(MyDatabaseId, job.id) && !cancel_too_late(&job))
-		{
-			TimestampTz expires_at = queue_extra_time(job.extra, "expires_at");
-
-			if (expires_at > now && job.attempt == 0)
-				queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), expires_at);
-			if (job.run_at <= now)
-				queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
-		}
+		else if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
+			queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
 		return;
 	}
 	if (job.leased_until > now)
@@ -507,6 +484,7 @@ queue_keep_tables(TimestampTz now)
 {
 	static TimestampTz recount_next = 0;
 	static bool first = true;
+	TimestampTz deadlines_next;
 
 	if (first)
 	{
@@ -530,10 +508,11 @@ queue_keep_tables(TimestampTz now)
 		merge_lines();
 		lines_at = now + LINES_US;
 	}
+	deadlines_next = queue_deadlines_run(now);
 	if (now >= far_at)
 	{
 		far_at = far_look(now);
 		SetLatch(MyLatch);		/* what it found is for the next round */
 	}
-	return Min(Min(recount_next, retention_at), Min(lines_at, far_at));
+	return Min(deadlines_next, Min(Min(recount_next, retention_at), Min(lines_at, far_at)));
 }

@@ -129,7 +129,8 @@ define_settings(void)
 							NULL, &queue_http_max_response, 64, 0, 65536, PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.http_allowed_networks", "Lists the networks that HTTP handlers may reach.",
-							   "Empty means all but link-local and unspecified addresses.",
+							   "Empty means all. Link-local, unspecified and cloud metadata addresses must be named by a "
+							   "network that lies within theirs.",
 							   &queue_http_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_in_flight", "Limits how many HTTP requests of a database run at once.",
 							NULL, &queue_http_max_in_flight, 1000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -20,6 +20,8 @@
  */
 #include "shared/channel.h"
 
+#include "lib/text.h"
+
 #include "storage/shmem.h"
 
 typedef struct QueueChannelShared
@@ -225,7 +227,8 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 {
 	char		copy[sizeof(ch->parked)];
 
-	strlcpy(copy, reason, sizeof(copy));
+	queue_text_copy(copy, sizeof(copy), reason);
+	queue_text_mend(copy);	/* it has a role's name, which may be in another database's encoding */
 	SpinLockAcquire(&ch->mutex);
 	memcpy(ch->parked, copy, sizeof(copy));
 	SpinLockRelease(&ch->mutex);

@@ -54,6 +54,7 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
 	pg_atomic_write_u64(&base->sleep_until, 0);
 	pg_atomic_write_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+	pg_atomic_write_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
@@ -87,6 +88,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->scheduler_procno, PG_UINT32_MAX);
 			pg_atomic_init_u64(&base->sleep_until, 0);
 			pg_atomic_init_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+			pg_atomic_init_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
@@ -270,6 +272,27 @@ queue_base_wake(QueueBase *base, TimestampTz when)
 	if (until != 0 && when >= until)
 		return;
 	queue_set_latch(procno);
+}
+
+/* Commit-safe.  Called by note.c. */
+void
+queue_base_deadline(QueueBase *base, TimestampTz at)
+{
+	uint64		old;
+
+	if (base == NULL)
+		return;
+	old = pg_atomic_read_u64(&base->deadline_low);
+	while ((TimestampTz) old > at && !pg_atomic_compare_exchange_u64(&base->deadline_low, &old, (uint64) at))
+		;
+	queue_base_wake(base, at);
+}
+
+/* What was told since the last call.  Called by the scheduler. */
+TimestampTz
+queue_base_take_deadline(QueueBase *base)
+{
+	return (TimestampTz) pg_atomic_exchange_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 }
 
 /* Sets a process's latch; harmless when the process is gone or another has its place.  Commit-safe. */

@@ -36,6 +36,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 scheduler_procno;	/* PG_UINT32_MAX: none */
 	pg_atomic_uint64 sleep_until;	/* the scheduler sleeps until then; 0: it is awake */
 	pg_atomic_uint64 next_expiry;	/* earliest noted lease end (lease.c); PG_INT64_MAX: none */
+	pg_atomic_uint64 deadline_low;	/* lowest deadline committed since the scheduler looked; PG_INT64_MAX: none */
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
@@ -73,6 +74,13 @@ extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and
  * that reads 0 sets the latch, so no wake is lost.
  */
 extern void queue_base_wake(QueueBase *base, TimestampTz when);
+
+/*
+ * Deadlines (queue.deadline) that were committed out of the order in which the scheduler reads them: commit-safe, tells
+ * of the lowest of a transaction, DT_NOBEGIN of unknown ones.  The scheduler takes the word BEFORE its snapshot.
+ */
+extern void queue_base_deadline(QueueBase *base, TimestampTz at);
+extern TimestampTz queue_base_take_deadline(QueueBase *base);	/* PG_INT64_MAX: none */
 
 /* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
 extern void queue_set_latch(uint32 procno);

@@ -91,7 +91,7 @@ mergeable(const QueueNote *a, const QueueNote *b)
 		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
 		a->ends == b->ends && a->failed == b->failed &&
 		a->keys.queue_key == b->keys.queue_key && a->from == b->from && a->to == b->to &&
-		(a->leased_until > 0) == (b->leased_until > 0);
+		(a->leased_until > 0) == (b->leased_until > 0) && (a->deadline != 0) == (b->deadline != 0);
 }
 
 int
@@ -132,7 +132,7 @@ queue_note_end(int number, bool done)
 	{
 		/* a row trigger may have noted something behind it: then it stays, void */
 		note->on_commit = note->on_abort = note->ends = note->failed = false;
-		note->leased_until = 0;
+		note->leased_until = note->deadline = 0;
 		note->to = note->from;
 	}
 	if (number != nnotes - 1)
@@ -156,6 +156,7 @@ queue_note_end(int number, bool done)
 			old->abort_pos = note->abort_pos;
 		if (old->leased_until > 0)
 			old->leased_until = Min(old->leased_until, note->leased_until);
+		old->deadline = Min(old->deadline, note->deadline);
 		old->count += note->count;
 		old->job_id = 0;
 		nnotes--;
@@ -253,6 +254,7 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 	Wake		wake = {false, 0};
 	int			run = 0;		/* notes in a row that move the same counters */
 	int64		moved = 0;
+	TimestampTz deadline = PG_INT64_MAX;
 
 	for (int i = 0; i < n; i++, note++)
 	{
@@ -269,6 +271,8 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 		}
 		else if (note->leased_until == DT_NOBEGIN && note->job_id != 0)
 			queue_lease_forget(db, note->job_id);
+		if (note->deadline != 0)
+			deadline = Min(deadline, note->deadline);
 		if (note->on_commit)
 			append(db, note->line, &note->keys, note->commit_pos, note->count, &wake);
 		if (note->ends)
@@ -287,6 +291,8 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 			moved = run = 0;
 		}
 	}
+	if (deadline != PG_INT64_MAX)
+		queue_base_deadline(base, deadline);
 	wake_scheduler(base, &wake);
 }
 
@@ -482,8 +488,7 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 	if (entry.overflow)
 	{
 		queue_cursor_reset(entry.db);
-		if (base != NULL)
-			queue_base_wake(base, 0);
+		queue_base_deadline(base, DT_NOBEGIN);
 	}
 	else if (commit)
 		pay_commit(entry.db, base, entry.note, entry.n);

@@ -32,6 +32,7 @@ typedef struct QueueNote
 	QueuePos	own_pos;
 	int			count;			/* rows; positions are the lowest of them */
 	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
+	TimestampTz deadline;		/* on commit: the lowest that was inserted into queue.deadline, or before it; 0: none */
 	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */
 	QueueState	from, to;		/* counters: filed states before and after */
 } QueueNote;

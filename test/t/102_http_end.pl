@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
-my $node = queue_node('http_end', conf => "queue.log_level = 'debug1'\nqueue.shutdown_timeout = '3s'");
+my $node = queue_node('http_end', conf => "queue.log_level = 'debug1'\nqueue.shutdown_timeout = '1min'");
 
 sub worker { return sql($node, "SELECT coalesce(max(pid), 0) FROM queue.stat_worker WHERE type = 'http' AND pid IS NOT NULL"); }
 
@@ -39,7 +39,7 @@ my $pid = worker();
 my $began = time;
 kill 'TERM', $pid;
 ok(gone($pid), 'SIGTERM ends the worker');
-cmp_ok(time - $began, '<', 3, 'before the deadline');
+cmp_ok(time - $began, '<', 30, 'before the deadline');
 {
 	my $done = answers();
 	my $asked = requests();
@@ -54,6 +54,8 @@ none_left('another worker sends the rest');
 }
 
 # --- SIGTERM, requests that do not end: released uncounted at the deadline
+sql($node, q{ALTER SYSTEM SET queue.shutdown_timeout = '1s'});
+sql($node, 'SELECT pg_reload_conf()');
 $server->forget;
 sql($node, "SELECT queue.unregister_handler('second'); SELECT queue.register_http_handler('hang', '" . $server->url('/hang') . "', max_running => 50, timeout => '1 min')");
 enqueue('hang', 60);
@@ -63,7 +65,7 @@ $pid = worker();
 $began = time;
 kill 'TERM', $pid;
 ok(gone($pid), 'SIGTERM ends it');
-cmp_ok(time - $began, '<', 5, 'at the deadline');
+cmp_ok(time - $began, '<', 30, 'at the deadline');
 one($node, "SELECT count(*), sum(failures), count(*) FILTER (WHERE state = 'available') FROM queue.job", '60|0|60', 'its jobs are released, uncounted');
 one($node, "SELECT sum(attempt) FROM queue.job", 50, 'their attempts stand');
 
@@ -99,7 +101,7 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 		$node->stop('immediate');
 		$node->start;
 	}
-	$node->poll_query_until('postgres', 'SELECT true') or die 'no server';
+	poll($node, 'SELECT true') or die 'no server';
 	none_left("$how: all are sent");
 	my (%answered, %first);
 	for my $a (grep { $_->{status} == 200 } $server->seen('answer'))
@@ -109,7 +111,7 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 	}
 	is(scalar(keys %answered), 400, "$how: every job was answered");
 	my @twice = grep { $answered{$_} > 1 } keys %answered;
-	is(scalar(grep { $killed - $first{$_} > 0.15 } @twice), 0, "$how: none twice that was answered well before (" . @twice . ' twice)');
+	is(scalar(grep { $killed - $first{$_} > 1 } @twice), 0, "$how: none twice that was answered well before (" . @twice . ' twice)');
 	my %keys;
 	$keys{ $_->{'queue-job-id'} }{ $_->{'idempotency-key'} } = 1 for $server->seen('request');
 	is(scalar(grep { keys %$_ > 1 } values %keys), 0, "$how: always with the same Idempotency-Key");

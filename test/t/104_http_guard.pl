@@ -27,13 +27,48 @@ sub send_to
 
 my $guard = qr/refused by queue\.http_allowed_networks/;
 
-# the default: link-local and unspecified addresses are refused, in every spelling
+# the default: link-local, unspecified and metadata addresses are refused, in every spelling
 for my $host ('169.254.169.254', '2852039166', '0xA9FEA9FE', '0251.0376.0251.0376', '169.254.43518', '[::ffff:169.254.169.254]',
-	'[::ffff:a9fe:a9fe]', '[::169.254.169.254]', '[64:ff9b::a9fe:a9fe]', '[fe80::1]', '0.0.0.0', '0', '[::]')
+	'[::ffff:a9fe:a9fe]', '[::169.254.169.254]', '[64:ff9b::a9fe:a9fe]', '[fe80::1]', '0.0.0.0', '0', '[::]',
+	'100.100.100.200', '192.0.0.192', '168.63.129.16', '[fd00:ec2::254]', '[fd20:ce::254]', '[::ffff:0:169.254.169.254]',
+	'[::ffff:0:100.100.100.200]', '[64:ff9b::6464:64c8]', '[64:ff9b:1::a9fe:a9fe]', '[64:ff9b:1:a9fe:a9:fe00::]',
+	'[2002:a9fe:a9fe::1]', '[2002:6464:64c8::]', '[2001:0:102:304::5601:5601]', '[2001:db8::200:5efe:169.254.169.254]')
 {
 	like(send_to("http://$host:$port/status/200"), $guard, "$host is refused");
 }
 is(send_to("http://$_:$port/status/200"), 'completed', "$_ is reached") for '127.0.0.1', '2130706433', 'localhost', '[::ffff:127.0.0.1]';
+
+# Sets the list and waits until the worker goes by it: until then it reaches what `refused` is.
+sub allow
+{
+	my ($list, $refused) = @_;
+	sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '$list'");
+	sql($node, 'SELECT pg_reload_conf()');
+	for (1 .. 50)
+	{
+		return 1 if send_to("http://$refused:$port/status/200") =~ $guard;
+	}
+	return 0;
+}
+
+# no list switches the refusal off but by an address or a network within the refused one
+ok(allow('127.0.0.1, 127.0.0.3/32', '127.0.0.2'), 'a list is read');
+ok(allow('0.0.0.0/0', '[::1]'), 'a list of IPv4 alone allows no IPv6');
+like(send_to("http://$_:$port/status/200"), $guard, "0.0.0.0/0 does not allow $_")
+  for '169.254.169.254', '100.100.100.200', '192.0.0.192', '0.0.0.0', '[::ffff:0:169.254.169.254]', '[2002:a9fe:a9fe::1]';
+is(send_to("http://127.0.0.1:$port/status/200"), 'completed', 'but what is not refused');
+ok(allow('::/0, 169.254.0.0/16, 100.64.0.0/10', '127.0.0.1'), 'a list of IPv6 alone allows no IPv4');
+like(send_to("http://$_:$port/status/200"), $guard, "::/0, 169.254.0.0/16, 100.64.0.0/10 does not allow $_")
+  for '169.254.169.254', '100.100.100.200', '[fd00:ec2::254]', '[64:ff9b:1::1]', '[fe80::1]';
+unlike(send_to("http://169.254.1.1:$port/status/200"), $guard, 'but 169.254.1.1, which it names');
+ok(allow('169.254.169.254, 0.0.0.0/32, 127.0.0.1', '127.0.0.2'), 'a list with two refused addresses');
+unlike(send_to("http://$_:$port/status/200"), $guard, "$_ is allowed by its own address") for '169.254.169.254', '0.0.0.0';
+sql($node, 'ALTER SYSTEM RESET queue.http_allowed_networks');
+sql($node, 'SELECT pg_reload_conf()');
+for (1 .. 50)
+{
+	last if send_to("http://127.0.0.1:$port/status/200") eq 'completed';
+}
 
 # a redirect leads nowhere
 like(send_to("http://127.0.0.1:$port/redirect?to=http%3A%2F%2F127.0.0.2%3A$port%2Fstatus%2F200"), qr/302/, 'a redirect is not followed');

@@ -31,10 +31,10 @@ one($node, "SELECT count(DISTINCT pid) FROM queue.stat_worker WHERE type = 'http
 # --- DROP DATABASE and DROP EXTENSION do not wait for requests
 my $began = time;
 sql($node, 'DROP DATABASE other');
-cmp_ok(time - $began, '<', 5, 'DROP DATABASE with requests in flight');
+cmp_ok(time - $began, '<', 30, 'DROP DATABASE with requests in flight');
 $began = time;
 sql($node, 'DROP EXTENSION queue CASCADE');
-cmp_ok(time - $began, '<', 5, 'DROP EXTENSION with requests in flight');
+cmp_ok(time - $began, '<', 30, 'DROP EXTENSION with requests in flight');
 wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'queue http'", 'no worker is left');
 sql($node, 'CREATE EXTENSION queue');
 

@@ -1,7 +1,10 @@
 # A small HTTP server for the tests: one process, one loop, nothing but core Perl.  What a request gets is told by its
 # path, and every request and answer is a line in a log.
 #
-#   /status/503              that status; ?retry=7 adds Retry-After: 7, ?date=7 the same as a date, ?body=x a body
+#   /status/503              that status; ?retry=7 adds Retry-After: 7, ?date=7 the same as a date, ?body=x a body,
+#                            ?repeat=n that n times
+#   /echo/500                that status and as the body a JSON object of the request's headers and its query
+#   /drop                    the connection is closed without an answer
 #   /sleep/1.5               200 after so long
 #   /flaky/80                500 for so many percent, else 200
 #   /hang                    never an answer
@@ -186,7 +189,8 @@ sub respond
 		push @h, "Retry-After: $q{retry}" if defined $q{retry};
 		push @h, 'Retry-After: ' . POSIX::strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime(time + $q{date}))
 		  if defined $q{date};
-		return answer($c, $1, $q{body} // 'ok', @h);
+		my $body = $q{body} // 'ok';
+		return answer($c, $1, $body x ($q{repeat} // 1), @h);
 	}
 	if ($path =~ m{^/sleep/([\d.]+)})
 	{
@@ -194,6 +198,17 @@ sub respond
 		return;
 	}
 	return answer($c, rand(100) < $1 ? 500 : 200, 'flaky') if $path =~ m{^/flaky/(\d+)};
+	if ($path =~ m{^/echo/(\d+)})
+	{
+		my $h = $c->{request};
+		return answer($c, $1, '{' . join(', ', map { my $v = $h->{$_}; $v =~ s/(["\\])/\\$1/g; "\"$_\": \"$v\"" }
+			sort keys %$h) . ', "query": "' . ($query // '') . '"}');
+	}
+	if ($path eq '/drop')
+	{
+		note(what => 'drop', path => $path);
+		return drop($c);
+	}
 	return if $path eq '/hang';
 	return answer($c, -e "$dir/HEALTHY" ? 200 : 503, 'health') if $path eq '/health';
 	return answer($c, 200, $under_way) if $path eq '/count';
@@ -245,7 +260,13 @@ sub readable
 	{
 		my $end = $+[0];
 		my ($first, @lines) = split /\r\n/, substr($c->{in}, 0, $end);
-		my %h = map { /^([^:]+):\s*(.*)$/ ? (lc $1, $2) : () } @lines;
+		# a header that comes twice is a list
+		my %h;
+		for my $line (@lines)
+		{
+			my ($name, $value) = $line =~ /^([^:]+):\s*(.*)$/ or next;
+			$h{ lc $name } = defined $h{ lc $name } ? "$h{ lc $name }, $value" : $value;
+		}
 		my $length = $h{'content-length'} // 0;
 		return if length($c->{in}) < $end + $length;
 		my $body = substr($c->{in}, $end, $length);

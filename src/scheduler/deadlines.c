@@ -1,0 +1,242 @@
+/*
+ * deadlines.c
+ *		The chore of deadlines: the scheduler reads queue.deadline in order and looks each
+ *		job up whose time has come, whether or not anybody fetches from its line.
+ *
+ * It reads behind a cursor of its own, so that rows that were deleted while somebody holds a
+ * snapshot are passed once.  A commit that inserted a deadline before the cursor says so
+ * (queue_base_deadline) and the cursor goes back there; a start, and a look from the front
+ * every now and then, find what came without a word (restore, replication).
+ *
+ * A job that somebody has just now (a row lock, a session's claim, an executor) may turn out
+ * started or not: its deadline is deferred, in memory, and looked at again.  So is one whose
+ * row cannot be handled because of an error; the others go on.
+ *
+ * Commits are asynchronous: what a crash undoes is found again.
+ *
+ * Locks: RowExclusiveLock on live_job and deadline, conditional; row locks, never waited for.
+ */
+#include "scheduler/deadlines.h"
+
+#include "job/deadline.h"
+#include "job/finish.h"
+#include "shared/clock.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+
+#include "access/xact.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+
+#define BATCH 256
+#define MAX_DEFERRED 1024
+#define PAUSE_US USECS_PER_SEC
+#define MAX_PAUSE_US (10 * USECS_PER_MINUTE)
+#define FRONT_US (30 * USECS_PER_SEC)
+#define LOCK_RETRY_US INT64CONST(100000)
+
+typedef struct Deferred
+{
+	QueueDeadline deadline;
+	TimestampTz again_at;
+	int64		pause;			/* grows while its row causes errors */
+} Deferred;
+
+static QueuePos cursor;			/* zero is not the front, but the first call goes there */
+static TimestampTz next_due = DT_NOBEGIN;	/* nothing at or after the cursor falls due before */
+static TimestampTz front_at = DT_NOBEGIN;	/* when to look from the front again */
+static Deferred deferred[MAX_DEFERRED];
+static int	ndeferred = 0;
+static QueueDeadline in_hand;	/* id 0: none; else an error is about this one */
+static bool one_by_one = false; /* after an error, to find whose it was */
+
+/* When the first deferred one wants to be looked at. */
+static TimestampTz
+deferred_due(void)
+{
+	TimestampTz due = DT_NOEND;
+
+	for (int i = 0; i < ndeferred; i++)
+		due = Min(due, deferred[i].again_at);
+	return due;
+}
+
+/* Is it among those that wait for their next look? */
+static bool
+is_deferred(const QueueDeadline *deadline)
+{
+	for (int i = 0; i < ndeferred; i++)
+	{
+		if (queue_pos_cmp(deferred[i].deadline.pos, deadline->pos) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Looks the job up.  True: the deadline has done its duty. */
+static bool
+handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
+{
+	QueueJob	job;
+	TM_Result	result;
+
+	if (!queue_job_find(jobs, deadline->pos.id, GetActiveSnapshot(), &job))
+		return true;
+	if (job.attempt > 0 || queue_extra_expires_at(job.extra) > now)
+		return true;			/* started; or it is another deadline that tells of it */
+	if ((queue_session_any() && queue_session_taken(job.id)) || queue_slot_runs(MyDatabaseId, job.id))
+		return false;
+	result = queue_finish_cancel_late(jobs, &job, GetActiveSnapshot());
+	return result == TM_Ok;
+}
+
+/* Handles one and deletes its row, if it has done its duty. */
+static bool
+fire(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *deadline, TimestampTz now)
+{
+	bool		done;
+
+	CHECK_FOR_INTERRUPTS();
+	in_hand = *deadline;
+	done = handle(jobs, deadline, now);
+	if (done)
+		queue_deadline_delete(deadlines, deadline, GetActiveSnapshot());
+	in_hand.pos.id = 0;
+	return done;
+}
+
+/* One batch, in the transaction and under the snapshot that the caller began.  Moves the cursor. */
+static void
+run_batch(TimestampTz now)
+{
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	QueueDeadlineTable *deadlines = queue_deadline_open(RowExclusiveLock);
+	MemoryContext per_job = AllocSetContextCreate(CurrentMemoryContext, "queue deadlines", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(per_job);
+	QueueDeadline due[BATCH];
+	int			n;
+	int			i;
+
+	for (i = 0; i < ndeferred;)
+	{
+		Deferred   *d = &deferred[i];
+
+		if (d->again_at <= now)
+		{
+			if (fire(jobs, deadlines, &d->deadline, now))
+			{
+				*d = deferred[--ndeferred];
+				continue;
+			}
+			d->again_at = now + PAUSE_US;
+			d->pause = PAUSE_US;
+		}
+		i++;
+		MemoryContextReset(per_job);
+	}
+	n = queue_deadline_read(deadlines, cursor, now, GetActiveSnapshot(), due, one_by_one ? 1 : BATCH, &next_due);
+	for (i = 0; i < n; i++)
+	{
+		if (!is_deferred(&due[i]) && !fire(jobs, deadlines, &due[i], now))
+		{
+			if (ndeferred == MAX_DEFERRED)
+			{
+				next_due = now + PAUSE_US;
+				break;
+			}
+			deferred[ndeferred++] = (Deferred) {due[i], now + PAUSE_US, PAUSE_US};
+		}
+		cursor = (QueuePos) {due[i].pos.run_at, due[i].pos.id + 1};
+		MemoryContextReset(per_job);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_job);
+	queue_deadline_close(deadlines);
+	queue_job_close(jobs);
+}
+
+/* An error came up while in_hand was handled.  It is put aside once it is known to be its own. */
+static void
+put_aside(TimestampTz now)
+{
+	if (!one_by_one)
+	{
+		one_by_one = true;		/* its neighbours' work was undone with it: again, each by itself */
+		return;
+	}
+	for (int i = 0; i < ndeferred; i++)
+	{
+		if (queue_pos_cmp(deferred[i].deadline.pos, in_hand.pos) != 0)
+			continue;
+		deferred[i].pause = Min(deferred[i].pause * 2, MAX_PAUSE_US);
+		deferred[i].again_at = now + deferred[i].pause;
+		return;
+	}
+	if (ndeferred == MAX_DEFERRED)
+		return;
+	deferred[ndeferred++] = (Deferred) {in_hand, now + PAUSE_US, PAUSE_US};
+	cursor = (QueuePos) {in_hand.pos.run_at, in_hand.pos.id + 1};
+}
+
+TimestampTz
+queue_deadlines_run(TimestampTz now)
+{
+	QueueBase  *base = queue_base();
+	QueuePos	cursor_before;
+	int			deferred_before;
+	TimestampTz began;
+	TimestampTz low;
+	bool		from_front;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (base == NULL)
+		return DT_NOEND;
+	low = queue_base_take_deadline(base);
+	from_front = now >= front_at;
+	if (from_front)
+		low = DT_NOBEGIN;
+	if (low < cursor.run_at)
+		cursor = (QueuePos) {low, PG_INT64_MIN};
+	next_due = Min(next_due, low);
+	if (Min(next_due, deferred_due()) > now)
+		return Min(Min(next_due, deferred_due()), front_at);
+
+	began = queue_now();
+	cursor_before = cursor;
+	deferred_before = ndeferred;
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		if (ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock) &&
+			ConditionalLockRelationOid(queue_config()->deadline, RowExclusiveLock))
+		{
+			synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+			PushActiveSnapshot(GetLatestSnapshot());
+			run_batch(now);
+			PopActiveSnapshot();
+		}
+		else
+			next_due = now + LOCK_RETRY_US;
+		CommitTransactionCommand();
+		if (next_due > now)
+			one_by_one = false;
+	}
+	PG_CATCH();
+	{
+		if (in_hand.pos.id == 0)
+			PG_RE_THROW();		/* not about one job */
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		cursor = cursor_before;
+		ndeferred = deferred_before;	/* one that was taken out and comes back is found from the front */
+		put_aside(now);
+		in_hand.pos.id = 0;
+		next_due = now;
+	}
+	PG_END_TRY();
+	if (from_front)
+		front_at = now + Max(FRONT_US, 100 * (queue_now() - began));
+	return Min(Min(next_due, deferred_due()), front_at);
+}

@@ -1,0 +1,154 @@
+#!/bin/bash
+# make check-mutants: does the suite notice when a rule is gone?
+#
+# Each test/mutants/*.patch takes one guard out of the sources.  Its first lines say what the rule is and which tests
+# notice: "Rule: ..", "Test: tap/013_wake isolation/claim" (as check.sh names them: suite/file).  Every mutant is built in a
+# copy of the tree and installed into a private copy of the server, so that the installed library stays as it is; it is
+# caught when a named test fails.  A mutant that lives, a patch that does not apply and one that does not build fail.
+#
+#   test/mutants.sh --new name "the rule" "suite/test .."    writes one out of the uncommitted change of src, and reverts it
+#   test/mutants.sh [name ...]      these (a part of the name is enough); none: all
+#   MUTANTS_OF_DAY=10               that many, chosen by the day, so that a few weeks of CI see all
+#   MUTANTS_LANES=2                 how many at a time
+#
+# Speaks TAP.  How to write one, and which are left out because they change nothing: test/mutants/README.md.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+LANES=${MUTANTS_LANES:-2}
+
+if [ "${1:-}" = --new ]; then
+	[ $# = 4 ] || { echo 'usage: test/mutants.sh --new name "the rule" "suite/test .."' >&2; exit 1; }
+	cd "$ROOT"
+	! git diff --quiet -- src || { echo "src has no uncommitted change" >&2; exit 1; }
+	{
+		printf 'Rule: %s\nTest: %s\n\n' "$3" "$4"
+		git diff --no-color -U2 -- src
+	} >"test/mutants/$2.patch"
+	git checkout -q -- src
+	exit 0
+fi
+
+PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh" test)}
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-mutants-XXXXXX")
+chmod 755 "$WORK"
+end() {
+	local rc=$?
+	trap - EXIT
+	# the lanes and what they started stand in this process group's sessions; each check.sh cleans up after itself
+	for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done
+	wait
+	rm -rf "$WORK"
+	exit $rc
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# private_server folder: a copy of the server that finds its own share and lib folders by where its programs lie.
+private_server() {
+	local kind path
+	for kind in bindir pkglibdir sharedir; do
+		path=$("$PG_CONFIG" --$kind)
+		mkdir -p "$1$(dirname "$path")"
+		[ -e "$1$path" ] || cp -al "$path" "$1$path" 2>/dev/null || { rm -rf "${1:?}$path"; cp -a "$path" "$1$path"; }
+	done
+	# a hard link would be written through
+	rm -f "$1$("$PG_CONFIG" --pkglibdir)/queue.so" "$1$("$PG_CONFIG" --sharedir)"/extension/queue[.-]*
+	path=$("$PG_CONFIG" --includedir-server)
+	mkdir -p "$1$(dirname "$(dirname "$path")")"
+	ln -sfn "$(dirname "$path")" "$1$(dirname "$path")"
+	path=$("$PG_CONFIG" --includedir)
+	[ -e "$1$path" ] || { mkdir -p "$1$(dirname "$path")"; ln -sfn "$path" "$1$path"; }
+}
+
+# chosen: the patches to run, one a line
+chosen() {
+	local all=("$ROOT"/test/mutants/*.patch) day i
+	if [ $# != 0 ]; then
+		for i in "${all[@]}"; do
+			for day in "$@"; do [[ $(basename "$i" .patch) != *"$day"* ]] || echo "$i"; done
+		done | sort -u
+	elif [ -n "${MUTANTS_OF_DAY:-}" ]; then
+		day=$(($(date +%s) / 86400))
+		for ((i = 0; i < MUTANTS_OF_DAY && i < ${#all[@]}; i++)); do
+			echo "${all[(day * MUTANTS_OF_DAY + i) % ${#all[@]}]}"
+		done
+	else
+		printf '%s\n' "${all[@]}"
+	fi
+}
+
+# exists suite/test: is there such a file?
+exists() {
+	case $1 in
+		regress/*) [ -f "$ROOT/sql/${1#*/}.sql" ] ;;
+		isolation/*) [ -f "$ROOT/test/isolation/specs/${1#*/}.spec" ] ;;
+		pgtap/*) [ -f "$ROOT/test/pgtap/${1#*/}.sql" ] ;;
+		tap/*) [ -f "$ROOT/test/t/${1#*/}.pl" ] ;;
+		*) false ;;
+	esac
+}
+
+# passes suite/test tree server: a hang is a failure too
+passes() {
+	SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' \
+		timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
+}
+
+# try patch tree server: prints "caught by ..", or why not
+try() {
+	local patch=$1 tree=$2 server=$3 test tests
+	tests=$(sed -n 's/^Test: //p' "$patch")
+	[ -n "$tests" ] || { echo "it names no test"; return; }
+	for test in $tests; do exists "$test" || { echo "there is no test $test"; return; }; done
+	patch -d "$tree" -p1 -s -F2 --no-backup-if-mismatch <"$patch" >"$tree.log" 2>&1 ||
+		{ patch -d "$tree" -p1 -R -s -F2 --force --no-backup-if-mismatch <"$patch" >/dev/null 2>&1; echo "the patch does not apply"; return; }
+	if ! make -s -C "$tree" all WERROR= PG_CONFIG="$server" >"$tree.log" 2>&1; then
+		echo "it does not build"
+	else
+		for test in $tests; do
+			passes "$test" "$tree" "$server" || { echo "caught by $test"; break; }
+		done
+	fi
+	patch -d "$tree" -p1 -R -s -F2 --no-backup-if-mismatch <"$patch" >>"$tree.log" 2>&1
+}
+
+# lane number: takes the mutants that no lane has taken yet
+lane() {
+	local tree=$WORK/tree.$1 server=$WORK/server.$1 patch name answer start test
+	mkdir "$tree" "$server"
+	chmod 755 "$tree" "$server"
+	tar -C "$ROOT" --exclude=.git --exclude=./test/bench/results -cf - . | tar -C "$tree" -xf -
+	private_server "$server"
+	server=$server$("$PG_CONFIG" --bindir)/pg_config
+	make -s -C "$tree" all WERROR= PG_CONFIG="$server" >"$tree.log" 2>&1 || { cat "$tree.log" >&2; return 1; }
+	# Without a mutant the tests pass, else they prove nothing.  Of the day's choice the rest of make check tells.
+	[ -n "${MUTANTS_OF_DAY:-}" ] || while read -r test; do
+		mkdir "$WORK/control.${test//\//_}" 2>/dev/null || continue
+		passes "$test" "$tree" "$server" || { echo "# $test fails without any mutant:"; sed 's/^/#   /' "$tree.log"; touch "$WORK/alive"; }
+	done < <(xargs -d '\n' sed -n 's/^Test: //p' <"$WORK/chosen" | tr ' ' '\n' | sort -u)
+	while read -r patch; do
+		name=$(basename "$patch" .patch)
+		mkdir "$WORK/taken.$name" 2>/dev/null || continue
+		start=$SECONDS
+		answer=$(try "$patch" "$tree" "$server")
+		(
+			flock 8
+			echo x >>"$WORK/count"
+			if [[ $answer == caught* ]]; then
+				echo "ok $(wc -l <"$WORK/count") - $name: $answer ($((SECONDS - start)) s)"
+			else
+				echo "not ok $(wc -l <"$WORK/count") - $name: ${answer:-it lives}"
+				touch "$WORK/alive"
+				sed -n 's/^Rule: /#   the rule: /p; s/^Test: /#   to be caught by: /p' "$patch"
+			fi
+		) 8>"$WORK/lock"
+	done <"$WORK/chosen"
+}
+
+chosen "$@" >"$WORK/chosen"
+[ -s "$WORK/chosen" ] || { echo "no mutant of that name" >&2; exit 1; }
+echo "1..$(wc -l <"$WORK/chosen")"
+for ((i = 1; i <= LANES; i++)); do lane "$i" & done
+wait
+[ "$(cat "$WORK/count" 2>/dev/null | wc -l)" = "$(wc -l <"$WORK/chosen")" ] && [ ! -e "$WORK/alive" ]

@@ -1,0 +1,69 @@
+# What comes back from an endpoint and is kept, and payloads that are awkward to send.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
+my $node = queue_node('http_text', conf => "queue.http_max_response = '4kB'");
+
+# Registers the kind, runs one job of it and waits for the end of its only attempt.
+sub attempt
+{
+	my ($kind, $path, %o) = @_;
+	my $db = $o{db} // 'postgres';
+	sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url($path) . "', max_attempts => 1" . ($o{register} // '') . ')', db => $db);
+	my $id = sql($node, "SELECT queue.enqueue('$kind'" . ($o{enqueue} // '') . ')', db => $db);
+	poll($node, "SELECT state IN ('completed', 'discarded') FROM queue.job WHERE id = $id", db => $db) or diag "$kind: no end";
+	return $id;
+}
+
+sub keep { my ($db) = @_; return sql($node, "SELECT queue.alter_queue('default', keep_completed => '1 day')", db => $db); }
+
+# --- text is cut between characters: the dump of a character cut in two cannot be restored
+keep('postgres');
+my $id = attempt('body', '/status/200?body=%C3%A9&repeat=4000');
+one($node, "SELECT octet_length(result->>'body'), result->>'body' = repeat(chr(233), 2048), result->>'truncated' FROM queue.job WHERE id = $id",
+	'4096|t|true', 'a body cut at http_max_response');
+$id = attempt('odd_body', '/status/200?body=%E2%82%AC&repeat=4000');
+one($node, "SELECT result->>'body' = repeat(chr(8364), 1365) FROM queue.job WHERE id = $id", 't', 'in the middle of a character');
+$id = attempt('context', '/status/500?body=%E2%82%AC&repeat=1000');
+one($node, "SELECT context = repeat(chr(8364), 333) FROM queue.job_error WHERE job_id = $id", 't', 'the context of a failed attempt');
+for my $pad ('', 'x', 'xx')
+{
+	$id = attempt('header', '/status/200', enqueue => qq{, headers => jsonb_build_object('X-$pad' || repeat(chr(8364), 300), 'a')});
+	one($node, "SELECT convert_from(convert_to(error, 'UTF8'), 'UTF8') LIKE '%X-$pad' || chr(8364) || '%', octet_length(error) BETWEEN 509 AND 511 FROM queue.job_error WHERE job_id = $id",
+		't|t', "an error text with a long name ($pad)");
+}
+$id = attempt('invalid', '/status/500?body=a%FFb%00c%C3');
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'a?b?c', 'what is not valid becomes ?');
+
+# not only of HTTP
+sql($node, q{CREATE FUNCTION fails(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE '%', repeat(E'\u20ac', 5000); END $$});
+sql($node, q{SELECT queue.register_sql_handler('fails', 'fails', max_attempts => 1)});
+$id = sql($node, q{SELECT queue.enqueue('fails')});
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'an SQL handler with a long error');
+one($node, "SELECT error = repeat(chr(8364), 3333) FROM queue.job_error WHERE job_id = $id", 't', 'is cut between characters');
+one($node, "SELECT last_error = repeat(chr(8364), 3333) FROM queue.job WHERE id = $id", 't', 'in the job too');
+
+# --- a database in another encoding
+sql($node, q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'});
+queue_install($node, 'latin');
+keep('latin');
+$id = attempt('latin', '/status/200?body=a%C3%A9%FFb', db => 'latin');
+one($node, "SELECT result->>'body' FROM queue.job WHERE id = $id", 'a??b', 'LATIN1: what is not ASCII becomes ?', db => 'latin');
+
+# --- what was kept can be dumped and restored
+my $dump = $PostgreSQL::Test::Utils::tmp_check . '/dump.sql';
+$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'pg_dump');
+sql($node, q{CREATE DATABASE copy TEMPLATE template0});
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ], 'and restore');
+
+$server->stop;
+$node->stop('fast');
+log_clean($node);
+done_testing();
