@@ -85,13 +85,15 @@ CREATE TABLE queue.installation (       -- one row, made by the first register_h
     single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
     id      uuid NOT NULL
 );
-CREATE TABLE queue.line (
-    id        bigint NOT NULL,
-    queue     text COLLATE "C" NOT NULL,
-    kind      text COLLATE "C" NOT NULL,
-    priority  smallint NOT NULL
+CREATE SEQUENCE queue.line_id AS bigint;
+CREATE TABLE queue.line (               -- several rows of one queue, kind and priority are harmless: one line in parts
+    id          bigint NOT NULL PRIMARY KEY,
+    queue       text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL,
+    priority    smallint NOT NULL,
+    retired_at  timestamptz             -- takes no new jobs
 );
-CREATE INDEX line_id ON queue.line (id);    -- not unique: equal rows are harmless, the scheduler merges them
+CREATE INDEX line_name ON queue.line (queue, kind, priority, id);
 CREATE SEQUENCE queue.job_id AS bigint;
 CREATE TABLE queue.live_job (
     id            bigint NOT NULL,
@@ -192,11 +194,12 @@ COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by 
 COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler and queue.register_http_handler';
 COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; written by queue.register_http_handler and queue.add_endpoint';
 COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
-COMMENT ON TABLE queue.line IS 'the lines of jobs: one per queue, kind and priority; id is a hash of the three';
+COMMENT ON TABLE queue.line IS 'the lines of jobs: at least one per queue, kind and priority in use';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
+COMMENT ON SEQUENCE queue.line_id IS 'ids of lines';
 COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal';
 
 -- All of it belongs in a dump.
@@ -205,6 +208,7 @@ SELECT pg_catalog.pg_extension_config_dump('queue.privilege', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.line_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
@@ -329,13 +333,12 @@ COMMENT ON FUNCTION queue.stat_worker_rows IS
 -- ---------------------------------------------------------------------------
 -- Views.  Columns are only ever appended: queue.job is also the row type of handlers and fetch.
 -- ---------------------------------------------------------------------------
--- Times in extra are microseconds since 2000-01-01 UTC.  line may hold equal rows, hence DISTINCT ON.
+-- Times in extra are microseconds since 2000-01-01 UTC.
 CREATE VIEW queue.job WITH (security_barrier = true) AS
 WITH line AS (
-    SELECT DISTINCT ON (l.id) l.id, l.queue, l.kind, l.priority
+    SELECT l.id, l.queue, l.kind, l.priority
     FROM queue.line l
     WHERE queue.may_read(l.queue)
-    ORDER BY l.id
 )
 SELECT j.id,
        l.queue,

@@ -299,7 +299,7 @@ change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 
 	if (!PG_ARGISNULL(1))
 		job->run_at = run_at_argument(fcinfo, 1);
-	if (!PG_ARGISNULL(2))
+	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) != line->priority)
 		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) PG_GETARG_INT32(2));
 	if (!PG_ARGISNULL(3))
 		extra->max_attempts = PG_GETARG_INT32(3);
@@ -643,8 +643,9 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		/* one at a time: a handler may enqueue what comes before the rest */
-		QueueConfig *config = queue_config();
-		QueueLine **lines = palloc(Max(config->nlines, 1) * sizeof(QueueLine *));
+		int			nlines;
+		QueueLine **of_queue = queue_lines_of(queue_config_queue(queue, false), &nlines);
+		QueueLine **lines = palloc((nlines + 1) * sizeof(QueueLine *));
 		int			n = 0;
 		QueueReady *ready;
 		QueueJob	job;
@@ -655,11 +656,10 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 		Datum		values[3];
 		bool		nulls[3] = {false, false, false};
 
-		for (int i = 0; i < config->nlines; i++)
+		for (int i = 0; i < nlines; i++)
 		{
-			if (strcmp(config->lines[i]->queue->name, queue) == 0 && config->lines[i]->handler != NULL &&
-				!config->lines[i]->handler->http)
-				lines[n++] = config->lines[i];
+			if (of_queue[i]->handler != NULL && !of_queue[i]->handler->http)
+				lines[n++] = of_queue[i];
 		}
 		ready = queue_ready_begin(table, lines, n, queue_now());
 		do

@@ -393,15 +393,16 @@ static void
 check_kinds(Doctor *doctor)
 {
 	QueueJobTable *table = queue_job_open(AccessShareLock);
-	QueueConfig *config = queue_config();
+	int			nlines;
+	QueueLine **lines = queue_lines_all(&nlines, NULL);
 	bool		found = false;
 	int			i;
 	int			j;
-	bool	   *told = palloc0((config->nlines + 1) * sizeof(bool));
+	bool	   *told = palloc0((nlines + 1) * sizeof(bool));
 
-	for (i = 0; i < config->nlines; i++)
+	for (i = 0; i < nlines; i++)
 	{
-		QueueLine  *line = config->lines[i];
+		QueueLine  *line = lines[i];
 
 		CHECK_FOR_INTERRUPTS();
 		if (line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
@@ -410,7 +411,7 @@ check_kinds(Doctor *doctor)
 		for (j = 0; j < i; j++)
 		{
 			/* the same kind at another priority */
-			if (told[j] && config->lines[j]->queue == line->queue && strcmp(config->lines[j]->kind, line->kind) == 0)
+			if (told[j] && lines[j]->queue == line->queue && strcmp(lines[j]->kind, line->kind) == 0)
 				break;
 		}
 		if (j < i)
@@ -581,11 +582,9 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 	UnregisterSnapshot(snapshot);
 	if (found)
 	{
-		char	   *kind;
-		int16		priority;
-		QueueConf  *conf = queue_config_conf_of_line(job.line, &kind, &priority);
-		QueueLine  *line = queue_config_line(job.line);
-		QueueHandler *handler = line != NULL ? line->handler : NULL;
+		QueueLine  *line = queue_job_line(job.line);
+		QueueConf  *conf = line->queue;
+		QueueHandler *handler = line->handler;
 		QueueState	state = queue_job_state(&job, now);
 		QueueExtra	extra;
 
@@ -615,7 +614,7 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 				if (state == QUEUE_STATE_PENDING)
 					wait_for_reason(&out, &count, "its group or its dependencies");
 				if (state == QUEUE_STATE_AVAILABLE)
-					explain_available(&out, &count, conf, kind, handler);
+					explain_available(&out, &count, conf, line->kind, handler);
 			}
 		}
 	}

@@ -97,17 +97,32 @@ contains(char **strings, int n, const char *string)
 static QueueLine **
 wanted_lines(const FetchRequest *request, int *n)
 {
-	QueueConfig *config = queue_config();
-	QueueLine **lines = palloc(Max(config->nlines, 1) * sizeof(QueueLine *));
+	QueueLine **lines = NULL;
+	int			allocated = 0;
 
 	*n = 0;
-	for (int i = 0; i < config->nlines; i++)
+	for (int i = 0; i < request->nqueues; i++)
 	{
-		QueueLine  *line = config->lines[i];
+		QueueConf  *conf = queue_config_queue(request->queues[i], true);
+		QueueLine **of_queue;
+		int			nlines;
 
-		if (line->queue->paused_at == 0 && contains(request->queues, request->nqueues, line->queue->name) &&
-			(request->kinds != NULL ? contains(request->kinds, request->nkinds, line->kind) : !line->served))
-			lines[(*n)++] = line;
+		if (conf == NULL || conf->paused_at != 0 || contains(request->queues, i, request->queues[i]))
+			continue;
+		of_queue = queue_lines_of(conf, &nlines);
+		if (*n + nlines > allocated)
+		{
+			allocated = Max(*n + nlines, 2 * allocated);
+			lines = lines == NULL ? palloc(allocated * sizeof(QueueLine *)) :
+				repalloc(lines, allocated * sizeof(QueueLine *));
+		}
+		for (int j = 0; j < nlines; j++)
+		{
+			QueueLine  *line = of_queue[j];
+
+			if (request->kinds != NULL ? contains(request->kinds, request->nkinds, line->kind) : !line->served)
+				lines[(*n)++] = line;
+		}
 	}
 	return lines;
 }

@@ -293,16 +293,11 @@ queue_sql_resume(PG_FUNCTION_ARGS)
 static int64 *
 lines_of_queue(const char *queue, int *count)
 {
-	QueueConfig *config = queue_config();
-	int64	   *ids = palloc((config->nlines + 1) * sizeof(int64));
-	int			i;
+	QueueLine **lines = queue_lines_of(queue_config_queue(queue, false), count);
+	int64	   *ids = palloc((*count + 1) * sizeof(int64));
 
-	*count = 0;
-	for (i = 0; i < config->nlines; i++)
-	{
-		if (strcmp(config->lines[i]->queue->name, queue) == 0)
-			ids[(*count)++] = config->lines[i]->id;
-	}
+	for (int i = 0; i < *count; i++)
+		ids[i] = lines[i]->id;
 	return ids;
 }
 

@@ -118,18 +118,16 @@ oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 
 /* Over the lines of a queue; DT_NOEND: nothing due waits. */
 static TimestampTz
-oldest_run_at(QueueJobTable *table, const char *queue)
+oldest_run_at(QueueJobTable *table, const QueueConf *conf)
 {
-	QueueConfig *config = queue_config();
+	int			nlines;
+	QueueLine **lines = queue_lines_of(conf, &nlines);
 	TimestampTz now = queue_now();
 	TimestampTz oldest = DT_NOEND;
 	int			i;
 
-	for (i = 0; i < config->nlines; i++)
-	{
-		if (strcmp(config->lines[i]->queue->name, queue) == 0)
-			oldest = Min(oldest, oldest_in_line(table, config->lines[i], now));
-	}
+	for (i = 0; i < nlines; i++)
+		oldest = Min(oldest, oldest_in_line(table, lines[i], now));
 	return oldest;
 }
 
@@ -184,7 +182,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 			values[9] = Int64GetDatum(gauge(&counter->failed));
 			values[10] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_DISCARDED]));
 			values[11] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_CANCELLED]));
-			oldest = oldest_run_at(table, conf->name);
+			oldest = oldest_run_at(table, conf);
 			values[12] = TimestampTzGetDatum(oldest);
 			nulls[12] = oldest == DT_NOEND;
 			values[13] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counter->reset_at));
@@ -224,9 +222,10 @@ add_kind(HandlerSums *sums, uint64 key)
 static HandlerSums
 sums_of_handler(QueueHandler *handler)
 {
-	QueueConfig *config = queue_config();
 	HandlerSums sums = {0};
-	uint64	   *seen = palloc((config->nlines + 1) * sizeof(uint64));
+	QueueLine **lines;
+	int			nlines;
+	uint64	   *seen;
 	int			nseen = 0;
 	int			i;
 	int			j;
@@ -236,13 +235,15 @@ sums_of_handler(QueueHandler *handler)
 		add_kind(&sums, handler->key);
 		return sums;
 	}
-	for (i = 0; i < config->nlines; i++)
+	lines = queue_lines_all(&nlines, NULL);
+	seen = palloc((nlines + 1) * sizeof(uint64));
+	for (i = 0; i < nlines; i++)
 	{
 		uint64		key;
 
-		if (config->lines[i]->handler != handler)
+		if (lines[i]->handler != handler)
 			continue;
-		key = queue_name_hash(config->lines[i]->kind);
+		key = lines[i]->kind_key;
 		for (j = 0; j < nseen && seen[j] != key; j++)
 			;
 		if (j == nseen)

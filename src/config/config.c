@@ -63,13 +63,10 @@ typedef struct PrivilegeRow
 typedef struct Cache
 {
 	QueueConfig config;			/* first field */
-	MemoryContext cxt;
 	uint64		invalidations;	/* value of the counter before the build began */
 	TimestampTz built_for;		/* start of the transaction that built it */
 	ConfEntry **conf_hash;		/* open addressing by conf.key */
 	uint32		conf_mask;
-	QueueLine **line_hash;		/* open addressing by id; also lines of dropped queues */
-	uint32		line_mask;
 	PrivilegeRow *privileges;
 	int			nprivileges;
 	Oid			star_user;		/* memo of queue_may on '*' */
@@ -151,6 +148,13 @@ bool
 queue_config_stale(void)
 {
 	return !cache_is_current();
+}
+
+/* What this backend read is wrong in a way that no message tells of.  Commit-safe.  Called by lines.c. */
+void
+queue_config_invalidate(void)
+{
+	invalidations++;
 }
 
 /* Puts a replaced cache aside; frees those of earlier transactions.  Called when a new one is in place. */
@@ -479,143 +483,27 @@ handler_names(const QueueHandler *handler, const char *queue)
 	return false;
 }
 
-static QueueLine *
-find_line(Cache *cache, int64 id)
-{
-	uint32		i = (uint32) id & cache->line_mask;
-
-	while (cache->line_hash[i] != NULL)
-	{
-		if (cache->line_hash[i]->id == id)
-			return cache->line_hash[i];
-		i = (i + 1) & cache->line_mask;
-	}
-	return NULL;
-}
-
-/* Makes room for one more line and puts it in. */
-static void
-add_line(Cache *cache, QueueLine *line, int *count)
-{
-	uint32		i;
-
-	if (cache->line_hash == NULL || (uint32) (*count + 1) * 2 > cache->line_mask + 1)
-	{
-		QueueLine **old = cache->line_hash;
-		uint32		old_size = old == NULL ? 0 : cache->line_mask + 1;
-		uint32		size = hash_size((*count + 1) * 2);
-		uint32		j;
-
-		cache->line_hash = palloc0(size * sizeof(QueueLine *));
-		cache->line_mask = size - 1;
-		for (j = 0; j < old_size; j++)
-		{
-			if (old[j] == NULL)
-				continue;
-			i = (uint32) old[j]->id & cache->line_mask;
-			while (cache->line_hash[i] != NULL)
-				i = (i + 1) & cache->line_mask;
-			cache->line_hash[i] = old[j];
-		}
-		if (old != NULL)
-			pfree(old);
-	}
-	i = (uint32) line->id & cache->line_mask;
-	while (cache->line_hash[i] != NULL)
-		i = (i + 1) & cache->line_mask;
-	cache->line_hash[i] = line;
-	(*count)++;
-}
-
 static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
 
-/* Which handler serves a line, and whether it may; after queues, privileges and handlers. `others` is that of '*'. */
-static void
-resolve_line(Cache *cache, QueueLine *line, ConfEntry *entry, QueueHandler *others)
+/* Which handler serves a line of this reading, and whether it may.  Called by lines.c. */
+void
+queue_config_resolve(QueueConfig *config, QueueLine *line)
 {
+	Cache	   *cache = (Cache *) config;
+	ConfEntry  *entry = (ConfEntry *) line->queue;
 	QueueHandler *handler = cache->config.nhandlers == 0 ? NULL :
 		find_handler(cache, line->kind, line->kind_key);
 
 	if (handler == NULL || !handler_names(handler, line->queue->name))
-		handler = others != NULL && handler_names(others, line->queue->name) ? others : NULL;
+	{
+		handler = cache->config.nhandlers == 0 ? NULL : find_handler(cache, "*", queue_name_hash("*"));
+		if (handler != NULL && !handler_names(handler, line->queue->name))
+			handler = NULL;
+	}
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
 		(entry_bits(cache, entry, handler->run_as_oid) &
 		 (handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK)) != 0;
-}
-
-/*
- * Reads queue.line.  Equal rows are one line; it is committed if one of them is.  Lines of a queue that was dropped
- * are found by id, so that what is left in them can be told apart, but are not listed: nobody serves or fetches them.
- */
-static void
-build_lines(Cache *cache)
-{
-	QueueConfig *config = &cache->config;
-	QueueReader	reader;
-	AttrNumber	id_column;
-	AttrNumber	name_column;
-	AttrNumber	kind_column;
-	AttrNumber	priority_column;
-	QueueHandler *others = find_handler(cache, "*", queue_name_hash("*"));
-	int			allocated = 64;
-	int			count = 0;
-
-	config->lines = palloc(allocated * sizeof(QueueLine *));
-	/* there may be thousands: look the columns up once */
-	queue_reader_begin(&reader, config->line_table);
-	id_column = queue_column(reader.rel, "id");
-	name_column = queue_column(reader.rel, "queue");
-	kind_column = queue_column(reader.rel, "kind");
-	priority_column = queue_column(reader.rel, "priority");
-	while (queue_reader_next(&reader))
-	{
-		bool		isnull;
-		int64		id = DatumGetInt64(slot_getattr(reader.slot, id_column, &isnull));
-		TransactionId xmin;
-		bool		committed;
-		QueueLine  *line;
-		char	   *queue;
-		ConfEntry  *entry;
-
-		xmin = DatumGetTransactionId(slot_getsysattr(reader.slot, MinTransactionIdAttributeNumber, &isnull));
-		committed = !TransactionIdIsCurrentTransactionId(xmin);
-		line = cache->line_hash == NULL ? NULL : find_line(cache, id);
-		if (line != NULL)
-		{
-			line->committed |= committed;
-			continue;
-		}
-
-		line = palloc0(sizeof(QueueLine));
-		line->id = id;
-		queue = TextDatumGetCString(slot_getattr(reader.slot, name_column, &isnull));
-		line->kind = TextDatumGetCString(slot_getattr(reader.slot, kind_column, &isnull));
-		line->kind_key = queue_name_hash(line->kind);
-		line->priority = DatumGetInt16(slot_getattr(reader.slot, priority_column, &isnull));
-		line->committed = committed;
-		entry = find_conf(cache, queue, queue_name_hash(queue));
-		if (entry != NULL)
-		{
-			if (config->nlines == allocated)
-			{
-				allocated *= 2;
-				config->lines = repalloc(config->lines, allocated * sizeof(QueueLine *));
-			}
-			config->lines[config->nlines++] = line;
-			line->queue = &entry->conf;
-			resolve_line(cache, line, entry, others);
-		}
-		else
-			line->queue = &make_conf(queue)->conf;
-		add_line(cache, line, &count);
-	}
-	queue_reader_end(&reader);
-	if (cache->line_hash == NULL)
-	{
-		cache->line_mask = 15;
-		cache->line_hash = palloc0((cache->line_mask + 1) * sizeof(QueueLine *));
-	}
 }
 
 /* Reads everything into a new cache and puts it in place of the old one. */
@@ -634,7 +522,7 @@ build(void)
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue configuration", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	cache = palloc0(sizeof(Cache));
-	cache->cxt = cxt;
+	cache->config.cxt = cxt;
 	cache->invalidations = invalidations;
 	cache->config.generation = queue_base_generation();
 
@@ -643,12 +531,11 @@ build(void)
 	build_privileges(cache, privilege_table);
 	build_handlers(cache, handler_table);
 	queue_httpconf_endpoints(&cache->config);
-	build_lines(cache);
 
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, CacheMemoryContext);
 	if (current != NULL)
-		retire(current->cxt);
+		retire(current->config.cxt);
 	current = cache;
 	cache->config.serial = ++readings;
 }
@@ -679,12 +566,28 @@ queue_config_queue(const char *name, bool missing_ok)
 	{
 		if (missing_ok)
 			return NULL;
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue \"%s\" does not exist", name),
-				 errhint("Create it with queue.create_queue(name).")));
+		queue_config_no_queue(name);
 	}
 	return &entry->conf;
+}
+
+/* A queue of one reading; NULL if that has none of this name.  Called by lines.c. */
+QueueConf *
+queue_config_find(QueueConfig *config, const char *name)
+{
+	ConfEntry  *entry = find_conf((Cache *) config, name, queue_name_hash(name));
+
+	return entry != NULL ? &entry->conf : NULL;
+}
+
+/* Raises the error of a queue that is not there. */
+void
+queue_config_no_queue(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("queue \"%s\" does not exist", name),
+			 errhint("Create it with queue.create_queue(name).")));
 }
 
 /* The handler registered for exactly this kind, or NULL. */
@@ -693,14 +596,6 @@ queue_config_handler(const char *kind)
 {
 	(void) queue_config();
 	return find_handler(current, kind, queue_name_hash(kind));
-}
-
-/* A line by id; NULL if this backend's cache does not know it. */
-QueueLine *
-queue_config_line(int64 id)
-{
-	(void) queue_config();
-	return find_line(current, id);
 }
 
 /* ---------------------------------------------------------------- privileges */

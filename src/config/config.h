@@ -25,7 +25,15 @@ extern bool queue_config_stale(void);	/* would queue_config() read again? */
 
 extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */
 extern QueueHandler *queue_config_handler(const char *kind);	/* exact kind, or NULL */
-extern QueueLine *queue_config_line(int64 id);	/* NULL: not (yet) known */
+
+/*
+ * For lines.c, which works on one reading: a queue of it, or NULL; which handler serves a line of it, and may it?  And:
+ * the current one is wrong, read again.
+ */
+extern QueueConf *queue_config_find(QueueConfig *config, const char *name);
+extern void queue_config_resolve(QueueConfig *config, QueueLine *line);
+extern void queue_config_invalidate(void);	/* commit-safe */
+extern void queue_config_no_queue(const char *name) pg_attribute_noreturn();	/* 42704 with hint */
 
 /* May this user do that?  One place decides it.  queue NULL: on '*'. */
 extern bool queue_may(Oid userid, const char *queue, int privilege);

@@ -1,13 +1,23 @@
 /*
  * lines.c
- *		Rows of queue.line: a line's id is a hash of (queue, kind, priority), and its row
- *		is there before any job of it is.
+ *		Rows of queue.line: which line a job goes to, and which lines there are.
  *
- * The row is inserted by the first enqueue that sees none.  The index is not unique: two
- * first enqueues at a time insert equal rows, which are one line, and neither waits for
- * the other.
+ * A line's id comes from a sequence and says nothing about its names: were it a function of the names, whoever may
+ * enqueue into one queue could compute names that give another queue's id, and so own its jobs.  The enqueuer inserts
+ * a row when it sees no committed one.  Two open transactions may make two rows of one name, and neither waits for the
+ * other: readers take all rows of a name together, enqueuers the lowest committed id, so the others run dry.
  *
- * Locks: RowExclusiveLock on queue.line until the end of the transaction that inserts.
+ * A line that is empty for a while is retired (scheduler/retirement.c): readers go on reading it, enqueuers take
+ * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks live_job,
+ * which accepts invalidations and which the retirement can see, and only then trusts its cache.
+ *
+ * A session knows the lines that it needed: by id, by name, or all those of a queue.  They belong to one reading of the
+ * configuration.  A new line does not make that stale: its id is told through shared memory after the commit
+ * (shared/database.h), and whoever has the list of its queue reads that one row.  Who was not told (more new lines than
+ * shared memory keeps, a standby, no preload) reads the configuration again.
+ *
+ * Locks: RowExclusiveLock on live_job, then on queue.line, until the end of the transaction that enqueues; readers
+ * AccessShareLock on queue.line for a moment.
  */
 #include "config/lines.h"
 
@@ -18,170 +28,493 @@
 #include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_collation.h"
+#include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 
-/* The 64-bit hash of (queue, kind, priority) that names a line.  Stored: must never change. */
-static int64
-line_id(const char *queue, const char *kind, int16 priority)
+/* A line by its id, or by the key of its name: what lies under one key of a name is compared with the name. */
+typedef struct KeyEntry
 {
-	char		buf[2 * QUEUE_NAME_MAX + 2];
-	size_t		qlen = strlen(queue);
-	size_t		klen = strlen(kind);
+	uint64		key;
+	QueueLine  *line;
+} KeyEntry;
 
-	Assert(qlen <= QUEUE_NAME_MAX && klen <= QUEUE_NAME_MAX);
-	memcpy(buf, queue, qlen + 1);
-	memcpy(buf + qlen + 1, kind, klen);
-	return (int64) hash_bytes_extended((const unsigned char *) buf, (int) (qlen + 1 + klen),
-									   UINT64CONST(0x71756575) + (uint64) (uint16) priority);
+/* What a reading of the configuration knows of lines so far. */
+typedef struct QueueLines
+{
+	QueueConfig *config;		/* the reading */
+	MemoryContext cxt;
+	HTAB	   *ids;
+	HTAB	   *names;			/* where new jobs go */
+	QueueLineList all;			/* of the queues that exist */
+	QueueConf **complete;		/* queues whose list was read */
+	int			ncomplete;
+	uint64		news;			/* how much of what shared memory told is in here */
+	bool		lost;			/* more than shared memory keeps: lists may lack lines */
+	TimestampTz standby;		/* a list was read on a standby, where nothing is told, by this statement; 0 */
+} QueueLines;
+
+/* Columns of queue.line. */
+typedef struct Columns
+{
+	AttrNumber	id, queue, kind, priority, retired_at;
+} Columns;
+
+static int	own_lines = 0;		/* rows that this transaction inserted */
+
+/* ---------------------------------------------------------------- the cache */
+
+/* The current reading's lines, none at first. */
+static QueueLines *
+current_lines(void)
+{
+	QueueConfig *config = queue_config();
+
+	if (unlikely(config->lines == NULL))
+	{
+		QueueLines *lines = MemoryContextAllocZero(config->cxt, sizeof(QueueLines));
+		QueueBase  *base = queue_base();
+		HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(KeyEntry), .hcxt = config->cxt};
+
+		lines->config = config;
+		lines->cxt = config->cxt;
+		lines->ids = hash_create("queue lines by id", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		lines->names = hash_create("queue lines by name", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		lines->complete = MemoryContextAlloc(lines->cxt, config->nqueues * sizeof(QueueConf *));
+		lines->news = base != NULL ? queue_base_lines_told(base) : 0;
+		config->lines = lines;
+	}
+	return config->lines;
 }
 
-/* One row of queue.line by id, committed or of this transaction; for line_ensure and conf_of_line. */
-static bool
-read_line_row(Relation rel, int64 id, char **queue, char **kind, int16 *priority)
-{
-	Relation	index = index_open(queue_config()->line_index, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan;
-	ScanKeyData key;
-	bool		found;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = queue_index_beginscan(rel, index, SnapshotSelf, 1);
-	index_rescan(scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
-	if (found)
-	{
-		bool		isnull;
-
-		*queue = TextDatumGetCString(slot_getattr(slot, queue_column(rel, "queue"), &isnull));
-		*kind = TextDatumGetCString(slot_getattr(slot, queue_column(rel, "kind"), &isnull));
-		*priority = DatumGetInt16(slot_getattr(slot, queue_column(rel, "priority"), &isnull));
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	return found;
-}
-
-/* Whose a line is, from the cache or else from the table; 55000 if nobody knows it. */
-QueueConf *
-queue_config_conf_of_line(int64 id, char **kind, int16 *priority)
-{
-	QueueLine  *line = queue_config_line(id);
-	Relation	rel;
-	char	   *queue;
-	bool		found;
-	QueueConf  *conf;
-
-	if (line != NULL)
-	{
-		if (kind != NULL)
-			*kind = line->kind;
-		if (priority != NULL)
-			*priority = line->priority;
-		return line->queue;
-	}
-
-	{
-		char	   *row_kind = NULL;
-		int16		row_priority = 0;
-
-		rel = table_open(queue_config()->line_table, AccessShareLock);
-		found = read_line_row(rel, id, &queue, &row_kind, &row_priority);
-		table_close(rel, AccessShareLock);
-		if (!found)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("line " INT64_FORMAT " is not in queue.line", id),
-					 errhint("The row was deleted by hand; enqueue a job of the same queue, kind and priority to bring it back.")));
-		if (kind != NULL)
-			*kind = row_kind;
-		if (priority != NULL)
-			*priority = row_priority;
-	}
-	conf = queue_config_queue(queue, true);
-	return conf != NULL ? conf : queue_conf_make(queue);
-}
-
-/* Two lines of one hash: one in 2^64 pairs, but then it must not mix them up. */
 static void
-check_clash(int64 id, const char *queue, const char *kind, int16 priority,
-			const char *row_queue, const char *row_kind, int16 row_priority)
+append(MemoryContext cxt, QueueLineList *list, QueueLine *line)
 {
-	if (likely(priority == row_priority && strcmp(kind, row_kind) == 0 && strcmp(queue, row_queue) == 0))
+	if (list->n == list->allocated)
+	{
+		list->allocated = Max(16, list->allocated * 2);
+		list->lines = list->lines == NULL ?
+			MemoryContextAlloc(cxt, list->allocated * sizeof(QueueLine *)) :
+			repalloc_huge(list->lines, list->allocated * sizeof(QueueLine *));
+	}
+	list->lines[list->n++] = line;
+}
+
+/* Puts a line into the lists that are kept, once.  Lines of a queue that was dropped are in none: nobody serves them. */
+static void
+list_line(QueueLines *lines, QueueLine *line)
+{
+	if (line->gone)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("queue \"%s\", kind \"%s\", priority %d has the same hash as queue \"%s\", kind \"%s\", priority %d",
-					queue, kind, priority, row_queue, row_kind, row_priority),
-			 errhint("Use another kind or another priority.")));
+	if (line->queue->lines.kept && !line->in_queue)
+	{
+		line->in_queue = true;
+		append(lines->cxt, &line->queue->lines, line);
+	}
+	if (lines->all.kept && !line->in_all)
+	{
+		line->in_all = true;
+		append(lines->cxt, &lines->all, line);
+	}
+}
+
+static QueueLine *
+find_id(QueueLines *lines, int64 id)
+{
+	uint64		key = (uint64) id;
+	KeyEntry   *entry = hash_search(lines->ids, &key, HASH_FIND, NULL);
+
+	return entry != NULL ? entry->line : NULL;
+}
+
+/* The key of a name: in this backend's table and in the news. */
+static inline uint64
+name_key(uint64 queue_key, uint64 kind_key, int16 priority)
+{
+	return hash_combine64(hash_combine64(queue_key, kind_key), (uint64) (uint16) priority);
+}
+
+/* Where new jobs of this name go, as far as is known. */
+static QueueLine *
+find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind, int16 priority)
+{
+	KeyEntry   *entry = hash_search(lines->names, &key, HASH_FIND, NULL);
+	QueueLine  *line = entry != NULL ? entry->line : NULL;
+
+	while (line != NULL && (line->priority != priority || line->queue != conf || strcmp(line->kind, kind) != 0))
+		line = line->same_key;
+	return line;
+}
+
+/* New jobs of its name go to this line from now on. */
+static void
+name_line(QueueLines *lines, QueueLine *line)
+{
+	bool		found;
+	uint64		key = name_key(line->queue->key, line->kind_key, line->priority);
+	KeyEntry   *entry = hash_search(lines->names, &key, HASH_ENTER, &found);
+	QueueLine **link = &entry->line;
+
+	if (!found)
+		entry->line = NULL;
+	while (*link != NULL && ((*link)->priority != line->priority || (*link)->queue != line->queue ||
+							 strcmp((*link)->kind, line->kind) != 0))
+		link = &(*link)->same_key;
+	if (*link == line)
+		return;
+	line->same_key = *link != NULL ? (*link)->same_key : NULL;
+	*link = line;
+}
+
+/* Adds a line that is not known yet. */
+static QueueLine *
+add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16 priority)
+{
+	QueueConf  *conf = queue_config_find(lines->config, queue);
+	MemoryContext old = MemoryContextSwitchTo(lines->cxt);
+	QueueLine  *line = palloc0(sizeof(QueueLine));
+	uint64		key = (uint64) id;
+	KeyEntry   *entry;
+
+	line->id = id;
+	line->kind = pstrdup(kind);
+	line->kind_key = queue_name_hash(kind);
+	line->priority = priority;
+	line->gone = conf == NULL;
+	line->queue = conf != NULL ? conf : queue_conf_make(queue);
+	if (!line->gone)
+		queue_config_resolve(lines->config, line);
+	entry = hash_search(lines->ids, &key, HASH_ENTER, NULL);
+	entry->line = line;
+	MemoryContextSwitchTo(old);
+	return line;
+}
+
+/* ---------------------------------------------------------------- reading the table */
+
+static Columns
+columns_of(Relation rel)
+{
+	return (Columns) {queue_column(rel, "id"), queue_column(rel, "queue"), queue_column(rel, "kind"),
+		queue_column(rel, "priority"), queue_column(rel, "retired_at")};
+}
+
+/* The line of a row just read. */
+static QueueLine *
+line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
+{
+	bool		isnull;
+	int64		id = DatumGetInt64(slot_getattr(slot, columns->id, &isnull));
+	QueueLine  *line = find_id(lines, id);
+
+	if (line == NULL)
+	{
+		char	   *queue = TextDatumGetCString(slot_getattr(slot, columns->queue, &isnull));
+		char	   *kind = TextDatumGetCString(slot_getattr(slot, columns->kind, &isnull));
+
+		line = add_line(lines, id, queue, kind, DatumGetInt16(slot_getattr(slot, columns->priority, &isnull)));
+		pfree(queue);
+		pfree(kind);
+	}
+	list_line(lines, line);
+	return line;
 }
 
 /*
- * The line's row exists, or will when this transaction commits.  On the path of every enqueue: one hash lookup once
- * the row is committed and cached.  Until then the row is looked up, so that a transaction inserts it once whatever
- * its savepoints do; two transactions may both insert it, and nobody waits for the other.
+ * Reads rows through an index of queue.line, under the latest snapshot at every isolation level; with `usable` up to
+ * the first that takes new jobs, and gives that.  Else the last row.
+ */
+static QueueLine *
+read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool usable)
+{
+	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
+	Relation	index = index_open(index_oid, AccessShareLock);
+	Columns		columns = columns_of(rel);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = queue_index_beginscan(rel, index, snapshot, nkeys);
+	QueueLine  *line = NULL;
+
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (usable && !slot_attisnull(slot, columns.retired_at))
+			continue;
+		line = line_of_row(lines, &columns, slot);
+		if (usable)
+			break;
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return line;
+}
+
+static QueueLine *
+read_id(QueueLines *lines, int64 id)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return read_index(lines, lines->config->line_pkey, &key, 1, false);
+}
+
+/* A scan key for a text column of collation "C". */
+static void
+text_key(ScanKey key, AttrNumber attno, const char *value)
+{
+	ScanKeyEntryInitialize(key, 0, attno, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(value));
+}
+
+/* The line of lowest id that takes new jobs of this name, committed or of this transaction; NULL: none. */
+static QueueLine *
+read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority)
+{
+	ScanKeyData keys[3];
+
+	text_key(&keys[0], 1, queue);
+	text_key(&keys[1], 2, kind);
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(priority));
+	return read_index(lines, lines->config->line_name, keys, 3, true);
+}
+
+/* Is this news of a line that somebody here asked for? */
+static bool
+news_concern(QueueLines *lines, const QueueNewLine *news)
+{
+	if (lines->all.complete || hash_search(lines->names, &news->name_key, HASH_FIND, NULL) != NULL)
+		return true;
+	for (int i = 0; i < lines->ncomplete; i++)
+	{
+		if (lines->complete[i]->key == news->queue_key)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Takes in what shared memory told of new lines.  Before the caller's snapshot: a line whose row that does not see is
+ * told of later.
+ */
+static void
+read_news(QueueLines *lines)
+{
+	QueueBase  *base = queue_base();
+	QueueNewLine news[QUEUE_NEW_LINES];
+	int			n;
+
+	if (base == NULL || likely(queue_base_lines_told(base) == lines->news))
+		return;					/* without shared memory a new line's invalidation makes the configuration stale */
+	n = queue_base_new_lines(base, &lines->news, news);
+	lines->lost |= n < 0;
+	for (int i = 0; i < n; i++)
+	{
+		QueueLine  *line;
+		QueueLine  *named;
+
+		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id)) == NULL || line->gone)
+			continue;
+		/* of several lines of a name the lowest takes the new jobs */
+		named = find_name(lines, news[i].name_key, line->queue, line->kind, line->priority);
+		if (named != NULL && line->id < named->id)
+			name_line(lines, line);
+	}
+}
+
+/*
+ * The lines with all news in them, before a list is used.  What lists lack when more lines were made than shared memory
+ * keeps, or on a standby, where nothing is told, is found by reading again.
+ */
+static QueueLines *
+fresh_lines(void)
+{
+	QueueLines *lines = current_lines();
+
+	read_news(lines);
+	if (unlikely((lines->lost && (lines->all.kept || lines->ncomplete > 0)) ||
+				 (lines->standby != 0 &&
+				  (lines->standby != GetCurrentStatementStartTimestamp() || !RecoveryInProgress()))))
+	{
+		queue_config_invalidate();
+		lines = current_lines();
+	}
+	lines->lost = false;
+	if (unlikely(RecoveryInProgress()))
+		lines->standby = GetCurrentStatementStartTimestamp();
+	return lines;
+}
+
+/* ---------------------------------------------------------------- for readers */
+
+QueueLine *
+queue_config_line(int64 id)
+{
+	QueueLines *lines = current_lines();
+	QueueLine  *line = find_id(lines, id);
+
+	return likely(line != NULL) ? line : read_id(lines, id);
+}
+
+QueueLine **
+queue_lines_of(const QueueConf *conf, int *n)
+{
+	QueueLines *lines = fresh_lines();
+	QueueConf  *mine = queue_config_find(lines->config, conf->name);	/* the caller's may be of an older reading */
+
+	*n = 0;
+	if (mine == NULL)
+		return NULL;
+	if (!mine->lines.complete)
+	{
+		ScanKeyData key;
+
+		/* kept from now on, so that a reading which an error ends is simply done again */
+		mine->lines.kept = true;
+		text_key(&key, 1, conf->name);
+		(void) read_index(lines, lines->config->line_name, &key, 1, false);
+		mine->lines.complete = true;
+		lines->complete[lines->ncomplete++] = mine;
+	}
+	*n = mine->lines.n;
+	return mine->lines.lines;
+}
+
+QueueLine **
+queue_lines_all(int *n, QueueConfig **config)
+{
+	QueueLines *lines = fresh_lines();
+
+	if (!lines->all.complete)
+	{
+		QueueReader reader;
+		Columns		columns;
+
+		lines->all.kept = true;
+		queue_reader_begin(&reader, lines->config->line_table);
+		columns = columns_of(reader.rel);
+		while (queue_reader_next(&reader))
+			(void) line_of_row(lines, &columns, reader.slot);
+		queue_reader_end(&reader);
+		lines->all.complete = true;
+	}
+	*n = lines->all.n;
+	if (config != NULL)
+		*config = lines->config;
+	return lines->all.lines;
+}
+
+/* ---------------------------------------------------------------- for enqueuers */
+
+/* A row that this transaction inserted is gone, or is a prepared transaction's: what the cache knows is wrong. */
+static void
+lines_xact_callback(XactEvent event, void *arg)
+{
+	if (own_lines > 0 && (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE))
+		queue_config_invalidate();
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT)
+		own_lines = 0;
+}
+
+static void
+lines_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
+{
+	if (own_lines > 0 && event == SUBXACT_EVENT_ABORT_SUB)
+		queue_config_invalidate();
+}
+
+/* Once per backend, before its first row. */
+static void
+register_callbacks(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	RegisterXactCallback(lines_xact_callback, NULL);
+	RegisterSubXactCallback(lines_subxact_callback, NULL);
+	done = true;
+}
+
+/* Inserts the row of a new line and tells of it when it commits. */
+static QueueLine *
+insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 priority)
+{
+	Relation	rel = table_open(lines->config->line_table, RowExclusiveLock);
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	Columns		columns = columns_of(rel);
+	int64		id = nextval_internal(lines->config->line_id_seq, false);
+	QueueLine  *line;
+
+	register_callbacks();
+	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(rri, false);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, RelationGetDescr(rel)->natts * sizeof(bool));
+	slot->tts_isnull[columns.id - 1] = slot->tts_isnull[columns.queue - 1] = false;
+	slot->tts_isnull[columns.kind - 1] = slot->tts_isnull[columns.priority - 1] = false;
+	slot->tts_values[columns.id - 1] = Int64GetDatum(id);
+	slot->tts_values[columns.queue - 1] = CStringGetTextDatum(conf->name);
+	slot->tts_values[columns.kind - 1] = CStringGetTextDatum(kind);
+	slot->tts_values[columns.priority - 1] = Int16GetDatum(priority);
+	ExecStoreVirtualTuple(slot);
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	own_lines++;
+	ExecSimpleRelationInsert(rri, estate, slot);
+	PopActiveSnapshot();
+
+	ExecCloseIndices(rri);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+
+	line = add_line(lines, id, conf->name, kind, priority);
+	list_line(lines, line);
+	if (queue_base() != NULL)
+		queue_note_new_line(id, conf->key, name_key(conf->key, line->kind_key, priority));
+	else
+		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
+	table_close(rel, NoLock);
+	return line;
+}
+
+/*
+ * On the path of every enqueue: a lock that it takes anyway and one lookup.  The lock comes first: with it, whoever
+ * retires the line, or drops its queue, waits for us.
  */
 int64
 queue_line_ensure(const char *queue, const char *kind, int16 priority)
 {
-	int64		id = line_id(queue, kind, priority);
-	QueueLine  *line = queue_config_line(id);
-	Relation	rel;
-	char	   *row_queue;
-	char	   *row_kind;
-	int16		row_priority;
+	QueueLines *lines;
+	QueueLine  *line;
+	QueueConf  *conf;
 
-	if (likely(line != NULL))
+	LockRelationOid(queue_config()->live_job, RowExclusiveLock);
+	lines = current_lines();
+	read_news(lines);
+	conf = queue_config_find(lines->config, queue);
+	if (unlikely(conf == NULL))
+		queue_config_no_queue(queue);
+	line = find_name(lines, name_key(conf->key, queue_name_hash(kind), priority), conf, kind, priority);
+	if (unlikely(line == NULL))
 	{
-		check_clash(id, queue, kind, priority, line->queue->name, line->kind, line->priority);
-		if (likely(line->committed))
-			return id;
+		line = read_name(lines, queue, kind, priority);
+		if (line == NULL)
+			line = insert_line(lines, conf, kind, priority);
+		name_line(lines, line);
 	}
-
-	rel = table_open(queue_config()->line_table, RowExclusiveLock);
-	if (read_line_row(rel, id, &row_queue, &row_kind, &row_priority))
-		check_clash(id, queue, kind, priority, row_queue, row_kind, row_priority);
-	else
-	{
-		EState	   *estate = CreateExecutorState();
-		ResultRelInfo *rri = makeNode(ResultRelInfo);
-		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-		AttrNumber	attno;
-
-		InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
-		ExecOpenIndices(rri, false);
-		ExecClearTuple(slot);
-		memset(slot->tts_isnull, true, RelationGetDescr(rel)->natts * sizeof(bool));
-		attno = queue_column(rel, "id");
-		slot->tts_values[attno - 1] = Int64GetDatum(id);
-		slot->tts_isnull[attno - 1] = false;
-		attno = queue_column(rel, "queue");
-		slot->tts_values[attno - 1] = CStringGetTextDatum(queue);
-		slot->tts_isnull[attno - 1] = false;
-		attno = queue_column(rel, "kind");
-		slot->tts_values[attno - 1] = CStringGetTextDatum(kind);
-		slot->tts_isnull[attno - 1] = false;
-		attno = queue_column(rel, "priority");
-		slot->tts_values[attno - 1] = Int16GetDatum(priority);
-		slot->tts_isnull[attno - 1] = false;
-		ExecStoreVirtualTuple(slot);
-
-		PushActiveSnapshot(GetLatestSnapshot());
-		queue_note_config();
-		ExecSimpleRelationInsert(rri, estate, slot);
-		PopActiveSnapshot();
-		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
-
-		ExecCloseIndices(rri);
-		ExecDropSingleTupleTableSlot(slot);
-		FreeExecutorState(estate);
-	}
-	table_close(rel, NoLock);
-	return id;
+	return line->id;
 }

@@ -1,15 +1,26 @@
 /*
  * lines.h
- *		The rows of queue.line: which line a queue, kind and priority have, and back.
+ *		The rows of queue.line as this backend knows them: which lines a queue has, which one a job of a queue,
+ *		kind and priority goes to, and back from a line's id.
+ *
+ * Pointers are good as long as the reading of the configuration that they belong to (config.h).
  */
 #ifndef QUEUE_LINES_H
 #define QUEUE_LINES_H
 
 #include "config/config.h"
 
-/* through the table if not cached; 55000 if there is none */
-extern QueueConf *queue_config_conf_of_line(int64 id, char **kind, int16 *priority);
-/* The line's row exists (inserted now if need be, in this transaction); a clash of hashes is an error. */
+/* By id, read from the table if need be; NULL: there is no such row that anybody sees. */
+extern QueueLine *queue_config_line(int64 id);
+
+/*
+ * The lines of one queue, and those of all queues that exist (with the reading that they belong to); an array that
+ * grows at its end only.  Retired ones too.
+ */
+extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
+extern QueueLine **queue_lines_all(int *n, QueueConfig **config);
+
+/* The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue. */
 extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
 
 #endif

@@ -85,7 +85,9 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->endpoint_table = need_relation(schema, "endpoint");
 	config->installation_table = need_relation(schema, "installation");
 	config->line_table = need_relation(schema, "line");
-	config->line_index = need_relation(schema, "line_id");
+	config->line_pkey = need_relation(schema, "line_pkey");
+	config->line_name = need_relation(schema, "line_name");
+	config->line_id_seq = need_relation(schema, "line_id");
 	config->live_job = need_relation(schema, "live_job");
 	config->live_job_pkey = need_relation(schema, "live_job_pkey");
 	config->live_job_ready = need_relation(schema, "live_job_ready");

@@ -10,6 +10,16 @@
 #include "shared/counter.h"
 #include "shared/cursor.h"
 
+/* Lines, appended to only.  kept: new ones are put in; complete: all that there are (lines.c). */
+typedef struct QueueLineList
+{
+	struct QueueLine **lines;
+	int			n;
+	int			allocated;
+	bool		kept;
+	bool		complete;
+} QueueLineList;
+
 typedef struct QueueConf		/* one queue */
 {
 	char	   *name;
@@ -21,6 +31,7 @@ typedef struct QueueConf		/* one queue */
 	int64		keep_completed; /* us; 0: not kept */
 	int64		keep_discarded; /* us */
 	TimestampTz paused_at;		/* 0: not paused */
+	QueueLineList lines;		/* lines.c's */
 } QueueConf;
 
 /* A place that an HTTP handler's jobs are sent to. */
@@ -80,15 +91,17 @@ typedef struct QueueHandler
 
 typedef struct QueueLine
 {
-	int64		id;				/* first field: hash key */
+	int64		id;
 	QueueConf  *queue;
 	char	   *kind;
 	uint64		kind_key;		/* queue_name_hash(kind) */
 	int16		priority;
-	bool		committed;		/* its row is committed: nobody need insert it again */
-	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
+	bool		gone;			/* its queue was dropped */
+	bool		in_queue, in_all;	/* which lists have it (lines.c) */
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
+	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
 	QueueCursorRef cursor;
+	struct QueueLine *same_key; /* lines.c's */
 } QueueLine;
 
 /* Privileges, in rising order of the matrix's bits. */
@@ -101,7 +114,7 @@ typedef struct QueueConfig
 {
 	Oid			extension_owner;
 	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
-	Oid			line_table, line_index;
+	Oid			line_table, line_pkey, line_name, line_id_seq;
 	Oid			endpoint_table, installation_table;
 	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
 	Oid			job_view, job_type;
@@ -111,8 +124,8 @@ typedef struct QueueConfig
 	int			nqueues;
 	QueueHandler **handlers;
 	int			nhandlers;
-	QueueLine **lines;
-	int			nlines;
+	struct QueueLines *lines;	/* what lines.c knows of them; NULL: nothing yet */
+	MemoryContext cxt;			/* lives as long as this reading */
 	uint64		generation;
 	uint64		serial;			/* counts the readings of this backend: another serial, other pointers */
 } QueueConfig;

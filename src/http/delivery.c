@@ -446,19 +446,21 @@ recover_line(QueueLine *line)
 void
 queue_delivery_recover(void)
 {
+	QueueLine **lines;
 	int			nlines;
+	int			n = 0;
 	int64	   *ids;
 
 	queue_sender_begin();
-	nlines = 0;
-	ids = MemoryContextAlloc(queue_sender.loop_context, (queue_config()->nlines + 1) * sizeof(int64));
-	for (int i = 0; i < queue_config()->nlines; i++)
+	lines = queue_lines_all(&nlines, NULL);
+	ids = MemoryContextAlloc(queue_sender.loop_context, (nlines + 1) * sizeof(int64));
+	for (int i = 0; i < nlines; i++)
 	{
-		if (queue_feed_takes(queue_config()->lines[i]))
-			ids[nlines++] = queue_config()->lines[i]->id;
+		if (queue_feed_takes(lines[i]))
+			ids[n++] = lines[i]->id;
 	}
 	queue_sender_commit(true);
-	for (int i = 0; i < nlines; i++)
+	for (int i = 0; i < n; i++)
 	{
 		QueueLine  *line;
 

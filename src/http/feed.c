@@ -90,7 +90,7 @@ handler_limit(QueueHandler *handler)
 }
 
 void
-queue_feed_sort(QueueConfig *config, MemoryContext context)
+queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	uint32		procno = queue_endpoint_procno(MyDatabaseId);
@@ -111,12 +111,12 @@ queue_feed_sort(QueueConfig *config, MemoryContext context)
 		if (handler->conf->state == NULL)
 			continue;
 		feed->handler = handler;
-		feed->lines = palloc((config->nlines + 1) * sizeof(QueueLine *));
+		feed->lines = palloc((nlines + 1) * sizeof(QueueLine *));
 		feed->nlines = 0;
-		for (int j = 0; j < config->nlines; j++)
+		for (int j = 0; j < nlines; j++)
 		{
-			if (config->lines[j]->handler == handler && queue_feed_takes(config->lines[j]))
-				feed->lines[feed->nlines++] = config->lines[j];
+			if (lines[j]->handler == handler && queue_feed_takes(lines[j]))
+				feed->lines[feed->nlines++] = lines[j];
 		}
 		if (feed->nlines > 0)
 			nfeeds++;

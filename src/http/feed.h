@@ -13,9 +13,10 @@
 extern bool queue_feed_takes(const QueueLine *line);
 
 /*
- * The configuration was read again: sorts the lines of HTTP handlers.  In `context`, which lives until the next call.
+ * The configuration was read again, or there are new lines: sorts the lines of HTTP handlers.  In `context`, which
+ * lives until the next call.
  */
-extern void queue_feed_sort(QueueConfig *config, MemoryContext context);
+extern void queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */
 extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);
 /* Starts, restarts or retires the worker.  When it wants to be called again. */

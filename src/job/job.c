@@ -300,16 +300,14 @@ queue_job_max_attempts(const QueueJob *job, const QueueExtra *extra, const Queue
 QueueLine *
 queue_job_line(int64 line)
 {
-	QueueLine  *cached = queue_config_line(line);
+	QueueLine  *found = queue_config_line(line);
 
-	if (cached == NULL)
-	{
-		cached = palloc0(sizeof(QueueLine));
-		cached->id = line;
-		cached->queue = queue_config_conf_of_line(line, &cached->kind, &cached->priority);
-		cached->kind_key = queue_name_hash(cached->kind);
-	}
-	return cached;
+	if (unlikely(found == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("line " INT64_FORMAT " is not in queue.line", line),
+				 errhint("The row was deleted by hand; a row with this id, the queue, the kind and the priority brings its jobs back.")));
+	return found;
 }
 
 QueueLineKeys

@@ -8,7 +8,7 @@
 #ifndef QUEUE_JOB_H
 #define QUEUE_JOB_H
 
-#include "config/config.h"
+#include "config/lines.h"
 #include "job/extra.h"
 #include "shared/note.h"
 
@@ -67,7 +67,7 @@ extern TM_Result queue_job_update(QueueJobTable *table, const QueueJob *old, Que
 extern TM_Result queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snapshot snapshot, bool wait);
 extern TM_Result queue_job_lock(QueueJobTable *table, const QueueJob *old, Snapshot snapshot, bool wait);
 
-/* Queue, kind, priority and handler of a job's line; a line not in the cache yet is looked up (palloc'd). */
+/* Queue, kind, priority and handler of a job's line; 55000 if there is no such line. */
 extern QueueLine *queue_job_line(int64 line);
 
 /* What notes and waiters know a line by. */

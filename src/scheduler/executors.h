@@ -16,6 +16,7 @@ typedef struct QueueRole
 	QueueChannel *channel;		/* NULL: nothing was put into it yet */
 	QueueLine **lines;			/* eligible lines, pointers into the configuration; NULL: no handler runs as it */
 	int			nlines;
+	int			maxlines;
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
 	int			retry_s;		/* the last pause */

@@ -2,14 +2,13 @@
  * housekeeping.c
  *		The scheduler's housekeeping in the tables of its database.
  *
- * Owns the timers of five chores, each in short transactions of its own, so that no
+ * Owns the timers of four chores, each in short transactions of its own, so that no
  * snapshot is held for long and no chore delays the start of a job by more than a slice:
  *
  * - Expired leases: looked up by primary key from lease.c's table; what did not fit there is
  *   found by walking its line (cursor.c keeps the time).
  * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
  *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.
- * - Equal rows of queue.line are merged.
  * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
  * - The far look: rows that became claimable with no note (manual UPDATE, restore, replication).
  *
@@ -43,7 +42,6 @@
 #define LEASE_BATCH 256
 #define LEASE_PAUSE_US INT64CONST(50000)	/* expiries are looked at in batches, at most this late */
 #define RETENTION_US (10 * USECS_PER_MINUTE)
-#define LINES_US (10 * USECS_PER_MINUTE)
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
 #define FAR_SLICE_US INT64CONST(10000)
@@ -54,7 +52,6 @@
 static TimestampTz lease_next = 0;	/* not before */
 static TimestampTz walk_at = DT_NOEND;	/* the earliest end that lease.c had no room for */
 static TimestampTz retention_at = 0;
-static TimestampTz lines_at = 0;
 static TimestampTz recount_at = 0;
 static TimestampTz far_at = 0;
 
@@ -140,16 +137,17 @@ queue_keep_leases(TimestampTz now)
 
 	/* what the table had no room for: the cursors know when */
 	{
-		QueueConfig *config = queue_config();
+		int			nlines;
+		QueueLine **lines = queue_lines_all(&nlines, NULL);
 
 		walk_at = DT_NOEND;
-		for (int i = 0; i < config->nlines; i++)
+		for (int i = 0; i < nlines; i++)
 		{
 			TimestampTz when;
 
-			if (queue_cursor_expire(&config->lines[i]->cursor, config->lines[i]->id, now, &when))
+			if (queue_cursor_expire(&lines[i]->cursor, lines[i]->id, now, &when))
 			{
-				QueueLineKeys keys = queue_line_keys(config->lines[i]);
+				QueueLineKeys keys = queue_line_keys(lines[i]);
 
 				(void) queue_await_wake(MyDatabaseId, &keys, 1);
 			}
@@ -217,22 +215,6 @@ retention(void)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
-}
-
-/* Merges equal rows of queue.line; the one that stays is committed, as are those that go. */
-static void
-merge_lines(void)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	if (SPI_execute("SELECT 1 FROM queue.line GROUP BY id HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1 LIMIT 1",
-					true, 1) == SPI_OK_SELECT && SPI_processed > 0)
-		(void) SPI_execute("DELETE FROM queue.line l USING queue.line k WHERE l.id OPERATOR(pg_catalog.=) k.id "
-						   "AND l.ctid OPERATOR(pg_catalog.>) k.ctid", false, 0);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
 }
 
 /* ---- recount ---- */
@@ -441,24 +423,25 @@ far_look(TimestampTz now)
 {
 	TimestampTz began = queue_now();
 	TimestampTz next = now + FAR_PAUSE_US;
-	QueueConfig *config;
+	QueueLine **lines;
+	int			nlines;
 	QueueJobTable *table;
 
 	StartTransactionCommand();
 	table = queue_job_open(AccessShareLock);
-	config = queue_config();
+	lines = queue_lines_all(&nlines, NULL);
 	while (queue_now() - began < FAR_SLICE_US)
 	{
 		QueueLine  *line;
 
-		if (far_index >= config->nlines)
+		if (far_index >= nlines)
 		{
 			far_index = 0;
 			far_walking = false;
 			next = now + FAR_US;
 			break;
 		}
-		line = config->lines[far_index];
+		line = lines[far_index];
 		if (queue_pos_cmp(queue_cursor_look(&line->cursor, line->id).cursor, QUEUE_POS_FIRST) <= 0)
 		{
 			far_index++;		/* read from its front anyway */
@@ -491,7 +474,6 @@ queue_keep_tables(TimestampTz now)
 		first = false;
 		far_at = now + FAR_US;
 		retention_at = now + USECS_PER_SEC;
-		lines_at = now + 2 * USECS_PER_SEC;
 		recount_at = 0;
 	}
 	if (now >= recount_next)
@@ -503,16 +485,11 @@ queue_keep_tables(TimestampTz now)
 		retention();
 		retention_at = now + RETENTION_US;
 	}
-	if (now >= lines_at)
-	{
-		merge_lines();
-		lines_at = now + LINES_US;
-	}
 	deadlines_next = queue_deadlines_run(now);
 	if (now >= far_at)
 	{
 		far_at = far_look(now);
 		SetLatch(MyLatch);		/* what it found is for the next round */
 	}
-	return Min(deadlines_next, Min(Min(recount_next, retention_at), Min(lines_at, far_at)));
+	return Min(deadlines_next, Min(Min(recount_next, retention_at), far_at));
 }

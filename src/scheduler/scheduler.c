@@ -93,6 +93,7 @@ static int	nsuspects = 0;
 static QueueConfig *seen_config = NULL;
 static uint64 seen_serial = 0;
 static uint64 seen_generation = 0;
+static int	seen_lines = 0;
 static TimestampTz recheck_at = 0;
 static bool recheck_needed = false;
 static int	rechecks = 0;
@@ -207,12 +208,48 @@ sift_channel(QueueRole *role, TimestampTz now)
 	}
 }
 
+/* Puts a line to the role that runs it; true: the http worker sends its jobs. */
+static bool
+place_line(QueueLine *line, int nlines, TimestampTz now)
+{
+	QueueRole  *role = line_role(line, now);
+	bool		sent = queue_feed_takes(line);
+
+	if (role != NULL && role->lines != NULL)
+	{
+		if (role->nlines == role->maxlines)
+		{
+			role->maxlines *= 2;
+			role->lines = repalloc_huge(role->lines, role->maxlines * sizeof(QueueLine *));
+		}
+		role->lines[role->nlines++] = line;
+	}
+	else
+		role = NULL;
+	/* entries beyond half of the table are better left to lines that are read */
+	if (role != NULL || sent || nlines <= QUEUE_MAX_CURSORS / 2)
+		queue_cursor_set_served(&line->cursor, line->id, role != NULL || sent);
+	return sent;
+}
+
+/* There are lines that were not when they were sorted last. */
+static void
+place_new_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
+{
+	bool		sent = false;
+
+	while (seen_lines < nlines)
+		sent |= place_line(lines[seen_lines++], nlines, now);
+	if (sent)
+		queue_feed_sort(config, lines, nlines, lines_context);
+}
+
 /*
  * Sorts the lines by the role that runs them.  Called in a transaction when the configuration is another one,
  * and every RECHECK_US while something is parked.
  */
 static void
-sort_lines(QueueConfig *config, TimestampTz now)
+sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 {
 	MemoryContext old;
 
@@ -239,27 +276,17 @@ sort_lines(QueueConfig *config, TimestampTz now)
 		role = queue_role_of(handler->run_as_oid, true);
 		if (role != NULL && role->lines == NULL)
 		{
-			role->lines = palloc(sizeof(QueueLine *) * (config->nlines + 1));
+			role->maxlines = 64;
+			role->lines = palloc(sizeof(QueueLine *) * role->maxlines);
 			queue_crew_precheck(role, now);
 			if (role->reason[0] != '\0')
 				recheck_needed = true;
 		}
 	}
-	for (int i = 0; i < config->nlines; i++)
-	{
-		QueueLine  *line = config->lines[i];
-		QueueRole  *role = line_role(line, now);
-
-		if (role != NULL && role->lines != NULL)
-			role->lines[role->nlines++] = line;
-		else
-			role = NULL;
-		/* entries beyond half of the table are better left to lines that are read */
-		if (role != NULL || queue_feed_takes(line) || config->nlines <= QUEUE_MAX_CURSORS / 2)
-			queue_cursor_set_served(&line->cursor, line->id, role != NULL || queue_feed_takes(line));
-	}
+	for (seen_lines = 0; seen_lines < nlines; seen_lines++)
+		(void) place_line(lines[seen_lines], nlines, now);
 	MemoryContextSwitchTo(old);
-	queue_feed_sort(config, lines_context);
+	queue_feed_sort(config, lines, nlines, lines_context);
 	for (int i = 0; i < queue_nroles; i++)
 		sift_channel(&queue_roles[i], now);
 	queue_crew_forget_unused();
@@ -461,6 +488,8 @@ do_round(bool *gone)
 	TimestampTz next;
 	TimestampTz now = queue_now();
 	QueueConfig *config;
+	QueueLine **lines;
+	int			nlines;
 	QueueJobTable *table;
 
 	*gone = false;
@@ -496,8 +525,11 @@ do_round(bool *gone)
 			queue_crew_retry(&queue_roles[i], now);
 		seen_generation = config->generation;
 	}
+	lines = queue_lines_all(&nlines, &config);
 	if (config != seen_config || config->serial != seen_serial || recheck_at <= now)
-		sort_lines(config, now);
+		sort_lines(config, lines, nlines, now);
+	else if (nlines > seen_lines)
+		place_new_lines(config, lines, nlines, now);
 
 	next = queue_keep_leases(now);
 	next = Min(next, recheck_at);

@@ -93,6 +93,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
 			pg_atomic_init_u32(&base->session_claims, 0);
+			pg_atomic_init_u64(&base->lines_told, 0);
 		}
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueBase");
@@ -249,6 +250,49 @@ queue_base_bump(QueueBase *base)
 		return;
 	pg_atomic_fetch_add_u64(&base->generation, 1);
 	queue_base_wake(base, 0);
+}
+
+/* A new line was committed.  Commit-safe.  Called by note.c, before it tells of the line's jobs. */
+void
+queue_base_tell_line(QueueBase *base, const QueueNewLine *line)
+{
+	uint64		told;
+
+	if (base == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	told = pg_atomic_read_u64(&base->lines_told);
+	base->new_lines[told % QUEUE_NEW_LINES] = *line;
+	pg_atomic_write_u64(&base->lines_told, told + 1);
+	LWLockRelease(&shared->lock);
+}
+
+/* How many were told of; a reader compares it with what it has. */
+uint64
+queue_base_lines_told(QueueBase *base)
+{
+	return pg_atomic_read_u64(&base->lines_told);
+}
+
+/* Copies what was told since *seen.  Called by lines.c. */
+int
+queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines)
+{
+	uint64		told;
+	int			n = 0;
+
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	told = pg_atomic_read_u64(&base->lines_told);
+	if (told - *seen > QUEUE_NEW_LINES)
+		n = -1;
+	else
+	{
+		for (uint64 i = *seen; i < told; i++)
+			lines[n++] = base->new_lines[i % QUEUE_NEW_LINES];
+	}
+	LWLockRelease(&shared->lock);
+	*seen = told;
+	return n;
 }
 
 /*

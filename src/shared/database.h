@@ -27,6 +27,16 @@ typedef enum QueueBaseState
 	QUEUE_BASE_NO_SLOT			/* max_worker_processes is used up */
 } QueueBaseState;
 
+/* What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see whether it concerns them. */
+typedef struct QueueNewLine
+{
+	int64		id;
+	uint64		queue_key;
+	uint64		name_key;
+} QueueNewLine;
+
+#define QUEUE_NEW_LINES 128		/* who was told less often reads all again */
+
 typedef struct QueueBase
 {
 	Oid			db;				/* InvalidOid: free */
@@ -41,6 +51,8 @@ typedef struct QueueBase
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
 	pg_atomic_uint32 session_claims;	/* sessions that hold claims by advisory lock */
+	pg_atomic_uint64 lines_told;	/* new lines since the server started */
+	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
 } QueueBase;
 
 extern Size queue_base_shmem_size(void);
@@ -66,6 +78,12 @@ extern void queue_base_forget(Oid db);	/* DROP DATABASE committed */
 
 extern uint64 queue_base_generation(void);	/* 0 without preload */
 extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and wake the scheduler */
+
+/* Commit-safe: a new line was committed. */
+extern void queue_base_tell_line(QueueBase *base, const QueueNewLine *line);
+extern uint64 queue_base_lines_told(QueueBase *base);
+/* The lines told of since *seen, which moves to now; -1: more than are kept. */
+extern int	queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines);
 
 /*
  * Commit-safe.  Wakes the database's scheduler unless it will be awake by `when` by

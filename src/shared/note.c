@@ -58,6 +58,17 @@ static PreparedTable *prepared = NULL;
 static QueueNote *notes = NULL;
 static int	nnotes = 0;
 static int	maxnotes = 0;
+
+/* A new line and the nest level that made it; they form a stack like the notes. */
+typedef struct NewLine
+{
+	int			level;
+	QueueNewLine line;
+} NewLine;
+
+static NewLine *new_lines = NULL;
+static int	nnew_lines = 0;
+static int	maxnew_lines = 0;
 static int	config_level = 0;	/* > 0: queue_note_config was called at this nest level */
 static int	launcher_level = 0;
 static char prepare_gid[GIDSIZE];
@@ -194,6 +205,22 @@ queue_note_own_passed(int64 line, QueuePos pos)
 }
 
 void
+queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key)
+{
+	(void) queue_base();
+	if (nnew_lines == maxnew_lines)
+	{
+		int			size = Max(16, maxnew_lines * 2);
+
+		new_lines = new_lines == NULL ?
+			MemoryContextAlloc(TopMemoryContext, size * sizeof(NewLine)) :
+			repalloc_huge(new_lines, size * sizeof(NewLine));
+		maxnew_lines = size;
+	}
+	new_lines[nnew_lines++] = (NewLine) {GetCurrentTransactionNestLevel(), {id, queue_key, name_key}};
+}
+
+void
 queue_note_config(void)
 {
 	(void) queue_base();
@@ -315,6 +342,7 @@ static void
 forget_all(void)
 {
 	nnotes = 0;
+	nnew_lines = 0;
 	config_level = 0;
 	launcher_level = 0;
 	if (maxnotes > 65536)
@@ -331,7 +359,7 @@ store_prepared(void)
 {
 	PreparedNotes *entry = NULL;
 
-	if (prepared == NULL || (nnotes == 0 && config_level == 0))
+	if (prepared == NULL || (nnotes == 0 && nnew_lines == 0 && config_level == 0))
 		return;
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
@@ -346,7 +374,7 @@ store_prepared(void)
 		entry->used = true;
 		strlcpy(entry->gid, prepare_gid, GIDSIZE);
 		entry->db = MyDatabaseId;
-		entry->config = config_level > 0;
+		entry->config = config_level > 0 || nnew_lines > 0; /* a new generation tells of new lines too */
 		entry->overflow = nnotes > PREPARED_NOTES;
 		entry->n = Min(nnotes, PREPARED_NOTES);
 		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
@@ -360,12 +388,14 @@ xact_callback(XactEvent event, void *arg)
 {
 	QueueBase  *base;
 
-	if (nnotes == 0 && config_level == 0 && launcher_level == 0)
+	if (nnotes == 0 && nnew_lines == 0 && config_level == 0 && launcher_level == 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			base = config_level > 0 || nnotes > 0 ? queue_base_of(MyDatabaseId, false) : NULL;
+			base = queue_base_of(MyDatabaseId, false);
+			for (int i = 0; i < nnew_lines; i++)
+				queue_base_tell_line(base, &new_lines[i].line);
 			if (config_level > 0 && base != NULL)
 			{
 				queue_base_bump(base);
@@ -400,7 +430,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-	if (nnotes == 0 && config_level == 0 && launcher_level == 0)
+	if (nnotes == 0 && nnew_lines == 0 && config_level == 0 && launcher_level == 0)
 		return;
 	level = GetCurrentTransactionNestLevel();
 	while (first > 0 && notes[first - 1].level >= level)
@@ -409,6 +439,8 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 	{
 		for (int i = first; i < nnotes; i++)
 			notes[i].level = level - 1;
+		for (int i = nnew_lines - 1; i >= 0 && new_lines[i].level >= level; i--)
+			new_lines[i].level = level - 1;
 		config_level = Min(config_level, level - 1);
 		launcher_level = Min(launcher_level, level - 1);
 	}
@@ -416,6 +448,8 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 	{
 		pay_abort(MyDatabaseId, queue_base_of(MyDatabaseId, false), notes + first, nnotes - first);
 		nnotes = first;
+		while (nnew_lines > 0 && new_lines[nnew_lines - 1].level >= level)
+			nnew_lines--;
 		if (config_level >= level)
 			config_level = 0;
 		if (launcher_level >= level)

@@ -63,7 +63,10 @@ extern bool queue_note_own(int64 line, QueuePos *lowest);
 /* This transaction read all of a line before pos.  What a subtransaction then gives back is in the cursor's keys. */
 extern void queue_note_own_passed(int64 line, QueuePos pos);
 
-/* The configuration or the set of lines changed: bump the database's generation after commit. */
+/* A new line: told of after commit, before its jobs (shared/database.h). */
+extern void queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key);
+
+/* The configuration changed: bump the database's generation after commit. */
 extern void queue_note_config(void);
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
 extern void queue_note_launcher(void);

@@ -11,11 +11,11 @@ SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'queue'), fal
 SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue.library_version(), 'SQL and library versions agree');
 
 SELECT tables_are('queue',
-    ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'finished_job', 'failure']
+    ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i));
 SELECT views_are('queue', ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);
-SELECT sequences_are('queue', ARRAY['job_id']);
+SELECT sequences_are('queue', ARRAY['job_id', 'line_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
 SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.live_job'::regclass AND attnum > 0 AND NOT attisdropped),
@@ -23,7 +23,8 @@ SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.li
 SELECT is((SELECT count(*)::int FROM pg_index WHERE indrelid = 'queue.live_job'::regclass), 2, 'live_job has two indexes');
 SELECT is((SELECT count(*)::int FROM pg_trigger WHERE tgrelid = 'queue.live_job'::regclass), 0, 'live_job has no trigger');
 SELECT is((SELECT count(*)::int FROM pg_constraint WHERE conrelid = 'queue.live_job'::regclass AND contype = 'c'), 0, 'live_job has no CHECK');
-SELECT is((SELECT indisunique FROM pg_index WHERE indexrelid = 'queue.line_id'::regclass), false, 'the lines'' index is not unique');
+SELECT col_is_pk('queue', 'line', 'id', 'a line is its id');
+SELECT is((SELECT indisunique FROM pg_index WHERE indexrelid = 'queue.line_name'::regclass), false, 'a name may have several lines');
 SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('r', 'p', 'S') AND relpersistence <> 'p'$$,
                 'every table is logged');
 SELECT set_eq(
