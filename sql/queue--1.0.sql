@@ -15,6 +15,23 @@ COMMENT ON SCHEMA queue IS 'job queue: functions to enqueue, fetch and manage jo
 -- ---------------------------------------------------------------------------
 -- Tables: readable and writable by nobody but the extension's owner; users read the views.
 -- ---------------------------------------------------------------------------
+-- First, because DROP EXTENSION locks in this order: it then waits for who works with jobs before it holds anything that
+-- they may need.
+CREATE TABLE queue.live_job (
+    id            bigint NOT NULL,
+    run_at        timestamptz NOT NULL,
+    line          bigint NOT NULL,
+    leased_until  timestamptz,
+    attempt       int,          -- NULL: 0
+    failures      int,          -- NULL: 0
+    payload       jsonb NOT NULL,
+    extra         jsonb         -- rare things by name: job.h QueueExtra
+) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
+        vacuum_truncate = off);
+-- Both indexes grow at their right end: full pages there halve the WAL of a split.
+ALTER TABLE queue.live_job ADD CONSTRAINT live_job_pkey PRIMARY KEY (id) WITH (fillfactor = 100);
+CREATE INDEX live_job_ready ON queue.live_job (line, run_at, id) WITH (fillfactor = 100);
 CREATE TABLE queue.queue (
     name            text COLLATE "C" NOT NULL PRIMARY KEY,
     max_attempts    int NOT NULL DEFAULT 25,
@@ -95,27 +112,11 @@ CREATE TABLE queue.line (               -- several rows of one queue, kind and p
 );
 CREATE INDEX line_name ON queue.line (queue, kind, priority, id);
 CREATE SEQUENCE queue.job_id AS bigint;
-CREATE TABLE queue.live_job (
-    id            bigint NOT NULL,
-    run_at        timestamptz NOT NULL,
-    line          bigint NOT NULL,
-    leased_until  timestamptz,
-    attempt       int,          -- NULL: 0
-    failures      int,          -- NULL: 0
-    payload       jsonb NOT NULL,
-    extra         jsonb         -- rare things by name: job.h QueueExtra
-) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
-        autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
-        vacuum_truncate = off);
--- Both indexes grow at their right end: full pages there halve the WAL of a split.
-ALTER TABLE queue.live_job ADD CONSTRAINT live_job_pkey PRIMARY KEY (id) WITH (fillfactor = 100);
-CREATE INDEX live_job_ready ON queue.live_job (line, run_at, id) WITH (fillfactor = 100);
 CREATE TABLE queue.deadline (               -- times at which the scheduler looks at a job: today, its expires_at
     at  timestamptz NOT NULL,
     id  bigint NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deadline_at ON queue.deadline (at, id);    -- not unique: a second look does no harm
-ALTER TABLE queue.deadline REPLICA IDENTITY FULL;       -- rows are deleted also where all tables are published
 CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
@@ -188,6 +189,19 @@ CREATE TABLE queue.failure_12 PARTITION OF queue.failure FOR VALUES IN (12);
 CREATE TABLE queue.failure_13 PARTITION OF queue.failure FOR VALUES IN (13);
 CREATE TABLE queue.failure_14 PARTITION OF queue.failure FOR VALUES IN (14);
 CREATE TABLE queue.failure_15 PARTITION OF queue.failure FOR VALUES IN (15);
+
+-- In a publication FOR ALL TABLES a row can be deleted only from a table that can name it.  These are written once and
+-- hardly ever deleted from, so an index that names their rows would cost more than the whole row in the WAL.
+DO $$
+DECLARE t regclass;
+BEGIN
+    FOR t IN SELECT c.oid FROM pg_catalog.pg_class c
+             WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind IN ('r', 'p')
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+    LOOP
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', t);
+    END LOOP;
+END $$;
 
 COMMENT ON TABLE queue.queue IS 'the queues and their settings; queue default exists without a row';
 COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by queue.grant_queue and queue.revoke_queue';

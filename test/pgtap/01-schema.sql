@@ -27,6 +27,9 @@ SELECT col_is_pk('queue', 'line', 'id', 'a line is its id');
 SELECT is((SELECT indisunique FROM pg_index WHERE indexrelid = 'queue.line_name'::regclass), false, 'a name may have several lines');
 SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('r', 'p', 'S') AND relpersistence <> 'p'$$,
                 'every table is logged');
+SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('r', 'p') AND relreplident <> 'f'
+                    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)$$,
+                'rows of every table can be deleted in a publication FOR ALL TABLES');
 SELECT set_eq(
     $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
     ARRAY['queue.endpoint A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.privilege A', 'queue.queue A'],
