@@ -40,12 +40,14 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
 #define MAX_CLOSED 8
 #define CLOSE_TIMEOUT_MS 10000
+#define LOCK_TRIES 100
 
 /* What the end of this transaction owes. */
 static struct
@@ -215,14 +217,78 @@ option_string(List *options, const char *name)
 	return NULL;
 }
 
-/* Closes this database if the current user may drop or alter the extension. */
-static void
+/* Closes this database if the current user may drop or alter the extension; does he? */
+static bool
 close_for_extension(void)
 {
 	Oid			extension = get_extension_oid("queue", true);
 
-	if (OidIsValid(extension) && queue_extension_ownercheck(extension, GetUserId()))
-		close_database(MyDatabaseId);
+	if (!OidIsValid(extension) || !queue_extension_ownercheck(extension, GetUserId()))
+		return false;
+	close_database(MyDatabaseId);
+	return true;
+}
+
+/* The extension's relations, live_job first: who works with jobs locks that before anything else. */
+static Oid *
+extension_relations(int *n)
+{
+	Oid		   *relations = NULL;
+	MemoryContext context = CurrentMemoryContext;
+
+	*n = 0;
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute("SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s "
+					"ON s.oid OPERATOR(pg_catalog.=) c.relnamespace "
+					"WHERE s.nspname OPERATOR(pg_catalog.=) 'queue' AND c.relkind IN ('r', 'p', 'v', 'S') "
+					"ORDER BY c.relname OPERATOR(pg_catalog.<>) 'live_job', c.oid", true, 0) == SPI_OK_SELECT)
+	{
+		relations = MemoryContextAlloc(context, (SPI_processed + 1) * sizeof(Oid));
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			bool		isnull;
+
+			relations[(*n)++] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		}
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	return relations;
+}
+
+/*
+ * Locks all that DROP EXTENSION will lock without ever waiting for one relation while it holds another, so that it waits
+ * for whoever works with jobs and none of them meets a deadlock.  After many vain tries in plain order.
+ */
+static void
+lock_extension(void)
+{
+	int			n;
+	Oid		   *relations = extension_relations(&n);
+	Oid			held = InvalidOid;
+
+	for (int tries = 0; tries < LOCK_TRIES; tries++)
+	{
+		int			i = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (i < n && (relations[i] == held || ConditionalLockRelationOid(relations[i], AccessExclusiveLock)))
+			i++;
+		if (i == n)
+			return;
+		for (int j = 0; j < i; j++)
+		{
+			if (relations[j] != held)
+				UnlockRelationOid(relations[j], AccessExclusiveLock);
+		}
+		if (OidIsValid(held))
+			UnlockRelationOid(held, AccessExclusiveLock);
+		held = relations[i];
+		LockRelationOid(held, AccessExclusiveLock);
+	}
+	for (int i = 0; i < n; i++)
+		LockRelationOid(relations[i], AccessExclusiveLock);
 }
 
 /* Is this DROP EXTENSION for ours? */
@@ -343,12 +409,12 @@ before_utility(Node *parsetree)
 				break;
 			}
 		case T_DropStmt:
-			if (drops_extension((DropStmt *) parsetree))
-				close_for_extension();
+			if (drops_extension((DropStmt *) parsetree) && close_for_extension())
+				lock_extension();
 			break;
 		case T_AlterExtensionStmt:
 			if (strcmp(((AlterExtensionStmt *) parsetree)->extname, "queue") == 0)
-				close_for_extension();
+				(void) close_for_extension();
 			break;
 		default:
 			break;
