@@ -40,7 +40,7 @@ SELECT queue.register_sql_handler('*', 'h_out');
 SELECT kind, type, target, run_as = current_user AS me, state, coalesce(running + completed + failed + discarded + timeouts, 0) AS counts FROM queue.stat_handler ORDER BY kind COLLATE "C";
 SELECT kind, function_schema, function_name, function_argument, queues, timeout, max_attempts, backoff FROM queue.handler ORDER BY kind;
 -- again: replaced, also what was set before
-SELECT queue.register_sql_handler('b', 'h_job');
+SELECT queue.register_sql_handler('b', 'h_job', queues => '{default}');
 SELECT kind, function_name, function_argument, queues, timeout, max_attempts, backoff FROM queue.handler WHERE kind = 'b';
 -- pause, resume, unregister
 SELECT queue.pause_handler('a'), queue.pause_handler('a');
@@ -220,7 +220,7 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 GRANT CREATE ON SCHEMA public TO regress_queue_run, regress_queue_other;
 SELECT queue.create_queue('r', keep_completed => '1 day');
-SELECT queue.grant_queue('r', 'regress_queue_run', 'work'), queue.grant_queue('r', 'regress_queue_run', 'enqueue'), queue.grant_queue('r', 'regress_queue_run', 'read'), queue.grant_queue('r', 'regress_queue_other', 'manage');
+SELECT queue.grant_queue('r', 'regress_queue_run', 'manage'), queue.grant_queue('r', 'regress_queue_other', 'manage');
 SET LOCAL ROLE regress_queue_run;
 CREATE FUNCTION h_user(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user) $$;
 -- workers can connect as a role without LOGIN from 17 on only
@@ -234,7 +234,7 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 GRANT CREATE ON SCHEMA public TO regress_queue_run, regress_queue_other;
 SELECT queue.create_queue('r', keep_completed => '1 day'), queue.create_queue('r2');
-SELECT queue.grant_queue('r', 'regress_queue_run', 'work'), queue.grant_queue('r', 'regress_queue_run', 'enqueue'), queue.grant_queue('r', 'regress_queue_run', 'read'), queue.grant_queue('r', 'regress_queue_other', 'manage');
+SELECT queue.grant_queue('r', 'regress_queue_run', 'manage'), queue.grant_queue('r', 'regress_queue_other', 'manage');
 SET LOCAL ROLE regress_queue_run;
 CREATE FUNCTION h_user(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_user) $$;
 SELECT try($$SELECT queue.register_sql_handler('run', 'h_user', queues => '{r}')$$);
@@ -268,8 +268,66 @@ ALTER FUNCTION h_user(queue.job) OWNER TO regress_queue_run;
 SET LOCAL ROLE regress_queue_run;
 SELECT try(format('SELECT queue.test_run(%s)', :b));
 SET LOCAL ROLE NONE;
-SELECT queue.revoke_queue('r', 'regress_queue_run', 'work');
+SELECT try($$SELECT queue.register_sql_handler('r2', 'h_user', queues => '{r,r2}', run_as => 'regress_queue_run')$$);
+SELECT queue.revoke_queue('r', 'regress_queue_run', 'manage');
 SELECT split_part(queue.explain_job(:c), ';', 2);
+ROLLBACK;
+
+-- a handler is of a kind in the queues that it names, and in all that no other handler of the kind names
+CREATE FUNCTION h_named(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"kind, queue"'::jsonb $$;
+CREATE FUNCTION h_kind(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"kind"'::jsonb $$;
+CREATE FUNCTION h_queue(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"*, queue"'::jsonb $$;
+CREATE FUNCTION h_any(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"*"'::jsonb $$;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.create_queue(q, keep_completed => '1 day') FROM unnest('{q1,q2,q3}'::text[]) q;
+SELECT queue.register_sql_handler('*', 'h_any'), queue.register_sql_handler('*', 'h_queue', queues => '{q2,q1,q2}', max_attempts => 2),
+       queue.register_sql_handler('k', 'h_kind', max_attempts => 3), queue.register_sql_handler('k', 'h_named', queues => '{q1}', max_attempts => 4);
+SELECT kind, target, queues FROM queue.stat_handler ORDER BY kind COLLATE "C", queues;
+CREATE TEMP TABLE e ON COMMIT DROP AS SELECT queue.enqueue(k, queue => q) AS id FROM unnest('{k,other}'::text[]) k, unnest('{q1,q2,q3}'::text[]) q;
+SELECT j.kind, j.queue, j.max_attempts, try(format('SELECT queue.test_run(%s)', id)) FROM e JOIN queue.job j USING (id) ORDER BY j.kind, j.queue;
+SELECT kind, queue, result FROM queue.job WHERE state = 'completed' ORDER BY kind, queue;
+-- unregistered in one queue: the next by precedence; paused: external workers may have it there
+SELECT queue.unregister_handler('k', 'q1'), queue.pause_handler('*', 'q2'), queue.pause_handler('k', '*');
+SELECT kind, queues, state FROM queue.stat_handler ORDER BY kind COLLATE "C", queues;
+SELECT queue.enqueue('k', queue => q) FROM unnest('{q1,q2,q3}'::text[]) q;
+SELECT queue.enqueue('other', queue => q) FROM unnest('{q1,q2,q3}'::text[]) q;
+SELECT queue, kind FROM queue.fetch_any('{q1,q2,q3}', 10) ORDER BY queue, kind COLLATE "C";
+SELECT regexp_replace(detail, 'since .*', 'since'), hint FROM queue.doctor() WHERE check_name = 'handler' ORDER BY 1;
+ROLLBACK;
+
+-- registering replaces one's own that share a queue; another role's is refused, one's own queue is free
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.create_queue(q) FROM unnest('{q1,q2,q3}'::text[]) q;
+SELECT queue.grant_queue(q, 'regress_queue_run', 'manage') FROM unnest('{q1,q2}'::text[]) q;
+SELECT queue.grant_queue('q2', 'regress_queue_other', 'manage'), queue.grant_queue('q3', 'regress_queue_other', 'manage');
+SELECT queue.register_sql_handler('k', 'h_kind');
+SET LOCAL ROLE regress_queue_run;
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_named', queues => '{q1}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_named', queues => '{q2}')$$);
+SELECT try($$SELECT queue.pause_handler('k')$$);
+SELECT try($$SELECT queue.pause_handler('k', 'q1')$$);
+SELECT try($$SELECT queue.pause_handler('k', 'q3')$$);
+SELECT try($$SELECT queue.pause_handler('k', '*')$$);
+SET LOCAL ROLE regress_queue_other;
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_queue', queues => '{q3}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_queue', queues => '{q2,q3}')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_queue', queues => '{q1}')$$);
+SELECT try($$SELECT queue.unregister_handler('k', 'q2')$$);
+SELECT kind, target, queues, run_as = current_user AS mine FROM queue.stat_handler ORDER BY queues;
+SET LOCAL ROLE regress_queue_run;
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_any', queues => '{q1,q2}')$$);
+SELECT kind, target, queues FROM queue.stat_handler ORDER BY queues;
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_named', queues => '{q2}')$$);
+SET LOCAL ROLE NONE;
+SELECT kind, target, queues, run_as FROM queue.stat_handler WHERE queues IS NOT NULL ORDER BY queues;
+SELECT try($$SELECT queue.unregister_handler('k')$$);
+SELECT try($$SELECT queue.unregister_handler('k', '*')$$);
+-- who runs everything replaces everybody's
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_any', queues => '{q2,q3}', run_as => 'regress_queue_other')$$);
+SELECT kind, target, queues, run_as FROM queue.stat_handler ORDER BY queues;
+SELECT try(format($$SELECT queue.register_sql_handler('k', 'h_any', queues => %L)$$, array_fill('q1'::text, '{1001}')));
 ROLLBACK;
 
 -- who owns the function decides what runs as run_as: he must have its privileges, or be a superuser

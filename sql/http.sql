@@ -21,7 +21,7 @@ SELECT queue.register_http_handler('regress_k', 'https://example.com/hook?token=
 SELECT count(*) FROM queue.installation;
 SELECT kind, type, method, timeout, connect_timeout, max_running, secret, complete_on, discard_on, health_timeout, run_as = current_user AS mine
 FROM queue.handler;
-SELECT kind, url, weight, max_running, health_url, breaker FROM queue.endpoint;
+SELECT h.kind, e.url, e.weight, e.max_running, e.health_url, e.breaker FROM queue.endpoint e JOIN queue.handler h ON h.id = e.handler;
 SELECT kind, type, target, state FROM queue.stat_handler;
 SELECT kind, url, weight FROM queue.stat_endpoint;
 

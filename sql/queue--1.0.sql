@@ -60,14 +60,16 @@ CREATE TABLE queue.privilege (          -- queue '*': all queues
     privilege  text COLLATE "C" NOT NULL,     -- enqueue | work | read | manage
     PRIMARY KEY (queue, role, privilege)
 );
+CREATE SEQUENCE queue.handler_id AS bigint;         -- of handlers and endpoints
 CREATE TABLE queue.handler (
-    kind               text COLLATE "C" NOT NULL PRIMARY KEY,
+    id                 bigint NOT NULL PRIMARY KEY,
+    kind               text COLLATE "C" NOT NULL,         -- '*': kinds that have none in the queue
     type               text COLLATE "C" NOT NULL,         -- sql | http
     function_schema    name,
     function_name      name,
     function_argument  text COLLATE "C",                  -- 'queue.job' | 'jsonb'
     function_owner     name,
-    queues             text[] COLLATE "C",
+    queues             text[] COLLATE "C",                -- NULL: where no other handler of the kind is named
     timeout            interval,
     max_attempts       int,
     backoff            jsonb,
@@ -87,8 +89,10 @@ CREATE TABLE queue.handler (
     ca_file            text,
     breaker            jsonb                              -- of endpoints that have none of their own
 );
+CREATE INDEX handler_kind ON queue.handler (kind);
 CREATE TABLE queue.endpoint (
-    kind               text COLLATE "C" NOT NULL,
+    id                 bigint NOT NULL,
+    handler            bigint NOT NULL,
     url                text COLLATE "C" NOT NULL,
     weight             int NOT NULL DEFAULT 1,
     max_running        int,
@@ -96,7 +100,7 @@ CREATE TABLE queue.endpoint (
     breaker            jsonb,
     system_identifier  bigint NOT NULL,
     database_oid       oid NOT NULL,
-    PRIMARY KEY (kind, url)
+    PRIMARY KEY (handler, url)
 );
 CREATE TABLE queue.installation (       -- one row, made by the first register_http_handler: a dump carries it
     single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
@@ -213,12 +217,14 @@ COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row eac
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
+COMMENT ON SEQUENCE queue.handler_id IS 'ids of handlers and their endpoints';
 COMMENT ON SEQUENCE queue.line_id IS 'ids of lines';
 COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal';
 
 -- All of it belongs in a dump.
 SELECT pg_catalog.pg_extension_config_dump('queue.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.privilege', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.handler_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
@@ -325,14 +331,15 @@ COMMENT ON FUNCTION queue.stat_queue_rows IS
 
 CREATE FUNCTION queue.stat_handler_rows() RETURNS TABLE (
     kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint,
-    discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamptz)
+    discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamptz,
+    queues text[])
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_handler_rows';
 COMMENT ON FUNCTION queue.stat_handler_rows IS
     'internal: what queue.stat_handler shows';
 
 CREATE FUNCTION queue.stat_endpoint_rows() RETURNS TABLE (
     kind text, url text, weight int, breaker text, healthy boolean, in_flight int, succeeded bigint, failed bigint,
-    consecutive_failures int, mean_ms double precision, next_probe_at timestamptz)
+    consecutive_failures int, mean_ms double precision, next_probe_at timestamptz, queues text[])
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_endpoint_rows';
 COMMENT ON FUNCTION queue.stat_endpoint_rows IS
     'internal: what queue.stat_endpoint shows';
@@ -392,7 +399,7 @@ JOIN line l ON l.id = j.line
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
                      WHERE h.kind IN (l.kind, '*') AND (h.queues IS NULL OR l.queue = ANY (h.queues))
-                     ORDER BY h.kind = '*' LIMIT 1),
+                     ORDER BY h.kind = '*', h.queues IS NULL LIMIT 1),
                     (SELECT q.max_attempts FROM queue.queue q WHERE q.name = l.queue), 25) AS max_attempts) d ON true
 UNION ALL
 SELECT f.id,
@@ -426,7 +433,7 @@ FROM queue.finished_job f
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
                      WHERE h.kind IN (f.kind, '*') AND (h.queues IS NULL OR f.queue = ANY (h.queues))
-                     ORDER BY h.kind = '*' LIMIT 1),
+                     ORDER BY h.kind = '*', h.queues IS NULL LIMIT 1),
                     (SELECT q.max_attempts FROM queue.queue q WHERE q.name = f.queue), 25) AS max_attempts) d ON true
 WHERE queue.may_read(f.queue);
 COMMENT ON VIEW queue.job IS
@@ -471,13 +478,13 @@ COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: gauges
 
 CREATE VIEW queue.stat_handler WITH (security_barrier = true) AS
 SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.failed, s.discarded, s.timeouts,
-       s.mean_ms, s.max_ms, s.last_error_at
+       s.mean_ms, s.max_ms, s.last_error_at, s.queues
 FROM queue.stat_handler_rows() s;
-COMMENT ON VIEW queue.stat_handler IS 'one row per handler, with its state (ready | paused | parked) and run times in milliseconds; queue.doctor() tells why one is parked';
+COMMENT ON VIEW queue.stat_handler IS 'one row per handler, with the queues that it names (NULL: where no other handler of the kind is named), its state (ready | paused | parked) and run times in milliseconds; queue.doctor() tells why one is parked';
 
 CREATE VIEW queue.stat_endpoint WITH (security_barrier = true) AS
 SELECT s.kind, s.url, s.weight, s.breaker, s.healthy, s.in_flight, s.succeeded, s.failed, s.consecutive_failures,
-       s.mean_ms, s.next_probe_at
+       s.mean_ms, s.next_probe_at, s.queues
 FROM queue.stat_endpoint_rows() s;
 COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint of the handlers that you may see; url without its query; breaker closed | open | half-open; healthy false: nothing is sent before its health_url answers 200; totals since the server started; NULL without shared_preload_libraries';
 
@@ -781,7 +788,7 @@ CREATE FUNCTION queue.register_sql_handler(
     run_as name = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_sql_handler';
 COMMENT ON FUNCTION queue.register_sql_handler IS
-    'Lets the server run this kind''s jobs with a function f(queue.job) or f(jsonb) that returns void or jsonb, as role run_as (default the current user, who must be a member of it). Registering again replaces. queues: only there; NULL: everywhere, which like kind * needs manage on *. timeout: default the queue''s lease; ''0'' none. run_as needs privilege work on each queue. max_running, rate_limit: not built yet (0A000). Another role''s kind: 42501.';
+    'Lets the server run this kind''s jobs with a function f(queue.job) or f(jsonb) that returns void or jsonb, as role run_as (default the current user, who must be a member of it). The owner of the function must have the privileges of run_as, or be a superuser. queues: only there; NULL: in every queue that no other handler of the kind names, which like kind * (kinds without a handler of their own in the queue) needs manage on *. Registering again replaces one''s own handlers of the kind that share a queue; another role''s: 42501. timeout: default the queue''s lease; ''0'' none. Needs privilege manage, and for run_as work, on each queue. max_running, rate_limit: not built yet (0A000).';
 
 CREATE FUNCTION queue.register_http_handler(
     kind text,
@@ -805,7 +812,7 @@ CREATE FUNCTION queue.register_http_handler(
     breaker jsonb = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces the handler and all its endpoints. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: not built yet (0A000). Needs privilege manage on each queue; on * for queues null, kind * and ca_file. Another role''s kind: 42501.';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: not built yet (0A000). queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
 
 CREATE FUNCTION queue.add_endpoint(
     kind text,
@@ -813,30 +820,31 @@ CREATE FUNCTION queue.add_endpoint(
     weight int = 1,
     max_running int = NULL,
     health_url text = NULL,
-    breaker jsonb = NULL) RETURNS void
+    breaker jsonb = NULL,
+    queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_add_endpoint';
 COMMENT ON FUNCTION queue.add_endpoint IS
-    'Adds an endpoint to an HTTP handler, or changes it. All endpoints share the load by weight (0: nothing), as far as their breakers and health allow; when no breaker allows any, one is taken at random. breaker: default the handler''s. 42704 if the kind has no HTTP handler. For who registered it, or superusers.';
+    'Adds an endpoint to an HTTP handler, or changes it. All endpoints share the load by weight (0: nothing), as far as their breakers and health allow; when no breaker allows any, one is taken at random. breaker: default the handler''s. 42704 if the kind has no HTTP handler. queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. For who registered it, or superusers.';
 
-CREATE FUNCTION queue.remove_endpoint(kind text, url text) RETURNS void
+CREATE FUNCTION queue.remove_endpoint(kind text, url text, queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_remove_endpoint';
 COMMENT ON FUNCTION queue.remove_endpoint IS
-    'Removes an endpoint from an HTTP handler; requests under way go on. 42704 if there is none, 55000 if it is the last one. For who registered it, or superusers.';
+    'Removes an endpoint from an HTTP handler; requests under way go on. 42704 if there is none, 55000 if it is the last one. queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. For who registered it, or superusers.';
 
-CREATE FUNCTION queue.unregister_handler(kind text) RETURNS void
+CREATE FUNCTION queue.unregister_handler(kind text, queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_unregister_handler';
 COMMENT ON FUNCTION queue.unregister_handler IS
-    'Removes a kind''s handler; its jobs then wait for another or for fetch. 42704 if there is none. For who registered it, or manage on *.';
+    'Removes a handler of a kind; its jobs then wait for another or for fetch. 42704 if there is none. queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. For who registered it, or manage on *.';
 
-CREATE FUNCTION queue.pause_handler(kind text) RETURNS void
+CREATE FUNCTION queue.pause_handler(kind text, queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause_handler';
 COMMENT ON FUNCTION queue.pause_handler IS
-    'The server runs no more jobs by this handler until queue.resume_handler; fetch may take them. 42704 if there is none. For who registered it, or manage on *.';
+    'The server runs no more jobs by this handler until queue.resume_handler; fetch may take them. 42704 if there is none. queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. For who registered it, or manage on *.';
 
-CREATE FUNCTION queue.resume_handler(kind text) RETURNS void
+CREATE FUNCTION queue.resume_handler(kind text, queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_resume_handler';
 COMMENT ON FUNCTION queue.resume_handler IS
-    'Undoes queue.pause_handler. 42704 if there is none. For who registered it, or manage on *.';
+    'Undoes queue.pause_handler. 42704 if there is none. queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. For who registered it, or manage on *.';
 
 CREATE FUNCTION queue.current_job() RETURNS queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_current_job';

@@ -9,6 +9,7 @@
 #include "config/owner.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 char *
@@ -56,6 +57,93 @@ queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
 	return us;
 }
 
+int
+queue_arg_range(FunctionCallInfo fcinfo, int n, const char *what, int min, int max)
+{
+	int			value = PG_GETARG_INT32(n);
+
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range: %d", what, value),
+				 max == PG_INT32_MAX ? errhint("It is %d or more.", min) :
+				 errhint("It is a number from %d to %d.", min, max)));
+	return value;
+}
+
+Datum
+queue_check_attempts(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 1, PG_INT32_MAX));
+}
+
+Datum
+queue_check_backoff(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	(void) queue_backoff_parse(PG_GETARG_JSONB_P(n));
+	return PG_GETARG_DATUM(n);
+}
+
+Datum
+queue_check_length(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	(void) queue_arg_interval(fcinfo, n, what, 0);
+	return PG_GETARG_DATUM(n);
+}
+
+Datum
+queue_check_period(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	(void) queue_arg_interval(fcinfo, n, what, 1);
+	return PG_GETARG_DATUM(n);
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+char	  **
+queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
+{
+	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(n);
+	int			nelems = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	Datum	   *elems;
+	bool	   *nulls;
+	char	  **names;
+
+	if (nelems == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", what),
+				 errhint("Name them, or pass null for all.")));
+	if (nelems > QUEUE_MAX_NAMES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s has %d elements", what, nelems),
+				 errhint("It has at most %d; pass null for all.", QUEUE_MAX_NAMES)));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	names = palloc(nelems * sizeof(char *));
+	for (int i = 0; i < nelems; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not contain null", what),
+					 errhint("Name them, or pass null for all.")));
+		names[i] = TextDatumGetCString(elems[i]);
+	}
+	qsort(names, nelems, sizeof(char *), compare_names);
+	*count = 0;
+	for (int i = 0; i < nelems; i++)
+	{
+		if (*count == 0 || strcmp(names[i], names[*count - 1]) != 0)
+			names[(*count)++] = names[i];
+	}
+	return names;
+}
+
 void
 queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option)
 {
@@ -80,6 +168,24 @@ queue_role_oid(const char *name)
 }
 
 /* ---- SPI as the owner ---- */
+
+void
+queue_param(QueueParams *params, Oid type, Datum value, bool isnull)
+{
+	Assert(params->n < QUEUE_MAX_PARAMS);
+	params->types[params->n] = type;
+	params->values[params->n] = isnull ? (Datum) 0 : value;
+	params->nulls[params->n++] = isnull ? 'n' : ' ';
+}
+
+Datum
+queue_name_datum(const char *name)
+{
+	Name		result = palloc(NAMEDATALEN);
+
+	namestrcpy(result, name);
+	return NameGetDatum(result);
+}
 
 void
 queue_spi_begin(QueueSpi *spi)

@@ -339,6 +339,18 @@ handler_queue_problem(QueueHandler *handler, const char **hint)
 	return NULL;
 }
 
+/* Which handler: its kind, and a queue that it names if the kind has several. */
+static char *
+handler_label(const QueueHandler *handler)
+{
+	if (queue_config_handlers(handler->kind)->same_kind == NULL)
+		return psprintf("kind \"%s\"", handler->kind);
+	if (handler->queues == NULL)
+		return psprintf("kind \"%s\" in all other queues", handler->kind);
+	return psprintf(handler->nqueues > 1 ? "kind \"%s\" in queue \"%s\" and %d more" : "kind \"%s\" in queue \"%s\"",
+					handler->kind, handler->queues[0], handler->nqueues - 1);
+}
+
 /* One row per handler that the caller may see. */
 static void
 check_handlers(Doctor *doctor)
@@ -360,10 +372,11 @@ check_handlers(Doctor *doctor)
 		if (problem == NULL && handler->paused_at != 0)
 		{
 			problem = psprintf("paused since %s", timestamptz_to_str(handler->paused_at));
-			hint = psprintf("Run SELECT queue.resume_handler(%s).", quote_literal_cstr(handler->kind));
+			hint = psprintf("Run SELECT queue.resume_handler(%s, %s).", quote_literal_cstr(handler->kind),
+							quote_literal_cstr(handler->queues == NULL ? "*" : handler->queues[0]));
 		}
 		row(doctor, "handler", problem == NULL,
-			psprintf("kind \"%s\": %s", handler->kind,
+			psprintf("%s: %s", handler_label(handler),
 					 problem != NULL ? problem : psprintf("ready, runs as \"%s\"", handler->run_as)),
 			hint);
 	}

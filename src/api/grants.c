@@ -33,6 +33,7 @@ PG_FUNCTION_INFO_V1(queue_sql_role_name_in);
 PG_FUNCTION_INFO_V1(queue_sql_role_name_out);
 PG_FUNCTION_INFO_V1(queue_sql_privilege_inserted);
 
+#define PRIV_ANY	(QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE)
 #define PRIV_STAR	0x10		/* manage on '*' */
 
 /* The matrix of privileges, function by function; what is in no row here is for the extension's owner and superusers. */
@@ -58,12 +59,8 @@ static const struct
 	{"heartbeat", QUEUE_PRIV_WORK},
 	{"heartbeat_many", QUEUE_PRIV_WORK},
 	{"progress", QUEUE_PRIV_WORK},
-	{"register_sql_handler", QUEUE_PRIV_WORK},	/* as run_as itself */
-	{"unregister_handler", QUEUE_PRIV_WORK},
-	{"pause_handler", QUEUE_PRIV_WORK},
-	{"resume_handler", QUEUE_PRIV_WORK},
-	{"test_run", QUEUE_PRIV_WORK},
-	{"test_drain", QUEUE_PRIV_WORK},
+	{"test_run", PRIV_ANY},		/* as the handler's run_as */
+	{"test_drain", PRIV_ANY},
 	{"result", QUEUE_PRIV_READ},
 	{"wait_for", QUEUE_PRIV_READ},
 	{"explain_job", QUEUE_PRIV_READ},
@@ -90,7 +87,11 @@ static const struct
 	{"unschedule", QUEUE_PRIV_MANAGE},
 	{"pause_schedule", QUEUE_PRIV_MANAGE},
 	{"resume_schedule", QUEUE_PRIV_MANAGE},
+	{"register_sql_handler", QUEUE_PRIV_MANAGE},
 	{"register_http_handler", QUEUE_PRIV_MANAGE},
+	{"unregister_handler", QUEUE_PRIV_MANAGE},
+	{"pause_handler", QUEUE_PRIV_MANAGE},
+	{"resume_handler", QUEUE_PRIV_MANAGE},
 	{"add_endpoint", QUEUE_PRIV_MANAGE},
 	{"remove_endpoint", QUEUE_PRIV_MANAGE},
 	{"create_queue", PRIV_STAR},
@@ -112,7 +113,7 @@ privilege_word_bits(const char *word, bool star)
 	if (strcmp(word, "read") == 0)
 		return QUEUE_PRIV_READ;
 	if (strcmp(word, "manage") == 0)
-		return QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE | (star ? PRIV_STAR : 0);
+		return PRIV_ANY | (star ? PRIV_STAR : 0);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown privilege \"%s\"", word),

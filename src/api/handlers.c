@@ -13,8 +13,7 @@
 #include "api/handlers.h"
 
 #include "api/arguments.h"
-#include "config/owner.h"
-#include "executor/run.h"
+#include "api/registration.h"
 #include "job/finish.h"
 #include "shared/channel.h"
 #include "shared/endpoint.h"
@@ -36,13 +35,6 @@ PG_FUNCTION_INFO_V1(queue_sql_pause_handler);
 PG_FUNCTION_INFO_V1(queue_sql_resume_handler);
 PG_FUNCTION_INFO_V1(queue_sql_adopt);
 
-/* Arguments of register_sql_handler. */
-enum
-{
-	ARG_KIND, ARG_FUNCTION, ARG_QUEUES, ARG_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF, ARG_MAX_RUNNING, ARG_RATE_LIMIT,
-	ARG_RATE_PERIOD, ARG_RUN_AS
-};
-
 /* rolcanlogin of a role that exists. */
 static bool
 role_can_login(Oid role)
@@ -58,76 +50,23 @@ role_can_login(Oid role)
 	return result;
 }
 
-/* Superusers and who has the privileges of the extension's owner. */
-bool
-queue_handler_is_owner(void)
+/* ---------------------------------------------------------------- register_sql_handler */
+
+/* Arguments of register_sql_handler that its table of options does not tell of. */
+enum
 {
-	return superuser() || has_privs_of_role(GetUserId(), queue_config()->extension_owner);
-}
+	ARG_KIND, ARG_FUNCTION, ARG_QUEUES, ARG_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF, ARG_MAX_RUNNING, ARG_RATE_LIMIT,
+	ARG_RATE_PERIOD, ARG_RUN_AS
+};
 
-/* Is this handler the current user's: did a role register it whose privileges he has? */
-bool
-queue_handler_is_registrar(const char *registered_by)
-{
-	Oid			role = get_role_oid(registered_by, true);
-
-	return OidIsValid(role) && has_privs_of_role(GetUserId(), role);
-}
-
-/*
- * The queues that a handler is for, all of them existing; none (*n is 0) when the argument is null.  Then, and for
- * kind '*', the caller needs manage on '*'.  Called by register_sql_handler and register_http_handler.
- */
-char	  **
-queue_handler_queues(FunctionCallInfo fcinfo, int argument, const char *kind, int *n)
-{
-	Datum	   *elems;
-	bool	   *nulls;
-	char	  **queues;
-
-	*n = 0;
-	if (PG_ARGISNULL(argument) || strcmp(kind, "*") == 0)
-		queue_require(NULL, QUEUE_PRIV_MANAGE);
-	if (PG_ARGISNULL(argument))
-		return NULL;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(argument), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, n);
-	if (*n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queues must not be empty"),
-				 errhint("Name the queues, or pass null for all.")));
-	queues = palloc(*n * sizeof(char *));
-	for (int i = 0; i < *n; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("queues must not contain null"),
-					 errhint("Name the queues, or pass null for all.")));
-		queues[i] = TextDatumGetCString(elems[i]);
-		(void) queue_config_queue(queues[i], false);
-	}
-	return queues;
-}
-
-/* The queues of an SQL handler: run_as may work in each.  Called by register_sql_handler. */
-static void
-check_queues(FunctionCallInfo fcinfo, const char *kind, Oid run_as)
-{
-	int			n;
-	char	  **queues = queue_handler_queues(fcinfo, ARG_QUEUES, kind, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (!queue_may(run_as, queues[i], QUEUE_PRIV_WORK))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", GetUserNameFromId(run_as, false), queues[i]),
-					 errhint("A handler runs as a role that may work there. Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, 'work').",
-							 quote_literal_cstr(queues[i]), quote_literal_cstr(GetUserNameFromId(run_as, false)))));
-	}
-}
+static const QueueHandlerOption sql_options[] = {
+	{"timeout", ARG_TIMEOUT, queue_check_length, INTERVALOID},
+	{"max_attempts", ARG_MAX_ATTEMPTS, queue_check_attempts, INT4OID},
+	{"backoff", ARG_BACKOFF, queue_check_backoff, JSONBOID},
+	{"max_running", ARG_MAX_RUNNING},
+	{"rate_limit", ARG_RATE_LIMIT},
+	{"rate_period", ARG_RATE_PERIOD, queue_check_period},
+};
 
 /* The role that a handler is to run as. */
 static Oid
@@ -151,180 +90,108 @@ check_run_as(FunctionCallInfo fcinfo, const char **name)
 	return run_as;
 }
 
-/* queue.register_sql_handler(..) */
-Datum
-queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
+/* 42501 unless run_as may work in each of the queues. */
+static void
+check_work(const QueueRegistration *registration, Oid run_as)
 {
-	char	   *kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true);
-	char	   *function = queue_arg_text(fcinfo, ARG_FUNCTION, "function");
-	const char *run_as_name;
-	Oid			run_as;
-	QueueFunction found;
-	QueueHandler *existing;
-	bool		may_replace;
-	QueueSpi	spi;
-	Oid			types[14];
-	Datum		values[14];
-	char		nulls[14];
-	NameData	names[6];
+	for (int i = 0; i < registration->nqueues; i++)
+	{
+		const char *queue = registration->queues[i];
 
-	queue_finish_writable("queue.register_sql_handler()");
-	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING, "register_sql_handler", "max_running");
-	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, "register_sql_handler", "rate_limit");
-	if (!PG_ARGISNULL(ARG_TIMEOUT))
-		(void) queue_arg_interval(fcinfo, ARG_TIMEOUT, "timeout", 0);
-	if (!PG_ARGISNULL(ARG_RATE_PERIOD))
-		(void) queue_arg_interval(fcinfo, ARG_RATE_PERIOD, "rate_period", 1);
-	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS) && PG_GETARG_INT32(ARG_MAX_ATTEMPTS) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(ARG_MAX_ATTEMPTS)),
-				 errhint("It is 1 or more.")));
-	if (!PG_ARGISNULL(ARG_BACKOFF))
-		(void) queue_backoff_parse(PG_GETARG_JSONB_P(ARG_BACKOFF));
+		if (!queue_may(run_as, queue, QUEUE_PRIV_WORK))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", registration->run_as, queue),
+					 errhint("A handler runs as a role that may work there. Run SELECT queue.grant_queue(%s, %s, 'work').",
+							 quote_literal_cstr(queue), quote_literal_cstr(registration->run_as))));
+	}
+}
 
-	run_as = check_run_as(fcinfo, &run_as_name);
-	check_queues(fcinfo, kind, run_as);
-	may_replace = queue_handler_is_owner();
-	existing = queue_config_handler(kind);
-	if (existing != NULL && !may_replace && !queue_handler_is_registrar(existing->registered_by))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("kind \"%s\" has a handler that role \"%s\" registered", kind, existing->registered_by),
-				 errhint("That role or a superuser can replace or unregister it.")));
-	queue_run_resolve(function, run_as, &found);
-	if (superuser_arg(run_as))
-		ereport(WARNING,
-				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", kind, run_as_name),
-				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with just the rights that it needs.")));
+void
+queue_handler_warn_preload(const char *kind)
+{
 	if (!queue_preloaded())
 		ereport(WARNING,
 				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
 				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
+}
 
-	memset(nulls, ' ', sizeof(nulls));
-	namestrcpy(&names[0], found.schema);
-	namestrcpy(&names[1], found.name);
-	namestrcpy(&names[2], found.owner);
-	namestrcpy(&names[3], run_as_name);
-	namestrcpy(&names[4], GetUserNameFromId(GetUserId(), false));
-	types[0] = TEXTOID;
-	values[0] = CStringGetTextDatum(kind);
-	types[1] = NAMEOID;
-	values[1] = NameGetDatum(&names[0]);
-	types[2] = NAMEOID;
-	values[2] = NameGetDatum(&names[1]);
-	types[3] = TEXTOID;
-	values[3] = CStringGetTextDatum(found.takes_job ? "queue.job" : "jsonb");
-	types[4] = NAMEOID;
-	values[4] = NameGetDatum(&names[2]);
-	types[5] = TEXTARRAYOID;
-	types[6] = INTERVALOID;
-	types[7] = INT4OID;
-	types[8] = JSONBOID;
-	{
-		static const int args[] = {ARG_QUEUES, ARG_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF};
-		int			i;
+/* queue.register_sql_handler(..): manage on each queue. */
+Datum
+queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
+{
+	QueueRegistration registration = {
+		.sql_function = "register_sql_handler",
+		.type = "sql",
+		.kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true),
+		.options = sql_options,
+		.noptions = lengthof(sql_options)
+	};
+	char	   *function = queue_arg_text(fcinfo, ARG_FUNCTION, "function");
+	Oid			run_as;
+	QueueFunction found;
+	QueueSpi	spi;
 
-		for (i = 0; i < 4; i++)
-		{
-			nulls[5 + i] = PG_ARGISNULL(args[i]) ? 'n' : ' ';
-			values[5 + i] = PG_ARGISNULL(args[i]) ? (Datum) 0 : PG_GETARG_DATUM(args[i]);
-		}
-	}
-	types[9] = NAMEOID;
-	values[9] = NameGetDatum(&names[3]);
-	types[10] = NAMEOID;
-	values[10] = NameGetDatum(&names[4]);
-	types[11] = INT8OID;
-	values[11] = Int64GetDatum((int64) GetSystemIdentifier());
-	types[12] = OIDOID;
-	values[12] = ObjectIdGetDatum(MyDatabaseId);
-	/* $14: whose row may be replaced; null: anyone's. The row checked above may have changed since. */
-	types[13] = NAMEOID;
-	nulls[13] = may_replace ? 'n' : ' ';
-	namestrcpy(&names[5], existing != NULL ? existing->registered_by : NameStr(names[4]));
-	values[13] = NameGetDatum(&names[5]);
-
-	queue_spi_begin(&spi);
-	if (queue_spi_run("INSERT INTO queue.handler AS h (kind, type, function_schema, function_name, function_argument,"
-					  " function_owner, queues, timeout, max_attempts, backoff, run_as, registered_by,"
-					  " system_identifier, database_oid)"
-					  " VALUES ($1, 'sql', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-					  " ON CONFLICT (kind) DO UPDATE SET type = excluded.type,"
-					  " function_schema = excluded.function_schema, function_name = excluded.function_name,"
-					  " function_argument = excluded.function_argument, function_owner = excluded.function_owner,"
-					  " queues = excluded.queues, timeout = excluded.timeout, max_attempts = excluded.max_attempts,"
-					  " backoff = excluded.backoff, run_as = excluded.run_as, registered_by = excluded.registered_by,"
-					  " system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,"
-					  " max_running = NULL, method = NULL, headers = NULL, connect_timeout = NULL, secret = NULL,"
-					  " complete_on = NULL, discard_on = NULL, health_timeout = NULL, ca_file = NULL, breaker = NULL"
-					  " WHERE $14 IS NULL OR h.registered_by = $14",
-					  14, types, values, nulls) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("kind \"%s\" has a handler that another role registered", kind),
-				 errhint("That role or a superuser can replace or unregister it.")));
-	(void) queue_spi_run("DELETE FROM queue.endpoint WHERE kind = $1", 1, types, values, NULL);
+	queue_finish_writable("queue.register_sql_handler()");
+	queue_registration_check(&registration, fcinfo, ARG_QUEUES);
+	run_as = check_run_as(fcinfo, &registration.run_as);
+	check_work(&registration, run_as);
+	queue_run_resolve(function, run_as, &found);
+	registration.function = &found;
+	if (superuser_arg(run_as))
+		ereport(WARNING,
+				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", registration.kind, registration.run_as),
+				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with just the rights that it needs.")));
+	queue_handler_warn_preload(registration.kind);
+	(void) queue_registration_write(&registration, fcinfo, NULL, &spi);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
 
-/* What unregister, pause and resume share: who may, and 42704 if the kind has no handler. */
+/* ---------------------------------------------------------------- unregister, pause, resume, adopt */
+
+/* What unregister, pause and resume share: sql changes the handler with the id $1. */
 static void
 change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 {
 	char	   *kind = queue_arg_name(fcinfo, 0, "kind", true);
-	QueueHandler *handler;
+	char	   *queue = PG_ARGISNULL(1) ? NULL : queue_arg_name(fcinfo, 1, "queue", true);
 	QueueSpi	spi;
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(kind);
-	uint64		changed = 0;
+	Oid			type = INT8OID;
+	Datum		id;
 
 	queue_finish_writable(function);
-	handler = queue_config_handler(kind);
-	if (handler != NULL)
-	{
-		if (!queue_handler_is_registrar(handler->registered_by) && !queue_may(GetUserId(), NULL, QUEUE_PRIV_MANAGE))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("handler for kind \"%s\" was registered by role \"%s\"", kind, handler->registered_by),
-					 errhint("That role, or one that holds manage on \"*\", can change it.")));
-		queue_spi_begin(&spi);
-		changed = queue_spi_run(sql, 1, &type, &value, NULL);
-		queue_spi_end(&spi);
-	}
-	if (changed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("kind \"%s\" has no handler", kind),
-				 errhint("The view queue.stat_handler lists them.")));
+	id = Int64GetDatum(queue_registration_pick(kind, queue, false, true)->id);
+	queue_spi_begin(&spi);
+	if (queue_spi_run(sql, 1, &type, &id, NULL) == 0)
+		queue_registration_changed(kind);
+	queue_spi_end(&spi);
 }
 
-/* queue.unregister_handler(kind) */
+/* queue.unregister_handler(kind, queue) */
 Datum
 queue_sql_unregister_handler(PG_FUNCTION_ARGS)
 {
 	change_handler(fcinfo, "queue.unregister_handler()",
-				   "WITH gone AS (DELETE FROM queue.endpoint WHERE kind = $1)"
-				   " DELETE FROM queue.handler WHERE kind = $1");
+				   "WITH gone AS (DELETE FROM queue.endpoint WHERE handler = $1)"
+				   " DELETE FROM queue.handler WHERE id = $1");
 	PG_RETURN_VOID();
 }
 
-/* queue.pause_handler(kind): its lines are then anybody's to fetch. */
+/* queue.pause_handler(kind, queue): its lines are then anybody's to fetch. */
 Datum
 queue_sql_pause_handler(PG_FUNCTION_ARGS)
 {
 	change_handler(fcinfo, "queue.pause_handler()",
-				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue.clock()) WHERE kind = $1");
+				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue.clock()) WHERE id = $1");
 	PG_RETURN_VOID();
 }
 
-/* queue.resume_handler(kind) */
+/* queue.resume_handler(kind, queue) */
 Datum
 queue_sql_resume_handler(PG_FUNCTION_ARGS)
 {
-	change_handler(fcinfo, "queue.resume_handler()", "UPDATE queue.handler SET paused_at = NULL WHERE kind = $1");
+	change_handler(fcinfo, "queue.resume_handler()", "UPDATE queue.handler SET paused_at = NULL WHERE id = $1");
 	PG_RETURN_VOID();
 }
 
@@ -347,6 +214,11 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	queue_spi_run("UPDATE queue.endpoint SET system_identifier = $1, database_oid = $2"
 				  " WHERE system_identifier <> $1 OR database_oid <> $2",
 				  2, types, values, NULL);
+	/* what was restored or replicated may be ahead of the sequence */
+	queue_spi_run("SELECT setval('queue.handler_id', greatest(s.last_value, h.last, e.last))"
+				  " FROM queue.handler_id s, (SELECT max(id) AS last FROM queue.handler) h,"
+				  " (SELECT max(id) AS last FROM queue.endpoint) e",
+				  0, NULL, NULL, NULL);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
@@ -438,30 +310,54 @@ queue_handler_problem(QueueHandler *handler, const char **hint)
 	return NULL;
 }
 
-/* See handler.h. */
-bool
-queue_handler_visible(QueueHandler *handler)
+/* Is it the current user's: did he register it, does it run as him, or may he read everything? */
+static bool
+own(const QueueHandler *handler)
 {
-	int			i;
+	return queue_may(GetUserId(), NULL, QUEUE_PRIV_READ) || queue_registration_is_mine(handler) ||
+		(OidIsValid(handler->run_as_oid) && has_privs_of_role(GetUserId(), handler->run_as_oid));
+}
 
-	if (queue_may(GetUserId(), NULL, QUEUE_PRIV_READ) || queue_handler_is_registrar(handler->registered_by) ||
-		queue_handler_is_registrar(handler->run_as))
+/* See handlers.h. */
+bool
+queue_handler_visible(const QueueHandler *handler)
+{
+	if (own(handler))
 		return true;
 	if (handler->queues == NULL)
 	{
 		QueueConfig *config = queue_config();
 
-		for (i = 0; i < config->nqueues; i++)
+		for (int i = 0; i < config->nqueues; i++)
 		{
 			if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_READ))
 				return true;
 		}
 		return false;
 	}
-	for (i = 0; i < handler->nqueues; i++)
+	for (int i = 0; i < handler->nqueues; i++)
 	{
 		if (queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_READ))
 			return true;
 	}
 	return false;
+}
+
+/* See handlers.h.  Called by stat_handler and stat_endpoint. */
+Datum
+queue_handler_queues(const QueueHandler *handler, bool *isnull)
+{
+	Datum	   *names = palloc((handler->nqueues + 1) * sizeof(Datum));
+	bool		all = own(handler);
+	int			n = 0;
+
+	*isnull = handler->queues == NULL;
+	if (*isnull)
+		return (Datum) 0;
+	for (int i = 0; i < handler->nqueues; i++)
+	{
+		if (all || queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_READ))
+			names[n++] = CStringGetTextDatum(handler->queues[i]);
+	}
+	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 }

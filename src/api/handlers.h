@@ -13,15 +13,12 @@
  */
 extern const char *queue_handler_problem(QueueHandler *handler, const char **hint);
 
-/* What the register functions share: their queues argument, checked. NULL and 0: all queues. */
-extern char **queue_handler_queues(FunctionCallInfo fcinfo, int argument, const char *kind, int *n);
-
-/* Superusers and who has the privileges of the extension's owner. */
-extern bool queue_handler_is_owner(void);
-/* Is this handler the current user's: did a role register it whose privileges he has? */
-extern bool queue_handler_is_registrar(const char *registered_by);
+/* Warns that no process runs it, where the library is not preloaded. */
+extern void queue_handler_warn_preload(const char *kind);
 
 /* May the current user see this handler: read on a queue that it serves, or its role or registrar's. */
-extern bool queue_handler_visible(QueueHandler *handler);
+extern bool queue_handler_visible(const QueueHandler *handler);
+/* The queues that it names, as far as the current user may know of them, as a text[]; null: it is for all. */
+extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 
 #endif

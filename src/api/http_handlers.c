@@ -16,6 +16,7 @@
 
 #include "api/arguments.h"
 #include "api/handlers.h"
+#include "api/registration.h"
 #include "config/http_handlers.h"
 #include "config/owner.h"
 #include "http/webhook.h"
@@ -33,7 +34,7 @@ PG_FUNCTION_INFO_V1(queue_sql_add_endpoint);
 PG_FUNCTION_INFO_V1(queue_sql_remove_endpoint);
 PG_FUNCTION_INFO_V1(queue_sql_stat_endpoint_rows);
 
-/* Arguments of register_http_handler. */
+/* Arguments of register_http_handler that its table of options does not tell of. */
 enum
 {
 	ARG_KIND, ARG_URL, ARG_QUEUES, ARG_METHOD, ARG_HEADERS, ARG_TIMEOUT, ARG_CONNECT_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF,
@@ -92,32 +93,30 @@ check_url(const char *url, const char *what)
 				 errhint("Send them in headers => '{\"Authorization\": \"Basic ..\"}'.")));
 }
 
-/* The method of a request. */
-static const char *
-check_method(FunctionCallInfo fcinfo)
+/* The method of a request, in upper case. */
+static Datum
+check_method(FunctionCallInfo fcinfo, int n, const char *what)
 {
 	static const char *const methods[] = {"POST", "PUT", "PATCH", "DELETE", "GET"};
-	char	   *method;
+	char	   *method = text_to_cstring(PG_GETARG_TEXT_PP(n));
 
-	if (PG_ARGISNULL(ARG_METHOD))
-		return "POST";
-	method = text_to_cstring(PG_GETARG_TEXT_PP(ARG_METHOD));
 	for (int i = 0; i < lengthof(methods); i++)
 	{
 		if (pg_strcasecmp(method, methods[i]) == 0)
-			return methods[i];
+			return CStringGetTextDatum(methods[i]);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("method \"%s\" is not supported", method),
+			 errmsg("%s \"%s\" is not supported", what, method),
 			 errhint("It is POST, PUT, PATCH, DELETE or GET (without a body).")));
-	return NULL;
+	return (Datum) 0;
 }
 
 /* Headers: an object of names and plain values, none of them ours. */
-static void
-check_headers(Jsonb *headers)
+static Datum
+check_headers(FunctionCallInfo fcinfo, int n, const char *what)
 {
+	Jsonb	   *headers = PG_GETARG_JSONB_P(n);
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -158,306 +157,209 @@ check_headers(Jsonb *headers)
 					 errmsg("the value of header \"%s\" contains control characters", name),
 					 errhint("A header is one line.")));
 	}
+	return PG_GETARG_DATUM(n);
 }
 
-static void
-check_statuses(FunctionCallInfo fcinfo, int arg, const char *what)
+static Datum
+check_statuses(FunctionCallInfo fcinfo, int n, const char *what)
 {
 	uint32		bits[20];
 	char	   *bad = NULL;
 
-	if (!PG_ARGISNULL(arg) && !queue_httpconf_statuses(PG_GETARG_ARRAYTYPE_P(arg), bits, &bad))
+	if (!queue_httpconf_statuses(PG_GETARG_ARRAYTYPE_P(n), bits, &bad))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s: \"%s\" is no HTTP status", what, bad),
 				 errhint("Give statuses and ranges of them, such as '{200-299,404}'.")));
+	return PG_GETARG_DATUM(n);
 }
 
-/* The queues of an HTTP handler: the caller manages each. */
-static void
-check_queues(FunctionCallInfo fcinfo, const char *kind)
+/* An interval from 1 ms to a day. */
+static Datum
+check_duration(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	int			n;
-	char	  **queues = queue_handler_queues(fcinfo, ARG_QUEUES, kind, &n);
+	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
 
-	for (int i = 0; i < n; i++)
-		queue_require(queues[i], QUEUE_PRIV_MANAGE);
-}
-
-/* An interval above 0 and at most a day; null: the default. */
-static Interval *
-duration(FunctionCallInfo fcinfo, int arg, const char *what, int64 missing)
-{
-	Interval   *interval;
-
-	if (PG_ARGISNULL(arg))
-	{
-		interval = palloc0(sizeof(Interval));
-		interval->time = missing;
-		return interval;
-	}
-	interval = PG_GETARG_INTERVAL_P(arg);
-	if (queue_interval_us(interval) < 1000 || queue_interval_us(interval) > USECS_PER_DAY)
+	if (us < 1000 || us > USECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
 				 errhint("It is an interval from 1 ms to 1 day.")));
-	return interval;
+	return PG_GETARG_DATUM(n);
 }
 
-/* max_running of a handler or endpoint; null: 0. */
-static int
-check_max_running(FunctionCallInfo fcinfo, int arg)
+/* max_running of a handler or endpoint. */
+static Datum
+check_max_running(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	int			n;
+	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 1, 100000));
+}
 
-	if (PG_ARGISNULL(arg))
-		return 0;
-	n = PG_GETARG_INT32(arg);
-	if (n < 1 || n > 100000)
+static Datum
+check_weight(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 0, 1000));
+}
+
+static Datum
+check_secret(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	if (!queue_webhook_secret_ok(text_to_cstring(PG_GETARG_TEXT_PP(n))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_running is out of range: %d", n),
-				 errhint("It is a number from 1 to 100000.")));
-	return n;
+				 errmsg("%s is not valid", what),
+				 errhint("It is whsec_ and base64, or any text that is not empty.")));
+	return PG_GETARG_DATUM(n);
 }
 
-/* Text, or null. */
-static char *
-optional_text(FunctionCallInfo fcinfo, int arg)
+/* A file of the server: for who holds manage on '*'. */
+static Datum
+check_ca_file(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	queue_require(NULL, QUEUE_PRIV_MANAGE);
+	if (text_to_cstring(PG_GETARG_TEXT_PP(n))[0] != '/')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be an absolute path", what),
+				 errhint("It names a file on the database server with the accepted CA certificates (PEM).")));
+	return PG_GETARG_DATUM(n);
 }
 
-/* No place in shared memory for one more endpoint: better told now than later. */
+static Datum
+check_breaker(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	(void) queue_breaker_parse(PG_GETARG_JSONB_P(n));
+	return PG_GETARG_DATUM(n);
+}
+
+static Datum
+check_url_argument(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	check_url(text_to_cstring(PG_GETARG_TEXT_PP(n)), what);
+	return PG_GETARG_DATUM(n);
+}
+
+static const QueueHandlerOption http_options[] = {
+	{"url", ARG_URL, check_url_argument},
+	{"method", ARG_METHOD, check_method, TEXTOID, "'POST'"},
+	{"headers", ARG_HEADERS, check_headers, JSONBOID},
+	{"timeout", ARG_TIMEOUT, check_duration, INTERVALOID, "'30 s'"},
+	{"connect_timeout", ARG_CONNECT_TIMEOUT, check_duration, INTERVALOID, "'5 s'"},
+	{"max_attempts", ARG_MAX_ATTEMPTS, queue_check_attempts, INT4OID},
+	{"backoff", ARG_BACKOFF, queue_check_backoff, JSONBOID},
+	{"max_running", ARG_MAX_RUNNING, check_max_running, INT4OID, "100"},
+	{"rate_limit", ARG_RATE_LIMIT},
+	{"rate_period", ARG_RATE_PERIOD, queue_check_period},
+	{"secret", ARG_SECRET, check_secret, TEXTOID},
+	{"complete_on", ARG_COMPLETE_ON, check_statuses, TEXTARRAYOID, "'{200-299}'"},
+	{"discard_on", ARG_DISCARD_ON, check_statuses, TEXTARRAYOID, "'{410}'"},
+	{"health_url", ARG_HEALTH_URL, check_url_argument},
+	{"health_timeout", ARG_HEALTH_TIMEOUT, check_duration, INTERVALOID, "'1 min'"},
+	{"ca_file", ARG_CA_FILE, check_ca_file, TEXTOID},
+	{"breaker", ARG_BREAKER, check_breaker, JSONBOID},
+};
+
+/* One of an endpoint's columns: its argument as `check` gives it, or null. */
 static void
-check_room(const char *kind, const char *url)
+endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *what, Oid type, QueueArgCheck check)
 {
-	if (queue_preloaded() &&
-		queue_endpoint_state_of(MyDatabaseId, queue_endpoint_key(kind, url), true) == NULL)
+	queue_param(params, type, PG_ARGISNULL(n) ? 0 : check(fcinfo, n, what), PG_ARGISNULL(n));
+}
+
+/*
+ * Inserts or changes an endpoint: $1 handler, $2 url, $3 weight, $4 max_running, $5 health_url, $6 breaker.  54000 if no
+ * place in shared memory is left for one more: better told now than later.  In an SPI section.
+ */
+static void
+write_endpoint(QueueParams *params)
+{
+	int64		id;
+	bool		isnull;
+
+	queue_param(params, INT8OID, Int64GetDatum((int64) GetSystemIdentifier()), false);
+	queue_param(params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	queue_spi_run("INSERT INTO queue.endpoint AS e (id, handler, url, weight, max_running, health_url, breaker,"
+				  " system_identifier, database_oid)"
+				  " VALUES (nextval('queue.handler_id'), $1, $2, coalesce($3, 1), $4, $5, $6, $7, $8)"
+				  " ON CONFLICT (handler, url) DO UPDATE SET weight = excluded.weight,"
+				  " max_running = excluded.max_running, health_url = excluded.health_url,"
+				  " breaker = excluded.breaker, system_identifier = excluded.system_identifier,"
+				  " database_oid = excluded.database_oid RETURNING e.id",
+				  params->n, params->types, params->values, params->nulls);
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (queue_preloaded() && queue_endpoint_state_of(MyDatabaseId, (uint64) id, true) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many HTTP endpoints"),
 				 errhint("A server has room for %d, over all its databases.", QUEUE_MAX_ENDPOINTS)));
 }
 
-/* One parameter of a statement. */
-static void
-set(Oid *types, Datum *values, char *nulls, int n, Oid type, Datum value, bool isnull)
-{
-	types[n] = type;
-	values[n] = isnull ? (Datum) 0 : value;
-	nulls[n] = isnull ? 'n' : ' ';
-}
-
-/* Inserts or changes one endpoint; in an SPI section. */
-static void
-upsert_endpoint(const char *kind, const char *url, int weight, int max_running, const char *health_url, Jsonb *breaker)
-{
-	Oid			types[8];
-	Datum		values[8];
-	char		nulls[8];
-
-	set(types, values, nulls, 0, TEXTOID, CStringGetTextDatum(kind), false);
-	set(types, values, nulls, 1, TEXTOID, CStringGetTextDatum(url), false);
-	set(types, values, nulls, 2, INT4OID, Int32GetDatum(weight), false);
-	set(types, values, nulls, 3, INT4OID, Int32GetDatum(max_running), max_running == 0);
-	set(types, values, nulls, 4, TEXTOID, health_url == NULL ? 0 : CStringGetTextDatum(health_url), health_url == NULL);
-	set(types, values, nulls, 5, JSONBOID, JsonbPGetDatum(breaker), breaker == NULL);
-	set(types, values, nulls, 6, INT8OID, Int64GetDatum((int64) GetSystemIdentifier()), false);
-	set(types, values, nulls, 7, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	(void) queue_spi_run("INSERT INTO queue.endpoint (kind, url, weight, max_running, health_url, breaker,"
-						 " system_identifier, database_oid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-						 " ON CONFLICT (kind, url) DO UPDATE SET weight = excluded.weight,"
-						 " max_running = excluded.max_running, health_url = excluded.health_url,"
-						 " breaker = excluded.breaker, system_identifier = excluded.system_identifier,"
-						 " database_oid = excluded.database_oid",
-						 8, types, values, nulls);
-}
-
-/* queue.register_http_handler(..) */
+/* queue.register_http_handler(..): manage on each queue. */
 Datum
 queue_sql_register_http_handler(PG_FUNCTION_ARGS)
 {
-	char	   *kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true);
+	QueueRegistration registration = {
+		.sql_function = "register_http_handler",
+		.type = "http",
+		.kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true),
+		.run_as = GetUserNameFromId(GetUserId(), false),
+		.options = http_options,
+		.noptions = lengthof(http_options)
+	};
 	char	   *url = queue_arg_text(fcinfo, ARG_URL, "url");
-	char	   *health_url = optional_text(fcinfo, ARG_HEALTH_URL);
-	char	   *secret = optional_text(fcinfo, ARG_SECRET);
-	char	   *ca_file = optional_text(fcinfo, ARG_CA_FILE);
-	int			max_running;
-	QueueHandler *existing;
-	bool		may_replace;
+	QueueParams endpoint = {0};
 	QueueSpi	spi;
-	Oid			types[20];
-	Datum		values[20];
-	char		nulls[20];
-	NameData	me;
-	NameData	expected;
 
 	queue_finish_writable("queue.register_http_handler()");
-	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, "register_http_handler", "rate_limit");
-	if (!PG_ARGISNULL(ARG_RATE_PERIOD))
-		(void) queue_arg_interval(fcinfo, ARG_RATE_PERIOD, "rate_period", 1);
-	check_url(url, "url");
-	if (health_url != NULL)
-		check_url(health_url, "health_url");
-	if (!PG_ARGISNULL(ARG_HEADERS))
-		check_headers(PG_GETARG_JSONB_P(ARG_HEADERS));
-	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS) && PG_GETARG_INT32(ARG_MAX_ATTEMPTS) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(ARG_MAX_ATTEMPTS)),
-				 errhint("It is 1 or more.")));
-	if (!PG_ARGISNULL(ARG_BACKOFF))
-		(void) queue_backoff_parse(PG_GETARG_JSONB_P(ARG_BACKOFF));
-	if (!PG_ARGISNULL(ARG_BREAKER))
-		(void) queue_breaker_parse(PG_GETARG_JSONB_P(ARG_BREAKER));
-	check_statuses(fcinfo, ARG_COMPLETE_ON, "complete_on");
-	check_statuses(fcinfo, ARG_DISCARD_ON, "discard_on");
-	max_running = check_max_running(fcinfo, ARG_MAX_RUNNING);
-	if (max_running == 0)
-		max_running = 100;
-	if (secret != NULL && !queue_webhook_secret_ok(secret))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("secret is not valid"),
-				 errhint("It is whsec_ and base64, or any text that is not empty.")));
-
-	check_queues(fcinfo, kind);
-	if (ca_file != NULL)
-	{
-		queue_require(NULL, QUEUE_PRIV_MANAGE);
-		if (ca_file[0] != '/')
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("ca_file must be an absolute path"),
-					 errhint("It names a file on the database server with the accepted CA certificates (PEM).")));
-	}
-	may_replace = queue_handler_is_owner();
-	existing = queue_config_handler(kind);
-	if (existing != NULL && !may_replace && !queue_handler_is_registrar(existing->registered_by))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("kind \"%s\" has a handler that role \"%s\" registered", kind, existing->registered_by),
-				 errhint("That role or a superuser can replace or unregister it.")));
-	check_room(kind, url);
-	if (!queue_preloaded())
-		ereport(WARNING,
-				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
-				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
-
-	namestrcpy(&me, GetUserNameFromId(GetUserId(), false));
-	namestrcpy(&expected, existing != NULL ? existing->registered_by : NameStr(me));
-	set(types, values, nulls, 0, TEXTOID, CStringGetTextDatum(kind), false);
-	set(types, values, nulls, 1, TEXTARRAYOID, PG_GETARG_DATUM(ARG_QUEUES), PG_ARGISNULL(ARG_QUEUES));
-	set(types, values, nulls, 2, INTERVALOID,
-		IntervalPGetDatum(duration(fcinfo, ARG_TIMEOUT, "timeout", 30 * USECS_PER_SEC)), false);
-	set(types, values, nulls, 3, INT4OID, PG_GETARG_DATUM(ARG_MAX_ATTEMPTS), PG_ARGISNULL(ARG_MAX_ATTEMPTS));
-	set(types, values, nulls, 4, JSONBOID, PG_GETARG_DATUM(ARG_BACKOFF), PG_ARGISNULL(ARG_BACKOFF));
-	set(types, values, nulls, 5, NAMEOID, NameGetDatum(&me), false);
-	set(types, values, nulls, 6, INT8OID, Int64GetDatum((int64) GetSystemIdentifier()), false);
-	set(types, values, nulls, 7, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	set(types, values, nulls, 8, INT4OID, Int32GetDatum(max_running), false);
-	set(types, values, nulls, 9, TEXTOID, CStringGetTextDatum(check_method(fcinfo)), false);
-	set(types, values, nulls, 10, JSONBOID, PG_GETARG_DATUM(ARG_HEADERS), PG_ARGISNULL(ARG_HEADERS));
-	set(types, values, nulls, 11, INTERVALOID,
-		IntervalPGetDatum(duration(fcinfo, ARG_CONNECT_TIMEOUT, "connect_timeout", 5 * USECS_PER_SEC)), false);
-	set(types, values, nulls, 12, TEXTOID, secret == NULL ? 0 : CStringGetTextDatum(secret), secret == NULL);
-	set(types, values, nulls, 13, TEXTARRAYOID, PG_GETARG_DATUM(ARG_COMPLETE_ON), PG_ARGISNULL(ARG_COMPLETE_ON));
-	set(types, values, nulls, 14, TEXTARRAYOID, PG_GETARG_DATUM(ARG_DISCARD_ON), PG_ARGISNULL(ARG_DISCARD_ON));
-	set(types, values, nulls, 15, INTERVALOID,
-		IntervalPGetDatum(duration(fcinfo, ARG_HEALTH_TIMEOUT, "health_timeout", USECS_PER_MINUTE)), false);
-	set(types, values, nulls, 16, TEXTOID, ca_file == NULL ? 0 : CStringGetTextDatum(ca_file), ca_file == NULL);
-	set(types, values, nulls, 17, JSONBOID, PG_GETARG_DATUM(ARG_BREAKER), PG_ARGISNULL(ARG_BREAKER));
-	/* $19: whose row may be replaced; null: anyone's. The row checked above may have changed since. */
-	set(types, values, nulls, 18, NAMEOID, NameGetDatum(&expected), may_replace);
-
-	queue_spi_begin(&spi);
-	(void) queue_spi_run("INSERT INTO queue.installation (id) VALUES (pg_catalog.gen_random_uuid())"
-						 " ON CONFLICT (single) DO NOTHING", 0, NULL, NULL, NULL);
-	if (queue_spi_run("INSERT INTO queue.handler AS h (kind, type, queues, timeout, max_attempts, backoff, run_as,"
-					  " registered_by, system_identifier, database_oid, max_running, method, headers,"
-					  " connect_timeout, secret, complete_on, discard_on, health_timeout, ca_file, breaker)"
-					  " VALUES ($1, 'http', $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13,"
-					  " coalesce($14, '{200-299}'), coalesce($15, '{410}'), $16, $17, $18)"
-					  " ON CONFLICT (kind) DO UPDATE SET type = excluded.type,"
-					  " function_schema = NULL, function_name = NULL, function_argument = NULL, function_owner = NULL,"
-					  " queues = excluded.queues, timeout = excluded.timeout, max_attempts = excluded.max_attempts,"
-					  " backoff = excluded.backoff, run_as = excluded.run_as, registered_by = excluded.registered_by,"
-					  " system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,"
-					  " max_running = excluded.max_running, method = excluded.method, headers = excluded.headers,"
-					  " connect_timeout = excluded.connect_timeout, secret = excluded.secret,"
-					  " complete_on = excluded.complete_on, discard_on = excluded.discard_on,"
-					  " health_timeout = excluded.health_timeout, ca_file = excluded.ca_file, breaker = excluded.breaker"
-					  " WHERE $19 IS NULL OR h.registered_by = $19",
-					  19, types, values, nulls) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("kind \"%s\" has a handler that another role registered", kind),
-				 errhint("That role or a superuser can replace or unregister it.")));
-	(void) queue_spi_run("DELETE FROM queue.endpoint WHERE kind = $1", 1, types, values, NULL);
-	upsert_endpoint(kind, url, 1, 0, health_url, NULL);
+	queue_registration_check(&registration, fcinfo, ARG_QUEUES);
+	queue_handler_warn_preload(registration.kind);
+	queue_param(&endpoint, INT8OID, Int64GetDatum(queue_registration_write(&registration, fcinfo, url, &spi)), false);
+	queue_spi_run("INSERT INTO queue.installation (id) VALUES (pg_catalog.gen_random_uuid())"
+				  " ON CONFLICT (single) DO NOTHING", 0, NULL, NULL, NULL);
+	queue_param(&endpoint, TEXTOID, PG_GETARG_DATUM(ARG_URL), false);
+	queue_param(&endpoint, INT4OID, 0, true);
+	queue_param(&endpoint, INT4OID, 0, true);
+	endpoint_param(&endpoint, fcinfo, ARG_HEALTH_URL, "health_url", TEXTOID, check_url_argument);
+	queue_param(&endpoint, JSONBOID, 0, true);
+	write_endpoint(&endpoint);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
 
-/* The HTTP handler of a kind that the caller may change. */
-static QueueHandler *
-own_handler(const char *kind)
-{
-	QueueHandler *handler = queue_config_handler(kind);
-
-	if (handler == NULL || !handler->http)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("kind \"%s\" has no HTTP handler", kind),
-				 errhint("Register one with queue.register_http_handler.")));
-	if (!queue_handler_is_owner() && !queue_handler_is_registrar(handler->registered_by))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("handler for kind \"%s\" was registered by role \"%s\"", kind, handler->registered_by),
-				 errhint("That role or a superuser can change its endpoints.")));
-	return handler;
-}
-
-/* queue.add_endpoint(kind, url, weight, max_running, health_url, breaker) */
+/* queue.add_endpoint(kind, url, weight, max_running, health_url, breaker, queue) */
 Datum
 queue_sql_add_endpoint(PG_FUNCTION_ARGS)
 {
 	char	   *kind = queue_arg_name(fcinfo, 0, "kind", true);
 	char	   *url = queue_arg_text(fcinfo, 1, "url");
-	int			weight = PG_ARGISNULL(2) ? 1 : PG_GETARG_INT32(2);
-	int			max_running = check_max_running(fcinfo, 3);
-	char	   *health_url = optional_text(fcinfo, 4);
-	Jsonb	   *breaker = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
+	char	   *queue = PG_ARGISNULL(6) ? NULL : queue_arg_name(fcinfo, 6, "queue", true);
+	QueueParams endpoint = {0};
 	QueueSpi	spi;
 
 	queue_finish_writable("queue.add_endpoint()");
 	check_url(url, "url");
-	if (health_url != NULL)
-		check_url(health_url, "health_url");
-	if (weight < 0 || weight > 1000)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("weight is out of range: %d", weight),
-				 errhint("It is a number from 0 (nothing) to 1000.")));
-	if (breaker != NULL)
-		(void) queue_breaker_parse(breaker);
-	(void) own_handler(kind);
-	check_room(kind, url);
+	queue_param(&endpoint, INT8OID, 0, true);
+	queue_param(&endpoint, TEXTOID, PG_GETARG_DATUM(1), false);
+	endpoint_param(&endpoint, fcinfo, 2, "weight", INT4OID, check_weight);
+	endpoint_param(&endpoint, fcinfo, 3, "max_running", INT4OID, check_max_running);
+	endpoint_param(&endpoint, fcinfo, 4, "health_url", TEXTOID, check_url_argument);
+	endpoint_param(&endpoint, fcinfo, 5, "breaker", JSONBOID, check_breaker);
+	endpoint.values[0] = Int64GetDatum(queue_registration_pick(kind, queue, true, false)->id);
+	endpoint.nulls[0] = ' ';
 	queue_spi_begin(&spi);
-	upsert_endpoint(kind, url, weight, max_running, health_url, breaker);
+	write_endpoint(&endpoint);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
 
-/* queue.remove_endpoint(kind, url) */
+/* queue.remove_endpoint(kind, url, queue) */
 Datum
 queue_sql_remove_endpoint(PG_FUNCTION_ARGS)
 {
 	char	   *kind = queue_arg_name(fcinfo, 0, "kind", true);
 	char	   *url = queue_arg_text(fcinfo, 1, "url");
-	Oid			types[2] = {TEXTOID, TEXTOID};
+	char	   *queue = PG_ARGISNULL(2) ? NULL : queue_arg_name(fcinfo, 2, "queue", true);
+	Oid			types[2] = {INT8OID, TEXTOID};
 	Datum		values[2];
 	QueueSpi	spi;
 	QueueHandler *handler;
@@ -465,12 +367,12 @@ queue_sql_remove_endpoint(PG_FUNCTION_ARGS)
 	uint64		removed;
 
 	queue_finish_writable("queue.remove_endpoint()");
-	handler = own_handler(kind);
+	handler = queue_registration_pick(kind, queue, true, false);
 	nendpoints = handler->conf->nendpoints;
-	values[0] = CStringGetTextDatum(kind);
+	values[0] = Int64GetDatum(handler->id);
 	values[1] = CStringGetTextDatum(url);
 	queue_spi_begin(&spi);
-	removed = queue_spi_run("DELETE FROM queue.endpoint WHERE kind = $1 AND url = $2", 2, types, values, NULL);
+	removed = queue_spi_run("DELETE FROM queue.endpoint WHERE handler = $1 AND url = $2", 2, types, values, NULL);
 	queue_spi_end(&spi);
 	if (removed == 0)
 		ereport(ERROR,
@@ -504,14 +406,15 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 		{
 			QueueEndpoint *endpoint = handler->conf->endpoints[j];
 			QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, queue_preloaded());
-			Datum		values[11];
-			bool		nulls[11];
+			Datum		values[12];
+			bool		nulls[12];
 
 			memset(nulls, true, sizeof(nulls));
 			values[0] = CStringGetTextDatum(handler->kind);
 			values[1] = CStringGetTextDatum(queue_httpconf_shown(endpoint->url));
 			values[2] = Int32GetDatum(endpoint->weight);
 			nulls[0] = nulls[1] = nulls[2] = false;
+			values[11] = queue_handler_queues(handler, &nulls[11]);
 			if (state != NULL)
 			{
 				uint64		answers = pg_atomic_read_u64(&state->answers);

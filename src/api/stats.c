@@ -51,7 +51,7 @@ running_in_slots(const char *queue, const QueueHandler *handler)
 
 	if (handler != NULL && handler->http)
 	{
-		QueueCourierState *state = queue_courier_state_of(MyDatabaseId, handler->key, false);
+		QueueCourierState *state = queue_courier_state_of(MyDatabaseId, handler->id, false);
 
 		return state == NULL ? 0 : (int64) pg_atomic_read_u32(&state->in_flight);
 	}
@@ -194,63 +194,31 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* What runs told of a handler: of its kind, or for '*' of every kind that it serves. */
+/* What runs told of a handler. */
 typedef struct HandlerSums
 {
 	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
 	TimestampTz last_error_at;
 } HandlerSums;
 
-static void
-add_kind(HandlerSums *sums, uint64 key)
-{
-	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, key, true);
-
-	if (stat == NULL)
-		return;
-	sums->completed += gauge(&stat->completed);
-	sums->failed += gauge(&stat->failed);
-	sums->discarded += gauge(&stat->discarded);
-	sums->timeouts += gauge(&stat->timeouts);
-	sums->runs += gauge(&stat->runs);
-	sums->total_us += gauge(&stat->total_us);
-	sums->max_us = Max(sums->max_us, gauge(&stat->max_us));
-	sums->last_error_at = Max(sums->last_error_at, (TimestampTz) pg_atomic_read_u64(&stat->last_error_at));
-}
-
-/* Statistics are kept by the job's kind; a kind has several lines and counts once. */
+/* Over the kinds that ran with this handler. */
 static HandlerSums
 sums_of_handler(QueueHandler *handler)
 {
 	HandlerSums sums = {0};
-	QueueLine **lines;
-	int			nlines;
-	uint64	   *seen;
-	int			nseen = 0;
-	int			i;
-	int			j;
+	QueueKindStat *stat;
+	int			position = 0;
 
-	if (strcmp(handler->kind, "*") != 0)
+	while ((stat = queue_kind_stat_next(MyDatabaseId, handler->id, &position)) != NULL)
 	{
-		add_kind(&sums, handler->key);
-		return sums;
-	}
-	lines = queue_lines_all(&nlines, NULL);
-	seen = palloc((nlines + 1) * sizeof(uint64));
-	for (i = 0; i < nlines; i++)
-	{
-		uint64		key;
-
-		if (lines[i]->handler != handler)
-			continue;
-		key = lines[i]->kind_key;
-		for (j = 0; j < nseen && seen[j] != key; j++)
-			;
-		if (j == nseen)
-		{
-			seen[nseen++] = key;
-			add_kind(&sums, key);
-		}
+		sums.completed += gauge(&stat->completed);
+		sums.failed += gauge(&stat->failed);
+		sums.discarded += gauge(&stat->discarded);
+		sums.timeouts += gauge(&stat->timeouts);
+		sums.runs += gauge(&stat->runs);
+		sums.total_us += gauge(&stat->total_us);
+		sums.max_us = Max(sums.max_us, gauge(&stat->max_us));
+		sums.last_error_at = Max(sums.last_error_at, (TimestampTz) pg_atomic_read_u64(&stat->last_error_at));
 	}
 	return sums;
 }
@@ -271,8 +239,8 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 		const char *hint;
 		const char *state;
 		NameData	run_as;
-		Datum		values[13];
-		bool		nulls[13];
+		Datum		values[14];
+		bool		nulls[14];
 
 		if (!queue_handler_visible(handler))
 			continue;
@@ -319,6 +287,7 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 			nulls[12] = sums.last_error_at == 0;
 			values[12] = TimestampTzGetDatum(sums.last_error_at);
 		}
+		values[13] = queue_handler_queues(handler, &nulls[13]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	PG_RETURN_NULL();

@@ -67,6 +67,8 @@ typedef struct Cache
 	TimestampTz built_for;		/* start of the transaction that built it */
 	ConfEntry **conf_hash;		/* open addressing by conf.key */
 	uint32		conf_mask;
+	QueueHandler **handler_hash;	/* the first handler of each kind; open addressing by its key */
+	uint32		handler_mask;
 	PrivilegeRow *privileges;
 	int			nprivileges;
 	Oid			star_user;		/* memo of queue_may on '*' */
@@ -380,7 +382,13 @@ build_privileges(Cache *cache, Oid relid)
 	queue_reader_end(&reader);
 }
 
-/* text[] as C strings. */
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* text[] as sorted C strings. */
 static char **
 text_array(ArrayType *array, int *count)
 {
@@ -398,7 +406,55 @@ text_array(ArrayType *array, int *count)
 		if (!nulls[i])
 			result[(*count)++] = TextDatumGetCString(elems[i]);
 	}
+	qsort(result, *count, sizeof(char *), compare_names);
 	return result;
+}
+
+static int
+compare_handlers(const void *a, const void *b)
+{
+	int64		left = (*(QueueHandler *const *) a)->id;
+	int64		right = (*(QueueHandler *const *) b)->id;
+
+	return left < right ? -1 : left > right;
+}
+
+/* The first handler of a kind; NULL: it has none. */
+static QueueHandler *
+first_handler(Cache *cache, const char *kind, uint64 key)
+{
+	uint32		i = (uint32) key & cache->handler_mask;
+
+	while (cache->handler_hash[i] != NULL)
+	{
+		QueueHandler *handler = cache->handler_hash[i];
+
+		if (handler->key == key && strcmp(handler->kind, kind) == 0)
+			return handler;
+		i = (i + 1) & cache->handler_mask;
+	}
+	return NULL;
+}
+
+/* Sorts the handlers by id and makes the hash table of their kinds.  Called by build_handlers. */
+static void
+index_handlers(Cache *cache)
+{
+	QueueConfig *config = &cache->config;
+
+	qsort(config->handlers, config->nhandlers, sizeof(QueueHandler *), compare_handlers);
+	cache->handler_mask = hash_size(config->nhandlers) - 1;
+	cache->handler_hash = palloc0((cache->handler_mask + 1) * sizeof(QueueHandler *));
+	for (int n = config->nhandlers - 1; n >= 0; n--)
+	{
+		QueueHandler *handler = config->handlers[n];
+		uint32		i = (uint32) handler->key & cache->handler_mask;
+
+		handler->same_kind = first_handler(cache, handler->kind, handler->key);
+		while (cache->handler_hash[i] != NULL && cache->handler_hash[i] != handler->same_kind)
+			i = (i + 1) & cache->handler_mask;
+		cache->handler_hash[i] = handler;
+	}
 }
 
 /* Reads queue.handler. */
@@ -419,6 +475,7 @@ build_handlers(Cache *cache, Oid relid)
 		bool		isnull;
 		Datum		d;
 
+		handler->id = DatumGetInt64(queue_reader_datum(&reader, "id", &isnull));
 		handler->kind = queue_reader_text(&reader, "kind");
 		handler->key = queue_name_hash(handler->kind);
 		handler->http = strcmp(type, "http") == 0;
@@ -450,37 +507,31 @@ build_handlers(Cache *cache, Oid relid)
 		config->handlers[config->nhandlers++] = handler;
 	}
 	queue_reader_end(&reader);
+	index_handlers(cache);
 }
 
-static QueueHandler *
-find_handler(Cache *cache, const char *kind, uint64 key)
+/* Does the handler name this queue? */
+bool
+queue_handler_names(const QueueHandler *handler, const char *queue)
 {
-	int			i;
+	return handler->nqueues > 0 &&
+		bsearch(&queue, handler->queues, handler->nqueues, sizeof(char *), compare_names) != NULL;
+}
 
-	for (i = 0; i < cache->config.nhandlers; i++)
+/* Of a kind's handlers the one that names the queue, else the one for all queues; NULL: neither is there. */
+static QueueHandler *
+find_handler(Cache *cache, const char *kind, uint64 key, const char *queue)
+{
+	QueueHandler *all = NULL;
+
+	for (QueueHandler *handler = first_handler(cache, kind, key); handler != NULL; handler = handler->same_kind)
 	{
-		QueueHandler *handler = cache->config.handlers[i];
-
-		if (handler->key == key && strcmp(handler->kind, kind) == 0)
+		if (handler->queues == NULL)
+			all = handler;
+		else if (queue_handler_names(handler, queue))
 			return handler;
 	}
-	return NULL;
-}
-
-/* Does the handler name this queue, or all? */
-static bool
-handler_names(const QueueHandler *handler, const char *queue)
-{
-	int			i;
-
-	if (handler->queues == NULL)
-		return true;
-	for (i = 0; i < handler->nqueues; i++)
-	{
-		if (strcmp(handler->queues[i], queue) == 0)
-			return true;
-	}
-	return false;
+	return all;
 }
 
 static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
@@ -491,15 +542,10 @@ queue_config_resolve(QueueConfig *config, QueueLine *line)
 {
 	Cache	   *cache = (Cache *) config;
 	ConfEntry  *entry = (ConfEntry *) line->queue;
-	QueueHandler *handler = cache->config.nhandlers == 0 ? NULL :
-		find_handler(cache, line->kind, line->kind_key);
+	QueueHandler *handler = find_handler(cache, line->kind, line->kind_key, line->queue->name);
 
-	if (handler == NULL || !handler_names(handler, line->queue->name))
-	{
-		handler = cache->config.nhandlers == 0 ? NULL : find_handler(cache, "*", queue_name_hash("*"));
-		if (handler != NULL && !handler_names(handler, line->queue->name))
-			handler = NULL;
-	}
+	if (handler == NULL)
+		handler = find_handler(cache, "*", queue_name_hash("*"), line->queue->name);
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
 		(entry_bits(cache, entry, handler->run_as_oid) &
@@ -590,12 +636,12 @@ queue_config_no_queue(const char *name)
 			 errhint("Create it with queue.create_queue(name).")));
 }
 
-/* The handler registered for exactly this kind, or NULL. */
+/* The handlers of exactly this kind, by same_kind; NULL: it has none. */
 QueueHandler *
-queue_config_handler(const char *kind)
+queue_config_handlers(const char *kind)
 {
 	(void) queue_config();
-	return find_handler(current, kind, queue_name_hash(kind));
+	return first_handler(current, kind, queue_name_hash(kind));
 }
 
 /* ---------------------------------------------------------------- privileges */

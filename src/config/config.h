@@ -24,7 +24,8 @@ extern void queue_config_release(int before);
 extern bool queue_config_stale(void);	/* would queue_config() read again? */
 
 extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */
-extern QueueHandler *queue_config_handler(const char *kind);	/* exact kind, or NULL */
+extern QueueHandler *queue_config_handlers(const char *kind);	/* of exactly this kind, by same_kind; or NULL */
+extern bool queue_handler_names(const QueueHandler *handler, const char *queue);
 
 /*
  * For lines.c, which works on one reading: a queue of it, or NULL; which handler serves a line of it, and may it?  And:

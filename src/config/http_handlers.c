@@ -97,22 +97,22 @@ queue_httpconf_endpoints(QueueConfig *config)
 	queue_reader_begin(&reader, config->endpoint_table);
 	while (queue_reader_next(&reader))
 	{
-		char	   *kind = queue_reader_text(&reader, "kind");
+		bool		isnull;
+		int64		id = DatumGetInt64(queue_reader_datum(&reader, "handler", &isnull));
 		QueueHandler *handler = NULL;
 		QueueEndpoint *endpoint;
-		bool		isnull;
 		Datum		d;
 
 		for (int i = 0; i < config->nhandlers && handler == NULL; i++)
 		{
-			if (config->handlers[i]->http && strcmp(config->handlers[i]->kind, kind) == 0)
+			if (config->handlers[i]->http && config->handlers[i]->id == id)
 				handler = config->handlers[i];
 		}
 		if (handler == NULL)
 			continue;
 		endpoint = palloc0(sizeof(QueueEndpoint));
 		endpoint->url = queue_reader_text(&reader, "url");
-		endpoint->key = queue_endpoint_key(kind, endpoint->url);
+		endpoint->key = (uint64) DatumGetInt64(queue_reader_datum(&reader, "id", &isnull));
 		endpoint->weight = (int) queue_reader_int(&reader, "weight", 1);
 		endpoint->max_running = (int) queue_reader_int(&reader, "max_running", 0);
 		endpoint->health_url = queue_reader_text(&reader, "health_url");

@@ -38,7 +38,7 @@ typedef struct QueueConf		/* one queue */
 typedef struct QueueEndpoint
 {
 	char	   *url;
-	uint64		key;			/* queue_endpoint_key(kind, url) */
+	uint64		key;			/* the id of its row, which names it in shared memory too */
 	int			weight;
 	int			max_running;	/* 0: only the handler's */
 	char	   *health_url;		/* NULL: none */
@@ -67,8 +67,10 @@ typedef struct QueueHttpConf
 
 typedef struct QueueHandler
 {
+	int64		id;				/* of its row, which names it in shared memory too */
 	char	   *kind;			/* "*": kinds without a handler of their own */
 	uint64		key;			/* queue_name_hash(kind) */
+	struct QueueHandler *same_kind; /* the next one of the kind, by id; NULL: none */
 	bool		http;
 	QueueHttpConf *conf;		/* http only */
 	int			max_running;	/* http only; 0: no limit of its own */
@@ -76,7 +78,7 @@ typedef struct QueueHandler
 	char	   *function_name;
 	bool		takes_job;		/* f(queue.job), else f(jsonb) */
 	char	   *function_owner;
-	char	  **queues;			/* NULL: all */
+	char	  **queues;			/* sorted; NULL: every queue that no other handler of the kind names */
 	int			nqueues;
 	int64		timeout;		/* us; -1: not set; 0: none */
 	int			max_attempts;	/* 0: not set */
@@ -99,7 +101,7 @@ typedef struct QueueLine
 	bool		gone;			/* its queue was dropped */
 	bool		in_queue, in_all;	/* which lists have it (lines.c) */
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
-	QueueHandler *handler;		/* the one that names this kind and queue (or '*'), paused or not; NULL: none */
+	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
 	QueueCursorRef cursor;
 	struct QueueLine *same_key; /* lines.c's */
 } QueueLine;

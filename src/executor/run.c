@@ -44,7 +44,7 @@ volatile sig_atomic_t queue_run_swallowed = false;
 /* A handler's function as last resolved in this backend. */
 typedef struct Resolved
 {
-	uint64		key;			/* of the kind; hash key */
+	int64		id;				/* the handler's; hash key */
 	const QueueHandler *handler;	/* the configuration that it was resolved for */
 	uint64		serial;
 	uint64		epoch;
@@ -142,7 +142,7 @@ verdict_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId p
 static void
 initialize(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(Resolved)};
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Resolved)};
 
 	if (resolved != NULL)
 		return;
@@ -262,7 +262,7 @@ resolved_handler(QueueHandler *handler)
 	bool		found;
 
 	initialize();
-	entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+	entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
 	if (!found || entry->handler != handler || entry->serial != config->serial || entry->epoch != catalog_epoch ||
 		!queue_preloaded())
 	{
@@ -278,9 +278,9 @@ resolved_handler(QueueHandler *handler)
 
 			hash_seq_init(&seq, resolved);
 			while ((entry = hash_seq_search(&seq)) != NULL)
-				hash_search(resolved, &entry->key, HASH_REMOVE, NULL);
+				hash_search(resolved, &entry->id, HASH_REMOVE, NULL);
 			MemoryContextReset(resolved_context);
-			entry = hash_search(resolved, &handler->key, HASH_ENTER, &found);
+			entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
 		}
 		entry->handler = NULL;	/* not valid until resolved */
 		resolve(entry, handler);

@@ -236,7 +236,7 @@ claim_entry(QueueEntry *entry, TimestampTz now, bool *final)
 		return FATE_IS_OVER;	/* its lease ended before its outcome is recorded: that comes */
 	conf = line->handler->conf;
 	if (conf->state == NULL)
-		conf->state = queue_courier_state_of(MyDatabaseId, line->handler->key, true);
+		conf->state = queue_courier_state_of(MyDatabaseId, line->handler->id, true);
 	if (conf->state == NULL)
 		return FATE_GOES_BACK;
 	if (line->handler->max_running > 0 &&
@@ -277,7 +277,7 @@ courier_of(const QueueEntry *entry)
 
 	if (line == NULL || line->handler == NULL || !line->handler->http)
 		return NULL;
-	return queue_courier_state_of(MyDatabaseId, line->handler->key, false);
+	return queue_courier_state_of(MyDatabaseId, line->handler->id, false);
 }
 
 /* A claim that was not committed, or not sent: as if it had not been. */

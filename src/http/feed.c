@@ -107,7 +107,7 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 			continue;
 		wanted = true;
 		if (handler->conf->state == NULL)
-			handler->conf->state = queue_courier_state_of(MyDatabaseId, handler->key, true);
+			handler->conf->state = queue_courier_state_of(MyDatabaseId, handler->id, true);
 		if (handler->conf->state == NULL)
 			continue;
 		feed->handler = handler;

@@ -105,7 +105,8 @@ make_result(QueueRequest *request)
 static void
 count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 {
-	QueueKindStat *stat = queue_kind_stat_of(MyDatabaseId, queue_name_hash(line->kind), true);
+	QueueKindStat *stat = line->handler == NULL ? NULL :
+		queue_kind_stat_of(MyDatabaseId, line->handler->id, line->kind_key, true);
 	bool		failed = request->verdict == QUEUE_HTTP_FAIL || request->verdict == QUEUE_HTTP_DISCARD;
 
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);

@@ -38,7 +38,6 @@ typedef struct QueueRequest
 	int			tries;			/* to write it */
 
 	/* where it goes; copies, because the configuration may be another one when it ends */
-	uint64		handler_key;
 	QueueEndpointState *endpoint;
 	QueueCourierState *courier;
 	QueueBreakerConf breaker;

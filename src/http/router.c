@@ -136,7 +136,6 @@ queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoi
 void
 queue_router_began(QueueRequest *request, QueueHandler *handler, QueueEndpoint *endpoint)
 {
-	request->handler_key = handler->key;
 	request->endpoint = endpoint->state;
 	request->courier = handler->conf->state;
 	request->breaker = endpoint->breaker;

@@ -272,12 +272,25 @@ count_of(uint64 key)
 	return NULL;
 }
 
+/* Gives the statistics of handlers that are gone up. */
+static void
+forget_handlers(QueueConfig *config)
+{
+	int64	   *ids = palloc((config->nhandlers + 1) * sizeof(int64));
+
+	for (int i = 0; i < config->nhandlers; i++)
+		ids[i] = config->handlers[i]->id;
+	queue_kind_stat_keep(MyDatabaseId, ids, config->nhandlers);
+	pfree(ids);
+}
+
 /* Remembers the gauges as they are, so that what changes during the scan is kept. */
 static void
 recount_begin(TimestampTz now)
 {
 	QueueConfig *config = queue_config();
 
+	forget_handlers(config);
 	counts = MemoryContextAllocZero(TopMemoryContext, RECOUNT_QUEUES * sizeof(Count));
 	ncounts = 0;
 	for (int i = 0; i < config->nqueues && ncounts < RECOUNT_QUEUES; i++)

@@ -160,11 +160,11 @@ queue_counter_of(Oid db, uint64 key, bool create)
 	return free_entry;
 }
 
-/* A kind's numbers; like queue_counter_of. */
+/* The numbers of a kind with a handler; like queue_counter_of. */
 QueueKindStat *
-queue_kind_stat_of(Oid db, uint64 key, bool create)
+queue_kind_stat_of(Oid db, int64 handler, uint64 key, bool create)
 {
-	uint32		start = chain_start(db, key);
+	uint32		start = chain_start(db, key + (uint64) handler);
 	QueueKindStat *free_entry = NULL;
 
 	if (shared == NULL || !OidIsValid(db))
@@ -177,7 +177,7 @@ queue_kind_stat_of(Oid db, uint64 key, bool create)
 		if (owner == InvalidOid)
 			break;
 		pg_read_barrier();
-		if (owner == db && k->key == key)
+		if (owner == db && k->key == key && k->handler == handler)
 			return k;
 	}
 	if (!create)
@@ -187,7 +187,7 @@ queue_kind_stat_of(Oid db, uint64 key, bool create)
 	{
 		QueueKindStat *k = &shared->kinds[(start + i) % QUEUE_MAX_COUNTERS];
 
-		if (k->db == db && k->key == key)
+		if (k->db == db && k->key == key && k->handler == handler)
 		{
 			LWLockRelease(&shared->lock);
 			return k;
@@ -201,11 +201,46 @@ queue_kind_stat_of(Oid db, uint64 key, bool create)
 	{
 		kind_zero(free_entry);
 		free_entry->key = key;
+		free_entry->handler = handler;
 		pg_write_barrier();
 		free_entry->db = db;
 	}
 	LWLockRelease(&shared->lock);
 	return free_entry;
+}
+
+/* See counter.h.  Called by the view of handlers. */
+QueueKindStat *
+queue_kind_stat_next(Oid db, int64 handler, int *position)
+{
+	while (shared != NULL && *position < QUEUE_MAX_COUNTERS)
+	{
+		QueueKindStat *k = &shared->kinds[(*position)++];
+
+		if (k->db == db && k->handler == handler)
+			return k;
+	}
+	return NULL;
+}
+
+/* See counter.h.  Called by the scheduler. */
+void
+queue_kind_stat_keep(Oid db, const int64 *handlers, int n)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
+	{
+		QueueKindStat *k = &shared->kinds[i];
+		bool		keep = k->db != db;
+
+		for (int j = 0; j < n && !keep; j++)
+			keep = k->handler == handlers[j];
+		if (!keep)
+			k->db = TOMBSTONE;
+	}
+	LWLockRelease(&shared->lock);
 }
 
 /* Gives all entries of a database up.  Called when its extension or the database itself is dropped. */

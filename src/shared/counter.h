@@ -37,10 +37,11 @@ typedef struct QueueCounter		/* of one queue; keyed by the hash of its name */
 	pg_atomic_uint64 reset_at;	/* stats_reset */
 } QueueCounter;
 
-typedef struct QueueKindStat	/* of one kind; keyed by the hash of its name */
+typedef struct QueueKindStat	/* of one kind with one handler; keyed by the hash of its name and the id of his row */
 {
 	Oid			db;
 	uint64		key;
+	int64		handler;
 	pg_atomic_uint64 completed, failed, discarded, timeouts;
 	pg_atomic_uint64 runs, total_us, max_us;
 	pg_atomic_uint64 mean_us;	/* moving mean of recent runs; what the executors and channel depths go by */
@@ -55,7 +56,11 @@ extern void queue_counter_shmem_init(void);
 extern uint64 queue_name_hash(const char *name);
 /* NULL without preload or when the table is full: callers just skip. */
 extern QueueCounter *queue_counter_of(Oid db, uint64 key, bool create);
-extern QueueKindStat *queue_kind_stat_of(Oid db, uint64 key, bool create);
+extern QueueKindStat *queue_kind_stat_of(Oid db, int64 handler, uint64 key, bool create);
+/* One kind of a handler after another, from *position 0 on; NULL: no more. */
+extern QueueKindStat *queue_kind_stat_next(Oid db, int64 handler, int *position);
+/* Handlers of this database other than these are no more: their places are free. */
+extern void queue_kind_stat_keep(Oid db, const int64 *handlers, int n);
 extern void queue_counter_reset(Oid db);
 /* n rows went from one filed state to another (from NONE: enqueued; to a final state: total + 1). */
 extern void queue_counter_move(Oid db, uint64 key, QueueState from, QueueState to, int64 n);

@@ -13,7 +13,6 @@
 
 #include "shared/clock.h"
 
-#include "common/hashfn.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
@@ -86,14 +85,6 @@ queue_endpoint_shmem_init(void)
 		}
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueEndpoint");
-}
-
-/* The key of an endpoint. */
-uint64
-queue_endpoint_key(const char *kind, const char *url)
-{
-	return hash_combine64(hash_bytes_extended((const unsigned char *) kind, strlen(kind), 0),
-						  hash_bytes_extended((const unsigned char *) url, strlen(url), 0));
 }
 
 /* The state of an endpoint, made if asked.  Called by the http worker, the scheduler and the views. */

@@ -19,7 +19,7 @@
 #define QUEUE_MAX_COURIERS 512
 #define QUEUE_STOP_IDS 64
 
-/* One endpoint; keyed by the hashes of its kind and url. */
+/* One endpoint; its key is the id of its row. */
 typedef struct QueueEndpointState
 {
 	Oid			db;
@@ -37,7 +37,7 @@ typedef struct QueueEndpointState
 	int			probes_failed;	/* in a row */
 } QueueEndpointState;
 
-/* One HTTP handler; keyed by the hash of its kind. */
+/* One HTTP handler; its key is the id of its row. */
 typedef struct QueueCourierState
 {
 	Oid			db;
@@ -49,7 +49,6 @@ typedef struct QueueCourierState
 
 extern Size queue_endpoint_shmem_size(void);
 extern void queue_endpoint_shmem_init(void);
-extern uint64 queue_endpoint_key(const char *kind, const char *url);
 /* NULL when there is no room or no shared memory. */
 extern QueueEndpointState *queue_endpoint_state_of(Oid db, uint64 key, bool create);
 extern QueueCourierState *queue_courier_state_of(Oid db, uint64 key, bool create);

@@ -15,7 +15,7 @@ SELECT tables_are('queue',
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i));
 SELECT views_are('queue', ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);
-SELECT sequences_are('queue', ARRAY['job_id', 'line_id']);
+SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
 SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.live_job'::regclass AND attnum > 0 AND NOT attisdropped),
@@ -43,8 +43,8 @@ FROM (VALUES
     ('job', 'id bigint, queue text, kind text, state text, payload jsonb, priority integer, attempt integer, failures integer, max_attempts integer, run_at timestamp with time zone, enqueued_at timestamp with time zone, started_at timestamp with time zone, finished_at timestamp with time zone, leased_until timestamp with time zone, worker text, headers jsonb, tags text[], unique_key text, group_key text, concurrency_key text, expires_at timestamp with time zone, progress jsonb, result jsonb, last_error text, origin jsonb'),
     ('job_error', 'job_id bigint, queue text, kind text, attempt integer, started_at timestamp with time zone, failed_at timestamp with time zone, worker text, error text, sqlstate text, http_status integer, context text'),
     ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone'),
-    ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone'),
-    ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone'),
+    ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone, queues text[]'),
+    ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone, queues text[]'),
     ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer')
 ) v (view, cols), LATERAL unnest(string_to_array(v.cols, ',')) WITH ORDINALITY c (col);
 SELECT is(

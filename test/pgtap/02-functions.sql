@@ -7,7 +7,7 @@ SELECT no_plan();
 
 CREATE TEMP TABLE expected (name text, arguments text, result text);
 INSERT INTO expected VALUES
-    ('add_endpoint', 'kind text, url text, weight integer DEFAULT 1, max_running integer DEFAULT NULL::integer, health_url text DEFAULT NULL::text, breaker jsonb DEFAULT NULL::jsonb', 'void'),
+    ('add_endpoint', 'kind text, url text, weight integer DEFAULT 1, max_running integer DEFAULT NULL::integer, health_url text DEFAULT NULL::text, breaker jsonb DEFAULT NULL::jsonb, queue text DEFAULT NULL::text', 'void'),
     ('adopt', '', 'void'),
     ('alter_job', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer, payload jsonb DEFAULT NULL::jsonb', 'boolean'),
     ('alter_queue', 'name text, max_attempts integer DEFAULT NULL::integer, lease interval DEFAULT NULL::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT NULL::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT NULL::interval, keep_discarded interval DEFAULT NULL::interval, reset text[] DEFAULT NULL::text[]', 'void'),
@@ -32,7 +32,7 @@ INSERT INTO expected VALUES
     ('heartbeat', 'job_id bigint, lease interval DEFAULT NULL::interval, attempt integer DEFAULT NULL::integer', 'timestamp with time zone'),
     ('heartbeat_many', 'job_ids bigint[], lease interval DEFAULT NULL::interval, attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
     ('pause', 'queue text', 'void'),
-    ('pause_handler', 'kind text', 'void'),
+    ('pause_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
     ('pause_schedule', 'name text', 'void'),
     ('progress', 'job_id bigint, value jsonb, attempt integer DEFAULT NULL::integer', 'boolean'),
     ('publish', 'topic text, payload jsonb DEFAULT ''{}''::jsonb, headers jsonb DEFAULT NULL::jsonb', 'SETOF bigint'),
@@ -42,10 +42,10 @@ INSERT INTO expected VALUES
     ('register_sql_handler', 'kind text, function text, queues text[] DEFAULT NULL::text[], timeout interval DEFAULT NULL::interval, max_attempts integer DEFAULT NULL::integer, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, run_as name DEFAULT NULL::name', 'void'),
     ('release', 'job_id bigint, attempt integer DEFAULT NULL::integer', 'boolean'),
     ('release_many', 'job_ids bigint[], attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
-    ('remove_endpoint', 'kind text, url text', 'void'),
+    ('remove_endpoint', 'kind text, url text, queue text DEFAULT NULL::text', 'void'),
     ('result', 'job_id bigint, wait interval DEFAULT ''00:00:00''::interval', 'jsonb'),
     ('resume', 'queue text', 'void'),
-    ('resume_handler', 'kind text', 'void'),
+    ('resume_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
     ('resume_schedule', 'name text', 'void'),
     ('retry', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'boolean'),
     ('revoke_queue', 'queue text, role name, privilege text DEFAULT NULL::text', 'void'),
@@ -54,7 +54,7 @@ INSERT INTO expected VALUES
     ('subscribe', 'topic text, kind text, queue text DEFAULT ''default''::text, filter jsonpath DEFAULT NULL::jsonpath', 'bigint'),
     ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
     ('test_run', 'job_id bigint, raise_error boolean DEFAULT true', 'text'),
-    ('unregister_handler', 'kind text', 'void'),
+    ('unregister_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
     ('unschedule', 'name text', 'boolean'),
     ('unsubscribe', 'subscription_id bigint', 'boolean'),
     ('wait_for', 'job_id bigint, wait interval', 'text')

@@ -83,7 +83,7 @@ INSERT INTO cell VALUES
     ('work', true, true, $$SELECT queue.heartbeat(<claimed>, '1 min', 1) IS NOT NULL$$),
     ('work', true, true, $$SELECT string_agg(x::text, ',') FROM queue.heartbeat_many(ARRAY[<claimed>], '1 min', ARRAY[1]) x$$),
     ('work', true, true, $$SELECT queue.progress(<claimed>, '1', 1)$$),
-    ('work', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
+    ('manage', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
     ('read', true, true, $$SELECT queue.result(<done>)$$),
     ('read', true, true, $$SELECT queue.wait_for(<done>, '0')$$),
     ('read', true, true, $$SELECT queue.wait_for(<waiting>, '0')$$),
@@ -170,9 +170,12 @@ WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of
 SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_work')$$), '42501', 'run_as another role');
-SELECT matches(pg_temp.try('queue_tap_member', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_work')$$), '^ok', 'run_as a role that one is a member of');
-SELECT is(pg_temp.try('queue_tap_work', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q', 'tap_o'])$$), '42501', 'run_as may not work in one of the queues');
-SELECT is(pg_temp.try('queue_tap_work', $$SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'])$$), '42501', 'another role''s kind');
+GRANT queue_tap_work TO queue_tap_manage;
+SELECT matches(pg_temp.try('queue_tap_manage', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_work')$$), '^ok', 'run_as a role that one is a member of');
+REVOKE queue_tap_work FROM queue_tap_manage;
+SELECT is(pg_temp.try('queue_tap_super', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q', 'tap_o'], run_as => 'queue_tap_work')$$), '42501', 'run_as may not work in one of the queues');
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q', 'tap_o'])$$), '42501', 'the registrar does not manage one of the queues');
+SELECT is(pg_temp.try('queue_tap_manage', $$SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'])$$), '42501', 'another role''s kind');
 SELECT is(pg_temp.try('queue_tap_star', $$SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'])$$), '42501', 'another role''s kind, also with manage on *');
 SELECT is(pg_temp.try('queue_tap_super', $$SELECT queue.register_sql_handler('k', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_read')$$), '42501', 'run_as a role without work there');
 
