@@ -496,6 +496,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		note.job_id = old->id;
 		note.commit_pos = queue_job_pos(new);
 		note.on_commit = new->leased_until == DT_NOBEGIN;
+		note.lease_was = old->leased_until != DT_NOBEGIN ? old->leased_until : 0;
 		if (new->leased_until != DT_NOBEGIN)
 			note.leased_until = new->leased_until;
 		else if (old->leased_until != DT_NOBEGIN)
@@ -544,6 +545,8 @@ queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snaps
 		note.abort_pos = queue_job_pos(old);
 		note.ends = true;
 		note.leased_until = old->leased_until != DT_NOBEGIN ? DT_NOBEGIN : 0;
+		note.lease_was = old->leased_until != DT_NOBEGIN ? old->leased_until : 0;
+		note.commit_pos = queue_job_pos(old);
 		note.keys = queue_line_keys(queue_job_line(old->line));
 		note.from = queue_job_filed(old);
 		note.to = to;

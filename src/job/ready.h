@@ -36,10 +36,4 @@ extern TimestampTz queue_ready_next_due(QueueReady *ready);
 /* The same of the lines that were read to what is due; *more: others have more that is due now. */
 extern TimestampTz queue_ready_later_due(QueueReady *ready, bool *more);
 
-/*
- * The far look: walks a line's due rows from `*from` up to its cursor for at most budget_us and appends what is
- * claimable (rows that came by manual UPDATE, restore or replication). True when it reached the cursor.
- */
-extern bool queue_ready_far_look(QueueJobTable *table, QueueLine *line, QueuePos *from, int64 budget_us);
-
 #endif

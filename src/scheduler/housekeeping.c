@@ -5,12 +5,10 @@
  * Owns the timers of four chores, each in short transactions of its own, so that no
  * snapshot is held for long and no chore delays the start of a job by more than a slice:
  *
- * - Expired leases: looked up by primary key from lease.c's table; what did not fit there is
- *   found by walking its line (cursor.c keeps the time).
  * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
  *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.
  * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
- * - The far look: rows that became claimable with no note (manual UPDATE, restore, replication).
+ * - Deadlines (deadlines.c) and the far look (leases.c).
  *
  * Locks: AccessExclusiveLock on one ring table, conditional; else what a scan takes.
  */
@@ -21,6 +19,7 @@
 #include "job/ready.h"
 #include "job/record.h"
 #include "scheduler/deadlines.h"
+#include "scheduler/leases.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
@@ -39,124 +38,15 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#define LEASE_BATCH 256
-#define LEASE_PAUSE_US INT64CONST(50000)	/* expiries are looked at in batches, at most this late */
 #define RETENTION_US (10 * USECS_PER_MINUTE)
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
-#define FAR_SLICE_US INT64CONST(10000)
-#define FAR_PAUSE_US (100 * FAR_SLICE_US)	/* 1 % of time */
 #define RECOUNT_BLOCKS 256
 #define RECOUNT_QUEUES 256
 
-static TimestampTz lease_next = 0;	/* not before */
-static TimestampTz walk_at = DT_NOEND;	/* the earliest end that lease.c had no room for */
 static TimestampTz retention_at = 0;
 static TimestampTz recount_at = 0;
 static TimestampTz far_at = 0;
-
-/*
- * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its
- * line again.  A fetch would do the same; who wants the table for itself is not waited for.
- */
-static bool
-discard_exhausted(QueueJob *job)
-{
-	QueueLine  *line = queue_config_line(job->line);
-	QueueJobTable *table;
-	QueueExtra	extra;
-	QueueFailure failure = {0};
-	bool		go_on;
-
-	if (line == NULL)
-		return false;
-	queue_extra_unpack(job->extra, &extra);
-	if (job->failures + 1 < queue_job_max_attempts(job, &extra, line->queue, line->handler) ||
-		!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
-		return false;
-	table = queue_job_open(RowExclusiveLock);
-	go_on = queue_finish_expired(table, job, &extra, line, GetActiveSnapshot(), &failure);
-	queue_job_close(table);
-	return !go_on;
-}
-
-/* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
-static void
-expire_lease(QueueJobTable *table, const QueueLease *lease, TimestampTz now)
-{
-	QueueJob	job;
-
-	if (!queue_job_find(table, lease->id, GetActiveSnapshot(), &job))
-		return;
-	if (job.leased_until == DT_NOBEGIN)
-	{
-		/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
-		if (queue_session_any() && queue_session_taken(job.id))
-			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
-		else if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
-			queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
-		return;
-	}
-	if (job.leased_until > now)
-		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
-	else if (!discard_exhausted(&job))
-		queue_line_claimable(queue_job_line(job.line), queue_job_pos(&job));
-}
-
-/* Expired leases.  Called by the scheduler in each round. */
-TimestampTz
-queue_keep_leases(TimestampTz now)
-{
-	QueueBase  *base = queue_base();
-	TimestampTz next;
-	QueueLease	leases[LEASE_BATCH];
-	int			n;
-
-	if (base == NULL)
-		return DT_NOEND;
-	next = Min((TimestampTz) pg_atomic_read_u64(&base->next_expiry), walk_at);
-	if (next > now)
-		return next;
-	if (lease_next > now)
-		return lease_next;
-	lease_next = now + LEASE_PAUSE_US;
-
-	n = queue_lease_expired(MyDatabaseId, now, leases, LEASE_BATCH);
-	if (n > 0)
-	{
-		QueueJobTable *table = queue_job_open(AccessShareLock);
-
-		PushActiveSnapshot(GetLatestSnapshot());
-		for (int i = 0; i < n; i++)
-			expire_lease(table, &leases[i], now);
-		PopActiveSnapshot();
-		queue_job_close(table);
-	}
-	if (n == LEASE_BATCH)
-		lease_next = now;
-
-	/* what the table had no room for: the cursors know when */
-	{
-		int			nlines;
-		QueueLine **lines = queue_lines_all(&nlines, NULL);
-
-		walk_at = DT_NOEND;
-		for (int i = 0; i < nlines; i++)
-		{
-			TimestampTz when;
-
-			if (queue_cursor_expire(&lines[i]->cursor, lines[i]->id, now, &when))
-			{
-				QueueLineKeys keys = queue_line_keys(lines[i]);
-
-				(void) queue_await_wake(MyDatabaseId, &keys, 1);
-			}
-			walk_at = Min(walk_at, when);
-		}
-	}
-	next = Min((TimestampTz) pg_atomic_read_u64(&base->next_expiry), walk_at);
-	return Max(next, lease_next);
-}
 
 /* Truncates one ring table if it is at rest and has rows. */
 static void
@@ -420,60 +310,6 @@ recount(TimestampTz now)
 	return counts != NULL ? now : recount_at;
 }
 
-/* ---- far look ---- */
-
-static int	far_index = 0;		/* in the configuration's list of lines */
-static int64 far_line = 0;		/* the line being walked */
-static QueuePos far_pos;
-static bool far_walking = false;
-
-/*
- * One slice of the far look over the lines whose cursor is not at the front.  The list may be another one after the
- * configuration was read again: then a line is looked at twice or in the next turn.
- */
-static TimestampTz
-far_look(TimestampTz now)
-{
-	TimestampTz began = queue_now();
-	TimestampTz next = now + FAR_PAUSE_US;
-	QueueLine **lines;
-	int			nlines;
-	QueueJobTable *table;
-
-	StartTransactionCommand();
-	table = queue_job_open(AccessShareLock);
-	lines = queue_lines_all(&nlines, NULL);
-	while (queue_now() - began < FAR_SLICE_US)
-	{
-		QueueLine  *line;
-
-		if (far_index >= nlines)
-		{
-			far_index = 0;
-			far_walking = false;
-			next = now + FAR_US;
-			break;
-		}
-		line = lines[far_index];
-		if (queue_pos_cmp(queue_cursor_look(&line->cursor, line->id).cursor, QUEUE_POS_FIRST) <= 0)
-		{
-			far_index++;		/* read from its front anyway */
-			continue;
-		}
-		if (!far_walking || far_line != line->id)
-		{
-			far_line = line->id;
-			far_pos = QUEUE_POS_FIRST;
-		}
-		far_walking = !queue_ready_far_look(table, line, &far_pos, FAR_SLICE_US);
-		if (!far_walking)
-			far_index++;
-	}
-	queue_job_close(table);
-	CommitTransactionCommand();
-	return next;
-}
-
 /* The chores, each when it is due.  Called by the scheduler between rounds. */
 TimestampTz
 queue_keep_tables(TimestampTz now)
@@ -485,7 +321,6 @@ queue_keep_tables(TimestampTz now)
 	if (first)
 	{
 		first = false;
-		far_at = now + FAR_US;
 		retention_at = now + USECS_PER_SEC;
 		recount_at = 0;
 	}
@@ -499,10 +334,6 @@ queue_keep_tables(TimestampTz now)
 		retention_at = now + RETENTION_US;
 	}
 	deadlines_next = queue_deadlines_run(now);
-	if (now >= far_at)
-	{
-		far_at = far_look(now);
-		SetLatch(MyLatch);		/* what it found is for the next round */
-	}
+	far_at = queue_leases_far_look(now);
 	return Min(deadlines_next, Min(Min(recount_next, retention_at), far_at));
 }

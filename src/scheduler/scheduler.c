@@ -31,6 +31,7 @@
 #include "job/ready.h"
 #include "scheduler/executors.h"
 #include "scheduler/housekeeping.h"
+#include "scheduler/leases.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -531,7 +532,7 @@ do_round(bool *gone)
 	else if (nlines > seen_lines)
 		place_new_lines(config, lines, nlines, now);
 
-	next = queue_keep_leases(now);
+	next = queue_leases_run(now);
 	next = Min(next, recheck_at);
 	if (nsuspects > 0)
 		next = Min(next, tend_suspects(table, now));

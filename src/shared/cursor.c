@@ -52,7 +52,9 @@ struct QueueCursor
 	bool		empty;			/* nothing at all at or after it */
 	bool		unserved;		/* the scheduler said that it does not care */
 	TimestampTz next_due;		/* nothing at or after the cursor is due before this */
-	TimestampTz unnoted_expiry; /* earliest lease end that lease.c had no room for */
+	TimestampTz unnoted_expiry; /* earliest lease end that lease.c had no room for; DT_NOEND: none */
+	QueuePos	unnoted_low,	/* and the range of positions that has all of them */
+				unnoted_high;
 
 	uint64		lost_seq;		/* youngest append that the ring no longer holds */
 	int			ring_next;
@@ -161,6 +163,9 @@ free_entry(void)
 			break;
 	}
 	unlink_entry(entry);
+	/* what it knew of leases: the scheduler looks at all lines when their time has come */
+	if (entry->unnoted_expiry != DT_NOEND)
+		queue_base_unplaced(queue_base_of(entry->db, false), entry->unnoted_expiry);
 	return entry;
 }
 
@@ -363,51 +368,78 @@ queue_cursor_set_served(QueueCursorRef *ref, int64 line, bool served)
 	LWLockRelease(&ref->entry->lock);
 }
 
-void
-queue_cursor_note_expiry(Oid db, int64 line, TimestampTz when)
+bool
+queue_cursor_note_expiry(Oid db, int64 line, QueuePos low, QueuePos high, TimestampTz when)
 {
 	QueueCursor *entry;
 
 	if (table == NULL)
-		return;
+		return false;
 	LWLockAcquire(&table->lock, LW_SHARED);
 	entry = find_entry(db, line);
 	if (entry != NULL)
 	{
 		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
+		if (entry->unnoted_expiry == DT_NOEND || queue_pos_cmp(low, entry->unnoted_low) < 0)
+			entry->unnoted_low = low;
+		if (entry->unnoted_expiry == DT_NOEND || queue_pos_cmp(high, entry->unnoted_high) > 0)
+			entry->unnoted_high = high;
 		entry->unnoted_expiry = Min(entry->unnoted_expiry, when);
 		LWLockRelease(&entry->lock);
 	}
 	LWLockRelease(&table->lock);
+	return entry != NULL;
 }
 
 bool
-queue_cursor_expire(QueueCursorRef *ref, int64 line, TimestampTz now, TimestampTz *next)
+queue_cursor_take_expired(Oid db, TimestampTz now, int64 *line, QueuePos *low, QueuePos *high, TimestampTz *next)
 {
-	QueueCursor *entry;
-	bool		expired;
+	bool		taken = false;
 
 	*next = DT_NOEND;
 	if (table == NULL)
 		return false;
-	while (!lock_ref(ref, line))
-		make_entry(ref, line);
-	entry = ref->entry;
-	expired = entry->unnoted_expiry <= now;
-	if (expired)
+	LWLockAcquire(&table->lock, LW_SHARED);
+	for (int i = 0; i < QUEUE_MAX_CURSORS && !taken; i++)
 	{
-		/* as if all of the line were appended: raises under way are cut to the front */
-		uint64		seq = pg_atomic_add_fetch_u64(&table->seq, 1);
+		QueueCursor *entry = &table->entry[i];
 
-		entry->lost_seq = seq;
-		entry->unnoted_expiry = DT_NOEND;
-		entry->cursor = QUEUE_POS_FIRST;
-		entry->empty = false;
-		entry->next_due = DT_NOBEGIN;
+		if (entry->db != db || entry->unnoted_expiry == DT_NOEND)
+			continue;
+		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
+		if (entry->unnoted_expiry <= now)
+		{
+			taken = true;
+			*line = entry->line;
+			*low = entry->unnoted_low;
+			*high = entry->unnoted_high;
+			entry->unnoted_expiry = DT_NOEND;
+		}
+		else
+			*next = Min(*next, entry->unnoted_expiry);
+		LWLockRelease(&entry->lock);
 	}
-	*next = entry->unnoted_expiry;
-	LWLockRelease(&entry->lock);
-	return expired;
+	LWLockRelease(&table->lock);
+	return taken;
+}
+
+bool
+queue_cursor_peek(Oid db, int64 line, QueuePos *cursor)
+{
+	QueueCursor *entry;
+
+	if (table == NULL)
+		return false;
+	LWLockAcquire(&table->lock, LW_SHARED);
+	entry = find_entry(db, line);
+	if (entry != NULL)
+	{
+		LWLockAcquire(&entry->lock, LW_SHARED);
+		*cursor = entry->cursor;
+		LWLockRelease(&entry->lock);
+	}
+	LWLockRelease(&table->lock);
+	return entry != NULL;
 }
 
 void

@@ -61,10 +61,20 @@ extern bool queue_cursor_append(Oid db, int64 line, QueuePos pos, int count);
 /* The scheduler's word on who serves the line: only a served line's commits wake it. */
 extern void queue_cursor_set_served(QueueCursorRef *ref, int64 line, bool served);
 
-/* Commit-safe. The earliest lease end in this line that found no place in lease.c's table. */
-extern void queue_cursor_note_expiry(Oid db, int64 line, TimestampTz when);
-/* Scheduler: if that time has passed, reset it, move the cursor to the front and return true. */
-extern bool queue_cursor_expire(QueueCursorRef *ref, int64 line, TimestampTz now, TimestampTz *next);
+/*
+ * Commit-safe. Leases in this range of the line have no place in lease.c's table; the earliest ends at `when`.  False:
+ * the line has no entry that could keep this.
+ */
+extern bool queue_cursor_note_expiry(Oid db, int64 line, QueuePos low, QueuePos high, TimestampTz when);
+/*
+ * Scheduler: takes one such range whose time has passed, of any line of the database.  False: none has; *next is
+ * when the first will.
+ */
+extern bool queue_cursor_take_expired(Oid db, TimestampTz now, int64 *line, QueuePos *low, QueuePos *high,
+									  TimestampTz *next);
+
+/* Where the line's cursor stands, without making an entry; false: it has none. */
+extern bool queue_cursor_peek(Oid db, int64 line, QueuePos *cursor);
 
 /* Forget all that is known of a database (its cursors go to the front). Commit-safe. */
 extern void queue_cursor_reset(Oid db);

@@ -54,6 +54,7 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
 	pg_atomic_write_u64(&base->sleep_until, 0);
 	pg_atomic_write_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+	pg_atomic_write_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
@@ -88,6 +89,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->scheduler_procno, PG_UINT32_MAX);
 			pg_atomic_init_u64(&base->sleep_until, 0);
 			pg_atomic_init_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
+			pg_atomic_init_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
@@ -318,17 +320,33 @@ queue_base_wake(QueueBase *base, TimestampTz when)
 	queue_set_latch(procno);
 }
 
+/* Lowers one of the entry's times to `when`, if it is later.  Commit-safe. */
+void
+queue_base_lower(pg_atomic_uint64 *time, TimestampTz when)
+{
+	uint64		old = pg_atomic_read_u64(time);
+
+	while ((TimestampTz) old > when && !pg_atomic_compare_exchange_u64(time, &old, (uint64) when))
+		;
+}
+
+/* Commit-safe.  Called by lease.c and cursor.c. */
+void
+queue_base_unplaced(QueueBase *base, TimestampTz until)
+{
+	if (base == NULL)
+		return;
+	queue_base_lower(&base->unplaced_expiry, until);
+	queue_base_lower(&base->next_expiry, until);
+}
+
 /* Commit-safe.  Called by note.c. */
 void
 queue_base_deadline(QueueBase *base, TimestampTz at)
 {
-	uint64		old;
-
 	if (base == NULL)
 		return;
-	old = pg_atomic_read_u64(&base->deadline_low);
-	while ((TimestampTz) old > at && !pg_atomic_compare_exchange_u64(&base->deadline_low, &old, (uint64) at))
-		;
+	queue_base_lower(&base->deadline_low, at);
 	queue_base_wake(base, at);
 }
 

@@ -46,6 +46,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 scheduler_procno;	/* PG_UINT32_MAX: none */
 	pg_atomic_uint64 sleep_until;	/* the scheduler sleeps until then; 0: it is awake */
 	pg_atomic_uint64 next_expiry;	/* earliest noted lease end (lease.c); PG_INT64_MAX: none */
+	pg_atomic_uint64 unplaced_expiry;	/* earliest lease end that neither lease.c nor a cursor has; PG_INT64_MAX: none */
 	pg_atomic_uint64 deadline_low;	/* lowest deadline committed since the scheduler looked; PG_INT64_MAX: none */
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
@@ -92,6 +93,12 @@ extern int	queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lin
  * that reads 0 sets the latch, so no wake is lost.
  */
 extern void queue_base_wake(QueueBase *base, TimestampTz when);
+
+/* Commit-safe: lowers one of these times to `when`, if it is later. */
+extern void queue_base_lower(pg_atomic_uint64 *time, TimestampTz when);
+
+/* Commit-safe: a lease ends then that nothing else in memory tells of. */
+extern void queue_base_unplaced(QueueBase *base, TimestampTz until);
 
 /*
  * Deadlines (queue.deadline) that were committed out of the order in which the scheduler reads them: commit-safe, tells

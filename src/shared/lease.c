@@ -4,11 +4,15 @@
  *
  * Owns QUEUE_MAX_LEASES places in 16 partitions, each a small chained hash table of its
  * own, so that claims of different jobs rarely meet.  It is a hint: the truth is
- * live_job.leased_until.  A lease that finds its partition full is told to its line's
- * cursor, and the scheduler walks that line when the time has come.  base->next_expiry is a
- * lower bound of all ends of a database; it is raised only by the scheduler's own look, which
- * first sets it to "none" and then lowers it to what it saw, while everyone who notes a lease lowers it
- * AFTER the lease is in the table: so no end is ever forgotten.
+ * live_job.leased_until.  A single job is found by its id, a range by its line and its end:
+ * that is all that the end of one of its members knows of it.
+ *
+ * A partition that is full keeps the earlier ends: the latest of a few entries gives way, and
+ * what is lost is told to its line's cursor as a range with the earliest end; the scheduler walks
+ * that range when the time has come.  base->next_expiry is a lower bound of all ends of a
+ * database, lost ones too; it is raised only by the scheduler's own look, which first sets it to
+ * "none" and then lowers it to what it saw, while everyone who notes a lease lowers it AFTER the
+ * lease is in the table: so no end is ever forgotten.
  *
  * Locks: one LWLock per partition, held for one look.
  */
@@ -20,11 +24,13 @@
 
 #define PARTITIONS 16
 #define PLACES (QUEUE_MAX_LEASES / PARTITIONS)
+#define GIVE_WAY 8				/* entries looked at for one that ends later */
 
 typedef struct QueueLeaseEntry
 {
 	QueueLease	lease;
 	Oid			db;				/* InvalidOid: free */
+	uint32		hash;
 	int			next;			/* in the chain or the free list; -1: last */
 } QueueLeaseEntry;
 
@@ -32,6 +38,8 @@ typedef struct QueueLeasePartition
 {
 	LWLock		lock;
 	int			count;
+	int			ranges;			/* of count */
+	int			hand;			/* where the next look for what gives way begins */
 	int			free;			/* head of the free list */
 	int			heads[PLACES];
 	QueueLeaseEntry entries[PLACES];
@@ -67,7 +75,7 @@ queue_lease_shmem_init(void)
 			QueueLeasePartition *p = &shared->partitions[i];
 
 			LWLockInitialize(&p->lock, shared->tranche);
-			p->count = 0;
+			p->count = p->ranges = p->hand = 0;
 			p->free = 0;
 			for (int j = 0; j < PLACES; j++)
 			{
@@ -80,116 +88,249 @@ queue_lease_shmem_init(void)
 	LWLockRegisterTranche(shared->tranche, "QueueLease");
 }
 
-/* The hash of a job. */
+/* The hash of a job, or with id 0 of a range. */
 static inline uint32
-lease_hash(Oid db, int64 id)
+lease_hash(Oid db, const QueueLease *lease)
 {
-	return murmurhash32((uint32) id ^ murmurhash32((uint32) (id >> 32) + db));
+	uint64		key = lease->id != 0 ? (uint64) lease->id : (uint64) lease->line ^ ((uint64) lease->until << 1);
+
+	return murmurhash32((uint32) key ^ murmurhash32((uint32) (key >> 32) + db));
 }
 
-/* Lowers an atomic time to `when` if it is later.  Commit-safe. */
-static void
-lower(pg_atomic_uint64 *time, TimestampTz when)
+static inline QueueLeasePartition *
+partition_of(uint32 hash)
 {
-	uint64		old = pg_atomic_read_u64(time);
-
-	while ((TimestampTz) old > when && !pg_atomic_compare_exchange_u64(time, &old, (uint64) when))
-		;
+	return &shared->partitions[hash % PARTITIONS];
 }
 
-/* Takes entry j out of its chain; prev is the link that points to it.  Lock: the partition's, exclusive. */
-static void
-unlink_entry(QueueLeasePartition *p, int *prev, int j)
+static inline int *
+chain_of(QueueLeasePartition *p, uint32 hash)
 {
-	*prev = p->entries[j].next;
+	return &p->heads[(hash / PARTITIONS) % PLACES];
+}
+
+/* The link that points to the entry of this job or range; *link is -1 if there is none.  Caller holds the partition's lock. */
+static int *
+find_link(QueueLeasePartition *p, uint32 hash, Oid db, const QueueLease *lease)
+{
+	int		   *link = chain_of(p, hash);
+
+	Assert(LWLockHeldByMe(&p->lock));
+	for (; *link >= 0; link = &p->entries[*link].next)
+	{
+		QueueLeaseEntry *e = &p->entries[*link];
+
+		if (e->hash == hash && e->db == db && e->lease.id == lease->id &&
+			(lease->id != 0 || (e->lease.line == lease->line && e->lease.until == lease->until)))
+			break;
+	}
+	return link;
+}
+
+/* Takes an entry out of its chain; link is what points to it.  Caller holds the partition's lock exclusively. */
+static void
+unlink_entry(QueueLeasePartition *p, int *link)
+{
+	int			j = *link;
+
+	Assert(LWLockHeldByMeInMode(&p->lock, LW_EXCLUSIVE));
+	*link = p->entries[j].next;
+	if (p->entries[j].lease.id == 0)
+		p->ranges--;
 	p->entries[j].db = InvalidOid;
 	p->entries[j].next = p->free;
 	p->free = j;
 	p->count--;
 }
 
-/* Notes or moves a lease's end.  Commit-safe.  Called by note.c and by scans that pass a leased entry. */
-void
-queue_lease_note(Oid db, int64 id, int64 line, QueuePos pos, TimestampTz until)
+/*
+ * Makes room in a full partition for a lease that ends at `until`: the latest of a few entries goes, if it ends later.
+ * *lost is what went.  Caller holds the partition's lock exclusively.
+ */
+static bool
+make_room(QueueLeasePartition *p, TimestampTz until, Oid *lost_db, QueueLease *lost)
 {
-	uint32		h = lease_hash(db, id);
+	int			latest = p->hand;
+	int		   *link;
+
+	for (int i = 1; i < GIVE_WAY; i++)
+	{
+		int			j = (p->hand + i) % PLACES;
+
+		if (p->entries[j].lease.until > p->entries[latest].lease.until)
+			latest = j;
+	}
+	p->hand = (p->hand + GIVE_WAY) % PLACES;
+	if (p->entries[latest].lease.until <= until)
+		return false;
+	*lost_db = p->entries[latest].db;
+	*lost = p->entries[latest].lease;
+	link = chain_of(p, p->entries[latest].hash);
+	while (*link != latest)
+		link = &p->entries[*link].next;
+	unlink_entry(p, link);
+	return true;
+}
+
+/* A range loses n members; it is forgotten when none is left.  Commit-safe. */
+static void
+range_lose(Oid db, int64 line, TimestampTz until, int n)
+{
+	QueueLease	range = {.line = line, .until = until};
+	uint32		hash = lease_hash(db, &range);
+	QueueLeasePartition *p = partition_of(hash);
+	int		   *link;
+
+	if (p->ranges == 0)
+		return;
+	LWLockAcquire(&p->lock, LW_EXCLUSIVE);
+	link = find_link(p, hash, db, &range);
+	if (*link >= 0 && (p->entries[*link].lease.count -= n) <= 0)
+		unlink_entry(p, link);
+	LWLockRelease(&p->lock);
+}
+
+/* Tells the line's cursor of an end that has no place here.  Commit-safe. */
+static void
+tell_cursor(Oid db, const QueueLease *lease)
+{
+	QueueBase  *base = queue_base_of(db, false);
+
+	if (!queue_cursor_note_expiry(db, lease->line, lease->pos, lease->high, lease->until))
+		queue_base_unplaced(base, lease->until);
+	else if (base != NULL)
+		queue_base_lower(&base->next_expiry, lease->until);
+}
+
+/* Two ranges of one line and one end are one. */
+static void
+join_range(QueueLease *range, const QueueLease *more)
+{
+	if (queue_pos_cmp(more->pos, range->pos) < 0)
+		range->pos = more->pos;
+	if (queue_pos_cmp(more->high, range->high) > 0)
+		range->high = more->high;
+	range->count += more->count;
+}
+
+void
+queue_lease_claimed(Oid db, const QueueLease *lease, TimestampTz was)
+{
+	QueueLease	new = *lease;
+	QueueLease	lost;
+	Oid			lost_db = InvalidOid;
 	QueueLeasePartition *p;
-	QueueLeaseEntry *e = NULL;
 	QueueBase  *base;
-	int		   *head;
+	uint32		hash;
+	bool		known;
+	bool		placed = true;
+	int			j;
 
 	if (shared == NULL)
 		return;
-	p = &shared->partitions[h % PARTITIONS];
-	LWLockAcquire(&p->lock, LW_EXCLUSIVE);
-	head = &p->heads[(h / PARTITIONS) % PLACES];
-	for (int j = *head; j >= 0; j = p->entries[j].next)
+	if (new.id != 0)
 	{
-		if (p->entries[j].lease.id == id && p->entries[j].db == db)
-		{
-			e = &p->entries[j];
-			break;
-		}
+		new.high = new.pos;
+		new.count = 1;
 	}
-	if (e == NULL && p->free >= 0)
+	hash = lease_hash(db, &new);
+	p = partition_of(hash);
+	LWLockAcquire(&p->lock, LW_EXCLUSIVE);
+	j = *find_link(p, hash, db, &new);
+	known = j >= 0;
+	if (known && new.id == 0)
+		join_range(&p->entries[j].lease, &new);
+	else if (known)
+		p->entries[j].lease = new;
+	else if (p->free >= 0 || make_room(p, new.until, &lost_db, &lost))
 	{
-		int			j = p->free;
+		int		   *chain = chain_of(p, hash);
+		QueueLeaseEntry *e;
 
+		j = p->free;
 		e = &p->entries[j];
 		p->free = e->next;
-		e->next = *head;
-		*head = j;
-		e->db = db;
-		e->lease.id = id;
+		*e = (QueueLeaseEntry) {new, db, hash, *chain};
+		*chain = j;
 		p->count++;
+		p->ranges += new.id == 0;
 	}
-	if (e != NULL)
-	{
-		e->lease.line = line;
-		e->lease.pos = pos;
-		e->lease.until = until;
-	}
+	else
+		placed = false;
 	LWLockRelease(&p->lock);
-	if (e == NULL)
-		queue_cursor_note_expiry(db, line, until);
+
+	if (OidIsValid(lost_db))
+		tell_cursor(lost_db, &lost);
+	if (!placed)
+		tell_cursor(db, &new);
+	/* what a range knew of, moved out of it */
+	if (was != 0 && (new.id == 0 || !known))
+		range_lose(db, new.line, was, new.count);
 
 	base = queue_base_of(db, true);
-	if (base != NULL && (TimestampTz) pg_atomic_read_u64(&base->next_expiry) > until)
+	if (base != NULL && (TimestampTz) pg_atomic_read_u64(&base->next_expiry) > new.until)
 	{
-		lower(&base->next_expiry, until);
-		queue_base_wake(base, until);
+		queue_base_lower(&base->next_expiry, new.until);
+		queue_base_wake(base, new.until);
 	}
 }
 
-/* The claim ended.  Commit-safe.  Called by note.c. */
 void
-queue_lease_forget(Oid db, int64 id)
+queue_lease_note(Oid db, int64 id, int64 line, QueuePos pos, TimestampTz until)
 {
-	uint32		h = lease_hash(db, id);
+	QueueLease	range = {.line = line, .until = until};
 	QueueLeasePartition *p;
+	uint32		hash;
+	bool		covered = false;
 
 	if (shared == NULL)
 		return;
-	p = &shared->partitions[h % PARTITIONS];
-	if (p->count == 0)
-		return;
-	LWLockAcquire(&p->lock, LW_EXCLUSIVE);
-	for (int *prev = &p->heads[(h / PARTITIONS) % PLACES]; *prev >= 0; prev = &p->entries[*prev].next)
+	hash = lease_hash(db, &range);
+	p = partition_of(hash);
+	if (p->ranges > 0)
 	{
-		QueueLeaseEntry *e = &p->entries[*prev];
+		int			j;
 
-		if (e->lease.id == id && e->db == db)
-		{
-			unlink_entry(p, prev, *prev);
-			break;
-		}
+		LWLockAcquire(&p->lock, LW_SHARED);
+		j = *find_link(p, hash, db, &range);
+		covered = j >= 0 && queue_pos_cmp(p->entries[j].lease.pos, pos) <= 0 &&
+			queue_pos_cmp(pos, p->entries[j].lease.high) <= 0;
+		LWLockRelease(&p->lock);
 	}
-	LWLockRelease(&p->lock);
+	if (!covered)
+		queue_lease_claimed(db, &(QueueLease) {.id = id, .line = line, .pos = pos, .until = until}, 0);
+}
+
+void
+queue_lease_forget(Oid db, int64 id, int64 line, TimestampTz was, int count)
+{
+	QueueLease	single = {.id = id};
+	QueueLeasePartition *p;
+	uint32		hash;
+	bool		found = false;
+
+	if (shared == NULL)
+		return;
+	hash = lease_hash(db, &single);
+	p = partition_of(hash);
+	if (id != 0 && p->count > 0)
+	{
+		int		   *link;
+
+		LWLockAcquire(&p->lock, LW_EXCLUSIVE);
+		link = find_link(p, hash, db, &single);
+		found = *link >= 0;
+		if (found)
+			unlink_entry(p, link);
+		LWLockRelease(&p->lock);
+	}
+	if (!found && was != 0)
+		range_lose(db, line, was, count);
 }
 
 /*
  * Takes leases that ended by now out of the table and sets next_expiry to the earliest that is left.  Called by the
- * scheduler.
+ * scheduler, which then asks the cursors for theirs (queue_cursor_take_expired) and lowers next_expiry to what is left.
  */
 int
 queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
@@ -208,26 +349,26 @@ queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
 		LWLockAcquire(&p->lock, LW_EXCLUSIVE);
 		for (int b = 0; b < PLACES && p->count > 0; b++)
 		{
-			int		   *prev = &p->heads[b];
+			int		   *link = &p->heads[b];
 
-			while (*prev >= 0)
+			while (*link >= 0)
 			{
-				QueueLeaseEntry *e = &p->entries[*prev];
+				QueueLeaseEntry *e = &p->entries[*link];
 
 				if (e->db == db && e->lease.until <= now && n < max)
 				{
 					out[n++] = e->lease;
-					unlink_entry(p, prev, *prev);
+					unlink_entry(p, link);
 					continue;
 				}
 				if (e->db == db)
 					earliest = Min(earliest, e->lease.until);
-				prev = &e->next;
+				link = &e->next;
 			}
 		}
 		LWLockRelease(&p->lock);
 	}
-	lower(&base->next_expiry, earliest);
+	queue_base_lower(&base->next_expiry, earliest);
 	return n;
 }
 
@@ -244,14 +385,14 @@ queue_lease_reset(Oid db)
 		LWLockAcquire(&p->lock, LW_EXCLUSIVE);
 		for (int b = 0; b < PLACES; b++)
 		{
-			int		   *prev = &p->heads[b];
+			int		   *link = &p->heads[b];
 
-			while (*prev >= 0)
+			while (*link >= 0)
 			{
-				if (p->entries[*prev].db == db)
-					unlink_entry(p, prev, *prev);
+				if (p->entries[*link].db == db)
+					unlink_entry(p, link);
 				else
-					prev = &p->entries[*prev].next;
+					link = &p->entries[*link].next;
 			}
 		}
 		LWLockRelease(&p->lock);

@@ -31,6 +31,8 @@
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
 #define MERGE_LOOKBACK 16
+#define RANGE_FROM 8			/* claims of one line and end that are told as a range */
+#define RANGE_WINDOW (MERGE_AFTER + MERGE_LOOKBACK)
 #define MAX_PREPARED 64			/* prepared transactions with notes at one time */
 #define PREPARED_NOTES 32
 
@@ -102,7 +104,7 @@ mergeable(const QueueNote *a, const QueueNote *b)
 		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
 		a->ends == b->ends && a->failed == b->failed &&
 		a->keys.queue_key == b->keys.queue_key && a->from == b->from && a->to == b->to &&
-		(a->leased_until > 0) == (b->leased_until > 0) && (a->deadline != 0) == (b->deadline != 0);
+		a->leased_until == b->leased_until && a->lease_was == b->lease_was && (a->deadline != 0) == (b->deadline != 0);
 }
 
 int
@@ -127,7 +129,7 @@ queue_note_begin(const QueueNote *note)
 	new->level = GetCurrentTransactionNestLevel();
 	if (new->count == 0)
 		new->count = 1;
-	new->own_pos = new->commit_pos;
+	new->own_pos = new->high_pos = new->commit_pos;
 	return nnotes++;
 }
 
@@ -161,12 +163,12 @@ queue_note_end(int number, bool done)
 			continue;
 		if (queue_pos_cmp(note->commit_pos, old->commit_pos) < 0)
 			old->commit_pos = note->commit_pos;
+		if (queue_pos_cmp(note->high_pos, old->high_pos) > 0)
+			old->high_pos = note->high_pos;
 		if (queue_pos_cmp(note->own_pos, old->own_pos) < 0)
 			old->own_pos = note->own_pos;
 		if (queue_pos_cmp(note->abort_pos, old->abort_pos) < 0)
 			old->abort_pos = note->abort_pos;
-		if (old->leased_until > 0)
-			old->leased_until = Min(old->leased_until, note->leased_until);
 		old->deadline = Min(old->deadline, note->deadline);
 		old->count += note->count;
 		old->job_id = 0;
@@ -274,9 +276,48 @@ queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos
 	wake_scheduler(queue_base_of(db, false), &wake);
 }
 
+/*
+ * Tells of the leases that a note took: with those of its like among the notes behind it as one range, if they are
+ * many; these are then marked as told.  n: the notes from this one on.  Commit-safe.
+ */
+static void
+tell_leases(Oid db, QueueNote *note, int n)
+{
+	QueueLease	lease = {.id = note->job_id, .line = note->line, .pos = note->commit_pos, .until = note->leased_until};
+	QueueLease	range = {
+		.line = note->line, .pos = note->commit_pos, .high = note->high_pos, .count = note->count, .until = note->leased_until
+	};
+	int			last = 0;
+
+	for (int i = 1; i < Min(n, RANGE_WINDOW); i++)
+	{
+		if (note[i].line != note->line || note[i].leased_until != note->leased_until ||
+			note[i].lease_was != note->lease_was)
+			continue;
+		if (queue_pos_cmp(note[i].commit_pos, range.pos) < 0)
+			range.pos = note[i].commit_pos;
+		if (queue_pos_cmp(note[i].high_pos, range.high) > 0)
+			range.high = note[i].high_pos;
+		range.count += note[i].count;
+		last = i;
+	}
+	if (range.count < RANGE_FROM && note->job_id != 0)
+	{
+		queue_lease_claimed(db, &lease, note->lease_was);
+		return;
+	}
+	for (int i = 1; i <= last; i++)
+	{
+		if (note[i].line == note->line && note[i].leased_until == note->leased_until &&
+			note[i].lease_was == note->lease_was)
+			note[i].leased_until = 0;
+	}
+	queue_lease_claimed(db, &range, note->lease_was);
+}
+
 /* Pays notes of a transaction that committed.  Commit-safe. */
 static void
-pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
+pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
 	int			run = 0;		/* notes in a row that move the same counters */
@@ -286,18 +327,9 @@ pay_commit(Oid db, QueueBase *base, const QueueNote *note, int n)
 	for (int i = 0; i < n; i++, note++)
 	{
 		if (note->leased_until > 0)
-		{
-			if (note->job_id != 0)
-				queue_lease_note(db, note->job_id, note->line, note->commit_pos, note->leased_until);
-			else
-			{
-				queue_cursor_note_expiry(db, note->line, note->leased_until);
-				if (base != NULL)
-					queue_base_wake(base, note->leased_until);
-			}
-		}
-		else if (note->leased_until == DT_NOBEGIN && note->job_id != 0)
-			queue_lease_forget(db, note->job_id);
+			tell_leases(db, note, n - i);
+		else if (note->leased_until == DT_NOBEGIN)
+			queue_lease_forget(db, note->job_id, note->line, note->lease_was, note->count);
 		if (note->deadline != 0)
 			deadline = Min(deadline, note->deadline);
 		if (note->on_commit)

@@ -27,10 +27,12 @@ typedef struct QueueNote
 	bool		ends;			/* the job ended: wake who waits for job_id, forget its lease */
 	bool		failed;			/* a failed attempt: counter */
 	QueuePos	commit_pos;
+	QueuePos	high_pos;		/* the highest commit_pos of what was merged; set by note.c */
 	QueuePos	abort_pos;
 	/* of the rows of commit_pos, those before it were passed by this transaction's own reading; set by note.c */
 	QueuePos	own_pos;
 	int			count;			/* rows; positions are the lowest of them */
+	TimestampTz lease_was;		/* until when the job was leased before; 0: it was not */
 	TimestampTz leased_until;	/* on commit note this lease; 0: none; DT_NOBEGIN: forget it */
 	TimestampTz deadline;		/* on commit: the lowest that was inserted into queue.deadline, or before it; 0: none */
 	QueueLineKeys keys;			/* of the line: whose counters move, who is woken */

@@ -92,7 +92,7 @@ let_go(Claim *claim, bool tell)
 	{
 		/* nothing is left to test; before the unlock, after which the note may be a lease's */
 		if (!tell && gone.finish_level > 0)
-			queue_lease_forget(MyDatabaseId, gone.id);
+			queue_lease_forget(MyDatabaseId, gone.id, 0, 0, 1);
 		(void) LockRelease(&tag, ExclusiveLock, true);
 	}
 	count(-1);

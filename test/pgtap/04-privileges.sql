@@ -165,7 +165,7 @@ FROM actor a;
 
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
-FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'finished_job', 'failure', 'live_job', 'finished_job_0']) t
+FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'live_job', 'finished_job_0']) t
 WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of

@@ -1,0 +1,85 @@
+/*
+ * walk.c
+ *		Reading the ready index from a position on, over lines, without cursors.
+ *
+ * For the scheduler's chores, which look for what nobody told of.  Fetches and rounds
+ * read through ready.c.
+ *
+ * Locks: the caller's on live_job.
+ */
+#include "job/walk.h"
+
+#include "shared/clock.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/stratnum.h"
+#include "utils/fmgroids.h"
+
+#define CLOCK_ROWS 32			/* rows between two looks at the clock */
+
+/* Places the scan at `from`: (line, run_at, id) >= (from). */
+static void
+rescan(IndexScanDesc scan, const QueuePlace *from, ScanKeyData members[3])
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_BTINT8CMP, Int64GetDatum(from->line));
+	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(from->pos.run_at));
+	ScanKeyEntryInitialize(&members[2], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber, InvalidOid,
+						   InvalidOid, F_BTINT8CMP, Int64GetDatum(from->pos.id));
+	memset(&key, 0, sizeof(key));
+	key.sk_flags = SK_ROW_HEADER;
+	key.sk_attno = 1;
+	key.sk_strategy = BTGreaterEqualStrategyNumber;
+	key.sk_argument = PointerGetDatum(members);
+	index_rescan(scan, &key, 1, NULL, 0);
+}
+
+/*
+ * Visits the due rows from *from to `to`, line by line, for at most budget_us, and moves *from behind what it saw.
+ * True: it is through.
+ */
+bool
+queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz now, int64 budget_us,
+		   QueueWalkVisit visit, void *arg)
+{
+	TimestampTz began = queue_now();
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	ScanKeyData members[3];
+	IndexScanDesc scan;
+	bool		through = true;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = queue_index_beginscan(table->rel, table->ready, GetActiveSnapshot(), 1);
+	rescan(scan, from, members);
+	for (int64 n = 1; index_getnext_slot(scan, ForwardScanDirection, slot); n++)
+	{
+		QueueJob	job;
+
+		CHECK_FOR_INTERRUPTS();
+		if (n % CLOCK_ROWS == 0 && queue_now() - began > budget_us)
+		{
+			through = false;
+			break;
+		}
+		queue_job_read(slot, &job, false);
+		if (job.line > to.line || (job.line == to.line && queue_pos_cmp(queue_job_pos(&job), to.pos) > 0))
+			break;
+		if (job.run_at > now)
+		{
+			/* the rest of this line is not due either */
+			*from = (QueuePlace) {job.line, {DT_NOEND, PG_INT64_MAX}};
+			rescan(scan, from, members);
+			continue;
+		}
+		visit(table, &job, arg);
+		*from = (QueuePlace) {job.line, {job.run_at, job.id + 1}};
+	}
+	index_endscan(scan);
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	return through;
+}

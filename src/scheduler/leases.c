@@ -1,0 +1,251 @@
+/*
+ * leases.c
+ *		The chores of leases: what is done when a claim expires, and the far look.
+ *
+ * Ends of leases are hints in memory (shared/lease.h): single jobs, looked up by primary key, and
+ * ranges of a line, walked from their lowest position to their highest; what found no place
+ * there is a range that the line's cursor keeps.  So no expiry costs a walk from a line's front.
+ *
+ * The far look walks all lines, served or not, for what no hint tells of: leases from before a
+ * start or that were lost, and rows before a cursor that became claimable without a note (manual
+ * UPDATE, restore, replication).  It goes in slices: a fifth of the time until it has been through
+ * once after a start, or when it is known that an end was lost; then 1 %.
+ *
+ * Locks: AccessShareLock on live_job; RowExclusiveLock, conditional, where a job ends.
+ */
+#include "scheduler/leases.h"
+
+#include "config/lines.h"
+#include "job/finish.h"
+#include "job/walk.h"
+#include "shared/clock.h"
+#include "shared/lease.h"
+#include "shared/session.h"
+#include "shared/slot.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+
+#define BATCH 256
+#define PAUSE_US INT64CONST(50000)	/* expiries are looked at in batches, at most this late */
+#define SLICE_US INT64CONST(10000)
+#define FAR_FAST_US (4 * SLICE_US)	/* between slices: a fifth of the time */
+#define FAR_SLOW_US (99 * SLICE_US) /* 1 % */
+#define FAR_US (30 * USECS_PER_SEC) /* between two times through */
+
+static TimestampTz next_batch = 0;	/* not before */
+static QueuePlace far_place;	/* where the far look goes on */
+static TimestampTz far_next = 0;	/* not before */
+static bool far_under_way = false;
+static bool far_fast = true;	/* something is likely to be found */
+
+/* What a walk needs to judge the rows that it visits. */
+typedef struct Visit
+{
+	TimestampTz now;
+	bool		far;			/* also rows that are not leased */
+	bool		found;
+	int64		line;			/* whose cursor the next two tell of */
+	bool		has_cursor;
+	QueuePos	cursor;
+} Visit;
+
+/* The job is claimable again: tells who may want it. */
+static void
+tell_claimable(const QueueJob *job)
+{
+	QueueLine  *line = queue_config_line(job->line);
+
+	if (line != NULL)
+		queue_line_claimable(line, queue_job_pos(job));
+}
+
+/*
+ * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its
+ * line again.  A fetch would do the same; who wants the table for itself is not waited for.
+ */
+static bool
+discard_exhausted(QueueJob *job)
+{
+	QueueLine  *line = queue_config_line(job->line);
+	QueueJobTable *table;
+	QueueExtra	extra;
+	QueueFailure failure = {0};
+	bool		go_on;
+
+	if (line == NULL)
+		return false;
+	queue_extra_unpack(job->extra, &extra);
+	if (job->failures + 1 < queue_job_max_attempts(job, &extra, line->queue, line->handler) ||
+		!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return false;
+	table = queue_job_open(RowExclusiveLock);
+	go_on = queue_finish_expired(table, job, &extra, line, GetActiveSnapshot(), &failure);
+	queue_job_close(table);
+	return !go_on;
+}
+
+/* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
+static void
+expire(QueueJobTable *table, int64 id, TimestampTz now)
+{
+	QueueJob	job;
+
+	if (!queue_job_find(table, id, GetActiveSnapshot(), &job))
+		return;
+	if (job.leased_until == DT_NOBEGIN)
+	{
+		/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
+		if (queue_session_any() && queue_session_taken(job.id))
+			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
+		else if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
+			tell_claimable(&job);
+	}
+	else if (job.leased_until > now)
+		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
+	else if (!discard_exhausted(&job))
+		tell_claimable(&job);
+}
+
+/* A row that a walk passes. */
+static void
+visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
+{
+	Visit	   *visit = arg;
+
+	if (job->leased_until > visit->now)
+		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
+	else if (job->leased_until != DT_NOBEGIN)
+	{
+		expire(table, job->id, visit->now);
+		visit->found = true;
+	}
+	else if (visit->far)
+	{
+		if (visit->line != job->line)
+		{
+			visit->line = job->line;
+			visit->has_cursor = queue_cursor_peek(MyDatabaseId, job->line, &visit->cursor);
+		}
+		/* behind the cursor readers come by themselves */
+		if (visit->has_cursor && queue_pos_cmp(queue_job_pos(job), visit->cursor) < 0 &&
+			!queue_slot_runs(MyDatabaseId, job->id))
+		{
+			tell_claimable(job);
+			visit->found = true;
+		}
+	}
+}
+
+/* Walks a range of which some leases have ended.  False: its slice is over, and it is kept for the next call. */
+static bool
+walk_range(QueueJobTable *table, int64 line, QueuePos low, QueuePos high, TimestampTz now)
+{
+	Visit		visit = {.now = now};
+	QueuePlace	from = {line, low};
+
+	if (queue_walk(table, &from, (QueuePlace) {line, high}, now, SLICE_US, visit_row, &visit))
+		return true;
+	queue_lease_claimed(MyDatabaseId, &(QueueLease) {
+		.line = line, .pos = from.pos, .high = high, .count = 1, .until = now
+	}, 0);
+	return false;
+}
+
+/* What the table of leases had no room for: the cursors know when and where. */
+static void
+run_lost(QueueBase *base, QueueJobTable *table, TimestampTz now)
+{
+	int64		line;
+	QueuePos	low;
+	QueuePos	high;
+	TimestampTz next = DT_NOEND;
+	TimestampTz unplaced = (TimestampTz) pg_atomic_read_u64(&base->unplaced_expiry);
+
+	while (queue_cursor_take_expired(MyDatabaseId, now, &line, &low, &high, &next))
+	{
+		if (!walk_range(table, line, low, high, now))
+		{
+			next = now;
+			break;
+		}
+	}
+	if (unplaced <= now)
+	{
+		pg_atomic_write_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
+		far_fast = true;
+		far_under_way = false;
+		far_next = now;
+		unplaced = DT_NOEND;
+	}
+	if (Min(next, unplaced) != DT_NOEND)
+		queue_base_lower(&base->next_expiry, Min(next, unplaced));
+}
+
+TimestampTz
+queue_leases_run(TimestampTz now)
+{
+	QueueBase  *base = queue_base();
+	QueueLease	leases[BATCH];
+	QueueJobTable *table;
+	TimestampTz next;
+	int			n;
+
+	if (base == NULL)
+		return DT_NOEND;
+	next = (TimestampTz) pg_atomic_read_u64(&base->next_expiry);
+	if (next > now)
+		return next;
+	if (next_batch > now)
+		return next_batch;
+	next_batch = now + PAUSE_US;
+
+	table = queue_job_open(AccessShareLock);
+	n = queue_lease_expired(MyDatabaseId, now, leases, BATCH);
+	PushActiveSnapshot(GetLatestSnapshot());
+	for (int i = 0; i < n; i++)
+	{
+		if (leases[i].id != 0)
+			expire(table, leases[i].id, now);
+		else
+			(void) walk_range(table, leases[i].line, leases[i].pos, leases[i].high, now);
+	}
+	PopActiveSnapshot();
+	run_lost(base, table, now);
+	queue_job_close(table);
+	if (n == BATCH)
+		next_batch = now;
+	next = (TimestampTz) pg_atomic_read_u64(&base->next_expiry);
+	return Max(next, next_batch);
+}
+
+TimestampTz
+queue_leases_far_look(TimestampTz now)
+{
+	Visit		visit = {.now = now, .far = true, .line = PG_INT64_MIN};
+	QueueJobTable *table;
+	bool		through;
+
+	if (far_next > now)
+		return far_next;
+	if (!far_under_way)
+		far_place = QUEUE_PLACE_FIRST;
+	far_under_way = true;
+	StartTransactionCommand();
+	table = queue_job_open(AccessShareLock);
+	through = queue_walk(table, &far_place, QUEUE_PLACE_LAST, now, SLICE_US, visit_row, &visit);
+	queue_job_close(table);
+	CommitTransactionCommand();
+	if (visit.found)
+		SetLatch(MyLatch);		/* for the next round */
+	if (through)
+	{
+		far_under_way = far_fast = false;
+		far_next = now + FAR_US;
+	}
+	else
+		far_next = now + (far_fast ? FAR_FAST_US : FAR_SLOW_US);
+	return far_next;
+}

@@ -1,0 +1,135 @@
+# Lease ends beyond single hints: more leases than the shared table has places, batches as ranges, and what only the far
+# look finds.  The clock is moved, nothing sleeps for a lease.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('lease_ranges', conf => "fsync = off\n");
+
+sub clock
+{
+	my ($hours) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET queue.debug_clock_offset = '${hours}h'");
+	$node->reload;
+	poll($node, "SELECT current_setting('queue.debug_clock_offset')::interval = '$hours hours'")
+	  or die 'the clock does not move';
+	return;
+}
+
+# How many a worker gets within ten seconds that waits for them.
+sub fetchable
+{
+	my ($kind, $qty) = @_;
+	return "SELECT count(*) FROM queue.fetch('default', $qty, kinds => '{$kind}', lease => '30 days', wait => '10 s')";
+}
+
+# 1. 20,000 leases of an hour, 50 kinds in each batch of 50, so that no two of a batch make a range; then one of 1 s.
+sql($node, <<'EOS');
+SELECT count(*) FROM queue.enqueue_json_many((
+	SELECT jsonb_agg(jsonb_build_object('kind', 'many' || n % 50))::text FROM generate_series(1, 20000) n));
+SELECT queue.enqueue('short');
+EOS
+sql($node, <<'EOS');
+DO $$
+BEGIN
+	FOR i IN 1..400 LOOP
+		PERFORM queue.fetch('default', 50, lease => '1 hour',
+							kinds => ARRAY(SELECT 'many' || n FROM generate_series(0, 49) n));
+		COMMIT;
+	END LOOP;
+END $$;
+EOS
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", '20000', 'more leases than there are places');
+one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 s')", '1', 'and a short one');
+one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 day', wait => '4 s')",
+	'1', 'is back as soon as its lease has ended');
+
+# 2. The hour passes: all of them come back, those too that had to give way.
+clock(2);
+wait_true($node, <<'EOS', 'every one of the leases that found no place is noticed');
+WITH f AS (SELECT count(*) AS n FROM queue.fetch('default', 20000, lease => '30 days',
+	kinds => ARRAY(SELECT 'many' || n FROM generate_series(0, 49) n)))
+SELECT (SELECT n FROM f) + (SELECT count(*) FROM queue.live_job WHERE leased_until > now() + '20 days') = 20000
+EOS
+sql($node, "DO \$\$ BEGIN PERFORM queue.cancel(id) FROM queue.job WHERE kind LIKE 'many%'; END \$\$");
+
+# 3. A batch is a range: those of its members that were neither completed nor extended come back, no others.
+sql($node, "SELECT count(*) FROM queue.enqueue_many('batch', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 100)))");
+sql($node, <<'EOS');
+CREATE TABLE batch AS SELECT id, attempt, row_number() OVER (ORDER BY id) AS n
+	FROM queue.fetch('default', 100, kinds => '{batch}', lease => '1 hour');
+SELECT count(*) FROM queue.complete_many(ARRAY(SELECT id FROM batch WHERE n BETWEEN 4 AND 90), ARRAY(SELECT attempt FROM batch WHERE n BETWEEN 4 AND 90));
+SELECT queue.complete(id, attempt) FROM batch WHERE n BETWEEN 91 AND 95;
+SELECT count(*) FROM queue.heartbeat_many(ARRAY(SELECT id FROM batch WHERE n > 95), lease => '1 day');
+EOS
+clock(4);
+one($node, fetchable('batch', 2), '2', 'members of a batch whose lease ended are given out');
+one($node, fetchable('batch', 100), '1', 'all of them, and those that were extended are not');
+clock(30);
+one($node, fetchable('batch', 100), '5', 'the extended ones come back in their turn');
+one($node, "SELECT string_agg(DISTINCT failures::text, ',') FROM queue.job WHERE kind = 'batch'", '1', 'each end counts once');
+
+# 4. A finished batch leaves nothing to be walked: under a held snapshot the time at which its lease would have ended
+# does not send readers over the dead rows.
+my $held = queue_session($node);
+$held->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$held->query_safe('SELECT count(*) FROM pg_class');
+sql($node, <<'EOS');
+SELECT count(*) FROM queue.enqueue_many('line', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 20100)));
+SELECT queue.enqueue('marker');
+SELECT count(*) FROM queue.fetch('default', kinds => '{marker}', lease => '1 hour');
+DO $$
+BEGIN
+	FOR i IN 1..100 LOOP
+		PERFORM queue.complete_many(array_agg(id), array_agg(attempt))
+			FROM queue.fetch('default', 200, kinds => '{line}', lease => '1 hour');
+		COMMIT;
+	END LOOP;
+END $$;
+EOS
+clock(32);
+one($node, fetchable('marker', 1), '1', 'the scheduler has handled the leases of that hour');
+sql($node, <<'EOS');
+CREATE FUNCTION buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
+	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
+END $$;
+EOS
+cmp_ok(sql($node, "SELECT buffers('SELECT FROM queue.fetch(''default'', 10, kinds => ''{line}'')')"), '<', 3000,
+	'and a fetch does not pass 20,000 dead rows');
+$held->quit;
+
+# 5. After a crash no hint is left; nobody reads these lines.
+sql($node, <<'EOS');
+SELECT queue.enqueue('last', max_attempts => 1) FROM generate_series(1, 3);
+SELECT queue.enqueue('next');
+SELECT count(*) FROM queue.fetch('default', 10, kinds => '{last,next}', lease => '1 hour');
+EOS
+$node->stop('immediate');
+$node->start;
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'last' AND state = 'running'", '3', 'leases outlive a crash');
+clock(34);
+wait_true($node, "SELECT count(*) = 3 FROM queue.job WHERE kind = 'last' AND state = 'discarded'",
+	'a last attempt that ends after a crash is noticed in a line that nobody reads');
+one($node, fetchable('next', 1), '1', 'and one that is not the last is given out');
+
+# 6. So when it ended while the server was down.
+sql($node, <<'EOS');
+SELECT queue.enqueue('down', max_attempts => 1);
+SELECT count(*) FROM queue.fetch('default', 10, kinds => '{down}', lease => '1 hour');
+EOS
+$node->stop;
+$node->adjust_conf('postgresql.auto.conf', 'queue.debug_clock_offset', "'36h'");
+$node->start;
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'down' AND state = 'discarded'",
+	'a last attempt that ended while the server was down too');
+
+log_clean($node);
+$node->stop;
+done_testing();
