@@ -316,10 +316,20 @@ CREATE FUNCTION queue.clock() RETURNS timestamptz
 COMMENT ON FUNCTION queue.clock IS
 'Internal. The time as queue sees it: clock_timestamp(), moved by queue.debug_clock_offset in tests.';
 
-CREATE FUNCTION queue.is_running(job_id bigint) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_is_running';
-COMMENT ON FUNCTION queue.is_running IS
-    'internal: is an executor of this database running this job right now?';
+CREATE FUNCTION queue.job_state(id bigint, run_at timestamptz, leased_until timestamptz, failures int) RETURNS text
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_state';
+COMMENT ON FUNCTION queue.job_state IS
+    'internal: the state of a row of live_job, and whether an executor or a session has it';
+
+CREATE FUNCTION queue.job_time(extra jsonb, name text) RETURNS timestamptz
+    LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_time';
+COMMENT ON FUNCTION queue.job_time IS
+    'internal: a time in live_job.extra';
+
+CREATE FUNCTION queue.job_tags(extra jsonb) RETURNS text[]
+    LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_tags';
+COMMENT ON FUNCTION queue.job_tags IS
+    'internal: the tags in live_job.extra';
 
 CREATE FUNCTION queue.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
@@ -354,7 +364,6 @@ COMMENT ON FUNCTION queue.stat_worker_rows IS
 -- ---------------------------------------------------------------------------
 -- Views.  Columns are only ever appended: queue.job is also the row type of handlers and fetch.
 -- ---------------------------------------------------------------------------
--- Times in extra are microseconds since 2000-01-01 UTC.
 CREATE VIEW queue.job WITH (security_barrier = true) AS
 WITH line AS (
     SELECT l.id, l.queue, l.kind, l.priority
@@ -364,32 +373,24 @@ WITH line AS (
 SELECT j.id,
        l.queue,
        l.kind,
-       CASE
-           WHEN j.leased_until > queue.clock() OR queue.is_running(j.id) THEN 'running'
-           WHEN j.run_at = 'infinity' THEN 'pending'
-           WHEN j.run_at > queue.clock() THEN CASE WHEN j.failures > 0 THEN 'retryable' ELSE 'scheduled' END
-           ELSE 'available'
-       END COLLATE "C" AS state,
+       queue.job_state(j.id, j.run_at, j.leased_until, j.failures) COLLATE "C" AS state,
        j.payload,
        l.priority::int AS priority,
        coalesce(j.attempt, 0) AS attempt,
        coalesce(j.failures, 0) AS failures,
        coalesce((j.extra ->> 'max_attempts')::int, d.max_attempts) AS max_attempts,
        j.run_at,
-       coalesce(timestamptz '2000-01-01 00:00:00+00'
-                + (j.extra ->> 'enqueued_at')::float8 * interval '1 microsecond', j.run_at) AS enqueued_at,
-       timestamptz '2000-01-01 00:00:00+00'
-           + (j.extra ->> 'started_at')::float8 * interval '1 microsecond' AS started_at,
+       coalesce(queue.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
+       queue.job_time(j.extra, 'started_at') AS started_at,
        NULL::timestamptz AS finished_at,
        j.leased_until,
        j.extra ->> 'worker' AS worker,
        j.extra -> 'headers' AS headers,
-       CASE WHEN j.extra ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(j.extra -> 'tags')) END AS tags,
+       queue.job_tags(j.extra) AS tags,
        NULL::text AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
-       timestamptz '2000-01-01 00:00:00+00'
-           + (j.extra ->> 'expires_at')::float8 * interval '1 microsecond' AS expires_at,
+       queue.job_time(j.extra, 'expires_at') AS expires_at,
        j.extra -> 'progress' AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
@@ -412,19 +413,17 @@ SELECT f.id,
        f.failures,
        coalesce((f.extra ->> 'max_attempts')::int, d.max_attempts),
        f.run_at,
-       coalesce(timestamptz '2000-01-01 00:00:00+00'
-                + (f.extra ->> 'enqueued_at')::float8 * interval '1 microsecond', f.run_at),
+       coalesce(queue.job_time(f.extra, 'enqueued_at'), f.run_at),
        f.started_at,
        f.finished_at,
        NULL::timestamptz,
        f.extra ->> 'worker',
        f.extra -> 'headers',
-       CASE WHEN f.extra ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(f.extra -> 'tags')) END,
+       queue.job_tags(f.extra),
        NULL::text,
        NULL::text,
        NULL::text,
-       timestamptz '2000-01-01 00:00:00+00'
-           + (f.extra ->> 'expires_at')::float8 * interval '1 microsecond',
+       queue.job_time(f.extra, 'expires_at'),
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
@@ -671,17 +670,17 @@ COMMENT ON FUNCTION queue.redrive IS
 CREATE FUNCTION queue.result(job_id bigint, wait interval = '0') RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_result';
 COMMENT ON FUNCTION queue.result IS
-    'The result of a completed job, waiting for its end at most so long (capped by queue.max_wait). 55000 if its queue keeps no completed jobs. Needs privilege read.';
+    'The result of a completed job, waiting for its end at most so long (capped by queue.max_wait). 55000 if its queue keeps no completed jobs, or if it is a job of this open transaction. NULL if it has none or the job is gone. Needs privilege read.';
 
-CREATE FUNCTION queue.wait_for(job_id bigint, wait interval) RETURNS text
+CREATE FUNCTION queue.wait_for(job_id bigint, wait interval = '30 s') RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_wait_for';
 COMMENT ON FUNCTION queue.wait_for IS
-    'Waits for the job''s end, at most so long (capped by queue.max_wait), and returns its final state, or the current one at the deadline. Only READ COMMITTED (else 25001). Needs privilege read.';
+    'Waits for the job''s end, at most so long (capped by queue.max_wait), and returns its final state, or the current one at the deadline. NULL: it is gone or never was, or you may not see it; the last queue.recent_jobs that ended are known although their queue keeps nothing. Only READ COMMITTED (else 25001); a job of this open transaction: 55000. Needs privilege read.';
 
 CREATE FUNCTION queue.explain_job(job_id bigint) RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_explain_job';
 COMMENT ON FUNCTION queue.explain_job IS
-    'Says in words what a job waits for. Needs privilege read.';
+    'Says in words what a job waits for, or how it ended and what to set to keep such jobs. Needs privilege read.';
 
 CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detail text, hint text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_doctor';

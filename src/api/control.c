@@ -1,7 +1,7 @@
 /*
  * control.c
  *		What an operator or a test does with one job: cancel, discard, retry, alter_job,
- *		result, wait_for, test_run, test_drain, current_job.
+ *		test_run, test_drain, current_job.
  *
  * Cancelling a job that an executor runs: the executor is told through its slot and
  * rolls the job back uncounted; the caller waits for the row and ends it in its own
@@ -15,21 +15,17 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
+#include "job/finished.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
-#include "shared/end_waiter.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 
@@ -42,19 +38,6 @@ job_id_argument(FunctionCallInfo fcinfo)
 				 errmsg("job_id must not be null"),
 				 errhint("Pass the id that queue.enqueue returned.")));
 	return PG_GETARG_INT64(0);
-}
-
-static int64
-wait_argument(FunctionCallInfo fcinfo, int number)
-{
-	int64		us = PG_ARGISNULL(number) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(number));
-
-	if (us < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("wait must not be negative"),
-				 errhint("It is an interval of 0 or more.")));
-	return us;
 }
 
 static TimestampTz
@@ -142,73 +125,45 @@ queue_sql_discard(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(end_job(fcinfo, "queue.discard()", QUEUE_STATE_DISCARDED, QUEUE_RUN_DISCARD));
 }
 
-/* A finished, kept job back into its line: same id, failures 0, attempt goes on. */
+/*
+ * Puts a finished, kept job back into its line: same id, failures 0, attempt goes on.  *missing: none is kept, or
+ * the caller may not see it.
+ */
 static bool
-revive(int64 id, TimestampTz run_at)
+revive(int64 id, TimestampTz run_at, bool *missing)
 {
-	QueueOwnerContext owner;
-	Oid			argument_type = INT8OID;
-	Datum		argument = Int64GetDatum(id);
-	MemoryContext context = CurrentMemoryContext;
-	QueueJob	job = {0};
-	char	   *queue = NULL;
-	char	   *kind = NULL;
-	int16		priority = 0;
-	bool		found;
-	bool		may;
-
-	queue_as_owner_begin(&owner);
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT queue, kind, priority, attempt, run_at, payload, extra"
-							  " FROM queue.finished_job WHERE id = $1 FOR UPDATE",
-							  1, &argument_type, &argument, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read queue.finished_job");
-	found = SPI_processed > 0;
-	if (found)
+	for (;;)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(context);
-		QueueExtra	extra;
-		bool		null;
-		Datum		value;
-
-		queue = TextDatumGetCString(SPI_getbinval(tuple, desc, 1, &null));
-		kind = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &null));
-		priority = DatumGetInt16(SPI_getbinval(tuple, desc, 3, &null));
-		job.id = id;
-		job.attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &null));
-		job.run_at = run_at;
-		job.leased_until = DT_NOBEGIN;
-		job.payload = DatumGetJsonbPCopy(SPI_getbinval(tuple, desc, 6, &null));
-		value = SPI_getbinval(tuple, desc, 7, &null);
-		queue_extra_unpack(null ? NULL : DatumGetJsonbPCopy(value), &extra);
-		if (extra.enqueued_at == 0)
-			extra.enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &null));
-		extra.worker = NULL;
-		extra.deaths = 0;
-		job.extra = queue_extra_pack(&extra);
-		MemoryContextSwitchTo(old);
-	}
-	may = found && queue_may(owner.userid, queue, QUEUE_PRIV_MANAGE);
-	if (may && SPI_execute_with_args("DELETE FROM queue.finished_job WHERE id = $1", 1, &argument_type, &argument,
-									 NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not delete from queue.finished_job");
-	SPI_finish();
-	queue_as_owner_end(&owner);
-	if (found && !may && queue_may(GetUserId(), queue, QUEUE_PRIV_READ))
-		queue_require(queue, QUEUE_PRIV_MANAGE);
-	if (may)
-	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueFinished finished;
 		QueueJobTable *table;
+		TM_Result	res;
 
-		(void) queue_config_queue(queue, false);
-		job.line = queue_line_ensure(queue, kind, priority);
+		/* the right first: a row that the caller may not see is not touched */
+		*missing = !queue_finished_find(id, snapshot, &finished) ||
+			(!queue_may(GetUserId(), finished.queue, QUEUE_PRIV_MANAGE) &&
+			 !queue_may(GetUserId(), finished.queue, QUEUE_PRIV_READ));
+		if (*missing)
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		queue_require(finished.queue, QUEUE_PRIV_MANAGE);
+		(void) queue_config_queue(finished.queue, false);
+		res = queue_finished_delete(&finished, snapshot);
+		PopActiveSnapshot();
+		if (res != TM_Ok)
+		{
+			queue_finish_retry(res);
+			continue;
+		}
+		queue_finished_revive(&finished, run_at);
 		table = queue_job_open(RowExclusiveLock);
-		queue_job_insert(table, &job);
+		queue_job_insert(table, &finished.job);
 		queue_job_close(table);
+		CommandCounterIncrement();
+		return true;
 	}
-	return may;
 }
 
 /*
@@ -280,7 +235,10 @@ queue_sql_retry(PG_FUNCTION_ARGS)
 	queue_finish_writable("queue.retry()");
 	done = change_waiting(id, change_for_retry, &run_at, &missing);
 	if (!done && missing)
-		done = revive(id, run_at);
+		done = revive(id, run_at, &missing);
+	/* another may have retried it between the two looks */
+	if (!done && missing)
+		done = change_waiting(id, change_for_retry, &run_at, &missing);
 	PG_RETURN_BOOL(done);
 }
 
@@ -330,172 +288,6 @@ queue_sql_alter_job(PG_FUNCTION_ARGS)
 				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(3)),
 				 errhint("It is a number from 1 to 1000000.")));
 	PG_RETURN_BOOL(change_waiting(id, change_for_alter, &alteration, &missing));
-}
-
-/* ---- looking at and waiting for a job's end ---- */
-
-/* What is known of a job by id. */
-typedef struct Look
-{
-	bool		live;
-	bool		finished;
-	bool		issued;			/* the id was given out once */
-	char		state[16];
-	bool		keeps_results;	/* its queue keeps completed jobs */
-	Jsonb	   *result;
-} Look;
-
-/* Looks at a job with the caller's eyes: one that it may not read is neither live nor finished. */
-static void
-look_at(int64 id, Look *look)
-{
-	QueueJobTable *table = queue_job_open(AccessShareLock);
-	Snapshot	snapshot = queue_finish_snapshot();
-	QueueOwnerContext owner;
-	Oid			argument_type = INT8OID;
-	Datum		argument = Int64GetDatum(id);
-	MemoryContext context = CurrentMemoryContext;
-	QueueJob	job;
-
-	memset(look, 0, sizeof(*look));
-	if (queue_job_find(table, id, snapshot, &job))
-	{
-		QueueLine  *line = queue_job_line(job.line);
-		QueueState	state = queue_slot_runs(MyDatabaseId, id) || (queue_session_any() && queue_session_taken(id)) ?
-			QUEUE_STATE_RUNNING : queue_job_state(&job, queue_now());
-
-		look->live = queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ);
-		look->keeps_results = line->queue->keep_completed > 0;
-		strlcpy(look->state, queue_state_names[state], sizeof(look->state));
-	}
-	queue_job_close(table);
-	if (!look->live)
-	{
-		queue_as_owner_begin(&owner);
-		SPI_connect();
-		if (SPI_execute_with_args("SELECT queue, state, result FROM queue.finished_job WHERE id = $1",
-								  1, &argument_type, &argument, NULL, !IsolationUsesXactSnapshot(), 1) != SPI_OK_SELECT)
-			elog(ERROR, "could not read queue.finished_job");
-		if (SPI_processed > 0)
-		{
-			HeapTuple	tuple = SPI_tuptable->vals[0];
-			TupleDesc	desc = SPI_tuptable->tupdesc;
-			bool		null;
-			Datum		result = SPI_getbinval(tuple, desc, 3, &null);
-
-			look->finished = queue_may(owner.userid, SPI_getvalue(tuple, desc, 1), QUEUE_PRIV_READ);
-			look->keeps_results = true;
-			strlcpy(look->state, SPI_getvalue(tuple, desc, 2), sizeof(look->state));
-			if (look->finished && !null)
-			{
-				MemoryContext old = MemoryContextSwitchTo(context);
-
-				look->result = DatumGetJsonbPCopy(result);
-				MemoryContextSwitchTo(old);
-			}
-		}
-		if (!look->finished)
-		{
-			if (SPI_execute_with_args("SELECT 1 FROM queue.job_id WHERE last_value > $1 OR (is_called AND last_value = $1)",
-									  1, &argument_type, &argument, NULL, true, 1) != SPI_OK_SELECT)
-				elog(ERROR, "could not read queue.job_id");
-			look->issued = SPI_processed > 0 && id > 0;
-		}
-		SPI_finish();
-		queue_as_owner_end(&owner);
-	}
-	PopActiveSnapshot();
-}
-
-static void
-unregister_waiter(int code, Datum arg)
-{
-	queue_waiter_unregister();
-}
-
-/*
- * Looks at the job until it has ended or `wait` microseconds have passed.  The commit
- * that ends it wakes us; without a place among the waiters we look every 100 ms.
- */
-static void
-wait_for_end(int64 id, int64 wait, Look *look)
-{
-	TimestampTz now = queue_now();
-	TimestampTz deadline = wait < DT_NOEND - now ? now + wait : DT_NOEND;
-	MemoryContext context;
-	MemoryContext old;
-
-	if (wait > 0 && IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("waiting for a job needs READ COMMITTED"),
-				 errhint("This transaction's snapshot would never see the job's end.")));
-	context = AllocSetContextCreate(CurrentMemoryContext, "queue wait", ALLOCSET_SMALL_SIZES);
-	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
-	{
-		bool		woken = wait > 0 && queue_waiter_register(id);
-
-		for (;;)
-		{
-			long		left;
-
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-			MemoryContextReset(context);
-			old = MemoryContextSwitchTo(context);
-			look_at(id, look);
-			MemoryContextSwitchTo(old);
-			if (look->result != NULL)
-				look->result = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(look->result));
-			now = queue_now();
-			if (!look->live || now >= deadline)
-				break;
-			left = (long) Min((deadline - now) / 1000 + 1, 3600000);
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 woken ? left : Min(left, 100), queue_wait_event("QueueJobEnd"));
-		}
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
-	queue_waiter_unregister();
-	MemoryContextDelete(context);
-}
-
-PG_FUNCTION_INFO_V1(queue_sql_wait_for);
-/* queue.wait_for(job_id, wait) -> text */
-Datum
-queue_sql_wait_for(PG_FUNCTION_ARGS)
-{
-	int64		id = job_id_argument(fcinfo);
-	Look		look;
-
-	wait_for_end(id, wait_argument(fcinfo, 1), &look);
-	if (look.live || look.finished)
-		PG_RETURN_TEXT_P(cstring_to_text(look.state));
-	if (look.issued)
-		PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[QUEUE_STATE_COMPLETED]));
-	PG_RETURN_NULL();
-}
-
-PG_FUNCTION_INFO_V1(queue_sql_result);
-/* queue.result(job_id, wait) -> jsonb */
-Datum
-queue_sql_result(PG_FUNCTION_ARGS)
-{
-	int64		id = job_id_argument(fcinfo);
-	int64		wait = wait_argument(fcinfo, 1);
-	Look		look;
-
-	look_at(id, &look);
-	if (look.live && !look.keeps_results)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the queue of job " INT64_FORMAT " keeps no results", id),
-				 errhint("Set keep_completed with queue.alter_queue before the job runs.")));
-	if (look.live && wait > 0)
-		wait_for_end(id, wait, &look);
-	if (look.result == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_JSONB_P(look.result);
 }
 
 /* ---- running jobs in the caller's own transaction ---- */

@@ -13,8 +13,9 @@
 #include "api/arguments.h"
 #include "api/handlers.h"
 #include "config/lines.h"
-#include "job/job.h"
+#include "job/finished.h"
 #include "shared/clock.h"
+#include "shared/recent.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
@@ -540,32 +541,74 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 		wait_for_reason(out, count, "its turn");
 }
 
-/* A finished job that is still kept, as text; NULL: none, or not for the caller. */
+/* "3 s", "5 min", "2 h" or "4 days" between two times. */
 static char *
-explain_finished(int64 id)
+how_long(TimestampTz from, TimestampTz to)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	QueueSpi	spi;
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(id);
-	char	   *result = NULL;
-	char	   *queue = NULL;
+	int64		s = Max(to - from, 0) / USECS_PER_SEC;
 
-	queue_spi_begin(&spi);
-	if (queue_spi_run("SELECT queue, state || ' at ' || finished_at || coalesce(': ' || (extra ->> 'last_error'), '')"
-					  " || '; kept at least until ' || keep_until FROM queue.finished_job WHERE id = $1",
-					  1, &type, &value, NULL) > 0)
+	return s < 120 ? psprintf(INT64_FORMAT " s", s) :
+		s < 2 * SECS_PER_HOUR ? psprintf(INT64_FORMAT " min", s / SECS_PER_MINUTE) :
+		s < 2 * SECS_PER_DAY ? psprintf(INT64_FORMAT " h", s / SECS_PER_HOUR) :
+		psprintf(INT64_FORMAT " days", s / SECS_PER_DAY);
+}
+
+/* As the session's DateStyle has it. */
+static char *
+time_text(TimestampTz at)
+{
+	return DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(at)));
+}
+
+/* The statement that makes a queue keep jobs that end so. */
+static char *
+keep_statement(const char *queue, QueueState state)
+{
+	return psprintf("SELECT queue.alter_queue(%s, %s => '7 days')", queue == NULL ? "<queue>" : quote_literal_cstr(queue),
+					state == QUEUE_STATE_COMPLETED ? "keep_completed" : "keep_discarded");
+}
+
+/*
+ * A job without a live row, under the caller's snapshot: kept, remembered, or neither.  One that the caller may not
+ * see reads like one that is gone.
+ */
+static char *
+explain_ended(int64 id, Snapshot snapshot)
+{
+	QueueFinished finished;
+	QueueRecent recent;
+
+	if (queue_finished_find(id, snapshot, &finished))
 	{
-		char	   *row_queue = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		char	   *row_text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		if (queue_may(GetUserId(), finished.queue, QUEUE_PRIV_READ))
+		{
+			QueueExtra	extra;
 
-		queue = MemoryContextStrdup(caller, row_queue);
-		result = row_text == NULL ? NULL : MemoryContextStrdup(caller, row_text);
+			queue_extra_unpack(finished.job.extra, &extra);
+			return psprintf("%s at %s%s%s; kept %s", queue_state_names[finished.state],
+							time_text(finished.finished_at), extra.last_error != NULL ? ": " : "",
+							extra.last_error != NULL ? extra.last_error : "",
+							finished.keep_until == DT_NOEND ? "for ever" :
+							psprintf("at least until %s", time_text(finished.keep_until)));
+		}
 	}
-	queue_spi_end(&spi);
-	if (queue == NULL || !queue_may(GetUserId(), queue, QUEUE_PRIV_READ))
-		return NULL;
-	return result;
+	else if (queue_recent_find(id, &recent))
+	{
+		QueueLine  *line = queue_config_line(recent.line);
+
+		if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+		{
+			const char *ago = how_long(recent.ended_at, queue_now());
+
+			if (recent.state == QUEUE_STATE_NONE)
+				return psprintf("deleted %s ago: queue %s was purged or dropped", ago, line->queue->name);
+			return psprintf("%s %s ago, not kept; to keep such jobs: %s", queue_state_names[recent.state], ago,
+							keep_statement(line->queue->name, recent.state));
+		}
+	}
+	return psprintf("unknown: no job in a queue that you may read has this id; it was never committed, or it ended, or "
+					"was purged, and is not kept. To keep jobs that complete: %s",
+					keep_statement(NULL, QUEUE_STATE_COMPLETED));
 }
 
 /* queue.explain_job(id): read on its queue; a job that one may not see answers like a missing one. */
@@ -592,7 +635,6 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 	table = queue_job_open(AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	found = queue_job_find(table, id, snapshot, &job);
-	UnregisterSnapshot(snapshot);
 	if (found)
 	{
 		QueueLine  *line = queue_job_line(job.line);
@@ -633,11 +675,7 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 	}
 	queue_job_close(table);
 	if (!found)
-	{
-		char	   *text = explain_finished(id);
-
-		appendStringInfoString(&out, text != NULL ? text :
-							   "unknown: no unfinished or kept job in a queue that you may read has this id");
-	}
+		appendStringInfoString(&out, explain_ended(id, snapshot));
+	UnregisterSnapshot(snapshot);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

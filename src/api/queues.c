@@ -38,9 +38,7 @@ PG_FUNCTION_INFO_V1(queue_sql_drop_queue);
 PG_FUNCTION_INFO_V1(queue_sql_pause);
 PG_FUNCTION_INFO_V1(queue_sql_resume);
 PG_FUNCTION_INFO_V1(queue_sql_purge);
-PG_FUNCTION_INFO_V1(queue_sql_may_read);
 PG_FUNCTION_INFO_V1(queue_sql_clock);
-PG_FUNCTION_INFO_V1(queue_sql_is_running);
 PG_FUNCTION_INFO_V1(queue_sql_library_version);
 PG_FUNCTION_INFO_V1(queue_sql_not_built);
 
@@ -458,37 +456,11 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- what the views ask, and the rest */
 
-/* queue.may_read(queue): the row filter of the views; a cheap lookup per row. */
-Datum
-queue_sql_may_read(PG_FUNCTION_ARGS)
-{
-	char		buf[QUEUE_NAME_MAX + 1];
-	text	   *name;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_BOOL(false);
-	name = PG_GETARG_TEXT_PP(0);
-	if (VARSIZE_ANY_EXHDR(name) > QUEUE_NAME_MAX)
-		PG_RETURN_BOOL(false);
-	text_to_cstring_buffer(name, buf, sizeof(buf));
-	PG_RETURN_BOOL(queue_may(GetUserId(), buf, QUEUE_PRIV_READ));
-}
-
-/* queue.clock(): the view's time. */
+/* queue.clock(): the extension's time, for its own statements. */
 Datum
 queue_sql_clock(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(queue_now());
-}
-
-/* queue.is_running(id): does an executor or a session's claim have it?  Its row shows nothing of that. */
-Datum
-queue_sql_is_running(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0))
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(queue_slot_runs(MyDatabaseId, PG_GETARG_INT64(0)) ||
-				   (queue_session_any() && queue_session_taken(PG_GETARG_INT64(0))));
 }
 
 /* queue.library_version() */

@@ -121,7 +121,8 @@ typedef struct QueueConfig
 	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
 	Oid			job_view, job_type;
 	Oid			deadline, deadline_at;	/* table and index */
-	Oid			finished_job[16], failure[16];	/* by slot */
+	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
+	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
 	QueueConf **queues;
 	int			nqueues;
 	QueueHandler **handlers;

@@ -261,6 +261,20 @@ queue_job_row_locked(QueueJobTable *table, const QueueJob *job)
 	return locked;
 }
 
+bool
+queue_job_row_own(QueueJobTable *table, const QueueJob *job)
+{
+	bool		own = false;
+	bool		isnull;
+
+	if (table_tuple_fetch_row_version(table->rel, tid_of(job), SnapshotAny, table->slot))
+		own = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slot_getsysattr(table->slot,
+																					  MinTransactionIdAttributeNumber,
+																					  &isnull)));
+	ExecClearTuple(table->slot);
+	return own;
+}
+
 QueueState
 queue_job_filed(const QueueJob *job)
 {

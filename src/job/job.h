@@ -81,6 +81,8 @@ extern void queue_line_claimable(const QueueLine *line, QueuePos pos);
  * it.
  */
 extern bool queue_job_row_locked(QueueJobTable *table, const QueueJob *job);
+/* Did this very transaction, still open, insert or change the row? */
+extern bool queue_job_row_own(QueueJobTable *table, const QueueJob *job);
 
 /* The state under which counters file this row (by its columns alone, not by the clock). */
 extern QueueState queue_job_filed(const QueueJob *job);

@@ -194,6 +194,23 @@ job_tupdesc(void)
 	return lookup_rowtype_tupdesc(queue_config()->job_type, -1);
 }
 
+Datum
+queue_tags_array(Jsonb *json)
+{
+	JsonbIterator *it = JsonbIteratorInit(&json->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	ArrayBuildState *tags = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM && value.type == jbvString)
+			tags = accumArrayResult(tags, PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)),
+									false, TEXTOID, CurrentMemoryContext);
+	}
+	return makeArrayResult(tags, CurrentMemoryContext);
+}
+
 /*
  * The job as a value of type queue.job, for fetch and for handlers.  Columns by their
  * place in the view's list of columns; later versions only append.
@@ -242,20 +259,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 	if (extra.headers != NULL)
 		SET(HEADERS, JsonbPGetDatum(extra.headers));
 	if (extra.tags != NULL)
-	{
-		JsonbIterator *it = JsonbIteratorInit(&extra.tags->root);
-		JsonbIteratorToken token;
-		JsonbValue	value;
-		ArrayBuildState *tags = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_ELEM && value.type == jbvString)
-				tags = accumArrayResult(tags, PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)),
-										false, TEXTOID, CurrentMemoryContext);
-		}
-		SET(TAGS, makeArrayResult(tags, CurrentMemoryContext));
-	}
+		SET(TAGS, queue_tags_array(extra.tags));
 	if (extra.expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
 	if (extra.progress != NULL)

@@ -34,5 +34,6 @@ extern void queue_failure_insert(const QueueJob *job, const char *queue, const c
 /* The job as a datum of type queue.job. The state is as given; line gives queue, kind and priority. */
 extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
 								 const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker);
+extern Datum queue_tags_array(Jsonb *tags);	/* text[] of a JSON array of strings */
 
 #endif

@@ -25,6 +25,7 @@
 #define QUEUE_MAX_WAITERS 1024
 #define QUEUE_CHANNEL_SIZE 256
 
+#define QUEUE_RING_SLOTS 16		/* partitions of finished_job and of failure */
 #define QUEUE_NAME_MAX 255		/* bytes in a queue's or a kind's name */
 
 /*
@@ -55,6 +56,7 @@ extern PGDLLIMPORT int queue_commit_interval;	/* ms */
 extern PGDLLIMPORT int queue_shutdown_timeout;	/* ms */
 extern PGDLLIMPORT int queue_keep_errors;	/* s */
 extern PGDLLIMPORT int queue_max_wait;	/* ms */
+extern PGDLLIMPORT int queue_recent_jobs;	/* 0: none are remembered */
 extern PGDLLIMPORT char *queue_databases;
 extern PGDLLIMPORT int queue_http_max_response;	/* kB */
 extern PGDLLIMPORT int queue_http_max_in_flight;

@@ -27,6 +27,7 @@
 #include "shared/endpoint.h"
 #include "shared/lease.h"
 #include "shared/note.h"
+#include "shared/recent.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -70,6 +71,7 @@ forget_jobs(Oid db)
 	queue_lease_reset(db);
 	queue_cursor_reset(db);
 	queue_endpoint_reset(db);
+	queue_recent_reset(db);
 }
 
 /* The database may have workers again.  Commit-safe. */

@@ -21,6 +21,7 @@
 #include "shared/fetch_waiter.h"
 #include "shared/lease.h"
 #include "shared/note.h"
+#include "shared/recent.h"
 #include "shared/slot.h"
 
 #include "storage/ipc.h"
@@ -40,6 +41,7 @@ int			queue_commit_interval = 10;
 int			queue_shutdown_timeout = 5000;
 int			queue_keep_errors = 604800;
 int			queue_max_wait = 30000;
+int			queue_recent_jobs = 10000;
 char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
 int			queue_log_level = LOG;
@@ -123,6 +125,12 @@ define_settings(void)
 	DefineCustomIntVariable("queue.max_wait", "Limits how long a statement may wait for a job.",
 							"A waiting statement holds a snapshot.",
 							&queue_max_wait, 30000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	/* sizes shared memory; a library that is loaded later has none, and may not define a setting of the postmaster */
+	DefineCustomIntVariable("queue.recent_jobs", "Sets how many ended jobs of each database are remembered.",
+							"queue.wait_for and queue.explain_job know how these ended although their queue keeps nothing.",
+							&queue_recent_jobs, 10000, 0, 1000000,
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.databases", "Lists the databases whose jobs are run; '*' means all.",
 							   NULL, &queue_databases, "*", PGC_SIGHUP, 0, check_databases, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_response", "Limits how much of an HTTP response is kept.",
@@ -159,6 +167,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(queue_counter_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
 	RequestAddinShmemSpace(queue_await_shmem_size());
+	RequestAddinShmemSpace(queue_recent_shmem_size());
 	RequestAddinShmemSpace(queue_note_shmem_size());
 	RequestAddinShmemSpace(queue_endpoint_shmem_size());
 }
@@ -178,6 +187,7 @@ shmem_startup(void)
 	queue_counter_shmem_init();
 	queue_waiter_shmem_init();
 	queue_await_shmem_init();
+	queue_recent_shmem_init();
 	queue_note_shmem_init();
 	queue_endpoint_shmem_init();
 	LWLockRelease(AddinShmemInitLock);

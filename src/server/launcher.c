@@ -26,6 +26,7 @@
 #include "shared/cursor.h"
 #include "shared/database.h"
 #include "shared/lease.h"
+#include "shared/recent.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 
@@ -151,6 +152,7 @@ forget_database(Oid db)
 	queue_counter_reset(db);
 	queue_lease_reset(db);
 	queue_cursor_reset(db);
+	queue_recent_reset(db);
 	queue_suspect_forget(db);
 	queue_base_forget(db);
 }

@@ -22,6 +22,7 @@
 
 #include "shared/clock.h"
 #include "shared/endpoint.h"
+#include "shared/recent.h"
 
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -30,6 +31,7 @@
 #include "utils/memutils.h"
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
+#define MERGE_ENDS_AFTER 10000	/* of those that end a job: who waits for one shall learn how it ended */
 #define MERGE_LOOKBACK 16
 #define RANGE_FROM 8			/* claims of one line and end that are told as a range */
 #define RANGE_WINDOW (MERGE_AFTER + MERGE_LOOKBACK)
@@ -155,7 +157,7 @@ queue_note_end(int number, bool done)
 		nnotes--;
 		return;
 	}
-	for (int i = number - 1; number >= MERGE_AFTER && i >= number - MERGE_LOOKBACK; i--)
+	for (int i = number - 1; number >= (note->ends ? MERGE_ENDS_AFTER : MERGE_AFTER) && i >= number - MERGE_LOOKBACK; i--)
 	{
 		QueueNote  *old = &notes[i];
 
@@ -323,6 +325,7 @@ pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 	int			run = 0;		/* notes in a row that move the same counters */
 	int64		moved = 0;
 	TimestampTz deadline = PG_INT64_MAX;
+	TimestampTz now = queue_now();
 
 	for (int i = 0; i < n; i++, note++)
 	{
@@ -335,7 +338,12 @@ pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 		if (note->on_commit)
 			append(db, note->line, &note->keys, note->commit_pos, note->count, &wake);
 		if (note->ends)
+		{
+			/* before the wake: the waiter then finds how it ended */
+			if (note->job_id != 0)
+				queue_recent_add(db, &(QueueRecent) {note->job_id, note->line, now, note->to});
 			queue_waiter_wake(db, note->job_id);
+		}
 		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
 			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
 		if (note->failed)

@@ -278,3 +278,22 @@ queue_session_taken(int64 id)
 	(void) LockRelease(&tag, ShareLock, false);
 	return false;
 }
+
+int
+queue_session_list(int64 **ids)
+{
+	LockData   *locks = GetLockStatusData();
+	int			n = 0;
+
+	*ids = palloc(Max(locks->nelements, 1) * sizeof(int64));
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+		LOCKTAG    *tag = &lock->locktag;
+
+		if (tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LOCK_SPACE &&
+			tag->locktag_field1 == MyDatabaseId && (lock->holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+			(*ids)[n++] = (int64) (((uint64) tag->locktag_field2 << 32) | tag->locktag_field3);
+	}
+	return n;
+}

@@ -22,5 +22,7 @@ extern void queue_session_finish(int64 id); /* the job ends or goes back when th
 extern bool queue_session_any(void);
 /* Is the job claimed by another session? Every other claimer asks before it writes its claim, and again after. */
 extern bool queue_session_taken(int64 id);
+/* The ids of all jobs of this database that sessions have claimed, palloc'd; returns how many.  Reads the whole lock table. */
+extern int	queue_session_list(int64 **ids);
 
 #endif

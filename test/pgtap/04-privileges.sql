@@ -86,7 +86,6 @@ INSERT INTO cell VALUES
     ('manage', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
     ('read', true, true, $$SELECT queue.result(<done>)$$),
     ('read', true, true, $$SELECT queue.wait_for(<done>, '0')$$),
-    ('read', true, true, $$SELECT queue.wait_for(<waiting>, '0')$$),
     ('read', true, true, $$SELECT queue.explain_job(<waiting>)$$),
     ('read', true, true, $$SELECT queue.explain_job(<done>)$$),
     ('manage', true, true, $$SELECT queue.cancel(<waiting>)$$),

@@ -1,0 +1,182 @@
+/*
+ * finished.c
+ *		Reads and deletes rows of queue.finished_job through the table and index AM.
+ *
+ * Why not SQL: a statement by id is planned over every partition of the ring, which costs more than all else that a
+ * retry does.  One look into the index of each partition costs a few microseconds, and the partition that had the
+ * last one is looked into first.
+ *
+ * Locks: AccessShareLock on a partition while it is looked into, kept on the one that has the row; RowExclusiveLock
+ * and the row lock to delete.
+ */
+#include "job/finished.h"
+
+#include "config/lines.h"
+#include "shared/clock.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+
+/* The columns of finished_job.  Later versions only append. */
+enum
+{
+	COL_SLOT = 1, COL_ID, COL_QUEUE, COL_KIND, COL_PRIORITY, COL_STATE, COL_ATTEMPT, COL_FAILURES, COL_RUN_AT,
+	COL_STARTED_AT, COL_FINISHED_AT, COL_KEEP_UNTIL, COL_PAYLOAD, COL_EXTRA, COL_RESULT,
+	NCOLS = COL_RESULT
+};
+
+static QueueState
+state_of(const char *name)
+{
+	int			state = QUEUE_STATE_DISCARDED;
+
+	while (state > QUEUE_STATE_NONE && strcmp(queue_state_names[state], name) != 0)
+		state--;
+	return state;
+}
+
+/* Copies a row out of a slot of partition `slot` into palloc'd memory. */
+static void
+read_row(TupleTableSlot *row, int slot, QueueFinished *finished)
+{
+	Datum	   *values = row->tts_values;
+	bool	   *nulls = row->tts_isnull;
+
+	slot_getsomeattrs(row, NCOLS);
+	memset(finished, 0, sizeof(*finished));
+	finished->slot = slot;
+	finished->job.tid = row->tts_tid;
+	finished->job.id = DatumGetInt64(values[COL_ID - 1]);
+	finished->job.run_at = DatumGetTimestampTz(values[COL_RUN_AT - 1]);
+	finished->job.leased_until = DT_NOBEGIN;
+	finished->job.attempt = DatumGetInt32(values[COL_ATTEMPT - 1]);
+	finished->job.failures = DatumGetInt32(values[COL_FAILURES - 1]);
+	finished->job.payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
+	finished->job.extra = nulls[COL_EXTRA - 1] ? NULL : DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
+	finished->queue = TextDatumGetCString(values[COL_QUEUE - 1]);
+	finished->kind = TextDatumGetCString(values[COL_KIND - 1]);
+	finished->priority = DatumGetInt16(values[COL_PRIORITY - 1]);
+	finished->state = state_of(TextDatumGetCString(values[COL_STATE - 1]));
+	finished->started_at = nulls[COL_STARTED_AT - 1] ? 0 : DatumGetTimestampTz(values[COL_STARTED_AT - 1]);
+	finished->finished_at = DatumGetTimestampTz(values[COL_FINISHED_AT - 1]);
+	finished->keep_until = DatumGetTimestampTz(values[COL_KEEP_UNTIL - 1]);
+	finished->result = nulls[COL_RESULT - 1] ? NULL : DatumGetJsonbPCopy(values[COL_RESULT - 1]);
+}
+
+static bool
+find_in(int slot, int64 id, Snapshot snapshot, QueueFinished *finished)
+{
+	QueueConfig *config = queue_config();
+	Relation	rel = table_open(config->finished_job[slot], AccessShareLock);
+	Relation	index = index_open(config->finished_job_id[slot], AccessShareLock);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	IndexScanDesc scan;
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = queue_index_beginscan(rel, index, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, row);
+	if (found)
+		read_row(row, slot, finished);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	/* retention truncates only what nobody has locked: keep off all others */
+	index_close(index, found ? NoLock : AccessShareLock);
+	table_close(rel, found ? NoLock : AccessShareLock);
+	return found;
+}
+
+bool
+queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished)
+{
+	static int	last = 0;		/* the partition that had the last one */
+
+	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
+		int			slot = (last + i) % QUEUE_RING_SLOTS;
+
+		if (find_in(slot, id, snapshot, finished))
+		{
+			last = slot;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* With row triggers: locks the row, and has the executor delete it. */
+static TM_Result
+delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot)
+{
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	TM_FailureData tmfd;
+	TM_Result	result = table_tuple_lock(rel, tid, snapshot, row, GetCurrentCommandId(true), LockTupleExclusive,
+										  LockWaitBlock, 0, &tmfd);
+
+	if (result == TM_Ok)
+	{
+		EState	   *estate = CreateExecutorState();
+		ResultRelInfo *rri = makeNode(ResultRelInfo);
+		EPQState	epq;
+
+		InitResultRelInfo(rri, rel, 0, NULL, 0);
+		estate->es_opened_result_relations = lappend(NIL, rri);
+		queue_epq_init(&epq, estate);
+		AfterTriggerBeginQuery();
+		ExecSimpleRelationDelete(rri, estate, &epq, row);
+		AfterTriggerEndQuery(estate);
+		EvalPlanQualEnd(&epq);
+		ExecResetTupleTable(estate->es_tupleTable, false);
+		FreeExecutorState(estate);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	return result;
+}
+
+TM_Result
+queue_finished_delete(const QueueFinished *finished, Snapshot snapshot)
+{
+	Relation	rel = table_open(queue_config()->finished_job[finished->slot], RowExclusiveLock);
+	ItemPointer tid = unconstify(ItemPointerData *, &finished->job.tid);
+	TM_FailureData tmfd;
+	TM_Result	result;
+
+	if (rel->trigdesc != NULL)
+		result = delete_with_triggers(rel, tid, snapshot);
+	else
+		result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, &tmfd, false);
+	table_close(rel, NoLock);
+	return result;
+}
+
+/*
+ * Turns a row that the caller deleted into the live row of a retry: it waits at run_at, and what told of its last
+ * run is forgotten.  Makes its line if need be.
+ */
+void
+queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
+{
+	QueueJob   *job = &finished->job;
+	QueueExtra	extra;
+
+	queue_extra_unpack(job->extra, &extra);
+	if (extra.enqueued_at == 0)
+		extra.enqueued_at = job->run_at;
+	if (extra.expires_at <= queue_now())
+		extra.expires_at = DT_NOEND;	/* or it would be cancelled at once */
+	extra.worker = NULL;
+	extra.deaths = 0;
+	job->extra = queue_extra_pack(&extra);
+	job->run_at = run_at;
+	job->failures = 0;
+	job->line = queue_line_ensure(finished->queue, finished->kind, finished->priority);
+}

@@ -1,0 +1,31 @@
+/*
+ * finished.h
+ *		Rows of queue.finished_job: found by id over all partitions of the ring, and deleted.
+ */
+#ifndef QUEUE_FINISHED_H
+#define QUEUE_FINISHED_H
+
+#include "job/job.h"
+
+typedef struct QueueFinished
+{
+	int			slot;			/* its partition */
+	QueueJob	job;			/* line and leased_until are not set */
+	char	   *queue;
+	char	   *kind;
+	int16		priority;
+	QueueState	state;
+	TimestampTz started_at;		/* 0: it never ran */
+	TimestampTz finished_at;
+	TimestampTz keep_until;
+	Jsonb	   *result;			/* NULL: none */
+} QueueFinished;
+
+/* By id under the snapshot; keeps AccessShareLock on the partition until the end of the transaction.  False: none is kept. */
+extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
+/* Deletes a row that was read under `snapshot`, waiting for who has it locked: TM_Ok, TM_Updated, TM_Deleted, TM_SelfModified. */
+extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot);
+/* Makes finished->job the live row of a retry at run_at, for a row that was deleted; the caller inserts it. */
+extern void queue_finished_revive(QueueFinished *finished, TimestampTz run_at);
+
+#endif
