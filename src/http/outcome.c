@@ -12,6 +12,7 @@
  */
 #include "http/outcome.h"
 
+#include "http/redact.h"
 #include "http/router.h"
 #include "http/sender.h"
 #include "job/finish.h"
@@ -145,6 +146,7 @@ record(QueueRequest *request)
 		job.attempt != request->attempt || job.leased_until == DT_NOBEGIN)
 		return TM_Ok;			/* ended, or taken again, by somebody else */
 	line = queue_job_line(job.line);
+	queue_redact(request, line->handler != NULL && line->handler->http ? line->handler->conf->secret : NULL);
 	switch (request->verdict)
 	{
 		case QUEUE_HTTP_COMPLETE:

@@ -39,7 +39,7 @@ for my $pad ('', 'x', 'xx')
 	one($node, "SELECT convert_from(convert_to(error, 'UTF8'), 'UTF8') LIKE '%X-$pad' || chr(8364) || '%', octet_length(error) BETWEEN 509 AND 511 FROM queue.job_error WHERE job_id = $id",
 		't|t', "an error text with a long name ($pad)");
 }
-$id = attempt('invalid', '/status/500?body=a%FFb%00c%C3');
+$id = attempt('invalid', '/say/500/a%FFb%00c%C3');
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'a?b?c', 'what is not valid becomes ?');
 
 # not only of HTTP
@@ -50,11 +50,28 @@ wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'an
 one($node, "SELECT error = repeat(chr(8364), 3333) FROM queue.job_error WHERE job_id = $id", 't', 'is cut between characters');
 one($node, "SELECT last_error = repeat(chr(8364), 3333) FROM queue.job WHERE id = $id", 't', 'in the job too');
 
+# --- what an endpoint echoes of headers, secret and query is not kept where readers of the queue see it
+sql($node, q{CREATE ROLE reader LOGIN; SELECT queue.grant_queue('default', 'reader', 'read')});
+my $hidden = q{, secret => 'raw secret', headers => '{"Authorization": "Bearer s3cret/\"q\"", "X-Api-Key": "k3y", "X-N": "1"}'};
+for my $status (200, 500)
+{
+	$id = attempt('echo', "/echo/$status?token=hu%73h-hush-hush-hush&x=1", register => $hidden, enqueue => q{, headers => '{"X-Job": "from the job"}'});
+	my $kept = sql($node, $status == 200 ? "SELECT result->>'body' FROM queue.job WHERE id = $id" : "SELECT context FROM queue.job_error WHERE job_id = $id", user => 'reader');
+	like($kept, qr/"x-n": "1"/, "status $status: the answer is kept");
+	unlike($kept, qr/s3cret|k3y|hush|hu%73h|x=1|v1,|from the job/, 'without what was secret');
+	like($kept, qr/"authorization": "\*\*\*"/, 'of which it shows that it was there');
+}
+$id = attempt('said', '/say/500/the%20token%20is%20s3cret%2F%22q%22', register => $hidden);
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'a token without its scheme');
+my $long = 's3cret' x 1000;
+$id = attempt('cut', '/echo/500', register => qq{, headers => '{"Authorization": "Bearer $long"}'});
+one($node, qq{SELECT context ~ '"authorization": "[*]{3}\$', context ~ 's3' FROM queue.job_error WHERE job_id = $id}, 't|f', 'and one that http_max_response cuts');
+
 # --- a database in another encoding
 sql($node, q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'});
 queue_install($node, 'latin');
 keep('latin');
-$id = attempt('latin', '/status/200?body=a%C3%A9%FFb', db => 'latin');
+$id = attempt('latin', '/say/200/a%C3%A9%FFb', db => 'latin');
 one($node, "SELECT result->>'body' FROM queue.job WHERE id = $id", 'a??b', 'LATIN1: what is not ASCII becomes ?', db => 'latin');
 
 # --- what was kept can be dumped and restored

@@ -4,6 +4,7 @@
 #   /status/503              that status; ?retry=7 adds Retry-After: 7, ?date=7 the same as a date, ?body=x a body,
 #                            ?repeat=n that n times
 #   /echo/500                that status and as the body a JSON object of the request's headers and its query
+#   /say/500/text            that status and the text
 #   /drop                    the connection is closed without an answer
 #   /sleep/1.5               200 after so long
 #   /flaky/80                500 for so many percent, else 200
@@ -198,6 +199,12 @@ sub respond
 		return;
 	}
 	return answer($c, rand(100) < $1 ? 500 : 200, 'flaky') if $path =~ m{^/flaky/(\d+)};
+	if ($path =~ m{^/say/(\d+)/(.*)})
+	{
+		my ($status, $text) = ($1, $2);
+		$text =~ s/%([0-9A-Fa-f]{2})/chr hex $1/ge;
+		return answer($c, $status, $text);
+	}
 	if ($path =~ m{^/echo/(\d+)})
 	{
 		my $h = $c->{request};
