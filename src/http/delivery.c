@@ -14,10 +14,10 @@
 
 #include <stdlib.h>
 
-#include "http/event.h"
 #include "http/feed.h"
 #include "http/router.h"
 #include "http/sender.h"
+#include "http/transfer.h"
 #include "http/webhook.h"
 #include "job/finish.h"
 #include "job/record.h"
@@ -368,25 +368,9 @@ queue_delivery_pass(void)
 	if (nclaimed == 0)
 		return failed;
 
-	queue_event_block_signals();
 	for (int i = 0; i < nclaimed; i++)
-	{
-		if (curl_multi_add_handle(queue_sender.multi, claimed[i]->easy) == CURLM_OK)
-		{
-			queue_sender.nsending++;
-			continue;
-		}
-		/* no memory: an outcome like any other */
-		queue_request_judge(claimed[i], CURLE_OUT_OF_MEMORY, now);
-		queue_router_ended(claimed[i], now, true);
-		claimed[i]->next = queue_sender.done_first;
-		queue_sender.done_first = claimed[i];
-		if (queue_sender.done_last == NULL)
-			queue_sender.done_last = claimed[i];
-		if (queue_sender.ndone++ == 0)
-			queue_sender.oldest_done = now;
-	}
-	queue_event_unblock_signals();
+		queue_transfer_start(claimed[i]);
+	queue_sender.nsending += nclaimed;
 	return true;
 }
 

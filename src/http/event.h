@@ -11,9 +11,15 @@
 #include "lib/queue.h"
 
 /* Makes the epoll, the timer and the multi handle; once a process. */
-extern CURLM *queue_event_init(int max_connections);
+extern CURLM *queue_event_init(void);
 /* The descriptor that is readable when queue_event_dispatch has something to do. */
 extern int	queue_event_fd(void);
+/* The monotonic clock in us. */
+extern int64 queue_event_clock(void);
+/* The descriptor is readable by then at the latest. */
+extern void queue_event_want(int64 when);
+/* Makes it readable now.  From any thread. */
+extern void queue_event_wake(void);
 /* To be called before sleeping on it. */
 extern void queue_event_arm(void);
 /* Lets libcurl do what is due, without waiting.  Signals are blocked meanwhile. */

@@ -15,6 +15,7 @@
 #include "http/redact.h"
 #include "http/router.h"
 #include "http/sender.h"
+#include "http/transfer.h"
 #include "job/finish.h"
 #include "job/record.h"
 #include "lib/text.h"
@@ -35,26 +36,15 @@
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
 
-/* Takes the transfers that ended from libcurl. */
+/* Takes the requests that ended. */
 void
 queue_outcome_collect(void)
 {
-	CURLMsg    *message;
-	int			left;
+	QueueRequest *request;
+	TimestampTz now = queue_now();
 
-	while ((message = curl_multi_info_read(queue_sender.multi, &left)) != NULL)
+	while ((request = queue_transfer_ended(now)) != NULL)
 	{
-		TimestampTz now = queue_now();
-		QueueRequest *request;
-		char	   *private;
-		CURLcode	code = message->data.result;
-
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
-		request = (QueueRequest *) private;
-		(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
-		queue_request_judge(request, code, now);
 		if (request->owner != NULL)
 		{
 			if (queue_router_probed(request, now))

@@ -28,6 +28,11 @@
 #define MAX_HEADERS (64 * 1024) /* bytes of an answer's headers, all together */
 #define MAX_RETRY_AFTER (USECS_PER_DAY)
 #define MIN_SNOOZE USECS_PER_SEC
+#ifdef CURLU_PUNYCODE
+#define HOST_FLAGS CURLU_PUNYCODE
+#else
+#define HOST_FLAGS 0			/* a name that is not ASCII is left to libcurl */
+#endif
 #define MAX_IDLE_S 4L			/* a connection idle for longer is not used again: many servers end theirs after 5 s */
 #define KEEP_ANSWER 4096		/* a buffer above this is not kept */
 
@@ -179,6 +184,9 @@ set_up(QueueRequest *request)
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_BUFFERSIZE, 4096L);
 	SET(CURLOPT_ERRORBUFFER, request->curl_error);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(CURLOPT_QUICK_EXIT, 1L);	/* should it resolve a name itself after all, it shall not wait for its thread */
+#endif
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, request);
 	SET(CURLOPT_PREREQFUNCTION, on_request);
@@ -225,6 +233,7 @@ queue_request_release(QueueRequest *request)
 	bool		reset = request->own_ca;
 
 	curl_slist_free_all(request->headers);
+	curl_slist_free_all(request->resolve);
 	free(request->body);
 	if (answer_size > KEEP_ANSWER)
 	{
@@ -252,6 +261,58 @@ queue_request_release(QueueRequest *request)
 	free_requests = request;
 }
 
+/*
+ * Sets host and port of a url whose host is a name; libcurl takes addresses, in any spelling, as they are.  A name that
+ * cannot be found out here is left to libcurl.
+ */
+static void
+find_host(QueueRequest *request, const char *url)
+{
+	CURLU	   *parsed = curl_url();
+	unsigned char address[16];
+	char	   *host = NULL;
+	char	   *port = NULL;
+	size_t		length;
+
+	if (parsed != NULL && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_HOST, &host, HOST_FLAGS) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		host[0] != '[' && inet_pton(AF_INET, host, address) != 1)
+	{
+		length = strlen(host);
+		if (length > 1 && host[length - 1] == '.')
+			host[--length] = '\0';
+		if (length < sizeof(request->host))
+			strcpy(request->host, host);
+		request->port = atoi(port);
+	}
+	curl_free(host);
+	curl_free(port);
+	curl_url_cleanup(parsed);
+}
+
+bool
+queue_request_resolve(QueueRequest *request, const char *addresses)
+{
+	char		entry[2048];
+
+	if (snprintf(entry, sizeof(entry), "%s:%d:%s", request->host, request->port, addresses) >= (int) sizeof(entry))
+		return false;
+	request->resolve = curl_slist_append(NULL, entry);
+	return request->resolve != NULL &&
+		curl_easy_setopt(request->easy, CURLOPT_RESOLVE, request->resolve) == CURLE_OK;
+}
+
+bool
+queue_request_shorten(QueueRequest *request)
+{
+	int64		timeout = request->timeout - request->waited;
+	int64		connect_timeout = request->connect_timeout - request->waited;
+
+	return curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS, (long) Max(timeout / 1000, 1)) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Max(connect_timeout / 1000, 1)) == CURLE_OK;
+}
+
 bool
 queue_request_prepare(QueueRequest *request, const char *url, const char *method, int64 timeout, int64 connect_timeout,
 					  const char *ca_file)
@@ -260,7 +321,11 @@ queue_request_prepare(QueueRequest *request, const char *url, const char *method
 	CURLcode	code = CURLE_OK;
 
 #define SET(option, value) (code = code != CURLE_OK ? code : curl_easy_setopt(easy, option, value))
+	request->timeout = timeout;
+	request->connect_timeout = connect_timeout;
+	find_host(request, url);
 	SET(CURLOPT_URL, url);
+	SET(CURLOPT_RESOLVE, NULL);
 	SET(CURLOPT_TIMEOUT_MS, (long) Max(timeout / 1000, 1));
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) Max(connect_timeout / 1000, 1));
 	SET(CURLOPT_HTTPHEADER, request->headers);
@@ -350,12 +415,15 @@ queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 
 	request->code = code;
 	request->status = 0;
-	(void) curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
-	(void) curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &us);
-	request->duration = us;
+	if (request->state == QUEUE_TRANSFER_SENDING)
+	{
+		(void) curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
+		(void) curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &us);
+	}
+	request->duration = us + request->waited;
 	request->delay = -1;
 	request->error[0] = '\0';
-	request->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+	request->timed_out |= code == CURLE_OPERATION_TIMEDOUT;
 	if (answered && request->status > 0)
 	{
 		request->delay = retry_after(request->retry_after, now);

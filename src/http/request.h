@@ -17,12 +17,32 @@ typedef enum QueueVerdictHttp
 	QUEUE_HTTP_COMPLETE, QUEUE_HTTP_FAIL, QUEUE_HTTP_DISCARD, QUEUE_HTTP_SNOOZE, QUEUE_HTTP_RELEASE
 } QueueVerdictHttp;
 
+/* Where a request is; transfer.c moves it. */
+typedef enum QueueTransferState
+{
+	QUEUE_TRANSFER_NONE,		/* being filled; next WAITING, SENDING or UNSENT */
+	QUEUE_TRANSFER_WAITING,		/* for its host's name; next SENDING or UNSENT */
+	QUEUE_TRANSFER_SENDING,		/* libcurl has it; next ENDED */
+	QUEUE_TRANSFER_UNSENT,		/* failed before libcurl had it; next ENDED */
+	QUEUE_TRANSFER_ENDED		/* judged, or given up */
+} QueueTransferState;
+
 typedef struct QueueRequest
 {
 	struct QueueRequest *next;	/* in whatever list it stands */
 	CURL	   *easy;
 	bool		own_ca;			/* the handle was given a CA file */
 	struct curl_slist *headers;
+	struct curl_slist *resolve; /* its host's addresses */
+	int64		timeout;		/* us */
+	int64		connect_timeout;	/* us */
+	char		host[256];		/* the name to resolve; "": its url has an address */
+	int			port;
+
+	/* transfer.c's */
+	QueueTransferState state;
+	int64		began;			/* by the monotonic clock */
+	int64		waited;			/* us, for the name */
 	char	   *body;			/* malloc'd */
 	size_t		body_length;
 	void	   *owner;			/* a health probe's; NULL: a job's */
@@ -84,6 +104,10 @@ extern void queue_request_release(QueueRequest *request);
 /* Where and how; timeouts in us.  False: libcurl will not have it (no memory, bad url). */
 extern bool queue_request_prepare(QueueRequest *request, const char *url, const char *method, int64 timeout,
 								  int64 connect_timeout, const char *ca_file);
+/* Gives libcurl the addresses of the request's host, as CURLOPT_RESOLVE takes them.  False: no memory. */
+extern bool queue_request_resolve(QueueRequest *request, const char *addresses);
+/* Takes the time that it waited for its name off the timeouts.  False: no memory. */
+extern bool queue_request_shorten(QueueRequest *request);
 /* What came back, in words and as a verdict. */
 extern void queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now);
 

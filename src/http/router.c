@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "config/http_handlers.h"
+#include "http/transfer.h"
 #include "lib/text.h"
 
 #include "common/pg_prng.h"
@@ -306,7 +307,7 @@ plan_probe(QueueEndpointState *state, TimestampTz now)
 }
 
 TimestampTz
-queue_router_probe(CURLM *multi, TimestampTz now)
+queue_router_probe(TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
 
@@ -326,9 +327,10 @@ queue_router_probe(CURLM *multi, TimestampTz now)
 		{
 			probe->request->owner = probe;
 			probe->request->headers = curl_slist_append(NULL, "User-Agent: queue/" QUEUE_VERSION);
-			if (!queue_request_prepare(probe->request, probe->url, "GET", PROBE_TIMEOUT_US,
-									   Min(probe->connect_timeout, PROBE_TIMEOUT_US), probe->ca_file) ||
-				curl_multi_add_handle(multi, probe->request->easy) != CURLM_OK)
+			if (queue_request_prepare(probe->request, probe->url, "GET", PROBE_TIMEOUT_US,
+									  Min(probe->connect_timeout, PROBE_TIMEOUT_US), probe->ca_file))
+				queue_transfer_start(probe->request);
+			else
 			{
 				queue_request_release(probe->request);
 				probe->request = NULL;
@@ -374,13 +376,13 @@ queue_router_probed(QueueRequest *request, TimestampTz now)
 }
 
 void
-queue_router_stop(CURLM *multi)
+queue_router_stop(void)
 {
 	for (Probe *probe = probes; probe != NULL; probe = probe->next)
 	{
 		if (probe->request == NULL)
 			continue;
-		(void) curl_multi_remove_handle(multi, probe->request->easy);
+		queue_transfer_stop(probe->request);
 		queue_request_release(probe->request);
 		probe->request = NULL;
 	}

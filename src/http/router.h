@@ -25,10 +25,10 @@ extern void queue_router_ended(QueueRequest *request, TimestampTz now, bool abor
 /* The configuration was read: which endpoints to probe.  In a transaction. */
 extern void queue_router_sync(QueueConfig *config, TimestampTz now);
 /* Starts the probes that are due; when the next one is. */
-extern TimestampTz queue_router_probe(CURLM *multi, TimestampTz now);
+extern TimestampTz queue_router_probe(TimestampTz now);
 /* A probe ended.  True: an endpoint is healthy now, the scheduler should look. */
 extern bool queue_router_probed(QueueRequest *request, TimestampTz now);
 /* Aborts the probes that are under way. */
-extern void queue_router_stop(CURLM *multi);
+extern void queue_router_stop(void);
 
 #endif

@@ -27,7 +27,6 @@ typedef struct QueueSender
 {
 	QueueBase  *base;
 	QueueChannel *channel;
-	CURLM	   *multi;
 	HTAB	   *in_flight;		/* of QueueInFlight */
 	int			nsending;		/* transfers under way, without probes */
 	int			capacity;		/* of transfers, by the limit of open files */

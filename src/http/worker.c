@@ -25,6 +25,7 @@
 #include "http/outcome.h"
 #include "http/router.h"
 #include "http/sender.h"
+#include "http/transfer.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -37,7 +38,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#define SPARE_FILES 64			/* descriptors for libcurl's threads, TLS files and the like */
+#define SPARE_FILES 128			/* descriptors for resolver threads, TLS files and the like */
 #define LOCKED_RETRY_US INT64CONST(20000)
 
 static uint64 seen_serial = 0;	/* of the configuration */
@@ -58,12 +59,9 @@ at_exit(int code, Datum arg)
 static void
 abort_transfer(QueueRequest *request)
 {
-	for (QueueRequest *done = queue_sender.done_first; done != NULL; done = done->next)
-	{
-		if (done == request)
-			return;				/* it ended meanwhile: recording finds the row gone */
-	}
-	(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
+	if (request->state == QUEUE_TRANSFER_ENDED)
+		return;					/* it ended meanwhile: recording finds the row gone */
+	queue_transfer_stop(request);
 	queue_sender.nsending--;
 	queue_router_ended(request, 0, true);
 	queue_sender_forget(request);
@@ -227,7 +225,7 @@ stop(WaitEventSet *set)
 	(void) must_stop(&abort);
 	deadline = queue_now() + (abort ? 0 : queue_shutdown_timeout * INT64CONST(1000));
 	queue_delivery_give_back();
-	queue_router_stop(queue_sender.multi);
+	queue_router_stop();
 	while (queue_sender.nsending > 0 && queue_now() < deadline && !abort)
 	{
 		TimestampTz next = queue_sender.ndone > 0 ? Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline) : deadline;
@@ -235,13 +233,13 @@ stop(WaitEventSet *set)
 		sleep_until(set, next);
 		(void) must_stop(&abort);
 		obey_stops();
-		queue_event_dispatch();
+		queue_transfer_turn();
 		queue_outcome_collect();
 		queue_outcome_record(false);
 		MemoryContextReset(queue_sender.loop_context);
 	}
 	/* a last look: an answer that is here is an outcome that is known */
-	queue_event_dispatch();
+	queue_transfer_turn();
 	queue_outcome_collect();
 	if (queue_sender.nsending > 0)
 	{
@@ -250,13 +248,10 @@ stop(WaitEventSet *set)
 		while ((place = hash_seq_search(&scan)) != NULL)
 		{
 			QueueRequest *request = place->request;
-			bool		ended = false;
 
-			for (QueueRequest *done = queue_sender.done_first; done != NULL && !ended; done = done->next)
-				ended = done == request;
-			if (ended)
+			if (request->state == QUEUE_TRANSFER_ENDED)
 				continue;
-			(void) curl_multi_remove_handle(queue_sender.multi, request->easy);
+			queue_transfer_stop(request);
 			queue_sender.nsending--;
 			queue_router_ended(request, 0, true);
 			request->verdict = QUEUE_HTTP_RELEASE;
@@ -303,7 +298,7 @@ queue_http_main(Datum arg)
 	queue_endpoint_worker(MyDatabaseId, queue_procno_of(MyProc));
 	read_settings();
 	count_files();
-	queue_sender.multi = queue_event_init(queue_sender.capacity);
+	queue_transfer_init(queue_sender.capacity);
 	set = queue_wait_event_set(3);
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -329,13 +324,13 @@ queue_http_main(Datum arg)
 			if (counted_for != queue_http_max_in_flight)
 			{
 				count_files();
-				curl_multi_setopt(queue_sender.multi, CURLMOPT_MAXCONNECTS, (long) queue_sender.capacity);
+				queue_transfer_limit(queue_sender.capacity);
 			}
 		}
 		if (must_stop(&abort))
 			stop(set);
 		obey_stops();
-		queue_event_dispatch();
+		queue_transfer_turn();
 		queue_outcome_collect();
 		queue_outcome_record(false);
 		queue_delivery_take_entries();
@@ -343,13 +338,11 @@ queue_http_main(Datum arg)
 			read_configuration();
 		while (queue_delivery_pass())
 		{
-			queue_event_dispatch();
+			queue_transfer_turn();
 			queue_outcome_collect();
 			queue_outcome_record(false);
 		}
-		queue_event_block_signals();
-		next = queue_router_probe(queue_sender.multi, queue_now());
-		queue_event_unblock_signals();
+		next = queue_router_probe(queue_now());
 		if (queue_sender.ndone > 0)
 			next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
 		next = Min(next, queue_delivery_next());

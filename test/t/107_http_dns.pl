@@ -1,0 +1,91 @@
+# A host name whose servers never answer holds nobody but its own jobs.  A getaddrinfo of our own, preloaded into the
+# server, never answers for names in never.test while the file HANG is there, and then says that they are 127.0.0.1.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+open(my $c, '>', "$dir/shim.c") or die $!;
+print $c <<'EOC';
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **list)
+{
+	int			(*real) (const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+	size_t		length = node == NULL ? 0 : strlen(node);
+
+	if (length < 10 || strcmp(node + length - 10, "never.test") != 0)
+		return real(node, service, hints, list);
+	while (access(getenv("DNS_HANG"), F_OK) == 0)
+		usleep(20000);
+	return real("127.0.0.1", service, hints, list);
+}
+EOC
+close $c;
+if (system("cc -shared -fPIC -o $dir/shim.so $dir/shim.c -ldl 2>$dir/cc.log") != 0)
+{
+	plan skip_all => 'no C compiler';
+}
+open(my $hang, '>', "$dir/HANG") or die $!;
+close $hang;
+
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('http_dns', conf => "queue.log_level = 'debug1'\nqueue.shutdown_timeout = '1s'", start => 0);
+{
+	local $ENV{LD_PRELOAD} = "$dir/shim.so";
+	local $ENV{DNS_HANG} = "$dir/HANG";
+	$node->start;
+}
+queue_install($node, 'postgres');
+
+sub register
+{
+	my ($kind, $url, $more) = @_;
+	return sql($node, "SELECT queue.register_http_handler('$kind', '$url', timeout => '30 s', max_attempts => 1000, connect_timeout => '300 ms', "
+		. q{backoff => '{"type": "fixed", "base": "10 ms", "jitter": 0}', breaker => '{"consecutive_failures": 0, "min_requests": 1000000}'} . ($more // '') . ')');
+}
+
+my $path = ":$server->{port}/status/200";
+register("dead$_", "http://d$_.never.test$path", ', max_running => 50') for 1 .. 3;
+register('health', $server->url('/status/200'), ", health_url => 'http://health.never.test$path'");
+register('fine', $server->url('/status/200'));
+register('named', "http://localhost$path");
+sql($node, "SELECT (SELECT count(*) FROM queue.enqueue_many('dead' || i, array_fill('{}'::jsonb, '{50}'))) FROM generate_series(1, 3) i");
+
+wait_true($node, "SELECT count(*) > 200 AND bool_and(error LIKE 'timeout: Could not resolve host: d_.never.test: no answer in % ms') FROM queue.job_error WHERE kind ~ '^dead'",
+	'jobs to hosts whose names are never resolved time out');
+my $pid = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
+my @threads = glob("/proc/$pid/task/*");
+cmp_ok(scalar(@threads), '<=', 6, 'one thread a name, however many jobs');
+sql($node, "SELECT count(*) FROM queue.enqueue_many('fine', array_fill('{}'::jsonb, '{200}'))");
+sql($node, "SELECT count(*) FROM queue.enqueue_many('named', array_fill('{}'::jsonb, '{20}'))");
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.job WHERE kind IN ('fine', 'named'))", 'others are delivered meanwhile');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('fine', 'named')", 0, 'at the first attempt');
+sql($node, "SELECT queue.enqueue('health')");
+wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'health'", 'a health_url that is never resolved is down');
+
+# the worker ends, and another comes
+kill 'TERM', $pid;
+ok(gone($pid), 'the worker ends while names are asked for');
+sql($node, q{SELECT queue.pause('default')});
+
+# once they are resolved all goes
+unlink "$dir/HANG";
+sql($node, q{SELECT queue.resume('default')});
+wait_no_jobs($node, 'with names resolved all jobs are delivered');
+cmp_ok(scalar(grep { $_->{host} =~ /never\.test/ } $server->seen('request')), '>=', 151, 'under their names');
+
+$server->stop;
+$node->stop('fast');
+log_clean($node);
+done_testing();
