@@ -129,17 +129,24 @@ SELECT try(format($$SELECT queue.fetch('w', complete_ids => '{%s}', complete_att
 SELECT try($$SELECT queue.fetch('w', complete_ids => '{1,NULL}')$$);
 SELECT state FROM queue.job WHERE id = :id;
 
--- ---- claim 'session'
+-- ---- claim 'session': the attempt that it gives is a token, negative and drawn by chance; noted here
+CREATE TEMP TABLE token (id bigint PRIMARY KEY, attempt int);
+CREATE FUNCTION session_fetch(qty int = 1, kinds text[] = NULL, ids bigint[] = NULL, attempts int[] = NULL)
+	RETURNS TABLE (id bigint, payload jsonb, token boolean, failures int, state text, leased_until timestamptz) LANGUAGE sql AS $$
+	WITH f AS MATERIALIZED (SELECT * FROM queue.fetch('w', qty, kinds => kinds, claim => 'session', complete_ids => ids, complete_attempts => attempts)),
+		 t AS (INSERT INTO token SELECT f.id, attempt FROM f ON CONFLICT (id) DO UPDATE SET attempt = excluded.attempt)
+	SELECT f.id, payload, attempt < 0, failures, state, leased_until FROM f $$;
+CREATE FUNCTION token(job_id bigint) RETURNS int LANGUAGE sql AS 'SELECT attempt FROM token WHERE id = job_id';
 SELECT queue.drop_queue('w', force => true), queue.create_queue('w', keep_completed => '1 day', max_attempts => 3);
 SELECT i AS id FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'w') i ORDER BY 1 LIMIT 1 \gset
-SELECT payload, attempt, state, leased_until FROM queue.fetch('w', claim => 'session');
+SELECT payload, token, state, leased_until FROM session_fetch();
 -- nothing is written, a lock is held
 SELECT payload, state, attempt FROM queue.job WHERE id = :id;
 SELECT id - :id AS n FROM session_claim;
 SELECT queue.explain_job(:id);
 SELECT queue.test_run(:id);
 -- the next ones: not the same again, in either mode
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 SELECT payload, attempt FROM queue.fetch('w');
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 -- control leaves it alone
@@ -149,77 +156,77 @@ SELECT queue.purge('w');
 SELECT payload, state FROM queue.job WHERE queue = 'w' ORDER BY id;
 ROLLBACK;
 -- fenced by the attempt, and by the lock
-SELECT queue.complete(:id, 0), queue.complete(:id, 2), queue.fail(:id, 2), queue.heartbeat(:id, '1 min', 1);
-SELECT queue.complete(:id, 1, '{"r": 1}');
+SELECT queue.complete(:id, 0), queue.complete(:id, 1), queue.complete(:id, token(:id) + 1), queue.fail(:id, 2), queue.heartbeat(:id, '1 min', token(:id));
+SELECT queue.complete(:id, token(:id), '{"r": 1}');
 SELECT state, attempt, result FROM queue.job WHERE id = :id;
-SELECT queue.complete(:id, 1), queue.fail(:id, 1, 'again') IS NULL AS over;
-SELECT queue.complete(:id + 1, 1);
+SELECT queue.complete(:id, token(:id)), queue.fail(:id, token(:id), 'again') IS NULL AS over;
+SELECT queue.complete(:id + 1, token(:id + 1));
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 -- failed: its retry is the next attempt; given back; snoozed; progress noted; out of attempts
 SELECT queue.enqueue('r', '7', 'w') AS r \gset
-SELECT payload, attempt, failures FROM queue.fetch('w', kinds => '{r}', claim => 'session');
-SELECT queue.fail(:r, 1, 'no luck', '0');
+SELECT payload, token, failures FROM session_fetch(kinds => '{r}');
+SELECT queue.fail(:r, token(:r), 'no luck', '0');
 SELECT state, attempt, failures, last_error FROM queue.job WHERE id = :r;
-SELECT payload, attempt, failures FROM queue.fetch('w', kinds => '{r}', claim => 'session');
-SELECT queue.progress(:r, '0.5', 2);
+SELECT payload, token, failures FROM session_fetch(kinds => '{r}');
+SELECT queue.progress(:r, '0.5', token(:r));
 SELECT progress, attempt FROM queue.job WHERE id = :r;
-SELECT queue.release(:r, 2);
-SELECT payload, attempt, failures FROM queue.fetch('w', kinds => '{r}', claim => 'session');
-SELECT queue.snooze(:r, '0', 3);
-SELECT payload, attempt, failures FROM queue.fetch('w', kinds => '{r}', claim => 'session');
-SELECT queue.fail(:r, 4, 'no luck', '0');
-SELECT payload, attempt, failures FROM queue.fetch('w', kinds => '{r}', claim => 'session');
-SELECT queue.fail(:r, 5, 'no luck', '0');
+SELECT queue.release(:r, token(:r));
+SELECT payload, token, failures FROM session_fetch(kinds => '{r}');
+SELECT queue.snooze(:r, '0', token(:r));
+SELECT payload, token, failures FROM session_fetch(kinds => '{r}');
+SELECT queue.fail(:r, token(:r), 'no luck', '0');
+SELECT payload, token, failures FROM session_fetch(kinds => '{r}');
+SELECT queue.fail(:r, token(:r), 'no luck', '0');
 SELECT state, attempt, failures, last_error FROM queue.job WHERE id = :r;
 SELECT attempt, error FROM queue.job_error WHERE job_id = :r ORDER BY 1;
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 -- a transaction that rolls back gives it back, a savepoint likewise
 BEGIN;
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 SAVEPOINT s;
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 ROLLBACK TO s;
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 ROLLBACK;
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 -- a completion that rolls back keeps the claim of before
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 BEGIN;
-SELECT queue.complete(:id + 3, 1);
+SELECT queue.complete(:id + 3, token(:id + 3));
 ROLLBACK;
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 BEGIN;
 SAVEPOINT s;
-SELECT queue.complete(:id + 3, 1);
+SELECT queue.complete(:id + 3, token(:id + 3));
 ROLLBACK TO s;
 COMMIT;
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
-SELECT queue.complete(:id + 3, 1);
+SELECT queue.complete(:id + 3, token(:id + 3));
 SELECT id - :id AS n FROM session_claim ORDER BY 1;
 -- dropped locks are no claims: complete and fail say so
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
+SELECT payload, token FROM session_fetch();
 SELECT pg_advisory_unlock_all();
-SELECT queue.complete(:id + 4, 1), queue.fail(:id + 4, 1) IS NULL AS lost, queue.heartbeat(:id + 4, attempt => 1) IS NULL AS gone;
+SELECT queue.complete(:id + 4, token(:id + 4)), queue.fail(:id + 4, token(:id + 4)) IS NULL AS lost, queue.heartbeat(:id + 4, attempt => token(:id + 4)) IS NULL AS gone;
 SELECT payload, state, attempt FROM queue.job WHERE id = :id + 4;
 -- the application's own advisory locks never meet ours
 SELECT pg_advisory_lock(:id + 5), pg_try_advisory_lock(0, (:id + 5)::int), pg_try_advisory_lock_shared(:id + 5);
-SELECT payload, attempt FROM queue.fetch('w', 5, kinds => '{k}', claim => 'session') WHERE id = :id + 5;
+SELECT payload, token FROM session_fetch(5, '{k}') WHERE id = :id + 5;
 SELECT pg_advisory_unlock_all();
 -- acknowledged with the next fetch
 SELECT queue.purge('w') >= 0 AS purged;
 SELECT i AS id FROM queue.enqueue_many('k', '{21,22,23}', 'w') i ORDER BY 1 LIMIT 1 \gset
-SELECT payload, attempt FROM queue.fetch('w', claim => 'session');
-SELECT payload, attempt FROM queue.fetch('w', 2, claim => 'session', complete_ids => ARRAY[:id::bigint], complete_attempts => '{1}');
+SELECT payload, token FROM session_fetch();
+SELECT payload, token FROM session_fetch(2, ids => ARRAY[:id::bigint], attempts => ARRAY[token(:id)]);
 SELECT payload, state, attempt FROM queue.job WHERE queue = 'w' AND payload::int > 20 ORDER BY id;
-SELECT queue.complete_many(ARRAY[:id + 1, :id + 2], '{1,1}') - :id AS n;
+SELECT queue.complete_many(ARRAY[:id + 1, :id + 2], ARRAY[token(:id + 1), token(:id + 2)]) - :id AS n;
 SELECT count(*) FROM session_claim;
 -- cancelled and discarded by their holder's session too
 SELECT queue.enqueue('k', '24', 'w') AS id \gset
 SELECT payload FROM queue.fetch('w', claim => 'session', wait => '1 s');
 SELECT queue.cancel(:id, 'not needed');
 SELECT state, last_error FROM queue.job WHERE id = :id;
-SELECT queue.complete(:id, 1);
+SELECT queue.complete(:id, token(:id));
 SELECT try($$SELECT queue.fetch('w', claim => 'advisory')$$);
 SELECT pg_advisory_unlock_all();
 
@@ -237,6 +244,13 @@ SELECT pg_sleep(0.4);
 SELECT queue.fail(:id, 1, 'no', '0');
 SELECT payload, attempt FROM queue.fetch('w');
 SELECT queue.complete(:id, 2);
+-- a session works on it: it was started in time, whoever passes it later
+SELECT queue.enqueue('k', '30', 'w', expires_at => clock_timestamp() + interval '150 ms') AS id \gset
+SELECT payload, token FROM session_fetch();
+SELECT pg_sleep(0.2);
+SELECT count(*) FROM queue.fetch('w');
+SELECT queue.complete(:id, token(:id), '"done"');
+SELECT state, result FROM queue.job WHERE id = :id;
 -- in the past already; infinity is never; in the JSON form
 SELECT queue.enqueue('k', '33', 'w', expires_at => '2001-01-01') AS id \gset
 SELECT count(*) FROM queue.fetch('w', claim => 'session');

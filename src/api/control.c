@@ -14,12 +14,12 @@
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
-#include "shared/session.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -166,6 +166,14 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 	}
 }
 
+/* Somebody changed or took the row: what it is now shows in the next look. */
+static void
+look_again(void)
+{
+	CommandCounterIncrement();
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
  * retry and alter_job: changes a waiting row.  Returns false if there is none that the
  * caller may change, or it is running; *missing tells that there is no live row at all.
@@ -185,16 +193,23 @@ change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
 		QueueJob	new;
 		QueueLine  *line;
 		QueueExtra	extra;
+		QueueClaim	claim;
 		TM_Result	res;
 		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
 
-		if (!found || job.leased_until > queue_now() || queue_slot_runs(MyDatabaseId, id) ||
-			(queue_session_any() && queue_session_taken(id)))
+		if (!found || queue_claim_holder(id, job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
 		{
 			*missing = !found;
 			PopActiveSnapshot();
 			queue_job_close(table);
 			return false;
+		}
+		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job};
+		if (queue_claim_lock(&claim, true) != QUEUE_CLAIM_OURS)
+		{
+			PopActiveSnapshot();
+			look_again();
+			continue;
 		}
 		queue_extra_unpack(job.extra, &extra);
 		new = job;
@@ -318,7 +333,8 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 		const char *parked;
 		const char *hint;
 		TimestampTz started_at;
-		TM_Result	res;
+		QueueClaim	claim;
+		QueueClaimed claimed;
 
 		if (!queue_job_find(table, id, snapshot, &job) ||
 			!queue_may(GetUserId(), (line = queue_job_line(job.line))->queue->name, QUEUE_PRIV_WORK))
@@ -347,17 +363,17 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the handler of kind \"%s\" cannot run: %s", line->kind, parked),
 					 errhint("%s", hint)));
-		if (job.leased_until > queue_now() || queue_slot_runs(MyDatabaseId, id) ||
-			(queue_session_any() && queue_session_taken(id)))
+		if (queue_claim_holder(id, job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
 					 errhint("Pause the queue or the handler before a test.")));
-		res = queue_job_lock(table, &job, snapshot, true);
+		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job};
+		claimed = queue_claim_lock(&claim, true);
 		PopActiveSnapshot();
-		if (res != TM_Ok)
+		if (claimed != QUEUE_CLAIM_OURS)
 		{
-			queue_finish_retry(res);
+			look_again();
 			continue;
 		}
 		run = job;

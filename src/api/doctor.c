@@ -13,10 +13,10 @@
 #include "api/arguments.h"
 #include "api/handlers.h"
 #include "config/lines.h"
+#include "job/claim.h"
 #include "job/finished.h"
 #include "shared/clock.h"
 #include "shared/recent.h"
-#include "shared/session.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -641,15 +641,17 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 		QueueConf  *conf = line->queue;
 		QueueHandler *handler = line->handler;
 		QueueState	state = queue_job_state(&job, now);
+		QueueHolder holder;
 		QueueExtra	extra;
 
 		found = queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ);
 		if (found)
 		{
 			queue_extra_unpack(job.extra, &extra);
-			if (queue_preloaded() && queue_slot_runs(MyDatabaseId, id))
+			holder = queue_claim_holder(id, DT_NOBEGIN, now);
+			if (holder == QUEUE_HELD_BY_EXECUTOR)
 				appendStringInfoString(&out, "running: an executor runs it now");
-			else if (queue_session_any() && queue_session_taken(id))
+			else if (holder == QUEUE_HELD_BY_SESSION)
 				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
 			else
 			{

@@ -22,11 +22,11 @@
 
 #include "api/finish.h"
 #include "config/owner.h"
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
-#include "shared/session.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -134,93 +134,18 @@ put(Tuplestorestate *store, const QueueJob *job, const QueueLine *line, Timestam
 											   QUEUE_STATE_RUNNING, now, worker));
 }
 
-/*
- * Claims by advisory lock: nothing is written.  The row is read again under the lock with a dirty
- * snapshot: a change in progress is somebody's claim.
- */
+/* Claims the row that `ready` returned last; false: somebody else has it, or it ended. */
 static bool
-claim_for_session(QueueJobTable *table, QueueJob *job, const QueueLine *line, TimestampTz now,
-				  const FetchRequest *request, Tuplestorestate *store)
+claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, TimestampTz now, Tuplestorestate *store)
 {
-	QueueLineKeys keys = queue_line_keys(line);
-	SnapshotData dirty;
-	QueueJob	again;
+	int64		lease = request->lease >= 0 ? request->lease : claim->line->queue->lease;
 
-	if (!queue_session_claim(job->id, job->line, &keys, queue_job_pos(job)))
+	queue_ready_read_deep(ready, &claim->job);
+	if (queue_claim_look(claim) != QUEUE_CLAIM_OURS || queue_claim_judge(claim) != QUEUE_CLAIM_OURS ||
+		(request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
+		 queue_claim_lease(claim, now + lease, request->worker, now)) != QUEUE_CLAIM_OURS)
 		return false;
-	InitDirtySnapshot(dirty);
-	if (!queue_job_find(table, job->id, &dirty, &again) ||
-		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
-		(TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)) ||
-		again.line != job->line || again.run_at != job->run_at || again.leased_until != DT_NOBEGIN ||
-		queue_job_row_locked(table, &again))
-	{
-		queue_session_drop(job->id);
-		return false;
-	}
-	again.attempt++;
-	put(store, &again, line, now, request->worker);
-	return true;
-}
-
-/* Undoes a lease that met a session's claim: the row as it was, in a version of its own. */
-static void
-undo_claim(QueueJobTable *table, QueueJob *claimed, QueueJob *job)
-{
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
-	(void) queue_job_update(table, claimed, job, GetActiveSnapshot(), true);
-	PopActiveSnapshot();
-	CommandCounterIncrement();
-}
-
-/* Claims one row that was read as free; false: somebody else has it. */
-static bool
-claim(QueueJobTable *table, QueueReady *ready, QueueJob *job, QueueLine *line, const FetchRequest *request,
-	  TimestampTz now, Tuplestorestate *store)
-{
-	QueueExtra	extra;
-	QueueJob	claimed;
-	QueueFailure failure = {0};
-	bool		expired = job->leased_until != DT_NOBEGIN;
-	Snapshot	snapshot = queue_ready_snapshot(ready);
-	TM_Result	result;
-
-	queue_ready_read_deep(ready, job);
-	queue_extra_unpack(job->extra, &extra);
-	if (queue_finish_too_late(table, job, &extra, snapshot))
-		return false;
-	claimed = *job;
-	if (expired && !queue_finish_expired(table, &claimed, &extra, line, snapshot, &failure))
-		return false;
-	if (request->session && !expired)
-		return claim_for_session(table, job, line, now, request, store);
-	if (queue_session_any() && queue_session_taken(job->id))
-		return false;
-	claimed.attempt++;
-	claimed.leased_until = now + (request->lease >= 0 ? request->lease : line->queue->lease);
-	extra.started_at = now;
-	extra.worker = unconstify(char *, request->worker);
-	if (expired)
-		extra.last_error = unconstify(char *, failure.error);
-	claimed.extra = queue_extra_pack(&extra);
-	result = queue_job_update(table, job, &claimed, snapshot, false);
-	if (result == TM_Updated || result == TM_Deleted)
-	{
-		if (IsolationUsesXactSnapshot())
-			queue_finish_retry(result);
-		return false;
-	}
-	if (result != TM_Ok)
-		return false;
-	if (queue_session_any() && queue_session_taken(job->id))
-	{
-		undo_claim(table, &claimed, job);
-		return false;
-	}
-	if (expired)
-		queue_failure_insert(job, line->queue->name, line->kind, &failure);
-	put(store, &claimed, line, now, request->worker);
+	put(store, &claim->job, claim->line, now, request->worker);
 	return true;
 }
 
@@ -326,9 +251,12 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	per_job = AllocSetContextCreate(CurrentMemoryContext, "queue fetch", ALLOCSET_SMALL_SIZES);
 	while (got < request->qty && queue_ready_next(ready, &job, &line))
 	{
+		QueueClaim	c;
+
 		CHECK_FOR_INTERRUPTS();
 		old = MemoryContextSwitchTo(per_job);
-		if (claim(table, ready, &job, line, request, now, store))
+		c = (QueueClaim) {.table = table, .snapshot = queue_ready_snapshot(ready), .job = job, .line = line};
+		if (claim(ready, &c, request, now, store))
 			got++;
 		else
 			*lost = true;

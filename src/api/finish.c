@@ -89,7 +89,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		QueueJob	job;
 		QueueLine  *line;
 		TM_Result	res = TM_Invisible;
-		bool		session;
+		int			token;			/* of this session's claim; 0: it has none */
 		int			attempt;
 
 		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line))
@@ -97,15 +97,16 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 			PopActiveSnapshot();
 			return false;
 		}
-		/* a session's claim is not written: it is the next attempt of a row without a lease */
-		session = job.leased_until == DT_NOBEGIN && queue_session_holds(id);
-		attempt = job.attempt + (session ? 1 : 0);
-		if ((job.leased_until == DT_NOBEGIN && !session) || (call->fenced && attempt != call->attempt))
+		/* a session's claim is not written: it is the next attempt of a row without a lease, and has a name of its own */
+		token = job.leased_until == DT_NOBEGIN ? queue_session_token(RelationGetRelid(table->rel), id) : 0;
+		attempt = job.attempt + (token != 0 ? 1 : 0);
+		if ((job.leased_until == DT_NOBEGIN && token == 0) ||
+			(call->fenced && call->attempt != (token != 0 ? token : job.attempt)))
 		{
 			PopActiveSnapshot();
 			return false;
 		}
-		if (session && call->what == CALL_HEARTBEAT)
+		if (token != 0 && call->what == CALL_HEARTBEAT)
 		{
 			call->until = DT_NOEND; /* it lasts as long as the session */
 			PopActiveSnapshot();
@@ -159,7 +160,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 		{
-			if (session && call->what != CALL_PROGRESS)
+			if (token != 0 && call->what != CALL_PROGRESS)
 				queue_session_finish(id);
 			return true;
 		}

@@ -13,10 +13,10 @@
 #include "api/arguments.h"
 #include "api/grants.h"
 #include "config/owner.h"
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/job.h"
 #include "shared/clock.h"
-#include "shared/session.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -315,8 +315,7 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue_job_state(job, queue_now()) == QUEUE_STATE_RUNNING || queue_slot_runs(MyDatabaseId, job->id) ||
-			(queue_session_any() && queue_session_taken(job->id)))
+		if (queue_claim_holder(job->id, job->leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
 		{
 			if (!running)
 				return false;

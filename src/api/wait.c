@@ -9,13 +9,12 @@
  */
 #include "lib/queue.h"
 
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
 #include "shared/recent.h"
-#include "shared/session.h"
-#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -58,7 +57,7 @@ look_at(int64 id, Look *look)
 		{
 			look->own = queue_job_row_own(table, &job);
 			look->keeps_results = line->queue->keep_completed > 0;
-			look->state = queue_slot_runs(MyDatabaseId, id) || (queue_session_any() && queue_session_taken(id)) ?
+			look->state = queue_claim_holder(id, job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY ?
 				QUEUE_STATE_RUNNING : queue_job_state(&job, queue_now());
 		}
 	}

@@ -50,11 +50,7 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 			break;
 	}
 	PopActiveSnapshot();
-	if (res != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job " INT64_FORMAT " was changed under its lock", job->id),
-				 errhint("Something writes to queue.live_job beside the extension.")));
+	queue_finish_check(job, res);
 	if (stat != NULL)
 	{
 		if (result->outcome == QUEUE_RUN_COMPLETED)

@@ -25,10 +25,10 @@
 #include "executor/entries.h"
 #include "executor/interrupt.h"
 #include "executor/verdict.h"
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/record.h"
 #include "shared/clock.h"
-#include "shared/session.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 
@@ -138,9 +138,7 @@ rollback(void)
 typedef struct Work
 {
 	QueueEntry *entry;
-	QueueJob	job;
-	QueueLine  *line;
-	QueueExtra	extra;
+	QueueClaim	claim;			/* the row and its line */
 	QueueKindStat *stat;
 	QueueRunResult result;
 	bool		alone;
@@ -164,25 +162,16 @@ eligible(QueueLine *line)
 		line->handler->run_as_oid == queue_my_slot->role && queue_run_parked(line->handler, &hint) == NULL;
 }
 
-/* Reads the entry's row under the active snapshot; false: it is gone, moved or somebody's. */
-static bool
-read_row(Work *work, Snapshot snapshot)
+/* Reads the entry's row under a snapshot that is pushed now and popped by the caller; see queue_claim_read. */
+static QueueClaimed
+read_row(Work *work)
 {
-	QueueJob   *job = &work->job;
-
-	if (!queue_job_refind(table, &work->entry->tid, work->entry->id, snapshot, job))
-		return false;
-	if (job->line != work->entry->line || job->run_at != work->entry->run_at)
-		return false;			/* whoever moved it appended where it is now */
-	if (queue_session_any() && queue_session_taken(job->id))
-		return false;			/* it is told to the cursor when that session lets go */
-	if (job->leased_until > queue_now())
-	{
-		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
-		return false;
-	}
-	queue_extra_unpack(job->extra, &work->extra);
-	return true;
+	PushActiveSnapshot(GetLatestSnapshot());
+	work->claim.table = table;
+	work->claim.snapshot = GetActiveSnapshot();
+	work->claim.locked = false;
+	memset(&work->claim.lost, 0, sizeof(work->claim.lost));
+	return queue_claim_read(&work->claim, work->entry);
 }
 
 /* Arms interrupts for a job; from here on cancel and timeouts hit it. */
@@ -194,8 +183,8 @@ arm(Work *work)
 	pg_atomic_write_u64(&queue_my_slot->line, (uint64) work->entry->line);
 	pg_atomic_write_u64(&queue_my_slot->job_started_at, (uint64) work->started_at);
 	pg_atomic_write_u64(&queue_my_slot->job_id, (uint64) work->entry->id);
-	timeout = work->extra.timeout >= 0 ? work->extra.timeout :
-		work->line->handler->timeout >= 0 ? work->line->handler->timeout : work->line->queue->lease;
+	timeout = work->claim.extra.timeout >= 0 ? work->claim.extra.timeout :
+		work->claim.line->handler->timeout >= 0 ? work->claim.line->handler->timeout : work->claim.line->queue->lease;
 	queue_interrupt_arm(!work->alone && nmembers > 0, timeout);
 }
 
@@ -212,32 +201,30 @@ static bool
 claim_by_delete(void *arg)
 {
 	Work	   *work = arg;
-	Snapshot	snapshot;
-	bool		ok;
+	QueueJob   *job = &work->claim.job;
+	QueueExtra *extra = &work->claim.extra;
+	QueueClaimed claimed = read_row(work);
 
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = GetActiveSnapshot();
-	ok = read_row(work, snapshot);
-	if (ok && (work->job.failures > 0 || work->job.leased_until != DT_NOBEGIN ||
-			   work->extra.deaths > 0 || work->extra.expires_at != DT_NOEND))
+	if (claimed == QUEUE_CLAIM_OURS &&
+		(job->failures > 0 || job->leased_until != DT_NOBEGIN || extra->deaths > 0 || extra->expires_at != DT_NOEND ||
+		 queue_slot_cancelled(MyDatabaseId, job->id)))
 	{
-		work->alone = true;		/* not for company after all */
-		ok = false;
+		/* not for company after all; what was cancelled waits there until who did that has the row */
+		work->alone = true;
+		claimed = QUEUE_CLAIM_NONE;
 	}
-	if (ok && unlikely(queue_slot_cancelled(MyDatabaseId, work->entry->id)))
-	{
-		work->alone = true;		/* there it waits until who cancelled it has the row */
-		ok = false;
-	}
-	if (ok)
+	if (claimed == QUEUE_CLAIM_OURS)
 	{
 		arm(work);				/* before the row is ours: who finds it locked finds us */
-		ok = queue_job_delete(table, &work->job, QUEUE_STATE_COMPLETED, snapshot, false) == TM_Ok &&
-			!(queue_session_any() && queue_session_taken(work->job.id));
-		work->job.attempt++;
+		claimed = queue_claim_delete(&work->claim);
 	}
 	PopActiveSnapshot();
-	return ok;
+	if (claimed == QUEUE_CLAIM_LOST)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("job " INT64_FORMAT " was claimed by a session at the same moment", job->id),
+				 errhint("This is internal and counts as no attempt.")));
+	return claimed == QUEUE_CLAIM_OURS;
 }
 
 /* Counts a run in the kind's statistics. */
@@ -266,10 +253,10 @@ end_alone(Work *work, int attempt)
 	char		name[32];
 
 	worker_name(name, sizeof(name));
-	state = queue_verdict_write(table, &work->job, attempt, &work->result, work->started_at, name, work->stat);
+	state = queue_verdict_write(table, &work->claim.job, attempt, &work->result, work->started_at, name, work->stat);
 	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
 		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s)",
-				  work->job.id, work->line->kind, attempt,
+				  work->claim.job.id, work->claim.line->kind, attempt,
 				  work->result.sqlstate[0] ? work->result.sqlstate : "-", queue_state_names[state]);
 }
 
@@ -309,40 +296,41 @@ let_go(Work *work)
 static bool
 commit_suspect_attempt(Work *work)
 {
-	Snapshot	snapshot;
 	bool		go_on = false;
 
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = GetActiveSnapshot();
-	if (read_row(work, snapshot))
+	if (read_row(work) == QUEUE_CLAIM_OURS && queue_claim_lock(&work->claim, false) == QUEUE_CLAIM_OURS)
 	{
-		if (work->extra.deaths >= MAX_DEATHS)
+		Snapshot	snapshot = work->claim.snapshot;
+
+		if (work->claim.extra.deaths >= MAX_DEATHS)
 		{
 			QueueFailure failure = {0};
 			QueueState	state;
 
 			failure.error = "the backend died while it ran this job, twice with nothing else beside it";
 			failure.sqlstate = "57P02";
-			(void) queue_finish_fail(table, &work->job, work->job.attempt, &failure, -1, true, snapshot, false, &state);
+			queue_finish_check(&work->claim.job, queue_finish_fail(table, &work->claim.job, work->claim.job.attempt, &failure,
+																   -1, true, snapshot, true, &state));
 			if (work->stat != NULL)
 				pg_atomic_fetch_add_u64(&work->stat->discarded, 1);
 		}
 		else
 		{
-			QueueJob	new = work->job;
+			QueueJob	new = work->claim.job;
 
 			new.attempt++;
-			work->extra.deaths++;
-			new.extra = queue_extra_pack(&work->extra);
-			go_on = queue_job_update(table, &work->job, &new, snapshot, false) == TM_Ok;
+			work->claim.extra.deaths++;
+			new.extra = queue_extra_pack(&work->claim.extra);
+			queue_finish_check(&work->claim.job, queue_job_update(table, &work->claim.job, &new, snapshot, true));
 			work->entry->tid = new.tid;
+			go_on = true;
 		}
 	}
 	PopActiveSnapshot();
 	commit();
 	begin();
-	work->line = queue_config_line(work->entry->line);
-	return go_on && eligible(work->line);
+	work->claim.line = queue_config_line(work->entry->line);
+	return go_on && eligible(work->claim.line);
 }
 
 /* Runs one job alone in the transaction that begin() began, and commits or rolls back. */
@@ -352,21 +340,19 @@ run_alone(QueueEntry *entry)
 	Work		data = {0};
 	Work	   *work = &data;	/* not in group_context, which a suspect's first commit resets */
 	bool		suspect = (entry->flags & QUEUE_ENTRY_SUSPECT) != 0;
-	bool		claimed = false;
-	QueueFailure expired = {0};
-	Snapshot	snapshot;
+	QueueClaimed claimed;
 	int			attempt;
 
 	work->entry = entry;
 	work->alone = true;
-	work->line = queue_config_line(entry->line);
-	if (!eligible(work->line))
+	work->claim.line = queue_config_line(entry->line);
+	if (!eligible(work->claim.line))
 	{
 		queue_entries_give_back(entry);
 		rollback();
 		return;
 	}
-	work->stat = stat_of(work->line);
+	work->stat = stat_of(work->claim.line);
 	queue_suspect_set(0, entry->id);
 	if (suspect && !commit_suspect_attempt(work))
 	{
@@ -381,40 +367,33 @@ run_alone(QueueEntry *entry)
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000L);
 	}
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = GetActiveSnapshot();
 	work->started_at = queue_now();
-	if (read_row(work, snapshot))
+	claimed = read_row(work);
+	if (claimed == QUEUE_CLAIM_OURS)
+		claimed = queue_claim_judge(&work->claim);
+	if (claimed == QUEUE_CLAIM_OURS)
 	{
-		claimed = !queue_finish_too_late(table, &work->job, &work->extra, snapshot);
-		if (claimed && work->job.leased_until != DT_NOBEGIN)
-			claimed = queue_finish_expired(table, &work->job, &work->extra, work->line, snapshot, &expired);
-		if (claimed)
-		{
-			arm(work);
-			claimed = queue_job_lock(table, &work->job, snapshot, false) == TM_Ok &&
-				!(queue_session_any() && queue_session_taken(work->job.id));
-			if (!claimed)
-				disarm();
-		}
+		arm(work);
+		claimed = queue_claim_lock(&work->claim, false);
+		if (claimed != QUEUE_CLAIM_OURS)
+			disarm();
 	}
 	PopActiveSnapshot();
-	if (!claimed)
+	if (claimed != QUEUE_CLAIM_OURS)
 	{
 		commit();
 		return;
 	}
-	if (expired.error != NULL)
-		queue_failure_insert(&work->job, work->line->queue->name, work->line->kind, &expired);
+	queue_claim_count_lost(&work->claim);
 
-	attempt = suspect ? work->job.attempt : work->job.attempt + 1;
+	attempt = suspect ? work->claim.job.attempt : work->claim.job.attempt + 1;
 	{
-		QueueJob	run = work->job;
+		QueueJob	run = work->claim.job;
 		bool		ran;
 
 		run.attempt = attempt;
 		MemoryContextSwitchTo(job_context);
-		ran = queue_run_job(work->line->handler, work->line, &run, false, true, NULL, NULL, &work->result);
+		ran = queue_run_job(work->claim.line->handler, work->claim.line, &run, false, true, NULL, NULL, &work->result);
 		MemoryContextSwitchTo(group_context);
 		disarm();
 		if (!ran || let_go(work))
@@ -445,7 +424,7 @@ run_in_group(Work *work, bool *again)
 	queue_suspect_set(nmembers, work->entry->id);
 	MemoryContextSwitchTo(job_context);
 	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
-	ran = queue_run_job(work->line->handler, work->line, &work->job, true, nmembers > 0, claim_by_delete, work, &work->result);
+	ran = queue_run_job(work->claim.line->handler, work->claim.line, &work->claim.job, true, nmembers > 0, claim_by_delete, work, &work->result);
 	MemoryContextSwitchTo(group_context);
 	disarm();
 	/* what outlives the subtransaction and a neighbour could see */
@@ -464,10 +443,10 @@ run_in_group(Work *work, bool *again)
 		*again = true;
 		return false;
 	}
-	if (work->line->queue->keep_completed > 0)
-		queue_finished_insert(&work->job, work->line->queue, work->line->kind, work->line->priority,
+	if (work->claim.line->queue->keep_completed > 0)
+		queue_finished_insert(&work->claim.job, work->claim.line->queue, work->claim.line->kind, work->claim.line->priority,
 							  QUEUE_STATE_COMPLETED, work->started_at, work->result.result, NULL,
-							  work->line->queue->keep_completed);
+							  work->claim.line->queue->keep_completed);
 	count_run(work);
 	return true;
 }
@@ -501,15 +480,15 @@ run_group(void)
 
 		CHECK_FOR_INTERRUPTS();
 		work->entry = &queue_held[current];
-		work->line = queue_config_line(work->entry->line);
-		if (!eligible(work->line))
+		work->claim.line = queue_config_line(work->entry->line);
+		if (!eligible(work->claim.line))
 		{
 			queue_entries_give_back(work->entry);
 			if (nmembers == 0)
 				break;
 			goto next;
 		}
-		work->stat = stat_of(work->line);
+		work->stat = stat_of(work->claim.line);
 		if (must_be_alone(work->entry, work->stat))
 		{
 			again[nagain++] = *work->entry;
@@ -561,21 +540,18 @@ fail_after_abort(QueueEntry *entry, ErrorData *edata)
 {
 	Work		data = {0};
 	Work	   *work = &data;
-	Snapshot	snapshot;
 
 	begin();
 	work->entry = entry;
-	work->line = queue_config_line(entry->line);
-	if (work->line == NULL || work->line->handler == NULL)
+	work->claim.line = queue_config_line(entry->line);
+	if (work->claim.line == NULL || work->claim.line->handler == NULL)
 	{
 		rollback();
 		return;
 	}
-	work->stat = stat_of(work->line);
+	work->stat = stat_of(work->claim.line);
 	work->started_at = 0;
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = GetActiveSnapshot();
-	if (read_row(work, snapshot) && queue_job_lock(table, &work->job, snapshot, false) == TM_Ok)
+	if (read_row(work) == QUEUE_CLAIM_OURS && queue_claim_lock(&work->claim, false) == QUEUE_CLAIM_OURS)
 	{
 		work->result.outcome = QUEUE_RUN_FAILED;
 		work->result.retry_in = -1;
@@ -583,7 +559,7 @@ fail_after_abort(QueueEntry *entry, ErrorData *edata)
 			psprintf("%s\nDETAIL:  %s", edata->message, edata->detail) : edata->message;
 		strlcpy(work->result.sqlstate, unpack_sql_state(edata->sqlerrcode), sizeof(work->result.sqlstate));
 		work->result.context = edata->context;
-		end_alone(work, work->job.attempt + 1);
+		end_alone(work, work->claim.job.attempt + 1);
 	}
 	PopActiveSnapshot();
 	commit();

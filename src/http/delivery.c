@@ -19,11 +19,11 @@
 #include "http/sender.h"
 #include "http/transfer.h"
 #include "http/webhook.h"
+#include "job/claim.h"
 #include "job/finish.h"
 #include "job/record.h"
 #include "lib/text.h"
 #include "shared/clock.h"
-#include "shared/session.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
@@ -132,80 +132,48 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 static bool
 claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, QueueEndpoint *endpoint, bool *final)
 {
-	Snapshot	snapshot = GetActiveSnapshot();
 	TimestampTz now = queue_now();
-	QueueJob	job;
-	QueueJob	new;
-	QueueExtra	extra;
-	QueueFailure expired = {0};
+	QueueClaim	claim = {.table = queue_sender.table, .snapshot = GetActiveSnapshot(), .line = line};
+	QueueJob	run;
 	int64		timeout;
-	int			attempt;
-	TM_Result	res;
+	QueueClaimed claimed;
 
-	if (!queue_job_refind(queue_sender.table, unconstify(ItemPointerData *, &entry->tid), entry->id, snapshot, &job) ||
-		job.line != entry->line || job.run_at != entry->run_at)
-		return false;			/* whoever moved it appended where it is now */
-	if (job.leased_until > now)
-	{
-		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
+	if (queue_claim_read(&claim, entry) != QUEUE_CLAIM_OURS)
 		return false;
-	}
-	if (queue_session_any() && queue_session_taken(job.id))
-		return false;			/* it is told to the cursor when that session lets go */
-	queue_extra_unpack(job.extra, &extra);
-	if (queue_finish_too_late(queue_sender.table, &job, &extra, snapshot))
-	{
+	claimed = queue_claim_judge(&claim);
+	if (claimed == QUEUE_CLAIM_ENDED || claim.lost.error != NULL)
 		*final = true;
+	if (claimed != QUEUE_CLAIM_OURS)
 		return false;
-	}
-	new = job;
-	if (job.leased_until != DT_NOBEGIN)
-	{
-		*final = true;
-		if (!queue_finish_expired(queue_sender.table, &new, &extra, line, snapshot, &expired))
-			return false;
-		extra.last_error = unconstify(char *, expired.error);
-	}
-	timeout = extra.timeout > 0 ? Min(extra.timeout, USECS_PER_DAY) :
+	timeout = claim.extra.timeout > 0 ? Min(claim.extra.timeout, USECS_PER_DAY) :
 		line->handler->timeout > 0 ? line->handler->timeout : 30 * USECS_PER_SEC;
-	attempt = new.attempt++ + 1;
-	new.leased_until = now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US;
-	extra.started_at = now;
-	extra.worker = queue_sender.worker_name;
-	if (extra.first_at == 0)
-		extra.first_at = now;
-	if (!fill_request(request, &new, &extra, line, endpoint, timeout, now))
+	if (claim.extra.first_at == 0)
+		claim.extra.first_at = now;
+	run = claim.job;
+	run.attempt++;
+	if (!fill_request(request, &run, &claim.extra, line, endpoint, timeout, now))
 	{
 		QueueFailure failure = {0};
 		QueueState	state;
 
+		if (queue_claim_lock(&claim, false) != QUEUE_CLAIM_OURS)
+			return false;
 		failure.error = request->error;
 		failure.worker = queue_sender.worker_name;
 		failure.started_at = now;
 		*final = true;
-		(void) queue_finish_fail(queue_sender.table, &job, attempt, &failure, -1, true, snapshot, false, &state);
+		queue_finish_check(&claim.job, queue_finish_fail(queue_sender.table, &claim.job, run.attempt, &failure, -1, true,
+														 claim.snapshot, true, &state));
 		return false;
 	}
-	new.extra = queue_extra_pack(&extra);
-	res = queue_job_update(queue_sender.table, &job, &new, snapshot, false);
-	if (res != TM_Ok)
+	if (queue_claim_lease(&claim, now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US,
+						  queue_sender.worker_name, now) != QUEUE_CLAIM_OURS)
 		return false;
-	if (queue_session_any() && queue_session_taken(job.id))
-	{
-		/* a session was faster: the row as it was, in a version of its own */
-		CommandCounterIncrement();
-		PushActiveSnapshot(GetLatestSnapshot());
-		(void) queue_job_update(queue_sender.table, &new, &job, GetActiveSnapshot(), false);
-		PopActiveSnapshot();
-		return false;
-	}
-	if (expired.error != NULL)
-		queue_failure_insert(&job, line->queue->name, line->kind, &expired);
-	request->id = new.id;
-	request->line = new.line;
-	request->run_at = new.run_at;
-	request->tid = new.tid;
-	request->attempt = attempt;
+	request->id = claim.job.id;
+	request->line = claim.job.line;
+	request->run_at = claim.job.run_at;
+	request->tid = claim.job.tid;
+	request->attempt = claim.job.attempt;
 	request->started_at = now;
 	return true;
 }

@@ -56,6 +56,16 @@ queue_finish_retry(TM_Result result)
 	CHECK_FOR_INTERRUPTS();
 }
 
+void
+queue_finish_check(const QueueJob *job, TM_Result result)
+{
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " was changed under its lock", job->id),
+				 errhint("Something writes to queue.live_job beside the extension.")));
+}
+
 bool
 queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
 				  QueueJob *job, QueueLine **line)
@@ -166,39 +176,4 @@ queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int6
 	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_now() + delay, &extra);
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, wait);
-}
-
-bool
-queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
-					 Snapshot snapshot, QueueFailure *failure)
-{
-	failure->error = "the lease ended before the job was completed";
-	failure->worker = extra->worker;
-	failure->started_at = extra->started_at;
-	if (job->failures + 1 >= queue_job_max_attempts(job, extra, line->queue, line->handler))
-	{
-		QueueState	state;
-
-		(void) queue_finish_fail(table, job, job->attempt, failure, -1, true, snapshot, false, &state);
-		return false;
-	}
-	job->failures++;
-	return true;
-}
-
-/* Cancels a job whose expires_at has come; never waits for its row.  Called by claimers and by the chore of deadlines. */
-TM_Result
-queue_finish_cancel_late(QueueJobTable *table, const QueueJob *job, Snapshot snapshot)
-{
-	return queue_finish_end(table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
-							"the job was not started before expires_at", snapshot, false);
-}
-
-bool
-queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot)
-{
-	if (extra->expires_at > queue_now() || job->attempt > 0)
-		return false;
-	(void) queue_finish_cancel_late(table, job, snapshot);
-	return true;
 }

@@ -24,21 +24,12 @@ extern TM_Result queue_finish_fail(QueueJobTable *table, const QueueJob *job, in
 extern TM_Result queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay,
 									 Jsonb *progress, Snapshot snapshot, bool wait);
 
-/*
- * A claim of this job ended without a word, which is a failed attempt. True: job->failures was raised and the claim
- * may go on (the caller inserts `failure` once it has claimed). False: that was the last attempt, the job is discarded.
- */
-extern bool queue_finish_expired(QueueJobTable *table, QueueJob *job, const QueueExtra *extra, QueueLine *line,
-								 Snapshot snapshot, QueueFailure *failure);
-
-/* A job with expires_at that was never started by then: cancels it (true) instead of letting it be claimed. */
-extern TM_Result queue_finish_cancel_late(QueueJobTable *table, const QueueJob *job, Snapshot snapshot);
-extern bool queue_finish_too_late(QueueJobTable *table, const QueueJob *job, const QueueExtra *extra, Snapshot snapshot);
-
 /* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */
 extern Snapshot queue_finish_snapshot(void);
 /* After TM_Updated: true to look again (READ COMMITTED), an error 40001 above. */
 extern void queue_finish_retry(TM_Result result);
+/* Of a write to a row that this transaction has locked: an error unless it went well. */
+extern void queue_finish_check(const QueueJob *job, TM_Result result);
 /*
  * Finds a job for a call by id and checks the caller's privilege on its queue: false when there is none or the
  * caller may not see it; 42501 when it may see it but not do this.

@@ -530,6 +530,10 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 	result = table_tuple_update(table->rel, tid_of(old), table->wslot,
 								GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait,
 								&tmfd, &lockmode, &update_indexes);
+	if (result == TM_BeingModified && !wait && !queue_job_row_locked(table, old))
+		result = table_tuple_update(table->rel, tid_of(old), table->wslot,
+									GetCurrentCommandId(true), snapshot, InvalidSnapshot, true,
+									&tmfd, &lockmode, &update_indexes);
 	if (result == TM_Ok)
 	{
 		new->tid = table->wslot->tts_tid;
@@ -572,8 +576,13 @@ queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snaps
 		result = with_triggers(table, old, NULL, snapshot, wait);
 	}
 	else
+	{
 		result = table_tuple_delete(table->rel, tid_of(old), GetCurrentCommandId(true),
 									snapshot, InvalidSnapshot, wait, &tmfd, false);
+		if (result == TM_BeingModified && !wait && !queue_job_row_locked(table, old))
+			result = table_tuple_delete(table->rel, tid_of(old), GetCurrentCommandId(true),
+										snapshot, InvalidSnapshot, true, &tmfd, false);
+	}
 	queue_note_end(noted, result == TM_Ok);
 	return result;
 }

@@ -60,7 +60,7 @@ extern void queue_job_insert(QueueJobTable *table, QueueJob *job);	/* sets job->
 extern void queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n);
 /*
  * TM_Ok, TM_BeingModified/TM_WouldBlock (only with wait = false), TM_Updated, TM_Deleted, TM_SelfModified.
- * `old` is the row as read under `snapshot`.
+ * `old` is the row as read under `snapshot`.  A lock of this transaction's own is in nobody's way.
  */
 extern TM_Result queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snapshot snapshot, bool wait);
 /* `to`: QUEUE_STATE_COMPLETED, .. for the counters, or NONE when the row is moved or purged without an end. */

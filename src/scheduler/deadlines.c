@@ -18,11 +18,9 @@
  */
 #include "scheduler/deadlines.h"
 
+#include "job/claim.h"
 #include "job/deadline.h"
-#include "job/finish.h"
 #include "shared/clock.h"
-#include "shared/session.h"
-#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "storage/lmgr.h"
@@ -77,17 +75,18 @@ is_deferred(const QueueDeadline *deadline)
 static bool
 handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 {
-	QueueJob	job;
-	TM_Result	result;
+	QueueClaim	claim = {.table = jobs, .snapshot = GetActiveSnapshot()};
+	QueueJob   *job = &claim.job;
 
-	if (!queue_job_find(jobs, deadline->pos.id, GetActiveSnapshot(), &job))
+	if (!queue_job_find(jobs, deadline->pos.id, claim.snapshot, job))
 		return true;
-	if (job.attempt > 0 || queue_extra_expires_at(job.extra) > now)
+	if (job->attempt > 0 || queue_extra_expires_at(job->extra) > now)
 		return true;			/* started; or it is another deadline that tells of it */
-	if ((queue_session_any() && queue_session_taken(job.id)) || queue_slot_runs(MyDatabaseId, job.id))
+	if (queue_claim_holder(job->id, job->leased_until, now) != QUEUE_HELD_BY_NOBODY)
 		return false;
-	result = queue_finish_cancel_late(jobs, &job, GetActiveSnapshot());
-	return result == TM_Ok;
+	claim.line = queue_job_line(job->line);
+	queue_extra_unpack(job->extra, &claim.extra);
+	return queue_claim_judge(&claim) == QUEUE_CLAIM_ENDED;
 }
 
 /* Handles one and deletes its row, if it has done its duty. */

@@ -16,12 +16,11 @@
 #include "scheduler/leases.h"
 
 #include "config/lines.h"
-#include "job/finish.h"
+#include "job/claim.h"
 #include "job/walk.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
-#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -63,28 +62,22 @@ tell_claimable(const QueueJob *job)
 }
 
 /*
- * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its
- * line again.  A fetch would do the same; who wants the table for itself is not waited for.
+ * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its line
+ * again.  A fetch would do the same; who wants the table for itself is not waited for.  Of nobody's job.
  */
 static bool
-discard_exhausted(QueueJob *job)
+end_exhausted(const QueueJob *job)
 {
-	QueueLine  *line = queue_config_line(job->line);
-	QueueJobTable *table;
-	QueueExtra	extra;
-	QueueFailure failure = {0};
-	bool		go_on;
+	QueueClaim	claim = {.job = *job, .snapshot = GetActiveSnapshot(), .line = queue_job_line(job->line)};
+	QueueClaimed claimed;
 
-	if (line == NULL)
+	if (!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
 		return false;
-	queue_extra_unpack(job->extra, &extra);
-	if (job->failures + 1 < queue_job_max_attempts(job, &extra, line->queue, line->handler) ||
-		!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
-		return false;
-	table = queue_job_open(RowExclusiveLock);
-	go_on = queue_finish_expired(table, job, &extra, line, GetActiveSnapshot(), &failure);
-	queue_job_close(table);
-	return !go_on;
+	queue_extra_unpack(job->extra, &claim.extra);
+	claim.table = queue_job_open(RowExclusiveLock);
+	claimed = queue_claim_judge(&claim);
+	queue_job_close(claim.table);
+	return claimed != QUEUE_CLAIM_OURS;
 }
 
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
@@ -92,21 +85,28 @@ static void
 expire(QueueJobTable *table, int64 id, TimestampTz now)
 {
 	QueueJob	job;
+	TimestampTz again = 0;
 
 	if (!queue_job_find(table, id, GetActiveSnapshot(), &job))
 		return;
-	if (job.leased_until == DT_NOBEGIN)
+	/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
+	switch (queue_claim_holder(job.id, job.leased_until, now))
 	{
-		/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
-		if (queue_session_any() && queue_session_taken(job.id))
-			queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), now + USECS_PER_SEC);
-		else if (job.run_at <= now && !queue_slot_runs(MyDatabaseId, job.id))
-			tell_claimable(&job);
+		case QUEUE_HELD_BY_LEASE:
+			again = job.leased_until;
+			break;
+		case QUEUE_HELD_BY_SESSION:
+			again = now + QUEUE_SESSION_PROBE_US;
+			break;
+		case QUEUE_HELD_BY_EXECUTOR:
+			break;				/* its end tells */
+		case QUEUE_HELD_BY_NOBODY:
+			if ((job.leased_until == DT_NOBEGIN || !end_exhausted(&job)) && job.run_at <= now)
+				tell_claimable(&job);
+			break;
 	}
-	else if (job.leased_until > now)
-		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), job.leased_until);
-	else if (!discard_exhausted(&job))
-		tell_claimable(&job);
+	if (again > now)
+		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), again);
 }
 
 /* A row that a walk passes. */
@@ -131,7 +131,7 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 		}
 		/* behind the cursor readers come by themselves */
 		if (visit->has_cursor && queue_pos_cmp(queue_job_pos(job), visit->cursor) < 0 &&
-			!queue_slot_runs(MyDatabaseId, job->id))
+			queue_claim_holder(job->id, job->leased_until, visit->now) == QUEUE_HELD_BY_NOBODY)
 		{
 			tell_claimable(job);
 			visit->found = true;

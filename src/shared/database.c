@@ -27,6 +27,7 @@ typedef struct QueueBaseShared
 	LWLock		lock;
 	int			tranche;
 	pg_atomic_uint32 used;		/* entries ever made: where a search may stop */
+	pg_atomic_uint32 incarnations;	/* of entries, counted */
 	pg_atomic_uint32 launcher_procno;
 	pg_atomic_uint64 launcher_requests;
 	pg_atomic_uint64 prepares_since;	/* when the first PREPARE TRANSACTION of this shared memory ran; 0: none did */
@@ -59,7 +60,7 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
-	pg_atomic_write_u32(&base->session_claims, 0);
+	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
 
 /* Makes or finds the structure.  Called by the startup hook, under AddinShmemInitLock. */
@@ -74,6 +75,7 @@ queue_base_shmem_init(void)
 		shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&shared->lock, shared->tranche);
 		pg_atomic_init_u32(&shared->used, 0);
+		pg_atomic_init_u32(&shared->incarnations, 0);
 		pg_atomic_init_u32(&shared->launcher_procno, PG_UINT32_MAX);
 		pg_atomic_init_u64(&shared->launcher_requests, 0);
 		pg_atomic_init_u64(&shared->prepares_since, 0);
@@ -94,7 +96,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
-			pg_atomic_init_u32(&base->session_claims, 0);
+			pg_atomic_init_u64(&base->session_claims, 0);
 			pg_atomic_init_u64(&base->lines_told, 0);
 		}
 	}
@@ -355,6 +357,31 @@ TimestampTz
 queue_base_take_deadline(QueueBase *base)
 {
 	return (TimestampTz) pg_atomic_exchange_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
+}
+
+/* One claim more; returns the incarnation that it is counted in.  Called by session.c before it takes the lock. */
+uint32
+queue_base_add_session_claim(QueueBase *base)
+{
+	return (uint32) (pg_atomic_fetch_add_u64(&base->session_claims, 1) >> 32);
+}
+
+/* One claim less, if it was counted in what the entry is now.  Called by session.c. */
+void
+queue_base_remove_session_claim(QueueBase *base, uint32 incarnation)
+{
+	uint64		old = pg_atomic_read_u64(&base->session_claims);
+
+	while ((uint32) (old >> 32) == incarnation && (uint32) old > 0 &&
+		   !pg_atomic_compare_exchange_u64(&base->session_claims, &old, old - 1))
+		;
+}
+
+/* How many sessions' claims there are.  Called by every other claimer. */
+uint32
+queue_base_session_claims(QueueBase *base)
+{
+	return (uint32) pg_atomic_read_u64(&base->session_claims);
 }
 
 /* Sets a process's latch; harmless when the process is gone or another has its place.  Commit-safe. */

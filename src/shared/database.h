@@ -51,7 +51,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
-	pg_atomic_uint32 session_claims;	/* sessions that hold claims by advisory lock */
+	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
 } QueueBase;
@@ -109,6 +109,15 @@ extern TimestampTz queue_base_take_deadline(QueueBase *base);	/* PG_INT64_MAX: n
 
 /* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
 extern void queue_set_latch(uint32 procno);
+
+/*
+ * Commit-safe.  One claim by advisory lock more or less.  A claim may outlive its entry (DROP EXTENSION while its session
+ * stays), and the entry's next use must not be counted down for it: so the removal names the incarnation that
+ * the addition returned.
+ */
+extern uint32 queue_base_add_session_claim(QueueBase *base);	/* a full barrier */
+extern void queue_base_remove_session_claim(QueueBase *base, uint32 incarnation);
+extern uint32 queue_base_session_claims(QueueBase *base);
 
 /* The launcher's: procno, and a counter of "look at all databases again" requests. */
 extern void queue_launcher_register(void);

@@ -25,17 +25,21 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/pg_prng.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
 
 #define LOCK_SPACE 0x5155		/* locktag_field4; PostgreSQL's own advisory locks use 1 and 2 */
-#define PROBE_US USECS_PER_SEC
 
 typedef struct Claim
 {
 	int64		id;
+	Oid			table;			/* live_job, while its extension is there */
+	int			token;			/* negative; what complete() and the like must name */
+	QueueBase  *base;			/* where it is counted, NULL: nowhere .. */
+	uint32		incarnation;	/* .. and in which use of that entry */
 	int64		line;
 	QueueLineKeys keys;
 	QueuePos	pos;
@@ -67,17 +71,12 @@ find(int64 id)
 	return NULL;
 }
 
+/* The claim is counted no longer. */
 static void
-count(int n)
+uncount(Claim *claim)
 {
-	QueueBase  *base = queue_base_of(MyDatabaseId, false);
-
-	if (base == NULL)
-		return;
-	if (n > 0)
-		pg_atomic_fetch_add_u32(&base->session_claims, 1);	/* a full barrier */
-	else
-		pg_atomic_fetch_sub_u32(&base->session_claims, 1);
+	if (claim->base != NULL)
+		queue_base_remove_session_claim(claim->base, claim->incarnation);
 }
 
 /* Unlocks (if the lock is still ours), forgets the claim, and if `tell` says that the job is claimable. */
@@ -95,7 +94,7 @@ let_go(Claim *claim, bool tell)
 			queue_lease_forget(MyDatabaseId, gone.id, 0, 0, 1);
 		(void) LockRelease(&tag, ExclusiveLock, true);
 	}
-	count(-1);
+	uncount(&gone);
 	if (tell)
 		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
 }
@@ -151,26 +150,28 @@ session_exit(int code, Datum arg)
 	{
 		Claim		gone = claims[--nclaims];
 
-		count(-1);
+		uncount(&gone);
 		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
 	}
 }
 
-/* Claims whose lock somebody's DISCARD ALL dropped are no claims any more. */
+/* Claims whose lock somebody's DISCARD ALL dropped, or whose extension is gone, are no claims any more. */
 static void
-forget_dropped(void)
+forget_dropped(Oid table)
 {
 	for (int i = nclaims - 1; i >= 0; i--)
 	{
 		LOCKTAG		tag = lock_of(claims[i].id);
 
-		if (!queue_lock_held_by_me(&tag, ExclusiveLock))
+		if (claims[i].table != table)
+			let_go(&claims[i], false);
+		else if (!queue_lock_held_by_me(&tag, ExclusiveLock))
 			let_go(&claims[i], true);
 	}
 }
 
-bool
-queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos pos)
+int
+queue_session_claim(Oid table, int64 id, int64 line, const QueueLineKeys *keys, QueuePos pos)
 {
 	LOCKTAG		tag = lock_of(id);
 	QueueBase  *base = queue_base();
@@ -185,16 +186,14 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 		RegisterSubXactCallback(session_subxact, NULL);
 		on_shmem_exit(session_exit, (Datum) 0);
 	}
+	if (nclaims == maxclaims || (nclaims > 0 && claims[0].table != table))
+		forget_dropped(table);
 	if (nclaims == maxclaims)
 	{
-		forget_dropped();
-		if (nclaims == maxclaims)
-		{
-			claims = repalloc(claims, 2 * maxclaims * sizeof(Claim));
-			maxclaims *= 2;
-		}
+		claims = repalloc(claims, 2 * maxclaims * sizeof(Claim));
+		maxclaims *= 2;
 	}
-	if ((base != NULL ? (int64) pg_atomic_read_u32(&base->session_claims) : nclaims) >= lock_entries / 2)
+	if ((base != NULL ? (int64) queue_base_session_claims(base) : nclaims) >= lock_entries / 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many session claims"),
@@ -203,14 +202,20 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 	if (claim != NULL)
 	{
 		if (queue_lock_held_by_me(&tag, ExclusiveLock))
-			return false;		/* this session has it already */
+			return 0;			/* this session has it already */
 		let_go(claim, false);
 	}
-	claims[nclaims++] = (Claim) {id, line, *keys, pos, GetCurrentTransactionNestLevel(), 0};
-	count(1);
+	claim = &claims[nclaims++];
+	*claim = (Claim) {
+		.id = id, .table = table, .base = base, .line = line, .keys = *keys, .pos = pos,
+		.token = -1 - (int) (pg_prng_uint32(&pg_global_prng_state) % PG_INT32_MAX),
+		.level = GetCurrentTransactionNestLevel()
+	};
+	if (base != NULL)
+		claim->incarnation = queue_base_add_session_claim(base);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
-		let_go(&claims[nclaims - 1], false);
+		let_go(claim, false);
 		if (LockAcquire(&tag, RowShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
 		{
 			/*
@@ -220,10 +225,10 @@ queue_session_claim(int64 id, int64 line, const QueueLineKeys *keys, QueuePos po
 			(void) LockRelease(&tag, RowShareLock, true);
 			queue_lease_note(MyDatabaseId, id, line, pos, queue_now());
 		}
-		return false;
+		return 0;
 	}
-	queue_lease_note(MyDatabaseId, id, line, pos, queue_now() + PROBE_US);
-	return true;
+	queue_lease_note(MyDatabaseId, id, line, pos, queue_now() + QUEUE_SESSION_PROBE_US);
+	return claim->token;
 }
 
 void
@@ -235,12 +240,13 @@ queue_session_drop(int64 id)
 		let_go(claim, false);
 }
 
-bool
-queue_session_holds(int64 id)
+int
+queue_session_token(Oid table, int64 id)
 {
 	LOCKTAG		tag = lock_of(id);
+	Claim	   *claim = nclaims > 0 ? find(id) : NULL;
 
-	return nclaims > 0 && queue_lock_held_by_me(&tag, ExclusiveLock);
+	return claim != NULL && claim->table == table && queue_lock_held_by_me(&tag, ExclusiveLock) ? claim->token : 0;
 }
 
 void
@@ -261,7 +267,7 @@ queue_session_any(void)
 		return true;
 	base = queue_base_of(MyDatabaseId, false);
 	pg_memory_barrier();
-	return base == NULL || pg_atomic_read_u32(&base->session_claims) > 0;
+	return base == NULL || queue_base_session_claims(base) > 0;
 }
 
 bool

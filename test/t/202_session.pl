@@ -67,7 +67,7 @@ foreach my $preload (1, 0)
 		else
 		{
 			$worker->query_safe($way);
-			is($worker->query_safe("SELECT queue.complete($id, 1)"), 'f', "$way: not its holder any more$as");
+			is($worker->query_safe("SELECT queue.complete($id)"), 'f', "$way: not its holder any more$as");
 		}
 		my ($got, $seconds) = back($poll, $since);
 		is($got, $id, "$way: back$as");
@@ -86,7 +86,7 @@ foreach my $preload (1, 0)
 	my $worker = queue_session($node);
 	is($worker->query_safe($claim), $id, "foreign advisory locks with equal keys do not matter$as");
 	is($app->query_safe("SELECT pg_try_advisory_lock($id), pg_try_advisory_lock(0, $id)"), 't|t', "nor ours to them$as");
-	is($worker->query_safe("SELECT queue.complete($id, 1)"), 't', "completed$as");
+	is($worker->query_safe("SELECT queue.complete($id)"), 't', "completed$as");
 
 	# --- a waiting session gets what a session lets go of
 	$id = sql($node, q{SELECT queue.enqueue('k')});
@@ -112,7 +112,7 @@ foreach my $preload (1, 0)
 	$worker->{stderr} = '';
 	$worker->query_safe('ROLLBACK');
 	is($poll->query_safe("SELECT id FROM queue.fetch('default', 5)"), $ids[1], "an error gives its own claims back$as");
-	is($worker->query_safe("SELECT queue.complete($ids[0], 1)"), 't', "not those before$as");
+	is($worker->query_safe("SELECT queue.complete($ids[0])"), 't', "not those before$as");
 	sql($node, "SELECT queue.complete($ids[1], 1)");
 
 	# --- many: a cap, not a full lock table
@@ -122,7 +122,27 @@ foreach my $preload (1, 0)
 	$worker->{stderr} = '';
 	is($worker->query_safe("SELECT count(*) FROM queue.fetch('default', 100, claim => 'session')"), '100', "which gives all back$as");
 	is($poll->query_safe("SELECT count(*) FROM queue.fetch('default', 20000)"), '19900', "to everybody$as");
-	$_->quit foreach $worker, $poll, $app, $other;
+
+	# --- a claim ends with its extension, and is counted where it was taken
+	$worker->quit;
+	$worker = queue_session($node);
+	$worker->query_safe("SELECT count(*) FROM queue.fetch('default', 3, claim => 'session')");
+	sql($node, 'DROP EXTENSION queue CASCADE');
+	wait_true($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND datname = 'postgres'}, "no scheduler$as");
+	sql($node, 'CREATE EXTENSION queue');
+	# the sequence begins again: these are the ids of the claims from before
+	@ids = split /\n/, sql($node, "SELECT queue.enqueue('k') FROM generate_series(1, 3)");
+	is($worker->query_safe("SELECT bool_or(queue.complete(i)) FROM generate_series(1, 20000) i"), 'f', "what it claimed of the old one is no claim on the new one$as");
+	is($worker->query_safe($claim), $ids[0], "it claims anew$as");
+	is($poll->query_safe($claim), $ids[1], "so do others$as");
+	is($worker->query_safe("SELECT queue.complete($ids[0])") . $poll->query_safe("SELECT queue.complete($ids[1])"), 'tt', "and complete$as");
+	$worker->quit;
+	is($poll->query_safe("SELECT id FROM queue.fetch('default')"), $ids[2], "the last$as");
+	is($poll->query_safe($claim), '', "none$as");
+	my $last = sql($node, q{SELECT queue.enqueue('k')});
+	is($poll->query_safe($claim), $last, "when the first session has ended as well$as");
+
+	$_->quit foreach $poll, $app, $other;
 	log_clean($node);
 	$node->stop;
 }

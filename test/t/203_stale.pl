@@ -83,7 +83,7 @@ cmp_ok(time - $now, '<', 5, 'soon');
 one($node, "SELECT last_error FROM queue.job WHERE id = $id", 'the job was not started before expires_at', 'with that reason');
 usleep(1_500_000);
 one($node, "SELECT state FROM queue.job WHERE id = $some", 'running', 'what was started in time runs on');
-is($fresh->query_safe("SELECT queue.complete($some, 1)"), 't', 'and completes');
+is($fresh->query_safe("SELECT queue.complete($some)"), 't', 'and completes');
 # awaited but not taken: still cancelled in time
 $id = sql($node, q{SELECT queue.enqueue('never', expires_at => clock_timestamp() + interval '700 ms')});
 is($fresh->query_safe("CALL queue.await('{default}', '5 s')"), 't', 'await tells of it');

@@ -1,0 +1,55 @@
+/*
+ * claim.h
+ *		May this row be claimed now, by whom, and the claim itself: one place for executors, the http worker, fetch,
+ *		test_run and everybody else who must not touch what somebody works on.
+ */
+#ifndef QUEUE_CLAIM_H
+#define QUEUE_CLAIM_H
+
+#include "job/extra.h"
+#include "job/record.h"
+#include "shared/channel.h"
+
+typedef enum QueueClaimed
+{
+	QUEUE_CLAIM_OURS,			/* go on: it may be claimed, or is */
+	QUEUE_CLAIM_NONE,			/* gone, moved or somebody's, who tells where it is and when he lets go */
+	QUEUE_CLAIM_ENDED,			/* it ended here: it was not started in time, or its last attempt was lost */
+	QUEUE_CLAIM_LOST			/* a session was faster than what was just written: the caller rolls that back */
+} QueueClaimed;
+
+/* A claim under way.  The caller sets table and snapshot. */
+typedef struct QueueClaim
+{
+	QueueJobTable *table;
+	Snapshot	snapshot;
+	QueueJob	job;			/* the row as read; after queue_claim_lease, queue_claim_delete and _session as claimed */
+	QueueExtra	extra;
+	QueueLine  *line;
+	QueueFailure lost;			/* error not NULL: the claim before this one ended without a word, a failed attempt */
+	bool		locked;			/* the row's lock is ours, and no session claimed it before that */
+} QueueClaim;
+
+/* Who works on a job. */
+typedef enum QueueHolder
+{
+	QUEUE_HELD_BY_NOBODY, QUEUE_HELD_BY_LEASE, QUEUE_HELD_BY_EXECUTOR, QUEUE_HELD_BY_SESSION
+} QueueHolder;
+
+extern QueueHolder queue_claim_holder(int64 id, TimestampTz leased_until, TimestampTz now);
+
+/* Reads the row of a channel's entry, or with look takes the one in claim->job; OURS: it may be claimed as far as it can be seen. */
+extern QueueClaimed queue_claim_read(QueueClaim *claim, const QueueEntry *entry);
+extern QueueClaimed queue_claim_look(QueueClaim *claim);
+/* Ends the job, if it came too late or its last attempt was lost. OURS: it may still be claimed. */
+extern QueueClaimed queue_claim_judge(QueueClaim *claim);
+
+/* The claim itself, one of these; each gives OURS, NONE or, if said, LOST. */
+extern QueueClaimed queue_claim_lock(QueueClaim *claim, bool wait);	/* for this transaction, which ends the job */
+extern QueueClaimed queue_claim_delete(QueueClaim *claim);	/* the same, and completes it; LOST */
+extern QueueClaimed queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, TimestampTz now);
+extern QueueClaimed queue_claim_session(QueueClaim *claim); /* for this session; job.attempt is its token */
+/* For who claimed by the row's lock: counts the lost attempt before in job.failures, and keeps it in queue.failure. */
+extern void queue_claim_count_lost(QueueClaim *claim);
+
+#endif
