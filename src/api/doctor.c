@@ -634,7 +634,7 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 
 	table = queue_job_open(AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	found = queue_job_find(table, id, snapshot, &job);
+	found = queue_job_find_lean(table, id, snapshot, &job);
 	if (found)
 	{
 		QueueLine  *line = queue_job_line(job.line);

@@ -48,7 +48,7 @@ look_at(int64 id, Look *look)
 	QueueRecent recent;
 
 	memset(look, 0, sizeof(*look));
-	if (queue_job_find(table, id, snapshot, &job))
+	if (queue_job_find_lean(table, id, snapshot, &job))
 	{
 		QueueLine  *line = queue_job_line(job.line);
 

@@ -70,7 +70,7 @@ bool
 queue_finish_find(QueueJobTable *table, int64 id, int privilege, Snapshot snapshot,
 				  QueueJob *job, QueueLine **line)
 {
-	if (!queue_job_find(table, id, snapshot, job))
+	if (!queue_job_find_lean(table, id, snapshot, job))
 		return false;
 	*line = queue_job_line(job->line);
 	if (queue_may(GetUserId(), (*line)->queue->name, privilege))

@@ -128,12 +128,19 @@ tid_of(const QueueJob *job)
 	return unconstify(ItemPointerData *, &job->tid);
 }
 
+/* Fills a slot with the row as it shall be; old: the version that it follows, NULL for a new row. */
 static void
-fill_slot(TupleTableSlot *slot, const QueueJob *job)
+fill_slot(TupleTableSlot *slot, const QueueJob *job, const QueueJob *old)
 {
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
+	struct varlena *payload = (struct varlena *) job->payload;
+	struct varlena *extra = (struct varlena *) job->extra;
 
+	if (old != NULL && old->stored_payload != NULL && job->payload == old->payload)
+		payload = old->stored_payload;
+	if (old != NULL && old->stored_extra != NULL && job->extra == old->extra)
+		extra = old->stored_extra;
 	ExecClearTuple(slot);
 	memset(nulls, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
 	values[COL_ID - 1] = Int64GetDatum(job->id);
@@ -142,14 +149,47 @@ fill_slot(TupleTableSlot *slot, const QueueJob *job)
 	values[COL_LEASED_UNTIL - 1] = TimestampTzGetDatum(job->leased_until);
 	values[COL_ATTEMPT - 1] = Int32GetDatum(job->attempt);
 	values[COL_FAILURES - 1] = Int32GetDatum(job->failures);
-	values[COL_PAYLOAD - 1] = JsonbPGetDatum(job->payload);
-	values[COL_EXTRA - 1] = JsonbPGetDatum(job->extra);
+	values[COL_PAYLOAD - 1] = PointerGetDatum(payload);
+	values[COL_EXTRA - 1] = PointerGetDatum(extra);
 	nulls[COL_ID - 1] = nulls[COL_RUN_AT - 1] = nulls[COL_LINE - 1] = nulls[COL_PAYLOAD - 1] = false;
 	nulls[COL_LEASED_UNTIL - 1] = job->leased_until == DT_NOBEGIN;
 	nulls[COL_ATTEMPT - 1] = job->attempt == 0;
 	nulls[COL_FAILURES - 1] = job->failures == 0;
-	nulls[COL_EXTRA - 1] = job->extra == NULL;
+	nulls[COL_EXTRA - 1] = extra == NULL;
 	ExecStoreVirtualTuple(slot);
+}
+
+/* A copy of a column as the row has it; NULL: it is neither compressed nor out of line, and not asked for. */
+static struct varlena *
+stored_copy(Datum datum, bool always)
+{
+	struct varlena *value = (struct varlena *) DatumGetPointer(datum);
+	struct varlena *copy;
+
+	if (!always && !VARATT_IS_EXTERNAL(value) && !VARATT_IS_COMPRESSED(value))
+		return NULL;
+	copy = palloc(VARSIZE_ANY(value));
+	memcpy(copy, value, VARSIZE_ANY(value));
+	return copy;
+}
+
+/* The columns that may be toasted. */
+static void
+read_wide(TupleTableSlot *slot, QueueJob *job, bool lean)
+{
+	Datum		payload;
+	Datum		extra;
+	bool		isnull;
+
+	payload = slot_getattr(slot, COL_PAYLOAD, &isnull);
+	job->stored_payload = stored_copy(payload, lean);
+	if (!lean)
+		job->payload = DatumGetJsonbPCopy(payload);
+	extra = slot_getattr(slot, COL_EXTRA, &isnull);
+	if (isnull)
+		return;
+	job->stored_extra = stored_copy(extra, false);
+	job->extra = DatumGetJsonbPCopy(extra);
 }
 
 void
@@ -158,7 +198,7 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
 
-	slot_getsomeattrs(slot, deep ? NCOLS : COL_FAILURES);
+	slot_getsomeattrs(slot, COL_FAILURES);
 	job->tid = slot->tts_tid;
 	job->id = DatumGetInt64(values[COL_ID - 1]);
 	job->run_at = DatumGetTimestampTz(values[COL_RUN_AT - 1]);
@@ -169,16 +209,21 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	job->failures = nulls[COL_FAILURES - 1] ? 0 : DatumGetInt32(values[COL_FAILURES - 1]);
 	job->payload = NULL;
 	job->extra = NULL;
+	job->stored_payload = job->stored_extra = NULL;
 	if (deep)
-	{
-		job->payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
-		if (!nulls[COL_EXTRA - 1])
-			job->extra = DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
-	}
+		read_wide(slot, job, false);
 }
 
+/* How much of a row is read. */
+typedef enum Width
+{
+	FIXED,						/* the columns before the payload */
+	LEAN,						/* and extra, and the payload as it is stored */
+	DEEP						/* all */
+} Width;
+
 static bool
-find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, bool deep)
+find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, Width width)
 {
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -189,7 +234,9 @@ find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, bool deep
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
 	if (found)
-		queue_job_read(table->slot, job, deep);
+		queue_job_read(table->slot, job, width == DEEP);
+	if (found && width == LEAN)
+		read_wide(table->slot, job, true);
 	ExecClearTuple(table->slot);
 	index_endscan(scan);
 	return found;
@@ -198,13 +245,19 @@ find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, bool deep
 bool
 queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
 {
-	return find(table, id, snapshot, job, true);
+	return find(table, id, snapshot, job, DEEP);
+}
+
+bool
+queue_job_find_lean(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
+{
+	return find(table, id, snapshot, job, LEAN);
 }
 
 bool
 queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job)
 {
-	return find(table, id, snapshot, job, false);
+	return find(table, id, snapshot, job, FIXED);
 }
 
 /*
@@ -397,7 +450,7 @@ queue_job_insert(QueueJobTable *table, QueueJob *job)
 
 	prepare_write(table);
 	note = note_insert(job);
-	fill_slot(table->wslot, job);
+	fill_slot(table->wslot, job, NULL);
 	(void) GetCurrentCommandId(true);
 	insert_slot(table, table->wslot);
 	job->tid = table->wslot->tts_tid;
@@ -421,7 +474,7 @@ queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
 	{
 		for (int i = 0; i < n; i++)
 		{
-			fill_slot(table->wslot, &jobs[i]);
+			fill_slot(table->wslot, &jobs[i], NULL);
 			(void) GetCurrentCommandId(true);
 			insert_slot(table, table->wslot);
 		}
@@ -436,7 +489,7 @@ queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
 		for (; nslots < batch; nslots++)
 			slots[nslots] = table_slot_create(table->rel, NULL);
 		for (int i = 0; i < batch; i++)
-			fill_slot(slots[i], &jobs[done + i]);
+			fill_slot(slots[i], &jobs[done + i], NULL);
 		table_multi_insert(table->rel, slots, batch, GetCurrentCommandId(true), 0, bistate);
 		for (int i = 0; i < batch; i++)
 		{
@@ -520,7 +573,12 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		note.to = queue_job_filed(new);
 		noted = queue_note_begin(&note);
 	}
-	fill_slot(table->wslot, new);
+	fill_slot(table->wslot, new, old);
+	/* what old stored is new's only as far as it was kept */
+	if (new->payload != old->payload)
+		new->stored_payload = NULL;
+	if (new->extra != old->extra)
+		new->stored_extra = NULL;
 	if (unlikely(table->rel->trigdesc != NULL))
 	{
 		result = with_triggers(table, old, table->wslot, snapshot, wait);

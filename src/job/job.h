@@ -27,6 +27,13 @@ typedef struct QueueJob
 	int			failures;
 	Jsonb	   *payload;
 	Jsonb	   *extra;			/* rare things by name; NULL: none. See QueueExtra */
+
+	/*
+	 * The two as the row has them, where that is compressed or out of line (payload of a lean reading: always); else
+	 * NULL.  An update that leaves the pointer above as it is writes this again: nothing is toasted anew.
+	 */
+	struct varlena *stored_payload;
+	struct varlena *stored_extra;
 } QueueJob;
 
 /* The open live_job table; in the current memory context, valid in the current transaction. */
@@ -50,8 +57,12 @@ extern void queue_job_release(QueueJobTable *table, LOCKMODE lockmode); /* gives
  * Copies the row out of a slot into palloc'd memory; deep = false leaves payload and extra NULL (fixed columns only).
  */
 extern void queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep);
-/* By primary key under the snapshot; false: no visible row. */
+/*
+ * By primary key under the snapshot; false: no visible row.  lean: without detoasting the payload (NULL), for who only
+ * changes or ends the row.
+ */
 extern bool queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
+extern bool queue_job_find_lean(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
 extern bool queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);	/* fixed columns only */
 /* By a tid read earlier; falls back to the primary key when the row moved. */
 extern bool queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snapshot, QueueJob *job);

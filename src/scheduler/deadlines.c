@@ -78,7 +78,7 @@ handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 	QueueClaim	claim = {.table = jobs, .snapshot = GetActiveSnapshot()};
 	QueueJob   *job = &claim.job;
 
-	if (!queue_job_find(jobs, deadline->pos.id, claim.snapshot, job))
+	if (!queue_job_find_lean(jobs, deadline->pos.id, claim.snapshot, job))
 		return true;
 	if (job->attempt > 0 || queue_extra_expires_at(job->extra) > now)
 		return true;			/* started; or it is another deadline that tells of it */

@@ -87,7 +87,7 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 	QueueJob	job;
 	TimestampTz again = 0;
 
-	if (!queue_job_find(table, id, GetActiveSnapshot(), &job))
+	if (!queue_job_find_lean(table, id, GetActiveSnapshot(), &job))
 		return;
 	/* not leased: a session's claim, or the loan of an await that took no job (fetch.c) */
 	switch (queue_claim_holder(job.id, job.leased_until, now))

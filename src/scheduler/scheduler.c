@@ -337,7 +337,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		Suspect    *s = &suspects[i];
 		QueueJob	job;
 		QueueRole  *role = NULL;
-		bool		there = queue_job_find(table, s->id, GetActiveSnapshot(), &job);
+		bool		there = queue_job_find_lean(table, s->id, GetActiveSnapshot(), &job);
 		QueueEntry	entry;
 
 		if (!there)
