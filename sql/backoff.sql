@@ -51,6 +51,15 @@ SELECT queue, failures, run_at > clock_timestamp() + interval '800 years' AS far
 UPDATE queue.live_job SET failures = 2147483647, run_at = '2001-01-01 00:00+00' WHERE id = :far;
 SELECT queue.drop_queue('far', force => true), queue.drop_queue('exp', force => true), queue.drop_queue('lin', force => true);
 
+-- nothing, however often it is multiplied
+SELECT queue.create_queue('nothing', max_attempts => 2147483647, backoff => '{"type": "exponential", "base": "0 s", "jitter": 0.1}');
+SELECT queue.enqueue('k', '1', 'nothing') AS nothing \gset
+SELECT count(*) FROM queue.fetch('nothing', 1);
+UPDATE queue.live_job SET failures = 1025 WHERE id = :nothing;
+SELECT queue.fail(:nothing, 1);
+SELECT failures, run_at <= clock_timestamp() AS at_once FROM queue.job WHERE id = :nothing;
+SELECT queue.drop_queue('nothing', force => true);
+
 -- retry_in wins over all of it
 SELECT queue.create_queue('b', backoff => '{"type": "fixed", "base": "1 hour", "jitter": 0}');
 SELECT queue.enqueue('k', '1', 'b') AS a \gset

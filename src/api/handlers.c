@@ -296,15 +296,21 @@ queue_handler_problem(QueueHandler *handler, const char **hint)
 	if (channel != NULL)
 	{
 		char		parked[sizeof(channel->parked)];
+		char		refused[sizeof(channel->refused)];
+		int64		line_id;
+		QueueLine  *line;
 
-		SpinLockAcquire(&channel->mutex);
-		memcpy(parked, channel->parked, sizeof(parked));
-		SpinLockRelease(&channel->mutex);
-		parked[sizeof(parked) - 1] = '\0';
+		queue_channel_reasons(channel, parked, &line_id, refused);
 		if (parked[0] != '\0')
 		{
 			*hint = "The server log tells more; it is tried again from time to time.";
 			return psprintf("no executor can start as role \"%s\": %s", handler->run_as, parked);
+		}
+		line = refused[0] == '\0' ? NULL : queue_config_line(line_id);
+		if (line != NULL && line->handler == handler)
+		{
+			*hint = "It is tried again from time to time.";
+			return psprintf("an executor could not run it: %s", refused);
 		}
 	}
 	return NULL;

@@ -11,12 +11,15 @@
  * The owner of a function can replace it, so what he writes there runs as the handler's role: he must have its
  * privileges anyway.
  *
+ * What goes wrong when a function is looked up (a library that cannot be loaded) parks its own handler and nothing else.
+ *
  * Touches no job row and no shared memory.
  */
 #include "executor/run.h"
 
 #include "job/record.h"
 #include "shared/clock.h"
+#include "shared/slot.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -24,8 +27,11 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "common/pg_prng.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -35,6 +41,9 @@
 
 #define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
+
+#define RESOLVED_MAX_BYTES (4 * 1024 * 1024)
+#define FAILED_RETRY_US (10 * USECS_PER_SEC)	/* a library may be there by then, of which no catalog tells */
 
 #define QUEUE_OWNER_HINT "Who owns the function decides what runs as that role: give the function to the role or a superuser, or name another run_as."
 
@@ -50,6 +59,7 @@ typedef struct Resolved
 	uint64		epoch;
 	const char *parked;			/* why it cannot run; NULL: it can */
 	const char *hint;
+	TimestampTz failed_at;		/* when looking it up raised an error; 0: it did not */
 	bool		returns_jsonb;
 	FmgrInfo	finfo;			/* never called: copied for each state of a call */
 	FmgrInfo   *shared_call;	/* what jobs in company call; NULL: nothing yet */
@@ -253,6 +263,71 @@ resolve(Resolved *entry, QueueHandler *handler)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * resolve() behind an error boundary: an error parks this handler, for a while.  Only a cancel is the caller's.  Where
+ * no subtransaction can be had (parallel query) the error is the caller's, too.
+ */
+static void
+resolve_guarded(Resolved *entry, QueueHandler *handler)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	entry->failed_at = 0;
+	if (IsInParallelMode())
+	{
+		resolve(entry, handler);
+		return;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		resolve(entry, handler);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(resolved_context);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(resolved_context);
+		entry->parked = psprintf("function %s.%s cannot be called: %s", handler->function_schema,
+								 handler->function_name, edata->message);
+		entry->hint = edata->hint != NULL ? edata->hint : "It is tried again from time to time.";
+		entry->failed_at = queue_now();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* Forgets all that was resolved: many changes leave more behind than what is in use. */
+static void
+forget_resolved(void)
+{
+	HASH_SEQ_STATUS seq;
+	Resolved   *entry;
+
+	hash_seq_init(&seq, resolved);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		hash_search(resolved, &entry->id, HASH_REMOVE, NULL);
+	MemoryContextReset(resolved_context);
+}
+
+/* Is the entry what a look at the catalogs now would make it? */
+static bool
+still_good(const Resolved *entry, const QueueHandler *handler, const QueueConfig *config)
+{
+	return entry->handler == handler && entry->serial == config->serial && entry->epoch == catalog_epoch &&
+		queue_preloaded() && (entry->failed_at == 0 || entry->failed_at + FAILED_RETRY_US > queue_now());
+}
+
 /* The handler as resolved, from the cache while nothing changed. */
 static Resolved *
 resolved_handler(QueueHandler *handler)
@@ -263,32 +338,30 @@ resolved_handler(QueueHandler *handler)
 
 	initialize();
 	entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
-	if (!found || entry->handler != handler || entry->serial != config->serial || entry->epoch != catalog_epoch ||
-		!queue_preloaded())
+	if (!found || !still_good(entry, handler, config))
 	{
 		uint64		epoch = catalog_epoch;
 
-		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > 4 * 1024 * 1024)
+		/* the state of a handler that runs may be there */
+		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > RESOLVED_MAX_BYTES)
 		{
-			/*
-			 * many changes: start over rather than keep what they left behind (a running handler's state may be in
-			 * it)
-			 */
-			HASH_SEQ_STATUS seq;
-
-			hash_seq_init(&seq, resolved);
-			while ((entry = hash_seq_search(&seq)) != NULL)
-				hash_search(resolved, &entry->id, HASH_REMOVE, NULL);
-			MemoryContextReset(resolved_context);
+			forget_resolved();
 			entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
 		}
 		entry->handler = NULL;	/* not valid until resolved */
-		resolve(entry, handler);
+		resolve_guarded(entry, handler);
 		entry->handler = handler;
 		entry->serial = config->serial;
 		entry->epoch = epoch;
 	}
 	return entry;
+}
+
+uint64
+queue_run_catalog_epoch(void)
+{
+	initialize();
+	return catalog_epoch;
 }
 
 const char *
@@ -449,6 +522,19 @@ outcome_of_error(ErrorData *edata, QueueRunResult *result)
 }
 
 /*
+ * What one job leaves in its executor's session and the next must not see, as far as no transaction's end takes it:
+ * currval and lastval, and the seed of random().  The session of a test_run is its user's.
+ */
+static void
+forget_session_state(void)
+{
+	if (queue_my_slot == NULL)
+		return;
+	ResetSequenceCaches();
+	(void) DirectFunctionCall1(setseed, Float8GetDatum(2 * pg_prng_double(&pg_global_prng_state) - 1));
+}
+
+/*
  * Calls the function; runs inside the subtransaction.  The state of the call lives in `own`, unless jobs in company share
  * it; the result is copied to the current context.
  */
@@ -539,6 +625,8 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	result->outcome = QUEUE_RUN_COMPLETED;
 	result->retry_in = -1;
 	current.started_at = queue_now();
+	if (outer == NULL)
+		forget_session_state();
 	if (!subtransaction)
 	{
 		ran = entry->parked == NULL && (before == NULL || before(arg));

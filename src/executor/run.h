@@ -84,6 +84,9 @@ typedef struct QueueFunction
  */
 extern void queue_run_resolve(const char *function, Oid run_as, QueueFunction *found);
 
+/* Another number when what queue_run_parked says may have changed, as far as invalidations were accepted. */
+extern uint64 queue_run_catalog_epoch(void);
+
 /*
  * Runs the handler for the job: GUC nest level, fresh snapshot.  before(arg) runs first (the claim in a group;
  * false: nothing is run, and false is returned, as when the handler is parked).  With `subtransaction` in one of its

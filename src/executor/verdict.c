@@ -12,13 +12,22 @@
 
 #include "job/finish.h"
 #include "shared/clock.h"
+#include "shared/slot.h"
 
 #include "access/xact.h"
+
+/*
+ * How long a job waits that its own handler released in an executor, and at least if it snoozed: neither counts, so the
+ * executor would run it again and again.
+ */
+#define RELEASED_US USECS_PER_SEC
+#define SNOOZED_MIN_US INT64CONST(10000)
 
 QueueState
 queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
 					 TimestampTz started_at, const char *worker, QueueKindStat *stat)
 {
+	bool		in_executor = queue_my_slot != NULL;
 	QueueFailure failure = {0};
 	QueueState	state = QUEUE_STATE_COMPLETED;
 	TM_Result	res = TM_Ok;
@@ -37,9 +46,13 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 									result->outcome == QUEUE_RUN_DISCARD, snapshot, true, &state);
 			break;
 		case QUEUE_RUN_SNOOZE:
+			state = QUEUE_STATE_SCHEDULED;
+			res = queue_finish_return(table, job, attempt, in_executor ? Max(result->delay, SNOOZED_MIN_US) : result->delay,
+									  result->progress, snapshot, true);
+			break;
 		case QUEUE_RUN_RELEASE:
-			state = result->outcome == QUEUE_RUN_SNOOZE ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_AVAILABLE;
-			res = queue_finish_return(table, job, attempt, result->outcome == QUEUE_RUN_SNOOZE ? result->delay : -1,
+			state = in_executor ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_AVAILABLE;
+			res = queue_finish_return(table, job, attempt, in_executor ? RELEASED_US : -1,
 									  result->progress, snapshot, true);
 			break;
 		case QUEUE_RUN_COMPLETED:

@@ -54,6 +54,7 @@ static QueueBase *base;
 
 static MemoryContext group_context;
 static MemoryContext job_context;
+static MemoryContext error_context; /* of errors outside a handler's subtransaction, until their entries are dealt with */
 
 /* The transaction under way. */
 static TimestampTz group_start;
@@ -110,7 +111,7 @@ commit(void)
 
 	queue_job_close(table);
 	table = NULL;
-	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextSwitchTo(group_context);	/* what a commit allocates ends with the next transaction's begin */
 	PortalHashTableDeleteAll();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -157,9 +158,15 @@ static bool
 eligible(QueueLine *line)
 {
 	const char *hint;
+	const char *parked;
 
-	return line != NULL && line->served && line->queue->paused_at == 0 && !line->handler->http &&
-		line->handler->run_as_oid == queue_my_slot->role && queue_run_parked(line->handler, &hint) == NULL;
+	if (line == NULL || !line->served || line->queue->paused_at != 0 || line->handler->http ||
+		line->handler->run_as_oid != queue_my_slot->role)
+		return false;
+	parked = queue_run_parked(line->handler, &hint);
+	if (parked != NULL)
+		queue_entries_refuse(line->id, parked);
+	return parked == NULL;
 }
 
 /* Reads the entry's row under a snapshot that is pushed now and popped by the caller; see queue_claim_read. */
@@ -575,7 +582,7 @@ recover(void)
 	queue_current = NULL;
 	disable_all_timeouts(false);
 	disarm();
-	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextSwitchTo(error_context);
 	edata = CopyErrorData();
 	FlushErrorState();
 	rollback();
@@ -593,8 +600,8 @@ fail_or_give_back(QueueEntry *entry, ErrorData *edata)
 	}
 	PG_CATCH();
 	{
-		FreeErrorData(recover());
-		queue_entries_give_back(entry);
+		(void) recover();
+		queue_entries_shun(entry);
 		queue_log("job_error", "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
 	}
 	PG_END_TRY();
@@ -616,7 +623,6 @@ run_one(int i)
 		ErrorData  *edata = recover();
 
 		fail_or_give_back(&entry, edata);
-		FreeErrorData(edata);
 	}
 	PG_END_TRY();
 }
@@ -629,6 +635,7 @@ static void
 process(void)
 {
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_RUNNING);
+	MemoryContextReset(error_context);
 	PG_TRY();
 	{
 		run_group();
@@ -636,7 +643,7 @@ process(void)
 	PG_CATCH();
 	{
 		/* at COMMIT or in between: nobody knows whose fault it was, so each alone */
-		FreeErrorData(recover());
+		(void) recover();
 	}
 	PG_END_TRY();
 	pg_atomic_write_u64(&queue_my_slot->sharing_since, 0);
@@ -661,6 +668,23 @@ process(void)
 	queue_entries_give_back_all();
 }
 
+/* What ALTER ROLE or ALTER DATABASE may have set and must not reach the handlers, nor come back with RESET. */
+static void
+pin_settings(void)
+{
+	/* it would end the process uncounted (17 and later); jobs have a timeout of their own */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	/* handlers run as run_as, whatever role it takes when it logs in */
+	if (GetSessionUserId() != queue_my_slot->role)
+	{
+		StartTransactionCommand();
+		SetConfigOption("session_authorization", GetUserNameFromId(queue_my_slot->role, false), PGC_SUSET, PGC_S_OVERRIDE);
+		CommitTransactionCommand();
+	}
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 static void
 connect_as_role(int number)
 {
@@ -671,12 +695,11 @@ connect_as_role(int number)
 	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
 	queue_slot_adopt(number);
 	queue_suspect_attach(number);
-	/* a role's transaction_timeout (17 and later) would end the process uncounted; jobs have a timeout of their own */
-	if (GetConfigOption("transaction_timeout", true, false) != NULL)
-		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	pin_settings();
 	queue_interrupt_timeouts();
 	group_context = AllocSetContextCreate(TopMemoryContext, "queue group", ALLOCSET_DEFAULT_SIZES);
 	job_context = AllocSetContextCreate(TopMemoryContext, "queue job", ALLOCSET_DEFAULT_SIZES);
+	error_context = AllocSetContextCreate(TopMemoryContext, "queue error", ALLOCSET_SMALL_SIZES);
 }
 
 void

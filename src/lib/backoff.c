@@ -179,7 +179,8 @@ queue_backoff_delay(const QueueBackoff *backoff, int failures)
 			delay += n * n * n * n * USECS_PER_SEC;
 			break;
 		case QUEUE_BACKOFF_EXPONENTIAL:
-			delay *= pow(backoff->factor, n - 1);
+			if (delay > 0)		/* pow() may be infinite, and 0 times that is no number */
+				delay *= pow(backoff->factor, n - 1);
 			break;
 		case QUEUE_BACKOFF_LINEAR:
 			delay *= n;

@@ -20,6 +20,7 @@ typedef struct QueueRole
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
 	int			retry_s;		/* the last pause */
+	uint32		refusals;		/* of its channel, as far as they were heard */
 	bool		more;			/* its lines have more due jobs than the channel took */
 	TimestampTz next_due;		/* of its lines, when they have no more */
 	TimestampTz started_at;		/* when an executor was last started for it; 0: never */

@@ -29,6 +29,7 @@
 #include "executor/run.h"
 #include "http/feed.h"
 #include "job/ready.h"
+#include "scheduler/eligible.h"
 #include "scheduler/executors.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/leases.h"
@@ -75,56 +76,17 @@ typedef struct Suspect
 	ItemPointerData tid;		/* of the row that was pushed */
 } Suspect;
 
-/* Whether a handler may run now, asked once a reading of the configuration. */
-typedef struct Answer
-{
-	QueueHandler *handler;
-	bool		may;
-} Answer;
-
-/*
- * A commit bumps the generation before its catalog invalidations arrive here, so what was asked of the
- * catalogs at once is asked again a little later.
- */
-static const int64 recheck_after[] = {INT64CONST(20000), INT64CONST(200000), INT64CONST(2000000)};
-
 static QueueBase *base = NULL;
 static Suspect suspects[MAX_SUSPECTS];
 static int	nsuspects = 0;
-static QueueConfig *seen_config = NULL;
-static uint64 seen_serial = 0;
+static QueueConfig *sorted_config = NULL;	/* the configuration that sort_lines saw last .. */
+static uint64 sorted_serial = 0;	/* .. and which reading of it */
 static uint64 seen_generation = 0;
 static int	seen_lines = 0;
 static TimestampTz recheck_at = 0;
-static bool recheck_needed = false;
-static int	rechecks = 0;
 static MemoryContext lines_context;
-static Answer *verdicts;
-static int	nverdicts;
-static int	maxverdicts;
 
 /* ---------------------------------------------------------------- what is eligible */
-
-/* May this handler run here now?  The part of the answer that needs the catalogs is asked once a reading. */
-static bool
-handler_may_run(QueueHandler *handler)
-{
-	const char *hint;
-
-	for (int i = 0; i < nverdicts; i++)
-	{
-		if (verdicts[i].handler == handler)
-			return verdicts[i].may;
-	}
-	/* the configuration was read again within the round: handlers of the new one have no place */
-	if (nverdicts >= maxverdicts)
-		return queue_run_parked(handler, &hint) == NULL;
-	verdicts[nverdicts].handler = handler;
-	verdicts[nverdicts].may = queue_run_parked(handler, &hint) == NULL;
-	if (!verdicts[nverdicts].may)
-		recheck_needed = true;	/* what made it so may change without a word to us */
-	return verdicts[nverdicts++].may;
-}
 
 /* The role whose executors run this line's jobs now; NULL: nobody may. */
 static QueueRole *
@@ -134,7 +96,7 @@ line_role(QueueLine *line, TimestampTz now)
 
 	if (line == NULL || !line->served || line->handler == NULL || line->handler->http ||
 		!line->handler->adopted || line->queue->paused_at != 0 || !OidIsValid(line->handler->run_as_oid) ||
-		!handler_may_run(line->handler))
+		!queue_eligible(line->handler, now))
 		return NULL;
 	role = queue_role_of(line->handler->run_as_oid, false);
 	return role != NULL && queue_role_ready(role, now) ? role : NULL;
@@ -253,13 +215,11 @@ static void
 sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 {
 	MemoryContext old;
+	bool		waits = false;	/* some role cannot connect */
 
 	MemoryContextReset(lines_context);
 	old = MemoryContextSwitchTo(lines_context);
-	verdicts = palloc(sizeof(Answer) * (config->nhandlers + 1));
-	maxverdicts = config->nhandlers + 1;
-	nverdicts = 0;
-	recheck_needed = false;
+	queue_eligible_begin(config, now);
 	for (int i = 0; i < queue_nroles; i++)
 	{
 		queue_roles[i].nlines = 0;
@@ -280,8 +240,7 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 			role->maxlines = 64;
 			role->lines = palloc(sizeof(QueueLine *) * role->maxlines);
 			queue_crew_precheck(role, now);
-			if (role->reason[0] != '\0')
-				recheck_needed = true;
+			waits |= role->reason[0] != '\0';
 		}
 	}
 	for (seen_lines = 0; seen_lines < nlines; seen_lines++)
@@ -291,14 +250,9 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 	for (int i = 0; i < queue_nroles; i++)
 		sift_channel(&queue_roles[i], now);
 	queue_crew_forget_unused();
-	if (config != seen_config || config->serial != seen_serial)
-		rechecks = 0;
-	seen_config = config;
-	seen_serial = config->serial;
-	if (rechecks < lengthof(recheck_after))
-		recheck_at = now + recheck_after[rechecks++];
-	else
-		recheck_at = recheck_needed ? now + RECHECK_US : DT_NOEND;
+	sorted_config = config;
+	sorted_serial = config->serial;
+	recheck_at = Min(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
 }
 
 /* ---------------------------------------------------------------- suspects */
@@ -527,7 +481,14 @@ do_round(bool *gone)
 		seen_generation = config->generation;
 	}
 	lines = queue_lines_all(&nlines, &config);
-	if (config != seen_config || config->serial != seen_serial || recheck_at <= now)
+	if (queue_eligible_changed(&next))
+		recheck_at = Min(recheck_at, next);
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		if (queue_eligible_refused(&queue_roles[i], now))
+			recheck_at = now;
+	}
+	if (config != sorted_config || config->serial != sorted_serial || recheck_at <= now)
 		sort_lines(config, lines, nlines, now);
 	else if (nlines > seen_lines)
 		place_new_lines(config, lines, nlines, now);

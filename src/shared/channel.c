@@ -93,6 +93,9 @@ queue_channel_of(Oid db, Oid role, bool create)
 		for (int j = 0; j < QUEUE_CHANNEL_SIZE; j++)
 			ch->order[j] = (uint8) j;
 		ch->parked[0] = '\0';
+		ch->refusals = 0;
+		ch->refused_line = 0;
+		ch->refused[0] = '\0';
 		pg_write_barrier();
 		ch->db = db;
 		if (i >= pg_atomic_read_u32(&shared->used))
@@ -231,6 +234,54 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 	queue_text_mend(copy);	/* it has a role's name, which may be in another database's encoding */
 	SpinLockAcquire(&ch->mutex);
 	memcpy(ch->parked, copy, sizeof(copy));
+	SpinLockRelease(&ch->mutex);
+}
+
+/* Called by executors. */
+void
+queue_channel_refuse(QueueChannel *ch, int64 line, const char *reason)
+{
+	char		copy[sizeof(ch->refused)];
+
+	queue_text_copy(copy, sizeof(copy), reason);
+	SpinLockAcquire(&ch->mutex);
+	ch->refusals++;
+	ch->refused_line = line;
+	memcpy(ch->refused, copy, sizeof(copy));
+	SpinLockRelease(&ch->mutex);
+}
+
+/* Called by the scheduler. */
+bool
+queue_channel_refusal(QueueChannel *ch, uint32 *seen, int64 *line)
+{
+	bool		new;
+
+	SpinLockAcquire(&ch->mutex);
+	new = ch->refusals != *seen;
+	*seen = ch->refusals;
+	*line = ch->refused_line;
+	SpinLockRelease(&ch->mutex);
+	return new;
+}
+
+void
+queue_channel_forgive(QueueChannel *ch)
+{
+	SpinLockAcquire(&ch->mutex);
+	ch->refused_line = 0;
+	ch->refused[0] = '\0';
+	SpinLockRelease(&ch->mutex);
+}
+
+/* Called by stat_handler, explain_job and doctor(). */
+void
+queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128])
+{
+	SpinLockAcquire(&ch->mutex);
+	memcpy(parked, ch->parked, sizeof(ch->parked));
+	*line = ch->refused_line;
+	memcpy(refused, ch->refused, sizeof(ch->refused));
 	SpinLockRelease(&ch->mutex);
 }
 

@@ -44,6 +44,9 @@ typedef struct QueueChannel
 	int			max_long;		/* how many executors of the role may run LONG entries at once; set by the scheduler */
 	int			running_long;	/* how many do */
 	char		parked[128];	/* why no executor of this role can start; "" if one can */
+	uint32		refusals;		/* how often executors could not run a handler .. */
+	int64		refused_line;	/* .. the last time that of this line .. */
+	char		refused[128];	/* .. for this reason */
 	uint8		order[QUEUE_CHANNEL_SIZE];	/* a permutation: used places by urgency from head on, then free ones */
 	QueueEntry	place[QUEUE_CHANNEL_SIZE];
 } QueueChannel;
@@ -63,6 +66,13 @@ extern bool queue_channel_last(QueueChannel *ch, QueueEntry *entry);	/* a copy o
 extern bool queue_channel_full(QueueChannel *ch, int64 budget); /* nothing more fits within this budget */
 extern bool queue_channel_has(QueueChannel *ch, int64 id);
 extern void queue_channel_park(QueueChannel *ch, const char *reason);	/* "": not parked */
+/* An executor cannot run the line's handler, which the scheduler thinks that it could. */
+extern void queue_channel_refuse(QueueChannel *ch, int64 line, const char *reason);
+/* The scheduler: has any refused since *seen, and of which line? */
+extern bool queue_channel_refusal(QueueChannel *ch, uint32 *seen, int64 *line);
+extern void queue_channel_forgive(QueueChannel *ch);	/* the scheduler: the last refusal is over */
+/* The reasons why no executor can start, and why the last refused line's handler cannot run; "" if there is none. */
+extern void queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128]);
 /* After a round of puts: remembers when executors should ask for more, and how many may run LONG entries at once. */
 extern void queue_channel_filled(QueueChannel *ch, int max_long);
 

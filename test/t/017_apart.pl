@@ -1,0 +1,160 @@
+# One handler's or one job's trouble stays its own: a library that cannot be loaded, a function that went away, what a
+# job leaves in its session, a handler that gives its own job back.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use File::Copy;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('apart', conf => "queue.executors = 1\nmax_worker_processes = 12");
+my $library = $node->basedir . '/gone.so';
+
+sql($node, "SELECT queue.register_sql_handler('good', 'public.h')");
+
+# How many transactions the database has seen: passing an entry to and fro takes thousands a second.
+sub transactions
+{
+	return sql($node, 'SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()');
+}
+
+sub good_jobs_run
+{
+	my ($name) = @_;
+	sql($node, "SELECT queue.enqueue('good') FROM generate_series(1, 5)");
+	return wait_no_jobs($node, $name, kinds => '^good$');
+}
+
+# A library that only executors cannot load: the scheduler has it still in memory.
+copy($node->config_data('--pkglibdir') . '/lo.so', $library) or die "cannot copy lo.so: $!";
+sql($node, <<"EOS");
+CREATE FUNCTION public.gone(jsonb) RETURNS void LANGUAGE c AS '$library', 'lo_manage';
+SELECT queue.register_sql_handler('gone', 'public.gone', max_attempts => 1);
+SELECT queue.enqueue('gone');
+EOS
+wait_no_jobs($node, 'a handler in C is called, and fails', kinds => '^gone$');
+unlink($library) or die "cannot remove $library: $!";
+my ($executor) = workers($node, 'executor');
+sql($node, "SELECT pg_terminate_backend($executor)");
+ok(gone($executor), 'its executor ended');
+sql($node, "SELECT queue.enqueue('gone') FROM generate_series(1, 20)");
+doctor_like($node, qr/kind "gone": .*could not (?:run it|access file)/, 'doctor() says why it does not run');
+my $before = transactions();
+good_jobs_run('other handlers of the role run on');
+sql($node, 'SELECT pg_sleep(0.5)');
+cmp_ok(transactions() - $before, '<', 2000, 'its jobs are not passed to and fro');
+one($node, "SELECT count(*), max(attempt) FROM queue.job WHERE kind = 'gone' AND state = 'available'", '20|0', 'they wait, uncounted');
+
+# A library that nobody can load.
+my ($scheduler) = workers($node, 'scheduler');
+kill 'TERM', $scheduler;
+ok(gone($scheduler), 'the scheduler ended');
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND pid <> $scheduler",
+	'another one started');
+($scheduler) = workers($node, 'scheduler');
+good_jobs_run('a scheduler that cannot load one handler\'s library runs the others');
+doctor_like($node, qr/kind "gone": .*cannot be called: could not access file/, 'doctor() has the reason, and ends');
+one($node, "SELECT queue.explain_job(max(id)) ~ 'is parked: function public.gone cannot be called' FROM queue.job WHERE kind = 'gone'",
+	't', 'so has explain_job()');
+is((workers($node, 'scheduler'))[0], $scheduler, 'the scheduler lives');
+sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('gone')");
+
+# A function that goes away with its table, which no configuration tells.
+sql($node, <<'EOS');
+CREATE TABLE t (id bigint);
+CREATE FUNCTION public.atomic(jsonb) RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO t VALUES (1); SELECT; END;
+SELECT queue.register_sql_handler('atomic', 'public.atomic');
+SELECT queue.enqueue('atomic');
+EOS
+wait_true($node, 'SELECT count(*) = 1 FROM t', 'an SQL handler with a parsed body runs');
+sql($node, 'SET client_min_messages = warning; DROP TABLE t CASCADE');
+sql($node, "SELECT queue.enqueue('atomic') FROM generate_series(1, 20)");
+doctor_like($node, qr/kind "atomic": function public\.atomic\(jsonb\) does not exist/, 'doctor() says that it is gone');
+$before = transactions();
+good_jobs_run('other handlers run on');
+sql($node, 'SELECT pg_sleep(0.5)');
+cmp_ok(transactions() - $before, '<', 2000, 'its jobs are not passed to and fro');
+sql($node, <<'EOS');
+CREATE TABLE t (id bigint);
+CREATE FUNCTION public.atomic(jsonb) RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO t VALUES (1); SELECT; END;
+SELECT queue.enqueue('good');
+EOS
+wait_no_jobs($node, 'they run when it is there again', kinds => '^atomic$');
+one($node, 'SELECT count(*) FROM t', 20, 'each once');
+
+# What a role takes when it logs in is not what its handlers run as.
+sql($node, <<'EOS');
+CREATE ROLE other;
+CREATE ROLE worker LOGIN IN ROLE other;
+ALTER ROLE worker SET role = 'other';
+SELECT queue.grant_queue('default', 'worker', 'work');
+SELECT queue.register_sql_handler('as_worker', 'public.h', run_as => 'worker');
+SELECT queue.enqueue('as_worker');
+EOS
+wait_no_jobs($node, 'a job of a role with a role setting runs', kinds => '^as_worker$');
+one($node, "SELECT cu, su FROM seen WHERE kind = 'as_worker'", 'worker|worker', 'as run_as, whatever role it takes at login');
+
+# Neither currval nor the seed of random() comes from the job before, alone or in company.
+sql($node, <<'EOS');
+CREATE SEQUENCE s;
+CREATE TABLE left_over (what text);
+CREATE FUNCTION public.session_state(j jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		INSERT INTO left_over VALUES ('currval ' || currval('s'));
+	EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		NULL;
+	END;
+	INSERT INTO left_over VALUES ('random ' || random());
+	PERFORM nextval('s'), setseed(0.5);
+END $$;
+SELECT queue.register_sql_handler('session_state', 'public.session_state');
+SELECT queue.enqueue('session_state') FROM generate_series(1, 50);
+EOS
+wait_no_jobs($node, 'jobs that leave session state behind run', kinds => '^session_state$');
+one($node, "SELECT count(*) FROM left_over WHERE what LIKE 'currval%'", 0, 'no job sees the currval of another');
+one($node, "SELECT count(DISTINCT what) FROM left_over WHERE what LIKE 'random%'", 50, 'no job goes on from the seed of another');
+
+# A handler that gives its own job back at once does not run it again at once.
+sql($node, <<'EOS');
+CREATE FUNCTION public.giving_back(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO seen (job_id, kind, attempt, failures) VALUES (j.id, j.kind, j.attempt, j.failures);
+	IF j.attempt < 3 THEN
+		PERFORM CASE WHEN j.payload ? 'snooze' THEN queue.snooze(j.id, '0') ELSE queue.release(j.id) END;
+	END IF;
+END $$;
+SELECT queue.register_sql_handler('giving_back', 'public.giving_back');
+SELECT queue.enqueue('giving_back'), queue.enqueue('giving_back', '{"snooze": true}');
+EOS
+wait_no_jobs($node, 'jobs that their own handler gave back end', kinds => '^giving_back$');
+one($node, "SELECT count(*), max(failures) FROM seen WHERE kind = 'giving_back'", '6|0', 'they ran three times each, uncounted');
+one($node, <<'EOS', 't', 'a released job waits a second each time');
+SELECT min(at) + interval '2 s' <= max(at) FROM seen WHERE kind = 'giving_back' GROUP BY job_id ORDER BY job_id LIMIT 1
+EOS
+
+# An executor keeps nothing of the errors of its jobs.
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('failing', 'public.h', max_attempts => 1);
+CREATE TABLE top_memory (at int, bytes bigint);
+CREATE FUNCTION public.weigh(j jsonb) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO top_memory SELECT (j->>'at')::int, total_bytes FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext'
+$$;
+SELECT queue.register_sql_handler('weigh', 'public.weigh');
+SELECT queue.enqueue('failing', '{"raise": "P0001"}') FROM generate_series(1, 200);
+EOS
+wait_no_jobs($node, 'jobs fail', kinds => '^failing$');
+sql($node, q{SELECT queue.enqueue('weigh', '{"at": 1}')});
+wait_no_jobs($node, 'weighed', kinds => '^weigh$');
+sql($node, q{SELECT queue.enqueue('failing', '{"raise": "P0001"}') FROM generate_series(1, 2000)});
+wait_no_jobs($node, 'more jobs fail', kinds => '^failing$');
+sql($node, q{SELECT queue.enqueue('weigh', '{"at": 2}')});
+wait_no_jobs($node, 'weighed again', kinds => '^weigh$');
+one($node, 'SELECT max(bytes) - min(bytes) < 50000 FROM top_memory', 't', 'an executor does not grow by its failed jobs');
+
+log_clean($node);
+$node->stop;
+done_testing();
