@@ -67,6 +67,21 @@ SELECT count(*) FROM queue.fetch('b');
 SELECT queue.fail(:a, 1, 'e', retry_in => '7 s');
 SELECT round(extract(epoch FROM run_at - clock_timestamp())) BETWEEN 5 AND 7 AS seven FROM queue.job WHERE id = :a;
 
+-- the job's own wins over the queue's, whatever the settings were when it was enqueued; a spoilt one counts as none
+SELECT queue.enqueue('k', '1', 'b', backoff => '{"type": "linear", "base": "20 s", "jitter": 0}') AS a,
+       queue.enqueue_json('{"kind": "k", "queue": "b", "backoff": {"type": "fixed", "base": "30 s", "jitter": 0}, "max_attempts": 9}') AS b,
+       queue.enqueue('k', '2', 'b', backoff => '{"type": "fixed", "base": "30 s"}') AS c \gset
+UPDATE queue.live_job SET extra = jsonb_set(extra, '{backoff}', '"rubbish"') WHERE id = :c;
+SELECT count(*) FROM queue.fetch('b', 3);
+SELECT queue.fail(:a, 1, 'e'), queue.fail(:b, 1, 'e'), queue.fail(:c, 1, 'e');
+SELECT round(extract(epoch FROM run_at - clock_timestamp()), -1), max_attempts FROM queue.job WHERE id IN (:a, :b, :c) ORDER BY id;
+SELECT queue.alter_job(:a, run_at => '2001-01-01 00:00+00');
+SELECT queue.fail(id, attempt, 'e') FROM queue.fetch('b');
+SELECT round(extract(epoch FROM run_at - clock_timestamp()), -1) FROM queue.job WHERE id = :a;
+SELECT queue.enqueue('k', backoff => '{"type": "never"}');
+SELECT queue.enqueue('k', backoff => '[]');
+SELECT queue.purge('b');
+
 -- the handler's wins over the queue's, also for an external worker; so does its max_attempts
 CREATE FUNCTION regress_h(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
 BEGIN;

@@ -514,10 +514,12 @@ CREATE FUNCTION queue.enqueue(
     compensate_with text = NULL,
     expires_at timestamptz = NULL,
     headers jsonb = NULL,
-    tags text[] = NULL) RETURNS bigint
+    tags text[] = NULL,
+    workflow bigint = NULL,
+    backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with: not built yet (0A000). expires_at: cancelled if not started by then. Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,

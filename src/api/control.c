@@ -444,8 +444,8 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				 errmsg("queue must not be null"),
 				 errhint("Name the queue to drain, such as 'default'.")));
 	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	(void) queue_config_queue(queue, false);
 	queue_require(queue, QUEUE_PRIV_WORK);
+	(void) queue_config_queue(queue, false);
 	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	table = queue_job_open(RowExclusiveLock);
 	for (;;)

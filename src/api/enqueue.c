@@ -38,22 +38,13 @@ typedef struct Request
 	int64		delay;
 	int			max_attempts;	/* 0: not given */
 	int64		timeout;		/* -1: not given */
+	char	   *backoff;		/* queue_backoff_text; NULL: not given */
 	TimestampTz expires_at;		/* DT_NOEND: never */
 	Jsonb	   *headers;
 	Jsonb	   *tags;
 } Request;
 
 #define REQUEST_NONE ((Request) {.timeout = -1, .expires_at = DT_NOEND})
-
-/* An option that the contract has and this release does not build. */
-static void
-not_built(const char *option)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("enqueue option \"%s\" is not built yet", option),
-			 errhint("Leave it out; a later release of queue brings it.")));
-}
 
 static void
 null_value(const char *name)
@@ -64,43 +55,44 @@ null_value(const char *name)
 			 errhint("kind, queue and payload are required; every other option may be null for its default.")));
 }
 
+/* ---- the options ---- */
+
 static void
-check_on_conflict(const char *value)
+set_kind(Request *request, const char *name, Datum value)
 {
-	if (strcmp(value, "ignore") != 0 && strcmp(value, "replace") != 0 && strcmp(value, "error") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown on_conflict \"%s\"", value),
-				 errhint("Use ignore, replace or error.")));
+	request->kind = TextDatumGetCString(value);
 }
 
 static void
-check_depends_mode(const char *value)
+set_payload(Request *request, const char *name, Datum value)
 {
-	if (strcmp(value, "completed") != 0 && strcmp(value, "finished") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown depends_mode \"%s\"", value),
-				 errhint("Use completed or finished.")));
+	request->payload = DatumGetJsonbP(value);
 }
 
-/* Only objects make sense as headers. */
-static Jsonb *
-check_headers(Jsonb *headers)
+static void
+set_queue(Request *request, const char *name, Datum value)
 {
-	if (!JB_ROOT_IS_OBJECT(headers))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object"),
-				 errhint("Write them like {\"X-Tenant\": \"42\"}.")));
-	return headers;
+	request->queue = TextDatumGetCString(value);
+}
+
+static void
+set_priority(Request *request, const char *name, Datum value)
+{
+	request->priority = DatumGetInt64(value);
+}
+
+static void
+set_run_at(Request *request, const char *name, Datum value)
+{
+	request->has_run_at = true;
+	request->run_at = DatumGetTimestampTz(value);
 }
 
 /* An interval in microseconds, at least 0 and at most 1000 years. */
 static int64
-check_interval(const char *name, const Interval *interval)
+check_interval(const char *name, Datum value)
 {
-	int64		us = queue_interval_us(interval);
+	int64		us = queue_interval_us(DatumGetIntervalP(value));
 
 	if (us < 0 || us > (int64) 1000 * 366 * USECS_PER_DAY)
 		ereport(ERROR,
@@ -110,28 +102,161 @@ check_interval(const char *name, const Interval *interval)
 	return us;
 }
 
-/* Infinity is the same as never. */
-static TimestampTz
-check_expires_at(TimestampTz expires_at)
+static void
+set_delay(Request *request, const char *name, Datum value)
 {
-	if (expires_at == DT_NOBEGIN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("expires_at must not be -infinity"),
-				 errhint("Leave it out for a job that never expires.")));
-	return expires_at;
+	request->has_delay = true;
+	request->delay = check_interval(name, value);
 }
 
-static int
-check_max_attempts(int64 n)
+static void
+set_max_attempts(Request *request, const char *name, Datum value)
 {
+	int64		n = DatumGetInt64(value);
+
 	if (n < 1 || n > 1000000)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_attempts is out of range: " INT64_FORMAT, n),
 				 errhint("It is a number from 1 to 1000000.")));
-	return (int) n;
+	request->max_attempts = (int) n;
 }
+
+static void
+set_timeout(Request *request, const char *name, Datum value)
+{
+	request->timeout = check_interval(name, value);
+}
+
+/* An option that the contract has and this release does not build. */
+static void
+not_built(Request *request, const char *name, Datum value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("enqueue option \"%s\" is not built yet", name),
+			 errhint("Leave it out; a later release of queue brings it.")));
+}
+
+static void
+set_on_conflict(Request *request, const char *name, Datum value)
+{
+	char	   *word = TextDatumGetCString(value);
+
+	if (strcmp(word, "ignore") != 0 && strcmp(word, "replace") != 0 && strcmp(word, "replace_payload") != 0 &&
+		strcmp(word, "merge") != 0 && strcmp(word, "error") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown on_conflict \"%s\"", word),
+				 errhint("Use ignore, replace, replace_payload, merge or error.")));
+}
+
+static void
+set_depends_mode(Request *request, const char *name, Datum value)
+{
+	char	   *word = TextDatumGetCString(value);
+
+	if (strcmp(word, "completed") != 0 && strcmp(word, "finished") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown depends_mode \"%s\"", word),
+				 errhint("Use completed or finished.")));
+}
+
+/* Infinity is the same as never. */
+static void
+set_expires_at(Request *request, const char *name, Datum value)
+{
+	request->expires_at = DatumGetTimestampTz(value);
+	if (request->expires_at == DT_NOBEGIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expires_at must not be -infinity"),
+				 errhint("Leave it out for a job that never expires.")));
+}
+
+/* Only objects make sense as headers. */
+static void
+set_headers(Request *request, const char *name, Datum value)
+{
+	request->headers = DatumGetJsonbP(value);
+	if (!JB_ROOT_IS_OBJECT(request->headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be a JSON object"),
+				 errhint("Write them like {\"X-Tenant\": \"42\"}.")));
+}
+
+static void
+set_tags(Request *request, const char *name, Datum value)
+{
+	JsonbParseState *state = NULL;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	if (n == 0)
+		return;
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue	tag = {.type = jbvString};
+
+		if (nulls[i])
+			null_value("a tag");
+		tag.val.string.val = TextDatumGetCString(elements[i]);
+		tag.val.string.len = strlen(tag.val.string.val);
+		pushJsonbValue(&state, WJB_ELEM, &tag);
+	}
+	request->tags = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+static void
+set_backoff(Request *request, const char *name, Datum value)
+{
+	QueueBackoff backoff = queue_backoff_parse(DatumGetJsonbP(value));
+
+	request->backoff = queue_backoff_text(&backoff);
+}
+
+/*
+ * Every option of enqueue, in the order of its parameters; enqueue_json takes them by name.  A setter gets a value
+ * that is not null, of the type that `type` stands for.
+ */
+typedef struct Option
+{
+	const char *name;
+	enum
+	{
+		OPTION_TEXT, OPTION_JSON, OPTION_INT, OPTION_BIGINT, OPTION_TIME, OPTION_INTERVAL, OPTION_TEXTS, OPTION_IDS
+	}			type;			/* both INTs are given to the setter as int8 */
+	void		(*set) (Request *request, const char *name, Datum value);
+} Option;
+
+static const Option options[] = {
+	{"kind", OPTION_TEXT, set_kind},
+	{"payload", OPTION_JSON, set_payload},
+	{"queue", OPTION_TEXT, set_queue},
+	{"priority", OPTION_INT, set_priority},
+	{"run_at", OPTION_TIME, set_run_at},
+	{"delay", OPTION_INTERVAL, set_delay},
+	{"max_attempts", OPTION_INT, set_max_attempts},
+	{"timeout", OPTION_INTERVAL, set_timeout},
+	{"unique_key", OPTION_TEXT, not_built},
+	{"on_conflict", OPTION_TEXT, set_on_conflict},
+	{"unique_for", OPTION_INTERVAL, not_built},
+	{"group_key", OPTION_TEXT, not_built},
+	{"concurrency_key", OPTION_TEXT, not_built},
+	{"depends_on", OPTION_IDS, not_built},
+	{"depends_mode", OPTION_TEXT, set_depends_mode},
+	{"compensate_with", OPTION_TEXT, not_built},
+	{"expires_at", OPTION_TIME, set_expires_at},
+	{"headers", OPTION_JSON, set_headers},
+	{"tags", OPTION_TEXTS, set_tags},
+	{"workflow", OPTION_BIGINT, not_built},
+	{"backoff", OPTION_JSON, set_backoff},
+};
 
 /*
  * Checks a request and fills the row that it asks for, making its line if need be.
@@ -170,9 +295,9 @@ prepare(const Request *request, QueueJob *job)
 				 errmsg("run_at must be finite"),
 				 errhint("Leave it out for now.")));
 
-	/* the queue must exist, and the caller may enqueue into it */
-	(void) queue_config_queue(request->queue, false);
+	/* the right first: who lacks it does not learn whether there is such a queue */
 	queue_require(request->queue, QUEUE_PRIV_ENQUEUE);
+	(void) queue_config_queue(request->queue, false);
 
 	memset(job, 0, sizeof(*job));
 	job->leased_until = DT_NOBEGIN;
@@ -182,6 +307,7 @@ prepare(const Request *request, QueueJob *job)
 		extra.enqueued_at = now;
 	extra.max_attempts = request->max_attempts;
 	extra.timeout = request->timeout;
+	extra.backoff = request->backoff;
 	extra.expires_at = request->expires_at;
 	extra.headers = request->headers;
 	extra.tags = request->tags;
@@ -239,31 +365,6 @@ rethrow_for_element(int index, MemoryContext context)
 	ReThrowError(edata);
 }
 
-static Jsonb *
-tags_of_array(ArrayType *array)
-{
-	JsonbParseState *state = NULL;
-	Datum	   *elements;
-	bool	   *nulls;
-	int			n;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
-	if (n == 0)
-		return NULL;
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < n; i++)
-	{
-		JsonbValue	value = {.type = jbvString};
-
-		if (nulls[i])
-			null_value("a tag");
-		value.val.string.val = TextDatumGetCString(elements[i]);
-		value.val.string.len = strlen(value.val.string.val);
-		pushJsonbValue(&state, WJB_ELEM, &value);
-	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
-}
-
 PG_FUNCTION_INFO_V1(queue_sql_enqueue);
 /* queue.enqueue(kind, payload, queue, ...) -> bigint */
 Datum
@@ -273,46 +374,15 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 	QueueJob	job;
 
 	queue_finish_writable("queue.enqueue()");
-	if (!PG_ARGISNULL(0))
-		request.kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	if (!PG_ARGISNULL(1))
-		request.payload = PG_GETARG_JSONB_P(1);
-	if (!PG_ARGISNULL(2))
-		request.queue = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!PG_ARGISNULL(3))
-		request.priority = PG_GETARG_INT32(3);
-	request.has_run_at = !PG_ARGISNULL(4);
-	if (request.has_run_at)
-		request.run_at = PG_GETARG_TIMESTAMPTZ(4);
-	request.has_delay = !PG_ARGISNULL(5);
-	if (request.has_delay)
-		request.delay = check_interval("delay", PG_GETARG_INTERVAL_P(5));
-	if (!PG_ARGISNULL(6))
-		request.max_attempts = check_max_attempts(PG_GETARG_INT32(6));
-	if (!PG_ARGISNULL(7))
-		request.timeout = check_interval("timeout", PG_GETARG_INTERVAL_P(7));
-	if (!PG_ARGISNULL(8))
-		not_built("unique_key");
-	if (!PG_ARGISNULL(9))
-		check_on_conflict(text_to_cstring(PG_GETARG_TEXT_PP(9)));
-	if (!PG_ARGISNULL(10))
-		not_built("unique_for");
-	if (!PG_ARGISNULL(11))
-		not_built("group_key");
-	if (!PG_ARGISNULL(12))
-		not_built("concurrency_key");
-	if (!PG_ARGISNULL(13))
-		not_built("depends_on");
-	if (!PG_ARGISNULL(14))
-		check_depends_mode(text_to_cstring(PG_GETARG_TEXT_PP(14)));
-	if (!PG_ARGISNULL(15))
-		not_built("compensate_with");
-	if (!PG_ARGISNULL(16))
-		request.expires_at = check_expires_at(PG_GETARG_TIMESTAMPTZ(16));
-	if (!PG_ARGISNULL(17))
-		request.headers = check_headers(PG_GETARG_JSONB_P(17));
-	if (!PG_ARGISNULL(18))
-		request.tags = tags_of_array(PG_GETARG_ARRAYTYPE_P(18));
+	Assert(PG_NARGS() <= lengthof(options));
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		const Option *option = &options[i];
+
+		if (!PG_ARGISNULL(i))
+			option->set(&request, option->name, option->type == OPTION_INT ? Int64GetDatum(PG_GETARG_INT32(i)) :
+						PG_GETARG_DATUM(i));
+	}
 	prepare(&request, &job);
 	PG_RETURN_INT64(insert_one(&job));
 }
@@ -365,14 +435,20 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 
 /* ---- JSON ---- */
 
+static void
+refuse_json(const char *name, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("job option \"%s\" must be %s", name, what),
+			 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
+}
+
 static char *
 json_text(const char *name, JsonbValue *value)
 {
 	if (value->type != jbvString)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("job option \"%s\" must be a string", name),
-				 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
+		refuse_json(name, "a string");
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
@@ -383,53 +459,71 @@ json_int(const char *name, JsonbValue *value)
 
 	/* drivers that know only strings send "3" */
 	if (value->type == jbvString)
-		return pg_strtoint32(pnstrdup(value->val.string.val, value->val.string.len));
+		return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(json_text(name, value))));
 	if (value->type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("job option \"%s\" must be a number", name),
-				 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
+		refuse_json(name, "a number");
 	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
 	if (number != floor(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("job option \"%s\" must be a whole number", name),
-				 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
-	/* far beyond any option's range: its own check refuses it */
-	if (number > PG_INT32_MAX || number < PG_INT32_MIN)
+		refuse_json(name, "a whole number");
+	/* beyond what a double counts exactly, so beyond any option's range: its own check refuses it */
+	if (number > INT64CONST(1) << 53 || number < -(INT64CONST(1) << 53))
 		return number > 0 ? PG_INT64_MAX : PG_INT64_MIN;
 	return (int64) number;
 }
 
-static int64
-json_interval(const char *name, JsonbValue *value)
+/* An array of strings or of whole numbers as text[] or bigint[]. */
+static Datum
+json_array(const char *name, JsonbValue *value, Oid type)
 {
-	char	   *text = json_text(name, value);
-
-	return check_interval(name, DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-																	  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
-}
-
-static Jsonb *
-json_tags(JsonbValue *value)
-{
-	Jsonb	   *tags = JsonbValueToJsonb(value);
-	JsonbIterator *it = JsonbIteratorInit(&tags->root);
+	Jsonb	   *json = JsonbValueToJsonb(value);
+	JsonbIterator *it = JsonbIteratorInit(&json->root);
 	JsonbIteratorToken token;
 	JsonbValue	element;
-	bool		ok = JB_ROOT_IS_ARRAY(tags) && !JB_ROOT_IS_SCALAR(tags);
+	ArrayBuildState *array = initArrayResult(type, CurrentMemoryContext, false);
+	bool		ok = JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json);
 
 	while (ok && (token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-		ok = token != WJB_ELEM || element.type == jbvString;
+	{
+		if (token != WJB_ELEM)
+			continue;
+		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
+		if (ok)
+			array = accumArrayResult(array, type == TEXTOID ? CStringGetTextDatum(json_text(name, &element)) :
+									 Int64GetDatum(json_int(name, &element)), false, type, CurrentMemoryContext);
+	}
 	if (!ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("job option \"tags\" must be an array of strings"),
-				 errhint("Write them like [\"nightly\", \"eu\"].")));
-	return JB_ROOT_COUNT(tags) == 0 ? NULL : tags;
+		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids");
+	return makeArrayResult(array, CurrentMemoryContext);
 }
 
-/* Reads one job of enqueue_json's form into a request; unknown options are errors. */
+/* A member's value as its option's setter wants it. */
+static Datum
+json_datum(const Option *option, JsonbValue *value)
+{
+	switch (option->type)
+	{
+		case OPTION_TEXT:
+			return CStringGetTextDatum(json_text(option->name, value));
+		case OPTION_JSON:
+			return JsonbPGetDatum(JsonbValueToJsonb(value));
+		case OPTION_INT:
+		case OPTION_BIGINT:
+			return Int64GetDatum(json_int(option->name, value));
+		case OPTION_TIME:
+			return DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(option->name, value)),
+									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		case OPTION_INTERVAL:
+			return DirectFunctionCall3(interval_in, CStringGetDatum(json_text(option->name, value)),
+									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		case OPTION_TEXTS:
+			return json_array(option->name, value, TEXTOID);
+		case OPTION_IDS:
+			return json_array(option->name, value, INT8OID);
+	}
+	return (Datum) 0;
+}
+
+/* Reads one job in its JSON form into a request; unknown options are errors. */
 static void
 request_of_json(JsonbContainer *container, Request *request)
 {
@@ -437,9 +531,6 @@ request_of_json(JsonbContainer *container, Request *request)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *name = NULL;
-	static const char *const unbuilt[] = {
-		"unique_key", "unique_for", "group_key", "concurrency_key", "depends_on", "compensate_with"
-	};
 
 	*request = REQUEST_NONE;
 	request->queue = "default";
@@ -451,69 +542,25 @@ request_of_json(JsonbContainer *container, Request *request)
 				 errhint("Write it like {\"kind\": \"mail\", \"payload\": {}}.")));
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		bool		is_null;
+		const Option *option = options;
 
 		if (token == WJB_KEY)
 			name = pnstrdup(value.val.string.val, value.val.string.len);
 		if (token != WJB_VALUE)
 			continue;
-		is_null = value.type == jbvNull;
-		if (strcmp(name, "kind") == 0)
-			request->kind = is_null ? NULL : json_text(name, &value);
-		else if (strcmp(name, "queue") == 0)
-			request->queue = is_null ? NULL : json_text(name, &value);
-		else if (strcmp(name, "payload") == 0)
-			request->payload = is_null ? NULL : JsonbValueToJsonb(&value);
-		else if (strcmp(name, "priority") == 0)
-			request->priority = is_null ? 0 : json_int(name, &value);
-		else if (strcmp(name, "run_at") == 0)
-		{
-			request->has_run_at = !is_null;
-			if (!is_null)
-				request->run_at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(name, &value)),
-																		  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-		}
-		else if (strcmp(name, "expires_at") == 0)
-			request->expires_at = is_null ? DT_NOEND :
-				check_expires_at(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(name, &value)),
-																		 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
-		else if (strcmp(name, "delay") == 0)
-		{
-			request->has_delay = !is_null;
-			request->delay = is_null ? 0 : json_interval(name, &value);
-		}
-		else if (strcmp(name, "max_attempts") == 0)
-			request->max_attempts = is_null ? 0 : check_max_attempts(json_int(name, &value));
-		else if (strcmp(name, "timeout") == 0)
-			request->timeout = is_null ? -1 : json_interval(name, &value);
-		else if (strcmp(name, "headers") == 0)
-			request->headers = is_null ? NULL : check_headers(JsonbValueToJsonb(&value));
-		else if (strcmp(name, "tags") == 0)
-			request->tags = is_null ? NULL : json_tags(&value);
-		else if (strcmp(name, "on_conflict") == 0)
-		{
-			if (!is_null)
-				check_on_conflict(json_text(name, &value));
-		}
-		else if (strcmp(name, "depends_mode") == 0)
-		{
-			if (!is_null)
-				check_depends_mode(json_text(name, &value));
-		}
-		else
-		{
-			bool		known = false;
-
-			for (int i = 0; i < lengthof(unbuilt); i++)
-				known |= strcmp(name, unbuilt[i]) == 0;
-			if (!known)
-				ereport(ERROR,
-						(errcode(ERRCODE_UNDEFINED_OBJECT),
-						 errmsg("unknown job option \"%s\"", name),
-						 errhint("The options are the parameters of queue.enqueue.")));
-			if (!is_null)
-				not_built(name);
-		}
+		while (option < options + lengthof(options) && strcmp(name, option->name) != 0)
+			option++;
+		if (option == options + lengthof(options))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("unknown job option \"%s\"", name),
+					 errhint("The options are the parameters of queue.enqueue.")));
+		if (value.type != jbvNull)
+			option->set(request, option->name, json_datum(option, &value));
+		else if (option->set == set_payload)
+			request->payload = NULL;	/* null where one is required: refused as enqueue does */
+		else if (option->set == set_queue)
+			request->queue = NULL;
 	}
 }
 

@@ -303,8 +303,8 @@ check_queues(const FetchRequest *request)
 {
 	for (int i = 0; i < request->nqueues; i++)
 	{
-		(void) queue_config_queue(request->queues[i], false);
 		queue_require(request->queues[i], QUEUE_PRIV_WORK);
+		(void) queue_config_queue(request->queues[i], false);
 	}
 }
 

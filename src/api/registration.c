@@ -49,8 +49,8 @@ check_queues(QueueRegistration *registration, FunctionCallInfo fcinfo, int argum
 	registration->queues = queue_arg_names(fcinfo, argument, "queues", &registration->nqueues);
 	for (int i = 0; i < registration->nqueues; i++)
 	{
-		(void) queue_config_queue(registration->queues[i], false);
 		queue_require(registration->queues[i], QUEUE_PRIV_MANAGE);
+		(void) queue_config_queue(registration->queues[i], false);
 	}
 }
 

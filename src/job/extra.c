@@ -60,7 +60,7 @@ queue_extra_pack(const QueueExtra *extra)
 	JsonbValue *object;
 
 	if (extra->enqueued_at == 0 && extra->max_attempts == 0 && extra->timeout < 0 &&
-		extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
+		extra->backoff == NULL && extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0)
 		return NULL;
@@ -71,6 +71,8 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "max_attempts", extra->max_attempts);
 	if (extra->timeout >= 0)
 		push_int(&state, "timeout", extra->timeout);
+	if (extra->backoff != NULL)
+		push_text(&state, "backoff", extra->backoff);
 	if (extra->headers != NULL)
 		push_json(&state, "headers", extra->headers);
 	if (extra->tags != NULL)
@@ -161,6 +163,8 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->max_attempts = value_int32(&value);
 		else if (strcmp(name, "timeout") == 0)
 			out->timeout = value_int(&value);
+		else if (strcmp(name, "backoff") == 0)
+			out->backoff = value_text(&value);
 		else if (strcmp(name, "headers") == 0)
 			out->headers = JsonbValueToJsonb(&value);
 		else if (strcmp(name, "tags") == 0)

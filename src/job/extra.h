@@ -15,6 +15,7 @@ typedef struct QueueExtra
 	TimestampTz enqueued_at;	/* 0: equal to run_at */
 	int			max_attempts;	/* 0: handler's, else queue's */
 	int64		timeout;		/* us; -1: handler's, else the queue's lease; 0: none */
+	char	   *backoff;		/* queue_backoff_text; NULL: handler's, else queue's */
 	Jsonb	   *headers;
 	Jsonb	   *tags;			/* array of strings */
 	Jsonb	   *progress;

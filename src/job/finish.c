@@ -138,7 +138,9 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	}
 	else
 	{
-		const QueueBackoff *backoff = handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
+		QueueBackoff own;
+		const QueueBackoff *backoff = extra.backoff != NULL && queue_backoff_of_text(extra.backoff, &own) ? &own :
+			handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
 		TimestampTz now = queue_now();
 		int64		delay = retry_in >= 0 ? retry_in : queue_backoff_delay(backoff, counted.failures);
 		QueueJob	new;

@@ -163,6 +163,28 @@ queue_backoff_parse(Jsonb *json)
 	return backoff;
 }
 
+/* In numbers alone, so that reading it back depends on no setting and never raises an error. */
+char *
+queue_backoff_text(const QueueBackoff *backoff)
+{
+	return psprintf("%d " INT64_FORMAT " %.17g " INT64_FORMAT " %.17g", (int) backoff->type, backoff->base,
+					backoff->factor, backoff->cap, backoff->jitter);
+}
+
+bool
+queue_backoff_of_text(const char *text, QueueBackoff *backoff)
+{
+	int			type;
+
+	if (sscanf(text, "%d " INT64_FORMAT " %lf " INT64_FORMAT " %lf", &type, &backoff->base, &backoff->factor,
+			   &backoff->cap, &backoff->jitter) != 5 ||
+		type < QUEUE_BACKOFF_POLYNOMIAL || type > QUEUE_BACKOFF_FIXED || backoff->base < 0 || backoff->cap < 0 ||
+		!(backoff->factor >= 1 && backoff->factor <= 1000) || !(backoff->jitter >= 0 && backoff->jitter <= 1))
+		return false;
+	backoff->type = (QueueBackoffType) type;
+	return true;
+}
+
 /*
  * The wait after this many failures, in microseconds.  In floating point throughout,
  * so that no count of failures overflows.

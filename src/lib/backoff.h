@@ -31,6 +31,10 @@ extern const QueueBackoff queue_backoff_default;
 /* Reads a backoff object; 22023 for a value that is out of range, 42704 for an unknown member. */
 extern QueueBackoff queue_backoff_parse(Jsonb *json);
 
+/* As a row carries it, and back; false: it is not what queue_backoff_text wrote. */
+extern char *queue_backoff_text(const QueueBackoff *backoff);
+extern bool queue_backoff_of_text(const char *text, QueueBackoff *backoff);
+
 /* An interval in microseconds (a month is 30 days); out of range: PG_INT64_MAX or PG_INT64_MIN. */
 extern int64 queue_interval_us(const Interval *interval);
 
