@@ -19,7 +19,7 @@ SELECT queue.pause('regress_http');
 SELECT count(*) FROM queue.installation;
 SELECT queue.register_http_handler('regress_k', 'https://example.com/hook?token=t', queues => '{regress_http}', secret => 's');
 SELECT count(*) FROM queue.installation;
-SELECT kind, type, method, timeout, connect_timeout, max_running, secret, complete_on, discard_on, health_timeout, run_as = current_user AS mine
+SELECT kind, type, method, timeout, connect_timeout, max_running, secrets, complete_on, discard_on, health_timeout, run_as = current_user AS mine
 FROM queue.handler;
 SELECT h.kind, e.url, e.weight, e.max_running, e.health_url, e.breaker FROM queue.endpoint e JOIN queue.handler h ON h.id = e.handler;
 SELECT kind, type, target, state FROM queue.stat_handler;
@@ -32,7 +32,7 @@ SELECT url, weight, max_running, health_url, breaker FROM queue.endpoint ORDER B
 SELECT target FROM queue.stat_handler;
 SELECT queue.register_http_handler('regress_k', 'http://c.example.com/', queues => '{regress_http}', method => 'put', complete_on => '{200,204}', timeout => '5 s');
 SELECT url FROM queue.endpoint;
-SELECT method, secret, complete_on, timeout FROM queue.handler;
+SELECT method, secrets, complete_on, timeout FROM queue.handler;
 SELECT queue.add_endpoint('regress_k', 'http://d.example.com/');
 SELECT queue.remove_endpoint('regress_k', 'http://c.example.com/');
 SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://d.example.com/')$$);
@@ -44,7 +44,7 @@ CREATE FUNCTION regress_f(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
 CREATE ROLE regress_http_role LOGIN;
 SELECT queue.grant_queue('regress_http', 'regress_http_role', 'work');
 SELECT queue.register_sql_handler('regress_k', 'regress_f', queues => '{regress_http}', run_as => 'regress_http_role');
-SELECT type, method, secret, timeout, ca_file FROM queue.handler;
+SELECT type, method, secrets, timeout, ca_file FROM queue.handler;
 SELECT count(*) FROM queue.endpoint;
 SELECT queue.register_http_handler('regress_k', 'http://c.example.com/', queues => '{regress_http}');
 SELECT type, function_name FROM queue.handler;
@@ -95,6 +95,30 @@ SELECT try($$SELECT queue.add_endpoint('regress_k', NULL)$$);
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', breaker => '{"y": 1}')$$);
 SELECT count(*) FROM queue.endpoint;
 
+-- altered: what is given changes, what reset names goes back, the endpoint stays (url: another endpoint)
+SELECT queue.create_queue('regress_http2');
+CREATE TEMP TABLE before AS SELECT e.id AS endpoint, h.id AS handler FROM queue.endpoint e, queue.handler h;
+SELECT queue.alter_http_handler('regress_k', method => 'patch', headers => '{"A": "1"}', timeout => '3 s', connect_timeout => '2 s', max_attempts => 7, backoff => '{"type": "fixed"}', max_running => 5,
+	complete_on => '{201}', discard_on => '{404}', health_url => 'http://x/health', health_timeout => '2 min', ca_file => '/ca.pem', breaker => '{"probes": 1}', secrets => '{new,old}', queues => '{regress_http2,regress_http}', body => 'payload');
+SELECT h.id = b.handler AND e.id = b.endpoint AS same, queues, method, headers, timeout, connect_timeout, h.max_attempts, h.backoff, h.max_running, complete_on, discard_on, health_url, health_timeout, ca_file, h.breaker, secrets
+FROM queue.handler h JOIN queue.endpoint e ON e.handler = h.id, before b;
+SELECT queue.alter_http_handler('regress_k', 'regress_http2', reset => '{method,headers,timeout,connect_timeout,max_attempts,backoff,max_running,complete_on,discard_on,health_url,health_timeout,ca_file,breaker,secrets,queues}');
+SELECT h.id = b.handler AND e.id = b.endpoint AS same, queues, method, headers, timeout, connect_timeout, h.max_attempts, h.backoff, h.max_running, complete_on, discard_on, health_url, health_timeout, ca_file, h.breaker, secrets
+FROM queue.handler h JOIN queue.endpoint e ON e.handler = h.id, before b;
+SELECT queue.alter_http_handler('regress_k', url => 'http://other/', queues => '{regress_http}');
+SELECT h.id = b.handler AND e.id <> b.endpoint AS other, queues, url FROM queue.handler h JOIN queue.endpoint e ON e.handler = h.id, before b;
+SELECT queue.register_http_handler('regress_k', 'http://y/', queues => '{regress_http2}');
+SELECT a AS arguments, try(format('SELECT queue.alter_http_handler(''regress_k'', %s)', a)) FROM (VALUES
+	($$timeout => '1 s'$$), ($$'regress_http', queues => '{regress_http,regress_http2}'$$), ($$'regress_http', queues => '{nowhere}'$$), ($$'nowhere', timeout => '1 s'$$), ($$'*', timeout => '1 s'$$),
+	($$'regress_http', timeout => '0'$$), ($$'regress_http', rate_limit => 1$$), ($$'regress_http', secrets => '{}'$$), ($$'regress_http', secrets => '{a,""}'$$), ($$'regress_http', secrets => '{NULL}'$$),
+	($$'regress_http', reset => '{secret}'$$), ($$'regress_http', reset => '{url}'$$), ($$'regress_http', reset => '{timeout}', timeout => '1 s'$$), ($$'regress_http', reset => '{NULL}'$$), ($$'regress_http', body => 'job'$$), ($$'regress_http', body => 'x'$$)) t (a);
+SELECT queue.add_endpoint('regress_k', 'http://z/', queue => 'regress_http');
+SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', url => 'http://w/')$$);
+SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://z/')$$), try($$SELECT queue.remove_endpoint('regress_k', 'http://z/', 'regress_http')$$);
+SELECT url, queues FROM queue.stat_endpoint ORDER BY url;
+SELECT queue.unregister_handler('regress_k', 'regress_http2'), queue.drop_queue('regress_http2');
+SELECT try($$SELECT queue.alter_http_handler('regress_none', timeout => '1 s')$$);
+
 -- who may: manage on each queue; on '*' for all queues, kind '*' and ca_file; only one's own
 SET ROLE regress_http_role;
 SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{regress_http}');
@@ -110,9 +134,10 @@ SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{regress
 SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{regress_http}');
 SELECT queue.add_endpoint('regress_k', 'http://y/');
 SELECT queue.remove_endpoint('regress_k', 'http://x/');
+SELECT queue.alter_http_handler('regress_k', timeout => '1 s');
 SELECT kind, url FROM queue.stat_endpoint ORDER BY kind, url;
 SELECT url FROM queue.endpoint;
-SELECT secret FROM queue.handler;
+SELECT secrets FROM queue.handler;
 SELECT id FROM queue.installation;
 RESET ROLE;
 

@@ -118,7 +118,7 @@ SELECT o.what, a.grantee::regrole, a.privilege_type
         UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace WHERE nspname = 'queue') o (what, acl, owner), aclexplode(o.acl) a
  WHERE a.grantee <> o.owner ORDER BY 1;
 SELECT ok, detail FROM queue.doctor() WHERE check_name = 'table privileges';
-GRANT SELECT (secret) ON queue.handler TO regress_queue_open;
+GRANT SELECT (secrets) ON queue.handler TO regress_queue_open;
 GRANT USAGE ON SEQUENCE queue.job_id TO PUBLIC;
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'table privileges';
 DROP EXTENSION queue;

@@ -82,7 +82,7 @@ CREATE TABLE queue.handler (
     method             text COLLATE "C",
     headers            jsonb,
     connect_timeout    interval,
-    secret             text,
+    secrets            text[],
     complete_on        text[] COLLATE "C",
     discard_on         text[] COLLATE "C",
     health_timeout     interval,
@@ -810,10 +810,38 @@ CREATE FUNCTION queue.register_http_handler(
     health_url text = NULL,
     health_timeout interval = '1 min',
     ca_file text = NULL,
-    breaker jsonb = NULL) RETURNS void
+    breaker jsonb = NULL,
+    body text = 'payload') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
     'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: not built yet (0A000). queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
+
+CREATE FUNCTION queue.alter_http_handler(
+    kind text,
+    queue text = NULL,
+    url text = NULL,
+    queues text[] = NULL,
+    method text = NULL,
+    headers jsonb = NULL,
+    timeout interval = NULL,
+    connect_timeout interval = NULL,
+    max_attempts int = NULL,
+    backoff jsonb = NULL,
+    max_running int = NULL,
+    rate_limit int = NULL,
+    rate_period interval = NULL,
+    complete_on text[] = NULL,
+    discard_on text[] = NULL,
+    health_url text = NULL,
+    health_timeout interval = NULL,
+    ca_file text = NULL,
+    breaker jsonb = NULL,
+    body text = NULL,
+    secrets text[] = NULL,
+    reset text[] = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_http_handler';
+COMMENT ON FUNCTION queue.alter_http_handler IS
+    'Changes an HTTP handler and keeps its endpoints; NULL leaves as is, reset puts the named options back to their defaults (unknown name: 42704). Options as in queue.register_http_handler. secrets: requests are signed with each, so that a secret can be rotated: both, then the new one. url, health_url: of the only endpoint (55000 if there are several). queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. rate_limit: not built yet (0A000). For who registered it, or superusers.';
 
 CREATE FUNCTION queue.add_endpoint(
     kind text,

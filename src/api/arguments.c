@@ -105,12 +105,30 @@ compare_names(const void *a, const void *b)
 }
 
 char	  **
-queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
+queue_arg_texts(FunctionCallInfo fcinfo, int n, const char *what, int *count)
 {
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(n);
-	int			nelems = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 	Datum	   *elems;
 	bool	   *nulls;
+	char	  **texts;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, count);
+	texts = palloc((*count + 1) * sizeof(char *));
+	for (int i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not contain null", what),
+					 errhint("Leave element %d out, or give it a value.", i + 1)));
+		texts[i] = TextDatumGetCString(elems[i]);
+	}
+	return texts;
+}
+
+char	  **
+queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
+{
+	int			nelems = ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(n)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(n)));
 	char	  **names;
 
 	if (nelems == 0)
@@ -123,17 +141,7 @@ queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("%s has %d elements", what, nelems),
 				 errhint("It has at most %d; pass null for all.", QUEUE_MAX_NAMES)));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
-	names = palloc(nelems * sizeof(char *));
-	for (int i = 0; i < nelems; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not contain null", what),
-					 errhint("Name them, or pass null for all.")));
-		names[i] = TextDatumGetCString(elems[i]);
-	}
+	names = queue_arg_texts(fcinfo, n, what, &nelems);
 	qsort(names, nelems, sizeof(char *), compare_names);
 	*count = 0;
 	for (int i = 0; i < nelems; i++)

@@ -21,6 +21,8 @@ extern char *queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bo
 extern int64 queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min);
 /* A whole number from min to max, else 22023. */
 extern int	queue_arg_range(FunctionCallInfo fcinfo, int n, const char *what, int min, int max);
+/* A text[]; 22004 if an element is null. */
+extern char **queue_arg_texts(FunctionCallInfo fcinfo, int n, const char *what, int *count);
 /*
  * Names in a text[], sorted, each once: 22023 if there is none, 22004 if one is null, 54000 if there are more than
  * QUEUE_MAX_NAMES.

@@ -93,6 +93,7 @@ static const struct
 	{"unregister_handler", QUEUE_PRIV_MANAGE},
 	{"pause_handler", QUEUE_PRIV_MANAGE},
 	{"resume_handler", QUEUE_PRIV_MANAGE},
+	{"alter_http_handler", QUEUE_PRIV_MANAGE},
 	{"add_endpoint", QUEUE_PRIV_MANAGE},
 	{"remove_endpoint", QUEUE_PRIV_MANAGE},
 	{"create_queue", PRIV_STAR},

@@ -60,12 +60,12 @@ enum
 };
 
 static const QueueHandlerOption sql_options[] = {
-	{"timeout", ARG_TIMEOUT, queue_check_length, INTERVALOID},
-	{"max_attempts", ARG_MAX_ATTEMPTS, queue_check_attempts, INT4OID},
-	{"backoff", ARG_BACKOFF, queue_check_backoff, JSONBOID},
-	{"max_running", ARG_MAX_RUNNING},
-	{"rate_limit", ARG_RATE_LIMIT},
-	{"rate_period", ARG_RATE_PERIOD, queue_check_period},
+	{"timeout", ARG_TIMEOUT, QUEUE_NO_ARGUMENT, queue_check_length, INTERVALOID},
+	{"max_attempts", ARG_MAX_ATTEMPTS, QUEUE_NO_ARGUMENT, queue_check_attempts, INT4OID},
+	{"backoff", ARG_BACKOFF, QUEUE_NO_ARGUMENT, queue_check_backoff, JSONBOID},
+	{"max_running", ARG_MAX_RUNNING, QUEUE_NO_ARGUMENT},
+	{"rate_limit", ARG_RATE_LIMIT, QUEUE_NO_ARGUMENT},
+	{"rate_period", ARG_RATE_PERIOD, QUEUE_NO_ARGUMENT, queue_check_period},
 };
 
 /* The role that a handler is to run as. */
@@ -353,7 +353,7 @@ queue_handler_visible(const QueueHandler *handler)
 Datum
 queue_handler_queues(const QueueHandler *handler, bool *isnull)
 {
-	Datum	   *names = palloc((handler->nqueues + 1) * sizeof(Datum));
+	char	  **names = palloc((handler->nqueues + 1) * sizeof(char *));
 	bool		all = own(handler);
 	int			n = 0;
 
@@ -363,7 +363,7 @@ queue_handler_queues(const QueueHandler *handler, bool *isnull)
 	for (int i = 0; i < handler->nqueues; i++)
 	{
 		if (all || queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_READ))
-			names[n++] = CStringGetTextDatum(handler->queues[i]);
+			names[n++] = handler->queues[i];
 	}
-	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return queue_registration_queues(names, n);
 }

@@ -1,6 +1,6 @@
 /*
  * http_handlers.c
- *		SQL functions about HTTP handlers: register_http_handler, add_endpoint,
+ *		SQL functions about HTTP handlers: register_http_handler, alter_http_handler, add_endpoint,
  *		remove_endpoint, and the rows of queue.stat_endpoint.
  *
  * An HTTP handler belongs to the role that registered it, which must hold manage on each queue that
@@ -30,18 +30,29 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_register_http_handler);
+PG_FUNCTION_INFO_V1(queue_sql_alter_http_handler);
 PG_FUNCTION_INFO_V1(queue_sql_add_endpoint);
 PG_FUNCTION_INFO_V1(queue_sql_remove_endpoint);
 PG_FUNCTION_INFO_V1(queue_sql_stat_endpoint_rows);
 
-/* Arguments of register_http_handler that its table of options does not tell of. */
+/* Arguments of register_http_handler. */
 enum
 {
 	ARG_KIND, ARG_URL, ARG_QUEUES, ARG_METHOD, ARG_HEADERS, ARG_TIMEOUT, ARG_CONNECT_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF,
 	ARG_MAX_RUNNING, ARG_RATE_LIMIT, ARG_RATE_PERIOD, ARG_SECRET, ARG_COMPLETE_ON, ARG_DISCARD_ON, ARG_HEALTH_URL,
-	ARG_HEALTH_TIMEOUT, ARG_CA_FILE, ARG_BREAKER, NARGS
+	ARG_HEALTH_TIMEOUT, ARG_CA_FILE, ARG_BREAKER, ARG_BODY
 };
 
+/* Arguments of alter_http_handler. */
+enum
+{
+	ALTER_KIND, ALTER_QUEUE, ALTER_URL, ALTER_QUEUES, ALTER_METHOD, ALTER_HEADERS, ALTER_TIMEOUT, ALTER_CONNECT_TIMEOUT,
+	ALTER_MAX_ATTEMPTS, ALTER_BACKOFF, ALTER_MAX_RUNNING, ALTER_RATE_LIMIT, ALTER_RATE_PERIOD, ALTER_COMPLETE_ON,
+	ALTER_DISCARD_ON, ALTER_HEALTH_URL, ALTER_HEALTH_TIMEOUT, ALTER_CA_FILE, ALTER_BREAKER, ALTER_BODY, ALTER_SECRETS,
+	ALTER_RESET
+};
+
+#define MAX_SECRETS 10			/* of a handler, while they are rotated */
 #define MAX_URL 2000
 
 /* A url of http or https, with a host and without credentials; 22023 otherwise. */
@@ -201,14 +212,59 @@ check_weight(FunctionCallInfo fcinfo, int n, const char *what)
 	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 0, 1000));
 }
 
+/* Secrets as a text[]. */
+static Datum
+secrets_datum(char **secrets, int n, const char *what)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!queue_webhook_secret_ok(secrets[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s is not valid", what),
+					 errhint("It is whsec_ and base64, or any text that is not empty.")));
+	}
+	return queue_registration_queues(secrets, n);
+}
+
 static Datum
 check_secret(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	if (!queue_webhook_secret_ok(text_to_cstring(PG_GETARG_TEXT_PP(n))))
+	char	   *secret = text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	return secrets_datum(&secret, 1, what);
+}
+
+static Datum
+check_secrets(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	int			count;
+	char	  **secrets = queue_arg_texts(fcinfo, n, what, &count);
+
+	if (count < 1 || count > MAX_SECRETS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is not valid", what),
-				 errhint("It is whsec_ and base64, or any text that is not empty.")));
+				 errmsg("%s has %d elements", what, count),
+				 errhint("It has 1 to %d; reset => '{secrets}' ends signing.", MAX_SECRETS)));
+	return secrets_datum(secrets, count, what);
+}
+
+/* What is sent: the payload so far. */
+static Datum
+check_body(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	char	   *body = text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	if (strcmp(body, "job") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s 'job' is not built yet", what),
+				 errhint("Leave it out: the payload is sent.")));
+	if (strcmp(body, "payload") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown %s \"%s\"", what, body),
+				 errhint("It is payload or job.")));
 	return PG_GETARG_DATUM(n);
 }
 
@@ -240,23 +296,25 @@ check_url_argument(FunctionCallInfo fcinfo, int n, const char *what)
 }
 
 static const QueueHandlerOption http_options[] = {
-	{"url", ARG_URL, check_url_argument},
-	{"method", ARG_METHOD, check_method, TEXTOID, "'POST'"},
-	{"headers", ARG_HEADERS, check_headers, JSONBOID},
-	{"timeout", ARG_TIMEOUT, check_duration, INTERVALOID, "'30 s'"},
-	{"connect_timeout", ARG_CONNECT_TIMEOUT, check_duration, INTERVALOID, "'5 s'"},
-	{"max_attempts", ARG_MAX_ATTEMPTS, queue_check_attempts, INT4OID},
-	{"backoff", ARG_BACKOFF, queue_check_backoff, JSONBOID},
-	{"max_running", ARG_MAX_RUNNING, check_max_running, INT4OID, "100"},
-	{"rate_limit", ARG_RATE_LIMIT},
-	{"rate_period", ARG_RATE_PERIOD, queue_check_period},
-	{"secret", ARG_SECRET, check_secret, TEXTOID},
-	{"complete_on", ARG_COMPLETE_ON, check_statuses, TEXTARRAYOID, "'{200-299}'"},
-	{"discard_on", ARG_DISCARD_ON, check_statuses, TEXTARRAYOID, "'{410}'"},
-	{"health_url", ARG_HEALTH_URL, check_url_argument},
-	{"health_timeout", ARG_HEALTH_TIMEOUT, check_duration, INTERVALOID, "'1 min'"},
-	{"ca_file", ARG_CA_FILE, check_ca_file, TEXTOID},
-	{"breaker", ARG_BREAKER, check_breaker, JSONBOID},
+	{"url", ARG_URL, ALTER_URL, check_url_argument},
+	{"method", ARG_METHOD, ALTER_METHOD, check_method, TEXTOID, "'POST'"},
+	{"headers", ARG_HEADERS, ALTER_HEADERS, check_headers, JSONBOID},
+	{"timeout", ARG_TIMEOUT, ALTER_TIMEOUT, check_duration, INTERVALOID, "'30 s'"},
+	{"connect_timeout", ARG_CONNECT_TIMEOUT, ALTER_CONNECT_TIMEOUT, check_duration, INTERVALOID, "'5 s'"},
+	{"max_attempts", ARG_MAX_ATTEMPTS, ALTER_MAX_ATTEMPTS, queue_check_attempts, INT4OID},
+	{"backoff", ARG_BACKOFF, ALTER_BACKOFF, queue_check_backoff, JSONBOID},
+	{"max_running", ARG_MAX_RUNNING, ALTER_MAX_RUNNING, check_max_running, INT4OID, "100"},
+	{"rate_limit", ARG_RATE_LIMIT, ALTER_RATE_LIMIT},
+	{"rate_period", ARG_RATE_PERIOD, ALTER_RATE_PERIOD, queue_check_period},
+	{"secret", ARG_SECRET, QUEUE_NO_ARGUMENT, check_secret, TEXTARRAYOID, NULL, "secrets"},
+	{"secrets", QUEUE_NO_ARGUMENT, ALTER_SECRETS, check_secrets, TEXTARRAYOID},
+	{"complete_on", ARG_COMPLETE_ON, ALTER_COMPLETE_ON, check_statuses, TEXTARRAYOID, "'{200-299}'"},
+	{"discard_on", ARG_DISCARD_ON, ALTER_DISCARD_ON, check_statuses, TEXTARRAYOID, "'{410}'"},
+	{"health_url", ARG_HEALTH_URL, ALTER_HEALTH_URL, check_url_argument},
+	{"health_timeout", ARG_HEALTH_TIMEOUT, ALTER_HEALTH_TIMEOUT, check_duration, INTERVALOID, "'1 min'"},
+	{"ca_file", ARG_CA_FILE, ALTER_CA_FILE, check_ca_file, TEXTOID},
+	{"breaker", ARG_BREAKER, ALTER_BREAKER, check_breaker, JSONBOID},
+	{"body", ARG_BODY, ALTER_BODY, check_body},
 };
 
 /* One of an endpoint's columns: its argument as `check` gives it, or null. */
@@ -325,6 +383,154 @@ queue_sql_register_http_handler(PG_FUNCTION_ARGS)
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
+
+/* ---------------------------------------------------------------- alter_http_handler */
+
+/* Is the option to be put back to its default?  22023 if it is given too. */
+static bool
+is_reset(char **reset, int nreset, const char *name, bool given)
+{
+	for (int i = 0; i < nreset; i++)
+	{
+		if (strcmp(reset[i], name) != 0)
+			continue;
+		if (given)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option %s is both given and reset", name),
+					 errhint("Do one of the two.")));
+		return true;
+	}
+	return false;
+}
+
+/* 42704 unless each name is that of an option that has a default. */
+static void
+check_reset(char **reset, int nreset)
+{
+	for (int i = 0; i < nreset; i++)
+	{
+		bool		known = strcmp(reset[i], "queues") == 0 || strcmp(reset[i], "health_url") == 0;
+
+		for (int j = 0; j < lengthof(http_options) && !known; j++)
+			known = http_options[j].alter != QUEUE_NO_ARGUMENT && OidIsValid(http_options[j].type) &&
+				strcmp(reset[i], http_options[j].name) == 0;
+		if (!known)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("an HTTP handler has no option \"%s\" to reset", reset[i]),
+					 errhint("Its options are the parameters of queue.alter_http_handler.")));
+	}
+}
+
+/* ", column = value" for each option that is given or reset. */
+static void
+alter_options(FunctionCallInfo fcinfo, StringInfo set, QueueParams *params, char **reset, int nreset)
+{
+	for (int i = 0; i < lengthof(http_options); i++)
+	{
+		const QueueHandlerOption *option = &http_options[i];
+		bool		given;
+
+		if (option->alter == QUEUE_NO_ARGUMENT)
+			continue;
+		if (option->check == NULL)
+		{
+			queue_arg_not_built(fcinfo, option->alter, "alter_http_handler", option->name);
+			continue;
+		}
+		given = !PG_ARGISNULL(option->alter);
+		if (is_reset(reset, nreset, option->name, given) && OidIsValid(option->type))
+			appendStringInfo(set, ", %s = %s", option->name, option->missing != NULL ? option->missing : "NULL");
+		if (given)
+		{
+			Datum		value = option->check(fcinfo, option->alter, option->name);
+
+			if (!OidIsValid(option->type))
+				continue;
+			queue_param(params, option->type, value, false);
+			appendStringInfo(set, ", %s = $%d", option->name, params->n);
+		}
+	}
+}
+
+/* ", queues = value" if they change: to none of another handler of the kind. */
+static void
+alter_queues(FunctionCallInfo fcinfo, const QueueHandler *handler, StringInfo set, QueueParams *params, bool to_all)
+{
+	int			nqueues;
+	char	  **queues;
+
+	if (PG_ARGISNULL(ALTER_QUEUES) && !to_all)
+		return;
+	queues = queue_registration_check_queues(handler->kind, fcinfo, ALTER_QUEUES, &nqueues);
+	queue_registration_no_other(handler, queues, nqueues);
+	queue_param(params, TEXTARRAYOID, queue_registration_queues(queues, nqueues), queues == NULL);
+	appendStringInfo(set, ", queues = $%d", params->n);
+}
+
+/* url and health_url are an endpoint's: they can be changed here while there is only one.  In an SPI section. */
+static void
+alter_endpoint(FunctionCallInfo fcinfo, int64 id, int nendpoints, bool reset_health)
+{
+	QueueParams params = {0};
+
+	if (PG_ARGISNULL(ALTER_URL) && PG_ARGISNULL(ALTER_HEALTH_URL) && !reset_health)
+		return;
+	if (nendpoints != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the handler has %d endpoints", nendpoints),
+				 errhint("Change one of them with queue.add_endpoint and queue.remove_endpoint.")));
+	queue_param(&params, INT8OID, Int64GetDatum(id), false);
+	queue_param(&params, TEXTOID, PG_GETARG_DATUM(ALTER_URL), PG_ARGISNULL(ALTER_URL));
+	queue_param(&params, TEXTOID, PG_GETARG_DATUM(ALTER_HEALTH_URL), PG_ARGISNULL(ALTER_HEALTH_URL));
+	queue_param(&params, BOOLOID, BoolGetDatum(reset_health), false);
+	/* another url is another endpoint, with another breaker */
+	queue_spi_run("UPDATE queue.endpoint SET id = CASE WHEN $2 <> url THEN nextval('queue.handler_id') ELSE id END,"
+				  " url = coalesce($2, url), health_url = CASE WHEN NOT $4 THEN coalesce($3, health_url) END"
+				  " WHERE handler = $1",
+				  params.n, params.types, params.values, params.nulls);
+}
+
+/* queue.alter_http_handler(kind, queue, ..): changes what is given, puts back what reset names; endpoints stay. */
+Datum
+queue_sql_alter_http_handler(PG_FUNCTION_ARGS)
+{
+	char	   *kind = queue_arg_name(fcinfo, ALTER_KIND, "kind", true);
+	char	   *queue = PG_ARGISNULL(ALTER_QUEUE) ? NULL : queue_arg_name(fcinfo, ALTER_QUEUE, "queue", true);
+	char	  **reset = NULL;
+	int			nreset = 0;
+	bool		reset_health;
+	QueueHandler *handler;
+	int64		id;
+	int			nendpoints;
+	StringInfoData set;
+	QueueParams params = {0};
+	QueueSpi	spi;
+
+	queue_finish_writable("queue.alter_http_handler()");
+	if (!PG_ARGISNULL(ALTER_RESET))
+		reset = queue_arg_texts(fcinfo, ALTER_RESET, "reset", &nreset);
+	check_reset(reset, nreset);
+	reset_health = is_reset(reset, nreset, "health_url", !PG_ARGISNULL(ALTER_HEALTH_URL));
+	handler = queue_registration_pick(kind, queue, true, false);
+	id = handler->id;
+	nendpoints = handler->conf->nendpoints;
+	initStringInfo(&set);
+	queue_param(&params, INT8OID, Int64GetDatum(id), false);
+	alter_options(fcinfo, &set, &params, reset, nreset);
+	alter_queues(fcinfo, handler, &set, &params, is_reset(reset, nreset, "queues", !PG_ARGISNULL(ALTER_QUEUES)));
+	queue_spi_begin(&spi);
+	if (queue_spi_run(psprintf("UPDATE queue.handler SET id = id%s WHERE id = $1", set.data),
+					  params.n, params.types, params.values, params.nulls) == 0)
+		queue_registration_changed(kind);
+	alter_endpoint(fcinfo, id, nendpoints, reset_health);
+	queue_spi_end(&spi);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- endpoints */
 
 /* queue.add_endpoint(kind, url, weight, max_running, health_url, breaker, queue) */
 Datum

@@ -38,20 +38,23 @@ is_owner(void)
 
 /* ---- checking ---- */
 
-/* The queues argument, all of them existing. */
-static void
-check_queues(QueueRegistration *registration, FunctionCallInfo fcinfo, int argument)
+char	  **
+queue_registration_check_queues(const char *kind, FunctionCallInfo fcinfo, int argument, int *nqueues)
 {
-	if (PG_ARGISNULL(argument) || strcmp(registration->kind, "*") == 0)
+	char	  **queues;
+
+	*nqueues = 0;
+	if (PG_ARGISNULL(argument) || strcmp(kind, "*") == 0)
 		queue_require(NULL, QUEUE_PRIV_MANAGE);
 	if (PG_ARGISNULL(argument))
-		return;
-	registration->queues = queue_arg_names(fcinfo, argument, "queues", &registration->nqueues);
-	for (int i = 0; i < registration->nqueues; i++)
+		return NULL;
+	queues = queue_arg_names(fcinfo, argument, "queues", nqueues);
+	for (int i = 0; i < *nqueues; i++)
 	{
-		queue_require(registration->queues[i], QUEUE_PRIV_MANAGE);
-		(void) queue_config_queue(registration->queues[i], false);
+		queue_require(queues[i], QUEUE_PRIV_MANAGE);
+		(void) queue_config_queue(queues[i], false);
 	}
+	return queues;
 }
 
 void
@@ -62,12 +65,15 @@ queue_registration_check(QueueRegistration *registration, FunctionCallInfo fcinf
 	{
 		const QueueHandlerOption *option = &registration->options[i];
 
+		if (option->argument == QUEUE_NO_ARGUMENT)
+			continue;
 		if (option->check == NULL)
 			queue_arg_not_built(fcinfo, option->argument, registration->sql_function, option->name);
 		else if (!PG_ARGISNULL(option->argument))
 			registration->values[i] = option->check(fcinfo, option->argument, option->name);
 	}
-	check_queues(registration, fcinfo, queues_argument);
+	registration->queues = queue_registration_check_queues(registration->kind, fcinfo, queues_argument,
+														   &registration->nqueues);
 }
 
 /* ---- the row ---- */
@@ -95,16 +101,45 @@ queue_registration_changed(const char *kind)
 
 /* A queue that both are for ("*": both are for all); NULL: they share none. */
 static const char *
-shared_queue(const QueueRegistration *registration, const QueueHandler *handler)
+shared_queue(char **queues, int nqueues, const QueueHandler *handler)
 {
-	if (registration->queues == NULL || handler->queues == NULL)
-		return registration->queues == NULL && handler->queues == NULL ? "*" : NULL;
-	for (int i = 0; i < registration->nqueues; i++)
+	if (queues == NULL || handler->queues == NULL)
+		return queues == NULL && handler->queues == NULL ? "*" : NULL;
+	for (int i = 0; i < nqueues; i++)
 	{
-		if (queue_handler_names(handler, registration->queues[i]))
-			return registration->queues[i];
+		if (queue_handler_names(handler, queues[i]))
+			return queues[i];
 	}
 	return NULL;
+}
+
+/* 42501: another role has the kind there. */
+static void
+refuse_others(const QueueHandler *handler, const char *queue)
+{
+	if (!is_owner() && !queue_registration_is_mine(handler))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("kind \"%s\" has a handler in queue \"%s\" that role \"%s\" registered", handler->kind, queue,
+						handler->registered_by),
+				 errhint("That role or a superuser can replace or unregister it.")));
+}
+
+void
+queue_registration_no_other(const QueueHandler *handler, char **queues, int nqueues)
+{
+	for (QueueHandler *other = queue_config_handlers(handler->kind); other != NULL; other = other->same_kind)
+	{
+		const char *shared = other->id == handler->id ? NULL : shared_queue(queues, nqueues, other);
+
+		if (shared == NULL)
+			continue;
+		refuse_others(other, shared);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("kind \"%s\" has another handler in queue \"%s\"", handler->kind, shared),
+				 errhint("Unregister that one first.")));
+	}
 }
 
 /* A handler that is replaced. */
@@ -123,16 +158,11 @@ find_replaced(const QueueRegistration *registration, int *n)
 	*n = 0;
 	for (QueueHandler *handler = queue_config_handlers(registration->kind); handler != NULL; handler = handler->same_kind)
 	{
-		const char *shared = shared_queue(registration, handler);
+		const char *shared = shared_queue(registration->queues, registration->nqueues, handler);
 
 		if (shared == NULL)
 			continue;
-		if (!is_owner() && !queue_registration_is_mine(handler))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("kind \"%s\" has a handler in queue \"%s\" that role \"%s\" registered", registration->kind, shared,
-							handler->registered_by),
-					 errhint("That role or a superuser can replace or unregister it.")));
+		refuse_others(handler, shared);
 		replaced[(*n)++] = (Replaced) {handler->id, handler->paused_at};
 	}
 	return replaced;
@@ -155,15 +185,14 @@ delete_replaced(const QueueRegistration *registration, const Replaced *replaced,
 	}
 }
 
-/* The names of the queues as an array. */
-static Datum
-queues_datum(const QueueRegistration *registration)
+Datum
+queue_registration_queues(char **queues, int nqueues)
 {
-	Datum	   *names = palloc(registration->nqueues * sizeof(Datum));
+	Datum	   *names = palloc((nqueues + 1) * sizeof(Datum));
 
-	for (int i = 0; i < registration->nqueues; i++)
-		names[i] = CStringGetTextDatum(registration->queues[i]);
-	return PointerGetDatum(construct_array(names, registration->nqueues, TEXTOID, -1, false, TYPALIGN_INT));
+	for (int i = 0; i < nqueues; i++)
+		names[i] = CStringGetTextDatum(queues[i]);
+	return PointerGetDatum(construct_array(names, nqueues, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* One column of the row: its name, and its value or the SQL of what stands for null (NULL: null itself). */
@@ -206,7 +235,7 @@ queue_registration_write(QueueRegistration *registration, FunctionCallInfo fcinf
 		   nreplaced == 0);
 	COLUMN("kind", NULL, TEXTOID, CStringGetTextDatum(registration->kind), false);
 	COLUMN("type", NULL, TEXTOID, CStringGetTextDatum(registration->type), false);
-	COLUMN("queues", NULL, TEXTARRAYOID, registration->queues == NULL ? 0 : queues_datum(registration),
+	COLUMN("queues", NULL, TEXTARRAYOID, queue_registration_queues(registration->queues, registration->nqueues),
 		   registration->queues == NULL);
 	COLUMN("run_as", NULL, NAMEOID, queue_name_datum(registration->run_as), false);
 	COLUMN("registered_by", NULL, NAMEOID, queue_name_datum(me), false);
@@ -224,8 +253,9 @@ queue_registration_write(QueueRegistration *registration, FunctionCallInfo fcinf
 	{
 		const QueueHandlerOption *option = &registration->options[i];
 
-		if (OidIsValid(option->type))
-			COLUMN(option->name, option->missing, option->type, registration->values[i], PG_ARGISNULL(option->argument));
+		if (option->argument != QUEUE_NO_ARGUMENT && OidIsValid(option->type))
+			COLUMN(option->column != NULL ? option->column : option->name, option->missing, option->type,
+				   registration->values[i], PG_ARGISNULL(option->argument));
 	}
 #undef COLUMN
 	queue_spi_run(psprintf("INSERT INTO queue.handler (%s) VALUES (%s) RETURNING id", names.data, values.data),
@@ -283,7 +313,7 @@ queue_registration_pick(const char *kind, const char *queue, bool http, bool any
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("handler for kind \"%s\" was registered by role \"%s\"", kind, other->registered_by),
 				 errhint(any_manager ? "That role, or one that holds manage on \"*\", can change it." :
-						 "That role or a superuser can change its endpoints.")));
+						 "That role or a superuser can change it.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 queue == NULL ? errmsg("kind \"%s\" has no %shandler", kind, http ? "HTTP " : "") :

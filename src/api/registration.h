@@ -8,14 +8,20 @@
 #include "api/arguments.h"
 #include "executor/run.h"
 
-/* An option of a register function.  The functions' tables of them say how each is checked, kept and left out. */
+/*
+ * An option of a register or alter function.  The functions' tables of them say how each is checked, kept and left out;
+ * an option that only one of the two has is no argument (QUEUE_NO_ARGUMENT) of the other.
+ */
+#define QUEUE_NO_ARGUMENT (-1)
 typedef struct QueueHandlerOption
 {
 	const char *name;			/* of the argument, and of the column that keeps it */
-	int			argument;
+	int			argument;		/* of the register function */
+	int			alter;			/* of the alter function */
 	QueueArgCheck check;		/* NULL: it is not built */
 	Oid			type;			/* InvalidOid: it is checked and not kept */
 	const char *missing;		/* SQL of the value when it is null; NULL: null */
+	const char *column;			/* NULL: it is called like the argument */
 } QueueHandlerOption;
 
 /* A handler that is to be registered. */
@@ -33,7 +39,9 @@ typedef struct QueueRegistration
 	Datum	   *values;			/* of the options, as checked */
 } QueueRegistration;
 
-/* Checks the options and the queues argument; the caller must hold manage on each queue, on '*' for null and kind '*'. */
+/* Existing queues, sorted; the caller must hold manage on each, on '*' for null (and NULL) and kind '*'. */
+extern char **queue_registration_check_queues(const char *kind, FunctionCallInfo fcinfo, int argument, int *nqueues);
+/* Checks the options, and the queues argument like that. */
 extern void queue_registration_check(QueueRegistration *registration, FunctionCallInfo fcinfo, int queues_argument);
 
 /*
@@ -43,6 +51,12 @@ extern void queue_registration_check(QueueRegistration *registration, FunctionCa
  */
 extern int64 queue_registration_write(QueueRegistration *registration, FunctionCallInfo fcinfo, const char *url,
 									  QueueSpi *spi);
+
+/* 42501 or 23505 if another handler of the kind than this one is for one of the queues (NULL: is for all). */
+extern void queue_registration_no_other(const QueueHandler *handler, char **queues, int nqueues);
+
+/* The names as a text[]. */
+extern Datum queue_registration_queues(char **queues, int nqueues);
 
 /*
  * The handler of a kind that a call means and the caller may change: the one that names the queue ('*': the one of all

@@ -388,28 +388,6 @@ compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* text[] as sorted C strings. */
-static char **
-text_array(ArrayType *array, int *count)
-{
-	Datum	   *elems;
-	bool	   *nulls;
-	int			nelems;
-	int			i;
-	char	  **result;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
-	result = palloc((nelems + 1) * sizeof(char *));
-	*count = 0;
-	for (i = 0; i < nelems; i++)
-	{
-		if (!nulls[i])
-			result[(*count)++] = TextDatumGetCString(elems[i]);
-	}
-	qsort(result, *count, sizeof(char *), compare_names);
-	return result;
-}
-
 static int
 compare_handlers(const void *a, const void *b)
 {
@@ -473,7 +451,6 @@ build_handlers(Cache *cache, Oid relid)
 		char	   *argument = queue_reader_text(&reader, "function_argument");
 		char	   *type = queue_reader_text(&reader, "type");
 		bool		isnull;
-		Datum		d;
 
 		handler->id = DatumGetInt64(queue_reader_datum(&reader, "id", &isnull));
 		handler->kind = queue_reader_text(&reader, "kind");
@@ -485,9 +462,9 @@ build_handlers(Cache *cache, Oid relid)
 		handler->function_name = queue_reader_name(&reader, "function_name");
 		handler->takes_job = argument != NULL && strcmp(argument, "queue.job") == 0;
 		handler->function_owner = queue_reader_name(&reader, "function_owner");
-		d = queue_reader_datum(&reader, "queues", &isnull);
-		if (!isnull)
-			handler->queues = text_array(DatumGetArrayTypeP(d), &handler->nqueues);
+		handler->queues = queue_reader_texts(&reader, "queues", &handler->nqueues);
+		if (handler->nqueues > 0)
+			qsort(handler->queues, handler->nqueues, sizeof(char *), compare_names);
 		handler->timeout = queue_reader_interval(&reader, "timeout", -1);
 		handler->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 0);
 		handler->has_backoff = queue_reader_backoff(&reader, "backoff", &handler->backoff);

@@ -79,7 +79,7 @@ queue_httpconf_handler(QueueReader *reader, QueueHandler *handler)
 	d = queue_reader_datum(reader, "headers", &isnull);
 	conf->headers = isnull ? NULL : DatumGetJsonbPCopy(d);
 	conf->connect_timeout = queue_reader_interval(reader, "connect_timeout", 5 * USECS_PER_SEC);
-	conf->secret = queue_reader_text(reader, "secret");
+	conf->secrets = queue_reader_texts(reader, "secrets", &conf->nsecrets);
 	read_statuses(reader, "complete_on", conf->complete_on);
 	read_statuses(reader, "discard_on", conf->discard_on);
 	conf->health_timeout = queue_reader_interval(reader, "health_timeout", USECS_PER_MINUTE);

@@ -10,8 +10,10 @@
 #include "config/reader.h"
 
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -118,4 +120,28 @@ queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backof
 	if (!isnull)
 		*backoff = queue_backoff_parse(DatumGetJsonbP(d));
 	return !isnull;
+}
+
+/* A text[] as C strings, without its nulls; NULL and 0 if it is null. */
+char	  **
+queue_reader_texts(QueueReader *reader, const char *name, int *count)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+	Datum	   *elems;
+	bool	   *nulls;
+	int			nelems;
+	char	  **result;
+
+	*count = 0;
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+	result = palloc((nelems + 1) * sizeof(char *));
+	for (int i = 0; i < nelems; i++)
+	{
+		if (!nulls[i])
+			result[(*count)++] = TextDatumGetCString(elems[i]);
+	}
+	return result;
 }

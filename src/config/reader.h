@@ -36,6 +36,7 @@ extern int64 queue_reader_int(QueueReader *reader, const char *name, int64 missi
 extern TimestampTz queue_reader_time(QueueReader *reader, const char *name);
 extern int64 queue_reader_interval(QueueReader *reader, const char *name, int64 missing);	/* microseconds */
 /* false: null, the default */
+extern char **queue_reader_texts(QueueReader *reader, const char *name, int *count);
 extern bool queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff);
 
 #endif

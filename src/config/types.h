@@ -54,7 +54,8 @@ typedef struct QueueHttpConf
 	char	   *method;
 	Jsonb	   *headers;		/* NULL: none */
 	int64		connect_timeout;	/* us */
-	char	   *secret;			/* NULL: not signed */
+	char	  **secrets;		/* a request is signed with each */
+	int			nsecrets;
 	uint32		complete_on[20];	/* a bit for each status below 640 */
 	uint32		discard_on[20];
 	int64		health_timeout; /* us */

@@ -136,7 +136,7 @@ record(QueueRequest *request)
 		job.attempt != request->attempt || job.leased_until == DT_NOBEGIN)
 		return TM_Ok;			/* ended, or taken again, by somebody else */
 	line = queue_job_line(job.line);
-	queue_redact(request, line->handler != NULL && line->handler->http ? line->handler->conf->secret : NULL);
+	queue_redact(request, line->handler != NULL && line->handler->http ? line->handler->conf : NULL);
 	switch (request->verdict)
 	{
 		case QUEUE_HTTP_COMPLETE:

@@ -139,7 +139,7 @@ mask_query(QueueRequest *request, const char *query)
 }
 
 void
-queue_redact(QueueRequest *request, const char *secret)
+queue_redact(QueueRequest *request, const QueueHttpConf *conf)
 {
 	char	   *url = NULL;
 	char	   *query;
@@ -148,8 +148,8 @@ queue_redact(QueueRequest *request, const char *secret)
 		return;
 	for (struct curl_slist *header = request->headers; header != NULL; header = header->next)
 		mask_header(request, header->data);
-	if (secret != NULL)
-		mask_value(request, secret, strlen(secret));
+	for (int i = 0; conf != NULL && i < conf->nsecrets; i++)
+		mask_value(request, conf->secrets[i], strlen(conf->secrets[i]));
 	if (curl_easy_getinfo(request->easy, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url != NULL &&
 		(query = strchr(url, '?')) != NULL)
 		mask_query(request, query + 1);

@@ -18,6 +18,7 @@
 #include "common/base64.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -90,6 +91,18 @@ webhook_sign(const char *secret, const char *id, int64 timestamp, const char *bo
 		elog(ERROR, "could not encode a signature");
 	signature[3 + encoded] = '\0';
 	return signature;
+}
+
+/* The signatures by each secret, as Standard Webhooks has them while secrets are rotated: any one that fits will do. */
+static char *
+signatures(const QueueHttpConf *conf, const char *id, int64 timestamp, const char *body, size_t length)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < conf->nsecrets; i++)
+		appendStringInfo(&list, "%s%s", i == 0 ? "" : " ", webhook_sign(conf->secrets[i], id, timestamp, body, length));
+	return list.data;
 }
 
 char *
@@ -279,14 +292,14 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 	ok = ok && append(&list, "Queue-Job-Enqueued-At", time);
 	iso_time(extra->first_at, time, sizeof(time));
 	ok = ok && append(&list, "Queue-Job-First-Attempt-At", time);
-	if (ok && conf->secret != NULL)
+	if (ok && conf->nsecrets > 0)
 	{
 		int64		timestamp = now / USECS_PER_SEC +
 			(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 
 		snprintf(number, sizeof(number), INT64_FORMAT, timestamp);
 		ok = append(&list, "webhook-id", key) && append(&list, "webhook-timestamp", number) &&
-			append(&list, "webhook-signature", webhook_sign(conf->secret, key, timestamp, body, length));
+			append(&list, "webhook-signature", signatures(conf, key, timestamp, body, length));
 	}
 	/* libcurl would wait for "100 Continue" before a large body */
 	if (ok)

@@ -205,6 +205,18 @@ SKIP:
 	$expected = hmac_sha256_base64("$r->{'webhook-id'}.$r->{'webhook-timestamp'}.$r->{body}", 'raw secret');
 	$expected .= '=' while length($expected) % 4;
 	is($r->{'webhook-signature'}, "v1,$expected", 'signed with a raw secret');
+
+	# a secret that is rotated: signed with both, by the same endpoint
+	$server->forget;
+	sql($node, q{SELECT queue.alter_http_handler(E'odd kind\n%', secrets => '{new secret,raw secret}', method => 'post')});
+	sql($node, q{SELECT queue.enqueue(E'odd kind\n%', '{"ü": "€"}')});
+	wait_true($node, q{SELECT count(*) = 0 FROM queue.live_job l JOIN queue.line n ON n.id = l.line WHERE n.kind ~ '^odd'}, 'sent');
+	($r) = $server->seen('request');
+	is($r->{method}, 'POST', 'another method');
+	my @expected = map { my $s = hmac_sha256_base64("$r->{'webhook-id'}.$r->{'webhook-timestamp'}.$r->{body}", $_);
+		$s .= '=' while length($s) % 4; "v1,$s" } 'new secret', 'raw secret';
+	is($r->{'webhook-signature'}, "@expected", 'signed with each secret');
+	one($node, q{SELECT succeeded FROM queue.stat_endpoint WHERE kind ~ '^odd'}, '2', 'the endpoint is the same');
 }
 
 # --- a job's header that no request can carry
