@@ -689,6 +689,11 @@ CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detai
 COMMENT ON FUNCTION queue.doctor IS
     'Checks everything that a job needs to be run: one row each, with what is wrong and what to do. Rows about queues and handlers only where you may read. Needs privilege read or manage on some queue.';
 
+CREATE FUNCTION queue.maintain() RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_maintain';
+COMMENT ON FUNCTION queue.maintain IS
+    'Does once what the scheduler does for the tables, such as emptying those of finished jobs whose time is over: for servers without shared_preload_libraries = ''queue'', called by pg_cron or the like; harmless beside a scheduler. A part that fails is a warning. Needs privilege manage on *.';
+
 CREATE FUNCTION queue.adopt() RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_adopt';
 COMMENT ON FUNCTION queue.adopt IS

@@ -100,6 +100,7 @@ static const struct
 	{"subscribe", PRIV_STAR},
 	{"unsubscribe", PRIV_STAR},
 	{"adopt", PRIV_STAR},
+	{"maintain", PRIV_STAR},
 };
 
 #define VIEWS "queue.job, queue.job_error, queue.stat_queue, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"

@@ -7,37 +7,28 @@
  * for a CPU (no voluntary context switch, little CPU time) does not break into a group: on a
  * busy machine every kind would be cut out of its groups otherwise.
  *
- * The shutdown deadline is a POSIX timer, because a signal handler may set one (timer_settime
- * is async-signal-safe) and may not touch PostgreSQL's list of timeouts.
- *
  * No locks, no shared memory but my own slot.
  */
 #include "executor/interrupt.h"
 
-#include <signal.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "executor/run.h"
 #include "shared/clock.h"
+#include "shared/worker.h"
 
-#include "libpq/pqsignal.h"
-#include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "utils/timeout.h"
 
 static volatile sig_atomic_t armed = false; /* a job runs: it may be interrupted */
 static volatile sig_atomic_t in_company = false;
 static volatile sig_atomic_t reason = QUEUE_INTERRUPT_NONE;
-static volatile sig_atomic_t deadline_passed = false;
-static volatile sig_atomic_t aborting = false;	/* SIGTERM came with slot->abort */
 
 /* The process's use of its CPU when the running job began. */
 static struct rusage usage_at_start;
 
 static TimeoutId commit_timeout;
 static TimeoutId job_timeout;
-static timer_t stop_timer;
 
 static void
 interrupt_job(QueueInterrupt why)
@@ -89,80 +80,36 @@ on_job_timeout(void)
 	interrupt_job(QUEUE_INTERRUPT_TIMEOUT);
 }
 
-/* SIGTERM: end after the current job, but not later than queue.shutdown_timeout. */
-static void
-on_sigterm(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-	struct itimerspec deadline = {0};
-
-	deadline.it_interval.tv_sec = 1;
-	if (!ShutdownRequestPending)
-	{
-		deadline.it_value.tv_sec = queue_shutdown_timeout / 1000;
-		deadline.it_value.tv_nsec = (long) (queue_shutdown_timeout % 1000) * 1000000L + 1;
-		timer_settime(stop_timer, 0, &deadline, NULL);
-	}
-	ShutdownRequestPending = true;
-	if (!aborting && queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->abort) != 0)
-	{
-		aborting = true;
-		deadline.it_value = deadline.it_interval;
-		timer_settime(stop_timer, 0, &deadline, NULL);
-		interrupt_job(QUEUE_INTERRUPT_STOP);
-	}
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
 /*
- * SIGUSR2 comes from stop_timer only: at the deadline, and each second after it.  A handler that catches the cancel
- * and goes on does not hold up the end of the process: at the second one that still finds its job, the process dies.
+ * What a signal means for the job, called in its handler.  A request in the slot names the job that it is for.  A
+ * handler that catches the cancel of the deadline and goes on dies with the process a moment later (worker.c).
  */
 static void
-on_deadline(SIGNAL_ARGS)
+on_signal(QueueWorkerSignal why)
 {
-	deadline_passed = true;
-	if (armed && reason == QUEUE_INTERRUPT_STOP)
+	uint64		wanted;
+
+	switch (why)
 	{
-		ProcDiePending = true;
-		InterruptPending = true;
-		SetLatch(MyLatch);
+		case QUEUE_SIGNAL_CANCEL:
+			interrupt_job(QUEUE_INTERRUPT_USER);
+			break;
+		case QUEUE_SIGNAL_SLOT:
+			wanted = queue_my_slot == NULL ? 0 : pg_atomic_read_u64(&queue_my_slot->cancel_id);
+			if (wanted != 0 && wanted == pg_atomic_read_u64(&queue_my_slot->job_id))
+				interrupt_job(QUEUE_INTERRUPT_CANCEL);
+			break;
+		case QUEUE_SIGNAL_DEADLINE:
+			interrupt_job(QUEUE_INTERRUPT_STOP);
+			break;
 	}
-	else
-		interrupt_job(QUEUE_INTERRUPT_STOP);
 }
 
-/* SIGINT: somebody cancels the job that we run, by queue.cancel or pg_cancel_backend. */
-static void
-on_sigint(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-	uint64		wanted = queue_my_slot == NULL ? 0 : pg_atomic_read_u64(&queue_my_slot->cancel_id);
-
-	if (wanted == 0)
-		interrupt_job(QUEUE_INTERRUPT_USER);
-	else if (wanted == pg_atomic_read_u64(&queue_my_slot->job_id))
-		interrupt_job(QUEUE_INTERRUPT_CANCEL);
-	errno = save_errno;
-}
-
+/* From here on signals reach the job.  Called before they are unblocked. */
 void
-queue_interrupt_signals(void)
+queue_interrupt_begin(void)
 {
-	struct sigevent event = {0};
-
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, on_sigterm);
-	pqsignal(SIGINT, on_sigint);
-	pqsignal(SIGUSR2, on_deadline);
-	event.sigev_notify = SIGEV_SIGNAL;
-	event.sigev_signo = SIGUSR2;
-	if (timer_create(CLOCK_MONOTONIC, &event, &stop_timer) != 0)
-		ereport(FATAL,
-				(errcode_for_file_access(),
-				 errmsg("could not create a timer: %m"),
-				 errhint("The process limits of the server may be too low.")));
+	queue_worker_signal_hook = on_signal;
 }
 
 void
@@ -180,7 +127,7 @@ queue_interrupt_arm(bool company, int64 timeout_us)
 	(void) getrusage(RUSAGE_THREAD, &usage_at_start);
 	queue_run_swallowed = false;
 	armed = true;
-	if (deadline_passed || aborting)
+	if (queue_worker_deadline_passed())
 		interrupt_job(QUEUE_INTERRUPT_STOP);	/* it came a moment too early to hit this job */
 	/* in company the commit interval is tighter than any timeout */
 	if (!company && timeout_us > 0)
@@ -195,6 +142,13 @@ queue_interrupt_disarm(void)
 		disable_timeout(job_timeout, false);
 	in_company = false;
 	QueryCancelPending = false;
+}
+
+/* No job has been interrupted since.  Called before each job of a group, which may end before it is armed. */
+void
+queue_interrupt_clear(void)
+{
+	reason = QUEUE_INTERRUPT_NONE;
 }
 
 QueueInterrupt
@@ -216,10 +170,4 @@ void
 queue_interrupt_group_end(void)
 {
 	disable_timeout(commit_timeout, false);
-}
-
-bool
-queue_interrupt_deadline_passed(void)
-{
-	return deadline_passed;
 }

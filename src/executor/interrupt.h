@@ -18,7 +18,7 @@ typedef enum QueueInterrupt
 	QUEUE_INTERRUPT_STOP		/* shutdown deadline, DDL: let go */
 } QueueInterrupt;
 
-extern void queue_interrupt_signals(void);	/* installs the handlers; before signals are unblocked */
+extern void queue_interrupt_begin(void);	/* before signals are unblocked */
 extern void queue_interrupt_timeouts(void); /* registers the timeouts; after the connection is made */
 
 /*
@@ -27,13 +27,11 @@ extern void queue_interrupt_timeouts(void); /* registers the timeouts; after the
  */
 extern void queue_interrupt_arm(bool company, int64 timeout_us);
 extern void queue_interrupt_disarm(void);
+extern void queue_interrupt_clear(void);
 extern QueueInterrupt queue_interrupt_reason(void); /* why the job armed last was interrupted */
 
 extern void queue_interrupt_group_begin(TimestampTz start);
 extern void queue_interrupt_group_end(void);
-
-/* queue.shutdown_timeout has passed since SIGTERM. */
-extern bool queue_interrupt_deadline_passed(void);
 
 /* Did the job armed last only wait for a CPU? Then *used_us is what it used of one. */
 extern bool queue_interrupt_preempted(int64 *used_us);

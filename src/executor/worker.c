@@ -31,6 +31,7 @@
 #include "shared/clock.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
+#include "shared/worker.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -509,6 +510,7 @@ run_group(void)
 		}
 		if (nmembers == 0)
 			pg_atomic_write_u64(&queue_my_slot->sharing_since, (uint64) group_start);
+		queue_interrupt_clear();
 		if (run_in_group(work, &rerun))
 			member[nmembers++].stat = work->stat;
 		else if (rerun)
@@ -647,7 +649,7 @@ process(void)
 	}
 	PG_END_TRY();
 	pg_atomic_write_u64(&queue_my_slot->sharing_since, 0);
-	if (!queue_interrupt_deadline_passed() && pg_atomic_read_u32(&queue_my_slot->abort) == 0)
+	if (!queue_worker_deadline_passed())
 	{
 		bool		ran = false;
 
@@ -688,12 +690,12 @@ pin_settings(void)
 static void
 connect_as_role(int number)
 {
-	QueueSlot  *slot = queue_slot_nth(number);
-
-	queue_interrupt_signals();
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(slot->db, slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
-	queue_slot_adopt(number);
+	queue_interrupt_begin();
+	queue_worker_begin(number, 1000);
+	base = queue_base_of(queue_my_slot->db, false);
+	if (base == NULL || pg_atomic_read_u32(&base->closed) != 0)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(queue_my_slot->db, queue_my_slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
 	queue_suspect_attach(number);
 	pin_settings();
 	queue_interrupt_timeouts();
@@ -702,29 +704,26 @@ connect_as_role(int number)
 	error_context = AllocSetContextCreate(TopMemoryContext, "queue error", ALLOCSET_SMALL_SIZES);
 }
 
+/* Is it to end after the current job? */
+static bool
+must_stop(void)
+{
+	return ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0 ||
+		pg_atomic_read_u32(&base->closed) != 0;
+}
+
 void
 queue_executor_main(Datum arg)
 {
 	connect_as_role(DatumGetInt32(arg));
-	base = queue_base();
-	if (base == NULL || !queue_entries_open())
+	queue_worker_up();
+	if (!queue_entries_open())
 		proc_exit(0);
-	pgstat_report_activity(STATE_IDLE, NULL);
-
-	for (;;)
+	while (!must_stop())
 	{
-		int			rc;
+		TimestampTz until = 0;
+		int			woke;
 
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0 ||
-			pg_atomic_read_u32(&base->closed) != 0)
-			break;
 		pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
 		pg_memory_barrier();
 		queue_nheld = 0;
@@ -734,16 +733,16 @@ queue_executor_main(Datum arg)
 			do
 			{
 				process();
-			} while (!ShutdownRequestPending && !ConfigReloadPending &&
-					 pg_atomic_read_u32(&queue_my_slot->retire) == 0 &&
-					 pg_atomic_read_u32(&base->closed) == 0 && queue_entries_next());
+			} while (!must_stop() && !ConfigReloadPending && queue_entries_next());
 			pgstat_report_activity(STATE_IDLE, NULL);
-			continue;
 		}
-		pgstat_report_stat(true);
-		rc = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					   queue_executor_idle_timeout, queue_wait_event("QueueExecutorIdle"));
-		if ((rc & WL_TIMEOUT) != 0 && !queue_entries_any())
+		else
+		{
+			pgstat_report_stat(true);
+			until = queue_now() + queue_executor_idle_timeout * INT64CONST(1000);
+		}
+		woke = queue_worker_sleep(NULL, until, queue_wait_event("QueueExecutorIdle"));
+		if (until != 0 && (woke & QUEUE_WOKE_TIMEOUT) != 0 && !queue_entries_any())
 			break;
 	}
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);

@@ -20,9 +20,8 @@
 #include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/slot.h"
+#include "shared/worker.h"
 
-#include "postmaster/bgworker.h"
-#include "storage/latch.h"
 #include "utils/memutils.h"
 
 #define AHEAD 64				/* admitted beyond a handler's limit, at most */
@@ -44,9 +43,7 @@ static int	nfeeds = 0;
 static int	first_feed = 0;		/* who is read first in the next round */
 static bool wanted = false;		/* there are HTTP handlers of this database's own */
 
-static BackgroundWorkerHandle *handle = NULL;
-static int	slot_number;
-static TimestampTz token;
+static QueueChild worker = {0};
 static TimestampTz started_at = 0;
 static TimestampTz not_before = 0;
 static int64 restart_pause = RESTART_MIN_US;
@@ -224,35 +221,9 @@ worker_slot(void)
 static bool
 start_worker(TimestampTz now)
 {
-	BackgroundWorker worker;
-	MemoryContext old;
-	int			number = queue_slot_reserve(QUEUE_SLOT_HTTP, MyDatabaseId, InvalidOid);
-	bool		ok;
-
-	if (number < 0)
+	if (!queue_child_start(&worker, QUEUE_SLOT_HTTP, MyDatabaseId, InvalidOid))
 		return false;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_http_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "queue http worker in database %u", MyDatabaseId);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "queue http");
-	worker.bgw_notify_pid = MyProcPid;
-	queue_slot_pass(number, &worker);
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	ok = RegisterDynamicBackgroundWorker(&worker, &handle);
-	MemoryContextSwitchTo(old);
-	if (!ok)
-	{
-		handle = NULL;
-		queue_slot_free(number);
-		return false;
-	}
-	slot_number = number;
-	token = queue_slot_nth(number)->registered_at;
-	pg_atomic_write_u32(&queue_slot_nth(number)->restarts, starts++);
+	pg_atomic_write_u32(&queue_slot_nth(worker.slot)->restarts, starts++);
 	started_at = now;
 	return true;
 }
@@ -261,14 +232,8 @@ start_worker(TimestampTz now)
 static void
 reap(TimestampTz now)
 {
-	pid_t		pid;
-
-	if (handle == NULL || GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+	if (queue_child_look(&worker) < QUEUE_CHILD_ENDED)
 		return;
-	if (queue_slot_nth(slot_number)->registered_at == token)
-		queue_slot_free(slot_number);	/* if it never came up */
-	pfree(handle);
-	handle = NULL;
 	restart_pause = now - started_at > STABLE_US ? RESTART_MIN_US : Min(restart_pause * 2, RESTART_MAX_US);
 	not_before = now + restart_pause;
 }
@@ -303,7 +268,7 @@ queue_feed_scale(TimestampTz now)
 			queue_set_latch(pg_atomic_read_u32(&slot->procno));
 		return DT_NOEND;
 	}
-	if (slot != NULL || handle != NULL)
+	if (slot != NULL || worker.handle != NULL)
 		return DT_NOEND;
 	if (now < not_before)
 		return not_before;
@@ -318,38 +283,27 @@ queue_feed_scale(TimestampTz now)
 	return DT_NOEND;
 }
 
-void
+/* Tells the worker to end; is there one? */
+bool
 queue_feed_signal(bool abort)
 {
-	QueueSlot  *slot = worker_slot();
-	pid_t		pid;
+	QueueSlot  *slot;
 
-	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
-		TerminateBackgroundWorker(handle);
-	if (slot == NULL || slot->pid == 0)
-		return;
-	if (abort)
-		pg_atomic_write_u32(&slot->abort, 1);
-	(void) kill(slot->pid, SIGTERM);
+	reap(queue_now());
+	queue_child_recall(&worker);
+	slot = worker_slot();
+	if (slot == NULL)
+		return worker.handle != NULL;
+	if (slot->pid != 0 && (abort ? pg_atomic_exchange_u32(&slot->abort, 1) == 0 :
+						   pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STOPPING))
+		(void) kill(slot->pid, SIGTERM);
+	return true;
 }
 
+/* The scheduler ends: what still stands in the channel is for others. */
 void
-queue_feed_wait(int timeout_ms)
+queue_feed_end(void)
 {
-	TimestampTz deadline = queue_now() + timeout_ms * INT64CONST(1000);
-	TimestampTz now;
-
-	for (;;)
-	{
-		reap(now = queue_now());
-		if ((worker_slot() == NULL && handle == NULL) || now >= deadline)
-			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(100, TimestampDifferenceMilliseconds(now, deadline)),
-						 queue_wait_event("QueueSchedulerStop"));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
 	if (worker_slot() == NULL)
 		empty_channel();
 }

@@ -21,8 +21,8 @@ extern void queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, 
 extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);
 /* Starts, restarts or retires the worker.  When it wants to be called again. */
 extern TimestampTz queue_feed_scale(TimestampTz now);
-/* Tells the worker to end; then, with the executors gone, waits for it. */
-extern void queue_feed_signal(bool abort);
-extern void queue_feed_wait(int timeout_ms);
+/* Tells the worker to end; false: there is none. */
+extern bool queue_feed_signal(bool abort);
+extern void queue_feed_end(void);
 
 #endif

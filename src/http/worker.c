@@ -28,6 +28,7 @@
 #include "http/transfer.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
+#include "shared/worker.h"
 
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -40,6 +41,7 @@
 
 #define SPARE_FILES 128			/* descriptors for resolver threads, TLS files and the like */
 #define LOCKED_RETRY_US INT64CONST(20000)
+#define ERROR_PAUSE_US USECS_PER_SEC
 
 static uint64 seen_serial = 0;	/* of the configuration */
 static int	counted_for = 0;	/* the queue.http_max_in_flight that open files were counted for */
@@ -184,32 +186,16 @@ count_files(void)
 static bool
 must_stop(bool *abort)
 {
-	*abort = pg_atomic_read_u32(&queue_my_slot->abort) != 0 || pg_atomic_read_u32(&queue_sender.base->closed) > 0;
+	*abort = queue_worker_deadline_passed() || pg_atomic_read_u32(&queue_my_slot->abort) != 0 || pg_atomic_read_u32(&queue_sender.base->closed) > 0;
 	return *abort || ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0;
 }
 
 /* Waits for the latch, libcurl, or the time. */
-static void
+static int
 sleep_until(WaitEventSet *set, TimestampTz deadline)
 {
-	WaitEvent	events[3];
-	long		timeout = -1;
-	int			n;
-
-	if (deadline != DT_NOEND)
-	{
-		TimestampTz now = queue_now();
-
-		timeout = deadline <= now ? 0 : (long) Min((deadline - now) / 1000 + 1, 3600000);
-	}
 	queue_event_arm();
-	n = WaitEventSetWait(set, timeout, events, lengthof(events), queue_wait_event("QueueHttpMain"));
-	for (int i = 0; i < n; i++)
-	{
-		if (events[i].events & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-	}
-	CHECK_FOR_INTERRUPTS();
+	return queue_worker_sleep(set, deadline, queue_wait_event("QueueHttpMain"));
 }
 
 /* Lets what is under way end until the deadline, records every known outcome, releases the rest, ends. */
@@ -230,7 +216,7 @@ stop(WaitEventSet *set)
 	{
 		TimestampTz next = queue_sender.ndone > 0 ? Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline) : deadline;
 
-		sleep_until(set, next);
+		(void) sleep_until(set, next);
 		(void) must_stop(&abort);
 		obey_stops();
 		queue_transfer_turn();
@@ -258,7 +244,7 @@ stop(WaitEventSet *set)
 			queue_sender_ended(request, queue_now());
 		}
 	}
-	for (int tries = 0; queue_sender.ndone > 0 && tries < 50; tries++)
+	for (int tries = 0; queue_sender.ndone > 0 && tries < 40; tries++)
 	{
 		queue_outcome_record(true);
 		if (queue_sender.ndone > 0)
@@ -268,20 +254,77 @@ stop(WaitEventSet *set)
 	proc_exit(0);
 }
 
+/* One turn of the loop: everything that can be done without waiting.  When there is more to do by the clock. */
+static TimestampTz
+turn(void)
+{
+	static bool running = false;
+	TimestampTz next;
+	bool		busy;
+
+	obey_stops();
+	queue_transfer_turn();
+	queue_outcome_collect();
+	queue_outcome_record(false);
+	queue_delivery_take_entries();
+	if (queue_config_stale() || seen_serial == 0)
+		read_configuration();
+	while (queue_delivery_pass())
+	{
+		queue_transfer_turn();
+		queue_outcome_collect();
+		queue_outcome_record(false);
+	}
+	next = queue_router_probe(queue_now());
+	if (queue_sender.ndone > 0)
+		next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
+	next = Min(next, queue_delivery_next());
+	if (queue_sender.wake_scheduler)
+	{
+		queue_sender.wake_scheduler = false;
+		queue_base_wake(queue_sender.base, 0);
+	}
+	busy = hash_get_num_entries(queue_sender.in_flight) > 0;
+	if (queue_sender.counted && queue_sender.nwaiting == 0 && !busy && queue_channel_count(queue_sender.channel) == 0)
+	{
+		/* a handler that was taken away keeps its count: at rest all are 0 */
+		queue_endpoint_clear(MyDatabaseId);
+		queue_sender.counted = false;
+	}
+	if (running != busy)
+	{
+		running = busy;
+		pg_atomic_write_u32(&queue_my_slot->state, running ? QUEUE_SLOT_RUNNING : QUEUE_SLOT_IDLE);
+		pgstat_report_activity(running ? STATE_RUNNING : STATE_IDLE, running ? "queue: sending jobs" : NULL);
+		if (!running)
+			(void) pgstat_report_stat(true);
+	}
+	return next;
+}
+
+/* The settings were read, for the first time or again. */
+static void
+apply_settings(bool again)
+{
+	read_settings();
+	if (counted_for == queue_http_max_in_flight)
+		return;
+	count_files();
+	if (!again)
+		queue_transfer_init(queue_sender.capacity);
+	else
+		queue_transfer_limit(queue_sender.capacity);
+}
+
 void
 queue_http_main(Datum arg)
 {
 	HASHCTL		control = {.keysize = sizeof(int64), .entrysize = sizeof(QueueInFlight)};
 	WaitEventSet *set;
-	QueueSlot  *slot = queue_slot_nth(DatumGetInt32(arg));
-	bool		running = false;
+	bool		abort;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGINT, SIG_IGN);	/* there is no statement to cancel */
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(slot->db, InvalidOid, 0);
-	queue_slot_adopt(DatumGetInt32(arg));
+	queue_worker_begin(DatumGetInt32(arg), 1000);
+	BackgroundWorkerInitializeConnectionByOid(queue_my_slot->db, InvalidOid, 0);
 	queue_pin_settings();
 	queue_sender.base = queue_base();
 	queue_sender.channel = queue_channel_of(MyDatabaseId, InvalidOid, true);
@@ -296,75 +339,35 @@ queue_http_main(Datum arg)
 	queue_delivery_give_back();			/* what stood in the channel was counted for somebody else */
 	queue_endpoint_clear(MyDatabaseId);
 	queue_endpoint_worker(MyDatabaseId, queue_procno_of(MyProc));
-	read_settings();
-	count_files();
-	queue_transfer_init(queue_sender.capacity);
+	apply_settings(false);
 	set = queue_wait_event_set(3);
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, queue_event_fd(), NULL, NULL);
+	queue_worker_up();
 	queue_delivery_recover();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
 	queue_log("http_start", "http worker of database %u started", MyDatabaseId);
 	queue_base_wake(queue_sender.base, 0);
 
-	for (;;)
+	while (!must_stop(&abort))
 	{
-		TimestampTz next;
-		bool		abort;
+		/* volatile: set in PG_TRY */
+		volatile TimestampTz next = queue_now() + ERROR_PAUSE_US;
 
 		MemoryContextSwitchTo(queue_sender.loop_context);
 		MemoryContextReset(queue_sender.loop_context);
-		if (ConfigReloadPending)
+		PG_TRY();
 		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			read_settings();
-			if (counted_for != queue_http_max_in_flight)
-			{
-				count_files();
-				queue_transfer_limit(queue_sender.capacity);
-			}
+			next = turn();
 		}
-		if (must_stop(&abort))
-			stop(set);
-		obey_stops();
-		queue_transfer_turn();
-		queue_outcome_collect();
-		queue_outcome_record(false);
-		queue_delivery_take_entries();
-		if (queue_config_stale() || seen_serial == 0)
-			read_configuration();
-		while (queue_delivery_pass())
+		PG_CATCH();
 		{
-			queue_transfer_turn();
-			queue_outcome_collect();
-			queue_outcome_record(false);
+			/* each part has a boundary of its own around what it expects to fail */
+			queue_sender_rollback("the http worker was interrupted");
 		}
-		next = queue_router_probe(queue_now());
-		if (queue_sender.ndone > 0)
-			next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
-		next = Min(next, queue_delivery_next());
-		if (queue_sender.wake_scheduler)
-		{
-			queue_sender.wake_scheduler = false;
-			queue_base_wake(queue_sender.base, 0);
-		}
-		if (queue_sender.counted && queue_sender.nwaiting == 0 && hash_get_num_entries(queue_sender.in_flight) == 0 && queue_channel_count(queue_sender.channel) == 0)
-		{
-			/* a handler that was taken away keeps its count: at rest all are 0 */
-			queue_endpoint_clear(MyDatabaseId);
-			queue_sender.counted = false;
-		}
-		if (running != (hash_get_num_entries(queue_sender.in_flight) > 0))
-		{
-			running = !running;
-			pg_atomic_write_u32(&queue_my_slot->state, running ? QUEUE_SLOT_RUNNING : QUEUE_SLOT_IDLE);
-			pgstat_report_activity(running ? STATE_RUNNING : STATE_IDLE, running ? "queue: sending jobs" : NULL);
-			if (!running)
-				(void) pgstat_report_stat(true);
-		}
-		sleep_until(set, next);
+		PG_END_TRY();
+		if ((sleep_until(set, next) & QUEUE_WOKE_RELOADED) != 0)
+			apply_settings(true);
 	}
+	stop(set);
 }

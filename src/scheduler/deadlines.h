@@ -8,7 +8,7 @@
 
 #include "lib/queue.h"
 
-/* Handles what has come by `now`, in a transaction of its own.  Returns when it wants to be called again. */
+/* Chore: handles what has come by `now`, in transactions of its own.  Returns when it wants to be called again. */
 extern TimestampTz queue_deadlines_run(TimestampTz now);
 
 #endif

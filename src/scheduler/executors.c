@@ -22,13 +22,11 @@
 #include "lib/text.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
+#include "shared/worker.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
-#include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "storage/latch.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -36,17 +34,15 @@
 #define PATIENCE_US INT64CONST(5000)
 #define TENURE_US USECS_PER_SEC
 #define NO_SLOT_RETRY_US (5 * USECS_PER_SEC)
+#define LOST_RETRY_US (USECS_PER_SEC / 2)
 #define PARK_MIN_S 10
 #define PARK_MAX_S 60
 
 /* An executor that this scheduler started. */
 typedef struct Executor
 {
-	BackgroundWorkerHandle *handle;
-	int			slot;
-	TimestampTz token;			/* of the slot */
+	QueueChild	child;
 	Oid			role;
-	bool		up;				/* was seen connected */
 } Executor;
 
 /* What the slots say of a role's executors. */
@@ -64,7 +60,8 @@ int			queue_nroles = 0;
 
 static Executor executors[QUEUE_MAX_SLOTS];
 static int	nexecutors = 0;
-static TimestampTz no_slot_until = 0;
+static TimestampTz start_after = 0; /* a start failed: not before this */
+static bool no_slot = false;	/* because there was no worker slot */
 
 /* The record of a role.  Called by the scheduler when it reads the configuration. */
 QueueRole *
@@ -195,47 +192,15 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 		queue_channel_park(role->channel, "");
 }
 
-/* Registers one executor.  False: no slot or no worker slot is free. */
+/* Starts one executor.  False: no slot or no worker slot is free. */
 static bool
 start_executor(QueueRole *role)
 {
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-	MemoryContext old;
-	int			number = queue_slot_reserve(QUEUE_SLOT_EXECUTOR, MyDatabaseId, role->role);
-	bool		ok;
+	Executor	e = {.role = role->role};
 
-	if (number < 0 || nexecutors >= QUEUE_MAX_SLOTS)
-	{
-		if (number >= 0)
-			queue_slot_free(number);
+	if (nexecutors >= QUEUE_MAX_SLOTS || !queue_child_start(&e.child, QUEUE_SLOT_EXECUTOR, MyDatabaseId, role->role))
 		return false;
-	}
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_executor_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "queue executor for role %u in database %u", role->role, MyDatabaseId);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "queue executor");
-	worker.bgw_notify_pid = MyProcPid;
-	queue_slot_pass(number, &worker);
-
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	ok = RegisterDynamicBackgroundWorker(&worker, &handle);
-	MemoryContextSwitchTo(old);
-	if (!ok)
-	{
-		queue_slot_free(number);
-		return false;
-	}
-	executors[nexecutors].handle = handle;
-	executors[nexecutors].slot = number;
-	executors[nexecutors].token = queue_slot_nth(number)->registered_at;
-	executors[nexecutors].role = role->role;
-	executors[nexecutors].up = false;
-	nexecutors++;
+	executors[nexecutors++] = e;
 	return true;
 }
 
@@ -274,31 +239,33 @@ queue_crew_reap(TimestampTz now)
 	for (int i = nexecutors - 1; i >= 0; i--)
 	{
 		Executor   *e = &executors[i];
-		QueueSlot  *slot = queue_slot_nth(e->slot);
-		bool		mine = slot->registered_at == e->token;
-		pid_t		pid;
+		QueueRole  *role = queue_role_of(e->role, false);
+		QueueSlot  *slot = queue_slot_nth(e->child.slot);
 
-		if (!e->up && (!mine || pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STARTING))
+		switch (queue_child_look(&e->child))
 		{
-			QueueRole  *role = queue_role_of(e->role, false);
-
-			e->up = true;
-			if (role != NULL)
-				role->retry_s = 0;
+			case QUEUE_CHILD_NONE:
+			case QUEUE_CHILD_STARTING:
+				continue;
+			case QUEUE_CHILD_UP:
+				if (role != NULL)
+					role->retry_s = 0;
+				continue;
+			case QUEUE_CHILD_ENDED:
+				if (role != NULL)
+					role->retry_s = 0;
+				break;
+			case QUEUE_CHILD_REFUSED:
+				if (pg_atomic_read_u32(&slot->retire) == 0 && pg_atomic_read_u32(&slot->abort) == 0)
+				{
+					park_role(e->role, now);
+					parked = true;
+				}
+				break;
+			case QUEUE_CHILD_LOST:
+				start_after = now + LOST_RETRY_US;	/* a failed fork says nothing about its role */
+				break;
 		}
-		if (GetBackgroundWorkerPid(e->handle, &pid) != BGWH_STOPPED)
-			continue;
-		if (!e->up && mine && pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
-		{
-			if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR)
-				queue_slot_free(e->slot);
-			if (pg_atomic_read_u32(&slot->retire) == 0 && pg_atomic_read_u32(&slot->abort) == 0)
-			{
-				park_role(e->role, now);
-				parked = true;
-			}
-		}
-		pfree(e->handle);
 		executors[i] = executors[--nexecutors];
 	}
 	return parked;
@@ -456,19 +423,23 @@ queue_crew_scale(TimestampTz now)
 			again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
 			break;
 		}
-		if (no_slot_until > now || !start_executor(&queue_roles[best]))
+		if (start_after > now)
 		{
-			if (no_slot_until == 0)
+			again = Min(again, start_after);
+			failed = no_slot ? Min(want[best], queue_executors - total.all) : 0;
+			break;
+		}
+		if (!start_executor(&queue_roles[best]))
+		{
+			if (!no_slot)
 				ereport(LOG,
 						(errmsg("queue: no worker slot is free for an executor"),
 						 errhint("Raise max_worker_processes.")));
-			if (no_slot_until <= now)
-				no_slot_until = now + NO_SLOT_RETRY_US;
-			again = Min(again, no_slot_until);
-			failed = Min(want[best], queue_executors - total.all);
-			break;
+			no_slot = true;
+			start_after = now + NO_SLOT_RETRY_US;
+			continue;
 		}
-		no_slot_until = 0;
+		no_slot = false;
 		queue_roles[best].started_at = now;
 		total.all++;
 		t[best].all++;
@@ -479,12 +450,14 @@ queue_crew_scale(TimestampTz now)
 	return again;
 }
 
-/* Tells all executors of this database to end.  With abort they roll back at once, else they finish what they run. */
-static int
-signal_all(bool abort)
+/* Tells all executors of this database to end; with abort they roll back at once.  How many there are. */
+int
+queue_crew_signal(bool abort)
 {
 	int			n = 0;
 
+	for (int i = 0; i < nexecutors; i++)
+		queue_child_recall(&executors[i].child);
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
@@ -492,50 +465,11 @@ signal_all(bool abort)
 		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId)
 			continue;
 		n++;
-		if (abort && pg_atomic_exchange_u32(&slot->abort, 1) == 0 && slot->pid != 0)
-			(void) kill(slot->pid, SIGTERM);
-		else if (!abort && pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STOPPING && slot->pid != 0)
+		if (slot->pid != 0 && (abort ? pg_atomic_exchange_u32(&slot->abort, 1) == 0 :
+							   pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STOPPING))
 			(void) kill(slot->pid, SIGTERM);
 	}
 	return n;
-}
-
-/* Ends all executors.  Called by the scheduler at its own end. */
-void
-queue_crew_stop(bool abort, int timeout_ms)
-{
-	TimestampTz now = queue_now();
-	TimestampTz deadline = now + timeout_ms * INT64CONST(1000);
-
-	for (;;)
-	{
-		int			left;
-
-		(void) queue_crew_reap(now);
-		for (int i = 0; i < nexecutors; i++)
-		{
-			pid_t		pid;
-
-			if (GetBackgroundWorkerPid(executors[i].handle, &pid) == BGWH_NOT_YET_STARTED)
-				TerminateBackgroundWorker(executors[i].handle);
-		}
-		left = signal_all(abort);
-		now = queue_now();
-		if (left == 0 || now >= deadline)
-			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(100, TimestampDifferenceMilliseconds(now, deadline)),
-						 queue_wait_event("QueueSchedulerStop"));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	if (!abort)
-		(void) signal_all(true);
-	for (int i = 0; i < nexecutors; i++)
-	{
-		if (queue_slot_nth(executors[i].slot)->registered_at == executors[i].token)
-			queue_slot_free(executors[i].slot); /* those that never came up; the others free their own */
-	}
 }
 
 /* Forgets roles that no handler runs as any more, once their executors are gone.  Called by the scheduler. */

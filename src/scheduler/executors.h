@@ -44,8 +44,7 @@ extern void queue_crew_retry(QueueRole *role, TimestampTz now);
 extern bool queue_crew_reap(TimestampTz now);
 /* Starts and retires executors by what waits; returns when it wants to be called again. */
 extern TimestampTz queue_crew_scale(TimestampTz now);
-/* Tells all executors of this database to end, and waits for them at most timeout_ms. */
-extern void queue_crew_stop(bool abort, int timeout_ms);
+extern int	queue_crew_signal(bool abort);
 /* Forgets roles without handlers, entries and executors. */
 extern void queue_crew_forget_unused(void);
 

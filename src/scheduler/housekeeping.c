@@ -2,13 +2,11 @@
  * housekeeping.c
  *		The scheduler's housekeeping in the tables of its database.
  *
- * Owns the timers of four chores, each in short transactions of its own, so that no
- * snapshot is held for long and no chore delays the start of a job by more than a slice:
+ * Owns two chores (chores.c runs them; each call is one slice, in the runner's transaction):
  *
  * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
  *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.
  * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
- * - Deadlines (deadlines.c) and the far look (leases.c).
  *
  * Locks: AccessExclusiveLock on one ring table, conditional; else what a scan takes.
  */
@@ -18,8 +16,6 @@
 #include "job/job.h"
 #include "job/ready.h"
 #include "job/record.h"
-#include "scheduler/deadlines.h"
-#include "scheduler/leases.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
@@ -43,10 +39,9 @@
 #define FAR_US (30 * USECS_PER_SEC)
 #define RECOUNT_BLOCKS 256
 #define RECOUNT_QUEUES 256
+#define RING_SLOTS 16
 
-static TimestampTz retention_at = 0;
 static TimestampTz recount_at = 0;
-static TimestampTz far_at = 0;
 
 /* Truncates one ring table if it is at rest and has rows. */
 static void
@@ -79,32 +74,28 @@ truncate_ring_table(Oid relid, int slot)
 	queue_log("retention", "%s", command);
 }
 
-/* Retention: one transaction a table. */
-static void
-retention(void)
+/* Chore: one table of the rings that is due, a table a slice. */
+TimestampTz
+queue_keep_retention(TimestampTz now)
 {
-	Oid			relids[32];
+	static int	next_table = 0;
 
-	StartTransactionCommand();
-	for (int slot = 0; slot < 16; slot++)
-	{
-		relids[slot] = queue_config()->finished_job[slot];
-		relids[16 + slot] = queue_config()->failure[slot];
-	}
-	CommitTransactionCommand();
-	for (int i = 0; i < 32; i++)
+	while (next_table < 2 * RING_SLOTS)
 	{
 		TimestampTz expired_at;
 		TimestampTz reused_at;
+		int			slot = next_table % RING_SLOTS;
+		bool		finished = next_table++ < RING_SLOTS;
 
-		if (!queue_ring_window(i % 16, queue_now(), &expired_at, &reused_at))
+		if (!queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
 			continue;
-		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		truncate_ring_table(relids[i], i % 16);
+		truncate_ring_table(finished ? queue_config()->finished_job[slot] : queue_config()->failure[slot], slot);
 		PopActiveSnapshot();
-		CommitTransactionCommand();
+		return now;
 	}
+	next_table = 0;
+	return now + RETENTION_US;
 }
 
 /* ---- recount ---- */
@@ -278,62 +269,26 @@ recount_slice(void)
 	queue_job_close(table);
 }
 
-/* Whether and when to recount; one slice of it.  Returns when it wants to go on. */
-static TimestampTz
-recount(TimestampTz now)
+/* Chore: sets the gauges right when something has happened since they were; one slice of the scan. */
+TimestampTz
+queue_keep_recount(TimestampTz now)
 {
-	StartTransactionCommand();
 	if (counts == NULL)
 	{
 		uint64		waiting;
 		uint64		seen = activity(&waiting);
 
 		if (now < recount_at)
-		{
-			CommitTransactionCommand();
 			return recount_at;
-		}
 		/*
 		 * what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile
 		 */
 		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
-		{
-			/* nothing to set right; a due time that passes is told by recount_due */
-			CommitTransactionCommand();
-			return waiting == 0 ? DT_NOEND : Max(recount_due, now + FAR_US);
-		}
+			/* nothing to set right; a due time that passes is told by recount_due, a row filed as waiting is seen here */
+			return waiting == 0 ? now + FAR_US : Max(recount_due, now + FAR_US);
 		recount_seen = seen;
 		recount_begin(now);
 	}
 	recount_slice();
-	CommitTransactionCommand();
 	return counts != NULL ? now : recount_at;
-}
-
-/* The chores, each when it is due.  Called by the scheduler between rounds. */
-TimestampTz
-queue_keep_tables(TimestampTz now)
-{
-	static TimestampTz recount_next = 0;
-	static bool first = true;
-	TimestampTz deadlines_next;
-
-	if (first)
-	{
-		first = false;
-		retention_at = now + USECS_PER_SEC;
-		recount_at = 0;
-	}
-	if (now >= recount_next)
-		recount_next = recount(now);
-	else if (recount_next == DT_NOEND && now >= far_at)
-		recount_next = now;		/* something may be filed as waiting by now: look with the far look */
-	if (now >= retention_at)
-	{
-		retention();
-		retention_at = now + RETENTION_US;
-	}
-	deadlines_next = queue_deadlines_run(now);
-	far_at = queue_leases_far_look(now);
-	return Min(deadlines_next, Min(Min(recount_next, retention_at), far_at));
 }

@@ -8,7 +8,8 @@
 
 #include "config/config.h"
 
-/* Outside of a transaction: one slice of whatever is due. Returns when it wants to be called next. */
-extern TimestampTz queue_keep_tables(TimestampTz now);
+/* Chores (chores.h): in a transaction, one slice of each; when it wants to be called again. */
+extern TimestampTz queue_keep_recount(TimestampTz now);
+extern TimestampTz queue_keep_retention(TimestampTz now);
 
 #endif

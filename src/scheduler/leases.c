@@ -184,41 +184,60 @@ run_lost(QueueBase *base, QueueJobTable *table, TimestampTz now)
 		queue_base_lower(&base->next_expiry, Min(next, unplaced));
 }
 
+/* When the next lease ends, as far as memory tells: any process may note an earlier one. */
+TimestampTz
+queue_leases_due(void)
+{
+	QueueBase  *base = queue_base();
+
+	return base == NULL ? DT_NOEND : Max((TimestampTz) pg_atomic_read_u64(&base->next_expiry), next_batch);
+}
+
 TimestampTz
 queue_leases_run(TimestampTz now)
 {
 	QueueBase  *base = queue_base();
 	QueueLease	leases[BATCH];
 	QueueJobTable *table;
-	TimestampTz next;
 	int			n;
 
-	if (base == NULL)
-		return DT_NOEND;
-	next = (TimestampTz) pg_atomic_read_u64(&base->next_expiry);
-	if (next > now)
-		return next;
-	if (next_batch > now)
-		return next_batch;
 	next_batch = now + PAUSE_US;
-
 	table = queue_job_open(AccessShareLock);
 	n = queue_lease_expired(MyDatabaseId, now, leases, BATCH);
-	PushActiveSnapshot(GetLatestSnapshot());
-	for (int i = 0; i < n; i++)
+	PG_TRY();
 	{
-		if (leases[i].id != 0)
-			expire(table, leases[i].id, now);
-		else
-			(void) walk_range(table, leases[i].line, leases[i].pos, leases[i].high, now);
+		PushActiveSnapshot(GetLatestSnapshot());
+		for (int i = 0; i < n; i++)
+		{
+			if (leases[i].id != 0)
+				expire(table, leases[i].id, now);
+			else
+				(void) walk_range(table, leases[i].line, leases[i].pos, leases[i].high, now);
+		}
+		PopActiveSnapshot();
+		run_lost(base, table, now);
 	}
-	PopActiveSnapshot();
-	run_lost(base, table, now);
+	PG_CATCH();
+	{
+		/* what this batch knew is lost: the far look finds it */
+		far_fast = true;
+		far_next = now;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	queue_job_close(table);
 	if (n == BATCH)
 		next_batch = now;
-	next = (TimestampTz) pg_atomic_read_u64(&base->next_expiry);
-	return Max(next, next_batch);
+	if (n > 0)
+		SetLatch(MyLatch);		/* for the next round */
+	return DT_NOEND;			/* queue_leases_due tells */
+}
+
+/* When the far look goes on. */
+TimestampTz
+queue_leases_far_due(void)
+{
+	return far_next;
 }
 
 TimestampTz
@@ -228,16 +247,12 @@ queue_leases_far_look(TimestampTz now)
 	QueueJobTable *table;
 	bool		through;
 
-	if (far_next > now)
-		return far_next;
 	if (!far_under_way)
 		far_place = QUEUE_PLACE_FIRST;
 	far_under_way = true;
-	StartTransactionCommand();
 	table = queue_job_open(AccessShareLock);
 	through = queue_walk(table, &far_place, QUEUE_PLACE_LAST, now, SLICE_US, visit_row, &visit);
 	queue_job_close(table);
-	CommitTransactionCommand();
 	if (visit.found)
 		SetLatch(MyLatch);		/* for the next round */
 	if (through)
@@ -247,5 +262,5 @@ queue_leases_far_look(TimestampTz now)
 	}
 	else
 		far_next = now + (far_fast ? FAR_FAST_US : FAR_SLOW_US);
-	return far_next;
+	return DT_NOEND;			/* queue_leases_far_due tells */
 }

@@ -7,9 +7,10 @@
 
 #include "lib/queue.h"
 
-/* Expired leases, in the caller's transaction.  Returns when it wants to be called again. */
+/* Chores (chores.h): in a transaction, one slice of each; when they want to be called again tell the two functions. */
 extern TimestampTz queue_leases_run(TimestampTz now);
-/* One slice of the far look, in a transaction of its own.  Likewise. */
+extern TimestampTz queue_leases_due(void);
 extern TimestampTz queue_leases_far_look(TimestampTz now);
+extern TimestampTz queue_leases_far_due(void);
 
 #endif

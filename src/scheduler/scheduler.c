@@ -17,7 +17,7 @@
  *
  * When the extension is not there (or goes away) it says so in the shared entry and ends
  * quietly; when the library differs from the extension it runs nothing until either changes.
- * An ERROR ends the process: the launcher starts another one after a pause.
+ * An ERROR ends the slice of work that it came from, not the process (chores.c).
  *
  * Locks: AccessShareLock on live_job in a round, taken conditionally: who wants the table for
  * itself (ALTER TABLE, VACUUM FULL) gets it.
@@ -29,16 +29,16 @@
 #include "executor/run.h"
 #include "http/feed.h"
 #include "job/ready.h"
+#include "scheduler/chores.h"
 #include "scheduler/eligible.h"
 #include "scheduler/executors.h"
-#include "scheduler/housekeeping.h"
-#include "scheduler/leases.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/lease.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
+#include "shared/worker.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -65,6 +65,8 @@
 #define RECHECK_US (30 * USECS_PER_SEC)
 #define SUSPECT_RECHECK_US INT64CONST(50000)
 #define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
+#define STOP_GRACE_US INT64CONST(1200000)	/* beyond the deadline at which the children die by themselves, 1 s later */
+#define STOP_LOOK_US INT64CONST(100000)
 #define MAX_SUSPECTS (QUEUE_SUSPECT_IDS * 16)
 
 /* A job that is suspected of having killed its process. */
@@ -77,6 +79,7 @@ typedef struct Suspect
 } Suspect;
 
 static QueueBase *base = NULL;
+static bool gone = false;		/* the extension is not there any more */
 static Suspect suspects[MAX_SUSPECTS];
 static int	nsuspects = 0;
 static QueueConfig *sorted_config = NULL;	/* the configuration that sort_lines saw last .. */
@@ -433,35 +436,24 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 	queue_ready_end(ready);
 }
 
-/*
- * One round.  Returns the time of the next one, if nobody wakes us before; *gone tells that the extension is not
- * there any more.
- */
+/* Chore: one round.  Returns the time of the next one, if nobody wakes us before. */
 static TimestampTz
-do_round(bool *gone)
+do_round(TimestampTz now)
 {
 	TimestampTz next;
-	TimestampTz now = queue_now();
 	QueueConfig *config;
 	QueueLine **lines;
 	int			nlines;
 	QueueJobTable *table;
 
-	*gone = false;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
 	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
 	{
-		CommitTransactionCommand();
-		*gone = true;
-		return now;
+		gone = true;
+		return DT_NOEND;
 	}
 	config = queue_config();
 	if (!ConditionalLockRelationOid(config->live_job, AccessShareLock))
-	{
-		CommitTransactionCommand();
 		return now + LOCK_RETRY_US;
-	}
 	table = queue_job_open(AccessShareLock);
 	config = queue_config();
 	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
@@ -493,8 +485,7 @@ do_round(bool *gone)
 	else if (nlines > seen_lines)
 		place_new_lines(config, lines, nlines, now);
 
-	next = queue_leases_run(now);
-	next = Min(next, recheck_at);
+	next = recheck_at;
 	if (nsuspects > 0)
 		next = Min(next, tend_suspects(table, now));
 	for (int i = 0; i < queue_nroles; i++)
@@ -509,7 +500,6 @@ do_round(bool *gone)
 	}
 	next = Min(next, queue_feed_pull(table, now));
 	queue_job_close(table);
-	CommitTransactionCommand();
 	return next;
 }
 
@@ -581,19 +571,33 @@ empty_channel(QueueRole *role)
 		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
 }
 
-/* Stops the executors and ends. */
+/* Ends executors and http worker, which die of themselves at their deadline, and then this process. */
 static void
 stop(QueueBaseState state)
 {
-	bool		abort = pg_atomic_read_u32(&base->closed) > 0 || pg_atomic_read_u32(&queue_my_slot->abort) != 0 ||
-		state == QUEUE_BASE_NO_EXTENSION;
+	bool		abort = state == QUEUE_BASE_NO_EXTENSION;
+	TimestampTz deadline = queue_now() + queue_shutdown_timeout * INT64CONST(1000) + STOP_GRACE_US;
 
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
-	queue_feed_signal(abort);
-	queue_crew_stop(abort, abort ? 5000 : queue_shutdown_timeout);
-	queue_feed_wait(abort ? 5000 : queue_shutdown_timeout + 1000);
+	for (;;)
+	{
+		TimestampTz now = queue_now();
+		int			left;
+
+		abort |= pg_atomic_read_u32(&base->closed) > 0 || pg_atomic_read_u32(&queue_my_slot->abort) != 0;
+		if (abort)
+			deadline = Min(deadline, now + STOP_GRACE_US);
+		(void) queue_crew_reap(now);
+		left = queue_crew_signal(abort) + (queue_feed_signal(abort) ? 1 : 0);
+		if (left == 0 || now >= deadline)
+			break;
+		(void) queue_worker_sleep(NULL, Min(now + STOP_LOOK_US, deadline), queue_wait_event("QueueSchedulerStop"));
+	}
+	queue_slot_take_back(QUEUE_SLOT_EXECUTOR, MyDatabaseId);
+	queue_slot_take_back(QUEUE_SLOT_HTTP, MyDatabaseId);
 	for (int i = 0; i < queue_nroles; i++)
 		empty_channel(&queue_roles[i]);
+	queue_feed_end();
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
 	leave(state);
 }
@@ -611,22 +615,18 @@ find_channels(void)
 	}
 }
 
-/* Sleeps until the deadline, the latch, or the end of the postmaster. */
-static void
+/* Sleeps until the deadline or a wake; what others did before they saw that we sleep is seen after this. */
+static int
 sleep_until(TimestampTz deadline)
 {
-	long		timeout = -1;
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	int			woke;
 
-	if (deadline != DT_NOEND)
-	{
-		timeout = TimestampDifferenceMilliseconds(queue_now(), deadline);
-		events |= WL_TIMEOUT;
-	}
 	pg_atomic_write_u64(&base->sleep_until, (uint64) deadline);
 	pg_memory_barrier();
-	if (timeout != 0)
-		(void) WaitLatch(MyLatch, events, timeout, queue_wait_event("QueueSchedulerMain"));
+	woke = queue_worker_sleep(NULL, deadline, queue_wait_event("QueueSchedulerMain"));
+	pg_atomic_write_u64(&base->sleep_until, 0);
+	pg_memory_barrier();
+	return woke;
 }
 
 /* The library and the extension are of different versions: wait for either to change. */
@@ -638,20 +638,17 @@ wait_for_versions(const char *version)
 			(errmsg("queue: the extension in database %u is version %s, the loaded library is %s",
 					MyDatabaseId, version, QUEUE_VERSION),
 			 errhint("Restart the server to load the new library, or run ALTER EXTENSION queue UPDATE.")));
-	for (;;)
-	{
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (must_stop())
-			stop(QUEUE_BASE_UNKNOWN);
-		sleep_until(DT_NOEND);
-	}
+	while (!must_stop())
+		(void) sleep_until(DT_NOEND);
+	stop(QUEUE_BASE_UNKNOWN);
 }
+
+/* What finds work, in this order, whenever the scheduler is awake. */
+static QueueChore work[] = {
+	{"the search for due jobs", do_round, NULL, QUEUE_CHORE_EACH_WAKE},
+	{"the number of executors", queue_crew_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
+	{"the http worker", queue_feed_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
+};
 
 /* Entry point, started by the launcher. */
 void
@@ -663,10 +660,7 @@ queue_scheduler_main(Datum arg)
 	int64		ids[MAX_SUSPECTS];
 	Oid			db;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
-	queue_slot_adopt(DatumGetInt32(arg));
+	queue_worker_begin(DatumGetInt32(arg), STOP_GRACE_US / 1000 + 300);
 	db = queue_my_slot->db;
 	base = queue_base_of(db, true);
 	if (base == NULL || pg_atomic_read_u32(&base->closed) > 0 || ShutdownRequestPending)
@@ -688,8 +682,9 @@ queue_scheduler_main(Datum arg)
 	if (!found)
 		leave(QUEUE_BASE_NO_EXTENSION);
 	pg_atomic_write_u32(&base->state, QUEUE_BASE_RUNNING);
-	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	queue_worker_up();
+	queue_slot_take_back(QUEUE_SLOT_EXECUTOR, db);	/* a former scheduler's children that are not there yet */
+	queue_slot_take_back(QUEUE_SLOT_HTTP, db);
 	queue_launcher_poke();
 	queue_log("scheduler_start", "scheduler of database %u started", db);
 	if (strcmp(version, QUEUE_VERSION) != 0)
@@ -702,59 +697,20 @@ queue_scheduler_main(Datum arg)
 	for (int i = 0; i < nsuspects; i++)
 		suspects[i].id = ids[i];
 
-	for (;;)
+	while (!must_stop())
 	{
-		TimestampTz now;
 		TimestampTz next;
-		bool		gone = false;
 
-		ResetLatch(MyLatch);
-		pg_atomic_write_u64(&base->sleep_until, 0);
-		pg_memory_barrier();
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			recheck_at = 0;
-		}
-		if (must_stop())
-			stop(QUEUE_BASE_UNKNOWN);
 		if (queue_crew_reap(queue_now()))
 			recheck_at = 0;
-		PG_TRY();
-		{
-			next = do_round(&gone);
-			now = queue_now();
-			if (!gone)
-			{
-				next = Min(next, queue_crew_scale(now));
-				next = Min(next, queue_feed_scale(now));
-				next = Min(next, queue_keep_tables(now));
-			}
-		}
-		PG_CATCH();
-		{
-			/* was it only that the extension went away under us? */
-			MemoryContext ecxt = MemoryContextSwitchTo(TopMemoryContext);
-			ErrorData  *error = CopyErrorData();
-
-			FlushErrorState();
-			AbortCurrentTransaction();
-			StartTransactionCommand();
-			gone = !OidIsValid(get_extension_oid("queue", true));
-			CommitTransactionCommand();
-			if (!gone)
-			{
-				MemoryContextSwitchTo(ecxt);
-				ReThrowError(error);
-			}
-			next = 0;
-		}
-		PG_END_TRY();
-		if (gone)
+		next = queue_chores_run(work, lengthof(work), queue_now());
+		if (next != DT_NOBEGIN && !gone)
+			next = Min(next, queue_chores_housekeeping(queue_now()));
+		if (next == DT_NOBEGIN || gone)
 			stop(QUEUE_BASE_NO_EXTENSION);
 		(void) pgstat_report_stat(false);
-		sleep_until(next);
+		if ((sleep_until(next) & QUEUE_WOKE_RELOADED) != 0)
+			recheck_at = 0;
 	}
+	stop(QUEUE_BASE_UNKNOWN);
 }

@@ -133,6 +133,7 @@ abort_workers(Oid db)
 {
 	int			n = 0;
 
+	queue_slot_take_back(QUEUE_SLOT_FREE, db);	/* those that have not come so far never connect */
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);

@@ -29,18 +29,15 @@
 #include "shared/recent.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
+#include "shared/worker.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/varlena.h"
@@ -50,15 +47,12 @@
 #define RETRY_MAX_MS 30000
 #define NO_SLOT_RETRY_MS 5000
 #define STEADY_MS 60000			/* a scheduler that ran this long failed for another reason than the last one */
-#define STARTING_MAX_MS 10000	/* a child of a former launcher that has not come up by then never will */
 
 /* What the launcher knows of a database's scheduler, beside the shared entry. */
 typedef struct Child
 {
 	Oid			db;
-	BackgroundWorkerHandle *handle; /* NULL: none, or started by a former launcher */
-	int			slot;			/* reserved for it; -1 */
-	TimestampTz token;			/* of the slot */
+	QueueChild	child;			/* none: never started, ended, or started by a former launcher */
 	TimestampTz started_at;
 	TimestampTz retry_at;		/* not before; 0: now */
 	int			retry_ms;		/* the last pause */
@@ -78,14 +72,8 @@ queue_launcher_register_worker(void)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	queue_worker_describe(&worker, QUEUE_SLOT_LAUNCHER, InvalidOid, InvalidOid);
 	worker.bgw_restart_time = 1;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_launcher_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "queue launcher");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "queue launcher");
 	RegisterBackgroundWorker(&worker);
 }
 
@@ -110,7 +98,6 @@ child_of(Oid db, bool create)
 	}
 	memset(&children[nchildren], 0, sizeof(Child));
 	children[nchildren].db = db;
-	children[nchildren].slot = -1;
 	return &children[nchildren++];
 }
 
@@ -220,7 +207,7 @@ read_databases(void)
 	}
 	for (int i = nchildren - 1; i >= 0; i--)
 	{
-		if (!children[i].seen && children[i].handle == NULL)
+		if (!children[i].seen && children[i].child.handle == NULL)
 			children[i] = children[--nchildren];
 	}
 }
@@ -229,31 +216,10 @@ read_databases(void)
 static bool
 start_scheduler(Child *child, QueueBase *base)
 {
-	BackgroundWorker worker;
-	int			slot = queue_slot_reserve(QUEUE_SLOT_SCHEDULER, child->db, InvalidOid);
-
-	if (slot < 0)
-		return false;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "queue");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "queue_scheduler_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "queue scheduler for database %u", child->db);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "queue scheduler");
-	worker.bgw_notify_pid = MyProcPid;
-	queue_slot_pass(slot, &worker);
 	child->requests = queue_launcher_requests();
 	pg_atomic_write_u32(&base->state, QUEUE_BASE_STARTING);
-	if (!RegisterDynamicBackgroundWorker(&worker, &child->handle))
-	{
-		queue_slot_free(slot);
-		child->handle = NULL;
+	if (!queue_child_start(&child->child, QUEUE_SLOT_SCHEDULER, child->db, InvalidOid))
 		return false;
-	}
-	child->slot = slot;
-	child->token = queue_slot_nth(slot)->registered_at;
 	child->started_at = queue_now();
 	return true;
 }
@@ -263,13 +229,7 @@ static void
 child_ended(Child *child, QueueBase *base, TimestampTz now)
 {
 	QueueBaseState state = (QueueBaseState) pg_atomic_read_u32(&base->state);
-	QueueSlot  *slot = queue_slot_nth(child->slot);
 
-	pfree(child->handle);
-	child->handle = NULL;
-	if (slot->registered_at == child->token)
-		queue_slot_free(child->slot);	/* it never came up */
-	child->slot = -1;
 	child->retry_at = 0;
 	if (state == QUEUE_BASE_NO_EXTENSION)
 	{
@@ -314,32 +274,16 @@ tend_children(void)
 		Child	   *child = &children[i];
 		QueueBase  *base = queue_base_of(child->db, child->wanted && !child->none);
 		QueueSlot  *slot;
-		pid_t		pid;
 
 		if (base == NULL)
 			continue;
 		child->none = false;	/* somebody made an entry: an extension was created, perhaps ours */
-		if (child->handle != NULL && GetBackgroundWorkerPid(child->handle, &pid) == BGWH_STOPPED)
+		if (queue_child_look(&child->child) >= QUEUE_CHILD_ENDED)
 			child_ended(child, base, now);
 		slot = scheduler_slot(child->db);
-		if (slot != NULL && child->handle == NULL && slot->pid == 0)
-		{
-			/* registered by a former launcher */
-			if (now - slot->registered_at > STARTING_MAX_MS * INT64CONST(1000))
-			{
-				for (int j = 0; j < queue_slot_count(); j++)
-				{
-					if (queue_slot_nth(j) == slot)
-						queue_slot_free(j);
-				}
-				slot = NULL;
-			}
-			else
-				next = Min(next, now + USECS_PER_SEC);
-		}
 		if (slot != NULL && !child->wanted && slot->pid != 0)
 			(void) kill(slot->pid, SIGTERM);
-		if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_STARTING && (slot != NULL || child->handle != NULL))
+		if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_STARTING && (slot != NULL || child->child.handle != NULL))
 			probing++;
 	}
 
@@ -349,7 +293,7 @@ tend_children(void)
 		QueueBase  *base = queue_base_of(child->db, false);
 		QueueBaseState state;
 
-		if (base == NULL || !child->wanted || child->handle != NULL || scheduler_slot(child->db) != NULL ||
+		if (base == NULL || !child->wanted || child->child.handle != NULL || scheduler_slot(child->db) != NULL ||
 			pg_atomic_read_u32(&base->closed) > 0)
 			continue;
 		state = (QueueBaseState) pg_atomic_read_u32(&base->state);
@@ -388,7 +332,31 @@ take_slot(void)
 		return;
 	queue_slot_pass(number, MyBgworkerEntry);
 	queue_slot_adopt(number);
-	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_IDLE);
+}
+
+/* read_databases behind an error boundary; false: it failed and was logged. */
+static bool
+try_read_databases(void)
+{
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		read_databases();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		QueryCancelPending = false;
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(TopMemoryContext);
+		RESUME_INTERRUPTS();
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
 }
 
 /* Entry point, called by the postmaster. */
@@ -396,48 +364,32 @@ void
 queue_launcher_main(Datum arg)
 {
 	uint64		requests = 0;
-	bool		first = true;
+	bool		read = false;
+	int			woke = 0;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
+	queue_worker_begin(-1, 0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	if (!queue_preloaded())
 		proc_exit(0);
 	take_slot();
+	queue_worker_up();
 	queue_launcher_register();
+	queue_slot_take_back(QUEUE_SLOT_SCHEDULER, InvalidOid);	/* a former launcher's children that are not there yet */
 	queue_log("launcher_start", "launcher started");
-	pgstat_report_activity(STATE_IDLE, NULL);
 
-	for (;;)
+	while ((woke & QUEUE_WOKE_STOP) == 0)
 	{
 		TimestampTz next;
-		long		timeout = -1;
-		int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ShutdownRequestPending)
-			proc_exit(1);		/* the postmaster starts it again, unless it is stopping itself */
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			first = true;
-		}
-		if (first || queue_launcher_requests() != requests)
+		if (!read || (woke & QUEUE_WOKE_RELOADED) != 0 || queue_launcher_requests() != requests)
 		{
 			requests = queue_launcher_requests();
-			read_databases();
-			first = false;
+			read = try_read_databases();
 		}
 		next = tend_children();
-		if (next != DT_NOEND)
-		{
-			timeout = TimestampDifferenceMilliseconds(queue_now(), next);
-			timeout = Max(timeout, 1);
-			events |= WL_TIMEOUT;
-		}
-		(void) WaitLatch(MyLatch, events, timeout, queue_wait_event("QueueLauncherMain"));
+		if (!read)
+			next = Min(next, queue_now() + RETRY_MIN_MS * INT64CONST(1000));
+		woke = queue_worker_sleep(NULL, next, queue_wait_event("QueueLauncherMain"));
 	}
+	proc_exit(1);				/* the postmaster starts it again, unless it is stopping itself */
 }

@@ -110,6 +110,8 @@ queue_slot_reserve(QueueSlotType type, Oid db, Oid role)
 		pg_atomic_write_u64(&slot->jobs, 0);
 		pg_atomic_write_u32(&slot->restarts, 0);
 		pg_atomic_write_u64(&slot->cancel_id, 0);
+		pg_atomic_write_u64(&slot->cancelled_id, 0);
+		pg_atomic_write_u64(&slot->cancelled_until, 0);
 		pg_atomic_write_u64(&slot->sharing_since, 0);
 		pg_atomic_write_u32(&slot->retire, 0);
 		pg_atomic_write_u32(&slot->abort, 0);
@@ -133,9 +135,9 @@ queue_slot_pass(int number, struct BackgroundWorker *worker)
 }
 
 /*
- * on_shmem_exit: my slot is free.  state stays as it was, so that the parent can tell
- * a child that never connected (still STARTING).  Locks are gone by now, so whoever is
- * woken finds the row that this worker held.
+ * on_shmem_exit: my slot is free, unless I never came up: then it stays for the parent, who reads from it how far I
+ * got, and for who takes the places of a dead parent's children back.  Locks are gone by now, so whoever is woken finds
+ * the row that this worker held.
  */
 static void
 slot_exit(int code, Datum arg)
@@ -149,7 +151,10 @@ slot_exit(int code, Datum arg)
 	pg_atomic_write_u64(&slot->job_id, 0);
 	pg_atomic_write_u32(&slot->procno, PG_UINT32_MAX);
 	pg_write_barrier();
-	pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
+	if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
+		slot->pid = 0;
+	else
+		pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
 	base = queue_base_of(slot->db, false);
 	if (base != NULL)
 		queue_base_wake(base, 0);
@@ -171,7 +176,8 @@ queue_slot_adopt(int number)
 	slot = &shared->slots[number];
 	memcpy(&token, MyBgworkerEntry->bgw_extra, sizeof(TimestampTz));
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	mine = pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_FREE && slot->registered_at == token && slot->pid == 0;
+	mine = pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_FREE && slot->registered_at == token &&
+		slot->started_at == 0;
 	if (mine)
 	{
 		slot->started_at = queue_now();
@@ -194,6 +200,29 @@ queue_slot_free(int number)
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	if (slot->pid == 0)
 		pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
+	LWLockRelease(&shared->lock);
+}
+
+/*
+ * Frees the slots of children that are not up and have no process: a parent that died left them, or the database is
+ * closed.  One that the server starts after this finds its token gone and ends before it connects.  type: of the
+ * children; QUEUE_SLOT_FREE: any.  db: InvalidOid: of every database.
+ */
+void
+queue_slot_take_back(QueueSlotType type, Oid db)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = &shared->slots[i];
+		uint32		its = pg_atomic_read_u32(&slot->type);
+
+		if (its != QUEUE_SLOT_FREE && (type == QUEUE_SLOT_FREE || its == type) && slot->pid == 0 &&
+			(!OidIsValid(db) || slot->db == db))
+			pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
+	}
 	LWLockRelease(&shared->lock);
 }
 
@@ -236,28 +265,29 @@ queue_slot_runs(Oid db, int64 job_id)
 }
 
 /*
- * Asks the executor that runs the job to let go: the request first, then SIGINT, a
- * query cancel, after which it compares cancel_id with what it runs: so the request
- * can never hit the next job.
+ * Asks the executor that runs the job to let go: the request first, then SIGUSR2, after which it compares cancel_id
+ * with what it runs: so the request can never hit the next job.  A job that ended meanwhile leaves no request behind.
  */
 bool
 queue_slot_cancel(Oid db, int64 job_id)
 {
 	QueueSlot  *slot = slot_running(db, job_id);
+	uint64		id = (uint64) job_id;
 	pid_t		pid;
 
 	if (slot == NULL)
 		return false;
-	pg_atomic_write_u64(&slot->cancelled_id, (uint64) job_id);
 	pg_atomic_write_u64(&slot->cancelled_until, (uint64) (queue_now() + CANCEL_PAUSE));
-	pg_atomic_write_u64(&slot->cancel_id, (uint64) job_id);
+	pg_atomic_write_u64(&slot->cancelled_id, id);
+	pg_atomic_write_u64(&slot->cancel_id, id);
 	pg_memory_barrier();
-	if (pg_atomic_read_u64(&slot->job_id) != (uint64) job_id)
-		return false;
 	pid = slot->pid;
-	if (pid == 0 || kill(pid, SIGINT) != 0)
-		return false;
-	return true;
+	if (pg_atomic_read_u64(&slot->job_id) == id && pid != 0 && kill(pid, SIGUSR2) == 0)
+		return true;
+	(void) pg_atomic_compare_exchange_u64(&slot->cancel_id, &id, 0);
+	id = (uint64) job_id;
+	(void) pg_atomic_compare_exchange_u64(&slot->cancelled_id, &id, 0);
+	return false;
 }
 
 /* Whoever cancelled has the row, or gave up. */

@@ -4,7 +4,7 @@
  *		requests made to it (cancel this job, retire, abort).
  *
  * A slot is written by its owner; requests are atomics that anyone may set, followed by
- * a signal.  Lock: slot table LWLock for taking and freeing a slot.
+ * a signal (SIGUSR2: look at your slot).  Lock: slot table LWLock for taking and freeing a slot.
  */
 #ifndef QUEUE_SLOT_H
 #define QUEUE_SLOT_H
@@ -18,8 +18,10 @@ typedef enum QueueSlotType
 
 typedef enum QueueSlotState
 {
-	QUEUE_SLOT_STARTING,		/* registered by its parent, not yet connected */
-	QUEUE_SLOT_IDLE, QUEUE_SLOT_RUNNING, QUEUE_SLOT_STOPPING
+	QUEUE_SLOT_STARTING,		/* registered by its parent, not yet connected -> IDLE */
+	QUEUE_SLOT_IDLE,			/* -> RUNNING, STOPPING */
+	QUEUE_SLOT_RUNNING,			/* -> IDLE, STOPPING */
+	QUEUE_SLOT_STOPPING
 } QueueSlotState;
 
 typedef struct QueueSlot
@@ -56,6 +58,7 @@ extern void queue_slot_pass(int number, struct BackgroundWorker *worker);	/* int
 /* The child adopts it (sets pid, procno, on_shmem_exit to free it). */
 extern void queue_slot_adopt(int number);
 extern void queue_slot_free(int number);	/* the parent, when the child never came up */
+extern void queue_slot_take_back(QueueSlotType type, Oid db);	/* those that a dead parent's children never used */
 extern int	queue_slot_count(void);
 extern QueueSlot *queue_slot_nth(int i);
 /* Is this job being run by an executor of my database right now? Cheap: atomics only. */

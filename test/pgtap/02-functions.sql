@@ -31,6 +31,7 @@ INSERT INTO expected VALUES
     ('grant_queue', 'queue text, role name, privilege text DEFAULT ''enqueue''::text', 'void'),
     ('heartbeat', 'job_id bigint, lease interval DEFAULT NULL::interval, attempt integer DEFAULT NULL::integer', 'timestamp with time zone'),
     ('heartbeat_many', 'job_ids bigint[], lease interval DEFAULT NULL::interval, attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
+    ('maintain', '', 'void'),
     ('pause', 'queue text', 'void'),
     ('pause_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
     ('pause_schedule', 'name text', 'void'),

@@ -114,6 +114,7 @@ INSERT INTO cell VALUES
     ('star', false, true, $$SELECT queue.pause_handler('tap_super')$$),
     ('star', false, true, $$SELECT queue.resume_handler('tap_super')$$),
     ('star', false, true, $$SELECT queue.adopt()$$),
+    ('star', false, true, $$SELECT queue.maintain()$$),
     ('star', false, false, $$SELECT queue.subscribe('t', 'k', 'tap_q')$$),
     ('star', false, false, $$SELECT queue.unsubscribe(1)$$);
 UPDATE cell SET sql = replace(replace(replace(sql, '<waiting>', waiting::text), '<claimed>', claimed::text), '<done>', done::text)

@@ -1,0 +1,217 @@
+/*
+ * chores.c
+ *		The scheduler's table of chores, and who runs them.
+ *
+ * A chore is run by the scheduler when it is due, a slice at a time, each slice in a transaction of its own: no
+ * snapshot is held for long, no chore delays the start of a job by more than a slice.  An ERROR (or a
+ * pg_cancel_backend, which is one) ends the slice, not the scheduler: it is logged with the chore's name, and the chore
+ * is tried again after a pause that doubles from RETRY_MIN_US to RETRY_MAX_US.
+ *
+ * queue.maintain() runs the same table once in the caller's transaction, for servers where no scheduler can run: each
+ * slice in a subtransaction, until the chore has nothing more to do just now.
+ *
+ * Locks: those of the chores.
+ */
+#include "scheduler/chores.h"
+
+#include "config/owner.h"
+#include "scheduler/deadlines.h"
+#include "scheduler/housekeeping.h"
+#include "scheduler/leases.h"
+#include "shared/clock.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "tcop/utility.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#define RETRY_MIN_US INT64CONST(100000)
+#define RETRY_MAX_US (30 * USECS_PER_SEC)
+#define MAINTAIN_SLICES 1000	/* of one chore in one call of maintain(); what is left is for the next */
+
+PG_FUNCTION_INFO_V1(queue_sql_maintain);
+
+static QueueChore chores[] = {
+	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY},
+	{"deadlines", queue_deadlines_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE | QUEUE_CHORE_MEMORY},
+	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
+	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
+	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
+};
+
+/* Is the extension still there?  In no transaction. */
+static bool
+extension_there(void)
+{
+	bool		there;
+
+	StartTransactionCommand();
+	there = OidIsValid(get_extension_oid("queue", true));
+	CommitTransactionCommand();
+	return there;
+}
+
+/* The slice failed: rolls back, logs, and puts the next try off.  False: only because the extension is gone. */
+static bool
+failed(QueueChore *chore, TimestampTz now)
+{
+	int64		pause = RETRY_MIN_US << Min(chore->failures, 10);
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	QueryCancelPending = false;
+	MemoryContextSwitchTo(TopMemoryContext);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	LWLockReleaseAll();
+	MemoryContextSwitchTo(TopMemoryContext);
+	RESUME_INTERRUPTS();
+	if (!extension_there())
+		return false;
+
+	pause = Min(pause, RETRY_MAX_US);
+	chore->failures++;
+	chore->next = now + pause;
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("queue scheduler: %s failed: %s", chore->name, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) :
+			 errhint("It is tried again in %d ms; the other chores go on.", (int) (pause / 1000)),
+			 error->context ? errcontext("%s", error->context) : 0));
+	FreeErrorData(error);
+	return true;
+}
+
+/* One slice behind the boundary.  False: the extension is gone. */
+static bool
+run_chore(QueueChore *chore, TimestampTz now)
+{
+	bool		bare = (chore->flags & QUEUE_CHORE_BARE) != 0;
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		TimestampTz next;
+
+		if (!bare)
+		{
+			SetCurrentStatementStartTimestamp();
+			StartTransactionCommand();
+		}
+		next = chore->run(now);
+		if (!bare)
+			CommitTransactionCommand();
+		chore->next = next;
+		chore->failures = 0;
+	}
+	PG_CATCH();
+	{
+		ok = failed(chore, now);
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+/* When the chore is due, whoever made it so. */
+static TimestampTz
+due_at(const QueueChore *chore)
+{
+	return chore->due == NULL || chore->failures > 0 ? chore->next : Min(chore->next, chore->due());
+}
+
+/* Called by the scheduler each time that it is awake. */
+TimestampTz
+queue_chores_run(QueueChore *list, int n, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (int i = 0; i < n; i++)
+	{
+		QueueChore *chore = &list[i];
+		bool		wake = (chore->flags & QUEUE_CHORE_EACH_WAKE) != 0 && chore->failures == 0;
+
+		if (chore->first > 0)
+		{
+			chore->next = now + chore->first;
+			chore->first = 0;
+		}
+		if ((wake || due_at(chore) <= now) && !run_chore(chore, now))
+			return DT_NOBEGIN;
+		next = Min(next, due_at(chore));
+	}
+	return next;
+}
+
+/* Called by the scheduler between rounds. */
+TimestampTz
+queue_chores_housekeeping(TimestampTz now)
+{
+	return queue_chores_run(chores, lengthof(chores), now);
+}
+
+/* One chore until it has nothing more to do, for maintain(); an error ends it with a warning. */
+static void
+maintain_chore(QueueChore *chore)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool more = true;
+
+	for (int slice = 0; more && slice < MAINTAIN_SLICES; slice++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		BeginInternalSubTransaction(NULL);
+		PG_TRY();
+		{
+			TimestampTz now = queue_now();
+
+			more = chore->run(now) <= now;
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *error;
+
+			MemoryContextSwitchTo(context);
+			error = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+				ReThrowError(error);
+			ereport(WARNING,
+					(errcode(error->sqlerrcode),
+					 errmsg("%s failed: %s", chore->name, error->message),
+					 errhint("The other chores are done all the same.")));
+			FreeErrorData(error);
+			more = false;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+}
+
+/* queue.maintain() -> void: what the scheduler does for the tables, once */
+Datum
+queue_sql_maintain(PG_FUNCTION_ARGS)
+{
+	QueueOwnerContext saved;
+
+	PreventCommandIfReadOnly("queue.maintain()");
+	PreventCommandIfParallelMode("queue.maintain()");
+	PreventCommandDuringRecovery("queue.maintain()");
+	queue_require(NULL, QUEUE_PRIV_MANAGE);
+	queue_as_owner_begin(&saved);
+	for (int i = 0; i < lengthof(chores); i++)
+	{
+		if ((chores[i].flags & QUEUE_CHORE_MEMORY) == 0)
+			maintain_chore(&chores[i]);
+	}
+	queue_as_owner_end(&saved);
+	PG_RETURN_VOID();
+}
