@@ -89,7 +89,7 @@ SELECT kind, state, attempt FROM queue.job WHERE queue = 'q' ORDER BY id;
 
 DROP FUNCTION wrap_enqueue(), wrap_fetch(), wrap_complete(bigint), regress_h(queue.job);
 -- the clock of a job far away
-SELECT queue.enqueue('k', '"old"', 'q', run_at => '4713-01-01 00:00:00+00 BC') IS NOT NULL AS e, queue.enqueue('k', '"far"', 'q', run_at => '294276-01-01 00:00:00+00') IS NOT NULL AS f;
+SELECT queue.enqueue('k', '"old"', 'q', run_at => '1100-01-01 00:00:00+00') IS NOT NULL AS e, queue.enqueue('k', '"far"', 'q', run_at => '2900-01-01 00:00:00+00') IS NOT NULL AS f;
 SELECT payload FROM queue.fetch('q', 2);
 SELECT payload, state FROM queue.job WHERE payload IN ('"far"', '"old"') ORDER BY id;
 

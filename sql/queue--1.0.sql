@@ -326,6 +326,11 @@ CREATE FUNCTION queue.job_time(extra jsonb, name text) RETURNS timestamptz
 COMMENT ON FUNCTION queue.job_time IS
     'internal: a time in live_job.extra';
 
+CREATE FUNCTION queue.job_max_attempts(extra jsonb) RETURNS int
+    LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_max_attempts';
+COMMENT ON FUNCTION queue.job_max_attempts IS
+    'internal: a job''s own max_attempts; null if it has none';
+
 CREATE FUNCTION queue.job_tags(extra jsonb) RETURNS text[]
     LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_tags';
 COMMENT ON FUNCTION queue.job_tags IS
@@ -378,7 +383,7 @@ SELECT j.id,
        l.priority::int AS priority,
        coalesce(j.attempt, 0) AS attempt,
        coalesce(j.failures, 0) AS failures,
-       coalesce((j.extra ->> 'max_attempts')::int, d.max_attempts) AS max_attempts,
+       coalesce(queue.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
        j.run_at,
        coalesce(queue.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
        queue.job_time(j.extra, 'started_at') AS started_at,
@@ -411,7 +416,7 @@ SELECT f.id,
        f.priority::int,
        f.attempt,
        f.failures,
-       coalesce((f.extra ->> 'max_attempts')::int, d.max_attempts),
+       coalesce(queue.job_max_attempts(f.extra), d.max_attempts),
        f.run_at,
        coalesce(queue.job_time(f.extra, 'enqueued_at'), f.run_at),
        f.started_at,
@@ -519,7 +524,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,

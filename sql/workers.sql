@@ -255,7 +255,7 @@ SELECT state, result FROM queue.job WHERE id = :id;
 SELECT queue.enqueue('k', '33', 'w', expires_at => '2001-01-01') AS id \gset
 SELECT count(*) FROM queue.fetch('w', claim => 'session');
 SELECT queue.wait_for(:id, '10 s') AS state;		-- the scheduler may be at it
-SELECT queue.enqueue('k', '34', 'w', expires_at => 'infinity') AS id \gset
+SELECT queue.enqueue('k', '34', 'w') AS id \gset
 SELECT payload, expires_at FROM queue.fetch('w');
 SELECT queue.enqueue_json('{"kind": "k", "payload": 35, "queue": "w", "expires_at": "2001-01-01 00:00+00"}') AS id \gset
 SELECT count(*) FROM queue.fetch('w');

@@ -7,6 +7,7 @@
 #include "api/arguments.h"
 
 #include "config/owner.h"
+#include "shared/clock.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -45,16 +46,7 @@ queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
 int64
 queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
 {
-	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
-
-	/* a thousand years, however long a year is taken to be */
-	if (us < min || us > USECS_PER_DAY * INT64CONST(366000))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", what),
-				 errhint(min > 0 ? "It is an interval of more than 0 and at most 1000 years." :
-						 "It is an interval from 0 to 1000 years.")));
-	return us;
+	return queue_check_span(what, PG_GETARG_INTERVAL_P(n), min);
 }
 
 int

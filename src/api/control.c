@@ -40,19 +40,6 @@ job_id_argument(FunctionCallInfo fcinfo)
 	return PG_GETARG_INT64(0);
 }
 
-static TimestampTz
-run_at_argument(FunctionCallInfo fcinfo, int number)
-{
-	TimestampTz run_at = PG_GETARG_TIMESTAMPTZ(number);
-
-	if (TIMESTAMP_NOT_FINITE(run_at))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("run_at must be finite"),
-				 errhint("Leave it out for now.")));
-	return run_at;
-}
-
 /* cancel and discard: ends a waiting or running job as told. */
 static bool
 end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
@@ -243,7 +230,7 @@ Datum
 queue_sql_retry(PG_FUNCTION_ARGS)
 {
 	int64		id = job_id_argument(fcinfo);
-	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : run_at_argument(fcinfo, 1);
+	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
 	bool		missing;
 	bool		done;
 
@@ -271,13 +258,16 @@ change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 	FunctionCallInfo fcinfo = alteration->fcinfo;
 
 	if (!PG_ARGISNULL(1))
-		job->run_at = run_at_argument(fcinfo, 1);
+		job->run_at = queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
 	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) != line->priority)
 		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) PG_GETARG_INT32(2));
 	if (!PG_ARGISNULL(3))
 		extra->max_attempts = PG_GETARG_INT32(3);
 	if (!PG_ARGISNULL(4))
+	{
 		job->payload = PG_GETARG_JSONB_P(4);
+		queue_check_size("job", queue_job_size(job->payload, extra->headers, extra->tags));
+	}
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_alter_job);
@@ -291,7 +281,7 @@ queue_sql_alter_job(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.alter_job()");
 	if (!PG_ARGISNULL(1))
-		(void) run_at_argument(fcinfo, 1);
+		(void) queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
 	if (!PG_ARGISNULL(2) && (PG_GETARG_INT32(2) < PG_INT16_MIN || PG_GETARG_INT32(2) > PG_INT16_MAX))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

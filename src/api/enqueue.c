@@ -88,25 +88,11 @@ set_run_at(Request *request, const char *name, Datum value)
 	request->run_at = DatumGetTimestampTz(value);
 }
 
-/* An interval in microseconds, at least 0 and at most 1000 years. */
-static int64
-check_interval(const char *name, Datum value)
-{
-	int64		us = queue_interval_us(DatumGetIntervalP(value));
-
-	if (us < 0 || us > (int64) 1000 * 366 * USECS_PER_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", name),
-				 errhint("It is an interval from 0 to 1000 years.")));
-	return us;
-}
-
 static void
 set_delay(Request *request, const char *name, Datum value)
 {
 	request->has_delay = true;
-	request->delay = check_interval(name, value);
+	request->delay = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 static void
@@ -125,7 +111,7 @@ set_max_attempts(Request *request, const char *name, Datum value)
 static void
 set_timeout(Request *request, const char *name, Datum value)
 {
-	request->timeout = check_interval(name, value);
+	request->timeout = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 /* An option that the contract has and this release does not build. */
@@ -167,12 +153,7 @@ set_depends_mode(Request *request, const char *name, Datum value)
 static void
 set_expires_at(Request *request, const char *name, Datum value)
 {
-	request->expires_at = DatumGetTimestampTz(value);
-	if (request->expires_at == DT_NOBEGIN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("expires_at must not be -infinity"),
-				 errhint("Leave it out for a job that never expires.")));
+	request->expires_at = queue_check_time(name, DatumGetTimestampTz(value));
 }
 
 /* Only objects make sense as headers. */
@@ -289,11 +270,8 @@ prepare(const Request *request, QueueJob *job)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("run_at and delay cannot be given together"),
 				 errhint("Give the time or the delay from now.")));
-	if (request->has_run_at && (TIMESTAMP_NOT_FINITE(request->run_at) || !IS_VALID_TIMESTAMP(request->run_at)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("run_at must be finite"),
-				 errhint("Leave it out for now.")));
+	if (request->has_run_at)
+		(void) queue_check_time("run_at", request->run_at);
 
 	/* the right first: who lacks it does not learn whether there is such a queue */
 	queue_require(request->queue, QUEUE_PRIV_ENQUEUE);
@@ -302,9 +280,10 @@ prepare(const Request *request, QueueJob *job)
 	memset(job, 0, sizeof(*job));
 	job->leased_until = DT_NOBEGIN;
 	job->payload = request->payload;
-	job->run_at = request->has_run_at ? request->run_at : now + request->delay;
+	job->run_at = request->has_run_at ? request->run_at : queue_time_add(now, request->delay);
 	if (job->run_at != now)
 		extra.enqueued_at = now;
+	queue_check_size("job", queue_job_size(request->payload, request->headers, request->tags));
 	extra.max_attempts = request->max_attempts;
 	extra.timeout = request->timeout;
 	extra.backoff = request->backoff;
@@ -396,6 +375,7 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 	QueueJob   *jobs;
 	Datum	   *payloads;
 	bool	   *nulls;
+	Size		largest = 0;	/* of the payloads that were checked */
 	int			n;
 
 	queue_finish_writable("queue.enqueue_many()");
@@ -420,14 +400,23 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 					 errmsg("element %d of payloads is null", i + 1),
 					 errhint("Use 'null'::jsonb or '{}' for a job without a payload.")));
 	}
-	/* one check serves all: they differ only in the payload */
+	/* one check serves all: they differ only in the payload, which is detoasted once */
 	jobs = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(QueueJob));
-	request.payload = n > 0 ? DatumGetJsonbP(payloads[0]) : (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	for (int i = 0; i < n; i++)
+	{
+		jobs[i].payload = DatumGetJsonbP(payloads[i]);
+		if (VARSIZE(jobs[i].payload) > largest)
+			queue_check_size(psprintf("element %d: job", i + 1), queue_job_size(jobs[i].payload, NULL, NULL));
+		largest = Max(largest, VARSIZE(jobs[i].payload));
+	}
+	request.payload = n > 0 ? jobs[0].payload : (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	prepare(&request, &jobs[0]);
 	for (int i = 1; i < n; i++)
 	{
+		Jsonb	   *payload = jobs[i].payload;
+
 		jobs[i] = jobs[0];
-		jobs[i].payload = DatumGetJsonbP(payloads[i]);
+		jobs[i].payload = payload;
 	}
 	insert_many(fcinfo, jobs, n);
 	return (Datum) 0;

@@ -143,7 +143,7 @@ claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, Timesta
 	queue_ready_read_deep(ready, &claim->job);
 	if (queue_claim_look(claim) != QUEUE_CLAIM_OURS || queue_claim_judge(claim) != QUEUE_CLAIM_OURS ||
 		(request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
-		 queue_claim_lease(claim, now + lease, request->worker, now)) != QUEUE_CLAIM_OURS)
+		 queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now)) != QUEUE_CLAIM_OURS)
 		return false;
 	put(store, &claim->job, claim->line, now, request->worker);
 	return true;
@@ -329,17 +329,17 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 				 errmsg("qty must be at least 1, not %d", request.qty),
 				 errhint("It is how many jobs to claim at most.")));
 	if (!PG_ARGISNULL(2))
-	{
-		request.lease = queue_interval_us(PG_GETARG_INTERVAL_P(2));
-		if (request.lease <= 0 || request.lease > (int64) 1000 * 366 * USECS_PER_DAY)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("lease is out of range"),
-					 errhint("It is an interval of more than 0 and at most 1000 years.")));
-	}
+		request.lease = queue_check_span("lease", PG_GETARG_INTERVAL_P(2), 1);
 	request.wait = wait_argument(fcinfo, 3);
 	if (!PG_ARGISNULL(4))
+	{
 		request.worker = text_to_cstring(PG_GETARG_TEXT_PP(4));
+		if (strlen(request.worker) > QUEUE_NAME_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("worker is longer than %d bytes", QUEUE_NAME_MAX),
+					 errhint("It is a name for people, such as a host name and a process id.")));
+	}
 	if (!PG_ARGISNULL(5))
 		request.kinds = strings_of_array(PG_GETARG_ARRAYTYPE_P(5), "kinds", &request.nkinds);
 	if (!PG_ARGISNULL(6))

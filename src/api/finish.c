@@ -65,7 +65,8 @@ leave_verdict(int64 id, Call *call)
 	}
 	old = MemoryContextSwitchTo(queue_current->context);
 	if (call->what == CALL_PROGRESS)
-		queue_current->verdict.progress = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
+		queue_current->verdict.progress = call->json == NULL ? NULL :
+			(Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
 	else
 	{
 		verdict = queue_verdict_own(id, call->discard ? QUEUE_RUN_DISCARD : outcomes[call->what]);
@@ -140,7 +141,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 				{
 					QueueJob	new = job;
 
-					new.leased_until = queue_now() + (call->us >= 0 ? call->us : line->queue->lease);
+					new.leased_until = queue_time_add(queue_now(), call->us >= 0 ? call->us : line->queue->lease);
 					call->until = new.leased_until;
 					res = queue_job_update(table, &job, &new, snapshot, true);
 					break;
@@ -200,17 +201,7 @@ call_one(FunctionCallInfo fcinfo, const char *function, int attempt_argument, Ca
 static int64
 interval_argument(FunctionCallInfo fcinfo, int number, const char *name)
 {
-	int64		us;
-
-	if (PG_ARGISNULL(number))
-		return -1;
-	us = queue_interval_us(PG_GETARG_INTERVAL_P(number));
-	if (us < 0 || us > (int64) 1000 * 366 * USECS_PER_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", name),
-				 errhint("It is an interval from 0 to 1000 years.")));
-	return us;
+	return PG_ARGISNULL(number) ? -1 : queue_check_span(name, PG_GETARG_INTERVAL_P(number), 0);
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_complete);
@@ -288,7 +279,10 @@ queue_sql_progress(PG_FUNCTION_ARGS)
 	Call		call = {.what = CALL_PROGRESS};
 
 	if (!PG_ARGISNULL(1))
+	{
 		call.json = PG_GETARG_JSONB_P(1);
+		queue_check_size("progress", VARSIZE(call.json) - VARHDRSZ);
+	}
 	PG_RETURN_BOOL(call_one(fcinfo, "queue.progress()", 2, &call));
 }
 

@@ -67,6 +67,7 @@ static const struct
 	{"doctor", QUEUE_PRIV_READ},
 	{"job_state", QUEUE_PRIV_READ},
 	{"job_time", QUEUE_PRIV_READ},
+	{"job_max_attempts", QUEUE_PRIV_READ},
 	{"job_tags", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},

@@ -143,6 +143,18 @@ queue_sql_job_time(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(at);
 }
 
+PG_FUNCTION_INFO_V1(queue_sql_job_max_attempts);
+/* queue.job_max_attempts(extra): the job's own; null if it has none.  No cast, which an odd value would make fail. */
+Datum
+queue_sql_job_max_attempts(PG_FUNCTION_ARGS)
+{
+	int			n;
+
+	if (PG_ARGISNULL(0) || (n = queue_extra_max_attempts(PG_GETARG_JSONB_P(0))) <= 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(n);
+}
+
 PG_FUNCTION_INFO_V1(queue_sql_job_tags);
 /* queue.job_tags(extra): the tags as an array; null if there are none. */
 Datum

@@ -496,7 +496,7 @@ snooze_delay(const char *detail, int64 *delay)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 	}
-	return ok && *delay >= 0 && *delay < PG_INT64_MAX;
+	return ok && queue_span_valid(*delay, 0);
 }
 
 /* Turns a caught error into the job's outcome. */
@@ -516,7 +516,7 @@ outcome_of_error(ErrorData *edata, QueueRunResult *result)
 		if (snooze_delay(edata->detail, &result->delay))
 			result->outcome = QUEUE_RUN_SNOOZE;
 		else
-			result->error = psprintf("QU002 needs an interval of 0 or more as its DETAIL, not \"%s\"",
+			result->error = psprintf("QU002 needs an interval from 0 to 1000 years as its DETAIL, not \"%s\"",
 									 edata->detail ? edata->detail : "");
 	}
 }

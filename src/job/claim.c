@@ -116,6 +116,7 @@ queue_claim_judge(QueueClaim *claim)
 {
 	QueueJob   *job = &claim->job;
 	bool		late = job->attempt == 0 && claim->extra.expires_at <= queue_now();
+	bool		used_up = job->attempt == PG_INT32_MAX; /* the next claim would have no number */
 	QueueClaimed claimed;
 
 	if (job->leased_until != DT_NOBEGIN)
@@ -124,8 +125,11 @@ queue_claim_judge(QueueClaim *claim)
 		claim->lost.worker = claim->extra.worker;
 		claim->lost.started_at = claim->extra.started_at;
 	}
-	if (!late && (claim->lost.error == NULL ||
-				  job->failures + 1 < queue_job_max_attempts(job, &claim->extra, claim->line->queue, claim->line->handler)))
+	if (used_up)
+		claim->lost.error = "there is no number left for another attempt";
+	if (!late && !used_up &&
+		(claim->lost.error == NULL ||
+		 job->failures < -1 + queue_job_max_attempts(job, &claim->extra, claim->line->queue, claim->line->handler)))
 		return QUEUE_CLAIM_OURS;
 	claimed = queue_claim_lock(claim, false);
 	if (claimed != QUEUE_CLAIM_OURS)
@@ -152,7 +156,7 @@ queue_claim_delete(QueueClaim *claim)
 		return refused(result);
 	if (queue_session_taken(claim->job.id))
 		return QUEUE_CLAIM_LOST;
-	claim->job.attempt++;
+	claim->job.attempt = Min(claim->job.attempt, PG_INT32_MAX - 1) + 1;
 	return QUEUE_CLAIM_OURS;
 }
 

@@ -9,6 +9,7 @@
 #include "job/extra.h"
 
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -208,4 +209,35 @@ queue_extra_expires_at(const Jsonb *extra)
 	JsonbValue	value;
 
 	return find_value(extra, "expires_at", &value) ? value_time(&value) : DT_NOEND;
+}
+
+int
+queue_extra_max_attempts(const Jsonb *extra)
+{
+	JsonbValue	value;
+
+	return find_value(extra, "max_attempts", &value) ? value_int32(&value) : 0;
+}
+
+int64
+queue_job_size(const Jsonb *payload, const Jsonb *headers, const Jsonb *tags)
+{
+	const Jsonb *parts[] = {payload, headers, tags};
+	int64		size = 0;
+
+	for (int i = 0; i < lengthof(parts); i++)
+		size += parts[i] != NULL ? VARSIZE(parts[i]) - VARHDRSZ : 0;
+	return size;
+}
+
+void
+queue_check_size(const char *what, int64 size)
+{
+	if (size > (int64) queue_max_job_size * 1024)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s of " INT64_FORMAT " bytes is larger than queue.max_job_size (%s)", what, size,
+						GetConfigOptionByName("queue.max_job_size", NULL, false)),
+				 errdetail("The payload, headers and tags of a job count together, in the size that jsonb has."),
+				 errhint("Keep large data elsewhere and enqueue a reference to it; a superuser can raise queue.max_job_size.")));
 }

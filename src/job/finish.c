@@ -127,7 +127,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 
 	queue_extra_unpack(job->extra, &extra);
 	counted.attempt = attempt;
-	counted.failures++;
+	counted.failures = Min(job->failures, PG_INT32_MAX - 1) + 1;
 	if (discard || counted.failures >= queue_job_max_attempts(job, &extra, line->queue, handler))
 	{
 		*state = QUEUE_STATE_DISCARDED;
@@ -146,7 +146,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		QueueJob	new;
 
 		*state = QUEUE_STATE_RETRYABLE;
-		new = unclaimed(&counted, attempt, now + delay, &extra);
+		new = unclaimed(&counted, attempt, queue_time_add(now, delay), &extra);
 		extra.last_error = queue_record_text(failure->error);
 		new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
@@ -175,7 +175,7 @@ queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int6
 	queue_extra_unpack(job->extra, &extra);
 	if (progress != NULL)
 		extra.progress = progress;
-	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_now() + delay, &extra);
+	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_time_add(queue_now(), delay), &extra);
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, wait);
 }

@@ -139,7 +139,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	nulls[i] = started_at == 0;
 	values[i++] = TimestampTzGetDatum(started_at);
 	values[i++] = TimestampTzGetDatum(now);
-	values[i++] = TimestampTzGetDatum(slot == RING_PLAIN && keep > DT_NOEND - now ? DT_NOEND : now + keep);
+	values[i++] = TimestampTzGetDatum(queue_time_add(now, keep));
 	/* of a lean reading: stored as it is, the new row gets a copy */
 	values[i++] = job->payload != NULL ? JsonbPGetDatum(job->payload) : PointerGetDatum(job->stored_payload);
 	nulls[i] = extra == NULL;

@@ -41,7 +41,7 @@ queue_interval_us(const Interval *interval)
 		pg_add_s64_overflow(days, interval->day, &days) ||
 		pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
 		pg_add_s64_overflow(us, interval->time, &us))
-		return interval->month < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+		return interval->month < 0 || (interval->month == 0 && interval->day < 0) ? PG_INT64_MIN : PG_INT64_MAX;
 	return us;
 }
 

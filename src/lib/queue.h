@@ -26,6 +26,9 @@
 #define QUEUE_CHANNEL_SIZE 256
 
 #define QUEUE_RING_SLOTS 16		/* partitions of finished_job and of failure */
+/* The most that queue.max_job_size can be set to, kB: with what the server adds, extra stays a jsonb and a row below 1 GB. */
+#define QUEUE_MAX_JOB_SIZE 65536
+
 #define QUEUE_NAME_MAX 255		/* bytes in a queue's or a kind's name */
 
 /*
@@ -56,6 +59,7 @@ extern PGDLLIMPORT int queue_commit_interval;	/* ms */
 extern PGDLLIMPORT int queue_shutdown_timeout;	/* ms */
 extern PGDLLIMPORT int queue_keep_errors;	/* s */
 extern PGDLLIMPORT int queue_max_wait;	/* ms */
+extern PGDLLIMPORT int queue_max_job_size;	/* kB */
 extern PGDLLIMPORT int queue_recent_jobs;	/* 0: none are remembered */
 extern PGDLLIMPORT char *queue_databases;
 extern PGDLLIMPORT int queue_http_max_response;	/* kB */

@@ -232,11 +232,14 @@ recount_slice(void)
 		ItemPointerData low;
 		ItemPointerData high;
 		TableScanDesc scan;
+		MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue recount", ALLOCSET_SMALL_SIZES);
+		MemoryContext old = CurrentMemoryContext;
 
 		ItemPointerSet(&low, recount_block, FirstOffsetNumber);
 		ItemPointerSet(&high, Min(nblocks, recount_block + RECOUNT_BLOCKS) - 1, MaxOffsetNumber);
 		PushActiveSnapshot(GetLatestSnapshot());
 		scan = table_beginscan_tidrange(table->rel, GetActiveSnapshot(), &low, &high);
+		MemoryContextSwitchTo(per_row);
 		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, table->slot))
 		{
 			QueueJob	job;
@@ -246,6 +249,7 @@ recount_slice(void)
 			bool		isnull;
 			Datum		extra;
 
+			MemoryContextReset(per_row);
 			queue_job_read(table->slot, &job, false);
 			extra = slot_getattr(table->slot, 8, &isnull);
 			job.extra = isnull ? NULL : DatumGetJsonbP(extra);
@@ -259,8 +263,10 @@ recount_slice(void)
 			else
 				recount_due = Min(recount_due, job.run_at);
 		}
+		MemoryContextSwitchTo(old);
 		table_endscan(scan);
 		PopActiveSnapshot();
+		MemoryContextDelete(per_row);
 		recount_block += RECOUNT_BLOCKS;
 	}
 	recount_spent += queue_now() - began;

@@ -41,6 +41,7 @@ int			queue_commit_interval = 10;
 int			queue_shutdown_timeout = 5000;
 int			queue_keep_errors = 604800;
 int			queue_max_wait = 30000;
+int			queue_max_job_size = 16384;
 int			queue_recent_jobs = 10000;
 char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
@@ -131,6 +132,9 @@ define_settings(void)
 							&queue_recent_jobs, 10000, 0, 1000000,
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_job_size", "Limits the size of a job: payload, headers and tags together.",
+							"Jobs that the server makes itself are not limited.",
+							&queue_max_job_size, 16384, 1, QUEUE_MAX_JOB_SIZE, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.databases", "Lists the databases whose jobs are run; '*' means all.",
 							   NULL, &queue_databases, "*", PGC_SIGHUP, 0, check_databases, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_response", "Limits how much of an HTTP response is kept.",

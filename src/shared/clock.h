@@ -41,4 +41,15 @@ queue_clock_real(TimestampTz time)
 	return time - queue_clock_offset();
 }
 
+/* The longest interval that anybody may give, and how far a time may be from now: a little more than 1000 years. */
+#define QUEUE_MAX_SPAN_US ((int64) 1000 * 366 * USECS_PER_DAY)
+
+/* A sum that never overflows: it ends at the first or last time that a timestamp can hold. */
+extern TimestampTz queue_time_add(TimestampTz time, int64 us);
+/* Is this an interval (us) from min to 1000 years? */
+extern bool queue_span_valid(int64 us, int64 min);
+/* Arguments: an interval in us, from min (0 or 1) to 1000 years; a time that is finite and within 1000 years of now. 22023. */
+extern int64 queue_check_span(const char *name, const Interval *interval, int64 min);
+extern TimestampTz queue_check_time(const char *name, TimestampTz time);
+
 #endif
