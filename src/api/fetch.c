@@ -470,7 +470,7 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	if (found)
 	{
 		/* our wake is a loan: if the job is unclaimed after a moment, the scheduler wakes the next waiter */
-		queue_ready_put_back(ready);
+		queue_ready_lend(ready);
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), queue_now() + LOAN_US);
 	}
 	*next_due = queue_ready_next_due(ready);

@@ -330,7 +330,10 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		PopActiveSnapshot();
 		UnregisterSnapshot(snapshot);
 		if (result == TM_Ok)
+		{
+			queue_job_ended(job, queue_job_line(job->line), QUEUE_STATE_NONE, &(QueueEnding) {0});
 			return true;
+		}
 		if (result == TM_BeingModified || result == TM_WouldBlock)
 			return false;		/* somebody is taking it */
 		if (result == TM_Updated && !found)

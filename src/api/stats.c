@@ -12,7 +12,7 @@
 
 #include "api/handlers.h"
 #include "config/http_handlers.h"
-#include "job/job.h"
+#include "job/claim.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/slot.h"
@@ -72,26 +72,45 @@ running_in_slots(const char *queue, const QueueHandler *handler)
 	return running;
 }
 
+/* The row that an exact key names is still there, due, and nobody's. */
+static bool
+key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot, TimestampTz now)
+{
+	QueueJob	job;
+
+	return key.run_at <= now && queue_job_peek(table, key.id, snapshot, &job) && job.line == line->id &&
+		job.run_at == key.run_at && queue_claim_holder(job.id, job.leased_until, now) == QUEUE_HELD_BY_NOBODY;
+}
+
 /*
- * The oldest due and unclaimed run_at of a line, as near as a few looks behind its cursor tell; DT_NOEND: none.
- * Called by oldest_run_at with live_job open.
+ * The oldest due and unclaimed run_at of a line, as near as its exact keys and a few looks behind its cursor tell;
+ * DT_NOEND: none.  Called by oldest_run_at with live_job open.
  */
 static TimestampTz
 oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 {
 	QueueCursorView view = queue_cursor_look(&line->cursor, line->id);
+	QueuePos	exact[QUEUE_CURSOR_KEYS];
+	int			nexact = view.valid && view.nkeys > 0 ? queue_cursor_keys(&line->cursor, line->id, exact) : 0;
 	TimestampTz oldest = DT_NOEND;
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
 	Snapshot	snapshot;
 	int			looks;
 
-	if (view.valid && view.nkeys > 0)
-		oldest = view.first_key.run_at;
-	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= oldest))
+	if (nexact == 0 && view.valid && (view.empty || view.next_due > now))
 		return oldest;
-
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	for (int i = 0; i < nexact; i++)
+	{
+		if (exact[i].run_at < oldest && key_waits(table, line, exact[i], snapshot, now))
+			oldest = exact[i].run_at;
+	}
+	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= oldest))
+	{
+		UnregisterSnapshot(snapshot);
+		return oldest;
+	}
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(view.cursor.run_at));
 	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 2);
@@ -105,7 +124,7 @@ oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 		queue_job_read(table->slot, &job, false);
 		if (job.run_at > now)
 			break;
-		if (job.leased_until > now && looks < OLDEST_LOOKS)
+		if (looks < OLDEST_LOOKS && queue_claim_holder(job.id, job.leased_until, now) != QUEUE_HELD_BY_NOBODY)
 			continue;
 		oldest = Min(oldest, job.run_at);
 		break;

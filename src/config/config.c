@@ -575,6 +575,12 @@ queue_config(void)
 	return &current->config;
 }
 
+uint64
+queue_config_generation(void)
+{
+	return current != NULL ? current->config.generation : 0;
+}
+
 /* ---------------------------------------------------------------- looking up */
 
 /* A queue by name; 42704 if there is none, unless missing_ok. */

@@ -21,6 +21,7 @@ extern QueueConfig *queue_config(void);
  */
 extern int	queue_config_hold(void);
 extern void queue_config_release(int before);
+extern uint64 queue_config_generation(void);	/* of the last reading; reads nothing */
 extern bool queue_config_stale(void);	/* would queue_config() read again? */
 
 extern QueueConf *queue_config_queue(const char *name, bool missing_ok);	/* 42704 with hint */

@@ -10,8 +10,8 @@
  */
 #include "executor/entries.h"
 
+#include "job/job.h"
 #include "shared/clock.h"
-#include "shared/cursor.h"
 #include "shared/slot.h"
 
 #include "miscadmin.h"
@@ -117,10 +117,7 @@ queue_entries_postpone(QueueEntry *entry)
 void
 queue_entries_give_back(const QueueEntry *entry)
 {
-	QueuePos	pos = {entry->run_at, entry->id};
-
-	if (queue_cursor_append(MyDatabaseId, entry->line, pos, 1))
-		queue_base_wake(queue_base(), 0);
+	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 
 void

@@ -451,10 +451,8 @@ run_in_group(Work *work, bool *again)
 		*again = true;
 		return false;
 	}
-	if (work->claim.line->queue->keep_completed > 0)
-		queue_finished_insert(&work->claim.job, work->claim.line->queue, work->claim.line->kind, work->claim.line->priority,
-							  QUEUE_STATE_COMPLETED, work->started_at, work->result.result, NULL,
-							  work->claim.line->queue->keep_completed);
+	queue_job_ended(&work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
+					&(QueueEnding) {.started_at = work->started_at, .result = work->result.result});
 	count_run(work);
 	return true;
 }

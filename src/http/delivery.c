@@ -45,8 +45,7 @@ static TimestampTz claim_pause = 0;
 static void
 give_back(const QueueEntry *entry)
 {
-	if (queue_cursor_append(MyDatabaseId, entry->line, (QueuePos) {entry->run_at, entry->id}, 1))
-		queue_sender.wake_scheduler = true;
+	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 
 /* Takes what is in the channel. */

@@ -248,7 +248,7 @@ empty_channel(void)
 	if (channel == NULL)
 		return;
 	while (queue_channel_pop(channel, &entry))
-		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
+		queue_job_give_back(entry.line, (QueuePos) {entry.run_at, entry.id});
 	queue_endpoint_clear(MyDatabaseId);
 	queue_channel_release(channel);
 }

@@ -97,20 +97,30 @@ unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extr
 	return new;
 }
 
+void
+queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending)
+{
+	int64		keep = to == QUEUE_STATE_NONE ? 0 :
+		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+
+	if (keep > 0)
+		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending->started_at, ending->result,
+							  ending->error, keep);
+}
+
 TM_Result
 queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
 				 TimestampTz started_at, Jsonb *result, const char *error, Snapshot snapshot, bool wait)
 {
 	QueueLine  *line = queue_job_line(job->line);
 	TM_Result	res = queue_job_delete(table, job, to, snapshot, wait);
-	int64		keep = to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
 
-	if (res == TM_Ok && keep > 0)
+	if (res == TM_Ok)
 	{
-		QueueJob	finished = *job;
+		QueueJob	ended = *job;
 
-		finished.attempt = attempt;
-		queue_finished_insert(&finished, line->queue, line->kind, line->priority, to, started_at, result, error, keep);
+		ended.attempt = attempt;
+		queue_job_ended(&ended, line, to, &(QueueEnding) {started_at, result, error});
 	}
 	return res;
 }
@@ -133,8 +143,8 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		*state = QUEUE_STATE_DISCARDED;
 		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
 		if (res == TM_Ok)
-			queue_finished_insert(&counted, line->queue, line->kind, line->priority, QUEUE_STATE_DISCARDED,
-								  failure->started_at, NULL, failure->error, line->queue->keep_discarded);
+			queue_job_ended(&counted, line, QUEUE_STATE_DISCARDED,
+							&(QueueEnding) {.started_at = failure->started_at, .error = failure->error});
 	}
 	else
 	{

@@ -10,6 +10,21 @@
 #include "job/record.h"
 
 
+/* What is known of a run that ended; all of it may be missing. */
+typedef struct QueueEnding
+{
+	TimestampTz started_at;		/* 0: unknown */
+	Jsonb	   *result;
+	const char *error;
+} QueueEnding;
+
+/*
+ * What every end of a job does beside deleting its row (completed, discarded, cancelled, expired; NONE: purged or dropped
+ * without an end): in the transaction that deleted the row, after that.  What hangs on a job's end hangs here and nowhere
+ * else.  `job` as it ends: attempt and failures counted.
+ */
+extern void queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending);
+
 /*
  * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With
  * wait = false they report a locked row (TM_BeingModified, TM_WouldBlock) instead of waiting for it.

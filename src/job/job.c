@@ -32,6 +32,7 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
@@ -380,7 +381,7 @@ queue_job_line(int64 line)
 QueueLineKeys
 queue_line_keys(const QueueLine *line)
 {
-	return (QueueLineKeys) {line->queue->key, line->kind_key, line->served};
+	return (QueueLineKeys) {line->queue->key, line->kind_key, line->served, queue_config_generation()};
 }
 
 void
@@ -389,6 +390,18 @@ queue_line_claimable(const QueueLine *line, QueuePos pos)
 	QueueLineKeys keys = queue_line_keys(line);
 
 	queue_note_claimable(MyDatabaseId, line->id, &keys, pos, 1);
+}
+
+void
+queue_job_give_back(int64 line, QueuePos pos)
+{
+	/* a process that exits may be in the midst of anything */
+	QueueLine  *known = IsTransactionState() && !proc_exit_inprogress ? queue_config_line(line) : NULL;
+
+	if (known != NULL)
+		queue_line_claimable(known, pos);
+	else
+		queue_note_claimable(MyDatabaseId, line, NULL, pos, 1);
 }
 
 static int

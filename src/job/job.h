@@ -86,6 +86,11 @@ extern QueueLineKeys queue_line_keys(const QueueLine *line);
 
 /* A job of this line is claimable from now on: tells the cursor, the scheduler and who waits. Not transactional. */
 extern void queue_line_claimable(const QueueLine *line, QueuePos pos);
+/*
+ * A job that was taken out of the others' sight (a channel's entry, an exact key) was neither claimed nor found gone:
+ * tells all who may want it.  Also outside of transactions and at exit; then all who wait for anything look.
+ */
+extern void queue_job_give_back(int64 line, QueuePos pos);
 
 /*
  * Has another transaction, still open, locked this row or changed it?  An executor that runs a job alone only locks

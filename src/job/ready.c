@@ -54,6 +54,7 @@ struct QueueReady
 	int16		limit_priority;
 	QueuePos	limit_pos;
 	ReadyLine  *current;		/* the line of the row returned last */
+	ReadyLine  *lent;			/* whose head was lent */
 	int			n;
 	ReadyLine	line[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -184,7 +185,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 		if (job.run_at > ready->now)
 		{
 			/* the clock went back: keep it for later */
-			queue_cursor_append(MyDatabaseId, queue_line->id, key, 1);
+			queue_line_claimable(queue_line, key);
 			ready->next_due = Min(ready->next_due, job.run_at);
 			break;
 		}
@@ -338,6 +339,14 @@ queue_ready_put_back(QueueReady *ready)
 	ready->current = NULL;
 }
 
+/* Likewise, and nobody is woken for it now: the caller sees to that it is looked at again. */
+void
+queue_ready_lend(QueueReady *ready)
+{
+	ready->lent = ready->current;
+	ready->current = NULL;
+}
+
 /* Completes the row returned last with payload and extra, in the current memory context. */
 void
 queue_ready_read_deep(QueueReady *ready, QueueJob *job)
@@ -400,7 +409,13 @@ queue_ready_end(QueueReady *ready)
 		if (!line->view.valid)
 			continue;
 		if (line->loaded && !line->done && line->from_key)
-			queue_cursor_append(MyDatabaseId, queue_line->id, line->bound, 1);	/* a key not used */
+		{
+			/* a key not used; who looked meanwhile has missed it.  What is lent, whoever lends it tells of later */
+			if (line == ready->lent)
+				(void) queue_cursor_append(MyDatabaseId, queue_line->id, line->bound, 1);
+			else
+				queue_line_claimable(queue_line, line->bound);
+		}
 		if (!line->scanned)
 			continue;
 		if (line->at_end)

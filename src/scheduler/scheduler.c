@@ -136,7 +136,7 @@ estimate(QueueEntry *entry, QueueLine *line, TimestampTz now)
 static void
 give_back(const QueueEntry *entry)
 {
-	queue_line_claimable(queue_job_line(entry->line), (QueuePos) {entry->run_at, entry->id});
+	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 
 /* Puts an entry into its role's channel and gives back what leaves for it; false: no room. */
@@ -568,7 +568,7 @@ empty_channel(QueueRole *role)
 	QueueEntry	entry;
 
 	while (role->channel != NULL && queue_channel_pop(role->channel, &entry))
-		(void) queue_cursor_append(MyDatabaseId, entry.line, (QueuePos) {entry.run_at, entry.id}, 1);
+		give_back(&entry);
 }
 
 /* Ends executors and http worker, which die of themselves at their deadline, and then this process. */

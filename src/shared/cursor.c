@@ -275,6 +275,19 @@ queue_cursor_take_key(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePo
 	return lowest >= 0;
 }
 
+int
+queue_cursor_keys(QueueCursorRef *ref, int64 line, QueuePos keys[QUEUE_CURSOR_KEYS])
+{
+	int			n;
+
+	if (!lock_ref(ref, line))
+		return 0;
+	n = ref->entry->nkeys;
+	memcpy(keys, ref->entry->key, n * sizeof(QueuePos));
+	LWLockRelease(&ref->entry->lock);
+	return n;
+}
+
 void
 queue_cursor_raise(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos pos,
 				   bool empty, TimestampTz next_due)

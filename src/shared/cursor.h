@@ -44,6 +44,9 @@ extern QueueCursorView queue_cursor_look(QueueCursorRef *ref, int64 line);
  */
 extern bool queue_cursor_take_key(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos *key);
 
+/* Copies the exact keys, unordered, without taking any: for who only wants to know. */
+extern int	queue_cursor_keys(QueueCursorRef *ref, int64 line, QueuePos keys[QUEUE_CURSOR_KEYS]);
+
 /*
  * Raises the cursor to `pos` ("nothing claimable before pos"), cut to the lowest position appended since
  * start_seq; refused if the ring overflowed since, or the entry is another incarnation. With `empty` nothing is

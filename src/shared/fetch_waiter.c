@@ -184,13 +184,13 @@ has(const uint64 *keys, int n, uint64 key)
 
 /* Does the session of this place wait for jobs of such a line? */
 static bool
-wants(const Place *place, Oid db, const QueueLineKeys *keys)
+wants(const Place *place, Oid db, const QueueLineKeys *keys, bool served)
 {
 	const QueueAwaited *awaited = &place->awaited;
 
 	return place->db == db &&
 		(awaited->any_queue || has(awaited->queue_key, awaited->nqueues, keys->queue_key)) &&
-		(awaited->unserved ? !keys->served :
+		(awaited->unserved ? !served :
 		 awaited->any_kind || has(awaited->kind_key, awaited->nkinds, keys->kind_key));
 }
 
@@ -200,12 +200,21 @@ queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
 	uint32		used;
 	uint32		start;
 	int			woken = 0;
+	QueueBase  *base;
+	bool		served;
 
 	if (shared == NULL)
 		return 0;
 	pg_memory_barrier();		/* what the caller made claimable comes before this look */
 	if (pg_atomic_read_u32(&shared->waiting) == 0)
 		return 0;
+
+	/*
+	 * A handler may have gone since the keys were made, as between an enqueue and its commit.  If that is not to be
+	 * seen here yet, whoever tells of it wakes all of them after this.
+	 */
+	base = queue_base_of(db, false);
+	served = keys->served && (base == NULL || pg_atomic_read_u64(&base->generation) == keys->generation);
 	used = pg_atomic_read_u32(&shared->used);
 	start = pg_atomic_fetch_add_u32(&shared->turn, 1);
 	for (uint32 i = 0; i < used && woken < n; i++)
@@ -213,11 +222,11 @@ queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
 		Place	   *place = &shared->place[(start + i) % used];
 		uint32		state = PLACE_WAITING;
 
-		if (pg_atomic_read_u32(&place->state) != PLACE_WAITING || !wants(place, db, keys) ||
+		if (pg_atomic_read_u32(&place->state) != PLACE_WAITING || !wants(place, db, keys, served) ||
 			!pg_atomic_compare_exchange_u32(&place->state, &state, PLACE_WOKEN))
 			continue;
 		queue_set_latch(place->procno);
-		if (wants(place, db, keys)) /* else its owner changed under us: it looks in vain */
+		if (wants(place, db, keys, served)) /* else its owner changed under us: it looks in vain */
 			woken++;
 	}
 	return woken;

@@ -29,7 +29,8 @@ typedef struct QueueLineKeys
 {
 	uint64		queue_key;
 	uint64		kind_key;
-	bool		served;
+	bool		served;			/* as of .. */
+	uint64		generation;		/* .. this generation of the configuration: in another one it may be otherwise */
 } QueueLineKeys;
 
 extern Size queue_await_shmem_size(void);
@@ -47,7 +48,10 @@ extern bool queue_await_woken(void);
 /* I leave, with a job or without; a wake that I did not use, and the due time that I knew, are passed on. */
 extern void queue_await_end(void);
 
-/* Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many. */
+/*
+ * Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many.  Whether
+ * the line is served is asked of the keys only if the configuration is still the one that they were made in.
+ */
 extern int	queue_await_wake(Oid db, const QueueLineKeys *keys, int n);
 /* The configuration changed (a queue resumed, a handler gone): all of this database look again.  Commit-safe. */
 extern void queue_await_wake_all(Oid db);

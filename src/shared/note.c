@@ -259,7 +259,10 @@ append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, W
 		wake->needed = true;
 	}
 	/* also for a job that is due later: one waiter then knows until when to sleep */
-	(void) queue_await_wake(db, keys, count);
+	if (keys != NULL)
+		(void) queue_await_wake(db, keys, count);
+	else
+		queue_await_wake_all(db);
 }
 
 static void
