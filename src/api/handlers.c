@@ -249,7 +249,7 @@ http_problem(QueueHandler *handler, const char **hint)
 			continue;
 		weight = true;
 		if (endpoint->health_url == NULL || !queue_preloaded() ||
-			(state != NULL && pg_atomic_read_u32(&state->healthy) != 0))
+			state == NULL || pg_atomic_read_u32(&state->healthy) != 0)
 			healthy = true;
 	}
 	if (!weight)

@@ -331,9 +331,6 @@ endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *
 static void
 write_endpoint(QueueParams *params)
 {
-	int64		id;
-	bool		isnull;
-
 	queue_param(params, INT8OID, Int64GetDatum((int64) GetSystemIdentifier()), false);
 	queue_param(params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
 	queue_spi_run("INSERT INTO queue.endpoint AS e (id, handler, url, weight, max_running, health_url, breaker,"
@@ -342,14 +339,8 @@ write_endpoint(QueueParams *params)
 				  " ON CONFLICT (handler, url) DO UPDATE SET weight = excluded.weight,"
 				  " max_running = excluded.max_running, health_url = excluded.health_url,"
 				  " breaker = excluded.breaker, system_identifier = excluded.system_identifier,"
-				  " database_oid = excluded.database_oid RETURNING e.id",
+				  " database_oid = excluded.database_oid",
 				  params->n, params->types, params->values, params->nulls);
-	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (queue_preloaded() && queue_endpoint_state_of(MyDatabaseId, (uint64) id, true) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many HTTP endpoints"),
-				 errhint("A server has room for %d, over all its databases.", QUEUE_MAX_ENDPOINTS)));
 }
 
 /* queue.register_http_handler(..): manage on each queue. */
@@ -611,7 +602,7 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 		for (int j = 0; j < handler->conf->nendpoints; j++)
 		{
 			QueueEndpoint *endpoint = handler->conf->endpoints[j];
-			QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, queue_preloaded());
+			QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, false);
 			Datum		values[12];
 			bool		nulls[12];
 

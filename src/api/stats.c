@@ -15,6 +15,7 @@
 #include "job/claim.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
+#include "shared/limit.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -51,9 +52,9 @@ running_in_slots(const char *queue, const QueueHandler *handler)
 
 	if (handler != NULL && handler->http)
 	{
-		QueueCourierState *state = queue_courier_state_of(MyDatabaseId, handler->id, false);
+		QueueGate  *gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, false);
 
-		return state == NULL ? 0 : (int64) pg_atomic_read_u32(&state->in_flight);
+		return gate == NULL ? 0 : (int64) pg_atomic_read_u32(&gate->taken);
 	}
 	for (i = 0; i < queue_slot_count(); i++)
 	{

@@ -45,6 +45,7 @@ typedef struct QueueEndpoint
 	QueueBreakerConf breaker;
 	bool		adopted;
 	struct QueueEndpointState *state;	/* for who uses it: looked up once a reading; NULL: not yet */
+	bool		unseen;			/* no place in shared memory was left for it: the http worker has a state of its own */
 	int			current;		/* smooth weighted round-robin, the http worker's */
 } QueueEndpoint;
 
@@ -63,7 +64,7 @@ typedef struct QueueHttpConf
 	QueueBreakerConf breaker;	/* of endpoints without one */
 	QueueEndpoint **endpoints;
 	int			nendpoints;
-	struct QueueCourierState *state;	/* as an endpoint's */
+	struct QueueGate *gate;		/* as an endpoint's state */
 } QueueHttpConf;
 
 typedef struct QueueHandler

@@ -1,22 +1,28 @@
 /*
  * delivery.c
- *		How the http worker comes by jobs: from the channel, through a lease, onto the wire.
+ *		How the http worker claims jobs and puts them onto the wire.
  *
- * Owns the entries that came through the channel and are not claimed.  They wait until their handler and an
- * endpoint have room (router.c), and go back to their line when their handler may not run, and at exit.
- * A claim is a short transaction for up to QUEUE_SENDER_BATCH jobs: attempt + 1 and a lease that outlives the request's
- * timeout.  Its commit is asynchronous: if a crash undoes it, the request has died too, and the job is there to
- * be sent again, with the same Idempotency-Key.  Only then libcurl gets the requests.
+ * What came through the channel waits until its handler and an endpoint have room (stock.c, router.c), and goes back to
+ * its line when its handler may not run, and at exit.  A claim is a short transaction for up to QUEUE_SENDER_BATCH jobs:
+ * attempt + 1 and a lease that outlives the request's timeout.  Its commit is asynchronous: if a crash undoes it, the
+ * request has died too, and the job is there to be sent again, with the same Idempotency-Key.  Only then libcurl gets
+ * the requests.
+ *
+ * Memory is bounded.  A job is read only when it is claimed, into a context of its own, and no more is claimed while the
+ * bodies and answers of requests take more than MEMORY_BUDGET; a handler with nothing under way may take it to twice
+ * that, so that large bodies of one hold nobody else up.
+ *
+ * A job that cannot be sent (its payload cannot be written out, its row not be read) fails alone, with the reason: a
+ * batch that fails is claimed one by one, and what fails alone is charged to its job.
  *
  * Locks: RowExclusiveLock on live_job; row locks, never waited for.
  */
 #include "http/delivery.h"
 
-#include <stdlib.h>
-
 #include "http/feed.h"
 #include "http/router.h"
 #include "http/sender.h"
+#include "http/stock.h"
 #include "http/transfer.h"
 #include "http/webhook.h"
 #include "job/claim.h"
@@ -31,11 +37,10 @@
 #include "utils/memutils.h"
 
 #define LEASE_MARGIN_US (10 * USECS_PER_SEC)
-#define ERROR_PAUSE_US USECS_PER_SEC
+#define ERROR_PAUSE_US (USECS_PER_SEC / 10)
+#define MEMORY_BUDGET ((size_t) 64 * 1024 * 1024)
 #define RECOVER_ROWS 20000
 
-static QueueEntry *waiting = NULL;
-static int	max_waiting = 0;
 static int	claim_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
 static TimestampTz claim_pause = 0;
 
@@ -52,22 +57,8 @@ give_back(const QueueEntry *entry)
 void
 queue_delivery_take_entries(void)
 {
-	QueueEntry	entry;
-	bool		any = false;
-
-	while (queue_channel_pop(queue_sender.channel, &entry))
-	{
-		if (queue_sender.nwaiting == max_waiting)
-		{
-			max_waiting = Max(512, max_waiting * 2);
-			waiting = waiting == NULL ? MemoryContextAlloc(TopMemoryContext, max_waiting * sizeof(QueueEntry)) :
-				repalloc(waiting, max_waiting * sizeof(QueueEntry));
-		}
-		waiting[queue_sender.nwaiting++] = entry;
-		any = true;
-	}
-	if (any)
-		queue_sender.counted = queue_sender.wake_scheduler = true;	/* it may have more than the channel held */
+	if (queue_stock_fill(queue_sender.channel))
+		queue_sender.wake_scheduler = true; /* it may have more than the channel held */
 }
 
 /* Gives everything that is not claimed back.  Commit-safe but for the wake. */
@@ -76,12 +67,8 @@ queue_delivery_give_back(void)
 {
 	QueueEntry	entry;
 
-	for (int i = 0; i < queue_sender.nwaiting; i++)
-	{
-		if (waiting[i].id != 0)
-			give_back(&waiting[i]);
-	}
-	queue_sender.nwaiting = 0;
+	while (queue_stock_take_any(&entry))
+		give_back(&entry);
 	while (queue_sender.channel != NULL && queue_channel_pop(queue_sender.channel, &entry))
 		give_back(&entry);
 	queue_base_wake(queue_sender.base, 0);
@@ -89,7 +76,7 @@ queue_delivery_give_back(void)
 
 /* ---- claims ---- */
 
-/* Fills the request in from the job.  False: the job cannot be sent, request->error tells why. */
+/* Fills the request in from the job.  False: the job can never be sent, request->error tells why. */
 static bool
 fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra, const QueueLine *line,
 			 QueueEndpoint *endpoint, int64 timeout, TimestampTz now)
@@ -100,17 +87,18 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 
 	if (strcmp(conf->method, "GET") != 0)
 	{
-		body = queue_webhook_body(job->payload, &request->body_length);
-		request->body = malloc(request->body_length + 1);
-		if (request->body == NULL)
+		size_t		length;
+
+		body = queue_webhook_body(job->payload, &length, &error);
+		if (body != NULL && !queue_request_set_body(request, body, length))
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of memory"),
 					 errhint("The job is tried again.")));
-		memcpy(request->body, body, request->body_length + 1);
 	}
-	request->headers = queue_webhook_headers(job, extra, line, queue_config()->installation,
-											 body != NULL ? body : "", request->body_length, now, &error);
+	if (strcmp(conf->method, "GET") == 0 || body != NULL)
+		request->headers = queue_webhook_headers(job, extra, line, queue_config()->installation,
+												 body != NULL ? body : "", request->body_length, now, &error);
 	if (request->headers == NULL)
 	{
 		queue_text_copy(request->error, sizeof(request->error), error);
@@ -184,17 +172,27 @@ typedef enum Fate
 } Fate;
 
 static QueueRequest *claiming;	/* being filled, not yet in claimed[]; freed after an error */
+static QueueEntry claiming_entry;	/* being looked at; id 0: none */
+static QueueStock *claiming_stock;	/* where it still is */
 static QueueRequest *claimed[QUEUE_SENDER_BATCH];
 static QueueEntry claimed_entry[QUEUE_SENDER_BATCH];
 static int	nclaimed;
 
-/* One waiting entry. */
+/* Is there memory for one more request of this handler? */
+static bool
+has_memory(QueueGate *gate)
+{
+	return queue_request_memory() < (pg_atomic_read_u32(&gate->taken) == 0 ? 2 * MEMORY_BUDGET : MEMORY_BUDGET);
+}
+
+/* One waiting entry; its gate counts it when it is claimed. */
 static Fate
-claim_entry(QueueEntry *entry, TimestampTz now, bool *final)
+claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *final)
 {
 	QueueLine  *line = queue_config_line(entry->line);
 	QueueHttpConf *conf;
 	QueueEndpoint *endpoint;
+	QueueRoute	route;
 	QueueInFlight *place;
 
 	if (!queue_feed_takes(line) || queue_config()->installation == NULL)
@@ -202,27 +200,24 @@ claim_entry(QueueEntry *entry, TimestampTz now, bool *final)
 	if (hash_search(queue_sender.in_flight, &entry->id, HASH_FIND, NULL) != NULL)
 		return FATE_IS_OVER;	/* its lease ended before its outcome is recorded: that comes */
 	conf = line->handler->conf;
-	if (conf->state == NULL)
-		conf->state = queue_courier_state_of(MyDatabaseId, line->handler->id, true);
-	if (conf->state == NULL)
-		return FATE_GOES_BACK;
-	if (line->handler->max_running > 0 &&
-		pg_atomic_read_u32(&conf->state->in_flight) >= (uint32) line->handler->max_running)
+	if (conf->gate == NULL)
+		conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, line->handler->id, true);
+	if (conf->gate != gate)
+		return FATE_GOES_BACK;	/* another handler's now */
+	if (!has_memory(gate) ||
+		!queue_gate_take(gate, line->handler->max_running > 0 ? line->handler->max_running : INT_MAX))
 		return FATE_STAYS;
-	switch (queue_router_pick(line->handler, now, &endpoint))
-	{
-		case QUEUE_ROUTE_FULL:
-			return FATE_STAYS;
-		case QUEUE_ROUTE_DOWN:
-			return FATE_GOES_BACK;
-		case QUEUE_ROUTE_GO:
-			break;
-	}
-	claiming = queue_request_take();
+	route = queue_router_pick(line->handler, now, &endpoint);
+	claiming = route == QUEUE_ROUTE_GO ? queue_request_take() : NULL;
 	if (claiming == NULL)
-		return FATE_STAYS;
+	{
+		(void) queue_gate_give(gate);
+		return route == QUEUE_ROUTE_DOWN ? FATE_GOES_BACK : FATE_STAYS;
+	}
+	claiming->gate = gate;
 	if (!claim_row(claiming, entry, line, endpoint, final))
 	{
+		(void) queue_gate_give(gate);
 		queue_request_release(claiming);
 		claiming = NULL;
 		return FATE_IS_OVER;
@@ -236,24 +231,137 @@ claim_entry(QueueEntry *entry, TimestampTz now, bool *final)
 	return FATE_CLAIMED;
 }
 
-/* The courier of a waiting entry, for its count; NULL when its handler is gone. */
-static QueueCourierState *
-courier_of(const QueueEntry *entry)
+/* Is a request more than this worker may have under way? */
+static bool
+is_full(void)
 {
-	QueueLine  *line = queue_config_line(entry->line);
-
-	if (line == NULL || line->handler == NULL || !line->handler->http)
-		return NULL;
-	return queue_courier_state_of(MyDatabaseId, line->handler->id, false);
+	return hash_get_num_entries(queue_sender.in_flight) >= Min(queue_sender.capacity, queue_http_max_in_flight);
 }
 
-/* A claim that was not committed, or not sent: as if it had not been. */
-static void
-unclaim(QueueRequest *request)
+/* Has a handler an endpoint to be tried out?  Looks at the stock's first entry. */
+static bool
+is_urgent(QueueStock *stock, TimestampTz now)
 {
-	queue_router_ended(request, 0, true);
-	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
-	queue_request_release(request);
+	QueueLine  *line = stock->n > 0 ? queue_config_line(queue_stock_entry(stock)->line) : NULL;
+
+	return queue_feed_takes(line) && queue_router_due(line->handler, now);
+}
+
+/* Claims up to claim_limit of what waits, in its order.  In a transaction; *final: see claim_row. */
+static void
+claim_some(TimestampTz now, bool *final)
+{
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "queue http row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(row_context);
+	QueueStock *stock;
+	int			nstocks = queue_stock_begin();
+
+	for (int i = 0; i < nstocks; i++)
+		queue_stock_nth(i)->urgent = is_urgent(queue_stock_nth(i), now);
+	while (nclaimed < claim_limit && !is_full() && (stock = queue_stock_next()) != NULL)
+	{
+		Fate		fate;
+
+		claiming_stock = stock;
+		claiming_entry = *queue_stock_entry(stock);
+		fate = claim_entry(&claiming_entry, stock->gate, now, final);
+		MemoryContextReset(row_context);
+		if (fate == FATE_STAYS)
+		{
+			/* so do the others of its handler; of those that share the spare gate one may not */
+			stock->tried = stock->gate->shared ? stock->tried + 1 : stock->n;
+			claiming_entry.id = 0;
+			continue;
+		}
+		queue_stock_remove(stock);
+		if (fate == FATE_GOES_BACK)
+			give_back(&claiming_entry);
+		if (fate != FATE_CLAIMED)
+			queue_sender_dismiss(stock->gate);
+		claiming_entry.id = 0;
+		stock->urgent = stock->urgent && is_urgent(stock, now);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(row_context);
+}
+
+/* After an error: nothing of the batch was claimed.  All but the one that failed wait again. */
+static void
+unclaim(void)
+{
+	if (claiming != NULL)
+	{
+		(void) queue_gate_give(claiming->gate);
+		queue_request_release(claiming);
+		claiming = NULL;
+	}
+	for (int i = 0; i < nclaimed; i++)
+	{
+		QueueGate  *gate = claimed[i]->gate;
+
+		queue_router_ended(claimed[i], 0, true);
+		hash_search(queue_sender.in_flight, &claimed[i]->id, HASH_REMOVE, NULL);
+		queue_request_release(claimed[i]);
+		give_back(&claimed_entry[i]);
+		queue_sender_dismiss(gate);
+	}
+	nclaimed = 0;
+}
+
+/* Charges an error to the job that met it alone: a failed attempt.  False: not even that can be written. */
+static bool
+charge(const QueueEntry *entry, const char *error)
+{
+	volatile bool charged = true;
+
+	PG_TRY();
+	{
+		QueueClaim	claim = {0};
+		QueueFailure failure = {.error = error, .worker = queue_sender.worker_name, .started_at = queue_now()};
+		QueueState	state;
+
+		queue_sender_begin();
+		claim.table = queue_sender.table;
+		claim.snapshot = GetActiveSnapshot();
+		claim.line = queue_job_line(entry->line);
+		if (queue_claim_read(&claim, entry) == QUEUE_CLAIM_OURS && queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS)
+			queue_finish_check(&claim.job, queue_finish_fail(claim.table, &claim.job, claim.job.attempt + 1, &failure, -1,
+															 false, claim.snapshot, true, &state));
+		queue_sender_commit(false);
+	}
+	PG_CATCH();
+	{
+		pfree(queue_sender_rollback("a job could be neither sent nor failed"));
+		charged = false;
+	}
+	PG_END_TRY();
+	return charged;
+}
+
+/*
+ * After an error: what was claimed waits again.  A batch goes on one by one; what fails alone is charged to its job and
+ * leaves.  A job that cannot even be charged stays as it is, for the scheduler's look from afar.
+ */
+static void
+recover(const char *error)
+{
+	bool		alone = claim_limit == 1;
+	QueueEntry	culprit = claiming_entry;
+
+	if (culprit.id != 0)
+	{
+		if (alone)
+		{
+			queue_stock_remove(claiming_stock);
+			queue_sender_dismiss(claiming_stock->gate);
+		}
+	}
+	else if (nclaimed == 1)
+		culprit = claimed_entry[0];	/* its commit failed */
+	unclaim();
+	claim_limit = 1;
+	if (!alone || culprit.id == 0 || !charge(&culprit, error))
+		claim_pause = queue_now() + ERROR_PAUSE_US;
 }
 
 /* Claims up to a batch of what waits and may go, and sends it.  True: there may be more. */
@@ -261,91 +369,46 @@ bool
 queue_delivery_pass(void)
 {
 	TimestampTz now = queue_now();
-	volatile int at = 0;
 	bool		final = false;
-	bool		failed = false;
-	int			kept = 0;
+	char	   *volatile error = NULL;
+	int			n;
 
-	if (queue_sender.nwaiting == 0 || now < claim_pause || hash_get_num_entries(queue_sender.in_flight) >= Min(queue_sender.capacity, queue_http_max_in_flight))
+	if (queue_stock_count() == 0 || now < claim_pause || is_full())
 		return false;
 	nclaimed = 0;
 	claiming = NULL;
+	claiming_entry.id = 0;
 	PG_TRY();
 	{
 		queue_sender_begin();
-		for (at = 0; at < queue_sender.nwaiting && nclaimed < claim_limit &&
-			 hash_get_num_entries(queue_sender.in_flight) < Min(queue_sender.capacity, queue_http_max_in_flight); at++)
-		{
-			QueueEntry *entry = &waiting[at];
-
-			switch (claim_entry(entry, now, &final))
-			{
-				case FATE_STAYS:
-					continue;
-				case FATE_GOES_BACK:
-					give_back(entry);
-					queue_sender_dismiss(courier_of(entry));
-					break;
-				case FATE_IS_OVER:
-					queue_sender_dismiss(courier_of(entry));
-					break;
-				case FATE_CLAIMED:
-					break;
-			}
-			entry->id = 0;
-		}
+		claim_some(now, &final);
 		queue_sender_commit(!final);
 	}
 	PG_CATCH();
 	{
-		queue_sender_rollback("jobs could not be claimed");
-		failed = true;
+		error = queue_sender_rollback("jobs could not be claimed");
 	}
 	PG_END_TRY();
-
-	if (failed)
+	if (error != NULL)
 	{
-		if (claiming != NULL)
-			queue_request_release(claiming);
-		claiming = NULL;
-		for (int i = 0; i < nclaimed; i++)
-		{
-			QueueCourierState *courier = claimed[i]->courier;
-
-			unclaim(claimed[i]);
-			give_back(&claimed_entry[i]);
-			queue_sender_dismiss(courier);
-		}
-		/* alone and still an error: left to the far look, which comes by later */
-		if (claim_limit == 1 && at < queue_sender.nwaiting)
-			waiting[at].id = 0;
-		claim_limit = 1;
-		claim_pause = queue_now() + (nclaimed == 0 ? ERROR_PAUSE_US / 10 : 0);
-		nclaimed = 0;
+		recover(error);
+		pfree(error);
+		return true;
 	}
-	else if (claim_limit < QUEUE_SENDER_BATCH)
-		claim_limit *= 2;
-	claim_limit = Min(claim_limit, QUEUE_SENDER_BATCH);
-	for (int i = 0; i < queue_sender.nwaiting; i++)
-	{
-		if (waiting[i].id != 0)
-			waiting[kept++] = waiting[i];
-	}
-	queue_sender.nwaiting = kept;
-	if (nclaimed == 0)
-		return failed;
-
+	claim_limit = Min(claim_limit * 2, QUEUE_SENDER_BATCH);
 	for (int i = 0; i < nclaimed; i++)
 		queue_transfer_start(claimed[i]);
 	queue_sender.nsending += nclaimed;
-	return true;
+	n = nclaimed;
+	nclaimed = 0;
+	return n > 0;
 }
 
 /* When to look at what waits again, if nothing else wakes us: a breaker's pause may be over. */
 TimestampTz
 queue_delivery_next(void)
 {
-	return queue_sender.nwaiting == 0 ? DT_NOEND : Max(claim_pause, queue_now() + USECS_PER_SEC / 10);
+	return queue_stock_count() == 0 ? DT_NOEND : Max(claim_pause, queue_now() + USECS_PER_SEC / 10);
 }
 
 /* ---- after a crash ---- */

@@ -19,6 +19,7 @@
 #include "job/ready.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
+#include "shared/limit.h"
 #include "shared/slot.h"
 #include "shared/worker.h"
 
@@ -70,10 +71,15 @@ handler_limit(QueueHandler *handler)
 	{
 		QueueEndpoint *endpoint = conf->endpoints[i];
 
-		if (endpoint->state == NULL)
+		if (endpoint->state == NULL && !endpoint->unseen)
+		{
 			endpoint->state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, true);
-		if (endpoint->state == NULL || !endpoint->adopted || endpoint->weight == 0 ||
-			(endpoint->health_url != NULL && pg_atomic_read_u32(&endpoint->state->healthy) == 0))
+			endpoint->unseen = endpoint->state == NULL;
+		}
+		/* one without a place: only the worker knows its health */
+		if (!endpoint->adopted || endpoint->weight == 0 ||
+			(endpoint->health_url != NULL && endpoint->state != NULL &&
+			 pg_atomic_read_u32(&endpoint->state->healthy) == 0))
 			continue;
 		any = true;
 		if (endpoint->max_running == 0)
@@ -92,9 +98,18 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 	MemoryContext old = MemoryContextSwitchTo(context);
 	uint32		procno = queue_endpoint_procno(MyDatabaseId);
 
+	int64	   *ids = palloc((config->nhandlers + 1) * sizeof(int64));
+	int			nids = 0;
+
 	feeds = palloc0((config->nhandlers + 1) * sizeof(Feed));
 	nfeeds = 0;
 	wanted = false;
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		if (config->handlers[i]->http)
+			ids[nids++] = config->handlers[i]->id;
+	}
+	queue_gate_keep(MyDatabaseId, QUEUE_GATE_HTTP, ids, nids);
 	for (int i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
@@ -103,9 +118,9 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 		if (!handler->http || !handler->adopted || config->installation == NULL)
 			continue;
 		wanted = true;
-		if (handler->conf->state == NULL)
-			handler->conf->state = queue_courier_state_of(MyDatabaseId, handler->id, true);
-		if (handler->conf->state == NULL)
+		if (handler->conf->gate == NULL)
+			handler->conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, true);
+		if (handler->conf->gate == NULL)
 			continue;
 		feed->handler = handler;
 		feed->lines = palloc((nlines + 1) * sizeof(QueueLine *));
@@ -127,7 +142,7 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 static TimestampTz
 pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
 {
-	QueueCourierState *state = feed->handler->conf->state;
+	QueueGate  *gate = feed->handler->conf->gate;
 	QueueReady *ready;
 	QueueJob	job;
 	QueueLine  *line;
@@ -148,20 +163,23 @@ pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz no
 		entry.stamp = stamp;
 		entry.tid = job.tid;
 		entry.priority = line->priority;
-		pg_atomic_fetch_add_u32(&state->admitted, 1);
+		entry.gate = queue_gate_number(gate);
+		queue_gate_admit(gate);
 		/* there is room, because nobody else puts anything into this channel: nothing leaves */
 		if (!queue_channel_put(channel, &entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
 		{
-			queue_endpoint_lower(&state->admitted);
+			(void) queue_gate_dismiss(gate);
 			queue_ready_put_back(ready);
 			break;
 		}
 		Assert(nevicted == 0);
 	}
 	next = queue_ready_next_due(ready);
-	pg_atomic_write_u32(&state->wants, next == DT_NOBEGIN);
 	queue_ready_end(ready);
-	return next == DT_NOBEGIN ? DT_NOEND : next;
+	if (next != DT_NOBEGIN)
+		return next;
+	/* there are more: the worker calls when there is room, unless that came to be meanwhile */
+	return queue_gate_want_more(gate) ? now : DT_NOEND;
 }
 
 TimestampTz
@@ -170,29 +188,34 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 	TimestampTz next = DT_NOEND;
 	QueueChannel *channel;
 	bool		pulled = false;
+	int			all;
 	int			total;
 
 	if (nfeeds == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
 		return DT_NOEND;
-	total = queue_http_max_in_flight + AHEAD - (int) queue_endpoint_admitted(MyDatabaseId);
+	all = queue_http_max_in_flight + AHEAD;
+	total = all - queue_gate_admitted(MyDatabaseId, QUEUE_GATE_HTTP);
 	for (int i = 0; i < nfeeds; i++)
 	{
 		Feed	   *feed = &feeds[(first_feed + i) % nfeeds];
+		QueueGate  *gate = feed->handler->conf->gate;
 		int			limit = handler_limit(feed->handler);
-		int			admitted = (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted);
-		int			room = limit + Min(limit, AHEAD) - admitted;
+		int			admitted = (int) pg_atomic_read_u32(&gate->admitted);
+		int			room = queue_gate_room(gate, limit + Min(limit, AHEAD));
 
-		room = Min(Min(room, total), QUEUE_CHANNEL_SIZE - queue_channel_count(channel));
+		/* its share is a handler's own, whatever others have under way */
+		room = Min(room, Max(total, Max(all / nfeeds, 1) - admitted));
+		room = Min(room, QUEUE_CHANNEL_SIZE - queue_channel_count(channel));
 		/* some for each when many have work; what is left over is read in the next round */
 		if (nfeeds > 1)
 			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nfeeds, 8));
 		if (room <= 0)
 		{
-			pg_atomic_write_u32(&feed->handler->conf->state->wants, 1);
+			(void) queue_gate_want_more(gate);
 			continue;
 		}
 		next = Min(next, pull_one(feed, channel, table, now, room));
-		total -= (int) pg_atomic_read_u32(&feed->handler->conf->state->admitted) - admitted;
+		total -= (int) pg_atomic_read_u32(&gate->admitted) - admitted;
 		pulled = true;
 	}
 	first_feed = (first_feed + 1) % nfeeds;
@@ -250,6 +273,8 @@ empty_channel(void)
 	while (queue_channel_pop(channel, &entry))
 		queue_job_give_back(entry.line, (QueuePos) {entry.run_at, entry.id});
 	queue_endpoint_clear(MyDatabaseId);
+	queue_endpoint_keep(MyDatabaseId, NULL, 0);
+	queue_gate_clear(MyDatabaseId, QUEUE_GATE_HTTP);
 	queue_channel_release(channel);
 }
 

@@ -53,6 +53,7 @@ queue_outcome_collect(void)
 			continue;
 		}
 		queue_sender.nsending--;
+		queue_request_drop_body(request);
 		queue_router_ended(request, now, false);
 		queue_sender_ended(request, now);
 	}
@@ -174,6 +175,7 @@ record_pass(void)
 {
 	QueueRequest *batch[QUEUE_SENDER_BATCH];
 	bool		later[QUEUE_SENDER_BATCH] = {false};
+	MemoryContext row_context;	/* a job's payload may be large */
 	volatile int n = 0;
 	int			todo = queue_sender.ndone;
 	TimestampTz now = queue_now();
@@ -201,13 +203,18 @@ record_pass(void)
 	PG_TRY();
 	{
 		queue_sender_begin();
+		row_context = AllocSetContextCreate(CurrentMemoryContext, "queue http row", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(row_context);
 		for (int i = 0; i < n; i++)
+		{
 			later[i] = record(batch[i]) != TM_Ok;
+			MemoryContextReset(row_context);
+		}
 		queue_sender_commit(false);
 	}
 	PG_CATCH();
 	{
-		queue_sender_rollback("outcomes of jobs could not be recorded");
+		pfree(queue_sender_rollback("outcomes of jobs could not be recorded"));
 		failed = true;
 	}
 	PG_END_TRY();

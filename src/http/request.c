@@ -39,6 +39,7 @@
 QueueNetguard queue_request_guard;
 
 static QueueRequest *free_requests = NULL;
+static size_t memory = 0;		/* bytes of bodies and answers */
 
 /* ---- callbacks: nothing is thrown, nothing palloc'd ---- */
 
@@ -145,7 +146,9 @@ on_body(char *data, size_t size, size_t n, void *arg)
 				return 0;
 			}
 			request->answer = grown;
+			memory -= request->answer_size;
 			request->answer_size = Min(bigger, Max(limit, 1024));
+			memory += request->answer_size;
 		}
 		memcpy(request->answer + request->answer_length, data, take);
 		request->answer_length += take;
@@ -208,6 +211,7 @@ queue_request_take(void)
 	{
 		free_requests = request->next;
 		request->next = NULL;
+		memory += request->answer_size;
 		return request;
 	}
 	request = calloc(1, sizeof(QueueRequest));
@@ -234,7 +238,8 @@ queue_request_release(QueueRequest *request)
 
 	curl_slist_free_all(request->headers);
 	curl_slist_free_all(request->resolve);
-	free(request->body);
+	queue_request_drop_body(request);
+	memory -= answer_size;
 	if (answer_size > KEEP_ANSWER)
 	{
 		free(answer);
@@ -259,6 +264,34 @@ queue_request_release(QueueRequest *request)
 	}
 	request->next = free_requests;
 	free_requests = request;
+}
+
+bool
+queue_request_set_body(QueueRequest *request, const char *body, size_t length)
+{
+	request->body = malloc(length + 1);
+	if (request->body == NULL)
+		return false;
+	memcpy(request->body, body, length);
+	request->body[length] = '\0';
+	request->body_length = length;
+	memory += length;
+	return true;
+}
+
+void
+queue_request_drop_body(QueueRequest *request)
+{
+	memory -= request->body_length;
+	free(request->body);
+	request->body = NULL;
+	request->body_length = 0;
+}
+
+size_t
+queue_request_memory(void)
+{
+	return memory;
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "lib/netguard.h"
 #include "shared/endpoint.h"
+#include "shared/limit.h"
 
 typedef enum QueueVerdictHttp
 {
@@ -59,7 +60,7 @@ typedef struct QueueRequest
 
 	/* where it goes; copies, because the configuration may be another one when it ends */
 	QueueEndpointState *endpoint;
-	QueueCourierState *courier;
+	QueueGate  *gate;			/* counts it */
 	QueueBreakerConf breaker;
 	bool		probe;			/* of a half-open breaker */
 	bool		has_health;		/* the endpoint has a health_url */
@@ -101,6 +102,11 @@ extern QueueNetguard queue_request_guard;
 extern QueueRequest *queue_request_take(void);
 /* Frees what it carries and keeps its handle for the next. */
 extern void queue_request_release(QueueRequest *request);
+/* Gives it a copy of a body.  False: no memory. */
+extern bool queue_request_set_body(QueueRequest *request, const char *body, size_t length);
+extern void queue_request_drop_body(QueueRequest *request);
+/* Bytes of the bodies and answers of all requests. */
+extern size_t queue_request_memory(void);
 /* Where and how; timeouts in us.  False: libcurl will not have it (no memory, bad url). */
 extern bool queue_request_prepare(QueueRequest *request, const char *url, const char *method, int64 timeout,
 								  int64 connect_timeout, const char *ca_file);

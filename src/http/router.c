@@ -45,7 +45,15 @@ typedef struct Probe
 	bool		seen;
 } Probe;
 
+/* The state of an endpoint that found no place in shared memory. */
+typedef struct OwnState
+{
+	struct OwnState *next;
+	QueueEndpointState state;
+} OwnState;
+
 static Probe *probes = NULL;
+static OwnState *own_states = NULL;
 
 /* "http://host/path of kind "k"", for the log. */
 static void
@@ -57,12 +65,44 @@ make_label(char *label, size_t size, QueueHandler *handler, QueueEndpoint *endpo
 	snprintf(label, size, "%.*s of kind \"%.*s\"", url, endpoint->url, kind, handler->kind);
 }
 
+/* A state of our own for an endpoint that found no place in shared memory; NULL: no memory. */
+static QueueEndpointState *
+own_state(uint64 key)
+{
+	OwnState   *own;
+
+	for (own = own_states; own != NULL; own = own->next)
+	{
+		if (own->state.key == key)
+			return &own->state;
+	}
+	own = calloc(1, sizeof(OwnState));
+	if (own == NULL)
+		return NULL;
+	queue_endpoint_state_init(&own->state, MyDatabaseId, key);
+	own->next = own_states;
+	own_states = own;
+	return &own->state;
+}
+
+/* Looks an endpoint's state up.  False: there is no memory for one. */
 static bool
-usable(QueueEndpoint *endpoint)
+find_state(QueueEndpoint *endpoint)
 {
 	if (endpoint->state == NULL)
 		endpoint->state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, true);
-	return endpoint->state != NULL && endpoint->adopted && endpoint->weight > 0 &&
+	if (endpoint->state == NULL)
+	{
+		endpoint->state = own_state(endpoint->key);
+		endpoint->unseen = true;
+	}
+	return endpoint->state != NULL;
+}
+
+static bool
+usable(QueueEndpoint *endpoint)
+{
+	return find_state(endpoint) && endpoint->adopted && endpoint->weight > 0 &&
 		(endpoint->health_url == NULL || pg_atomic_read_u32(&endpoint->state->healthy) != 0);
 }
 
@@ -73,6 +113,29 @@ has_room(QueueEndpoint *endpoint)
 		pg_atomic_read_u32(&endpoint->state->in_flight) < (uint32) endpoint->max_running;
 }
 
+/* Is the endpoint's breaker to be tried out by the next request? */
+static bool
+is_due(QueueEndpoint *endpoint, TimestampTz now)
+{
+	QueueBreaker *breaker = &endpoint->state->breaker;
+
+	return (breaker->state == QUEUE_BREAKER_OPEN && breaker->open_until <= now) ||
+		(breaker->state == QUEUE_BREAKER_HALF_OPEN && breaker->probing == 0);
+}
+
+bool
+queue_router_due(QueueHandler *handler, TimestampTz now)
+{
+	for (int i = 0; i < handler->conf->nendpoints; i++)
+	{
+		QueueEndpoint *endpoint = handler->conf->endpoints[i];
+
+		if (usable(endpoint) && has_room(endpoint) && is_due(endpoint, now))
+			return true;
+	}
+	return false;
+}
+
 QueueRoute
 queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoint)
 {
@@ -80,6 +143,7 @@ queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoi
 	QueueEndpoint *best = NULL;
 	bool		available = false;
 	bool		healthy = false;
+	bool		unseen = false;
 	int			total = 0;
 	int			n = 0;
 
@@ -90,7 +154,10 @@ queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoi
 		bool		allows;
 
 		if (!usable(e))
+		{
+			unseen |= e->unseen;
 			continue;
+		}
 		healthy = true;
 		allows = queue_breaker_allows(&e->state->breaker, &e->breaker, now, &changed);
 		if (changed)
@@ -105,6 +172,11 @@ queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoi
 		available = true;
 		if (!has_room(e))
 			continue;
+		if (is_due(e, now))
+		{
+			*endpoint = e;
+			return QUEUE_ROUTE_GO;
+		}
 		e->current += e->weight;
 		total += e->weight;
 		if (best == NULL || e->current > best->current)
@@ -117,7 +189,7 @@ queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoi
 		return QUEUE_ROUTE_GO;
 	}
 	if (!healthy)
-		return QUEUE_ROUTE_DOWN;
+		return unseen ? QUEUE_ROUTE_FULL : QUEUE_ROUTE_DOWN;	/* the scheduler would send the job again and again */
 	if (available)
 		return QUEUE_ROUTE_FULL;
 	/* no breaker lets anything through: any one with room, at random */
@@ -138,7 +210,6 @@ void
 queue_router_began(QueueRequest *request, QueueHandler *handler, QueueEndpoint *endpoint)
 {
 	request->endpoint = endpoint->state;
-	request->courier = handler->conf->state;
 	request->breaker = endpoint->breaker;
 	request->has_health = endpoint->health_url != NULL;
 	memcpy(request->complete_on, handler->conf->complete_on, sizeof(request->complete_on));
@@ -146,7 +217,6 @@ queue_router_began(QueueRequest *request, QueueHandler *handler, QueueEndpoint *
 	make_label(request->label, sizeof(request->label), handler, endpoint);
 	request->probe = queue_breaker_began(&endpoint->state->breaker);
 	pg_atomic_fetch_add_u32(&endpoint->state->in_flight, 1);
-	pg_atomic_fetch_add_u32(&handler->conf->state->in_flight, 1);
 }
 
 /* Nothing more is sent there until its health_url answered. */
@@ -172,7 +242,7 @@ queue_router_ended(QueueRequest *request, TimestampTz now, bool aborted)
 	QueueBreakerState before = state->breaker.state;
 
 	queue_endpoint_lower(&state->in_flight);
-	queue_endpoint_lower(&request->courier->in_flight);
+	(void) queue_gate_give(request->gate);
 	if (aborted)
 	{
 		queue_breaker_aborted(&state->breaker, request->probe);
@@ -242,6 +312,27 @@ sync_one(QueueHandler *handler, QueueEndpoint *endpoint, TimestampTz now)
 	}
 }
 
+/* Frees our states of endpoints that are no more, with nothing under way. */
+static void
+forget_own_states(const uint64 *keys, int n)
+{
+	for (OwnState **link = &own_states; *link != NULL;)
+	{
+		OwnState   *own = *link;
+		bool		keep = pg_atomic_read_u32(&own->state.in_flight) > 0;
+
+		for (int i = 0; i < n && !keep; i++)
+			keep = keys[i] == own->state.key;
+		if (keep)
+		{
+			link = &own->next;
+			continue;
+		}
+		*link = own->next;
+		free(own);
+	}
+}
+
 void
 queue_router_sync(QueueConfig *config, TimestampTz now)
 {
@@ -269,9 +360,7 @@ queue_router_sync(QueueConfig *config, TimestampTz now)
 
 			if (endpoint->health_url == NULL || !endpoint->adopted || endpoint->weight == 0)
 				continue;
-			if (endpoint->state == NULL)
-				endpoint->state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, true);
-			if (endpoint->state != NULL)
+			if (find_state(endpoint))
 				sync_one(handler, endpoint, now);
 		}
 	}
@@ -293,6 +382,7 @@ queue_router_sync(QueueConfig *config, TimestampTz now)
 		free_probe(probe);
 	}
 	queue_endpoint_keep(MyDatabaseId, keys, nkeys);
+	forget_own_states(keys, nkeys);
 }
 
 /* When the next probe is after a failed one. */

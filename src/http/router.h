@@ -17,6 +17,8 @@ typedef enum QueueRoute
 
 /* Chooses an endpoint of the handler. */
 extern QueueRoute queue_router_pick(QueueHandler *handler, TimestampTz now, QueueEndpoint **endpoint);
+/* Has the handler an endpoint whose breaker is to be tried out by the next request? */
+extern bool queue_router_due(QueueHandler *handler, TimestampTz now);
 /* A request goes to it: counts, and fills in the request's copies. */
 extern void queue_router_began(QueueRequest *request, QueueHandler *handler, QueueEndpoint *endpoint);
 /* It ended and was judged; or was given up without an answer (aborted). */

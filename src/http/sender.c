@@ -6,14 +6,10 @@
  */
 #include "http/sender.h"
 
-#include "shared/endpoint.h"
-
 #include "access/xact.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-
-#define LOW_WATER 32			/* entries ahead of a handler, below which the scheduler is asked for more */
 
 QueueSender queue_sender;
 
@@ -41,11 +37,11 @@ queue_sender_commit(bool async)
 	pgstat_report_stat(false);
 }
 
-/* After an error: rolls back, says what it was. */
-void
+char *
 queue_sender_rollback(const char *what)
 {
 	ErrorData  *edata;
+	char	   *message;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(queue_sender.loop_context);
@@ -54,20 +50,17 @@ queue_sender_rollback(const char *what)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(queue_sender.loop_context);
 	queue_sender.table = NULL;
-	queue_log("http_error", "%s: %s", what, edata->message);
+	message = pstrdup(edata->message);
+	queue_log("http_error", "%s: %s", what, message);
 	FreeErrorData(edata);
 	RESUME_INTERRUPTS();
+	return message;
 }
 
-/* One job of a handler is with us no more. */
 void
-queue_sender_dismiss(QueueCourierState *courier)
+queue_sender_dismiss(QueueGate *gate)
 {
-	if (courier == NULL)
-		return;
-	queue_endpoint_lower(&courier->admitted);
-	if (pg_atomic_read_u32(&courier->wants) != 0 &&
-		pg_atomic_read_u32(&courier->admitted) < pg_atomic_read_u32(&courier->in_flight) + LOW_WATER)
+	if (queue_gate_dismiss(gate))
 		queue_sender.wake_scheduler = true;
 }
 
@@ -89,9 +82,9 @@ queue_sender_ended(QueueRequest *request, TimestampTz now)
 void
 queue_sender_forget(QueueRequest *request)
 {
-	QueueCourierState *courier = request->courier;
+	QueueGate  *gate = request->gate;
 
 	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
 	queue_request_release(request);
-	queue_sender_dismiss(courier);
+	queue_sender_dismiss(gate);
 }

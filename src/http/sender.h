@@ -9,6 +9,7 @@
 #include "http/request.h"
 #include "job/job.h"
 #include "shared/channel.h"
+#include "shared/limit.h"
 
 #include "utils/hsearch.h"
 
@@ -30,7 +31,6 @@ typedef struct QueueSender
 	HTAB	   *in_flight;		/* of QueueInFlight */
 	int			nsending;		/* transfers under way, without probes */
 	int			capacity;		/* of transfers, by the limit of open files */
-	int			nwaiting;		/* entries that are not claimed */
 	QueueRequest *done_first;	/* ended, to be recorded */
 	QueueRequest *done_last;
 	int			ndone;
@@ -40,7 +40,6 @@ typedef struct QueueSender
 	QueueJobTable *table;		/* in a transaction */
 	char		worker_name[32];
 	bool		wake_scheduler; /* at the end of this turn */
-	bool		counted;		/* something was admitted since the counts were last set to 0 */
 } QueueSender;
 
 extern QueueSender queue_sender;
@@ -48,9 +47,10 @@ extern QueueSender queue_sender;
 /* Transactions.  With async the commit may be lost in a crash of the server (and nothing else). */
 extern void queue_sender_begin(void);
 extern void queue_sender_commit(bool async);
-extern void queue_sender_rollback(const char *what);	/* after an error: says what it was */
+/* After an error: says what it was.  Its message, palloc'd in loop_context. */
+extern char *queue_sender_rollback(const char *what);
 
-extern void queue_sender_dismiss(QueueCourierState *courier);	/* one job of a handler left the worker */
+extern void queue_sender_dismiss(QueueGate *gate);	/* a job that a gate admitted left the worker */
 extern void queue_sender_ended(QueueRequest *request, TimestampTz now); /* to be recorded */
 extern void queue_sender_forget(QueueRequest *request); /* the job is not ours any more */
 

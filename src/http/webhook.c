@@ -105,13 +105,27 @@ signatures(const QueueHttpConf *conf, const char *id, int64 timestamp, const cha
 	return list.data;
 }
 
+/* Text of the database in UTF-8; NULL: its encoding lets bytes pass that are no UTF-8. */
+static char *
+to_utf8(const char *text)
+{
+	int			length = (int) strlen(text);
+
+	if (GetDatabaseEncoding() == PG_SQL_ASCII && !pg_verify_mbstr(PG_UTF8, text, length, true))
+		return NULL;
+	return pg_server_to_any(text, length, PG_UTF8);
+}
+
 char *
-queue_webhook_body(const Jsonb *payload, size_t *length)
+queue_webhook_body(const Jsonb *payload, size_t *length, char **error)
 {
 	char	   *text = JsonbToCString(NULL, unconstify(JsonbContainer *, &payload->root), VARSIZE(payload));
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	char	   *utf8 = to_utf8(text);
 
-	*length = strlen(utf8);
+	if (utf8 == NULL)
+		*error = "the payload has bytes that are not UTF-8, so it cannot be sent as JSON";
+	else
+		*length = strlen(utf8);
 	return utf8;
 }
 
@@ -142,10 +156,13 @@ static char *
 encoded(const char *name)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	char	   *utf8 = pg_server_to_any(name, strlen(name), PG_UTF8);
-	char	   *result = palloc(3 * strlen(utf8) + 1);
-	char	   *to = result;
+	const char *utf8 = to_utf8(name);
+	char	   *result;
+	char	   *to;
 
+	if (utf8 == NULL)
+		utf8 = name;
+	to = result = palloc(3 * strlen(utf8) + 1);
 	for (; *utf8 != '\0'; utf8++)
 	{
 		unsigned char c = (unsigned char) *utf8;
@@ -256,7 +273,13 @@ append_members(struct curl_slist **list, Jsonb *json, Jsonb *handlers, bool of_j
 		}
 		if (queue_httpconf_reserved(name))
 			continue;
-		if (!append(list, name, pg_server_to_any(text, strlen(text), PG_UTF8)))
+		text = to_utf8(text);
+		if (text == NULL)
+		{
+			*error = psprintf("header \"%s\" has bytes that are not UTF-8, so it cannot be sent", name);
+			return false;
+		}
+		if (!append(list, name, text))
 			return false;
 	}
 	return true;

@@ -17,6 +17,7 @@
  */
 #include "http/worker.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include "config/owner.h"
@@ -40,6 +41,7 @@
 #include "utils/memutils.h"
 
 #define SPARE_FILES 128			/* descriptors for resolver threads, TLS files and the like */
+#define LARGE_BLOCK (128 * 1024)
 #define LOCKED_RETRY_US INT64CONST(20000)
 #define ERROR_PAUSE_US USECS_PER_SEC
 
@@ -53,6 +55,7 @@ at_exit(int code, Datum arg)
 	queue_endpoint_worker(MyDatabaseId, PG_UINT32_MAX);
 	queue_delivery_give_back();
 	queue_endpoint_clear(MyDatabaseId);
+	queue_gate_clear(MyDatabaseId, QUEUE_GATE_HTTP);
 }
 
 /* ---- stopping transfers ---- */
@@ -95,7 +98,7 @@ check_all(void)
 	}
 	PG_CATCH();
 	{
-		queue_sender_rollback("jobs under way could not be looked at");
+		pfree(queue_sender_rollback("jobs under way could not be looked at"));
 		ngone = 0;
 	}
 	PG_END_TRY();
@@ -285,12 +288,6 @@ turn(void)
 		queue_base_wake(queue_sender.base, 0);
 	}
 	busy = hash_get_num_entries(queue_sender.in_flight) > 0;
-	if (queue_sender.counted && queue_sender.nwaiting == 0 && !busy && queue_channel_count(queue_sender.channel) == 0)
-	{
-		/* a handler that was taken away keeps its count: at rest all are 0 */
-		queue_endpoint_clear(MyDatabaseId);
-		queue_sender.counted = false;
-	}
 	if (running != busy)
 	{
 		running = busy;
@@ -326,6 +323,9 @@ queue_http_main(Datum arg)
 	queue_worker_begin(DatumGetInt32(arg), 1000);
 	BackgroundWorkerInitializeConnectionByOid(queue_my_slot->db, InvalidOid, 0);
 	queue_pin_settings();
+#ifdef M_MMAP_THRESHOLD
+	(void) mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);	/* large bodies go back to the system when they are freed */
+#endif
 	queue_sender.base = queue_base();
 	queue_sender.channel = queue_channel_of(MyDatabaseId, InvalidOid, true);
 	if (queue_sender.base == NULL || queue_sender.channel == NULL)
@@ -338,6 +338,7 @@ queue_http_main(Datum arg)
 	before_shmem_exit(at_exit, (Datum) 0);
 	queue_delivery_give_back();			/* what stood in the channel was counted for somebody else */
 	queue_endpoint_clear(MyDatabaseId);
+	queue_gate_clear(MyDatabaseId, QUEUE_GATE_HTTP);
 	queue_endpoint_worker(MyDatabaseId, queue_procno_of(MyProc));
 	apply_settings(false);
 	set = queue_wait_event_set(3);
@@ -363,7 +364,7 @@ queue_http_main(Datum arg)
 		PG_CATCH();
 		{
 			/* each part has a boundary of its own around what it expects to fail */
-			queue_sender_rollback("the http worker was interrupted");
+			pfree(queue_sender_rollback("the http worker was interrupted"));
 		}
 		PG_END_TRY();
 		if ((sleep_until(set, next) & QUEUE_WOKE_RELOADED) != 0)

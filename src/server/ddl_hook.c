@@ -26,6 +26,7 @@
 #include "shared/database.h"
 #include "shared/endpoint.h"
 #include "shared/lease.h"
+#include "shared/limit.h"
 #include "shared/note.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
@@ -71,6 +72,7 @@ forget_jobs(Oid db)
 	queue_lease_reset(db);
 	queue_cursor_reset(db);
 	queue_endpoint_reset(db);
+	queue_gate_reset(db);
 	queue_recent_reset(db);
 }
 

@@ -20,6 +20,7 @@
 #include "shared/endpoint.h"
 #include "shared/fetch_waiter.h"
 #include "shared/lease.h"
+#include "shared/limit.h"
 #include "shared/note.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
@@ -174,6 +175,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(queue_recent_shmem_size());
 	RequestAddinShmemSpace(queue_note_shmem_size());
 	RequestAddinShmemSpace(queue_endpoint_shmem_size());
+	RequestAddinShmemSpace(queue_limit_shmem_size());
 }
 
 /* shmem_startup_hook: makes them, at start and again after a crash. */
@@ -194,6 +196,7 @@ shmem_startup(void)
 	queue_recent_shmem_init();
 	queue_note_shmem_init();
 	queue_endpoint_shmem_init();
+	queue_limit_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -25,7 +25,9 @@
 #include "shared/counter.h"
 #include "shared/cursor.h"
 #include "shared/database.h"
+#include "shared/endpoint.h"
 #include "shared/lease.h"
+#include "shared/limit.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
@@ -139,6 +141,8 @@ forget_database(Oid db)
 	queue_counter_reset(db);
 	queue_lease_reset(db);
 	queue_cursor_reset(db);
+	queue_endpoint_reset(db);
+	queue_gate_reset(db);
 	queue_recent_reset(db);
 	queue_suspect_forget(db);
 	queue_base_forget(db);

@@ -30,6 +30,7 @@ typedef struct QueueEntry
 	uint16		flags;
 	int16		priority;		/* of its line */
 	int32		cost;			/* us that its run is expected to take */
+	int32		gate;			/* http only: the number of the gate that admitted it */
 } QueueEntry;
 
 typedef struct QueueChannel

@@ -1,11 +1,12 @@
 /*
  * endpoint.c
- *		The shared state of HTTP endpoints, handlers and http workers.
+ *		The shared state of HTTP endpoints and http workers.
  *
- * Owns three fixed arrays.  An entry is found by a linear look over those in use, which are few and
- * cached by those who look often; places of endpoints that were removed are freed when the http worker
- * reads the configuration.  When the array is full an endpoint has no state: it is not sent to
- * (register_http_handler refuses it before).
+ * Owns two fixed arrays.  An entry is found by a linear look over those in use, which are few and cached by those who
+ * look often.  Places are bounded per database, taken by the http worker and the scheduler, which have read the committed
+ * configuration, and given back when they read it without the endpoint, or when extension or database are dropped.  An
+ * endpoint without a place is sent to all the same: the worker keeps its state itself, where nobody else sees it and
+ * where it ends with the worker; doctor() says so.
  *
  * Locks: shared->lock (LWLock) to take a place; a spinlock for each database's stop list.
  */
@@ -32,13 +33,36 @@ typedef struct EndpointShared
 	LWLock		lock;
 	int			tranche;
 	int			nendpoints;		/* places ever taken */
-	int			ncouriers;
 	QueueEndpointState endpoints[QUEUE_MAX_ENDPOINTS];
-	QueueCourierState couriers[QUEUE_MAX_COURIERS];
 	StopList	stops[QUEUE_MAX_DATABASES];
 } EndpointShared;
 
 static EndpointShared *shared = NULL;
+
+/* The atomics of a state in memory that is new. */
+static void
+init_counts(QueueEndpointState *e)
+{
+	pg_atomic_init_u32(&e->healthy, 0);
+	pg_atomic_init_u32(&e->reported, 0);
+	pg_atomic_init_u32(&e->in_flight, 0);
+	pg_atomic_init_u64(&e->succeeded, 0);
+	pg_atomic_init_u64(&e->failed, 0);
+	pg_atomic_init_u64(&e->total_us, 0);
+	pg_atomic_init_u64(&e->answers, 0);
+	pg_atomic_init_u64(&e->next_probe_at, 0);
+}
+
+void
+queue_endpoint_state_init(QueueEndpointState *e, Oid db, uint64 key)
+{
+	init_counts(e);
+	memset(&e->breaker, 0, sizeof(e->breaker));
+	e->down_since = queue_now();
+	e->probes_failed = 0;
+	e->key = key;
+	e->db = db;
+}
 
 /* How much shared memory it needs.  Called by the request hook. */
 Size
@@ -64,25 +88,8 @@ queue_endpoint_shmem_init(void)
 			SpinLockInit(&shared->stops[i].mutex);
 			pg_atomic_init_u32(&shared->stops[i].procno, PG_UINT32_MAX);
 		}
-		for (int i = 0; i < QUEUE_MAX_COURIERS; i++)
-		{
-			pg_atomic_init_u32(&shared->couriers[i].admitted, 0);
-			pg_atomic_init_u32(&shared->couriers[i].in_flight, 0);
-			pg_atomic_init_u32(&shared->couriers[i].wants, 0);
-		}
 		for (int i = 0; i < QUEUE_MAX_ENDPOINTS; i++)
-		{
-			QueueEndpointState *e = &shared->endpoints[i];
-
-			pg_atomic_init_u32(&e->healthy, 0);
-			pg_atomic_init_u32(&e->reported, 0);
-			pg_atomic_init_u32(&e->in_flight, 0);
-			pg_atomic_init_u64(&e->succeeded, 0);
-			pg_atomic_init_u64(&e->failed, 0);
-			pg_atomic_init_u64(&e->total_us, 0);
-			pg_atomic_init_u64(&e->answers, 0);
-			pg_atomic_init_u64(&e->next_probe_at, 0);
-		}
+			init_counts(&shared->endpoints[i]);
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueEndpoint");
 }
@@ -92,68 +99,32 @@ QueueEndpointState *
 queue_endpoint_state_of(Oid db, uint64 key, bool create)
 {
 	QueueEndpointState *found = NULL;
+	QueueEndpointState *free_place = NULL;
+	int			used = 0;
 
 	if (shared == NULL)
 		return NULL;
 	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	for (int i = 0; i < shared->nendpoints && found == NULL; i++)
 	{
-		if (shared->endpoints[i].key == key && shared->endpoints[i].db == db)
-			found = &shared->endpoints[i];
-	}
-	for (int i = 0; i < QUEUE_MAX_ENDPOINTS && found == NULL && create; i++)
-	{
 		QueueEndpointState *e = &shared->endpoints[i];
 
-		if (OidIsValid(e->db))
-			continue;
-		memset(&e->breaker, 0, sizeof(e->breaker));
-		pg_atomic_write_u32(&e->healthy, 0);
-		pg_atomic_write_u32(&e->reported, 0);
-		pg_atomic_write_u32(&e->in_flight, 0);
-		pg_atomic_write_u64(&e->succeeded, 0);
-		pg_atomic_write_u64(&e->failed, 0);
-		pg_atomic_write_u64(&e->total_us, 0);
-		pg_atomic_write_u64(&e->answers, 0);
-		pg_atomic_write_u64(&e->next_probe_at, 0);
-		e->down_since = queue_now();
-		e->probes_failed = 0;
-		e->key = key;
-		e->db = db;
-		shared->nendpoints = Max(shared->nendpoints, i + 1);
-		found = e;
+		if (e->db == db)
+		{
+			used++;
+			if (e->key == key)
+				found = e;
+		}
+		else if (free_place == NULL && !OidIsValid(e->db))
+			free_place = e;
 	}
-	LWLockRelease(&shared->lock);
-	return found;
-}
-
-/* The state of a handler, made if asked.  Called by the scheduler, the http worker and the views. */
-QueueCourierState *
-queue_courier_state_of(Oid db, uint64 key, bool create)
-{
-	QueueCourierState *found = NULL;
-
-	if (shared == NULL)
-		return NULL;
-	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
-	for (int i = 0; i < shared->ncouriers && found == NULL; i++)
+	if (free_place == NULL && shared->nendpoints < QUEUE_MAX_ENDPOINTS)
+		free_place = &shared->endpoints[shared->nendpoints];
+	if (found == NULL && create && free_place != NULL && used < QUEUE_MAX_ENDPOINTS_OF_DATABASE)
 	{
-		if (shared->couriers[i].key == key && shared->couriers[i].db == db)
-			found = &shared->couriers[i];
-	}
-	for (int i = 0; i < QUEUE_MAX_COURIERS && found == NULL && create; i++)
-	{
-		QueueCourierState *c = &shared->couriers[i];
-
-		if (OidIsValid(c->db))
-			continue;
-		pg_atomic_write_u32(&c->admitted, 0);
-		pg_atomic_write_u32(&c->in_flight, 0);
-		pg_atomic_write_u32(&c->wants, 0);
-		c->key = key;
-		c->db = db;
-		shared->ncouriers = Max(shared->ncouriers, i + 1);
-		found = c;
+		queue_endpoint_state_init(free_place, db, key);
+		shared->nendpoints = Max(shared->nendpoints, (int) (free_place - shared->endpoints) + 1);
+		found = free_place;
 	}
 	LWLockRelease(&shared->lock);
 	return found;
@@ -184,33 +155,10 @@ queue_endpoint_clear(Oid db)
 		pg_atomic_write_u32(&e->in_flight, 0);
 		e->breaker.probing = 0;
 	}
-	for (int i = 0; i < shared->ncouriers; i++)
-	{
-		QueueCourierState *c = &shared->couriers[i];
-
-		if (c->db != db)
-			continue;
-		pg_atomic_write_u32(&c->admitted, 0);
-		pg_atomic_write_u32(&c->in_flight, 0);
-	}
 	LWLockRelease(&shared->lock);
 }
 
-/* How many jobs are with the http worker or on their way to it.  Called by the scheduler. */
-uint32
-queue_endpoint_admitted(Oid db)
-{
-	uint32		sum = 0;
-
-	for (int i = 0; shared != NULL && i < shared->ncouriers; i++)
-	{
-		if (shared->couriers[i].db == db)
-			sum += pg_atomic_read_u32(&shared->couriers[i].admitted);
-	}
-	return sum;
-}
-
-/* See endpoint.h.  Called by the http worker when it has read the configuration. */
+/* See endpoint.h.  Called by the http worker when it has read the configuration, by the scheduler when there is none. */
 void
 queue_endpoint_keep(Oid db, const uint64 *keys, int n)
 {
@@ -243,11 +191,6 @@ queue_endpoint_reset(Oid db)
 	{
 		if (shared->endpoints[i].db == db)
 			shared->endpoints[i].db = InvalidOid;
-	}
-	for (int i = 0; i < shared->ncouriers; i++)
-	{
-		if (shared->couriers[i].db == db)
-			shared->couriers[i].db = InvalidOid;
 	}
 	LWLockRelease(&shared->lock);
 }

@@ -1,11 +1,10 @@
 /*
  * endpoint.h
- *		What is known of HTTP endpoints and handlers while they are used, in shared memory:
- *		breaker, health, totals; how many jobs a handler has with the http worker; which
- *		jobs the worker shall stop.  It outlives the worker process.
+ *		What is known of HTTP endpoints while they are used, in shared memory: breaker, health, totals;
+ *		and which jobs the worker shall stop.  It outlives the worker process.
  *
- * Owned by one writer, the database's http worker, but for `admitted` (scheduler and worker)
- * and the stop list (anyone who ends a leased job).  Everything else reads single words.
+ * Owned by one writer, the database's http worker, but for the stop list (anyone who ends a leased job).  Everything
+ * else reads single words.
  */
 #ifndef QUEUE_ENDPOINT_H
 #define QUEUE_ENDPOINT_H
@@ -15,8 +14,8 @@
 
 #include "storage/spin.h"
 
-#define QUEUE_MAX_ENDPOINTS 1024
-#define QUEUE_MAX_COURIERS 512
+#define QUEUE_MAX_ENDPOINTS 4096
+#define QUEUE_MAX_ENDPOINTS_OF_DATABASE 1024
 #define QUEUE_STOP_IDS 64
 
 /* One endpoint; its key is the id of its row. */
@@ -37,27 +36,16 @@ typedef struct QueueEndpointState
 	int			probes_failed;	/* in a row */
 } QueueEndpointState;
 
-/* One HTTP handler; its key is the id of its row. */
-typedef struct QueueCourierState
-{
-	Oid			db;
-	uint64		key;
-	pg_atomic_uint32 admitted;	/* its jobs in the channel or with the worker */
-	pg_atomic_uint32 in_flight; /* its requests under way */
-	pg_atomic_uint32 wants;		/* the scheduler has more for it: wake it when there is room */
-} QueueCourierState;
-
 extern Size queue_endpoint_shmem_size(void);
 extern void queue_endpoint_shmem_init(void);
-/* NULL when there is no room or no shared memory. */
+/* NULL when there is no place or no shared memory. */
 extern QueueEndpointState *queue_endpoint_state_of(Oid db, uint64 key, bool create);
-extern QueueCourierState *queue_courier_state_of(Oid db, uint64 key, bool create);
+/* An endpoint that nothing is known of yet.  Also for states outside of shared memory. */
+extern void queue_endpoint_state_init(QueueEndpointState *state, Oid db, uint64 key);
 /* One less, but never below 0: the worker may have been cleared meanwhile. */
 extern void queue_endpoint_lower(pg_atomic_uint32 *count);
-/* The http worker begins or ends: nothing is in flight, nothing admitted. */
+/* The http worker begins or ends: nothing is in flight. */
 extern void queue_endpoint_clear(Oid db);
-/* Jobs of this database that are with the http worker or on their way to it. */
-extern uint32 queue_endpoint_admitted(Oid db);
 /* Endpoints of this database other than these, with nothing in flight, are no more: their places are free. */
 extern void queue_endpoint_keep(Oid db, const uint64 *keys, int n);
 /* The extension or the database was dropped.  Commit-safe. */
