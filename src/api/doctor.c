@@ -233,6 +233,27 @@ check_server(Doctor *doctor)
 		"Raise max_worker_processes and restart the server.");
 }
 
+/* Places in shared memory: what finds none works on. */
+static void
+check_places(Doctor *doctor)
+{
+	int			nqueues;
+	int			nkinds;
+
+	if (!queue_preloaded())
+		return;
+	queue_counter_places(&nqueues, &nkinds);
+	row(doctor, "statistics", nqueues < QUEUE_MAX_PLACES && nkinds < QUEUE_MAX_PLACES,
+		nkinds >= QUEUE_MAX_PLACES ?
+		psprintf("%d kinds have run statistics of their own, as many as a database can have; those of a handler that came later share one",
+				 QUEUE_MAX_PLACES) :
+		nqueues >= QUEUE_MAX_PLACES ?
+		psprintf("%d queues are counted, as many as a database can have; what came later shows no numbers in queue.stat_queue",
+				 QUEUE_MAX_PLACES) :
+		psprintf("%d queues and %d kinds are counted", nqueues, nkinds),
+		"Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places of those that are gone are free again within a quarter of an hour.");
+}
+
 /* Does a setting's array set session_replication_role to replica? */
 static bool
 sets_replica(Datum config)
@@ -490,6 +511,7 @@ queue_sql_doctor(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	doctor.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	check_server(&doctor);
+	check_places(&doctor);
 	check_replica_role(&doctor);
 	check_tables(&doctor);
 	check_queues(&doctor);

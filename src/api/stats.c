@@ -180,7 +180,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 			values[1] = TimestampTzGetDatum(conf->paused_at);
 			nulls[1] = false;
 		}
-		counter = queue_counter_of(MyDatabaseId, conf->key, true);
+		counter = queue_counter_shown(conf->counter);
 		if (counter != NULL)
 		{
 			int64		in_slots = running_in_slots(conf->name, NULL);
@@ -212,35 +212,6 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	}
 	queue_job_close(table);
 	PG_RETURN_NULL();
-}
-
-/* What runs told of a handler. */
-typedef struct HandlerSums
-{
-	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
-	TimestampTz last_error_at;
-} HandlerSums;
-
-/* Over the kinds that ran with this handler. */
-static HandlerSums
-sums_of_handler(QueueHandler *handler)
-{
-	HandlerSums sums = {0};
-	QueueKindStat *stat;
-	int			position = 0;
-
-	while ((stat = queue_kind_stat_next(MyDatabaseId, handler->id, &position)) != NULL)
-	{
-		sums.completed += gauge(&stat->completed);
-		sums.failed += gauge(&stat->failed);
-		sums.discarded += gauge(&stat->discarded);
-		sums.timeouts += gauge(&stat->timeouts);
-		sums.runs += gauge(&stat->runs);
-		sums.total_us += gauge(&stat->total_us);
-		sums.max_us = Max(sums.max_us, gauge(&stat->max_us));
-		sums.last_error_at = Max(sums.last_error_at, (TimestampTz) pg_atomic_read_u64(&stat->last_error_at));
-	}
-	return sums;
 }
 
 /* queue.stat_handler_rows(): what VIEW queue.stat_handler shows. */
@@ -290,7 +261,7 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 		memset(&nulls[5], true, 8 * sizeof(bool));
 		if (queue_preloaded())
 		{
-			HandlerSums sums = sums_of_handler(handler);
+			QueueKindSums sums = queue_kind_sums(handler->id);
 
 			memset(&nulls[5], false, 5 * sizeof(bool));
 			values[5] = Int64GetDatum(running_in_slots(NULL, handler));

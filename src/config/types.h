@@ -24,6 +24,7 @@ typedef struct QueueConf		/* one queue */
 {
 	char	   *name;
 	uint64		key;			/* queue_name_hash(name) */
+	QueueCounterRef *counter;
 	bool		stored;			/* has a row; only 'default' may lack one */
 	int			max_attempts;
 	int64		lease;			/* us */
@@ -105,6 +106,7 @@ typedef struct QueueLine
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
 	QueueCursorRef cursor;
+	QueueKindRef stat;
 	struct QueueLine *same_key; /* lines.c's */
 } QueueLine;
 

@@ -151,7 +151,7 @@ typedef struct Work
 static QueueKindStat *
 stat_of(QueueLine *line)
 {
-	return queue_kind_stat_of(MyDatabaseId, line->handler->id, line->kind_key, true);
+	return queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
 }
 
 /* May this executor run jobs of this line now?  The scheduler asked the same a moment ago. */

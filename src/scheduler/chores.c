@@ -18,6 +18,7 @@
 #include "scheduler/deadlines.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/leases.h"
+#include "scheduler/retirement.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -39,6 +40,7 @@ static QueueChore chores[] = {
 	{"deadlines", queue_deadlines_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE | QUEUE_CHORE_MEMORY},
 	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
+	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_MINUTE},
 	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
 };
 

@@ -102,7 +102,7 @@ queue_keep_retention(TimestampTz now)
 
 typedef struct Count
 {
-	uint64		key;			/* of the queue; 0: free */
+	QueueCounterRef *queue;
 	int64		before[QUEUE_NSTATES];
 	int64		rows[QUEUE_NSTATES];
 	int64		due[QUEUE_NSTATES];
@@ -128,7 +128,7 @@ activity(uint64 *waiting)
 	*waiting = 0;
 	for (int i = 0; i < config->nqueues; i++)
 	{
-		QueueCounter *c = queue_counter_of(MyDatabaseId, config->queues[i]->key, false);
+		QueueCounter *c = queue_counter(config->queues[i]->counter, false);
 
 		if (c == NULL)
 			continue;
@@ -143,11 +143,11 @@ activity(uint64 *waiting)
 
 /* The count of a queue in the recount under way. */
 static Count *
-count_of(uint64 key)
+count_of(const QueueCounterRef *queue)
 {
 	for (int i = 0; i < ncounts; i++)
 	{
-		if (counts[i].key == key)
+		if (counts[i].queue == queue)
 			return &counts[i];
 	}
 	return NULL;
@@ -161,7 +161,7 @@ forget_handlers(QueueConfig *config)
 
 	for (int i = 0; i < config->nhandlers; i++)
 		ids[i] = config->handlers[i]->id;
-	queue_kind_stat_keep(MyDatabaseId, ids, config->nhandlers);
+	queue_kind_stat_keep(ids, config->nhandlers);
 	pfree(ids);
 }
 
@@ -177,9 +177,9 @@ recount_begin(TimestampTz now)
 	for (int i = 0; i < config->nqueues && ncounts < RECOUNT_QUEUES; i++)
 	{
 		Count	   *count = &counts[ncounts++];
-		QueueCounter *c = queue_counter_of(MyDatabaseId, config->queues[i]->key, true);
+		QueueCounter *c = queue_counter(config->queues[i]->counter, true);
 
-		count->key = config->queues[i]->key;
+		count->queue = config->queues[i]->counter;
 		for (int s = 0; c != NULL && s < QUEUE_NSTATES; s++)
 			count->before[s] = (int64) pg_atomic_read_u64(&c->gauge[s]);
 	}
@@ -205,7 +205,7 @@ recount_end(void)
 {
 	for (int i = 0; i < ncounts; i++)
 	{
-		QueueCounter *c = queue_counter_of(MyDatabaseId, counts[i].key, true);
+		QueueCounter *c = queue_counter(counts[i].queue, true);
 
 		if (c == NULL)
 			continue;
@@ -254,7 +254,7 @@ recount_slice(void)
 			extra = slot_getattr(table->slot, 8, &isnull);
 			job.extra = isnull ? NULL : DatumGetJsonbP(extra);
 			line = queue_config_line(job.line);
-			if (line == NULL || (count = count_of(line->queue->key)) == NULL)
+			if (line == NULL || (count = count_of(line->queue->counter)) == NULL)
 				continue;
 			state = queue_job_filed(&job);
 			count->rows[state]++;

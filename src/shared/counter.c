@@ -2,13 +2,16 @@
  * counter.c
  *		Totals and gauges per queue, run statistics per kind.
  *
- * Owns two fixed hash tables (open addressing, by database and hash of the name).
- * Looking up takes no lock: an entry's key is written before its db, and an entry that is
- * given up keeps its place as a tombstone, so no chain ever breaks.  When a table is full,
- * what does not fit is not counted.  All of it is an estimate: a crash loses it, and the
- * scheduler recounts the gauges.
+ * Owns two hash tables of fixed size in shared memory, keyed by database and name.  A database has at most
+ * QUEUE_MAX_PLACES in each, so that none can take all.  A place, once found, is kept by its users as a pointer with its
+ * incarnation: while that is equal, it is still theirs.  (A place that is given up in the moment between the look and the
+ * addition gives another queue a count too many; all of it is an estimate, a crash loses it, and the scheduler recounts
+ * the gauges.)
  *
- * Locks: shared->lock (LWLock) to make entries and to give them up.  Numbers are atomics.
+ * Places are given up when the scheduler finds that the configuration knows the queue, or queue.line the kind, no more,
+ * and when the extension or the database is dropped.
+ *
+ * Locks: shared->lock (LWLock), shared to look up, exclusive to take places and to give them up.  Numbers are atomics.
  */
 #include "shared/counter.h"
 
@@ -17,17 +20,22 @@
 #include "common/hashfn.h"
 #include "storage/shmem.h"
 
-#define TOMBSTONE	((Oid) 0xFFFFFFFF)
-
 typedef struct QueueCounterShared
 {
 	LWLock		lock;
 	int			tranche;
-	QueueCounter counters[QUEUE_MAX_COUNTERS];
-	QueueKindStat kinds[QUEUE_MAX_COUNTERS];
+	uint64		incarnations;
+	TimestampTz began;
 } QueueCounterShared;
 
 static QueueCounterShared *shared = NULL;
+static HTAB *queues = NULL;		/* in shared memory */
+static HTAB *kinds = NULL;
+static HTAB *refs = NULL;		/* this backend's */
+
+/* What a handler's kinds without a place share: no kind has this name. */
+#define OTHERS "*"
+#define SHARED_PLACES 64
 
 const char *const queue_state_names[QUEUE_NSTATES] = {
 	"none", "scheduled", "available", "pending", "running",
@@ -38,7 +46,8 @@ const char *const queue_state_names[QUEUE_NSTATES] = {
 Size
 queue_counter_shmem_size(void)
 {
-	return MAXALIGN(sizeof(QueueCounterShared));
+	return MAXALIGN(sizeof(QueueCounterShared)) + hash_estimate_size(QUEUE_MAX_COUNTERS, sizeof(QueueCounter)) +
+		hash_estimate_size(QUEUE_MAX_COUNTERS, sizeof(QueueKindStat));
 }
 
 /* Zeroes a queue's numbers; with init, for the first time. */
@@ -72,7 +81,6 @@ kind_zero(QueueKindStat *k)
 	pg_atomic_init_u64(&k->recent_runs, 0);
 	pg_atomic_init_u64(&k->slow_until, 0);
 	pg_atomic_init_u64(&k->last_error_at, 0);
-	pg_atomic_init_u64(&k->running, 0);
 }
 
 /* Makes or finds the tables.  Called by the startup hook. */
@@ -80,19 +88,22 @@ void
 queue_counter_shmem_init(void)
 {
 	bool		found;
+	HASHCTL		ctl = {.keysize = sizeof(QueueCounterKey), .entrysize = sizeof(QueueCounter)};
 
-	shared = ShmemInitStruct("queue counters", queue_counter_shmem_size(), &found);
+	shared = ShmemInitStruct("queue counters", sizeof(QueueCounterShared), &found);
 	if (!found)
 	{
 		memset(shared, 0, sizeof(QueueCounterShared));
 		shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&shared->lock, shared->tranche);
-		for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
-		{
-			counter_zero(&shared->counters[i]);
-			kind_zero(&shared->kinds[i]);
-		}
+		shared->began = queue_now();
 	}
+	queues = ShmemInitHash("queue counters of queues", QUEUE_MAX_COUNTERS, QUEUE_MAX_COUNTERS, &ctl,
+						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	ctl.keysize = sizeof(QueueKindKey);
+	ctl.entrysize = sizeof(QueueKindStat);
+	kinds = ShmemInitHash("queue counters of kinds", QUEUE_MAX_COUNTERS, QUEUE_MAX_COUNTERS, &ctl,
+						  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	LWLockRegisterTranche(shared->tranche, "QueueCounter");
 }
 
@@ -105,157 +116,329 @@ queue_name_hash(const char *name)
 	return h == 0 ? 1 : h;
 }
 
-/* Where a key's chain begins. */
-static inline uint32
-chain_start(Oid db, uint64 key)
+/* The key of a name in a database. */
+static QueueCounterKey
+key_of(Oid db, const char *name)
 {
-	return (uint32) (murmurhash32((uint32) (key ^ (key >> 32)) ^ murmurhash32(db)) % QUEUE_MAX_COUNTERS);
+	QueueCounterKey key = {.db = db};
+
+	strlcpy(key.name, name, sizeof(key.name));
+	return key;
 }
 
-/* A queue's numbers; NULL without preload, when the table is full, or when there are none and create is false. */
+static QueueKindKey
+kind_key_of(Oid db, int64 handler, const char *kind)
+{
+	QueueKindKey key;
+
+	memset(&key, 0, sizeof(key));	/* what lies between the fields too */
+	key.db = db;
+	key.handler = handler;
+	strlcpy(key.kind, kind, sizeof(key.kind));
+	return key;
+}
+
+QueueCounterRef *
+queue_counter_ref(const char *queue)
+{
+	QueueCounterRef *ref;
+	bool		found;
+
+	if (refs == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(ref->name), .entrysize = sizeof(QueueCounterRef), .hcxt = TopMemoryContext};
+
+		refs = hash_create("queue counters", 32, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	ref = hash_search(refs, queue, HASH_ENTER, &found);
+	if (!found)
+		ref->entry = NULL;
+	return ref;
+}
+
+/* May this database take one more of these places?  Counted if so.  Lock: held exclusively. */
+static bool
+take_place(pg_atomic_uint32 *places, uint32 max)
+{
+	uint32		n = pg_atomic_read_u32(places);
+
+	if (n >= max)
+		return false;
+	pg_atomic_write_u32(places, n + 1);
+	return true;
+}
+
+/* An entry of the table, made if asked; NULL: there is none, or no place.  Lock: taken. */
+static QueueCounter *
+find_queue(const QueueCounterKey *key, bool create)
+{
+	QueueCounter *c;
+
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	c = hash_search(queues, key, HASH_FIND, NULL);
+	LWLockRelease(&shared->lock);
+	if (c != NULL || !create)
+		return c;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	c = hash_search(queues, key, HASH_FIND, NULL);
+	if (c == NULL)
+	{
+		QueueBase  *base = queue_base_of(key->db, false);
+
+		if (base != NULL && take_place(&base->queue_places, QUEUE_MAX_PLACES))
+		{
+			c = hash_search(queues, key, HASH_ENTER_NULL, NULL);
+			if (c == NULL)
+				pg_atomic_fetch_sub_u32(&base->queue_places, 1);
+			else
+			{
+				counter_zero(c);
+				c->incarnation = ++shared->incarnations;
+			}
+		}
+	}
+	LWLockRelease(&shared->lock);
+	return c;
+}
+
+/* The same of a kind; the ones that others share have a few places of their own.  Lock: held exclusively if it may be made. */
+static QueueKindStat *
+find_kind(const QueueKindKey *key, bool create)
+{
+	QueueKindStat *k = hash_search(kinds, key, HASH_FIND, NULL);
+	QueueBase  *base;
+
+	if (k != NULL || !create || (base = queue_base_of(key->db, false)) == NULL ||
+		!take_place(&base->kind_places,
+					strcmp(key->kind, OTHERS) == 0 ? QUEUE_MAX_PLACES + SHARED_PLACES : QUEUE_MAX_PLACES))
+		return k;
+	k = hash_search(kinds, key, HASH_ENTER_NULL, NULL);
+	if (k == NULL)
+		pg_atomic_fetch_sub_u32(&base->kind_places, 1);
+	else
+	{
+		kind_zero(k);
+		k->incarnation = ++shared->incarnations;
+	}
+	return k;
+}
+
 QueueCounter *
-queue_counter_of(Oid db, uint64 key, bool create)
+queue_counter(QueueCounterRef *ref, bool create)
 {
-	uint32		start = chain_start(db, key);
-	QueueCounter *free_entry = NULL;
-
-	if (shared == NULL || !OidIsValid(db))
+	if (ref == NULL || shared == NULL)
 		return NULL;
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
+	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation)
+		return ref->entry;
+	ref->entry = NULL;
+	if (ref->name[0] != '\0')
 	{
-		QueueCounter *c = &shared->counters[(start + i) % QUEUE_MAX_COUNTERS];
-		Oid			owner = c->db;
+		QueueCounterKey key = key_of(MyDatabaseId, ref->name);
 
-		if (owner == InvalidOid)
-			break;
-		pg_read_barrier();
-		if (owner == db && c->key == key)
-			return c;
+		ref->entry = find_queue(&key, create);
+		if (ref->entry != NULL)
+			ref->incarnation = ref->entry->incarnation;
 	}
-	if (!create)
-		return NULL;
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
-	{
-		QueueCounter *c = &shared->counters[(start + i) % QUEUE_MAX_COUNTERS];
-
-		if (c->db == db && c->key == key)
-		{
-			LWLockRelease(&shared->lock);
-			return c;
-		}
-		if (free_entry == NULL && (c->db == InvalidOid || c->db == TOMBSTONE))
-			free_entry = c;
-		if (c->db == InvalidOid)
-			break;
-	}
-	if (free_entry != NULL)
-	{
-		counter_zero(free_entry);
-		free_entry->key = key;
-		pg_write_barrier();
-		free_entry->db = db;
-	}
-	LWLockRelease(&shared->lock);
-	return free_entry;
+	return ref->entry;
 }
 
-/* The numbers of a kind with a handler; like queue_counter_of. */
 QueueKindStat *
-queue_kind_stat_of(Oid db, int64 handler, uint64 key, bool create)
+queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 {
-	uint32		start = chain_start(db, key + (uint64) handler);
-	QueueKindStat *free_entry = NULL;
+	QueueKindKey key;
+	QueueKindStat *k;
 
-	if (shared == NULL || !OidIsValid(db))
+	if (shared == NULL)
 		return NULL;
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
+	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation)
+		return ref->entry;
+	key = kind_key_of(MyDatabaseId, handler, kind);
+	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	k = find_kind(&key, create);
+	if (k == NULL && create)
 	{
-		QueueKindStat *k = &shared->kinds[(start + i) % QUEUE_MAX_COUNTERS];
-		Oid			owner = k->db;
-
-		if (owner == InvalidOid)
-			break;
-		pg_read_barrier();
-		if (owner == db && k->key == key && k->handler == handler)
-			return k;
+		key = kind_key_of(MyDatabaseId, handler, OTHERS);
+		k = find_kind(&key, true);
 	}
-	if (!create)
-		return NULL;
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
-	{
-		QueueKindStat *k = &shared->kinds[(start + i) % QUEUE_MAX_COUNTERS];
-
-		if (k->db == db && k->key == key && k->handler == handler)
-		{
-			LWLockRelease(&shared->lock);
-			return k;
-		}
-		if (free_entry == NULL && (k->db == InvalidOid || k->db == TOMBSTONE))
-			free_entry = k;
-		if (k->db == InvalidOid)
-			break;
-	}
-	if (free_entry != NULL)
-	{
-		kind_zero(free_entry);
-		free_entry->key = key;
-		free_entry->handler = handler;
-		pg_write_barrier();
-		free_entry->db = db;
-	}
+	ref->entry = k;
+	ref->incarnation = k != NULL ? k->incarnation : 0;
 	LWLockRelease(&shared->lock);
-	return free_entry;
+	return k;
 }
 
 /* See counter.h.  Called by the view of handlers. */
-QueueKindStat *
-queue_kind_stat_next(Oid db, int64 handler, int *position)
+QueueKindSums
+queue_kind_sums(int64 handler)
 {
-	while (shared != NULL && *position < QUEUE_MAX_COUNTERS)
-	{
-		QueueKindStat *k = &shared->kinds[(*position)++];
+	QueueKindSums sums = {0};
+	HASH_SEQ_STATUS seq;
+	QueueKindStat *k;
 
-		if (k->db == db && k->handler == handler)
-			return k;
+	if (shared == NULL)
+		return sums;
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	hash_seq_init(&seq, kinds);
+	while ((k = hash_seq_search(&seq)) != NULL)
+	{
+		if (k->key.db != MyDatabaseId || k->key.handler != handler)
+			continue;
+		sums.completed += (int64) pg_atomic_read_u64(&k->completed);
+		sums.failed += (int64) pg_atomic_read_u64(&k->failed);
+		sums.discarded += (int64) pg_atomic_read_u64(&k->discarded);
+		sums.timeouts += (int64) pg_atomic_read_u64(&k->timeouts);
+		sums.runs += (int64) pg_atomic_read_u64(&k->runs);
+		sums.total_us += (int64) pg_atomic_read_u64(&k->total_us);
+		sums.max_us = Max(sums.max_us, (int64) pg_atomic_read_u64(&k->max_us));
+		sums.last_error_at = Max(sums.last_error_at, (TimestampTz) pg_atomic_read_u64(&k->last_error_at));
 	}
-	return NULL;
+	LWLockRelease(&shared->lock);
+	return sums;
 }
 
-/* See counter.h.  Called by the scheduler. */
 void
-queue_kind_stat_keep(Oid db, const int64 *handlers, int n)
+queue_counter_places(int *nqueues, int *nkinds)
 {
+	QueueBase  *base = queue_base();
+
+	*nqueues = base != NULL ? (int) pg_atomic_read_u32(&base->queue_places) : 0;
+	*nkinds = base != NULL ? (int) pg_atomic_read_u32(&base->kind_places) : 0;
+}
+
+QueueCounter *
+queue_counter_shown(QueueCounterRef *ref)
+{
+	static QueueCounter zeros;
+	QueueCounter *c = queue_counter(ref, false);
+	int			nqueues;
+	int			nkinds;
+
+	queue_counter_places(&nqueues, &nkinds);
+	if (c != NULL || shared == NULL || nqueues >= QUEUE_MAX_PLACES)
+		return c;
+	counter_zero(&zeros);
+	pg_atomic_write_u64(&zeros.reset_at, (uint64) shared->began);
+	return &zeros;
+}
+
+/* Moves what a kind's runs summed up to into the numbers that the handler's others share.  Lock: held exclusively. */
+static void
+fold(QueueKindStat *from)
+{
+	QueueKindKey key = kind_key_of(from->key.db, from->key.handler, OTHERS);
+	QueueKindStat *to = find_kind(&key, true);
+
+	if (to == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&to->completed, pg_atomic_read_u64(&from->completed));
+	pg_atomic_fetch_add_u64(&to->failed, pg_atomic_read_u64(&from->failed));
+	pg_atomic_fetch_add_u64(&to->discarded, pg_atomic_read_u64(&from->discarded));
+	pg_atomic_fetch_add_u64(&to->timeouts, pg_atomic_read_u64(&from->timeouts));
+	pg_atomic_fetch_add_u64(&to->runs, pg_atomic_read_u64(&from->runs));
+	pg_atomic_fetch_add_u64(&to->total_us, pg_atomic_read_u64(&from->total_us));
+	pg_atomic_write_u64(&to->max_us, Max(pg_atomic_read_u64(&to->max_us), pg_atomic_read_u64(&from->max_us)));
+	pg_atomic_write_u64(&to->last_error_at,
+						Max(pg_atomic_read_u64(&to->last_error_at), pg_atomic_read_u64(&from->last_error_at)));
+}
+
+/* Gives a queue's place up.  Lock: held exclusively. */
+static void
+give_up_queue(QueueCounter *c)
+{
+	QueueBase  *base = queue_base_of(c->key.db, false);
+
+	c->incarnation = 0;
+	if (base != NULL)
+		pg_atomic_fetch_sub_u32(&base->queue_places, 1);
+	(void) hash_search(queues, &c->key, HASH_REMOVE, NULL);
+}
+
+/* Gives a kind's place up.  Lock: held exclusively. */
+static void
+give_up_kind(QueueKindStat *k)
+{
+	QueueBase  *base = queue_base_of(k->key.db, false);
+
+	k->incarnation = 0;
+	if (base != NULL)
+		pg_atomic_fetch_sub_u32(&base->kind_places, 1);
+	(void) hash_search(kinds, &k->key, HASH_REMOVE, NULL);
+}
+
+/* See counter.h.  Called by the scheduler when the configuration changed. */
+void
+queue_kind_stat_keep(const int64 *handlers, int n)
+{
+	HASH_SEQ_STATUS seq;
+	QueueKindStat *k;
+
 	if (shared == NULL)
 		return;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
+	hash_seq_init(&seq, kinds);
+	while ((k = hash_seq_search(&seq)) != NULL)
 	{
-		QueueKindStat *k = &shared->kinds[i];
-		bool		keep = k->db != db;
+		bool		keep = k->key.db != MyDatabaseId;
 
-		for (int j = 0; j < n && !keep; j++)
-			keep = k->handler == handlers[j];
+		for (int i = 0; i < n && !keep; i++)
+			keep = k->key.handler == handlers[i];
 		if (!keep)
-			k->db = TOMBSTONE;
+			give_up_kind(k);
 	}
 	LWLockRelease(&shared->lock);
 }
 
-/* Gives all entries of a database up.  Called when its extension or the database itself is dropped. */
+/* See counter.h.  Called by the scheduler now and then. */
 void
-queue_counter_reset(Oid db)
+queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) (const char *kind))
 {
+	HASH_SEQ_STATUS seq;
+	QueueCounter *c;
+	QueueKindStat *k;
+
 	if (shared == NULL)
 		return;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < QUEUE_MAX_COUNTERS; i++)
+	hash_seq_init(&seq, queues);
+	while ((c = hash_seq_search(&seq)) != NULL)
 	{
-		if (shared->counters[i].db == db)
-			shared->counters[i].db = TOMBSTONE;
-		if (shared->kinds[i].db == db)
-			shared->kinds[i].db = TOMBSTONE;
+		if (c->key.db == MyDatabaseId && !queue_known(c->key.name))
+			give_up_queue(c);
+	}
+	hash_seq_init(&seq, kinds);
+	while ((k = hash_seq_search(&seq)) != NULL)
+	{
+		if (k->key.db == MyDatabaseId && strcmp(k->key.kind, OTHERS) != 0 && !kind_known(k->key.kind))
+		{
+			fold(k);
+			give_up_kind(k);
+		}
+	}
+	LWLockRelease(&shared->lock);
+}
+
+/* Called when a database's extension or the database itself is dropped. */
+void
+queue_counter_reset(Oid db)
+{
+	HASH_SEQ_STATUS seq;
+	QueueCounter *c;
+	QueueKindStat *k;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	hash_seq_init(&seq, queues);
+	while ((c = hash_seq_search(&seq)) != NULL)
+	{
+		if (c->key.db == db)
+			give_up_queue(c);
+	}
+	hash_seq_init(&seq, kinds);
+	while ((k = hash_seq_search(&seq)) != NULL)
+	{
+		if (k->key.db == db)
+			give_up_kind(k);
 	}
 	LWLockRelease(&shared->lock);
 }
@@ -283,9 +466,9 @@ is_final(QueueState state)
  * recount sets that right.  Commit-safe.  Called by note.c after commit.
  */
 void
-queue_counter_move(Oid db, uint64 key, QueueState from, QueueState to, int64 n)
+queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n)
 {
-	QueueCounter *c = queue_counter_of(db, key, true);
+	QueueCounter *c = queue_counter(ref, true);
 
 	if (c == NULL || n <= 0 || from == to)
 		return;
@@ -307,9 +490,9 @@ queue_counter_move(Oid db, uint64 key, QueueState from, QueueState to, int64 n)
 
 /* n attempts failed.  Commit-safe. */
 void
-queue_counter_failed(Oid db, uint64 key, int64 n)
+queue_counter_failed(QueueCounterRef *ref, int64 n)
 {
-	QueueCounter *c = queue_counter_of(db, key, true);
+	QueueCounter *c = queue_counter(ref, true);
 
 	if (c != NULL && n > 0)
 		pg_atomic_fetch_add_u64(&c->failed, n);

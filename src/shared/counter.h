@@ -2,8 +2,10 @@
  * counter.h
  *		Totals and gauges per queue, and run statistics per kind, in shared memory:
  *		what the stat views show.  Estimates: lost in a crash, recounted by the
- *		scheduler.  All commit-safe: atomics in a fixed hash table, nothing is removed
- *		but by queue_counter_reset.
+ *		scheduler.
+ *
+ * A place is a queue's by its database and its whole name, a kind's by those and its handler's id.  Places are bounded, of each database and of all;
+ * whatever finds none works on: a queue is not counted, a kind shares the numbers of all such kinds of its handler.  doctor() says so.
  */
 #ifndef QUEUE_COUNTER_H
 #define QUEUE_COUNTER_H
@@ -20,10 +22,16 @@ typedef enum QueueState
 
 extern const char *const queue_state_names[QUEUE_NSTATES];
 
-typedef struct QueueCounter		/* of one queue; keyed by the hash of its name */
+typedef struct QueueCounterKey
 {
 	Oid			db;
-	uint64		key;
+	char		name[QUEUE_NAME_MAX + 1];	/* zeros behind it */
+} QueueCounterKey;
+
+typedef struct QueueCounter		/* of one queue */
+{
+	QueueCounterKey key;
+	uint64		incarnation;	/* of the place: never the same again; 0: given up */
 	/*
 	 * rows by the state under which they are filed (job.h: queue_job_filed), and how many of the filed-as-waiting are
 	 * due
@@ -37,34 +45,74 @@ typedef struct QueueCounter		/* of one queue; keyed by the hash of its name */
 	pg_atomic_uint64 reset_at;	/* stats_reset */
 } QueueCounter;
 
-typedef struct QueueKindStat	/* of one kind with one handler; keyed by the hash of its name and the id of his row */
+typedef struct QueueKindKey
 {
 	Oid			db;
-	uint64		key;
-	int64		handler;
+	int64		handler;		/* the id of its row */
+	char		kind[QUEUE_NAME_MAX + 1];	/* zeros behind it */
+} QueueKindKey;
+
+typedef struct QueueKindStat	/* of one kind with one handler */
+{
+	QueueKindKey key;
+	uint64		incarnation;
 	pg_atomic_uint64 completed, failed, discarded, timeouts;
 	pg_atomic_uint64 runs, total_us, max_us;
 	pg_atomic_uint64 mean_us;	/* moving mean of recent runs; what the executors and channel depths go by */
 	pg_atomic_uint64 recent_runs;	/* runs that the moving mean has seen */
 	pg_atomic_uint64 slow_until;	/* a run took longer than commit_interval: alone until then */
 	pg_atomic_uint64 last_error_at;
-	pg_atomic_uint64 running;
 } QueueKindStat;
+
+/* A queue's name in this backend, and where its numbers were last; never freed. */
+typedef struct QueueCounterRef
+{
+	char		name[QUEUE_NAME_MAX + 1];	/* "": only the place that was found then */
+	QueueCounter *entry;
+	uint64		incarnation;
+} QueueCounterRef;
+
+/* Over the kinds of a handler. */
+typedef struct QueueKindSums
+{
+	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
+	TimestampTz last_error_at;
+} QueueKindSums;
+
+/* Where a kind's numbers were last; zeroed at first. */
+typedef struct QueueKindRef
+{
+	QueueKindStat *entry;
+	uint64		incarnation;
+} QueueKindRef;
 
 extern Size queue_counter_shmem_size(void);
 extern void queue_counter_shmem_init(void);
 extern uint64 queue_name_hash(const char *name);
-/* NULL without preload or when the table is full: callers just skip. */
-extern QueueCounter *queue_counter_of(Oid db, uint64 key, bool create);
-extern QueueKindStat *queue_kind_stat_of(Oid db, int64 handler, uint64 key, bool create);
-/* One kind of a handler after another, from *position 0 on; NULL: no more. */
-extern QueueKindStat *queue_kind_stat_next(Oid db, int64 handler, int *position);
+
+/* This backend's reference to a queue of its database; the same pointer for the same name.  May allocate. */
+extern QueueCounterRef *queue_counter_ref(const char *queue);
+/*
+ * A queue's numbers; with create a place is taken, which is for after COMMIT only: what a transaction that rolls back
+ * names takes none.  Commit-safe.  NULL: no place.
+ */
+extern QueueCounter *queue_counter(QueueCounterRef *ref, bool create);
+/* A kind's numbers; with create they may be those that the handler's kinds without a place share.  NULL: none. */
+extern QueueKindStat *queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create);
+extern QueueKindSums queue_kind_sums(int64 handler);
 /* Handlers of this database other than these are no more: their places are free. */
-extern void queue_kind_stat_keep(Oid db, const int64 *handlers, int n);
+extern void queue_kind_stat_keep(const int64 *handlers, int n);
+/* How many queues and kinds of this database have places, of QUEUE_MAX_PLACES each. */
+extern void queue_counter_places(int *queues, int *kinds);
+/* What to show of a queue: zeros while nothing was committed in it; NULL: it is not counted. */
+extern QueueCounter *queue_counter_shown(QueueCounterRef *ref);
+/* Gives up the places of this database's queues and kinds that are not known any more.  known must not throw. */
+extern void queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) (const char *kind));
+/* Gives up all places of a database.  Commit-safe. */
 extern void queue_counter_reset(Oid db);
 /* n rows went from one filed state to another (from NONE: enqueued; to a final state: total + 1). */
-extern void queue_counter_move(Oid db, uint64 key, QueueState from, QueueState to, int64 n);
-extern void queue_counter_failed(Oid db, uint64 key, int64 n);
+extern void queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n);
+extern void queue_counter_failed(QueueCounterRef *ref, int64 n);
 /* One run of a kind ended after `us` microseconds. */
 extern void queue_kind_ran(QueueKindStat *stat, int64 us);
 /* Do its recent runs tell how long the next one takes? (at least 4, none longer than commit_interval lately) */

@@ -97,6 +97,8 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
 			pg_atomic_init_u64(&base->session_claims, 0);
+			pg_atomic_init_u32(&base->queue_places, 0);
+			pg_atomic_init_u32(&base->kind_places, 0);
 			pg_atomic_init_u64(&base->lines_told, 0);
 		}
 	}

@@ -52,6 +52,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
 	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
+	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
 } QueueBase;

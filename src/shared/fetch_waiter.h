@@ -8,7 +8,7 @@
 #ifndef QUEUE_FETCH_WAITER_H
 #define QUEUE_FETCH_WAITER_H
 
-#include "shared/database.h"
+#include "shared/counter.h"
 
 #define QUEUE_AWAIT_NAMES 16
 
@@ -31,6 +31,7 @@ typedef struct QueueLineKeys
 	uint64		kind_key;
 	bool		served;			/* as of .. */
 	uint64		generation;		/* .. this generation of the configuration: in another one it may be otherwise */
+	QueueCounterRef *counter;	/* the queue's numbers, for notes */
 } QueueLineKeys;
 
 extern Size queue_await_shmem_size(void);

@@ -47,6 +47,8 @@ typedef struct PreparedNotes
 	bool		overflow;		/* more notes than fit: reset the database's cursors instead */
 	int			n;
 	QueueNote	note[PREPARED_NOTES];
+	QueueCounter *counter[PREPARED_NOTES];	/* of note's queue, if it has a place */
+	uint64		incarnation[PREPARED_NOTES];
 } PreparedNotes;
 
 typedef struct PreparedTable
@@ -105,7 +107,7 @@ mergeable(const QueueNote *a, const QueueNote *b)
 	return a->level == b->level && a->line == b->line &&
 		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
 		a->ends == b->ends && a->failed == b->failed &&
-		a->keys.queue_key == b->keys.queue_key && a->from == b->from && a->to == b->to &&
+		a->keys.counter == b->keys.counter && a->from == b->from && a->to == b->to &&
 		a->leased_until == b->leased_until && a->lease_was == b->lease_was && (a->deadline != 0) == (b->deadline != 0);
 }
 
@@ -350,14 +352,14 @@ pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
 			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
 		if (note->failed)
-			queue_counter_failed(db, note->keys.queue_key, note->count);
+			queue_counter_failed(note->keys.counter, note->count);
 		moved += note->count;
 		run++;
-		if (i + 1 == n || note[1].keys.queue_key != note->keys.queue_key ||
+		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
 			note[1].from != note->from || note[1].to != note->to)
 		{
 			if (note->from != note->to)
-				queue_counter_move(db, note->keys.queue_key, note->from, note->to, moved);
+				queue_counter_move(note->keys.counter, note->from, note->to, moved);
 			moved = run = 0;
 		}
 	}
@@ -404,6 +406,9 @@ store_prepared(void)
 
 	if (prepared == NULL || (nnotes == 0 && nnew_lines == 0 && config_level == 0))
 		return;
+	/* a place for its queue now, because later nobody knows the name; should it roll back, the next sweep finds that */
+	for (int i = 0; i < Min(nnotes, PREPARED_NOTES); i++)
+		(void) queue_counter(notes[i].keys.counter, true);
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
 	{
@@ -421,6 +426,14 @@ store_prepared(void)
 		entry->overflow = nnotes > PREPARED_NOTES;
 		entry->n = Min(nnotes, PREPARED_NOTES);
 		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
+		for (int i = 0; i < entry->n; i++)
+		{
+			/* this backend's reference means nothing to who commits it */
+			QueueCounterRef *ref = entry->note[i].keys.counter;
+
+			entry->counter[i] = ref != NULL ? ref->entry : NULL;
+			entry->incarnation[i] = ref != NULL ? ref->incarnation : 0;
+		}
 	}
 	LWLockRelease(&prepared->lock);
 }
@@ -536,6 +549,7 @@ queue_note_knows(const char *gid)
 void
 queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 {
+	static QueueCounterRef refs[PREPARED_NOTES];
 	PreparedNotes entry;
 	QueueBase  *base;
 	bool		found = false;
@@ -559,6 +573,12 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 	if (!found && !entry.overflow)
 		return;
 
+	for (int i = 0; found && i < entry.n; i++)
+	{
+		refs[i].entry = entry.counter[i];
+		refs[i].incarnation = entry.incarnation[i];
+		entry.note[i].keys.counter = &refs[i];
+	}
 	base = queue_base_of(entry.db, true);
 	if (base != NULL && (entry.config || entry.overflow))
 		queue_base_bump(base);

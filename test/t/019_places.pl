@@ -1,0 +1,56 @@
+# Places in shared memory for run statistics and counters: bounded per database, not taken by what rolls back, given up by
+# what is gone, told apart by whole names; and what finds none works on.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('places', conf => "queue.executors = 2\nqueue.commit_interval = 100\nsynchronous_commit = off\n");
+
+# queues of a transaction that rolls back take no place
+sql($node, q{BEGIN; DO $$ BEGIN FOR i IN 1..1200 LOOP PERFORM queue.create_queue('r' || i); PERFORM queue.enqueue('k', '1', 'r' || i); END LOOP; END $$; SELECT count(*) FROM queue.stat_queue; ROLLBACK});
+one($node, q{SELECT ok FROM queue.doctor() WHERE check_name = 'statistics'}, 't', 'a rollback leaves no places behind');
+sql($node, q{SELECT queue.create_queue('one')});
+sql($node, q{SELECT queue.enqueue('external', '1', 'one')});
+one($node, q{SELECT available || ' ' || enqueued || ' ' || (stats_reset > now() - interval '1 hour') FROM queue.stat_queue WHERE queue = 'one'},
+	'1 1 true', 'the next queue is counted');
+
+# 1,100 kinds through '*'
+sql($node, q{SELECT queue.register_sql_handler('*', 'h', queues => '{default}')});
+sql($node, q{SELECT count(queue.enqueue('kind' || i)) FROM generate_series(1, 1100) i, generate_series(1, 4)});
+wait_no_jobs($node, 'all kinds ran', kinds => '^kind');
+doctor_like($node, qr/statistics \| 1024 kinds/, 'doctor() tells that some share their statistics');
+one($node, q{SELECT completed FROM queue.stat_handler WHERE kind = '*'}, '4400', 'all are counted');
+# a kind without a place shares a commit all the same
+sql($node, q{SELECT queue.pause('default')});
+sql($node, q{TRUNCATE seen; SELECT count(queue.enqueue('late')) FROM generate_series(1, 60); SELECT queue.resume('default')});
+wait_no_jobs($node, 'the late kind ran', kinds => '^late');
+one($node, q{SELECT count(*) || ' ' || (count(DISTINCT xid) < 50) FROM seen}, '60 true', 'kinds without a place do not run alone for ever');
+
+# two kinds whose names have one 64-bit hash have statistics of their own
+sql($node, q{SELECT queue.create_queue('hash'), queue.register_sql_handler('pay', 'h', queues => '{hash}'),
+	queue.register_sql_handler('attack-12345R3DOXnO;[Dyb', 'h', queues => '{hash}')});
+sql($node, q{SELECT queue.enqueue('pay', '1', 'hash')});
+wait_no_jobs($node, 'the victim ran', kinds => '^pay');
+one($node, q{SELECT string_agg(completed::text, ' ' ORDER BY kind) FROM queue.stat_handler WHERE queues = '{hash}'}, '0 1', 'statistics go by whole names');
+
+# dropped queues give their places up, without which others are not counted
+sql($node, q{DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM queue.create_queue('n' || i); END LOOP; END $$});
+sql($node, q{SELECT count(queue.enqueue('k', '1', 'n' || i)) FROM generate_series(1, 1100) i});
+doctor_like($node, qr/statistics/, 'doctor() tells that queues are not counted');
+one($node, q{SELECT count(*) > 50 FROM queue.stat_queue WHERE enqueued IS NULL}, 't', 'they show no numbers');
+one($node, q{SELECT count(*) FROM queue.fetch_any((SELECT array_agg('n' || i) FROM generate_series(1, 1100) i), 2000)}, '1100', 'and work');
+sql($node, q{DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM queue.drop_queue('n' || i, force => true); END LOOP; END $$});
+sql($node, q{SELECT queue.create_queue('last')});
+sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
+$node->reload;
+wait_true($node, q{SELECT enqueued = 0 FROM queue.stat_queue WHERE queue = 'last'}, 'places are given up');
+sql($node, q{SELECT queue.enqueue('k', '1', 'last')});
+one($node, q{SELECT enqueued FROM queue.stat_queue WHERE queue = 'last'}, '1', 'and taken again');
+
+log_clean($node);
+done_testing();
