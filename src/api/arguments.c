@@ -44,50 +44,104 @@ queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
 }
 
 int64
-queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min)
+queue_arg_id(FunctionCallInfo fcinfo, int n, const char *what)
 {
-	return queue_check_span(what, PG_GETARG_INTERVAL_P(n), min);
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what),
+				 errhint("Pass the id that queue.enqueue or queue.fetch returned.")));
+	return PG_GETARG_INT64(n);
 }
 
-int
-queue_arg_range(FunctionCallInfo fcinfo, int n, const char *what, int min, int max)
+int64
+queue_arg_wait(FunctionCallInfo fcinfo, int n)
 {
-	int			value = PG_GETARG_INT32(n);
+	int64		us = PG_ARGISNULL(n) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(n));
 
+	if (us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("wait must not be negative"),
+				 errhint("It is an interval of 0 or more.")));
+	return us;
+}
+
+int64
+queue_in_range(int64 value, const char *what, int64 min, int64 max)
+{
 	if (value < min || value > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range: %d", what, value),
-				 max == PG_INT32_MAX ? errhint("It is %d or more.", min) :
-				 errhint("It is a number from %d to %d.", min, max)));
+				 errmsg("%s is out of range: " INT64_FORMAT, what, value),
+				 errhint("It is a number from " INT64_FORMAT " to " INT64_FORMAT ".", min, max)));
+	return value;
+}
+
+int16
+queue_priority(int64 value)
+{
+	if (value < PG_INT16_MIN || value > PG_INT16_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("priority is out of range: " INT64_FORMAT, value),
+				 errhint("It is a number from %d to %d; lower goes first.", PG_INT16_MIN, PG_INT16_MAX)));
+	return (int16) value;
+}
+
+int
+queue_max_attempts(int64 value)
+{
+	return (int) queue_in_range(value, "max_attempts", 1, PG_INT32_MAX);
+}
+
+Datum
+queue_check_attempts(Datum value, const char *what)
+{
+	(void) queue_max_attempts(DatumGetInt32(value));
 	return value;
 }
 
 Datum
-queue_check_attempts(FunctionCallInfo fcinfo, int n, const char *what)
+queue_check_backoff(Datum value, const char *what)
 {
-	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 1, PG_INT32_MAX));
+	(void) queue_backoff_parse(DatumGetJsonbP(value));
+	return value;
 }
 
 Datum
-queue_check_backoff(FunctionCallInfo fcinfo, int n, const char *what)
+queue_check_length(Datum value, const char *what)
 {
-	(void) queue_backoff_parse(PG_GETARG_JSONB_P(n));
-	return PG_GETARG_DATUM(n);
+	(void) queue_check_span(what, DatumGetIntervalP(value), 0);
+	return value;
 }
 
 Datum
-queue_check_length(FunctionCallInfo fcinfo, int n, const char *what)
+queue_check_period(Datum value, const char *what)
 {
-	(void) queue_arg_interval(fcinfo, n, what, 0);
-	return PG_GETARG_DATUM(n);
+	(void) queue_check_span(what, DatumGetIntervalP(value), 1);
+	return value;
 }
 
-Datum
-queue_check_period(FunctionCallInfo fcinfo, int n, const char *what)
+char	  **
+queue_texts(Datum array, const char *what, int *count)
 {
-	(void) queue_arg_interval(fcinfo, n, what, 1);
-	return PG_GETARG_DATUM(n);
+	Datum	   *elems;
+	bool	   *nulls;
+	char	  **texts;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, count);
+	texts = palloc((*count + 1) * sizeof(char *));
+	for (int i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of %s is null", i + 1, what),
+					 errhint("Leave it out, or give it a value.")));
+		texts[i] = TextDatumGetCString(elems[i]);
+	}
+	return texts;
 }
 
 static int
@@ -97,30 +151,10 @@ compare_names(const void *a, const void *b)
 }
 
 char	  **
-queue_arg_texts(FunctionCallInfo fcinfo, int n, const char *what, int *count)
+queue_names(Datum array, const char *what, int *count)
 {
-	Datum	   *elems;
-	bool	   *nulls;
-	char	  **texts;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, count);
-	texts = palloc((*count + 1) * sizeof(char *));
-	for (int i = 0; i < *count; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not contain null", what),
-					 errhint("Leave element %d out, or give it a value.", i + 1)));
-		texts[i] = TextDatumGetCString(elems[i]);
-	}
-	return texts;
-}
-
-char	  **
-queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
-{
-	int			nelems = ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(n)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(n)));
+	ArrayType  *elements = DatumGetArrayTypeP(array);
+	int			nelems = ArrayGetNItems(ARR_NDIM(elements), ARR_DIMS(elements));
 	char	  **names;
 
 	if (nelems == 0)
@@ -133,7 +167,7 @@ queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("%s has %d elements", what, nelems),
 				 errhint("It has at most %d; pass null for all.", QUEUE_MAX_NAMES)));
-	names = queue_arg_texts(fcinfo, n, what, &nelems);
+	names = queue_texts(array, what, &nelems);
 	qsort(names, nelems, sizeof(char *), compare_names);
 	*count = 0;
 	for (int i = 0; i < nelems; i++)

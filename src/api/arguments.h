@@ -17,23 +17,27 @@
 extern char *queue_arg_text(FunctionCallInfo fcinfo, int n, const char *what);
 /* The name of a queue or kind: 1 to QUEUE_NAME_MAX bytes, else 22023; '*' only where star is true. */
 extern char *queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star);
-/* An interval in microseconds, at least min (0 or 1), finite: else 22023. */
-extern int64 queue_arg_interval(FunctionCallInfo fcinfo, int n, const char *what, int64 min);
-/* A whole number from min to max, else 22023. */
-extern int	queue_arg_range(FunctionCallInfo fcinfo, int n, const char *what, int min, int max);
-/* A text[]; 22004 if an element is null. */
-extern char **queue_arg_texts(FunctionCallInfo fcinfo, int n, const char *what, int *count);
-/*
- * Names in a text[], sorted, each once: 22023 if there is none, 22004 if one is null, 54000 if there are more than
- * QUEUE_MAX_NAMES.
- */
-extern char **queue_arg_names(FunctionCallInfo fcinfo, int n, const char *what, int *count);
-/* Checks an argument that is not null, under the name `what`, and gives its value. */
-typedef Datum (*QueueArgCheck) (FunctionCallInfo fcinfo, int n, const char *what);
-extern Datum queue_check_attempts(FunctionCallInfo fcinfo, int n, const char *what);	/* 1 or more */
-extern Datum queue_check_backoff(FunctionCallInfo fcinfo, int n, const char *what);
-extern Datum queue_check_length(FunctionCallInfo fcinfo, int n, const char *what);	/* an interval of 0 or more */
-extern Datum queue_check_period(FunctionCallInfo fcinfo, int n, const char *what);	/* an interval of more than 0 */
+/* A job's id: 22004 when null. */
+extern int64 queue_arg_id(FunctionCallInfo fcinfo, int n, const char *what);
+/* How long to wait, in microseconds: 0 when null, 22023 when negative.  The caller caps it. */
+extern int64 queue_arg_wait(FunctionCallInfo fcinfo, int n);
+
+/* Values that are not null, `what` being their name in the error.  A number from min to max, else 22023. */
+extern int64 queue_in_range(int64 value, const char *what, int64 min, int64 max);
+extern int16 queue_priority(int64 value);	/* 22003 */
+extern int	queue_max_attempts(int64 value);	/* 1 or more */
+/* A text[] as C strings; 22004 if an element is null. */
+extern char **queue_texts(Datum array, const char *what, int *count);
+/* Names in a text[], sorted, each once: 22023 if there is none, 54000 if there are more than QUEUE_MAX_NAMES. */
+extern char **queue_names(Datum array, const char *what, int *count);
+
+/* Checks a value that is not null, and gives what is to be kept of it. */
+typedef Datum (*QueueCheck) (Datum value, const char *what);
+extern Datum queue_check_attempts(Datum value, const char *what);
+extern Datum queue_check_backoff(Datum value, const char *what);
+extern Datum queue_check_length(Datum value, const char *what);	/* an interval of 0 or more */
+extern Datum queue_check_period(Datum value, const char *what);	/* an interval of more than 0 */
+
 /* 0A000 naming the option if it is given. */
 extern void queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option);
 /* A role that exists, else 42704. */

@@ -11,6 +11,7 @@
  */
 #include "lib/queue.h"
 
+#include "api/arguments.h"
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
@@ -29,22 +30,11 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 
-static int64
-job_id_argument(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null"),
-				 errhint("Pass the id that queue.enqueue returned.")));
-	return PG_GETARG_INT64(0);
-}
-
 /* cancel and discard: ends a waiting or running job as told. */
 static bool
 end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
 {
-	int64		id = job_id_argument(fcinfo);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 	char	   *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	QueueVerdict *own;
 	QueueJobTable *table;
@@ -229,7 +219,7 @@ PG_FUNCTION_INFO_V1(queue_sql_retry);
 Datum
 queue_sql_retry(PG_FUNCTION_ARGS)
 {
-	int64		id = job_id_argument(fcinfo);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
 	bool		missing;
 	bool		done;
@@ -275,23 +265,17 @@ PG_FUNCTION_INFO_V1(queue_sql_alter_job);
 Datum
 queue_sql_alter_job(PG_FUNCTION_ARGS)
 {
-	int64		id = job_id_argument(fcinfo);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 	Alteration	alteration = {.fcinfo = fcinfo};
 	bool		missing;
 
 	queue_finish_writable("queue.alter_job()");
 	if (!PG_ARGISNULL(1))
 		(void) queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
-	if (!PG_ARGISNULL(2) && (PG_GETARG_INT32(2) < PG_INT16_MIN || PG_GETARG_INT32(2) > PG_INT16_MAX))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("priority is out of range: %d", PG_GETARG_INT32(2)),
-				 errhint("It is a number from -32768 to 32767; lower goes first.")));
-	if (!PG_ARGISNULL(3) && (PG_GETARG_INT32(3) < 1 || PG_GETARG_INT32(3) > 1000000))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(3)),
-				 errhint("It is a number from 1 to 1000000.")));
+	if (!PG_ARGISNULL(2))
+		(void) queue_priority(PG_GETARG_INT32(2));
+	if (!PG_ARGISNULL(3))
+		(void) queue_max_attempts(PG_GETARG_INT32(3));
 	PG_RETURN_BOOL(change_waiting(id, change_for_alter, &alteration, &missing));
 }
 
@@ -389,7 +373,7 @@ PG_FUNCTION_INFO_V1(queue_sql_test_run);
 Datum
 queue_sql_test_run(PG_FUNCTION_ARGS)
 {
-	int64		id = job_id_argument(fcinfo);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 	bool		raise_error = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
 	QueueRunResult result;
 	QueueJobTable *table;
@@ -428,12 +412,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.test_drain()");
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue must not be null"),
-				 errhint("Name the queue to drain, such as 'default'.")));
-	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	queue = queue_arg_text(fcinfo, 0, "queue");
 	queue_require(queue, QUEUE_PRIV_WORK);
 	(void) queue_config_queue(queue, false);
 	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

@@ -644,14 +644,8 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 	StringInfoData out;
 	int			count = 0;
 	TimestampTz now = queue_now();
-	int64		id;
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null"),
-				 errhint("Give a value for it.")));
-	id = PG_GETARG_INT64(0);
 	initStringInfo(&out);
 
 	table = queue_job_open(AccessShareLock);

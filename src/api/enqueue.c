@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "api/arguments.h"
 #include "config/lines.h"
 #include "config/owner.h"
 #include "job/finish.h"
@@ -98,14 +99,7 @@ set_delay(Request *request, const char *name, Datum value)
 static void
 set_max_attempts(Request *request, const char *name, Datum value)
 {
-	int64		n = DatumGetInt64(value);
-
-	if (n < 1 || n > 1000000)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts is out of range: " INT64_FORMAT, n),
-				 errhint("It is a number from 1 to 1000000.")));
-	request->max_attempts = (int) n;
+	request->max_attempts = queue_max_attempts(DatumGetInt64(value));
 }
 
 static void
@@ -172,11 +166,9 @@ static void
 set_tags(Request *request, const char *name, Datum value)
 {
 	JsonbParseState *state = NULL;
-	Datum	   *elements;
-	bool	   *nulls;
 	int			n;
+	char	  **tags = queue_texts(value, name, &n);
 
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	if (n == 0)
 		return;
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
@@ -184,10 +176,8 @@ set_tags(Request *request, const char *name, Datum value)
 	{
 		JsonbValue	tag = {.type = jbvString};
 
-		if (nulls[i])
-			null_value("a tag");
-		tag.val.string.val = TextDatumGetCString(elements[i]);
-		tag.val.string.len = strlen(tag.val.string.val);
+		tag.val.string.val = tags[i];
+		tag.val.string.len = strlen(tags[i]);
 		pushJsonbValue(&state, WJB_ELEM, &tag);
 	}
 	request->tags = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
@@ -260,11 +250,7 @@ prepare(const Request *request, QueueJob *job)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid kind \"%s\"", request->kind),
 				 errhint("A kind is a name of 1 to %d bytes other than *.", QUEUE_NAME_MAX)));
-	if (request->priority < PG_INT16_MIN || request->priority > PG_INT16_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("priority is out of range: " INT64_FORMAT, request->priority),
-				 errhint("It is a number from -32768 to 32767; lower goes first.")));
+	(void) queue_priority(request->priority);
 	if (request->has_run_at && request->has_delay)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -20,6 +20,7 @@
  */
 #include "lib/queue.h"
 
+#include "api/arguments.h"
 #include "api/finish.h"
 #include "config/owner.h"
 #include "job/claim.h"
@@ -59,28 +60,6 @@ typedef struct FetchRequest
 	int64		wait;			/* us */
 	bool		session;		/* claim by advisory lock */
 } FetchRequest;
-
-/* A text array without nulls, as C strings. */
-static char **
-strings_of_array(ArrayType *array, const char *name, int *n)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	char	  **strings;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, n);
-	strings = palloc(Max(*n, 1) * sizeof(char *));
-	for (int i = 0; i < *n; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("element %d of %s is null", i + 1, name),
-					 errhint("Pass an array of names.")));
-		strings[i] = TextDatumGetCString(elements[i]);
-	}
-	return strings;
-}
 
 static bool
 contains(char **strings, int n, const char *string)
@@ -284,19 +263,6 @@ refuse_old_snapshot(const char *function)
 				 errhint("This transaction's snapshot would never see a new job. Leave wait out, or use READ COMMITTED.")));
 }
 
-static int64
-wait_argument(FunctionCallInfo fcinfo, int number)
-{
-	int64		wait = PG_ARGISNULL(number) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(number));
-
-	if (wait < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("wait must not be negative"),
-				 errhint("It is an interval of 0 or more.")));
-	return wait;
-}
-
 /* The queues must exist, and the caller must be allowed to work there. */
 static void
 check_queues(const FetchRequest *request)
@@ -330,7 +296,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 				 errhint("It is how many jobs to claim at most.")));
 	if (!PG_ARGISNULL(2))
 		request.lease = queue_check_span("lease", PG_GETARG_INTERVAL_P(2), 1);
-	request.wait = wait_argument(fcinfo, 3);
+	request.wait = queue_arg_wait(fcinfo, 3);
 	if (!PG_ARGISNULL(4))
 	{
 		request.worker = text_to_cstring(PG_GETARG_TEXT_PP(4));
@@ -341,7 +307,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 					 errhint("It is a name for people, such as a host name and a process id.")));
 	}
 	if (!PG_ARGISNULL(5))
-		request.kinds = strings_of_array(PG_GETARG_ARRAYTYPE_P(5), "kinds", &request.nkinds);
+		request.kinds = queue_texts(PG_GETARG_DATUM(5), "kinds", &request.nkinds);
 	if (!PG_ARGISNULL(6))
 	{
 		char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(6));
@@ -415,12 +381,7 @@ queue_sql_fetch(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.fetch()");
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue must not be null"),
-				 errhint("Name the queue to fetch from, such as 'default'.")));
-	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	queue = queue_arg_text(fcinfo, 0, "queue");
 	return fetch(fcinfo, &queue, 1);
 }
 
@@ -432,7 +393,7 @@ queues_argument(FunctionCallInfo fcinfo, int *n)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("queues must not be null"),
 				 errhint("Name the queues to fetch from, such as '{default}'.")));
-	return strings_of_array(PG_GETARG_ARRAYTYPE_P(0), "queues", n);
+	return queue_texts(PG_GETARG_DATUM(0), "queues", n);
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_fetch_any);
@@ -527,9 +488,9 @@ queue_sql_await(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "queue.await must return a row");
 	request.queues = queues_argument(fcinfo, &request.nqueues);
-	request.wait = PG_ARGISNULL(1) ? USECS_PER_MINUTE : wait_argument(fcinfo, 1);
+	request.wait = PG_ARGISNULL(1) ? USECS_PER_MINUTE : queue_arg_wait(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
-		request.kinds = strings_of_array(PG_GETARG_ARRAYTYPE_P(2), "kinds", &request.nkinds);
+		request.kinds = queue_texts(PG_GETARG_DATUM(2), "kinds", &request.nkinds);
 	refuse_old_snapshot("queue.await");
 	deadline = request.wait < DT_NOEND - now ? now + request.wait : DT_NOEND - 1;
 

@@ -11,6 +11,7 @@
  */
 #include "api/finish.h"
 
+#include "api/arguments.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
@@ -177,12 +178,7 @@ call_one(FunctionCallInfo fcinfo, const char *function, int attempt_argument, Ca
 	bool		ok;
 	int64		id;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null"),
-				 errhint("Pass the id of a fetched job.")));
-	id = PG_GETARG_INT64(0);
+	id = queue_arg_id(fcinfo, 0, "job_id");
 	call->fenced = !PG_ARGISNULL(attempt_argument);
 	if (call->fenced)
 		call->attempt = PG_GETARG_INT32(attempt_argument);

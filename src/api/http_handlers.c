@@ -106,10 +106,10 @@ check_url(const char *url, const char *what)
 
 /* The method of a request, in upper case. */
 static Datum
-check_method(FunctionCallInfo fcinfo, int n, const char *what)
+check_method(Datum value, const char *what)
 {
 	static const char *const methods[] = {"POST", "PUT", "PATCH", "DELETE", "GET"};
-	char	   *method = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	char	   *method = text_to_cstring(DatumGetTextPP(value));
 
 	for (int i = 0; i < lengthof(methods); i++)
 	{
@@ -125,12 +125,12 @@ check_method(FunctionCallInfo fcinfo, int n, const char *what)
 
 /* Headers: an object of names and plain values, none of them ours. */
 static Datum
-check_headers(FunctionCallInfo fcinfo, int n, const char *what)
+check_headers(Datum value, const char *what)
 {
-	Jsonb	   *headers = PG_GETARG_JSONB_P(n);
+	Jsonb	   *headers = DatumGetJsonbP(value);
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
+	JsonbValue	item;
 	char	   *name = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(headers))
@@ -139,11 +139,11 @@ check_headers(FunctionCallInfo fcinfo, int n, const char *what)
 				 errmsg("headers must be a JSON object"),
 				 errhint("Example: {\"Authorization\": \"Bearer ..\"}.")));
 	it = JsonbIteratorInit(&headers->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 		{
-			name = pnstrdup(value.val.string.val, value.val.string.len);
+			name = pnstrdup(item.val.string.val, item.val.string.len);
 			if (!queue_httpconf_name_ok(name))
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -157,59 +157,61 @@ check_headers(FunctionCallInfo fcinfo, int n, const char *what)
 		}
 		if (token != WJB_VALUE)
 			continue;
-		if (value.type != jbvString && value.type != jbvNumeric && value.type != jbvBool)
+		if (item.type != jbvString && item.type != jbvNumeric && item.type != jbvBool)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the value of header \"%s\" must be a string", name),
 					 errhint("Example: {\"Authorization\": \"Bearer ..\"}.")));
-		if (value.type == jbvString && !queue_httpconf_value_ok(value.val.string.val, value.val.string.len))
+		if (item.type == jbvString && !queue_httpconf_value_ok(item.val.string.val, item.val.string.len))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the value of header \"%s\" contains control characters", name),
 					 errhint("A header is one line.")));
 	}
-	return PG_GETARG_DATUM(n);
+	return value;
 }
 
 static Datum
-check_statuses(FunctionCallInfo fcinfo, int n, const char *what)
+check_statuses(Datum value, const char *what)
 {
 	uint32		bits[20];
 	char	   *bad = NULL;
 
-	if (!queue_httpconf_statuses(PG_GETARG_ARRAYTYPE_P(n), bits, &bad))
+	if (!queue_httpconf_statuses(DatumGetArrayTypeP(value), bits, &bad))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s: \"%s\" is no HTTP status", what, bad),
 				 errhint("Give statuses and ranges of them, such as '{200-299,404}'.")));
-	return PG_GETARG_DATUM(n);
+	return value;
 }
 
 /* An interval from 1 ms to a day. */
 static Datum
-check_duration(FunctionCallInfo fcinfo, int n, const char *what)
+check_duration(Datum value, const char *what)
 {
-	int64		us = queue_interval_us(PG_GETARG_INTERVAL_P(n));
+	int64		us = queue_interval_us(DatumGetIntervalP(value));
 
 	if (us < 1000 || us > USECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
 				 errhint("It is an interval from 1 ms to 1 day.")));
-	return PG_GETARG_DATUM(n);
+	return value;
 }
 
 /* max_running of a handler or endpoint. */
 static Datum
-check_max_running(FunctionCallInfo fcinfo, int n, const char *what)
+check_max_running(Datum value, const char *what)
 {
-	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 1, 100000));
+	(void) queue_in_range(DatumGetInt32(value), what, 1, 100000);
+	return value;
 }
 
 static Datum
-check_weight(FunctionCallInfo fcinfo, int n, const char *what)
+check_weight(Datum value, const char *what)
 {
-	return Int32GetDatum(queue_arg_range(fcinfo, n, what, 0, 1000));
+	(void) queue_in_range(DatumGetInt32(value), what, 0, 1000);
+	return value;
 }
 
 /* Secrets as a text[]. */
@@ -228,18 +230,18 @@ secrets_datum(char **secrets, int n, const char *what)
 }
 
 static Datum
-check_secret(FunctionCallInfo fcinfo, int n, const char *what)
+check_secret(Datum value, const char *what)
 {
-	char	   *secret = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	char	   *secret = text_to_cstring(DatumGetTextPP(value));
 
 	return secrets_datum(&secret, 1, what);
 }
 
 static Datum
-check_secrets(FunctionCallInfo fcinfo, int n, const char *what)
+check_secrets(Datum value, const char *what)
 {
 	int			count;
-	char	  **secrets = queue_arg_texts(fcinfo, n, what, &count);
+	char	  **secrets = queue_texts(value, what, &count);
 
 	if (count < 1 || count > MAX_SECRETS)
 		ereport(ERROR,
@@ -251,9 +253,9 @@ check_secrets(FunctionCallInfo fcinfo, int n, const char *what)
 
 /* What is sent: the payload so far. */
 static Datum
-check_body(FunctionCallInfo fcinfo, int n, const char *what)
+check_body(Datum value, const char *what)
 {
-	char	   *body = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	char	   *body = text_to_cstring(DatumGetTextPP(value));
 
 	if (strcmp(body, "job") == 0)
 		ereport(ERROR,
@@ -265,34 +267,34 @@ check_body(FunctionCallInfo fcinfo, int n, const char *what)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown %s \"%s\"", what, body),
 				 errhint("It is payload or job.")));
-	return PG_GETARG_DATUM(n);
+	return value;
 }
 
 /* A file of the server: for who holds manage on '*'. */
 static Datum
-check_ca_file(FunctionCallInfo fcinfo, int n, const char *what)
+check_ca_file(Datum value, const char *what)
 {
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
-	if (text_to_cstring(PG_GETARG_TEXT_PP(n))[0] != '/')
+	if (text_to_cstring(DatumGetTextPP(value))[0] != '/')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must be an absolute path", what),
 				 errhint("It names a file on the database server with the accepted CA certificates (PEM).")));
-	return PG_GETARG_DATUM(n);
+	return value;
 }
 
 static Datum
-check_breaker(FunctionCallInfo fcinfo, int n, const char *what)
+check_breaker(Datum value, const char *what)
 {
-	(void) queue_breaker_parse(PG_GETARG_JSONB_P(n));
-	return PG_GETARG_DATUM(n);
+	(void) queue_breaker_parse(DatumGetJsonbP(value));
+	return value;
 }
 
 static Datum
-check_url_argument(FunctionCallInfo fcinfo, int n, const char *what)
+check_url_argument(Datum value, const char *what)
 {
-	check_url(text_to_cstring(PG_GETARG_TEXT_PP(n)), what);
-	return PG_GETARG_DATUM(n);
+	check_url(text_to_cstring(DatumGetTextPP(value)), what);
+	return value;
 }
 
 static const QueueHandlerOption http_options[] = {
@@ -319,9 +321,9 @@ static const QueueHandlerOption http_options[] = {
 
 /* One of an endpoint's columns: its argument as `check` gives it, or null. */
 static void
-endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *what, Oid type, QueueArgCheck check)
+endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *what, Oid type, QueueCheck check)
 {
-	queue_param(params, type, PG_ARGISNULL(n) ? 0 : check(fcinfo, n, what), PG_ARGISNULL(n));
+	queue_param(params, type, PG_ARGISNULL(n) ? 0 : check(PG_GETARG_DATUM(n), what), PG_ARGISNULL(n));
 }
 
 /*
@@ -435,7 +437,7 @@ alter_options(FunctionCallInfo fcinfo, StringInfo set, QueueParams *params, char
 			appendStringInfo(set, ", %s = %s", option->name, option->missing != NULL ? option->missing : "NULL");
 		if (given)
 		{
-			Datum		value = option->check(fcinfo, option->alter, option->name);
+			Datum		value = option->check(PG_GETARG_DATUM(option->alter), option->name);
 
 			if (!OidIsValid(option->type))
 				continue;
@@ -502,7 +504,7 @@ queue_sql_alter_http_handler(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.alter_http_handler()");
 	if (!PG_ARGISNULL(ALTER_RESET))
-		reset = queue_arg_texts(fcinfo, ALTER_RESET, "reset", &nreset);
+		reset = queue_texts(PG_GETARG_DATUM(ALTER_RESET), "reset", &nreset);
 	check_reset(reset, nreset);
 	reset_health = is_reset(reset, nreset, "health_url", !PG_ARGISNULL(ALTER_HEALTH_URL));
 	handler = queue_registration_pick(kind, queue, true, false);

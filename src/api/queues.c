@@ -49,50 +49,38 @@ enum
 	ARG_RATE_PERIOD, ARG_RESERVED, ARG_DEAD_LETTER, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED, ARG_LAST
 };
 
-/* The options that are built, with the SQL that puts each back to its default. */
+/* The options, with how each is checked (NULL: it is not built) and whether a column of the name keeps it. */
 static const struct
 {
 	int			arg;
 	const char *name;
-	const char *reset;
+	QueueCheck	check;
+	bool		kept;
 }			queue_options[] = {
-	{ARG_MAX_ATTEMPTS, "max_attempts", "UPDATE queue.queue SET max_attempts = DEFAULT WHERE name = $1"},
-	{ARG_LEASE, "lease", "UPDATE queue.queue SET lease = DEFAULT WHERE name = $1"},
-	{ARG_BACKOFF, "backoff", "UPDATE queue.queue SET backoff = DEFAULT WHERE name = $1"},
-	{ARG_KEEP_COMPLETED, "keep_completed", "UPDATE queue.queue SET keep_completed = DEFAULT WHERE name = $1"},
-	{ARG_KEEP_DISCARDED, "keep_discarded", "UPDATE queue.queue SET keep_discarded = DEFAULT WHERE name = $1"},
-	{ARG_MAX_RUNNING, "max_running", NULL},
-	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key", NULL},
-	{ARG_RATE_LIMIT, "rate_limit", NULL},
-	{ARG_RATE_PERIOD, "rate_period", NULL},
-	{ARG_RESERVED, "reserved", NULL},
-	{ARG_DEAD_LETTER, "dead_letter", NULL},
+	{ARG_MAX_ATTEMPTS, "max_attempts", queue_check_attempts, true},
+	{ARG_LEASE, "lease", queue_check_period, true},
+	{ARG_BACKOFF, "backoff", queue_check_backoff, true},
+	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, true},
+	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, true},
+	{ARG_RATE_PERIOD, "rate_period", queue_check_period},
+	{ARG_MAX_RUNNING, "max_running"},
+	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key"},
+	{ARG_RATE_LIMIT, "rate_limit"},
+	{ARG_RESERVED, "reserved"},
+	{ARG_DEAD_LETTER, "dead_letter"},
 };
 
 /* Checks the values of create_queue's and alter_queue's options. */
 static void
 check_queue_options(FunctionCallInfo fcinfo, const char *function)
 {
-	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING, function, "max_running");
-	queue_arg_not_built(fcinfo, ARG_MAX_RUNNING_PER_KEY, function, "max_running_per_key");
-	queue_arg_not_built(fcinfo, ARG_RATE_LIMIT, function, "rate_limit");
-	queue_arg_not_built(fcinfo, ARG_RESERVED, function, "reserved");
-	queue_arg_not_built(fcinfo, ARG_DEAD_LETTER, function, "dead_letter");
-	if (!PG_ARGISNULL(ARG_MAX_ATTEMPTS) && PG_GETARG_INT32(ARG_MAX_ATTEMPTS) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts is out of range: %d", PG_GETARG_INT32(ARG_MAX_ATTEMPTS)),
-				 errhint("It is 1 or more.")));
-	if (!PG_ARGISNULL(ARG_LEASE))
-		(void) queue_arg_interval(fcinfo, ARG_LEASE, "lease", 1);
-	if (!PG_ARGISNULL(ARG_RATE_PERIOD))
-		(void) queue_arg_interval(fcinfo, ARG_RATE_PERIOD, "rate_period", 1);
-	if (!PG_ARGISNULL(ARG_KEEP_COMPLETED))
-		(void) queue_arg_interval(fcinfo, ARG_KEEP_COMPLETED, "keep_completed", 0);
-	if (!PG_ARGISNULL(ARG_KEEP_DISCARDED))
-		(void) queue_arg_interval(fcinfo, ARG_KEEP_DISCARDED, "keep_discarded", 0);
-	if (!PG_ARGISNULL(ARG_BACKOFF))
-		(void) queue_backoff_parse(PG_GETARG_JSONB_P(ARG_BACKOFF));
+	for (int i = 0; i < lengthof(queue_options); i++)
+	{
+		if (queue_options[i].check == NULL)
+			queue_arg_not_built(fcinfo, queue_options[i].arg, function, queue_options[i].name);
+		else if (!PG_ARGISNULL(queue_options[i].arg))
+			(void) queue_options[i].check(PG_GETARG_DATUM(queue_options[i].arg), queue_options[i].name);
+	}
 }
 
 /* The parameters $1 .. $6 of create's and alter's statements: name and the options that are built. */
@@ -174,27 +162,19 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 
 /* Puts the options named in reset back to their defaults.  Inside queue_spi_begin. */
 static void
-reset_options(FunctionCallInfo fcinfo, const char *name, ArrayType *reset)
+reset_options(FunctionCallInfo fcinfo, const char *name, Datum reset)
 {
-	Datum	   *elems;
-	bool	   *nulls;
 	int			nelems;
+	char	  **options = queue_texts(reset, "reset", &nelems);
 	int			i;
 	size_t		j;
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	deconstruct_array(reset, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
 	for (i = 0; i < nelems; i++)
 	{
-		char	   *option;
+		char	   *option = options[i];
 
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("reset must not contain null"),
-					 errhint("It is an array of option names.")));
-		option = TextDatumGetCString(elems[i]);
 		for (j = 0; j < lengthof(queue_options); j++)
 		{
 			if (strcmp(queue_options[j].name, option) == 0)
@@ -205,7 +185,7 @@ reset_options(FunctionCallInfo fcinfo, const char *name, ArrayType *reset)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("a queue has no option \"%s\"", option),
 					 errhint("Options are max_attempts, lease, backoff, keep_completed and keep_discarded.")));
-		if (queue_options[j].reset == NULL)
+		if (!queue_options[j].kept)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("option %s of queue.alter_queue is not built yet", option),
@@ -215,7 +195,8 @@ reset_options(FunctionCallInfo fcinfo, const char *name, ArrayType *reset)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("option %s is both given and reset", option),
 					 errhint("Do one of the two.")));
-		queue_spi_run(queue_options[j].reset, 1, &type, &value, NULL);
+		queue_spi_run(psprintf("UPDATE queue.queue SET %s = DEFAULT WHERE name = $1", queue_options[j].name),
+					  1, &type, &value, NULL);
 	}
 }
 
@@ -238,7 +219,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	queue_spi_begin(&spi);
 	ensure_default_row(name);
 	if (!PG_ARGISNULL(ARG_LAST))
-		reset_options(fcinfo, name, PG_GETARG_ARRAYTYPE_P(ARG_LAST));
+		reset_options(fcinfo, name, PG_GETARG_DATUM(ARG_LAST));
 	if (queue_spi_run("UPDATE queue.queue SET max_attempts = coalesce($2, max_attempts), lease = coalesce($3, lease),"
 					  " backoff = coalesce($4, backoff), keep_completed = coalesce($5, keep_completed),"
 					  " keep_discarded = coalesce($6, keep_discarded) WHERE name = $1",

@@ -48,7 +48,7 @@ queue_registration_check_queues(const char *kind, FunctionCallInfo fcinfo, int a
 		queue_require(NULL, QUEUE_PRIV_MANAGE);
 	if (PG_ARGISNULL(argument))
 		return NULL;
-	queues = queue_arg_names(fcinfo, argument, "queues", nqueues);
+	queues = queue_names(PG_GETARG_DATUM(argument), "queues", nqueues);
 	for (int i = 0; i < *nqueues; i++)
 	{
 		queue_require(queues[i], QUEUE_PRIV_MANAGE);
@@ -70,7 +70,7 @@ queue_registration_check(QueueRegistration *registration, FunctionCallInfo fcinf
 		if (option->check == NULL)
 			queue_arg_not_built(fcinfo, option->argument, registration->sql_function, option->name);
 		else if (!PG_ARGISNULL(option->argument))
-			registration->values[i] = option->check(fcinfo, option->argument, option->name);
+			registration->values[i] = option->check(PG_GETARG_DATUM(option->argument), option->name);
 	}
 	registration->queues = queue_registration_check_queues(registration->kind, fcinfo, queues_argument,
 														   &registration->nqueues);

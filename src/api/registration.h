@@ -18,7 +18,7 @@ typedef struct QueueHandlerOption
 	const char *name;			/* of the argument, and of the column that keeps it */
 	int			argument;		/* of the register function */
 	int			alter;			/* of the alter function */
-	QueueArgCheck check;		/* NULL: it is not built */
+	QueueCheck	check;		/* NULL: it is not built */
 	Oid			type;			/* InvalidOid: it is checked and not kept */
 	const char *missing;		/* SQL of the value when it is null; NULL: null */
 	const char *column;			/* NULL: it is called like the argument */

@@ -9,6 +9,7 @@
  */
 #include "lib/queue.h"
 
+#include "api/arguments.h"
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
@@ -154,29 +155,11 @@ wait_for_end(int64 id, int64 wait, Look *look)
 	MemoryContextDelete(context);
 }
 
-static int64
-job_id_argument(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job_id must not be null"),
-				 errhint("Pass the id that queue.enqueue returned.")));
-	return PG_GETARG_INT64(0);
-}
-
 /* In microseconds, at most queue.max_wait. */
 static int64
-wait_argument(FunctionCallInfo fcinfo, int number)
+wait_argument(FunctionCallInfo fcinfo)
 {
-	int64		us = PG_ARGISNULL(number) ? 0 : queue_interval_us(PG_GETARG_INTERVAL_P(number));
-
-	if (us < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("wait must not be negative"),
-				 errhint("It is an interval of 0 or more.")));
-	return Min(us, (int64) queue_max_wait * 1000);
+	return Min(queue_arg_wait(fcinfo, 1), (int64) queue_max_wait * 1000);
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_wait_for);
@@ -184,10 +167,10 @@ PG_FUNCTION_INFO_V1(queue_sql_wait_for);
 Datum
 queue_sql_wait_for(PG_FUNCTION_ARGS)
 {
-	int64		id = job_id_argument(fcinfo);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
 	Look		look;
 
-	wait_for_end(id, wait_argument(fcinfo, 1), &look);
+	wait_for_end(id, wait_argument(fcinfo), &look);
 	if (look.state == QUEUE_STATE_NONE)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[look.state]));
@@ -198,8 +181,8 @@ PG_FUNCTION_INFO_V1(queue_sql_result);
 Datum
 queue_sql_result(PG_FUNCTION_ARGS)
 {
-	int64		id = job_id_argument(fcinfo);
-	int64		wait = wait_argument(fcinfo, 1);
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
+	int64		wait = wait_argument(fcinfo);
 	Look		look;
 
 	wait_for_end(id, 0, &look);
