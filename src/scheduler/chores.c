@@ -37,7 +37,7 @@ PG_FUNCTION_INFO_V1(queue_sql_maintain);
 
 static QueueChore chores[] = {
 	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY},
-	{"deadlines", queue_deadlines_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE | QUEUE_CHORE_MEMORY},
+	{"deadlines", queue_deadlines_run, queue_deadlines_due},
 	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_MINUTE},

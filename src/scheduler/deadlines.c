@@ -12,8 +12,6 @@
  * started or not: its deadline is deferred, in memory, and looked at again.  So is one whose
  * row cannot be handled because of an error; the others go on.
  *
- * Commits are asynchronous: what a crash undoes is found again.
- *
  * Locks: RowExclusiveLock on live_job and deadline, conditional; row locks, never waited for.
  */
 #include "scheduler/deadlines.h"
@@ -22,7 +20,6 @@
 #include "job/deadline.h"
 #include "shared/clock.h"
 
-#include "access/xact.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 
@@ -47,6 +44,8 @@ static Deferred deferred[MAX_DEFERRED];
 static int	ndeferred = 0;
 static QueueDeadline in_hand;	/* id 0: none; else an error is about this one */
 static bool one_by_one = false; /* after an error, to find whose it was */
+static QueuePos cursor_before;	/* the last batch, to undo it after an error */
+static int	deferred_before;
 
 /* When the first deferred one wants to be looked at. */
 static TimestampTz
@@ -154,10 +153,13 @@ run_batch(TimestampTz now)
 	queue_job_close(jobs);
 }
 
-/* An error came up while in_hand was handled.  It is put aside once it is known to be its own. */
+/* The last batch failed while in_hand was handled.  It is put aside once it is known that the error is its own. */
 static void
 put_aside(TimestampTz now)
 {
+	cursor = cursor_before;
+	ndeferred = deferred_before;	/* one that was taken out and comes back is found from the front */
+	next_due = now;
 	if (!one_by_one)
 	{
 		one_by_one = true;		/* its neighbours' work was undone with it: again, each by itself */
@@ -177,65 +179,53 @@ put_aside(TimestampTz now)
 	cursor = (QueuePos) {in_hand.pos.run_at, in_hand.pos.id + 1};
 }
 
+/* This database's entry if this process is its scheduler; maintain() runs the chore in other processes too. */
+static QueueBase *
+my_base(void)
+{
+	QueueBase  *base = queue_base();
+
+	return base != NULL && pg_atomic_read_u32(&base->scheduler_procno) == queue_procno_of(MyProc) ? base : NULL;
+}
+
+TimestampTz
+queue_deadlines_due(void)
+{
+	QueueBase  *base = my_base();
+	TimestampTz low = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->deadline_low) : DT_NOEND;
+
+	return Min(Min(next_due, deferred_due()), Min(front_at, low));
+}
+
 TimestampTz
 queue_deadlines_run(TimestampTz now)
 {
-	QueueBase  *base = queue_base();
-	QueuePos	cursor_before;
-	int			deferred_before;
-	TimestampTz began;
-	TimestampTz low;
-	bool		from_front;
-	MemoryContext context = CurrentMemoryContext;
+	QueueBase  *base = my_base();
+	TimestampTz low = base != NULL ? queue_base_take_deadline(base) : DT_NOBEGIN;
+	bool		from_front = now >= front_at;
+	TimestampTz began = queue_now();
 
-	if (base == NULL)
-		return DT_NOEND;
-	low = queue_base_take_deadline(base);
-	from_front = now >= front_at;
+	if (in_hand.pos.id != 0)
+		put_aside(now);
+	in_hand.pos.id = 0;
 	if (from_front)
 		low = DT_NOBEGIN;
 	if (low < cursor.run_at)
 		cursor = (QueuePos) {low, PG_INT64_MIN};
-	next_due = Min(next_due, low);
-	if (Min(next_due, deferred_due()) > now)
-		return Min(Min(next_due, deferred_due()), front_at);
-
-	began = queue_now();
 	cursor_before = cursor;
 	deferred_before = ndeferred;
-	PG_TRY();
+	if (ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock) &&
+		ConditionalLockRelationOid(queue_config()->deadline, RowExclusiveLock))
 	{
-		StartTransactionCommand();
-		if (ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock) &&
-			ConditionalLockRelationOid(queue_config()->deadline, RowExclusiveLock))
-		{
-			synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
-			PushActiveSnapshot(GetLatestSnapshot());
-			run_batch(now);
-			PopActiveSnapshot();
-		}
-		else
-			next_due = now + LOCK_RETRY_US;
-		CommitTransactionCommand();
+		PushActiveSnapshot(GetLatestSnapshot());
+		run_batch(now);
+		PopActiveSnapshot();
 		if (next_due > now)
 			one_by_one = false;
 	}
-	PG_CATCH();
-	{
-		if (in_hand.pos.id == 0)
-			PG_RE_THROW();		/* not about one job */
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		cursor = cursor_before;
-		ndeferred = deferred_before;	/* one that was taken out and comes back is found from the front */
-		put_aside(now);
-		in_hand.pos.id = 0;
-		next_due = now;
-	}
-	PG_END_TRY();
+	else
+		next_due = now + LOCK_RETRY_US;
 	if (from_front)
 		front_at = now + Max(FRONT_US, 100 * (queue_now() - began));
-	return Min(Min(next_due, deferred_due()), front_at);
+	return Min(next_due, deferred_due());
 }

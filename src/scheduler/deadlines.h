@@ -8,7 +8,8 @@
 
 #include "lib/queue.h"
 
-/* Chore: handles what has come by `now`, in transactions of its own.  Returns when it wants to be called again. */
+/* A chore (chores.h): in a transaction, a batch of what has come by `now`. */
 extern TimestampTz queue_deadlines_run(TimestampTz now);
+extern TimestampTz queue_deadlines_due(void);
 
 #endif

@@ -31,6 +31,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -53,6 +54,18 @@ truncate_ring_table(Oid relid, int slot)
 	bool		truncate;
 	char	   *command;
 
+	/* look first: an exclusive lock is written to the WAL, and standbys wait with it */
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return;
+	rel = try_relation_open(relid, NoLock);
+	truncate = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	UnlockRelationOid(relid, AccessShareLock);
+	if (!truncate)
+		return;
+	/* what hangs on the table (its toast table, indexes) is waited for, but not for long */
+	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return;
 	rel = try_relation_open(relid, NoLock);

@@ -39,6 +39,8 @@ static QueuePlace far_place;	/* where the far look goes on */
 static TimestampTz far_next = 0;	/* not before */
 static bool far_under_way = false;
 static bool far_fast = true;	/* something is likely to be found */
+static bool far_in_row = false; /* a slice that ended by an error had this row in hand */
+static QueuePlace far_row;
 
 /* What a walk needs to judge the rows that it visits. */
 typedef struct Visit
@@ -115,6 +117,11 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 {
 	Visit	   *visit = arg;
 
+	if (visit->far)
+	{
+		far_row = (QueuePlace) {job->line, queue_job_pos(job)};
+		far_in_row = true;
+	}
 	if (job->leased_until > visit->now)
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
 	else if (job->leased_until != DT_NOBEGIN)
@@ -137,6 +144,8 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 			visit->found = true;
 		}
 	}
+	if (visit->far)
+		far_in_row = false;
 }
 
 /* Walks a range of which some leases have ended.  False: its slice is over, and it is kept for the next call. */
@@ -249,6 +258,9 @@ queue_leases_far_look(TimestampTz now)
 
 	if (!far_under_way)
 		far_place = QUEUE_PLACE_FIRST;
+	else if (far_in_row)
+		far_place = (QueuePlace) {far_row.line, {far_row.pos.run_at, far_row.pos.id + 1}};	/* the rows behind it */
+	far_in_row = false;
 	far_under_way = true;
 	table = queue_job_open(AccessShareLock);
 	through = queue_walk(table, &far_place, QUEUE_PLACE_LAST, now, SLICE_US, visit_row, &visit);

@@ -675,6 +675,8 @@ queue_scheduler_main(Datum arg)
 	on_shmem_exit(scheduler_exit, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
 	queue_pin_settings();
+	/* nothing that it commits was promised to anybody, and what a crash undoes it does again; so it waits for no standby */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	StartTransactionCommand();
 	found = extension_version(version, sizeof(version));
