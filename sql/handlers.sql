@@ -67,7 +67,8 @@ SELECT try($$SELECT queue.register_sql_handler('k', '')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'missing')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'missing.h_job')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'a.b.c.d')$$);
-SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(queue.job)')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(jsonb)')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(text)')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job; DROP TABLE seen')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_text')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_two')$$);
@@ -327,6 +328,10 @@ SELECT try($$SELECT queue.unregister_handler('k', '*')$$);
 -- who runs everything replaces everybody's
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_any', queues => '{q2,q3}', run_as => 'regress_queue_other')$$);
 SELECT kind, target, queues, run_as FROM queue.stat_handler ORDER BY queues;
+-- a dropped queue is named no more
+SELECT queue.register_http_handler('h', 'http://127.0.0.1:9/', queues => '{q2}'), queue.drop_queue('q2', true);
+SELECT kind, target, queues FROM queue.stat_handler ORDER BY queues;
+SELECT count(*) FROM queue.endpoint;
 SELECT try(format($$SELECT queue.register_sql_handler('k', 'h_any', queues => %L)$$, array_fill('q1'::text, '{1001}')));
 ROLLBACK;
 
@@ -358,7 +363,8 @@ CREATE FUNCTION "Odd schema".h_mine(p jsonb) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION h_mine(j queue.job) RETURNS void LANGUAGE sql AS '';
 CREATE PROCEDURE "Odd schema".h_mine(j queue.job) LANGUAGE sql AS '';
 SET LOCAL search_path = "Odd schema", public;
-SELECT queue.register_sql_handler('one', 'h_mine'), queue.register_sql_handler('two', 'public.h_mine'), queue.register_sql_handler('three', 'h_both');
+SELECT queue.register_sql_handler('one', 'h_mine'), queue.register_sql_handler('two', 'public.h_mine'), queue.register_sql_handler('three', 'h_both'),
+       queue.register_sql_handler('four', 'h_both(jsonb)'), queue.register_sql_handler('five', 'public.h_both(queue.job)'), queue.register_sql_handler('six', '"Odd schema".h_mine(jsonb)');
 SELECT kind, target FROM queue.stat_handler ORDER BY kind;
 ROLLBACK;
 

@@ -29,6 +29,7 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
+#include "common/string.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -398,6 +399,18 @@ raise_not_found(const char *function, List *names)
 			 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
 }
 
+/* The name without "(queue.job)" or "(jsonb)" at its end, which restrict what it may mean. */
+static char *
+function_name(const char *function, bool *job, bool *jsonb)
+{
+	static const char *const job_suffix = "(queue.job)";
+	static const char *const jsonb_suffix = "(jsonb)";
+
+	*job = !pg_str_endswith(function, jsonb_suffix);
+	*jsonb = !pg_str_endswith(function, job_suffix);
+	return pnstrdup(function, strlen(function) - (*job && *jsonb ? 0 : strlen(*job ? job_suffix : jsonb_suffix)));
+}
+
 /*
  * The function that a name means: of the first schema of the search_path that has f(queue.job) or f(jsonb), the former
  * if it has both; so nobody's f(queue.job) in a later schema goes before one's own f(jsonb).
@@ -405,20 +418,23 @@ raise_not_found(const char *function, List *names)
 static Oid
 find_function(const char *function, bool *takes_job)
 {
-	List	   *names = queue_qualified_name_list(function);
+	bool		job;
+	bool		jsonb;
+	char	   *name = function_name(function, &job, &jsonb);
+	List	   *names = queue_qualified_name_list(name);
 	Oid			job_type = queue_config()->job_type;
 	FuncCandidateList best = NULL;
 
 	for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
 	{
-		if (c->nargs != 1 || (c->args[0] != job_type && c->args[0] != JSONBOID) ||
+		if (c->nargs != 1 || !((job && c->args[0] == job_type) || (jsonb && c->args[0] == JSONBOID)) ||
 			get_func_prokind(c->oid) == PROKIND_PROCEDURE)
 			continue;
 		if (best == NULL || c->pathpos < best->pathpos || (c->pathpos == best->pathpos && c->args[0] == job_type))
 			best = c;
 	}
 	if (best == NULL)
-		raise_not_found(function, names);
+		raise_not_found(name, names);
 	*takes_job = best->args[0] == job_type;
 	return best->oid;
 }
