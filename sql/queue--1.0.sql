@@ -139,6 +139,7 @@ CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. fini
     result       jsonb
 ) PARTITION BY LIST (slot);
 CREATE INDEX finished_job_id ON queue.finished_job (id);
+CREATE INDEX finished_job_what ON queue.finished_job (state, queue, kind, id);     -- find_jobs and the like
 CREATE TABLE queue.failure (                -- partitions failure_0 .. failure_15 likewise; what queue.job_error shows
     slot         smallint NOT NULL,
     job_id       bigint NOT NULL,
@@ -668,6 +669,45 @@ CREATE FUNCTION queue.alter_job(
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_job';
 COMMENT ON FUNCTION queue.alter_job IS
     'Changes a waiting job; NULL leaves as is. False if there is no such job or it is not waiting. Needs privilege manage.';
+
+CREATE FUNCTION queue.find_jobs(
+    filter jsonb = '{}',
+    qty bigint = 100,
+    after_id bigint = NULL,
+    before_id bigint = NULL) RETURNS SETOF queue.job
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_find_jobs';
+COMMENT ON FUNCTION queue.find_jobs IS
+    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after; workflow, group_key, concurrency_key, unique_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
+
+CREATE FUNCTION queue.cancel_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_jobs';
+COMMENT ON FUNCTION queue.cancel_jobs IS
+    'queue.cancel for the unfinished jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Needs privilege manage; jobs of other queues are neither touched nor counted.';
+
+CREATE FUNCTION queue.discard_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_discard_jobs';
+COMMENT ON FUNCTION queue.discard_jobs IS
+    'queue.discard for the unfinished jobs that a filter names; otherwise as queue.cancel_jobs. Needs privilege manage.';
+
+CREATE FUNCTION queue.retry_jobs(filter jsonb, run_at timestamptz = NULL, qty bigint = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry_jobs';
+COMMENT ON FUNCTION queue.retry_jobs IS
+    'queue.retry for the jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Without a state in the filter: discarded, cancelled and retryable ones. Needs privilege manage; jobs of other queues are neither touched nor counted.';
+
+CREATE FUNCTION queue.move_jobs(
+    filter jsonb,
+    queue text = NULL,
+    kind text = NULL,
+    priority int = NULL,
+    qty bigint = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_move_jobs';
+COMMENT ON FUNCTION queue.move_jobs IS
+    'Gives the waiting jobs that a filter names another queue, kind or priority, at most qty, lowest ids first; returns how many. Id, attempts, failures, last error, run_at and timeout stay. One that somebody works on is left alone. Needs privilege manage where they are and enqueue on the queue they go to; jobs of other queues are neither touched nor counted.';
+
+CREATE FUNCTION queue.delete_jobs(filter jsonb, qty bigint = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_delete_jobs';
+COMMENT ON FUNCTION queue.delete_jobs IS
+    'Deletes the finished, kept jobs that a filter names, at most qty, lowest ids first; returns how many. Their errors stay in queue.job_error as long as these are kept. Needs privilege manage; jobs of other queues are neither touched nor counted.';
 
 CREATE FUNCTION queue.redrive(queue text, qty int = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';

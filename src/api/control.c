@@ -9,7 +9,7 @@
  *
  * Locks: the row lock of the job.
  */
-#include "lib/queue.h"
+#include "api/control.h"
 
 #include "api/arguments.h"
 #include "config/lines.h"
@@ -151,14 +151,30 @@ look_again(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
+TM_Result
+queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line, QueueChange change, void *arg,
+					 Snapshot snapshot, bool wait)
+{
+	QueueClaim	claim = {.table = table, .snapshot = snapshot, .job = *job};
+	QueueExtra	extra;
+	QueueJob	new = *job;
+
+	if (queue_claim_lock(&claim, wait) != QUEUE_CLAIM_OURS)
+		return TM_WouldBlock;
+	queue_extra_unpack(job->extra, &extra);
+	change(&new, &extra, line, arg);
+	if (new.run_at != job->run_at && extra.enqueued_at == 0)
+		extra.enqueued_at = job->run_at;
+	new.extra = queue_extra_pack(&extra);
+	return queue_job_update(table, job, &new, snapshot, true);
+}
+
 /*
  * retry and alter_job: changes a waiting row.  Returns false if there is none that the
  * caller may change, or it is running; *missing tells that there is no live row at all.
  */
-typedef void (*ChangeFunction) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
-
 static bool
-change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
+change_waiting(int64 id, QueueChange change, void *arg, bool *missing)
 {
 	QueueJobTable *table = queue_job_open(RowExclusiveLock);
 
@@ -167,10 +183,7 @@ change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
 	{
 		Snapshot	snapshot = queue_finish_snapshot();
 		QueueJob	job;
-		QueueJob	new;
 		QueueLine  *line;
-		QueueExtra	extra;
-		QueueClaim	claim;
 		TM_Result	res;
 		bool		found = queue_finish_find(table, id, QUEUE_PRIV_MANAGE, snapshot, &job, &line);
 
@@ -181,34 +194,24 @@ change_waiting(int64 id, ChangeFunction change, void *arg, bool *missing)
 			queue_job_close(table);
 			return false;
 		}
-		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job};
-		if (queue_claim_lock(&claim, true) != QUEUE_CLAIM_OURS)
-		{
-			PopActiveSnapshot();
-			look_again();
-			continue;
-		}
-		queue_extra_unpack(job.extra, &extra);
-		new = job;
-		change(&new, &extra, line, arg);
-		if (new.run_at != job.run_at && extra.enqueued_at == 0)
-			extra.enqueued_at = job.run_at;
-		new.extra = queue_extra_pack(&extra);
-		res = queue_job_update(table, &job, &new, snapshot, true);
+		res = queue_control_change(table, &job, line, change, arg, snapshot, true);
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			break;
-		queue_finish_retry(res);
+		if (res == TM_WouldBlock)
+			look_again();
+		else
+			queue_finish_retry(res);
 	}
 	queue_job_close(table);
 	CommandCounterIncrement();
 	return true;
 }
 
-static void
-change_for_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
+void
+queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at)
 {
-	job->run_at = *(TimestampTz *) arg;
+	job->run_at = *(TimestampTz *) run_at;
 	job->failures = 0;
 	job->leased_until = DT_NOBEGIN;
 	extra->deaths = 0;
@@ -225,12 +228,12 @@ queue_sql_retry(PG_FUNCTION_ARGS)
 	bool		done;
 
 	queue_finish_writable("queue.retry()");
-	done = change_waiting(id, change_for_retry, &run_at, &missing);
+	done = change_waiting(id, queue_control_retry, &run_at, &missing);
 	if (!done && missing)
 		done = revive(id, run_at, &missing);
 	/* another may have retried it between the two looks */
 	if (!done && missing)
-		done = change_waiting(id, change_for_retry, &run_at, &missing);
+		done = change_waiting(id, queue_control_retry, &run_at, &missing);
 	PG_RETURN_BOOL(done);
 }
 

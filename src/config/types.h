@@ -127,6 +127,7 @@ typedef struct QueueConfig
 	Oid			deadline, deadline_at;	/* table and index */
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
+	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (state, queue, kind, id) */
 	QueueConf **queues;
 	int			nqueues;
 	QueueHandler **handlers;

@@ -42,9 +42,8 @@ state_of(const char *name)
 	return state;
 }
 
-/* Copies a row out of a slot of partition `slot` into palloc'd memory. */
-static void
-read_row(TupleTableSlot *row, int slot, QueueFinished *finished)
+void
+queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *finished)
 {
 	Datum	   *values = row->tts_values;
 	bool	   *nulls = row->tts_isnull;
@@ -58,8 +57,6 @@ read_row(TupleTableSlot *row, int slot, QueueFinished *finished)
 	finished->job.leased_until = DT_NOBEGIN;
 	finished->job.attempt = DatumGetInt32(values[COL_ATTEMPT - 1]);
 	finished->job.failures = DatumGetInt32(values[COL_FAILURES - 1]);
-	finished->job.payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
-	finished->job.extra = nulls[COL_EXTRA - 1] ? NULL : DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
 	finished->queue = TextDatumGetCString(values[COL_QUEUE - 1]);
 	finished->kind = TextDatumGetCString(values[COL_KIND - 1]);
 	finished->priority = DatumGetInt16(values[COL_PRIORITY - 1]);
@@ -67,6 +64,10 @@ read_row(TupleTableSlot *row, int slot, QueueFinished *finished)
 	finished->started_at = nulls[COL_STARTED_AT - 1] ? 0 : DatumGetTimestampTz(values[COL_STARTED_AT - 1]);
 	finished->finished_at = DatumGetTimestampTz(values[COL_FINISHED_AT - 1]);
 	finished->keep_until = DatumGetTimestampTz(values[COL_KEEP_UNTIL - 1]);
+	if (!deep)
+		return;
+	finished->job.payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
+	finished->job.extra = nulls[COL_EXTRA - 1] ? NULL : DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
 	finished->result = nulls[COL_RESULT - 1] ? NULL : DatumGetJsonbPCopy(values[COL_RESULT - 1]);
 }
 
@@ -86,7 +87,7 @@ find_in(int slot, int64 id, Snapshot snapshot, QueueFinished *finished)
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, row);
 	if (found)
-		read_row(row, slot, finished);
+		queue_finished_read(row, slot, true, finished);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
 	/* retention truncates only what nobody has locked: keep off all others */

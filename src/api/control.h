@@ -1,0 +1,23 @@
+/*
+ * control.h
+ *		Changing one waiting job: what retry, alter_job and the calls about many jobs share.
+ */
+#ifndef QUEUE_CONTROL_H
+#define QUEUE_CONTROL_H
+
+#include "job/extra.h"
+#include "job/job.h"
+
+/* Changes the row and its extra members; line is where the job is now. */
+typedef void (*QueueChange) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
+
+/*
+ * Changes a live row, read under `snapshot`, that nobody works on.  TM_WouldBlock: somebody has it, or (with wait) had
+ * it, so look again; the other results as queue_job_update has them.
+ */
+extern TM_Result queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line, QueueChange change,
+									  void *arg, Snapshot snapshot, bool wait);
+/* The change that retry makes; run_at is a TimestampTz *. */
+extern void queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at);
+
+#endif

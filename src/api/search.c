@@ -1,0 +1,441 @@
+/*
+ * search.c
+ *		The search for the jobs that a filter names.
+ *
+ * A search gives ids in order, at most so many.  It first reads on by id, which finds the first page of whatever is
+ * frequent after a few rows.  When that meets too much else it changes the way: live jobs are then read line by line
+ * (only the part of the ready index where such states can be), finished ones group by group of (state, queue, kind),
+ * and the lowest ids are kept in a heap.  So neither a rare kind among millions nor a frequent one costs a long walk.
+ *
+ * Locks: AccessShareLock on live_job (the caller's) and, until the end of the transaction, on partitions of finished_job.
+ */
+#include "api/search.h"
+
+#include "config/lines.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+
+#define ORDERED_ROWS 2000		/* rows in vain of a reading by id before the search changes the way */
+#define HEAP_IDS 100000			/* more than that are all collected and then cut */
+
+static int
+by_id(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* For a heap whose first element is the worst: the highest id of a search upwards. */
+static int
+compare_ids(Datum a, Datum b, void *arg)
+{
+	int64		left = DatumGetInt64(a);
+	int64		right = DatumGetInt64(b);
+	int			cmp = left < right ? -1 : left > right;
+
+	return ((QueueSearch *) arg)->down ? -cmp : cmp;
+}
+
+static bool
+better(const QueueSearch *search, int64 id, int64 than)
+{
+	return search->down ? id > than : id < than;
+}
+
+static void
+add(QueueSearch *search, int64 id)
+{
+	if (search->heap == NULL)
+	{
+		if (search->nfound == search->maxfound)
+		{
+			search->maxfound = Max(1024, 2 * search->maxfound);
+			search->found = search->found == NULL ?
+				MemoryContextAllocHuge(GetMemoryChunkContext(search), search->maxfound * sizeof(int64)) :
+				repalloc_huge(search->found, search->maxfound * sizeof(int64));
+		}
+		search->found[search->nfound++] = id;
+	}
+	else if (search->nfound < search->limit)
+	{
+		search->nfound++;
+		binaryheap_add(search->heap, Int64GetDatum(id));
+	}
+	else if (better(search, id, DatumGetInt64(binaryheap_first(search->heap))))
+		binaryheap_replace_first(search->heap, Int64GetDatum(id));
+}
+
+/* No id from this one on can be among the results any more. */
+static bool
+is_beyond(const QueueSearch *search, int64 id)
+{
+	return search->heap != NULL && search->nfound == search->limit &&
+		!better(search, id, DatumGetInt64(binaryheap_first(search->heap)));
+}
+
+/* The bounds as scan keys on column `attno`. */
+static int
+bound_keys(const QueueSearch *search, AttrNumber attno, ScanKeyData *keys)
+{
+	int			n = 0;
+
+	if (search->above > PG_INT64_MIN)
+		ScanKeyInit(&keys[n++], attno, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(search->above));
+	if (search->below < PG_INT64_MAX)
+		ScanKeyInit(&keys[n++], attno, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(search->below));
+	return n;
+}
+
+/* One row of live_job in a scan's slot; adds its id if it matches. */
+static bool
+visit_live(QueueSearch *search, TupleTableSlot *slot, int64 *id)
+{
+	QueueJob	job;
+	bool		match;
+	MemoryContext old;
+
+	queue_job_read(slot, &job, false);
+	*id = job.id;
+	if (job.id <= search->above || job.id >= search->below || !queue_search_line(search, job.line) ||
+		(search->states & (1 << queue_search_state(search, &job, false))) == 0)
+		return false;
+	match = true;
+	if (search->deep)
+	{
+		old = MemoryContextSwitchTo(search->row);
+		queue_job_read(slot, &job, true);
+		match = queue_search_deep(search, &job);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(search->row);
+	}
+	if (match && !is_beyond(search, job.id))
+		add(search, job.id);
+	return match;
+}
+
+/* Reads on by id.  False: too many rows in vain; the search then goes on from search->above (or below) another way. */
+static bool
+read_live_by_id(QueueSearch *search, QueueJobTable *table, Snapshot snapshot, bool patient)
+{
+	ScanKeyData keys[2];
+	int			nkeys = bound_keys(search, 1, keys);
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	IndexScanDesc scan = queue_index_beginscan(table->rel, table->pkey, snapshot, nkeys);
+	int			vain = 0;
+	bool		done = true;
+
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (index_getnext_slot(scan, search->down ? BackwardScanDirection : ForwardScanDirection, slot))
+	{
+		int64		id;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!visit_live(search, slot, &id))
+			vain++;
+		if (is_beyond(search, id))
+			break;
+		if (!patient && vain >= ORDERED_ROWS)
+		{
+			*(search->down ? &search->below : &search->above) = id;
+			done = false;
+			break;
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return done;
+}
+
+/* Which rows of a line can be of the states asked for: those due later than now, those due by now, or all. */
+static int
+run_at_key(const QueueSearch *search, ScanKeyData *key)
+{
+	int			states = search->states & QUEUE_STATES_LIVE;
+
+	if ((states & ~(1 << QUEUE_STATE_AVAILABLE)) == 0)
+		ScanKeyInit(key, 2, BTLessEqualStrategyNumber, F_TIMESTAMP_LE, TimestampTzGetDatum(search->now));
+	else if ((states & ((1 << QUEUE_STATE_AVAILABLE) | (1 << QUEUE_STATE_RUNNING))) == 0)
+		ScanKeyInit(key, 2, BTGreaterStrategyNumber, F_TIMESTAMP_GT, TimestampTzGetDatum(search->now));
+	else
+		return 0;
+	return 1;
+}
+
+/* Reads the matching lines, in no order of ids. */
+static void
+read_live_by_line(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
+{
+	int			hold = queue_config_hold();
+	QueueConfig *config = queue_config();
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	int64	   *lines = NULL;
+	int			nlines = 0;
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		int			n;
+		QueueLine **of_queue;
+
+		if (!queue_search_names(&search->queues, config->queues[i]->name) ||
+			!queue_may(GetUserId(), config->queues[i]->name, search->privilege))
+			continue;
+		of_queue = queue_lines_of(config->queues[i], &n);
+		lines = lines == NULL ? palloc((n + 1) * sizeof(int64)) : repalloc(lines, (nlines + n + 1) * sizeof(int64));
+		for (int j = 0; j < n; j++)
+		{
+			if (queue_search_names(&search->kinds, of_queue[j]->kind) && queue_search_has(&search->priorities, of_queue[j]->priority))
+				lines[nlines++] = of_queue[j]->id;
+		}
+	}
+	queue_config_release(hold);
+	for (int i = 0; i < nlines; i++)
+	{
+		ScanKeyData keys[2];
+		int			nkeys = 1 + run_at_key(search, &keys[1]);
+		IndexScanDesc scan = queue_index_beginscan(table->rel, table->ready, snapshot, nkeys);
+		int64		id;
+
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lines[i]));
+		index_rescan(scan, keys, nkeys, NULL, 0);
+		while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		{
+			CHECK_FOR_INTERRUPTS();
+			(void) visit_live(search, slot, &id);
+		}
+		index_endscan(scan);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+static void
+search_live(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
+{
+	ScanKeyData key;
+	bool		narrow = search->queues.given || search->kinds.given || search->priorities.given ||
+		run_at_key(search, &key) > 0 || !queue_may(GetUserId(), NULL, search->privilege);
+
+	if (!read_live_by_id(search, table, snapshot, !narrow))
+		read_live_by_line(search, table, snapshot);
+}
+
+/* One row of a partition in a scan's slot; adds its id if it matches. */
+static bool
+visit_finished(QueueSearch *search, TupleTableSlot *slot, int partition, int64 *id)
+{
+	MemoryContext old = MemoryContextSwitchTo(search->row);
+	QueueFinished finished;
+	bool		match;
+
+	queue_finished_read(slot, partition, search->deep, &finished);
+	*id = finished.job.id;
+	match = queue_search_finished(search, &finished);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(search->row);
+	if (match && !is_beyond(search, *id))
+		add(search, *id);
+	return match;
+}
+
+/* As read_live_by_id, of one partition; *last is then where to go on. */
+static bool
+read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot, int64 *last)
+{
+	ScanKeyData keys[2];
+	int			nkeys = bound_keys(search, 1, keys);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = queue_index_beginscan(rel, index, snapshot, nkeys);
+	int			vain = 0;
+	bool		done = true;
+
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (done && index_getnext_slot(scan, search->down ? BackwardScanDirection : ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!visit_finished(search, slot, partition, last))
+			vain++;
+		if (is_beyond(search, *last))
+			break;
+		done = vain < ORDERED_ROWS;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return done;
+}
+
+/* The ids of one group, in order. */
+static void
+read_group(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot,
+		   const Datum *group, TupleTableSlot *slot)
+{
+	ScanKeyData keys[5];
+	int			nkeys = 3;
+	IndexScanDesc scan;
+
+	for (int i = 0; i < 3; i++)
+		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, group[i]);
+	nkeys += bound_keys(search, 4, &keys[3]);
+	scan = queue_index_beginscan(rel, index, snapshot, nkeys);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (index_getnext_slot(scan, search->down ? BackwardScanDirection : ForwardScanDirection, slot))
+	{
+		int64		id;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) visit_finished(search, slot, partition, &id);
+		if (is_beyond(search, id))
+			break;
+	}
+	index_endscan(scan);
+}
+
+/* Goes from group to group of (state, queue, kind), and reads those that match. */
+static void
+read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue search group", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Datum		group[3] = {CStringGetTextDatum(""), CStringGetTextDatum(""), CStringGetTextDatum("")};
+
+	for (;;)
+	{
+		ScanKeyData key;
+		ScanKeyData members[3];
+		IndexScanDesc scan;
+		QueueFinished finished;
+		bool		found;
+
+		/* the first row behind the last group */
+		for (int i = 0; i < 3; i++)
+			ScanKeyEntryInitialize(&members[i], SK_ROW_MEMBER | (i == 2 ? SK_ROW_END : 0), i + 1, BTGreaterStrategyNumber,
+								   InvalidOid, C_COLLATION_OID, F_BTTEXTCMP, group[i]);
+		memset(&key, 0, sizeof(key));
+		key.sk_flags = SK_ROW_HEADER;
+		key.sk_attno = 1;
+		key.sk_strategy = BTGreaterStrategyNumber;
+		key.sk_argument = PointerGetDatum(members);
+		scan = queue_index_beginscan(rel, index, snapshot, 1);
+		index_rescan(scan, &key, 1, NULL, 0);
+		found = index_getnext_slot(scan, ForwardScanDirection, slot);
+		if (found)
+			queue_finished_read(slot, partition, false, &finished);
+		index_endscan(scan);
+		if (!found)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		group[0] = CStringGetTextDatum(queue_state_names[finished.state]);
+		group[1] = CStringGetTextDatum(finished.queue);
+		group[2] = CStringGetTextDatum(finished.kind);
+		if ((search->states & (1 << finished.state)) != 0 && queue_search_names(&search->queues, finished.queue) &&
+			queue_search_names(&search->kinds, finished.kind) && queue_may(GetUserId(), finished.queue, search->privilege))
+			read_group(search, rel, index, partition, snapshot, group, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+static void
+search_finished(QueueSearch *search, Snapshot snapshot)
+{
+	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
+		QueueConfig *config = queue_config();
+		Relation	rel = table_open(config->finished_job[i], AccessShareLock);
+		Relation	by_id_index = index_open(config->finished_job_id[i], AccessShareLock);
+		Relation	by_what = index_open(config->finished_job_what[i], AccessShareLock);
+		int64		above = search->above;
+		int64		below = search->below;
+		int64		before = search->nfound;
+		int64		last = 0;
+
+		if (!read_finished_by_id(search, rel, by_id_index, i, snapshot, &last))
+		{
+			*(search->down ? &search->below : &search->above) = last;
+			read_finished_by_group(search, rel, by_what, i, snapshot);
+			search->above = above;
+			search->below = below;
+		}
+		/* retention truncates only what nobody has locked: keep off what is of no use */
+		index_close(by_what, search->nfound > before ? NoLock : AccessShareLock);
+		index_close(by_id_index, search->nfound > before ? NoLock : AccessShareLock);
+		table_close(rel, search->nfound > before ? NoLock : AccessShareLock);
+	}
+}
+
+/* The ids that the filter names, one by one. */
+static void
+search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue search ids", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (int i = 0; i < search->ids.n && (search->limit < 0 || search->nfound < search->limit); i++)
+	{
+		int64		id = search->ids.ids[search->down ? search->ids.n - 1 - i : i];
+		QueueJob	job;
+		QueueFinished finished;
+		QueueState	state;
+
+		CHECK_FOR_INTERRUPTS();
+		if (id <= search->above || id >= search->below)
+			continue;
+		if (queue_job_find(table, id, snapshot, &job) ?
+			queue_search_live(search, &job, queue_job_line(job.line), &state) :
+			queue_finished_find(id, snapshot, &finished) && queue_search_finished(search, &finished))
+			add(search, id);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+int64 *
+queue_search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot,
+				 int64 above, int64 below, bool down, int64 limit, int64 *n)
+{
+	search->above = above;
+	search->below = below;
+	search->down = down;
+	search->limit = limit;
+	if (limit >= 0 && limit <= HEAP_IDS && !search->ids.given)
+		search->heap = binaryheap_allocate((int) limit, compare_ids, search);
+	if (search->ids.given)
+		search_ids(search, table, snapshot);
+	else
+	{
+		if ((search->states & QUEUE_STATES_FINISHED) != 0)
+			search_finished(search, snapshot);
+		if ((search->states & QUEUE_STATES_LIVE) != 0)
+			search_live(search, table, snapshot);
+	}
+	if (search->heap != NULL)
+	{
+		search->found = palloc(Max(search->nfound, 1) * sizeof(int64));
+		for (int64 i = search->nfound - 1; i >= 0; i--)
+			search->found[i] = DatumGetInt64(binaryheap_remove_first(search->heap));
+	}
+	else if (search->nfound > 0)
+	{
+		qsort(search->found, search->nfound, sizeof(int64), by_id);
+		for (int64 i = 0; down && i < search->nfound / 2; i++)
+		{
+			int64		other = search->found[search->nfound - 1 - i];
+
+			search->found[search->nfound - 1 - i] = search->found[i];
+			search->found[i] = other;
+		}
+	}
+	*n = limit >= 0 ? Min(search->nfound, limit) : search->nfound;
+	return search->found;
+}

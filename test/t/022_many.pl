@@ -1,0 +1,75 @@
+# Many jobs at once beside executors, locks and large numbers: who is waited for, what is left alone, how long it takes.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = queue_node('many');
+sql($node, "SELECT queue.create_queue('q', keep_completed => '1 day'), queue.create_queue('p')");
+sql($node, "CREATE FUNCTION nap(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_advisory_lock(4711); PERFORM pg_sleep(600); END \$\$");
+sql($node, "CREATE FUNCTION sweep(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN PERFORM queue.cancel_jobs(j.payload, 'swept'); END \$\$");
+sql($node, "SET client_min_messages = error; SELECT queue.register_sql_handler('nap', 'nap', '{q}'), queue.register_sql_handler('sweep', 'sweep', '{q}')");
+
+# --- a job that an executor runs is found as running, left alone by move and retry, and cancelled
+my $id = sql($node, "SELECT queue.enqueue('nap', queue => 'q', max_attempts => 1)");
+wait_lock($node, 4711);
+one($node, "SELECT string_agg(id || ' ' || state, ',') FROM queue.find_jobs('{\"kind\": \"nap\"}')", "$id running", 'an executor runs it');
+one($node, "SELECT count(*) FROM queue.find_jobs('{\"state\": \"available\"}')", 0, 'so it is not available');
+one($node, "SET statement_timeout = '20 s'; SELECT queue.move_jobs('{\"kind\": \"nap\"}', 'p') || ' ' || queue.retry_jobs('{\"kind\": \"nap\"}')", '0 0', 'move and retry leave it alone');
+my $waiting = sql($node, "SELECT queue.enqueue('other', queue => 'q')");
+one($node, "SET statement_timeout = '20 s'; SELECT queue.cancel_jobs('{\"queue\": \"q\"}', 'enough')", 2, 'cancelled, with one that waits');
+one($node, "SELECT string_agg(state || ' ' || last_error, ',') FROM queue.job WHERE id IN ($id, $waiting)", 'cancelled enough,cancelled enough', 'both ended so');
+
+# --- a handler may cancel others and, on return, itself
+my $victim = sql($node, "SELECT queue.enqueue('other', queue => 'q')");
+$id = sql($node, "SELECT queue.enqueue('sweep', '{\"queue\": \"q\"}', 'q')");
+one($node, "SELECT queue.wait_for($id, '20 s') || ' ' || queue.wait_for($victim, '20 s')", 'cancelled cancelled', 'a handler ends others and its own job');
+
+# --- a row that somebody has locked
+my @ids = split /\n/, sql($node, "SELECT * FROM queue.enqueue_many('lock', '{1,2,3}', 'q')");
+my $locker = queue_session($node);
+$locker->query_safe("BEGIN; SELECT id FROM queue.live_job WHERE id = $ids[1] FOR UPDATE");
+one($node, "SET statement_timeout = '20 s'; SELECT queue.move_jobs('{\"kind\": \"lock\"}', 'p')", 2, 'move does not wait for it');
+my $canceller = queue_session($node);
+$canceller->query_until(qr/begun/, "\\echo begun\nSELECT queue.cancel_jobs('{\"kind\": \"lock\"}');\n");
+wait_true($node, "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%cancel_jobs%' AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()", 'cancel waits for it');
+one($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{lock}')", 0, 'nobody else is held up');
+$locker->query_safe('COMMIT');
+like($canceller->query_safe('SELECT 1'), qr/^3$/m, 'and then cancels all');
+
+# --- large numbers
+sql($node, "SELECT queue.pause('q')");
+sql($node, "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{\"n\": 1}'::jsonb, ARRAY[100000]), 'q')");
+sql($node, "SELECT count(*) FROM queue.enqueue_many('rare', '{1,2,3}', 'q')");
+my ($session, $t0) = (queue_session($node));
+sub timed
+{
+	my ($query, $expected, $limit, $name) = @_;
+	$t0 = time;
+	my $got = eval { $session->query_safe($query) } // $@;
+	my $took = time - $t0;
+	is($got, $expected, $name);
+	cmp_ok($took, '<', $limit, sprintf('%s: %.3f s', $name, $took));
+	return;
+}
+timed("SELECT queue.cancel_jobs('{\"kind\": \"k\"}', qty => 50000)", 50000, 15, 'cancel');
+timed("SELECT queue.retry_jobs('{\"kind\": \"k\", \"state\": \"cancelled\"}')", 50000, 15, 'retry of 50000');
+timed("SELECT queue.move_jobs('{\"kind\": \"k\"}', 'p', 'moved', 3)", 100000, 30, 'move');
+one($node, "SELECT count(*), min(priority), bool_and(state = 'available') FROM queue.job WHERE queue = 'p' AND kind = 'moved'", '100000|3|t', 'all of them');
+one($node, "SELECT count(*) FROM queue.fetch('p', 1000)", 1000, 'and can be fetched there');
+for (1 .. 2)
+{
+	timed("SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{\"kind\": \"rare\", \"state\": \"available\"}')", '1 2 3', 2, 'a rare kind');
+	timed("SELECT count(*) FROM queue.find_jobs('{\"kind\": \"moved\", \"state\": \"available\"}', before_id => 0)", 100, 2, 'a page of a frequent kind');
+	timed("SELECT count(*) FROM queue.find_jobs('{\"kind\": \"moved\", \"state\": \"retryable\"}')", 0, 2, 'a state that is nowhere');
+}
+sql($node, "SELECT queue.cancel_jobs('{\"kind\": [\"moved\", \"rare\"]}')");
+timed("SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{\"kind\": \"rare\", \"state\": \"cancelled\"}')", '1 2 3', 2, 'a rare kind, finished');
+timed("SELECT count(*) FROM queue.find_jobs('{\"kind\": \"moved\"}', before_id => 0)", 100, 2, 'a frequent one, finished');
+timed("SELECT queue.delete_jobs('{\"kind\": \"moved\"}')", 100000, 30, 'delete');
+
+done_testing();
