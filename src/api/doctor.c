@@ -1,22 +1,21 @@
 /*
  * doctor.c
- *		queue.doctor() and queue.explain_job(): why nothing runs, in words.
+ *		queue.doctor(): why nothing runs, in words.
  *
- * doctor goes from the server down to single kinds, one row per check, each with what to
- * do.  explain_job tells the same of one job.  Both only read; they may walk a few index
- * entries but scan no job table.
+ * It goes from the server down to single kinds, one row per check, each with what to do, each check behind an error
+ * boundary.  It only reads; it may walk a few index entries but scans no job table.  explain.c tells the same of one job.
  *
  * Locks: AccessShareLock on live_job and the catalogs.
  */
-#include "lib/queue.h"
+#include "api/doctor.h"
 
 #include "api/arguments.h"
 #include "api/handlers.h"
+#include "config/http_handlers.h"
 #include "config/lines.h"
-#include "job/claim.h"
 #include "job/finished.h"
+#include "shared/channel.h"
 #include "shared/clock.h"
-#include "shared/recent.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -24,6 +23,7 @@
 #include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_database.h"
@@ -31,21 +31,19 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "postmaster/bgworker.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_doctor);
-PG_FUNCTION_INFO_V1(queue_sql_explain_job);
 
 /* ---------------------------------------------------------------- the server and this database */
 
@@ -68,9 +66,9 @@ database_listed(void)
 	return false;
 }
 
-/* Why no scheduler works for this database, with a hint; NULL if one does. */
-static const char *
-scheduler_problem(const char **hint)
+/* See doctor.h.  Called by doctor() and explain_job(). */
+const char *
+queue_doctor_scheduler_problem(const char **hint)
 {
 	QueueBase  *base;
 	uint32		procno;
@@ -221,7 +219,7 @@ check_server(Doctor *doctor)
 		queue_launcher_alive() ? "the launcher runs" : "the launcher does not run",
 		"It is restarted within seconds; if not, look into the server log, and at max_worker_processes.");
 
-	problem = scheduler_problem(&hint);
+	problem = queue_doctor_scheduler_problem(&hint);
 	row(doctor, "scheduler", problem == NULL, problem == NULL ? "the scheduler of this database runs" : problem, hint);
 
 	wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
@@ -311,7 +309,7 @@ check_replica_role(Doctor *doctor)
 		row(doctor, "replica role", true, "session_replication_role is not set to replica", NULL);
 }
 
-/* One row per paused queue. */
+/* One row per queue that is paused, or whose row cannot be read as a whole. */
 static void
 check_queues(Doctor *doctor)
 {
@@ -323,7 +321,13 @@ check_queues(Doctor *doctor)
 	{
 		QueueConf  *conf = config->queues[i];
 
-		if (conf->paused_at == 0 || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+		if ((conf->paused_at == 0 && conf->broken == NULL) || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		if (conf->broken != NULL)
+			row(doctor, "queue settings", false,
+				psprintf("queue \"%s\": %s; the default takes its place", conf->name, conf->broken),
+				psprintf("Set it again with queue.alter_queue(%s, ..).", quote_literal_cstr(conf->name)));
+		if (conf->paused_at == 0)
 			continue;
 		found = true;
 		row(doctor, "queue paused", false,
@@ -402,6 +406,74 @@ check_handlers(Doctor *doctor)
 					 problem != NULL ? problem : psprintf("ready, runs as \"%s\"", handler->run_as)),
 			hint);
 	}
+}
+
+/* One row per endpoint that nothing is sent to because its row cannot be read; its handler may have others. */
+static void
+check_endpoints(Doctor *doctor)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+
+		if (!handler->http || !queue_handler_visible(handler))
+			continue;
+		for (int j = 0; j < handler->conf->nendpoints; j++)
+		{
+			QueueEndpoint *endpoint = handler->conf->endpoints[j];
+
+			if (endpoint->broken != NULL)
+				row(doctor, "endpoint", false,
+					psprintf("kind \"%s\": endpoint %s: %s", handler->kind, queue_httpconf_shown(endpoint->url),
+							 endpoint->broken),
+					"Remove that endpoint and add it again.");
+		}
+	}
+}
+
+/* How many executors of this database run jobs of a role (InvalidOid: of any). */
+static int
+executors_of(Oid role)
+{
+	int			n = 0;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR && slot->db == MyDatabaseId &&
+			(!OidIsValid(role) || slot->role == role))
+			n++;
+	}
+	return n;
+}
+
+/* One row per role whose jobs wait because others' jobs have all executors. */
+static void
+check_shares(Doctor *doctor)
+{
+	TimestampTz since = queue_now() - USECS_PER_SEC;
+	bool		found = false;
+
+	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
+	{
+		QueueChannel *channel = queue_channel_nth(i);
+
+		if (channel == NULL || channel->db != MyDatabaseId || !OidIsValid(channel->role) ||
+			queue_executors == 0 || queue_channel_oldest(channel) > since || executors_of(channel->role) > 0 ||
+			executors_of(InvalidOid) < queue_executors)
+			continue;
+		found = true;
+		row(doctor, "shares of executors", false,
+			psprintf("jobs of role \"%s\" wait since %s: jobs of other roles have all %d executors",
+					 GetUserNameFromId(channel->role, true), timestamptz_to_str(queue_channel_oldest(channel)),
+					 queue_executors),
+			"An executor is given to them when its job ends. Raise queue.executors, or register handlers whose jobs run long with a timeout.");
+	}
+	if (!found)
+		row(doctor, "shares of executors", true, "no role waits for executors of others", NULL);
 }
 
 /* Is there any job in the line?  Ends at the first visible row. */
@@ -502,6 +574,55 @@ check_tables(Doctor *doctor)
 	queue_spi_end(&spi);
 }
 
+static const struct
+{
+	const char *name;
+	void		(*check) (Doctor *doctor);
+}			checks[] = {
+	{"server", check_server},
+	{"places", check_places},
+	{"replica role", check_replica_role},
+	{"tables", check_tables},
+	{"queues", check_queues},
+	{"handlers", check_handlers},
+	{"endpoints", check_endpoints},
+	{"executors", check_shares},
+	{"kinds", check_kinds},
+};
+
+/* One check behind an error boundary: what it could not find out is a row, and the other checks go on. */
+static void
+run_check(Doctor *doctor, const char *name, void (*check) (Doctor *doctor))
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		check(doctor);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		row(doctor, name, false, psprintf("this check failed: %s", edata->message),
+			edata->hint != NULL ? edata->hint : "What it looks at is damaged, or was changed by hand.");
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
 /* queue.doctor(): for whoever may read or manage some queue; rows about queues and handlers as one may see them. */
 Datum
 queue_sql_doctor(PG_FUNCTION_ARGS)
@@ -510,190 +631,7 @@ queue_sql_doctor(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	doctor.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	check_server(&doctor);
-	check_places(&doctor);
-	check_replica_role(&doctor);
-	check_tables(&doctor);
-	check_queues(&doctor);
-	check_handlers(&doctor);
-	check_kinds(&doctor);
+	for (int i = 0; i < lengthof(checks); i++)
+		run_check(&doctor, checks[i].name, checks[i].check);
 	PG_RETURN_NULL();
-}
-
-/* ---------------------------------------------------------------- explain_job */
-
-/* Appends "; waits: a; b" piece by piece. */
-static void
-wait_for_reason(StringInfo out, int *count, const char *reason)
-{
-	appendStringInfo(out, "; %s%s", (*count)++ == 0 ? "waits: " : "", reason);
-}
-
-/* What an available job waits for. */
-static void
-explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind, QueueHandler *handler)
-{
-	const char *hint;
-	const char *problem;
-
-	if (conf->paused_at != 0)
-		wait_for_reason(out, count, psprintf("queue %s is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)));
-	if (handler == NULL)
-	{
-		wait_for_reason(out, count, psprintf("no handler serves kind %s in queue %s, so a worker has to fetch it",
-											 kind, conf->name));
-		return;
-	}
-	if (handler->paused_at != 0)
-		wait_for_reason(out, count, psprintf("the handler of kind %s is paused since %s, so a worker has to fetch it",
-											 handler->kind, timestamptz_to_str(handler->paused_at)));
-	problem = queue_handler_problem(handler, &hint);
-	if (problem != NULL)
-		wait_for_reason(out, count, hint != NULL ? psprintf("the handler of kind %s is parked: %s (%s)", handler->kind, problem, hint) :
-						psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
-	else if (!queue_may(handler->run_as_oid, conf->name, QUEUE_PRIV_WORK))
-		wait_for_reason(out, count, psprintf("role \"%s\" of the handler of kind %s may not work in queue %s",
-											 handler->run_as, handler->kind, conf->name));
-	problem = scheduler_problem(&hint);
-	if (problem != NULL)
-		wait_for_reason(out, count, problem);
-	else if (queue_executors == 0)
-		wait_for_reason(out, count, "queue.executors is 0");
-	if (*count == 0)
-		wait_for_reason(out, count, "its turn");
-}
-
-/* "3 s", "5 min", "2 h" or "4 days" between two times. */
-static char *
-how_long(TimestampTz from, TimestampTz to)
-{
-	int64		s = Max(to - from, 0) / USECS_PER_SEC;
-
-	return s < 120 ? psprintf(INT64_FORMAT " s", s) :
-		s < 2 * SECS_PER_HOUR ? psprintf(INT64_FORMAT " min", s / SECS_PER_MINUTE) :
-		s < 2 * SECS_PER_DAY ? psprintf(INT64_FORMAT " h", s / SECS_PER_HOUR) :
-		psprintf(INT64_FORMAT " days", s / SECS_PER_DAY);
-}
-
-/* As the session's DateStyle has it. */
-static char *
-time_text(TimestampTz at)
-{
-	return DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(at)));
-}
-
-/* The statement that makes a queue keep jobs that end so. */
-static char *
-keep_statement(const char *queue, QueueState state)
-{
-	return psprintf("SELECT queue.alter_queue(%s, %s => '7 days')", queue == NULL ? "<queue>" : quote_literal_cstr(queue),
-					state == QUEUE_STATE_COMPLETED ? "keep_completed" : "keep_discarded");
-}
-
-/*
- * A job without a live row, under the caller's snapshot: kept, remembered, or neither.  One that the caller may not
- * see reads like one that is gone.
- */
-static char *
-explain_ended(int64 id, Snapshot snapshot)
-{
-	QueueFinished finished;
-	QueueRecent recent;
-
-	if (queue_finished_find(id, snapshot, &finished))
-	{
-		if (queue_may(GetUserId(), finished.queue, QUEUE_PRIV_READ))
-		{
-			QueueExtra	extra;
-
-			queue_extra_unpack(finished.job.extra, &extra);
-			return psprintf("%s at %s%s%s; kept %s", queue_state_names[finished.state],
-							time_text(finished.finished_at), extra.last_error != NULL ? ": " : "",
-							extra.last_error != NULL ? extra.last_error : "",
-							finished.keep_until == DT_NOEND ? "for ever" :
-							psprintf("at least until %s", time_text(finished.keep_until)));
-		}
-	}
-	else if (queue_recent_find(id, &recent))
-	{
-		QueueLine  *line = queue_config_line(recent.line);
-
-		if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
-		{
-			const char *ago = how_long(recent.ended_at, queue_now());
-
-			if (recent.state == QUEUE_STATE_NONE)
-				return psprintf("deleted %s ago: queue %s was purged or dropped", ago, line->queue->name);
-			return psprintf("%s %s ago, not kept; to keep such jobs: %s", queue_state_names[recent.state], ago,
-							keep_statement(line->queue->name, recent.state));
-		}
-	}
-	return psprintf("unknown: no job in a queue that you may read has this id; it was never committed, or it ended, or "
-					"was purged, and is not kept. To keep jobs that complete: %s",
-					keep_statement(NULL, QUEUE_STATE_COMPLETED));
-}
-
-/* queue.explain_job(id): read on its queue; a job that one may not see answers like a missing one. */
-Datum
-queue_sql_explain_job(PG_FUNCTION_ARGS)
-{
-	QueueJobTable *table;
-	QueueJob	job;
-	Snapshot	snapshot;
-	bool		found;
-	StringInfoData out;
-	int			count = 0;
-	TimestampTz now = queue_now();
-	int64		id = queue_arg_id(fcinfo, 0, "job_id");
-
-	initStringInfo(&out);
-
-	table = queue_job_open(AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	found = queue_job_find_lean(table, id, snapshot, &job);
-	if (found)
-	{
-		QueueLine  *line = queue_job_line(job.line);
-		QueueConf  *conf = line->queue;
-		QueueHandler *handler = line->handler;
-		QueueState	state = queue_job_state(&job, now);
-		QueueHolder holder;
-		QueueExtra	extra;
-
-		found = queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ);
-		if (found)
-		{
-			queue_extra_unpack(job.extra, &extra);
-			holder = queue_claim_holder(id, DT_NOBEGIN, now);
-			if (holder == QUEUE_HELD_BY_EXECUTOR)
-				appendStringInfoString(&out, "running: an executor runs it now");
-			else if (holder == QUEUE_HELD_BY_SESSION)
-				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
-			else
-			{
-				appendStringInfoString(&out, queue_state_names[state]);
-				if (state == QUEUE_STATE_RUNNING)
-					appendStringInfo(&out, ": claimed by %s until %s", extra.worker != NULL ? extra.worker : "a worker",
-									 timestamptz_to_str(job.leased_until));
-				else if (state == QUEUE_STATE_RETRYABLE)
-				{
-					appendStringInfo(&out, ": failed %d of %d times", job.failures,
-									 queue_job_max_attempts(&job, &extra, conf, handler));
-					if (extra.last_error != NULL)
-						appendStringInfo(&out, ", last: %s", extra.last_error);
-				}
-				if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
-					wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job.run_at)));
-				if (state == QUEUE_STATE_PENDING)
-					wait_for_reason(&out, &count, "its group or its dependencies");
-				if (state == QUEUE_STATE_AVAILABLE)
-					explain_available(&out, &count, conf, line->kind, handler);
-			}
-		}
-	}
-	queue_job_close(table);
-	if (!found)
-		appendStringInfoString(&out, explain_ended(id, snapshot));
-	UnregisterSnapshot(snapshot);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

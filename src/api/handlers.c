@@ -14,6 +14,7 @@
 
 #include "api/arguments.h"
 #include "api/registration.h"
+#include "config/http_handlers.h"
 #include "job/finish.h"
 #include "shared/channel.h"
 #include "shared/endpoint.h"
@@ -229,6 +230,7 @@ http_problem(QueueHandler *handler, const char **hint)
 {
 	bool		healthy = false;
 	bool		weight = false;
+	QueueEndpoint *broken = NULL;
 
 	if (!OidIsValid(handler->run_as_oid))
 	{
@@ -245,12 +247,19 @@ http_problem(QueueHandler *handler, const char **hint)
 		QueueEndpoint *endpoint = handler->conf->endpoints[i];
 		QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, false);
 
+		if (endpoint->broken != NULL)
+			broken = endpoint;
 		if (!endpoint->adopted || endpoint->weight == 0)
 			continue;
 		weight = true;
 		if (endpoint->health_url == NULL || !queue_preloaded() ||
 			state == NULL || pg_atomic_read_u32(&state->healthy) != 0)
 			healthy = true;
+	}
+	if (!weight && broken != NULL)
+	{
+		*hint = "Remove that endpoint and add it again.";
+		return psprintf("endpoint %s: %s", queue_httpconf_shown(broken->url), broken->broken);
 	}
 	if (!weight)
 	{

@@ -320,7 +320,7 @@ build_queues(Cache *cache, Oid relid)
 		conf->stored = true;
 		conf->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 25);
 		conf->lease = queue_reader_interval(&reader, "lease", conf->lease);
-		(void) queue_reader_backoff(&reader, "backoff", &conf->backoff);
+		(void) queue_reader_backoff(&reader, "backoff", &conf->backoff, &conf->broken);
 		conf->keep_completed = queue_reader_interval(&reader, "keep_completed", 0);
 		conf->keep_discarded = queue_reader_interval(&reader, "keep_discarded", conf->keep_discarded);
 		conf->paused_at = queue_reader_time(&reader, "paused_at");
@@ -468,7 +468,7 @@ build_handlers(Cache *cache, Oid relid)
 			qsort(handler->queues, handler->nqueues, sizeof(char *), compare_names);
 		handler->timeout = queue_reader_interval(&reader, "timeout", -1);
 		handler->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 0);
-		handler->has_backoff = queue_reader_backoff(&reader, "backoff", &handler->backoff);
+		handler->has_backoff = queue_reader_backoff(&reader, "backoff", &handler->backoff, &handler->broken);
 		handler->run_as = queue_reader_name(&reader, "run_as");
 		handler->run_as_oid = get_role_oid(handler->run_as, true);
 		handler->registered_by = queue_reader_name(&reader, "registered_by");

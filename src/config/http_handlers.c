@@ -2,8 +2,9 @@
  * http_handlers.c
  *		What is registered about HTTP handlers, as the configuration cache holds it.
  *
- * Read by plain scans like all of the configuration (config.c calls it while it builds).  A value
- * that this version does not understand reads as its default: what is in the tables was checked when it was registered.
+ * Read by plain scans like all of the configuration (config.c calls it while it builds).  What is in the tables was
+ * checked when it was registered; a row with a value that cannot be read all the same (restored, or changed by hand)
+ * is told to be broken, and used by nobody.
  * No locks but AccessShareLock on the two tables.
  */
 #include "config/http_handlers.h"
@@ -50,17 +51,17 @@ queue_httpconf_statuses(ArrayType *array, uint32 *bits, char **bad)
 	return true;
 }
 
-/* A text[] column of statuses; 0 to 0 bits when it is null or unreadable. */
+/* A text[] column of statuses; no bits when it is null. */
 static void
-read_statuses(QueueReader *reader, const char *column, uint32 *bits)
+read_statuses(QueueReader *reader, const char *column, uint32 *bits, char **broken)
 {
 	bool		isnull;
 	Datum		d = queue_reader_datum(reader, column, &isnull);
 	char	   *bad;
 
 	memset(bits, 0, 20 * sizeof(uint32));
-	if (!isnull)
-		(void) queue_httpconf_statuses(DatumGetArrayTypeP(d), bits, &bad);
+	if (!isnull && !queue_httpconf_statuses(DatumGetArrayTypeP(d), bits, &bad) && *broken == NULL)
+		*broken = psprintf("its %s cannot be read: %s", column, bad);
 }
 
 /* See httpconf.h.  Called by build_handlers. */
@@ -80,12 +81,12 @@ queue_httpconf_handler(QueueReader *reader, QueueHandler *handler)
 	conf->headers = isnull ? NULL : DatumGetJsonbPCopy(d);
 	conf->connect_timeout = queue_reader_interval(reader, "connect_timeout", 5 * USECS_PER_SEC);
 	conf->secrets = queue_reader_texts(reader, "secrets", &conf->nsecrets);
-	read_statuses(reader, "complete_on", conf->complete_on);
-	read_statuses(reader, "discard_on", conf->discard_on);
+	read_statuses(reader, "complete_on", conf->complete_on, &handler->broken);
+	read_statuses(reader, "discard_on", conf->discard_on, &handler->broken);
 	conf->health_timeout = queue_reader_interval(reader, "health_timeout", USECS_PER_MINUTE);
 	conf->ca_file = queue_reader_text(reader, "ca_file");
-	d = queue_reader_datum(reader, "breaker", &isnull);
-	conf->breaker = isnull ? queue_breaker_default : queue_breaker_parse(DatumGetJsonbP(d));
+	conf->breaker = queue_breaker_default;
+	(void) queue_reader_breaker(reader, "breaker", &conf->breaker, &handler->broken);
 }
 
 /* See httpconf.h.  Called by config.c. */
@@ -101,7 +102,6 @@ queue_httpconf_endpoints(QueueConfig *config)
 		int64		id = DatumGetInt64(queue_reader_datum(&reader, "handler", &isnull));
 		QueueHandler *handler = NULL;
 		QueueEndpoint *endpoint;
-		Datum		d;
 
 		for (int i = 0; i < config->nhandlers && handler == NULL; i++)
 		{
@@ -116,11 +116,11 @@ queue_httpconf_endpoints(QueueConfig *config)
 		endpoint->weight = (int) queue_reader_int(&reader, "weight", 1);
 		endpoint->max_running = (int) queue_reader_int(&reader, "max_running", 0);
 		endpoint->health_url = queue_reader_text(&reader, "health_url");
-		d = queue_reader_datum(&reader, "breaker", &isnull);
-		endpoint->breaker = isnull ? handler->conf->breaker : queue_breaker_parse(DatumGetJsonbP(d));
+		endpoint->breaker = handler->conf->breaker;
+		(void) queue_reader_breaker(&reader, "breaker", &endpoint->breaker, &endpoint->broken);
 		endpoint->adopted =
 			DatumGetInt64(queue_reader_datum(&reader, "system_identifier", &isnull)) == (int64) GetSystemIdentifier() &&
-			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId;
+			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId && endpoint->broken == NULL;
 
 		if (handler->conf->endpoints == NULL)
 			handler->conf->endpoints = palloc(sizeof(QueueEndpoint *));

@@ -110,15 +110,38 @@ queue_reader_interval(QueueReader *reader, const char *name, int64 missing)
 	return isnull ? missing : Min(queue_interval_us(DatumGetIntervalP(d)), PG_INT64_MAX / 4);
 }
 
+/* What is wrong with a row, in words for doctor(); what was found first stays. */
+static void
+complain(char **broken, const char *name, const QueueComplaint *wrong)
+{
+	if (*broken == NULL)
+		*broken = psprintf("its %s cannot be read: %s", name, wrong->message);
+}
+
+/* A backoff; the default and false when it is null.  One that cannot be read is the default, and told in *broken. */
 bool
-queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff)
+queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff, char **broken)
 {
 	bool		isnull;
 	Datum		d = queue_reader_datum(reader, name, &isnull);
+	QueueComplaint wrong;
 
 	*backoff = queue_backoff_default;
-	if (!isnull)
-		*backoff = queue_backoff_parse(DatumGetJsonbP(d));
+	if (!isnull && !queue_backoff_read(DatumGetJsonbP(d), backoff, &wrong))
+		complain(broken, name, &wrong);
+	return !isnull;
+}
+
+/* The same of a breaker; untouched and false when it is null. */
+bool
+queue_reader_breaker(QueueReader *reader, const char *name, QueueBreakerConf *breaker, char **broken)
+{
+	bool		isnull;
+	Datum		d = queue_reader_datum(reader, name, &isnull);
+	QueueComplaint wrong;
+
+	if (!isnull && !queue_breaker_read(DatumGetJsonbP(d), breaker, &wrong))
+		complain(broken, name, &wrong);
 	return !isnull;
 }
 

@@ -7,6 +7,7 @@
 #define QUEUE_READER_H
 
 #include "lib/backoff.h"
+#include "lib/breaker.h"
 
 #include "access/relscan.h"
 #include "executor/tuptable.h"
@@ -35,8 +36,9 @@ extern char *queue_reader_name(QueueReader *reader, const char *name);
 extern int64 queue_reader_int(QueueReader *reader, const char *name, int64 missing);
 extern TimestampTz queue_reader_time(QueueReader *reader, const char *name);
 extern int64 queue_reader_interval(QueueReader *reader, const char *name, int64 missing);	/* microseconds */
-/* false: null, the default */
 extern char **queue_reader_texts(QueueReader *reader, const char *name, int *count);
-extern bool queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff);
+/* false: null; what cannot be read is the default, too, and told in *broken */
+extern bool queue_reader_backoff(QueueReader *reader, const char *name, QueueBackoff *backoff, char **broken);
+extern bool queue_reader_breaker(QueueReader *reader, const char *name, QueueBreakerConf *breaker, char **broken);
 
 #endif

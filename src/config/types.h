@@ -32,6 +32,7 @@ typedef struct QueueConf		/* one queue */
 	int64		keep_completed; /* us; 0: not kept */
 	int64		keep_discarded; /* us */
 	TimestampTz paused_at;		/* 0: not paused */
+	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;
 
@@ -45,6 +46,7 @@ typedef struct QueueEndpoint
 	char	   *health_url;		/* NULL: none */
 	QueueBreakerConf breaker;
 	bool		adopted;
+	char	   *broken;			/* why nothing is sent there: what of its row cannot be read; NULL: nothing */
 	struct QueueEndpointState *state;	/* for who uses it: looked up once a reading; NULL: not yet */
 	bool		unseen;			/* no place in shared memory was left for it: the http worker has a state of its own */
 	int			current;		/* smooth weighted round-robin, the http worker's */
@@ -92,6 +94,7 @@ typedef struct QueueHandler
 	char	   *registered_by;
 	TimestampTz paused_at;		/* 0: not paused */
 	bool		adopted;		/* its stamp is this system's and this database's */
+	char	   *broken;			/* why it is parked: what of its row cannot be read; NULL: nothing */
 } QueueHandler;
 
 typedef struct QueueLine

@@ -375,6 +375,11 @@ queue_run_parked(QueueHandler *handler, const char **hint)
 		*hint = "If this database was restored or cloned on purpose, run SELECT queue.adopt().";
 		return "it was registered in another database or system";
 	}
+	if (handler->broken != NULL)
+	{
+		*hint = "Register the handler again.";
+		return handler->broken;
+	}
 	if (handler->http)
 		return NULL;			/* nothing is called here */
 	entry = resolved_handler(handler);

@@ -53,7 +53,7 @@ static uint32 starts = 0;
 bool
 queue_feed_takes(const QueueLine *line)
 {
-	return line != NULL && line->served && line->handler->http && line->handler->adopted &&
+	return line != NULL && line->served && line->handler->http && line->handler->adopted && line->handler->broken == NULL &&
 		line->queue->paused_at == 0;
 }
 

@@ -10,11 +10,7 @@
 
 #include <math.h>
 
-#include "common/int.h"
 #include "common/pg_prng.h"
-#include "utils/builtins.h"
-#include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #define MAX_DELAY ((double) USECS_PER_DAY * 365250.0)	/* 1000 years */
 
@@ -26,140 +22,132 @@ const QueueBackoff queue_backoff_default = {
 	.jitter = 0.1
 };
 
-/*
- * An interval in microseconds, a month counted as 30 days, as PostgreSQL's own
- * interval comparison does.  Infinite or overflowing values come back as
- * PG_INT64_MAX or PG_INT64_MIN.
- */
-int64
-queue_interval_us(const Interval *interval)
-{
-	int64		days;
-	int64		us;
-
-	if (pg_mul_s64_overflow(interval->month, DAYS_PER_MONTH, &days) ||
-		pg_add_s64_overflow(days, interval->day, &days) ||
-		pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
-		pg_add_s64_overflow(us, interval->time, &us))
-		return interval->month < 0 || (interval->month == 0 && interval->day < 0) ? PG_INT64_MIN : PG_INT64_MAX;
-	return us;
-}
-
 /* A backoff member that must be an interval written as a string, at least 0. */
-static int64
-backoff_interval(const char *name, JsonbValue *value)
+static bool
+read_interval(const char *name, const JsonbValue *value, int64 *us, QueueComplaint *wrong)
 {
 	char	   *text;
-	Interval   *interval;
-	int64		us;
 
-	if (value->type != jbvString)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("backoff member \"%s\" must be an interval in a string", name),
-				 errhint("Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.")));
-	text = pnstrdup(value->val.string.val, value->val.string.len);
-	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	us = queue_interval_us(interval);
-	if (us < 0 || us > (int64) MAX_DELAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("backoff member \"%s\" is out of range: %s", name, text),
-				 errhint("It is an interval from 0 to 1000 years.")));
-	return us;
+	if (!queue_option_interval(value, us, &text))
+	{
+		if (text != NULL)
+			return queue_complain(wrong, ERRCODE_INVALID_DATETIME_FORMAT, NULL,
+								  "invalid input syntax for type interval: \"%s\"", text);
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.",
+							  "backoff member \"%s\" must be an interval in a string", name);
+	}
+	if (*us < 0 || *us > (int64) MAX_DELAY)
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, "It is an interval from 0 to 1000 years.",
+							  "backoff member \"%s\" is out of range: %s", name, text);
+	return true;
 }
 
 /* A backoff member that must be a number in a range. */
-static double
-backoff_number(const char *name, JsonbValue *value, double min, double max)
+static bool
+read_number(const char *name, const JsonbValue *value, double min, double max, double *number, QueueComplaint *wrong)
 {
-	double		number;
-
-	if (value->type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("backoff member \"%s\" must be a number", name),
-				 errhint("Write it like {\"type\": \"exponential\", \"base\": \"1 s\", \"factor\": 2}.")));
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-	if (isnan(number) || number < min || number > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("backoff member \"%s\" is out of range: %g", name, number),
-				 errhint("It is a number from %g to %g.", min, max)));
-	return number;
+	if (!queue_option_number(value, number))
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "Write it like {\"type\": \"exponential\", \"base\": \"1 s\", \"factor\": 2}.",
+							  "backoff member \"%s\" must be a number", name);
+	if (*number < min || *number > max)
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  psprintf("It is a number from %g to %g.", min, max),
+							  "backoff member \"%s\" is out of range: %g", name, *number);
+	return true;
 }
 
-/*
- * Reads a backoff object.  Called when a queue or handler is written (to
- * refuse a bad one) and when the configuration is read.
- */
-QueueBackoff
-queue_backoff_parse(Jsonb *json)
+/* The member "type". */
+static bool
+read_type(const JsonbValue *value, QueueBackoffType *type, QueueComplaint *wrong)
 {
-	QueueBackoff backoff = queue_backoff_default;
+	static const char *const names[] = {
+		[QUEUE_BACKOFF_POLYNOMIAL] = "polynomial",
+		[QUEUE_BACKOFF_EXPONENTIAL] = "exponential",
+		[QUEUE_BACKOFF_LINEAR] = "linear",
+		[QUEUE_BACKOFF_FIXED] = "fixed"
+	};
+	char	   *name = value->type == jbvString ?
+		pnstrdup(value->val.string.val, value->val.string.len) : pstrdup("");
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+		{
+			*type = (QueueBackoffType) i;
+			return true;
+		}
+	}
+	return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, "Use polynomial, exponential, linear or fixed.",
+						  "unknown backoff type \"%s\"", name);
+}
+
+/* One member of the object. */
+static bool
+read_member(const char *name, const JsonbValue *value, QueueBackoff *backoff, bool *cap_given, QueueComplaint *wrong)
+{
+	if (strcmp(name, "type") == 0)
+		return read_type(value, &backoff->type, wrong);
+	if (strcmp(name, "base") == 0)
+		return read_interval(name, value, &backoff->base, wrong);
+	if (strcmp(name, "factor") == 0)
+		return read_number(name, value, 1, 1000, &backoff->factor, wrong);
+	if (strcmp(name, "jitter") == 0)
+		return read_number(name, value, 0, 1, &backoff->jitter, wrong);
+	if (strcmp(name, "cap") != 0)
+		return queue_complain(wrong, ERRCODE_UNDEFINED_OBJECT, "The members are type, base, factor, cap and jitter.",
+							  "unknown backoff member \"%s\"", name);
+	*cap_given = true;
+	if (!read_interval(name, value, &backoff->cap, wrong))
+		return false;
+	if (backoff->cap == 0)
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "Leave it out for the default, 1 day (none for polynomial).",
+							  "backoff member \"cap\" must be more than 0");
+	return true;
+}
+
+/* Called when the configuration is read: a bad one parks its row. */
+bool
+queue_backoff_read(Jsonb *json, QueueBackoff *backoff, QueueComplaint *wrong)
+{
 	bool		cap_given = false;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *name = NULL;
 
+	*backoff = queue_backoff_default;
 	if (!JB_ROOT_IS_OBJECT(json))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("backoff must be a JSON object"),
-				 errhint("Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.")));
-
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.",
+							  "backoff must be a JSON object");
 	it = JsonbIteratorInit(&json->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 			name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token != WJB_VALUE)
-			continue;
-		if (strcmp(name, "type") == 0)
+		if (token == WJB_VALUE && !read_member(name, &value, backoff, &cap_given, wrong))
 		{
-			char	   *type = value.type == jbvString ?
-				pnstrdup(value.val.string.val, value.val.string.len) : pstrdup("");
-
-			if (strcmp(type, "polynomial") == 0)
-				backoff.type = QUEUE_BACKOFF_POLYNOMIAL;
-			else if (strcmp(type, "exponential") == 0)
-				backoff.type = QUEUE_BACKOFF_EXPONENTIAL;
-			else if (strcmp(type, "linear") == 0)
-				backoff.type = QUEUE_BACKOFF_LINEAR;
-			else if (strcmp(type, "fixed") == 0)
-				backoff.type = QUEUE_BACKOFF_FIXED;
-			else
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("unknown backoff type \"%s\"", type),
-						 errhint("Use polynomial, exponential, linear or fixed.")));
+			*backoff = queue_backoff_default;
+			return false;
 		}
-		else if (strcmp(name, "base") == 0)
-			backoff.base = backoff_interval(name, &value);
-		else if (strcmp(name, "cap") == 0)
-		{
-			backoff.cap = backoff_interval(name, &value);
-			if (backoff.cap == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("backoff member \"cap\" must be more than 0"),
-						 errhint("Leave it out for the default, 1 day (none for polynomial).")));
-			cap_given = true;
-		}
-		else if (strcmp(name, "factor") == 0)
-			backoff.factor = backoff_number(name, &value, 1, 1000);
-		else if (strcmp(name, "jitter") == 0)
-			backoff.jitter = backoff_number(name, &value, 0, 1);
-		else
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("unknown backoff member \"%s\"", name),
-					 errhint("The members are type, base, factor, cap and jitter.")));
 	}
-	if (!cap_given && backoff.type != QUEUE_BACKOFF_POLYNOMIAL)
-		backoff.cap = USECS_PER_DAY;
+	if (!cap_given && backoff->type != QUEUE_BACKOFF_POLYNOMIAL)
+		backoff->cap = USECS_PER_DAY;
+	return true;
+}
+
+/* Called when a queue or handler is written, to refuse a bad one. */
+QueueBackoff
+queue_backoff_parse(Jsonb *json)
+{
+	QueueBackoff backoff;
+	QueueComplaint wrong;
+
+	if (!queue_backoff_read(json, &backoff, &wrong))
+		queue_complaint_raise(&wrong);
 	return backoff;
 }
 

@@ -5,9 +5,7 @@
 #ifndef QUEUE_BACKOFF_H
 #define QUEUE_BACKOFF_H
 
-#include "lib/queue.h"
-
-#include "utils/jsonb.h"
+#include "lib/option.h"
 
 typedef enum QueueBackoffType
 {
@@ -28,15 +26,14 @@ typedef struct QueueBackoff
 
 extern const QueueBackoff queue_backoff_default;
 
+/* Reads a backoff object; false: it is the default instead, and *wrong tells what is wrong with it. */
+extern bool queue_backoff_read(Jsonb *json, QueueBackoff *backoff, QueueComplaint *wrong);
 /* Reads a backoff object; 22023 for a value that is out of range, 42704 for an unknown member. */
 extern QueueBackoff queue_backoff_parse(Jsonb *json);
 
 /* As a row carries it, and back; false: it is not what queue_backoff_text wrote. */
 extern char *queue_backoff_text(const QueueBackoff *backoff);
 extern bool queue_backoff_of_text(const char *text, QueueBackoff *backoff);
-
-/* An interval in microseconds (a month is 30 days); out of range: PG_INT64_MAX or PG_INT64_MIN. */
-extern int64 queue_interval_us(const Interval *interval);
 
 /* Microseconds to wait after this many failures (>= 1); never overflows (at most 1000 years). */
 extern int64 queue_backoff_delay(const QueueBackoff *backoff, int failures);

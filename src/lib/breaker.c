@@ -15,12 +15,6 @@
 
 #include <math.h>
 
-#include "lib/backoff.h"
-#include "lib/text.h"
-
-#include "utils/builtins.h"
-#include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 const QueueBreakerConf queue_breaker_default = {
 	.interval = USECS_PER_MINUTE,
@@ -35,99 +29,128 @@ const QueueBreakerConf queue_breaker_default = {
 	.successes = 4
 };
 
-/* 22023 about one key of the option. */
-static void
-bad_value(const char *key, const char *what)
+/* Complains about one key of the option. */
+static bool
+bad_value(const char *key, const char *what, QueueComplaint *wrong)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("breaker: \"%s\" must be %s", key, what),
-			 errhint("Example: {\"failure_rate\": 0.7, \"min_requests\": 10, \"consecutive_failures\": 10, \"interval\": \"1 min\", \"pause\": \"0.5 s\", \"factor\": 1.5, \"jitter\": 0.5, \"cap\": \"1 min\", \"probes\": 4, \"successes\": 4}.")));
+	return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+						  "Example: {\"failure_rate\": 0.7, \"min_requests\": 10, \"consecutive_failures\": 10, \"interval\": \"1 min\", \"pause\": \"0.5 s\", \"factor\": 1.5, \"jitter\": 0.5, \"cap\": \"1 min\", \"probes\": 4, \"successes\": 4}.",
+						  "breaker: \"%s\" must be %s", key, what);
 }
 
-static double
-read_number(const char *key, JsonbValue *value, double min, double max, const char *what)
+/* One key of the option that is a number. */
+typedef struct Number
 {
-	double		number;
+	const char *key;
+	size_t		place;			/* in QueueBreakerConf */
+	bool		whole;			/* an int there, else a double */
+	double		min;
+	double		max;
+	const char *what;
+} Number;
 
-	if (value->type != jbvNumeric)
-		bad_value(key, what);
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-	if (!(number >= min && number <= max))
-		bad_value(key, what);
-	return number;
+static const Number numbers[] = {
+	{"failure_rate", offsetof(QueueBreakerConf, failure_rate), false, 0.01, 1, "a number from 0.01 to 1"},
+	{"min_requests", offsetof(QueueBreakerConf, min_requests), true, 1, 1000000, "a number from 1 to 1000000"},
+	{"consecutive_failures", offsetof(QueueBreakerConf, consecutive_failures), true, 0, 1000000, "a number from 0 (never) to 1000000"},
+	{"factor", offsetof(QueueBreakerConf, factor), false, 1, 100, "a number from 1 to 100"},
+	{"jitter", offsetof(QueueBreakerConf, jitter), false, 0, 1, "a number from 0 to 1"},
+	{"probes", offsetof(QueueBreakerConf, probes), true, 1, 1000, "a number from 1 to 1000"},
+	{"successes", offsetof(QueueBreakerConf, successes), true, 1, 1000, "a number from 1 to 1000"},
+};
+
+/* Those that are an interval. */
+static const struct
+{
+	const char *key;
+	size_t		place;
+}			pauses[] = {
+	{"interval", offsetof(QueueBreakerConf, interval)},
+	{"pause", offsetof(QueueBreakerConf, pause)},
+	{"cap", offsetof(QueueBreakerConf, cap)},
+};
+
+static bool
+read_number(const Number *number, const JsonbValue *value, QueueBreakerConf *conf, QueueComplaint *wrong)
+{
+	double		read;
+	char	   *place = (char *) conf + number->place;
+
+	if (!queue_option_number(value, &read) || !(read >= number->min && read <= number->max))
+		return bad_value(number->key, number->what, wrong);
+	if (number->whole)
+		*(int *) place = (int) read;
+	else
+		*(double *) place = read;
+	return true;
 }
 
-static int64
-read_pause(const char *key, JsonbValue *value)
+static bool
+read_pause(const char *key, const JsonbValue *value, int64 *us, QueueComplaint *wrong)
 {
 	char	   *text;
-	int64		us;
 
-	if (value->type != jbvString)
-		bad_value(key, "an interval such as \"0.5 s\"");
-	text = pnstrdup(value->val.string.val, value->val.string.len);
-	us = queue_interval_us(DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
-	if (us <= 0 || us > 366 * USECS_PER_DAY)
-		bad_value(key, "an interval above 0");
-	return us;
+	if (!queue_option_interval(value, us, &text))
+		return bad_value(key, "an interval such as \"0.5 s\"", wrong);
+	if (*us <= 0 || *us > 366 * USECS_PER_DAY)
+		return bad_value(key, "an interval above 0", wrong);
+	return true;
+}
+
+/* One member of the object. */
+static bool
+read_member(const char *key, const JsonbValue *value, QueueBreakerConf *conf, QueueComplaint *wrong)
+{
+	for (int i = 0; i < lengthof(numbers); i++)
+	{
+		if (strcmp(key, numbers[i].key) == 0)
+			return read_number(&numbers[i], value, conf, wrong);
+	}
+	for (int i = 0; i < lengthof(pauses); i++)
+	{
+		if (strcmp(key, pauses[i].key) == 0)
+			return read_pause(key, value, (int64 *) ((char *) conf + pauses[i].place), wrong);
+	}
+	return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+						  "It has interval, failure_rate, min_requests, consecutive_failures, pause, factor, jitter, cap, probes and successes.",
+						  "breaker has no setting \"%s\"", key);
+}
+
+bool
+queue_breaker_read(Jsonb *json, QueueBreakerConf *conf, QueueComplaint *wrong)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *key = NULL;
+
+	*conf = queue_breaker_default;
+	if (!JB_ROOT_IS_OBJECT(json))
+		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "Example: {\"failure_rate\": 0.7, \"min_requests\": 10}.",
+							  "breaker must be a JSON object");
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			key = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token == WJB_VALUE && !read_member(key, &value, conf, wrong))
+		{
+			*conf = queue_breaker_default;
+			return false;
+		}
+	}
+	return true;
 }
 
 QueueBreakerConf
 queue_breaker_parse(Jsonb *json)
 {
-	QueueBreakerConf conf = queue_breaker_default;
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	char		key[32] = "";
+	QueueBreakerConf conf;
+	QueueComplaint wrong;
 
-	if (json == NULL)
-		return conf;
-	if (!JB_ROOT_IS_OBJECT(json))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("breaker must be a JSON object"),
-				 errhint("Example: {\"failure_rate\": 0.7, \"min_requests\": 10}.")));
-	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			size_t		fitting = queue_text_fitting(value.val.string.val, value.val.string.len, sizeof(key) - 1);
-
-			memcpy(key, value.val.string.val, fitting);
-			key[fitting] = '\0';
-		}
-		if (token != WJB_VALUE)
-			continue;
-		if (strcmp(key, "interval") == 0)
-			conf.interval = read_pause(key, &value);
-		else if (strcmp(key, "failure_rate") == 0)
-			conf.failure_rate = read_number(key, &value, 0.01, 1, "a number from 0.01 to 1");
-		else if (strcmp(key, "min_requests") == 0)
-			conf.min_requests = (int) read_number(key, &value, 1, 1000000, "a number from 1 to 1000000");
-		else if (strcmp(key, "consecutive_failures") == 0)
-			conf.consecutive_failures = (int) read_number(key, &value, 0, 1000000, "a number from 0 (never) to 1000000");
-		else if (strcmp(key, "pause") == 0)
-			conf.pause = read_pause(key, &value);
-		else if (strcmp(key, "factor") == 0)
-			conf.factor = read_number(key, &value, 1, 100, "a number from 1 to 100");
-		else if (strcmp(key, "jitter") == 0)
-			conf.jitter = read_number(key, &value, 0, 1, "a number from 0 to 1");
-		else if (strcmp(key, "cap") == 0)
-			conf.cap = read_pause(key, &value);
-		else if (strcmp(key, "probes") == 0)
-			conf.probes = (int) read_number(key, &value, 1, 1000, "a number from 1 to 1000");
-		else if (strcmp(key, "successes") == 0)
-			conf.successes = (int) read_number(key, &value, 1, 1000, "a number from 1 to 1000");
-		else
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("breaker has no setting \"%s\"", key),
-					 errhint("It has interval, failure_rate, min_requests, consecutive_failures, pause, factor, jitter, cap, probes and successes.")));
-	}
+	if (!queue_breaker_read(json, &conf, &wrong))
+		queue_complaint_raise(&wrong);
 	return conf;
 }
 

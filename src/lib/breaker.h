@@ -6,9 +6,7 @@
 #ifndef QUEUE_BREAKER_H
 #define QUEUE_BREAKER_H
 
-#include "lib/queue.h"
-
-#include "utils/jsonb.h"
+#include "lib/option.h"
 
 typedef enum QueueBreakerState
 {
@@ -45,6 +43,8 @@ typedef struct QueueBreaker
 	int			succeeded;		/* half-open */
 } QueueBreaker;
 
+/* Reads the jsonb option; false: it is the default instead, and *wrong tells what is wrong with it. */
+extern bool queue_breaker_read(Jsonb *json, QueueBreakerConf *conf, QueueComplaint *wrong);
 /* Reads the jsonb option; unknown keys and values out of range are 22023. */
 extern QueueBreakerConf queue_breaker_parse(Jsonb *json);
 

@@ -85,6 +85,36 @@ EOS
 wait_no_jobs($node, 'they run when it is there again', kinds => '^atomic$');
 one($node, 'SELECT count(*) FROM t', 20, 'each once');
 
+# Rows of the configuration that cannot be read, and a style of intervals in which they say something else.
+sql($node, <<'EOS');
+SELECT queue.create_queue('styled', backoff => '{"type": "fixed", "base": "-1 day 25 hours", "jitter": 0}');
+SELECT queue.create_queue('odd');
+SELECT queue.register_sql_handler('odd', 'public.h');
+SELECT queue.register_http_handler('odd_http', 'http://127.0.0.1:1/a');
+SELECT queue.add_endpoint('odd_http', 'http://127.0.0.1:1/b');
+SELECT queue.enqueue('odd'), queue.enqueue('good', queue => 'odd'), queue.enqueue('external', queue => 'styled');
+UPDATE queue.queue SET backoff = '{"colour": 1}' WHERE name = 'odd';
+UPDATE queue.handler SET backoff = '{"base": "soon"}' WHERE kind = 'odd';
+UPDATE queue.endpoint SET breaker = '{"pause": "soon"}' WHERE url LIKE '%/b';
+ALTER DATABASE postgres SET IntervalStyle = 'sql_standard';
+EOS
+($scheduler) = workers($node, 'scheduler');
+kill 'TERM', $scheduler;
+ok(gone($scheduler), 'the scheduler ended');
+sql($node, "SELECT queue.enqueue('odd')");
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND pid <> $scheduler",
+	'another one started');
+good_jobs_run('one that cannot read some rows runs the jobs of the others');
+doctor_like($node, qr/kind "odd": its backoff cannot be read: invalid input syntax for type interval: "soon"/,
+	'a handler with such a row is parked');
+doctor_like($node, qr/queue "odd": its backoff cannot be read: unknown backoff member "colour"/, 'a queue has the default');
+doctor_like($node, qr{kind "odd_http": endpoint http://127.0.0.1:1/b: its breaker cannot be read}, 'nothing is sent to an endpoint');
+one($node, "SELECT queue.fail(id, attempt) FROM queue.fetch('styled')", 'retryable', 'a backoff that was written in another style works');
+one($node, "SELECT run_at - clock_timestamp() BETWEEN '50 min' AND '60 min' FROM queue.job WHERE queue = 'styled'", 't', 'and says the same');
+sql($node, 'ALTER DATABASE postgres RESET IntervalStyle');
+sql($node, "SELECT queue.register_sql_handler('odd', 'public.h'), queue.unregister_handler('odd_http')");
+wait_no_jobs($node, 'the parked handler runs when it is registered again', kinds => '^odd$');
+
 # What a role takes when it logs in is not what its handlers run as.
 sql($node, <<'EOS');
 CREATE ROLE other;

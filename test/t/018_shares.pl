@@ -1,0 +1,56 @@
+# One role's long jobs leave an executor to the others.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('shares', conf => "queue.executors = 4");
+
+sql($node, <<'EOS');
+CREATE ROLE a LOGIN;
+CREATE ROLE b LOGIN;
+SELECT queue.grant_queue('default', 'a', 'work'), queue.grant_queue('default', 'b', 'work');
+SELECT queue.register_sql_handler('a', 'public.h', run_as => 'a', timeout => '0');
+EOS
+
+my $holder = queue_session($node);
+$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
+
+# Alone, a role has them all.
+sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
+wait_true($node, "SELECT count(*) = 4 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'a role that is alone has all executors');
+$holder->query_safe("COMMIT");
+wait_no_jobs($node, 'its jobs end');
+$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
+
+# With another one they are all but one, also when its jobs come first.
+sql($node, "SELECT queue.register_sql_handler('b', 'public.h', run_as => 'b'); SELECT queue.enqueue('b')");
+wait_no_jobs($node, 'the other role has run a job');
+sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
+wait_true($node, "SELECT count(*) = 3 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'long jobs of one role run');
+sql($node, q{SELECT queue.enqueue('b', '{"note": "beside"}') FROM generate_series(1, 3)});
+wait_no_jobs($node, 'jobs of the other role run beside them', kinds => '^b$');
+one($node, "SELECT count(*) FROM queue.stat_worker WHERE job_id IS NOT NULL AND kind = 'a'", 3, 'the first role still has all but one');
+$holder->query_safe("COMMIT");
+wait_no_jobs($node, 'all jobs of the first role run');
+
+# With a single executor nothing can be left: doctor() says who waits.
+$node->append_conf('postgresql.conf', 'queue.executors = 1');
+$node->reload;
+wait_true($node, "SELECT count(*) <= 1 FROM queue.stat_worker WHERE type = 'executor'", 'a single executor is left');
+$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
+sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}')});
+wait_lock($node, 1);
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'it runs a long job');
+sql($node, "SELECT queue.enqueue('b')");
+doctor_like($node, qr/jobs of role "b" wait since .* all 1 executors/, 'doctor() tells of the role that waits');
+$holder->query_safe("COMMIT");
+wait_no_jobs($node, 'it gets its turn');
+one($node, "SELECT count(*) FROM queue.doctor() WHERE check_name = 'shares of executors' AND ok", 1, 'and doctor() is content');
+
+log_clean($node);
+$node->stop;
+done_testing();
