@@ -121,7 +121,7 @@ CREATE TABLE queue.deadline (               -- times at which the scheduler look
     id  bigint NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deadline_at ON queue.deadline (at, id);    -- not unique: a second look does no harm
-CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
+CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
     queue        text COLLATE "C" NOT NULL,
@@ -137,10 +137,10 @@ CREATE TABLE queue.finished_job (           -- partitions finished_job_0 .. fini
     payload      jsonb NOT NULL,
     extra        jsonb,         -- as in live_job
     result       jsonb
-) PARTITION BY LIST (slot);
+);
 CREATE INDEX finished_job_id ON queue.finished_job (id);
 CREATE INDEX finished_job_what ON queue.finished_job (state, queue, kind, id);     -- find_jobs and the like
-CREATE TABLE queue.failure (                -- partitions failure_0 .. failure_15 likewise; what queue.job_error shows
+CREATE TABLE queue.failure (                -- rows are in failure_0 .. failure_15 likewise; what queue.job_error shows
     slot         smallint NOT NULL,
     job_id       bigint NOT NULL,
     queue        text COLLATE "C" NOT NULL,
@@ -154,46 +154,47 @@ CREATE TABLE queue.failure (                -- partitions failure_0 .. failure_1
     sqlstate     text,
     http_status  int,
     context      text
-) PARTITION BY LIST (slot);
+);
 CREATE INDEX failure_job_id ON queue.failure (job_id);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
 -- worker (string), deaths (number), first_at (time of the first HTTP attempt)
 
--- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.
-CREATE TABLE queue.finished_job_0 PARTITION OF queue.finished_job FOR VALUES IN (0);
-CREATE TABLE queue.finished_job_1 PARTITION OF queue.finished_job FOR VALUES IN (1);
-CREATE TABLE queue.finished_job_2 PARTITION OF queue.finished_job FOR VALUES IN (2);
-CREATE TABLE queue.finished_job_3 PARTITION OF queue.finished_job FOR VALUES IN (3);
-CREATE TABLE queue.finished_job_4 PARTITION OF queue.finished_job FOR VALUES IN (4);
-CREATE TABLE queue.finished_job_5 PARTITION OF queue.finished_job FOR VALUES IN (5);
-CREATE TABLE queue.finished_job_6 PARTITION OF queue.finished_job FOR VALUES IN (6);
-CREATE TABLE queue.finished_job_7 PARTITION OF queue.finished_job FOR VALUES IN (7);
-CREATE TABLE queue.finished_job_8 PARTITION OF queue.finished_job FOR VALUES IN (8);
-CREATE TABLE queue.finished_job_9 PARTITION OF queue.finished_job FOR VALUES IN (9);
-CREATE TABLE queue.finished_job_10 PARTITION OF queue.finished_job FOR VALUES IN (10);
-CREATE TABLE queue.finished_job_11 PARTITION OF queue.finished_job FOR VALUES IN (11);
-CREATE TABLE queue.finished_job_12 PARTITION OF queue.finished_job FOR VALUES IN (12);
-CREATE TABLE queue.finished_job_13 PARTITION OF queue.finished_job FOR VALUES IN (13);
-CREATE TABLE queue.finished_job_14 PARTITION OF queue.finished_job FOR VALUES IN (14);
-CREATE TABLE queue.finished_job_15 PARTITION OF queue.finished_job FOR VALUES IN (15);
-CREATE TABLE queue.failure_0 PARTITION OF queue.failure FOR VALUES IN (0);
-CREATE TABLE queue.failure_1 PARTITION OF queue.failure FOR VALUES IN (1);
-CREATE TABLE queue.failure_2 PARTITION OF queue.failure FOR VALUES IN (2);
-CREATE TABLE queue.failure_3 PARTITION OF queue.failure FOR VALUES IN (3);
-CREATE TABLE queue.failure_4 PARTITION OF queue.failure FOR VALUES IN (4);
-CREATE TABLE queue.failure_5 PARTITION OF queue.failure FOR VALUES IN (5);
-CREATE TABLE queue.failure_6 PARTITION OF queue.failure FOR VALUES IN (6);
-CREATE TABLE queue.failure_7 PARTITION OF queue.failure FOR VALUES IN (7);
-CREATE TABLE queue.failure_8 PARTITION OF queue.failure FOR VALUES IN (8);
-CREATE TABLE queue.failure_9 PARTITION OF queue.failure FOR VALUES IN (9);
-CREATE TABLE queue.failure_10 PARTITION OF queue.failure FOR VALUES IN (10);
-CREATE TABLE queue.failure_11 PARTITION OF queue.failure FOR VALUES IN (11);
-CREATE TABLE queue.failure_12 PARTITION OF queue.failure FOR VALUES IN (12);
-CREATE TABLE queue.failure_13 PARTITION OF queue.failure FOR VALUES IN (13);
-CREATE TABLE queue.failure_14 PARTITION OF queue.failure FOR VALUES IN (14);
-CREATE TABLE queue.failure_15 PARTITION OF queue.failure FOR VALUES IN (15);
+-- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
+-- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
+CREATE TABLE queue.finished_job_0 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 0)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_1 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 1)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_2 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 2)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_3 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 3)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_4 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 4)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_5 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 5)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_6 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 6)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_7 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 7)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_8 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 8)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_9 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 9)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_10 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 10)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_11 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 11)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_12 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 12)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_13 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 13)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_14 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 14)) INHERITS (queue.finished_job);
+CREATE TABLE queue.finished_job_15 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 15)) INHERITS (queue.finished_job);
+CREATE TABLE queue.failure_0 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 0)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_1 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 1)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_2 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 2)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_3 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 3)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_4 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 4)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_5 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 5)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_6 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 6)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_7 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 7)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_8 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 8)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_9 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 9)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_10 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 10)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_11 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 11)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_12 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 12)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_13 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 13)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_14 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 14)) INHERITS (queue.failure);
+CREATE TABLE queue.failure_15 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 15)) INHERITS (queue.failure);
 
 -- In a publication FOR ALL TABLES a row can be deleted only from a table that can name it.  These are written once and
 -- hardly ever deleted from, so an index that names their rows would cost more than the whole row in the WAL.

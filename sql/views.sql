@@ -37,7 +37,7 @@ SELECT count(*) FROM queue.stat_endpoint;
 SELECT j = jsonb_populate_record(null::queue.job, to_jsonb(j)) AS same FROM queue.job j WHERE kind = 'running';
 -- a queue dropped underneath
 SELECT queue.drop_queue('v', force => true);
-SELECT s FROM ids JOIN queue.job USING (id);
+SELECT s FROM ids JOIN queue.job USING (id) ORDER BY id;
 SELECT kind FROM queue.job_error ORDER BY job_id;
 SELECT queue FROM queue.stat_queue ORDER BY queue;
 -- the views are no way to write

@@ -1,6 +1,6 @@
 /*
  * finished.h
- *		Rows of queue.finished_job: found by id over all partitions of the ring, and deleted.
+ *		Rows of queue.finished_job: found by id over all tables of the ring, and deleted.
  */
 #ifndef QUEUE_FINISHED_H
 #define QUEUE_FINISHED_H
@@ -9,7 +9,7 @@
 
 typedef struct QueueFinished
 {
-	int			slot;			/* its partition */
+	int			slot;			/* its table */
 	QueueJob	job;			/* line and leased_until are not set */
 	char	   *queue;
 	char	   *kind;

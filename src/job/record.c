@@ -35,6 +35,8 @@ static const int64 ring_width[RING_CLASSES] = {
 	USECS_PER_HOUR, USECS_PER_DAY, 7 * USECS_PER_DAY, 30 * USECS_PER_DAY, 400 * USECS_PER_DAY
 };
 
+#define FOR_EVER (INT64CONST(360000) * USECS_PER_DAY)	/* 1000 years as an interval */
+
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 static int
@@ -139,7 +141,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	nulls[i] = started_at == 0;
 	values[i++] = TimestampTzGetDatum(started_at);
 	values[i++] = TimestampTzGetDatum(now);
-	values[i++] = TimestampTzGetDatum(queue_time_add(now, keep));
+	values[i++] = TimestampTzGetDatum(keep >= FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
 	/* of a lean reading: stored as it is, the new row gets a copy */
 	values[i++] = job->payload != NULL ? JsonbPGetDatum(job->payload) : PointerGetDatum(job->stored_payload);
 	nulls[i] = extra == NULL;

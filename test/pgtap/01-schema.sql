@@ -69,7 +69,8 @@ SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'qu
                 'every function has a comment');
 SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('v', 'p', 'S')
                   AND obj_description(oid, 'pg_class') IS NULL$$, 'every view has a comment');
-SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind = 'r' AND NOT relispartition
+SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind = 'r'
+                  AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid)
                   AND obj_description(oid, 'pg_class') IS NULL$$, 'every table has a comment');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'queue.job'::regclass AND attnum > 0
                   AND col_description(attrelid, attnum) IS NULL$$, 'every column of queue.job has a comment');
