@@ -190,6 +190,7 @@ check_server(Doctor *doctor)
 	const char *problem;
 	QueueBase  *base = queue_preloaded() ? queue_base() : NULL;
 	char	   *version = extension_version();
+	char		trouble[QUEUE_TROUBLE_SIZE] = "";
 	uint32		wanted;
 
 	row(doctor, "preload", queue_preloaded(),
@@ -221,6 +222,11 @@ check_server(Doctor *doctor)
 
 	problem = queue_doctor_scheduler_problem(&hint);
 	row(doctor, "scheduler", problem == NULL, problem == NULL ? "the scheduler of this database runs" : problem, hint);
+
+	if (base != NULL)
+		queue_base_trouble(base, trouble, sizeof(trouble));
+	row(doctor, "chores", trouble[0] == '\0', trouble[0] == '\0' ? "no part of the scheduler's work fails" : trouble,
+		"It is tried again; the server log tells the error.");
 
 	wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
 	row(doctor, "worker slots",

@@ -20,6 +20,7 @@
 #include "scheduler/leases.h"
 #include "scheduler/retirement.h"
 #include "shared/clock.h"
+#include "shared/database.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -44,6 +45,8 @@ static QueueChore chores[] = {
 	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
 };
 
+static int	failing = 0;		/* chores of whatever table whose last slice failed */
+
 /* Is the extension still there?  In no transaction. */
 static bool
 extension_there(void)
@@ -61,6 +64,7 @@ static bool
 failed(QueueChore *chore, TimestampTz now)
 {
 	int64		pause = RETRY_MIN_US << Min(chore->failures, 10);
+	char		trouble[QUEUE_TROUBLE_SIZE];
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
@@ -76,7 +80,8 @@ failed(QueueChore *chore, TimestampTz now)
 		return false;
 
 	pause = Min(pause, RETRY_MAX_US);
-	chore->failures++;
+	if (chore->failures++ == 0)
+		failing++;
 	chore->next = now + pause;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
@@ -85,6 +90,10 @@ failed(QueueChore *chore, TimestampTz now)
 			 error->hint ? errhint("%s", error->hint) :
 			 errhint("It is tried again in %d ms; the other chores go on.", (int) (pause / 1000)),
 			 error->context ? errcontext("%s", error->context) : 0));
+	/* the message is for the log alone: it may quote somebody's data */
+	snprintf(trouble, sizeof(trouble), "%s failed (SQLSTATE %s)", chore->name, unpack_sql_state(error->sqlerrcode));
+	if (queue_base() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		queue_base_set_trouble(queue_base(), trouble);
 	FreeErrorData(error);
 	return true;
 }
@@ -109,7 +118,13 @@ run_chore(QueueChore *chore, TimestampTz now)
 		if (!bare)
 			CommitTransactionCommand();
 		chore->next = next;
-		chore->failures = 0;
+		/* a slice that is not the last says nothing of one that failed */
+		if (next > now && chore->failures > 0)
+		{
+			chore->failures = 0;
+			if (--failing == 0 && queue_base() != NULL)
+				queue_base_set_trouble(queue_base(), "");
+		}
 	}
 	PG_CATCH();
 	{

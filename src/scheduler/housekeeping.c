@@ -87,27 +87,39 @@ truncate_ring_table(Oid relid, int slot)
 	queue_log("retention", "%s", command);
 }
 
-/* Chore: one table of the rings that is due, a table a slice. */
+/* Chore: the tables of the rings that are due, one a slice.  One that cannot be emptied stops no other. */
 TimestampTz
 queue_keep_retention(TimestampTz now)
 {
 	static int	next_table = 0;
+	static uint32 failed = 0;	/* tables of this turn */
 
 	while (next_table < 2 * RING_SLOTS)
 	{
 		TimestampTz expired_at;
 		TimestampTz reused_at;
 		int			slot = next_table % RING_SLOTS;
-		bool		finished = next_table++ < RING_SLOTS;
+		bool		finished = next_table < RING_SLOTS;
+		uint32		bit = (uint32) 1 << next_table++;
 
 		if (!queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
 			continue;
+		failed |= bit;			/* unless we come back */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		truncate_ring_table(finished ? queue_config()->finished_job[slot] : queue_config()->failure[slot], slot);
 		PopActiveSnapshot();
+		failed &= ~bit;
 		return now;
 	}
 	next_table = 0;
+	if (failed != 0)
+	{
+		failed = 0;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a table of finished jobs or errors whose time is over could not be emptied"),
+				 errhint("The error before this one tells why.")));
+	}
 	return now + RETENTION_US;
 }
 

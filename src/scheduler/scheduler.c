@@ -542,6 +542,7 @@ scheduler_exit(int code, Datum arg)
 	pg_atomic_write_u64(&base->sleep_until, 0);
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
+	queue_base_set_trouble(base, "");
 	queue_launcher_poke();
 }
 

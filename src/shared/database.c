@@ -60,6 +60,7 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
+	base->trouble[0] = '\0';
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
 
@@ -96,6 +97,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
+			base->trouble[0] = '\0';
 			pg_atomic_init_u64(&base->session_claims, 0);
 			pg_atomic_init_u32(&base->queue_places, 0);
 			pg_atomic_init_u32(&base->kind_places, 0);
@@ -236,6 +238,24 @@ queue_base_forget(Oid db)
 		pg_write_barrier();
 		base_clear(base);
 	}
+	LWLockRelease(&shared->lock);
+}
+
+/* Called by the scheduler when a part of its work fails, or does so no more. */
+void
+queue_base_set_trouble(QueueBase *base, const char *trouble)
+{
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	strlcpy(base->trouble, trouble, sizeof(base->trouble));
+	LWLockRelease(&shared->lock);
+}
+
+/* Called by doctor(). */
+void
+queue_base_trouble(QueueBase *base, char *trouble, Size size)
+{
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	strlcpy(trouble, base->trouble, size);
 	LWLockRelease(&shared->lock);
 }
 

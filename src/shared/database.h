@@ -37,6 +37,8 @@ typedef struct QueueNewLine
 
 #define QUEUE_NEW_LINES 128		/* who was told less often reads all again */
 
+#define QUEUE_TROUBLE_SIZE 80
+
 typedef struct QueueBase
 {
 	Oid			db;				/* InvalidOid: free */
@@ -51,6 +53,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
+	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
 	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
@@ -77,6 +80,10 @@ extern QueueBase *queue_base_of(Oid db, bool create);
 extern int	queue_base_count(void);
 extern QueueBase *queue_base_nth(int i);	/* NULL when free */
 extern void queue_base_forget(Oid db);	/* DROP DATABASE committed */
+
+/* What of the scheduler's work fails; "": nothing.  Copied under the lock. */
+extern void queue_base_set_trouble(QueueBase *base, const char *trouble);
+extern void queue_base_trouble(QueueBase *base, char *trouble, Size size);
 
 extern uint64 queue_base_generation(void);	/* 0 without preload */
 extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and wake the scheduler */

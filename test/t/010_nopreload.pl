@@ -64,6 +64,27 @@ one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't'
 is($waiter->query_safe('SELECT 1'), "\n1", 'a waiter learns that it is gone; how it ended is remembered nowhere');
 $waiter->quit;
 
+# maintain() does what no scheduler does here: the tables of finished jobs are emptied when their time is over
+sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 hour')");
+$id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('kept')", 't', 'a job that is kept for an hour');
+sql($node, 'SELECT queue.maintain()');
+one($node, "SELECT state FROM queue.job WHERE id = $id", 'completed', 'maintain() leaves what is to be kept');
+my $hours = sql($node, <<"EOS");
+DO \$\$
+BEGIN
+	FOR h IN 1 .. 72 LOOP
+		PERFORM set_config('queue.debug_clock_offset', h || 'h', false);
+		PERFORM queue.maintain();
+		EXIT WHEN NOT EXISTS (SELECT FROM queue.finished_job WHERE id = $id);
+	END LOOP;
+END \$\$;
+SELECT extract(epoch FROM current_setting('queue.debug_clock_offset')::interval) / 3600;
+EOS
+cmp_ok($hours, '<', 72, 'and empties the table when its time is over');
+cmp_ok($hours, '>', 1, 'not before');
+sql($node, "SELECT queue.drop_queue('kept')");
+
 # prepared
 sql($node, "BEGIN; SELECT queue.enqueue('mail'); PREPARE TRANSACTION 'g'; COMMIT PREPARED 'g'");
 one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't', 'two-phase commit');

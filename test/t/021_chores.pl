@@ -1,0 +1,66 @@
+# A chore of the scheduler that fails is logged, backs off, and stops no other; the process goes on.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('chores', conf => "queue.shutdown_timeout = 1s\n");
+
+sql($node, <<'EOS');
+SELECT queue.create_queue('kept', keep_completed => '1 hour');
+SELECT queue.register_sql_handler('job', 'h');
+CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'boom'; END $$;
+EOS
+my $id = sql($node, "SELECT queue.enqueue('job', '{}', 'kept')");
+wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE id = $id", 'a job that is kept for an hour');
+my $pid = (workers($node, 'scheduler'))[0];
+
+# when is it to go?
+my $offset = sql($node, <<"EOS");
+BEGIN;
+DO \$\$
+BEGIN
+	FOR h IN 1 .. 72 LOOP
+		PERFORM set_config('queue.debug_clock_offset', h || 'h', false);
+		PERFORM queue.maintain();
+		EXIT WHEN NOT EXISTS (SELECT FROM queue.finished_job WHERE id = $id);
+	END LOOP;
+END \$\$;
+SELECT current_setting('queue.debug_clock_offset');
+ROLLBACK;
+EOS
+sql($node, <<'EOS');
+SELECT format('CREATE TRIGGER boom BEFORE TRUNCATE ON %s EXECUTE FUNCTION boom()', inhrelid::regclass)
+FROM pg_inherits WHERE inhparent = 'queue.finished_job'::regclass \gexec
+EOS
+sql($node, "ALTER SYSTEM SET queue.debug_clock_offset = '$offset'");
+$node->reload;
+ok(poll_log(qr/retention failed: boom.*retention failed: boom/s), 'the chore fails, says so, and is tried again')
+  or diag(slurp_file($node->logfile));
+doctor_like($node, qr/retention failed/, 'doctor() names it');
+sql($node, q{SELECT queue.enqueue('job', '{"note": "beside"}')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'beside'", 'jobs run all the same');
+$id = sql($node, q{SELECT queue.enqueue('ext', expires_at => queue.clock() + '200 ms')});
+wait_true($node, "SELECT coalesce((SELECT state FROM queue.job WHERE id = $id), 'cancelled') = 'cancelled'", 'other chores are done');
+is((workers($node, 'scheduler'))[0], $pid, 'the scheduler is the same process');
+sql($node, 'DROP FUNCTION boom() CASCADE');
+wait_true($node, "SELECT count(*) = 0 FROM queue.finished_job WHERE queue = 'kept'", 'what failed is done when it can be');
+wait_true($node, "SELECT bool_and(ok) FROM queue.doctor() WHERE check_name = 'chores'", 'and doctor() says no more of it');
+
+log_clean($node);
+$node->stop;
+done_testing();
+
+sub poll_log
+{
+	my ($re) = @_;
+	for (1 .. 400)
+	{
+		return 1 if slurp_file($node->logfile) =~ $re;
+		Time::HiRes::usleep(50_000);
+	}
+	return 0;
+}
