@@ -328,10 +328,6 @@ SELECT try($$SELECT queue.unregister_handler('k', '*')$$);
 -- who runs everything replaces everybody's
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_any', queues => '{q2,q3}', run_as => 'regress_queue_other')$$);
 SELECT kind, target, queues, run_as FROM queue.stat_handler ORDER BY queues;
--- a dropped queue is named no more
-SELECT queue.register_http_handler('h', 'http://127.0.0.1:9/', queues => '{q2}'), queue.drop_queue('q2', true);
-SELECT kind, target, queues FROM queue.stat_handler ORDER BY queues;
-SELECT count(*) FROM queue.endpoint;
 SELECT try(format($$SELECT queue.register_sql_handler('k', 'h_any', queues => %L)$$, array_fill('q1'::text, '{1001}')));
 ROLLBACK;
 

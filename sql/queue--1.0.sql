@@ -797,7 +797,7 @@ COMMENT ON FUNCTION queue.alter_queue IS
 CREATE FUNCTION queue.drop_queue(name text, force boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_drop_queue';
 COMMENT ON FUNCTION queue.drop_queue IS
-    'Drops a queue. 55000 while it has unfinished jobs, unless force, which deletes them, running ones too. Finished jobs and errors stay as long as they are kept. Privileges on it end, and handlers that named it name it no more. Needs privilege manage.';
+    'Drops a queue. 55000 while it has unfinished jobs, unless force, which deletes them, running ones too. Finished jobs and errors stay as long as they are kept. Privileges on it end; handlers that name it stay, for a queue of that name that is created again. Needs privilege manage.';
 
 CREATE FUNCTION queue.pause(queue text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause';

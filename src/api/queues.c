@@ -431,10 +431,6 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 
 	queue_spi_begin(&spi);
 	queue_grants_drop_queue(name);
-	/* handlers that named it: what a queue of that name one day holds is not theirs */
-	queue_spi_run("UPDATE queue.handler SET queues = array_remove(queues, $1) WHERE $1 = ANY (queues)", 1, &type, &value, NULL);
-	queue_spi_run("WITH gone AS (DELETE FROM queue.handler WHERE queues = '{}' RETURNING id)"
-				  " DELETE FROM queue.endpoint WHERE handler IN (SELECT id FROM gone)", 0, NULL, NULL, NULL);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);
