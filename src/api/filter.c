@@ -239,6 +239,7 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 		search->states &= QUEUE_STATES_FINISHED;
 	search->deep = search->payload != NULL || search->tags != NULL || search->error != NULL || search->workers.given ||
 		search->enqueued_after != DT_NOBEGIN || search->enqueued_before != DT_NOEND;
+	search->context = CurrentMemoryContext;
 	search->privilege = privilege;
 	search->now = queue_now();
 	search->lines = hash_create("queue search lines", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -332,7 +333,7 @@ session_claimed(QueueSearch *search, int64 id)
 		search->claimed.given = true;
 		if (queue_session_any())
 		{
-			MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(search));
+			MemoryContext old = MemoryContextSwitchTo(search->context);
 
 			search->claimed.n = queue_session_list(&search->claimed.ids);
 			MemoryContextSwitchTo(old);

@@ -51,6 +51,7 @@ typedef struct QueueSearch
 	TimestampTz now;
 	HTAB	   *lines;			/* of LineMatch: lines seen */
 	QueueIds	claimed;		/* by sessions; read when first needed */
+	MemoryContext context;		/* of everything that lives as long as the search */
 	MemoryContext row;			/* reset per row */
 	int64		above, below;	/* bounds of ids, both excluded */
 	bool		down;

@@ -3,9 +3,12 @@
  *		The search for the jobs that a filter names.
  *
  * A search gives ids in order, at most so many.  It first reads on by id, which finds the first page of whatever is
- * frequent after a few rows.  When that meets too much else it changes the way: live jobs are then read line by line
- * (only the part of the ready index where such states can be), finished ones group by group of (state, queue, kind),
- * and the lowest ids are kept in a heap.  So neither a rare kind among millions nor a frequent one costs a long walk.
+ * frequent after a few rows.  When that meets too much else there is another way: live jobs line by line (only the part
+ * of the ready index where such states can be), finished ones group by group of (state, queue, kind), where the lowest
+ * ids are kept in a heap.  Of finished jobs the search then goes on that way; of live jobs it reads both ways in turns,
+ * so that it costs at most twice what the better one costs.  Neither a rare kind among millions nor a frequent one is a
+ * long walk; only what is rare in a long line (running jobs among millions that wait) is, which is why those are read
+ * by block.
  *
  * Locks: AccessShareLock on live_job (the caller's) and, until the end of the transaction, on partitions of finished_job.
  */
@@ -23,7 +26,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
-#define ORDERED_ROWS 2000		/* rows in vain of a reading by id before the search changes the way */
+#define FIRST_ROWS 2000			/* rows, or rows in vain, of a reading by id before the other way is tried */
 #define HEAP_IDS 100000			/* more than that are all collected and then cut */
 
 static int
@@ -61,7 +64,7 @@ add(QueueSearch *search, int64 id)
 		{
 			search->maxfound = Max(1024, 2 * search->maxfound);
 			search->found = search->found == NULL ?
-				MemoryContextAllocHuge(GetMemoryChunkContext(search), search->maxfound * sizeof(int64)) :
+				MemoryContextAllocHuge(search->context, search->maxfound * sizeof(int64)) :
 				repalloc_huge(search->found, search->maxfound * sizeof(int64));
 		}
 		search->found[search->nfound++] = id;
@@ -123,39 +126,6 @@ visit_live(QueueSearch *search, TupleTableSlot *slot, int64 *id)
 	return match;
 }
 
-/* Reads on by id.  False: too many rows in vain; the search then goes on from search->above (or below) another way. */
-static bool
-read_live_by_id(QueueSearch *search, QueueJobTable *table, Snapshot snapshot, bool patient)
-{
-	ScanKeyData keys[2];
-	int			nkeys = bound_keys(search, 1, keys);
-	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
-	IndexScanDesc scan = queue_index_beginscan(table->rel, table->pkey, snapshot, nkeys);
-	int			vain = 0;
-	bool		done = true;
-
-	index_rescan(scan, keys, nkeys, NULL, 0);
-	while (index_getnext_slot(scan, search->down ? BackwardScanDirection : ForwardScanDirection, slot))
-	{
-		int64		id;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!visit_live(search, slot, &id))
-			vain++;
-		if (is_beyond(search, id))
-			break;
-		if (!patient && vain >= ORDERED_ROWS)
-		{
-			*(search->down ? &search->below : &search->above) = id;
-			done = false;
-			break;
-		}
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	return done;
-}
-
 /* Which rows of a line can be of the states asked for: those due later than now, those due by now, or all. */
 static int
 run_at_key(const QueueSearch *search, ScanKeyData *key)
@@ -171,16 +141,15 @@ run_at_key(const QueueSearch *search, ScanKeyData *key)
 	return 1;
 }
 
-/* Reads the matching lines, in no order of ids. */
-static void
-read_live_by_line(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
+/* The ids of the lines that match. */
+static int64 *
+matching_lines(QueueSearch *search, int *nlines)
 {
 	int			hold = queue_config_hold();
 	QueueConfig *config = queue_config();
-	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
-	int64	   *lines = NULL;
-	int			nlines = 0;
+	int64	   *lines = palloc(sizeof(int64));
 
+	*nlines = 0;
 	for (int i = 0; i < config->nqueues; i++)
 	{
 		int			n;
@@ -190,42 +159,158 @@ read_live_by_line(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
 			!queue_may(GetUserId(), config->queues[i]->name, search->privilege))
 			continue;
 		of_queue = queue_lines_of(config->queues[i], &n);
-		lines = lines == NULL ? palloc((n + 1) * sizeof(int64)) : repalloc(lines, (nlines + n + 1) * sizeof(int64));
+		lines = repalloc(lines, (*nlines + n + 1) * sizeof(int64));
 		for (int j = 0; j < n; j++)
 		{
-			if (queue_search_names(&search->kinds, of_queue[j]->kind) && queue_search_has(&search->priorities, of_queue[j]->priority))
-				lines[nlines++] = of_queue[j]->id;
+			if (queue_search_names(&search->kinds, of_queue[j]->kind) &&
+				queue_search_has(&search->priorities, of_queue[j]->priority))
+				lines[(*nlines)++] = of_queue[j]->id;
 		}
 	}
 	queue_config_release(hold);
-	for (int i = 0; i < nlines; i++)
-	{
-		ScanKeyData keys[2];
-		int			nkeys = 1 + run_at_key(search, &keys[1]);
-		IndexScanDesc scan = queue_index_beginscan(table->rel, table->ready, snapshot, nkeys);
-		int64		id;
-
-		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lines[i]));
-		index_rescan(scan, keys, nkeys, NULL, 0);
-		while (index_getnext_slot(scan, ForwardScanDirection, slot))
-		{
-			CHECK_FOR_INTERRUPTS();
-			(void) visit_live(search, slot, &id);
-		}
-		index_endscan(scan);
-	}
-	ExecDropSingleTupleTableSlot(slot);
+	return lines;
 }
 
+/* A reading of live_job that can be interrupted, with results of its own. */
+typedef struct Reading
+{
+	QueueSearch search;			/* a copy of the caller's */
+	QueueJobTable *table;
+	Snapshot	snapshot;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;			/* NULL: none is open */
+	TableScanDesc blocks;		/* by block: all of it, in no order, but the fastest way to look at every row */
+	bool		by_line;		/* line by line, in no order of ids; else by id or by block */
+	int64	   *lines;
+	int			nlines;
+	int			next;			/* line, or 1 when the reading by id has begun */
+} Reading;
+
+static Reading *
+begin_reading(const QueueSearch *search, QueueJobTable *table, Snapshot snapshot, bool by_line)
+{
+	Reading    *reading = palloc0(sizeof(Reading));
+
+	reading->search = *search;
+	if (search->heap != NULL)
+	{
+		reading->search.heap = binaryheap_allocate((int) search->limit, compare_ids, &reading->search);
+		for (int64 i = 0; i < search->nfound; i++)
+			binaryheap_add(reading->search.heap, search->heap->bh_nodes[i]);
+	}
+	else if (search->nfound > 0)
+	{
+		reading->search.found = MemoryContextAllocHuge(search->context, search->maxfound * sizeof(int64));
+		memcpy(reading->search.found, search->found, search->nfound * sizeof(int64));
+	}
+	reading->table = table;
+	reading->snapshot = snapshot;
+	reading->slot = table_slot_create(table->rel, NULL);
+	reading->by_line = by_line;
+	if (by_line)
+		reading->lines = matching_lines(&reading->search, &reading->nlines);
+	else if ((search->states & QUEUE_STATES_LIVE) == 1 << QUEUE_STATE_RUNNING)
+		reading->blocks = table_beginscan(table->rel, snapshot, 0, NULL);	/* few: no page of them is full early */
+	return reading;
+}
+
+/* Opens the next scan; false: there is none. */
+static bool
+next_scan(Reading *reading)
+{
+	ScanKeyData keys[2];
+	int			nkeys;
+
+	if (reading->scan != NULL)
+		index_endscan(reading->scan);
+	reading->scan = NULL;
+	if (reading->next >= (reading->by_line ? reading->nlines : 1))
+		return false;
+	if (reading->by_line)
+	{
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(reading->lines[reading->next]));
+		nkeys = 1 + run_at_key(&reading->search, &keys[1]);
+	}
+	else
+		nkeys = bound_keys(&reading->search, 1, keys);
+	reading->next++;
+	reading->scan = queue_index_beginscan(reading->table->rel, reading->by_line ? reading->table->ready : reading->table->pkey,
+										  reading->snapshot, nkeys);
+	index_rescan(reading->scan, keys, nkeys, NULL, 0);
+	return true;
+}
+
+/* Reads on for so many rows; true: it has found everything. */
+static bool
+read_on(Reading *reading, int64 rows)
+{
+	ScanDirection direction = reading->search.down && !reading->by_line ? BackwardScanDirection : ForwardScanDirection;
+
+	while (rows > 0)
+	{
+		int64		id;
+
+		CHECK_FOR_INTERRUPTS();
+		if (reading->blocks != NULL)
+		{
+			if (!table_scan_getnextslot(reading->blocks, ForwardScanDirection, reading->slot))
+				return true;
+			rows--;
+			(void) visit_live(&reading->search, reading->slot, &id);
+			continue;
+		}
+		if (reading->scan == NULL || !index_getnext_slot(reading->scan, direction, reading->slot))
+		{
+			if (!next_scan(reading))
+				return true;
+			continue;
+		}
+		rows--;
+		(void) visit_live(&reading->search, reading->slot, &id);
+		if (!reading->by_line && is_beyond(&reading->search, id))
+			return true;
+	}
+	return false;
+}
+
+static void
+end_reading(Reading *reading)
+{
+	if (reading->scan != NULL)
+		index_endscan(reading->scan);
+	if (reading->blocks != NULL)
+		table_endscan(reading->blocks);
+	ExecDropSingleTupleTableSlot(reading->slot);
+}
+
+/* Reads by id and line by line in turns, each time twice as far, until one of the two has found everything. */
 static void
 search_live(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
 {
 	ScanKeyData key;
 	bool		narrow = search->queues.given || search->kinds.given || search->priorities.given ||
 		run_at_key(search, &key) > 0 || !queue_may(GetUserId(), NULL, search->privilege);
+	Reading    *by_id_reading = begin_reading(search, table, snapshot, false);
+	Reading    *by_line = NULL;
+	Reading    *done = NULL;
 
-	if (!read_live_by_id(search, table, snapshot, !narrow))
-		read_live_by_line(search, table, snapshot);
+	for (int64 rows = FIRST_ROWS; done == NULL; rows *= 2)
+	{
+		if (read_on(by_id_reading, rows))
+			done = by_id_reading;
+		else if (narrow)
+		{
+			if (by_line == NULL)
+				by_line = begin_reading(search, table, snapshot, true);
+			/* a row by its index costs several by block */
+			if (read_on(by_line, by_id_reading->blocks != NULL ? rows / 4 : rows))
+				done = by_line;
+		}
+	}
+	end_reading(by_id_reading);
+	if (by_line != NULL)
+		end_reading(by_line);
+	*search = done->search;
 }
 
 /* One row of a partition in a scan's slot; adds its id if it matches. */
@@ -265,7 +350,7 @@ read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int parti
 			vain++;
 		if (is_beyond(search, *last))
 			break;
-		done = vain < ORDERED_ROWS;
+		done = vain < FIRST_ROWS;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
