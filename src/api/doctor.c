@@ -16,6 +16,8 @@
 #include "job/finished.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
+#include "shared/endpoint.h"
+#include "shared/limit.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -482,6 +484,35 @@ check_shares(Doctor *doctor)
 		row(doctor, "shares of executors", true, "no role waits for executors of others", NULL);
 }
 
+/* HTTP handlers and endpoints that found no place in shared memory. */
+static void
+check_http_places(Doctor *doctor)
+{
+	QueueConfig *config = queue_config();
+	int			handlers = 0;
+	int			endpoints = 0;
+
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		QueueGate  *gate = handler->http ? queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, false) : NULL;
+
+		handlers += gate != NULL && gate->shared;
+		for (int j = 0; handler->http && j < handler->conf->nendpoints; j++)
+			endpoints += queue_endpoint_state_of(MyDatabaseId, handler->conf->endpoints[j]->key, false) == NULL;
+	}
+	if (queue_endpoint_places(MyDatabaseId) > 0)
+		endpoints = 0;			/* the worker has only not come by yet */
+	if (handlers + endpoints == 0 || !queue_preloaded())
+		row(doctor, "http places", true, "HTTP handlers and endpoints have their places in shared memory", NULL);
+	else
+		row(doctor, "http places", false,
+			psprintf("%d HTTP handlers and %d endpoints have no place in shared memory: the handlers wait for each other, and the endpoints' state is in no view and ends with the http worker",
+					 handlers, endpoints),
+			psprintf("A database has room for %d handlers and %d endpoints: unregister some.",
+					 QUEUE_MAX_GATES_OF_DATABASE, QUEUE_MAX_ENDPOINTS_OF_DATABASE));
+}
+
 /* Is there any job in the line?  Ends at the first visible row. */
 static bool
 line_has_jobs(QueueJobTable *table, int64 line)
@@ -592,6 +623,7 @@ static const struct
 	{"queues", check_queues},
 	{"handlers", check_handlers},
 	{"endpoints", check_endpoints},
+	{"http places", check_http_places},
 	{"executors", check_shares},
 	{"kinds", check_kinds},
 };

@@ -327,8 +327,8 @@ endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *
 }
 
 /*
- * Inserts or changes an endpoint: $1 handler, $2 url, $3 weight, $4 max_running, $5 health_url, $6 breaker.  54000 if no
- * place in shared memory is left for one more: better told now than later.  In an SPI section.
+ * Inserts or changes an endpoint: $1 handler, $2 url, $3 weight, $4 max_running, $5 health_url, $6 breaker.  Its place in
+ * shared memory is taken by who reads it once it is committed.  In an SPI section.
  */
 static void
 write_endpoint(QueueParams *params)
@@ -592,6 +592,7 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueConfig *config;
+	int			places = queue_endpoint_places(MyDatabaseId);
 
 	InitMaterializedSRF(fcinfo, 0);
 	config = queue_config();
@@ -605,6 +606,7 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 		{
 			QueueEndpoint *endpoint = handler->conf->endpoints[j];
 			QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, false);
+			QueueEndpointState unused;
 			Datum		values[12];
 			bool		nulls[12];
 
@@ -614,6 +616,12 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 			values[2] = Int32GetDatum(endpoint->weight);
 			nulls[0] = nulls[1] = nulls[2] = false;
 			values[11] = queue_handler_queues(handler, &nulls[11]);
+			if (state == NULL && queue_preloaded() && places > 0)
+			{
+				/* the http worker has not come by yet */
+				queue_endpoint_state_init(&unused, MyDatabaseId, endpoint->key);
+				state = &unused;
+			}
 			if (state != NULL)
 			{
 				uint64		answers = pg_atomic_read_u64(&state->answers);

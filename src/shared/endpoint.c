@@ -3,10 +3,10 @@
  *		The shared state of HTTP endpoints and http workers.
  *
  * Owns two fixed arrays.  An entry is found by a linear look over those in use, which are few and cached by those who
- * look often.  Places are bounded per database, taken by the http worker and the scheduler, which have read the committed
- * configuration, and given back when they read it without the endpoint, or when extension or database are dropped.  An
- * endpoint without a place is sent to all the same: the worker keeps its state itself, where nobody else sees it and
- * where it ends with the worker; doctor() says so.
+ * look often.  Places are bounded per database, taken by the http worker and the scheduler, which have read the
+ * committed configuration, and given back when they read it without the endpoint, or when extension or database are
+ * dropped.  An endpoint without a place is sent to all the same: the worker keeps its state itself, where nobody else
+ * sees it and where it ends with the worker; doctor() says so.
  *
  * Locks: shared->lock (LWLock) to take a place; a spinlock for each database's stop list.
  */
@@ -130,6 +130,24 @@ queue_endpoint_state_of(Oid db, uint64 key, bool create)
 	return found;
 }
 
+int
+queue_endpoint_places(Oid db)
+{
+	int			used = 0;
+	int			others = 0;
+
+	if (shared == NULL)
+		return 0;
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->nendpoints; i++)
+	{
+		used += shared->endpoints[i].db == db;
+		others += OidIsValid(shared->endpoints[i].db) && shared->endpoints[i].db != db;
+	}
+	LWLockRelease(&shared->lock);
+	return Min(QUEUE_MAX_ENDPOINTS_OF_DATABASE, QUEUE_MAX_ENDPOINTS - others) - used;
+}
+
 void
 queue_endpoint_lower(pg_atomic_uint32 *count)
 {
@@ -158,7 +176,7 @@ queue_endpoint_clear(Oid db)
 	LWLockRelease(&shared->lock);
 }
 
-/* See endpoint.h.  Called by the http worker when it has read the configuration, by the scheduler when there is none. */
+/* See endpoint.h.  Called by the http worker when it has read the configuration, by the scheduler without one. */
 void
 queue_endpoint_keep(Oid db, const uint64 *keys, int n)
 {

@@ -40,6 +40,8 @@ extern Size queue_endpoint_shmem_size(void);
 extern void queue_endpoint_shmem_init(void);
 /* NULL when there is no place or no shared memory. */
 extern QueueEndpointState *queue_endpoint_state_of(Oid db, uint64 key, bool create);
+/* How many more endpoints of the database would find a place. */
+extern int	queue_endpoint_places(Oid db);
 /* An endpoint that nothing is known of yet.  Also for states outside of shared memory. */
 extern void queue_endpoint_state_init(QueueEndpointState *state, Oid db, uint64 key);
 /* One less, but never below 0: the worker may have been cleared meanwhile. */

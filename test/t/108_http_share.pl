@@ -1,0 +1,110 @@
+# What one handler, one job or one transaction may take from the others: places in flight, memory, a batch, places in
+# shared memory.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('http_share', conf => "queue.http_max_in_flight = 10\nqueue.log_level = 'debug1'");
+
+sub register { my ($kind, $path, $more, %o) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url($path) . "'" . ($more // '') . ')', %o); return; }
+sub enqueue { my ($kind, $n, %o) = @_; sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))", %o); return; }
+sub left { my ($kind) = @_; return sql($node, "SELECT count(*) FROM queue.job WHERE kind = '$kind' AND state NOT IN ('discarded', 'completed')"); }
+
+# --- a handler with many slow jobs leaves room for the others, and for the probe of a breaker
+my $breaker = q{, backoff => '{"type": "fixed", "base": "10 ms", "jitter": 0}', max_attempts => 1000, breaker => '{"consecutive_failures": 2, "pause": "50 ms", "cap": "50 ms", "successes": 1, "probes": 1}'};
+register('probed', '/health', $breaker);
+register('other', '/status/200');
+enqueue('probed', 1);
+wait_true($node, q{SELECT breaker <> 'closed' FROM queue.stat_endpoint WHERE kind = 'probed'}, 'the breaker of a failing endpoint opens');
+register('slow', '/sleep/0.5', ', max_running => 1000');
+enqueue('slow', 2000);
+wait_true($node, q{SELECT in_flight >= 9 FROM queue.stat_endpoint WHERE kind = 'slow'}, '2,000 slow jobs take all that is free');
+open(my $healthy, '>', "$dir/HEALTHY") or die $!;
+close $healthy;
+wait_true($node, q{SELECT breaker = 'closed' FROM queue.stat_endpoint WHERE kind = 'probed'}, 'the breaker is tried out meanwhile, and closes');
+enqueue('other', 40);
+wait_no_jobs($node, "another handler's jobs go meanwhile", kinds => '^(probed|other)$');
+cmp_ok(left('slow'), '>', 200, 'long before the slow ones are done');
+{
+	my $most = 0;
+	for ($server->seen('request')) { $most = $_->{busy} if $_->{busy} > $most; }
+	cmp_ok($most, '<=', 10, 'never more than queue.http_max_in_flight');
+}
+sql($node, q{SELECT queue.unregister_handler(kind) FROM queue.stat_handler; SELECT queue.purge('default')});
+sql($node, q{SELECT queue.cancel(id) FROM queue.job});
+
+# --- a row that cannot be claimed fails alone, with the reason
+sql($node, <<'EOS');
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.payload ? 'poison' AND NEW.leased_until IS NOT NULL THEN RAISE 'poisoned'; END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER poison BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION poison();
+EOS
+register('k', '/status/200', ', max_attempts => 1');
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('k', (SELECT array_agg(CASE WHEN i % 10 = 5 THEN '{"poison": 1}'::jsonb ELSE '{}' END) FROM generate_series(1, 50) i))});
+wait_no_jobs($node, 'jobs among which some cannot be claimed all end');
+one($node, q{SELECT count(*), string_agg(DISTINCT error, ', ') FROM queue.job_error WHERE kind = 'k'}, '5|poisoned', 'those fail with the reason');
+one($node, q{SELECT succeeded FROM queue.stat_endpoint WHERE kind = 'k'}, 45, 'the others are delivered');
+sql($node, q{DROP TRIGGER poison ON queue.live_job});
+
+# --- bytes that the database lets pass and JSON does not
+sql($node, q{CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'});
+queue_install($node, 'ascii');
+register('k', '/status/200', '', db => 'ascii');
+sql($node, <<'EOS', db => 'ascii');
+SET client_encoding = 'SQL_ASCII';
+SELECT queue.enqueue('k', E'{"a": "\xff"}'), queue.enqueue('k', headers => E'{"X-A": "\xff"}'), queue.enqueue('k', E'{"a": "\xc3\xa9"}');
+EOS
+wait_true($node, q{SELECT count(*) = 2 FROM queue.job WHERE state = 'discarded'}, 'SQL_ASCII: what is not UTF-8 is discarded', db => 'ascii');
+one($node, q{SELECT string_agg(error, ', ' ORDER BY error) FROM queue.job_error}, 'header "X-A" has bytes that are not UTF-8, so it cannot be sent, the payload has bytes that are not UTF-8, so it cannot be sent as JSON',
+	'with the reason', db => 'ascii');
+wait_true($node, q{SELECT count(*) = 0 FROM queue.live_job}, 'the other one is delivered', db => 'ascii');
+
+# --- large bodies: memory is bounded, and they hold no other handler up
+register('large', '/hang', q{, timeout => '1 h'});
+sql($node, q{SELECT queue.enqueue('large', jsonb_build_object('a', repeat('x', 10000000))) FROM generate_series(1, 10)});
+wait_true($node, q{SELECT in_flight >= 6 FROM queue.stat_endpoint WHERE kind = 'large'}, 'jobs of 10 MB');
+enqueue('k', 20);
+wait_no_jobs($node, 'others go meanwhile', kinds => '^k$');
+cmp_ok(sql($node, q{SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'large'}), '<=', 7, 'no more of them at once than 64 MB');
+my $pid = sql($node, q{SELECT pid FROM queue.stat_worker WHERE type = 'http' AND database = 'postgres'});
+my ($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/;
+cmp_ok($kb, '<', 150_000, 'the worker holds little more than these');
+sql($node, q{SELECT queue.cancel(id) FROM queue.job WHERE kind = 'large'});
+wait_true($node, q{SELECT in_flight = 0 FROM queue.stat_endpoint WHERE kind = 'large'}, 'cancelled');
+($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/;
+cmp_ok($kb, '<', 60_000, 'and gives the memory back');
+
+# --- places in shared memory: taken after COMMIT, given back, and what finds none works
+my $many = "SELECT queue.add_endpoint('many', '" . $server->url('/status/200?n=') . "' || i) FROM generate_series(2, 1100) i";
+sql($node, "BEGIN; SELECT queue.register_http_handler('many', '" . $server->url('/status/200?n=1') . "'); SELECT count(*) FROM ($many) x; ROLLBACK");
+register('after', '/status/200');
+enqueue('after', 1);
+wait_true($node, q{SELECT succeeded = 1 FROM queue.stat_endpoint WHERE kind = 'after'}, '1,100 endpoints that were rolled back take no places');
+$server->forget;
+register('many', '/status/200?n=1');
+sql($node, "SELECT count(*) FROM ($many) x");
+enqueue('many', 1100);
+wait_no_jobs($node, '1,100 endpoints');
+my %to = map { $_->{query} => 1 } $server->seen('request');
+is(scalar(keys %to), 1100, 'all of them are sent to');
+doctor_like($node, qr/http places \| 0 HTTP handlers and \d+ endpoints have no place/, 'doctor() tells that some have no place');
+sql($node, q{SELECT queue.unregister_handler('many')});
+wait_true($node, q{SELECT ok FROM queue.doctor() WHERE check_name = 'http places'}, 'and nothing when they are gone');
+register('again', '/status/200');
+enqueue('again', 1);
+wait_true($node, q{SELECT succeeded = 1 FROM queue.stat_endpoint WHERE kind = 'again'}, 'their places were given back');
+
+$server->stop;
+$node->stop('fast');
+log_clean($node);
+done_testing();
