@@ -96,6 +96,17 @@ sub seen
 	return @rows;
 }
 
+# How many requests are under way now, this one aside.
+sub under_way
+{
+	my ($self) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => $self->{host}, PeerPort => $self->{port}) or die $!;
+	my $answer = '';
+	print $socket "GET /count HTTP/1.1\r\nHost: x\r\n\r\n";
+	sysread($socket, $answer, 4096, length $answer) or die 'no answer' until $answer =~ /\r\n\r\n(\d+)$/;
+	return $1 - 1;
+}
+
 sub forget { my ($self) = @_; truncate($self->{log}, 0); return; }
 
 # ---- the server process ----
