@@ -81,6 +81,54 @@ leave_verdict(int64 id, Call *call)
 	return true;
 }
 
+/*
+ * Is the claim on the row the caller's?  *token: that of this session's claim, which is not written: it is the next
+ * attempt of a row without a lease, and has a name of its own; 0: the claim is a lease.
+ */
+static bool
+is_ours(QueueJobTable *table, const QueueJob *job, const Call *call, int *token)
+{
+	*token = job->leased_until == DT_NOBEGIN ? queue_session_token(RelationGetRelid(table->rel), job->id) : 0;
+	if (job->leased_until == DT_NOBEGIN && *token == 0)
+		return false;
+	return !call->fenced || call->attempt == (*token != 0 ? *token : job->attempt);
+}
+
+/* Writes what the call does to a row whose claim is the caller's. */
+static TM_Result
+write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLine *line, Call *call, Snapshot snapshot)
+{
+	QueueFailure failure = {0};
+	QueueExtra	extra;
+	QueueJob	new = *job;
+
+	switch (call->what)
+	{
+		case CALL_COMPLETE:
+			return queue_finish_end(table, job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
+		case CALL_FAIL:
+			queue_extra_unpack(job->extra, &extra);
+			failure.error = call->error != NULL ? call->error : "failed without an error text";
+			failure.worker = extra.worker;
+			failure.started_at = extra.started_at;
+			return queue_finish_fail(table, job, attempt, &failure, call->us, call->discard, snapshot, true, &call->state);
+		case CALL_SNOOZE:
+			return queue_finish_return(table, job, attempt, call->us, NULL, snapshot, true);
+		case CALL_RELEASE:
+			return queue_finish_return(table, job, attempt, -1, NULL, snapshot, true);
+		case CALL_HEARTBEAT:
+			new.leased_until = queue_time_add(queue_now(), call->us >= 0 ? call->us : line->queue->lease);
+			call->until = new.leased_until;
+			return queue_job_update(table, job, &new, snapshot, true);
+		case CALL_PROGRESS:
+			queue_extra_unpack(job->extra, &extra);
+			extra.progress = call->json;
+			new.extra = queue_extra_pack(&extra);
+			return queue_job_update(table, job, &new, snapshot, true);
+	}
+	return TM_Invisible;		/* not reached */
+}
+
 /* Does the call on one row; false: the claim is not the caller's (any more). */
 static bool
 do_call(QueueJobTable *table, int64 id, Call *call)
@@ -90,20 +138,10 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		Snapshot	snapshot = queue_finish_snapshot();
 		QueueJob	job;
 		QueueLine  *line;
-		TM_Result	res = TM_Invisible;
-		int			token;			/* of this session's claim; 0: it has none */
-		int			attempt;
+		int			token;
+		TM_Result	result;
 
-		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line))
-		{
-			PopActiveSnapshot();
-			return false;
-		}
-		/* a session's claim is not written: it is the next attempt of a row without a lease, and has a name of its own */
-		token = job.leased_until == DT_NOBEGIN ? queue_session_token(RelationGetRelid(table->rel), id) : 0;
-		attempt = job.attempt + (token != 0 ? 1 : 0);
-		if ((job.leased_until == DT_NOBEGIN && token == 0) ||
-			(call->fenced && call->attempt != (token != 0 ? token : job.attempt)))
+		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line) || !is_ours(table, &job, call, &token))
 		{
 			PopActiveSnapshot();
 			return false;
@@ -114,59 +152,15 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 			PopActiveSnapshot();
 			return true;
 		}
-		switch (call->what)
-		{
-			case CALL_COMPLETE:
-				res = queue_finish_end(table, &job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
-				break;
-			case CALL_FAIL:
-				{
-					QueueExtra	extra;
-					QueueFailure failure = {0};
-
-					queue_extra_unpack(job.extra, &extra);
-					failure.error = call->error != NULL ? call->error : "failed without an error text";
-					failure.worker = extra.worker;
-					failure.started_at = extra.started_at;
-					res = queue_finish_fail(table, &job, attempt, &failure, call->us, call->discard,
-											snapshot, true, &call->state);
-					break;
-				}
-			case CALL_SNOOZE:
-				res = queue_finish_return(table, &job, attempt, call->us, NULL, snapshot, true);
-				break;
-			case CALL_RELEASE:
-				res = queue_finish_return(table, &job, attempt, -1, NULL, snapshot, true);
-				break;
-			case CALL_HEARTBEAT:
-				{
-					QueueJob	new = job;
-
-					new.leased_until = queue_time_add(queue_now(), call->us >= 0 ? call->us : line->queue->lease);
-					call->until = new.leased_until;
-					res = queue_job_update(table, &job, &new, snapshot, true);
-					break;
-				}
-			case CALL_PROGRESS:
-				{
-					QueueExtra	extra;
-					QueueJob	new = job;
-
-					queue_extra_unpack(job.extra, &extra);
-					extra.progress = call->json;
-					new.extra = queue_extra_pack(&extra);
-					res = queue_job_update(table, &job, &new, snapshot, true);
-					break;
-				}
-		}
+		result = write_call(table, &job, job.attempt + (token != 0 ? 1 : 0), line, call, snapshot);
 		PopActiveSnapshot();
-		if (res == TM_Ok)
+		if (result == TM_Ok)
 		{
 			if (token != 0 && call->what != CALL_PROGRESS)
 				queue_session_finish(id);
 			return true;
 		}
-		queue_finish_retry(res);	/* changed meanwhile: look again */
+		queue_finish_retry(result); /* changed meanwhile: look again */
 	}
 }
 
