@@ -2,15 +2,15 @@
  * delivery.c
  *		How the http worker claims jobs and puts them onto the wire.
  *
- * What came through the channel waits until its handler and an endpoint have room (stock.c, router.c), and goes back to
- * its line when its handler may not run, and at exit.  A claim is a short transaction for up to QUEUE_SENDER_BATCH jobs:
- * attempt + 1 and a lease that outlives the request's timeout.  Its commit is asynchronous: if a crash undoes it, the
- * request has died too, and the job is there to be sent again, with the same Idempotency-Key.  Only then libcurl gets
- * the requests.
+ * What came through the channel waits until its handler and an endpoint have room (stock.c, router.c), and goes back
+ * to its line when its handler may not run, and at exit.  A claim is a short transaction for up to QUEUE_SENDER_BATCH
+ * jobs: attempt + 1 and a lease that outlives the request's timeout.  Its commit is asynchronous: if a crash undoes
+ * it, the request has died too, and the job is there to be sent again, with the same Idempotency-Key.  Only then
+ * libcurl gets the requests.
  *
- * Memory is bounded.  A job is read only when it is claimed, into a context of its own, and no more is claimed while the
- * bodies and answers of requests take more than MEMORY_BUDGET; a handler with nothing under way may take it to twice
- * that, so that large bodies of one hold nobody else up.
+ * Memory is bounded.  A job is read only when it is claimed, into a context of its own, and no more is claimed while
+ * the bodies and answers of requests take more than MEMORY_BUDGET; a handler with nothing under way may take it to
+ * twice that, so that large bodies of one hold nobody else up.
  *
  * A job that cannot be sent (its payload cannot be written out, its row not be read) fails alone, with the reason: a
  * batch that fails is claimed one by one, and what fails alone is charged to its job.

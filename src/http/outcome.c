@@ -2,11 +2,11 @@
  * outcome.c
  *		What the http worker records of requests that ended.
  *
- * Outcomes that ended within QUEUE_SENDER_FLUSH_US are recorded in one transaction, so that one flush of the log serves
- * many; at once when nothing else is under way, or when there are enough.  Each is fenced by the attempt: a job that was
- * taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never waited
- * for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one, and one that
- * fails for itself is given up: its lease ends, and the job is sent again.
+ * Outcomes that ended within QUEUE_SENDER_FLUSH_US are recorded in one transaction, so that one flush of the log
+ * serves many; at once when nothing else is under way, or when there are enough.  Each is fenced by the attempt: a
+ * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
+ * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one, and one
+ * that fails for itself is given up: its lease ends, and the job is sent again.
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
@@ -67,7 +67,8 @@ make_result(QueueRequest *request)
 	JsonbValue	key = {.type = jbvString};
 	JsonbValue	value;
 
-#define KEY(name) (key.val.string.val = (name), key.val.string.len = strlen(name), pushJsonbValue(&state, WJB_KEY, &key))
+#define KEY(name) \
+	(key.val.string.val = (name), key.val.string.len = strlen(name), pushJsonbValue(&state, WJB_KEY, &key))
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	KEY("status");
 	value.type = jbvNumeric;
@@ -225,8 +226,8 @@ record_pass(void)
 
 		if (failed && n == 1 && ++request->tries >= RECORD_TRIES)
 		{
-			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded; it is sent again when its lease ends",
-					  request->id);
+			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
+					  " lease ends", request->id);
 			queue_sender_forget(request);
 		}
 		else if (failed || later[i])
@@ -248,7 +249,8 @@ queue_outcome_record(bool all)
 	int			passes = queue_sender.ndone;
 
 	while (queue_sender.ndone > 0 && passes-- > 0 &&
-		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT || queue_now() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
+		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT ||
+			queue_now() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
 	{
 		int			before = queue_sender.ndone;
 

@@ -7,7 +7,10 @@
 
 #include "http/request.h"
 
-/* Masks in the request's answer the values of its headers, its url's query and the handler's secrets (conf NULL: it is gone). */
+/*
+ * Masks in the request's answer the values of its headers, its url's query and the handler's secrets (conf NULL: it is
+ * gone).
+ */
 extern void queue_redact(QueueRequest *request, const QueueHttpConf *conf);
 
 #endif

@@ -458,7 +458,8 @@ queue_router_probed(QueueRequest *request, TimestampTz now)
 	if (now - probe->state->down_since >= probe->health_timeout && pg_atomic_read_u32(&probe->state->reported) == 0)
 	{
 		pg_atomic_write_u32(&probe->state->reported, 1);
-		queue_log("endpoint_down", "endpoint %s has been down for " INT64_FORMAT " s: its health_url does not answer 200 (%s)",
+		queue_log("endpoint_down",
+				  "endpoint %s has been down for " INT64_FORMAT " s: its health_url does not answer 200 (%s)",
 				  probe->label, (now - probe->state->down_since) / USECS_PER_SEC,
 				  request->error[0] != '\0' ? request->error : "another status");
 	}

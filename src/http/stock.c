@@ -2,10 +2,10 @@
  * stock.c
  *		The jobs that came through the channel and wait to be claimed, sorted by handler.
  *
- * queue.http_max_in_flight is one number for all handlers of a database, so it is shared fairly: the next request is of
- * the handler with the fewest under way, whoever came first.  2,000 slow jobs of one handler then take what others leave,
- * and when these have something it is next as soon as any request ends.  A handler with an endpoint whose breaker is to
- * be tried out goes before all.
+ * queue.http_max_in_flight is one number for all handlers of a database, so it is shared fairly: the next request is
+ * of the handler with the fewest under way, whoever came first.  2,000 slow jobs of one handler then take what others
+ * leave, and when these have something it is next as soon as any request ends.  A handler with an endpoint whose
+ * breaker is to be tried out goes before all.
  *
  * Within a handler the order is that of the channel.  Owns only memory of the http worker; no locks.
  */

@@ -234,8 +234,8 @@ has_member(Jsonb *json, const char *name)
 }
 
 /*
- * Appends the members of a JSON object as headers.  Those of a job that its handler has set, or that are ours, are left out;
- * one that no request can carry is an error.  False: out of memory, or *error.
+ * Appends the members of a JSON object as headers.  Those of a job that its handler has set, or that are ours, are
+ * left out; one that no request can carry is an error.  False: out of memory, or *error.
  */
 static bool
 append_members(struct curl_slist **list, Jsonb *json, Jsonb *handlers, bool of_job, char **error)
@@ -264,8 +264,8 @@ append_members(struct curl_slist **list, Jsonb *json, Jsonb *handlers, bool of_j
 			if (!queue_httpconf_name_ok(name) || !queue_httpconf_value_ok(text, strlen(text)) ||
 				strlen(text) > MAX_HEADER_VALUE)
 			{
-				*error = psprintf("the job's header \"%s\" cannot be sent: a name has letters, digits and dashes, a value is one line of at most %d bytes",
-								  name, MAX_HEADER_VALUE);
+				*error = psprintf("the job's header \"%s\" cannot be sent: a name has letters, digits and dashes,"
+								  " a value is one line of at most %d bytes", name, MAX_HEADER_VALUE);
 				return false;
 			}
 			if (pg_strcasecmp(name, "host") == 0 || has_member(handlers, name))

@@ -189,7 +189,8 @@ count_files(void)
 static bool
 must_stop(bool *abort)
 {
-	*abort = queue_worker_deadline_passed() || pg_atomic_read_u32(&queue_my_slot->abort) != 0 || pg_atomic_read_u32(&queue_sender.base->closed) > 0;
+	*abort = queue_worker_deadline_passed() || pg_atomic_read_u32(&queue_my_slot->abort) != 0 ||
+		pg_atomic_read_u32(&queue_sender.base->closed) > 0;
 	return *abort || ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0;
 }
 
@@ -217,7 +218,8 @@ stop(WaitEventSet *set)
 	queue_router_stop();
 	while (queue_sender.nsending > 0 && queue_now() < deadline && !abort)
 	{
-		TimestampTz next = queue_sender.ndone > 0 ? Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline) : deadline;
+		TimestampTz next = queue_sender.ndone == 0 ? deadline :
+			Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline);
 
 		(void) sleep_until(set, next);
 		(void) must_stop(&abort);
@@ -232,7 +234,8 @@ stop(WaitEventSet *set)
 	queue_outcome_collect();
 	if (queue_sender.nsending > 0)
 	{
-		queue_log("http_release", "%d requests did not end before the shutdown deadline; their jobs are released", queue_sender.nsending);
+		queue_log("http_release", "%d requests did not end before the shutdown deadline; their jobs are released",
+				  queue_sender.nsending);
 		hash_seq_init(&scan, queue_sender.in_flight);
 		while ((place = hash_seq_search(&scan)) != NULL)
 		{

@@ -5,7 +5,8 @@
  * It looks at the address that a connection is about to go to, after the name was resolved: so neither a name that
  * points inwards, nor one that changes between two look-ups, nor another spelling (decimal, octal, ::ffff:) passes.
  * IPv4 addresses that stand inside IPv6 ones (mapped, compatible, translated, NAT64) are judged as what they are.
- * Addresses of tunnels (6to4, Teredo, ISATAP) are judged twice, as they stand and by the IPv4 address that they lead to.
+ * Addresses of tunnels (6to4, Teredo, ISATAP) are judged twice, as they stand and by the IPv4 address that they lead
+ * to.
  *
  * Some networks are refused whatever the list says: unspecified and link-local addresses, and those under which clouds
  * give a machine's credentials away.  Only an element of the list that lies within such a network names it, and so

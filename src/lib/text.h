@@ -17,8 +17,8 @@ extern void queue_text_copy(char *to, size_t size, const char *from);
 extern void queue_text_mend(char *text);
 
 /*
- * A palloc'd copy, at most `limit` bytes, of bytes that ought to be text of that encoding, valid in the database's: what
- * is not valid, or cannot be told in it, is '?'; a character that the end cuts off is dropped.
+ * A palloc'd copy, at most `limit` bytes, of bytes that ought to be text of that encoding, valid in the database's:
+ * what is not valid, or cannot be told in it, is '?'; a character that the end cuts off is dropped.
  */
 extern char *queue_text_clean(const char *bytes, size_t length, size_t limit, int encoding);
 

@@ -2,9 +2,9 @@
  * limit.c
  *		Gates: how many jobs of something may be in force at once, counted in shared memory.
  *
- * A gate counts units: one per job in force.  Who may take one is decided by one compare-and-swap against the limit that
- * the taker gives (limits are configuration, gates only count), so two takers never share the last unit.  The rules, for
- * all gates there are and will be:
+ * A gate counts units: one per job in force.  Who may take one is decided by one compare-and-swap against the limit
+ * that the taker gives (limits are configuration, gates only count), so two takers never share the last unit.  The
+ * rules, for all gates there are and will be:
  *
  * - A unit belongs to somebody who gives it back whatever happens.  An HTTP handler's units belong to the http worker:
  *   one is taken with the claim and given back when the request ends, and all are void when the worker begins or ends

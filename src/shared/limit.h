@@ -32,8 +32,8 @@ extern Size queue_limit_shmem_size(void);
 extern void queue_limit_shmem_init(void);
 
 /*
- * The gate of something; with create, made if need be: the database's spare gate where no place is left.  NULL: there is
- * none, or no shared memory.
+ * The gate of something; with create, made if need be: the database's spare gate where no place is left.  NULL: there
+ * is none, or no shared memory.
  */
 extern QueueGate *queue_gate_of(Oid db, QueueGateType type, int64 id, bool create);
 extern int	queue_gate_number(const QueueGate *gate);
