@@ -49,6 +49,23 @@ PG_FUNCTION_INFO_V1(queue_sql_doctor);
 
 /* ---------------------------------------------------------------- the server and this database */
 
+/* May this database have workers, as far as pg_database tells?  The launcher asks the same. */
+static bool
+database_serves(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool		serves = true;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		serves = form->datallowconn && !form->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return serves;
+}
+
 /* Is this database among those of queue.databases? */
 static bool
 database_listed(void)
@@ -99,6 +116,11 @@ queue_doctor_scheduler_problem(const char **hint)
 	{
 		*hint = "Add it to queue.databases, or set that to '*', and reload.";
 		return psprintf("database \"%s\" is not in queue.databases", get_database_name(MyDatabaseId));
+	}
+	if (!database_serves())
+	{
+		*hint = "No worker may connect to it, so that it can be copied. To have jobs run, ALTER DATABASE .. IS_TEMPLATE false and ALLOW_CONNECTIONS true.";
+		return psprintf("database \"%s\" is a template or allows no connections", get_database_name(MyDatabaseId));
 	}
 	base = queue_base();
 	if (base == NULL)

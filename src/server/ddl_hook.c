@@ -19,16 +19,10 @@
  */
 #include "server/ddl_hook.h"
 
-#include "shared/channel.h"
+#include "server/shared_memory.h"
 #include "shared/clock.h"
-#include "shared/counter.h"
-#include "shared/cursor.h"
 #include "shared/database.h"
-#include "shared/endpoint.h"
-#include "shared/lease.h"
-#include "shared/limit.h"
 #include "shared/note.h"
-#include "shared/recent.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -63,19 +57,6 @@ static struct
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* This database's extension is gone: what shared memory knows of its jobs is void.  Commit-safe. */
-static void
-forget_jobs(Oid db)
-{
-	queue_channel_reset(db);
-	queue_counter_reset(db);
-	queue_lease_reset(db);
-	queue_cursor_reset(db);
-	queue_endpoint_reset(db);
-	queue_gate_reset(db);
-	queue_recent_reset(db);
-}
-
 /* The database may have workers again.  Commit-safe. */
 static void
 reopen(Oid db)
@@ -102,7 +83,7 @@ hook_xact_callback(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
 		queue_base_set_prepared_ddl();
 	if (event == XACT_EVENT_COMMIT && pending.dropped)
-		forget_jobs(MyDatabaseId);
+		queue_shared_memory_forget(MyDatabaseId);
 	for (int i = 0; i < pending.nclosed; i++)
 	{
 		reopen(pending.closed[i]);
@@ -110,14 +91,8 @@ hook_xact_callback(XactEvent event, void *arg)
 	}
 	if (commit && pending.created)
 	{
-		QueueBase  *base = queue_base_of(MyDatabaseId, true);
-		uint32		state = QUEUE_BASE_NO_EXTENSION;
-
-		/* a probe that is under way may have looked too early: the launcher then probes again */
-		if (base != NULL &&
-			(pg_atomic_compare_exchange_u32(&base->state, &state, QUEUE_BASE_UNKNOWN) ||
-			 state == QUEUE_BASE_STARTING || state == QUEUE_BASE_UNKNOWN))
-			wake = true;
+		queue_base_extension_created(MyDatabaseId);
+		wake = true;
 	}
 	if (commit && pending.roles)
 	{
@@ -189,21 +164,22 @@ owns_database(Oid db)
 	return OidIsValid(db) && queue_database_ownercheck(db, GetUserId());
 }
 
-/* Is it a template that everyone with CREATEDB may copy, or one's own? */
+/* May the current user copy this database: a template, or one's own? */
 static bool
 may_copy_database(Oid db)
 {
 	HeapTuple	tuple;
-	bool		is_template;
+	bool		may = false;
 
-	if (owns_database(db))
-		return true;
-	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
-	if (!HeapTupleIsValid(tuple))
+	if (!have_createdb_privilege())
 		return false;
-	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-	ReleaseSysCache(tuple);
-	return is_template && have_createdb_privilege();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
+	if (HeapTupleIsValid(tuple))
+	{
+		may = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate || owns_database(db);
+		ReleaseSysCache(tuple);
+	}
+	return may;
 }
 
 /* The string value of a DefElem list's option; NULL: not given. */
@@ -395,7 +371,7 @@ before_utility(Node *parsetree)
 				{
 					Oid			db = get_database_oid(stmt->subname, true);
 
-					if (owns_database(db) && db != MyDatabaseId)
+					if (owns_database(db) && have_createdb_privilege() && db != MyDatabaseId)
 						close_database(db);
 				}
 				break;

@@ -12,22 +12,10 @@
 #include "lib/netguard.h"
 #include "server/ddl_hook.h"
 #include "server/launcher.h"
-#include "shared/channel.h"
-#include "shared/counter.h"
-#include "shared/cursor.h"
-#include "shared/database.h"
-#include "shared/end_waiter.h"
-#include "shared/endpoint.h"
-#include "shared/fetch_waiter.h"
-#include "shared/lease.h"
-#include "shared/limit.h"
+#include "server/shared_memory.h"
 #include "shared/note.h"
-#include "shared/recent.h"
-#include "shared/slot.h"
 
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
@@ -158,46 +146,22 @@ define_settings(void)
 	MarkGUCPrefixReserved("queue");
 }
 
-/* shmem_request_hook: how much shared memory all structures need. */
+/* shmem_request_hook. */
 static void
 shmem_request(void)
 {
 	if (previous_shmem_request)
 		previous_shmem_request();
-	RequestAddinShmemSpace(queue_base_shmem_size());
-	RequestAddinShmemSpace(queue_cursor_shmem_size());
-	RequestAddinShmemSpace(queue_lease_shmem_size());
-	RequestAddinShmemSpace(queue_channel_shmem_size());
-	RequestAddinShmemSpace(queue_slot_shmem_size());
-	RequestAddinShmemSpace(queue_counter_shmem_size());
-	RequestAddinShmemSpace(queue_waiter_shmem_size());
-	RequestAddinShmemSpace(queue_await_shmem_size());
-	RequestAddinShmemSpace(queue_recent_shmem_size());
-	RequestAddinShmemSpace(queue_note_shmem_size());
-	RequestAddinShmemSpace(queue_endpoint_shmem_size());
-	RequestAddinShmemSpace(queue_limit_shmem_size());
+	queue_shared_memory_request();
 }
 
-/* shmem_startup_hook: makes them, at start and again after a crash. */
+/* shmem_startup_hook. */
 static void
 shmem_startup(void)
 {
 	if (previous_shmem_startup)
 		previous_shmem_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	queue_base_shmem_init();
-	queue_cursor_shmem_init();
-	queue_lease_shmem_init();
-	queue_channel_shmem_init();
-	queue_slot_shmem_init();
-	queue_counter_shmem_init();
-	queue_waiter_shmem_init();
-	queue_await_shmem_init();
-	queue_recent_shmem_init();
-	queue_note_shmem_init();
-	queue_endpoint_shmem_init();
-	queue_limit_shmem_init();
-	LWLockRelease(AddinShmemInitLock);
+	queue_shared_memory_init();
 }
 
 /* Called when the library is loaded: by the postmaster, or by a backend's first use. */

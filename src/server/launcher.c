@@ -20,15 +20,9 @@
 #include <signal.h>
 
 #include "scheduler/scheduler.h"
-#include "shared/channel.h"
+#include "server/shared_memory.h"
 #include "shared/clock.h"
-#include "shared/counter.h"
-#include "shared/cursor.h"
 #include "shared/database.h"
-#include "shared/endpoint.h"
-#include "shared/lease.h"
-#include "shared/limit.h"
-#include "shared/recent.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 #include "shared/worker.h"
@@ -58,7 +52,6 @@ typedef struct Child
 	TimestampTz started_at;
 	TimestampTz retry_at;		/* not before; 0: now */
 	int			retry_ms;		/* the last pause */
-	uint64		requests;		/* queue_launcher_requests() when it was started */
 	bool		wanted;			/* may have a scheduler, by the last look at pg_database */
 	bool		seen;			/* is in pg_database */
 	bool		none;			/* a scheduler found no extension; its entry was given up */
@@ -133,19 +126,19 @@ scheduler_slot(Oid db)
 	return NULL;
 }
 
-/* Nothing of a dropped database stays in shared memory. */
-static void
-forget_database(Oid db)
+/*
+ * Nothing of a database that has no extension, or is dropped, stays in shared memory; false: an extension was created
+ * there since.  The entry goes first: who creates an extension from now on makes a new one, and so is seen.
+ */
+static bool
+forget_database(Oid db, bool dropped)
 {
-	queue_channel_reset(db);
-	queue_counter_reset(db);
-	queue_lease_reset(db);
-	queue_cursor_reset(db);
-	queue_endpoint_reset(db);
-	queue_gate_reset(db);
-	queue_recent_reset(db);
-	queue_suspect_forget(db);
-	queue_base_forget(db);
+	if (!queue_base_forget(db, dropped))
+		return false;
+	queue_shared_memory_forget(db);
+	if (dropped)
+		queue_suspect_forget(db);
+	return true;
 }
 
 /*
@@ -207,7 +200,7 @@ read_databases(void)
 		QueueBase  *base = queue_base_of(known[i], false);
 
 		if (base != NULL && pg_atomic_read_u32(&base->closed) == 0 && scheduler_slot(known[i]) == NULL)
-			forget_database(known[i]);
+			(void) forget_database(known[i], true);
 	}
 	for (int i = nchildren - 1; i >= 0; i--)
 	{
@@ -220,7 +213,8 @@ read_databases(void)
 static bool
 start_scheduler(Child *child, QueueBase *base)
 {
-	child->requests = queue_launcher_requests();
+	base->created = false;		/* what was created until now it finds */
+	pg_memory_barrier();
 	pg_atomic_write_u32(&base->state, QUEUE_BASE_STARTING);
 	if (!queue_child_start(&child->child, QUEUE_SLOT_SCHEDULER, child->db, InvalidOid))
 		return false;
@@ -238,14 +232,9 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 	if (state == QUEUE_BASE_NO_EXTENSION)
 	{
 		child->retry_ms = 0;
-		if (queue_launcher_requests() != child->requests)
-			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
-		else if (pg_atomic_read_u32(&base->closed) == 0)
-		{
-			/* databases without the extension shall not use the entries up */
-			child->none = true;
-			forget_database(child->db);
-		}
+		/* databases without the extension shall not use the entries up */
+		if (pg_atomic_read_u32(&base->closed) == 0)
+			child->none = forget_database(child->db, false);
 		return;
 	}
 	if (state == QUEUE_BASE_UNKNOWN)

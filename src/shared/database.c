@@ -61,6 +61,7 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
 	base->trouble[0] = '\0';
+	base->created = false;
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
 
@@ -98,6 +99,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
 			base->trouble[0] = '\0';
+			base->created = false;
 			pg_atomic_init_u64(&base->session_claims, 0);
 			pg_atomic_init_u32(&base->queue_places, 0);
 			pg_atomic_init_u32(&base->kind_places, 0);
@@ -223,22 +225,62 @@ queue_base_nth(int i)
 	return &shared->bases[i];
 }
 
-/* The database is gone: its entry is free for another.  Called by the launcher, which saw that pg_database lacks it. */
-void
-queue_base_forget(Oid db)
+/* Its entry is free for another database.  Called by the launcher. */
+bool
+queue_base_forget(Oid db, bool dropped)
 {
 	QueueBase  *base = queue_base_of(db, false);
+	bool		forget = true;
 
 	if (base == NULL)
-		return;
+		return true;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	if (base->db == db)
 	{
-		base->db = InvalidOid;
-		pg_write_barrier();
-		base_clear(base);
+		forget = dropped ||
+			(!base->created && pg_atomic_read_u32(&base->state) == QUEUE_BASE_NO_EXTENSION &&
+			 pg_atomic_read_u32(&base->closed) == 0);
+		base->created = false;
+		if (forget)
+		{
+			base->db = InvalidOid;
+			pg_write_barrier();
+			base_clear(base);
+		}
+		else
+			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
 	}
 	LWLockRelease(&shared->lock);
+	return forget;
+}
+
+/*
+ * Under the same lock as the forgetting: either the launcher finds the entry changed, or this makes a new one, which the
+ * launcher finds.  A look that is under way may have come too early and is repeated.
+ */
+void
+queue_base_extension_created(Oid db)
+{
+	for (int tries = 0; tries < 10; tries++)
+	{
+		QueueBase  *base = queue_base_of(db, true);
+		bool		mine;
+
+		if (base == NULL)
+			return;
+		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+		mine = base->db == db;
+		if (mine)
+		{
+			uint32		state = QUEUE_BASE_NO_EXTENSION;
+
+			base->created = true;
+			(void) pg_atomic_compare_exchange_u32(&base->state, &state, QUEUE_BASE_UNKNOWN);
+		}
+		LWLockRelease(&shared->lock);
+		if (mine)
+			return;
+	}
 }
 
 /* Called by the scheduler when a part of its work fails, or does so no more. */

@@ -53,6 +53,7 @@ typedef struct QueueBase
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
+	bool		created;		/* an extension was, while a scheduler looked for ours; under the lock */
 	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
 	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
@@ -79,7 +80,14 @@ extern QueueBase *queue_base(void);
 extern QueueBase *queue_base_of(Oid db, bool create);
 extern int	queue_base_count(void);
 extern QueueBase *queue_base_nth(int i);	/* NULL when free */
-extern void queue_base_forget(Oid db);	/* DROP DATABASE committed */
+
+/*
+ * The launcher gives up an entry: of a database that is gone, or (not dropped) where a scheduler found no extension.
+ * False: one was created since, and must be looked for again.
+ */
+extern bool queue_base_forget(Oid db, bool dropped);
+/* An extension was created in this database, perhaps ours.  Commit-safe. */
+extern void queue_base_extension_created(Oid db);
 
 /* What of the scheduler's work fails; "": nothing.  Copied under the lock. */
 extern void queue_base_set_trouble(QueueBase *base, const char *trouble);

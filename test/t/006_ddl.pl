@@ -87,6 +87,26 @@ sql($node, 'SELECT queue.adopt()', db => 'copy');
 one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'it runs when adopted', db => 'copy');
 running('copy');
 
+# --- who may not run a command does not disturb the workers by trying
+sql($node, <<'EOS');
+CREATE ROLE stranger LOGIN CREATEDB;
+CREATE ROLE owner LOGIN;
+CREATE TABLESPACE strange LOCATION '';
+CREATE DATABASE owned OWNER owner;
+EOS
+queue_install($node, 'owned');
+sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'owned');
+works('owned', 'a database of somebody who may not create databases');
+my %schedulers = map { $_ => join(' ', workers($node, 'scheduler', $_)) } qw(copy owned);
+sqlstate_like($node, $_->[1], '42501', qr/./, "refused: $_->[1]", user => $_->[0], db => $_->[2] // 'postgres')
+  for [ stranger => 'DROP DATABASE copy' ], [ stranger => 'DROP DATABASE copy WITH (FORCE)' ], [ stranger => 'ALTER DATABASE copy RENAME TO mine' ],
+  [ stranger => 'ALTER DATABASE copy SET TABLESPACE strange' ], [ stranger => 'CREATE DATABASE mine TEMPLATE copy' ],
+  [ owner => 'ALTER DATABASE owned RENAME TO mine' ], [ owner => 'CREATE DATABASE mine TEMPLATE owned' ],
+  [ stranger => 'DROP EXTENSION queue CASCADE', 'copy' ], [ stranger => 'ALTER EXTENSION queue UPDATE', 'copy' ];
+is(join(' ', workers($node, 'scheduler', $_)), $schedulers{$_}, "$_ has the same scheduler") for qw(copy owned);
+running('copy');
+sql($node, 'DROP DATABASE owned');
+
 # --- a command that fails brings them back
 my $other = queue_session($node, 'copy');
 sqlstate_like($node, 'DROP DATABASE copy', '55006', qr/other session/, 'DROP DATABASE with a client connected fails');
@@ -139,7 +159,8 @@ sql($node, "CREATE DATABASE last");
 queue_install($node, 'last');
 sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'last');
 works('last', 'a new database is served');
-one($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tmpl'", '0', 'a template has no workers');
+one($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tmpl' AND backend_type LIKE 'queue %'", '0', 'a template has no workers');
+doctor_like($node, qr/is a template/, 'doctor() says why', db => 'tmpl');
 quickly('CREATE DATABASE from_template TEMPLATE tmpl', 'so it can be copied');
 
 # --- several databases at once

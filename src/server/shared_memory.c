@@ -1,0 +1,76 @@
+/*
+ * shared_memory.c
+ *		The table of the structures in shared memory.
+ *
+ * A structure with a line here is made and, where it knows something of a database's jobs, forgets it when they are
+ * gone: in every case, because there is one list.
+ *
+ * Locks: AddinShmemInitLock; those of each structure.
+ */
+#include "server/shared_memory.h"
+
+#include "shared/channel.h"
+#include "shared/counter.h"
+#include "shared/cursor.h"
+#include "shared/database.h"
+#include "shared/end_waiter.h"
+#include "shared/endpoint.h"
+#include "shared/fetch_waiter.h"
+#include "shared/lease.h"
+#include "shared/limit.h"
+#include "shared/note.h"
+#include "shared/recent.h"
+#include "shared/slot.h"
+
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+static const struct
+{
+	Size		(*size) (void);
+	void		(*init) (void);
+	void		(*reset) (Oid db);	/* NULL: what it knows ends with the processes that it is about */
+}			structures[] = {
+	{queue_base_shmem_size, queue_base_shmem_init, NULL},	/* the launcher alone gives entries up */
+	{queue_cursor_shmem_size, queue_cursor_shmem_init, queue_cursor_reset},
+	{queue_lease_shmem_size, queue_lease_shmem_init, queue_lease_reset},
+	{queue_channel_shmem_size, queue_channel_shmem_init, queue_channel_reset},
+	{queue_slot_shmem_size, queue_slot_shmem_init, NULL},
+	{queue_counter_shmem_size, queue_counter_shmem_init, queue_counter_reset},
+	{queue_waiter_shmem_size, queue_waiter_shmem_init, NULL},
+	{queue_await_shmem_size, queue_await_shmem_init, NULL},
+	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
+	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
+	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
+	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},
+};
+
+/* How much they need.  Called by the request hook. */
+void
+queue_shared_memory_request(void)
+{
+	for (int i = 0; i < lengthof(structures); i++)
+		RequestAddinShmemSpace(structures[i].size());
+}
+
+/* Makes them, at start and again after a crash.  Called by the startup hook. */
+void
+queue_shared_memory_init(void)
+{
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	for (int i = 0; i < lengthof(structures); i++)
+		structures[i].init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Called by the launcher (DROP DATABASE) and by the end of a transaction that dropped the extension. */
+void
+queue_shared_memory_forget(Oid db)
+{
+	for (int i = 0; i < lengthof(structures); i++)
+	{
+		if (structures[i].reset != NULL)
+			structures[i].reset(db);
+	}
+}
