@@ -115,6 +115,11 @@ typedef bool QueueUpdateIndexes;
 #define queue_qualified_name_list(text) stringToQualifiedNameList(text)
 #endif
 
+/* 18 has pg_noreturn, before a declaration, instead. */
+#ifndef pg_attribute_noreturn
+#define pg_attribute_noreturn() __attribute__((noreturn))
+#endif
+
 /* May member become role: from 16 on a membership may lack the SET option. */
 #if PG_VERSION_NUM >= 160000
 #define queue_can_set_role(member, role) member_can_set_role(member, role)
