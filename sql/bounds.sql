@@ -49,8 +49,10 @@ BEGIN
 	RAISE 'not yet' USING ERRCODE = 'QU002', DETAIL = '296532 years';
 END $$;
 SELECT queue.register_sql_handler('long', 'long_snooze', queues => '{default}');
+BEGIN;	-- no executor is to run it before test_run
 SELECT queue.enqueue('long') AS id \gset
 SELECT queue.test_run(:id, raise_error => false);
+COMMIT;
 SELECT failures, last_error FROM queue.job WHERE id = :id;
 
 -- rows that somebody wrote
