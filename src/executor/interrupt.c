@@ -129,6 +129,9 @@ queue_interrupt_arm(bool company, int64 timeout_us)
 	armed = true;
 	if (queue_worker_deadline_passed())
 		interrupt_job(QUEUE_INTERRUPT_STOP);	/* it came a moment too early to hit this job */
+	pg_memory_barrier();
+	if (pg_atomic_read_u64(&queue_my_slot->cancel_id) == pg_atomic_read_u64(&queue_my_slot->job_id))
+		interrupt_job(QUEUE_INTERRUPT_CANCEL);	/* so did its signal */
 	/* in company the commit interval is tighter than any timeout */
 	if (!company && timeout_us > 0)
 		enable_timeout_after(job_timeout, (int) Min(Max(timeout_us / 1000, 1), PG_INT32_MAX));

@@ -144,6 +144,7 @@ typedef struct Work
 	QueueKindStat *stat;
 	QueueRunResult result;
 	bool		alone;
+	bool		looked;			/* its row was looked for, so whoever has it or moved it tells the cursor */
 	TimestampTz started_at;
 } Work;
 
@@ -211,8 +212,10 @@ claim_by_delete(void *arg)
 	Work	   *work = arg;
 	QueueJob   *job = &work->claim.job;
 	QueueExtra *extra = &work->claim.extra;
-	QueueClaimed claimed = read_row(work);
+	QueueClaimed claimed;
 
+	work->looked = true;
+	claimed = read_row(work);
 	if (claimed == QUEUE_CLAIM_OURS &&
 		(job->failures > 0 || job->leased_until != DT_NOBEGIN || extra->deaths > 0 || extra->expires_at != DT_NOEND ||
 		 queue_slot_cancelled(MyDatabaseId, job->id)))
@@ -444,6 +447,8 @@ run_in_group(Work *work, bool *again)
 	if (!ran)
 	{
 		*again = work->alone;
+		if (!work->looked)
+			queue_entries_give_back(work->entry);	/* its handler was parked at this very moment */
 		return false;
 	}
 	if (work->result.outcome != QUEUE_RUN_COMPLETED)

@@ -271,45 +271,68 @@ queue_crew_reap(TimestampTz now)
 	return parked;
 }
 
+/* How soon an executor ends if it is told to. */
+typedef enum Soon
+{
+	SOON_NOW,					/* it is idle, and so is its role */
+	SOON_BETWEEN_JOBS,
+	SOON_NEVER					/* it is in a long job, and nobody knows how long it takes */
+} Soon;
+
+static Soon
+how_soon(QueueSlot *slot, TimestampTz now)
+{
+	QueueRole  *role = queue_role_of(slot->role, false);
+
+	if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
+		(role == NULL || role->channel == NULL || queue_channel_runnable(role->channel) == 0))
+		return SOON_NOW;
+	if (pg_atomic_read_u64(&slot->job_id) != 0 &&
+		(TimestampTz) pg_atomic_read_u64(&slot->job_started_at) + TENURE_US < now)
+		return SOON_NEVER;
+	return SOON_BETWEEN_JOBS;
+}
+
 /*
  * Makes place for a role that waits and has `has` executors: an idle one of a role with nothing to do ends at once,
- * else, when another role has at least two more, the one of them that has served longest.  Returns when that may be
- * tried again.
+ * else, when another role has at least two more, one of them: rather not one in a long job, and then the one that has
+ * served longest.  Returns when that may be tried again.
  */
 static TimestampTz
 retire_for(QueueRole *role, int has, TimestampTz now)
 {
 	QueueSlot  *victim = NULL;
-	bool		victim_idle = false;
+	Soon		victim_soon = SOON_NEVER;
+	bool		told = false;	/* one was told, and is in a long job */
 
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
-		QueueRole  *other;
-		bool		idle;
+		Soon		soon;
 
 		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
 			slot->role == role->role)
 			continue;
+		soon = how_soon(slot, now);
 		if (pg_atomic_read_u32(&slot->retire) != 0)
-			return DT_NOEND;	/* one is on its way out; its exit wakes us */
-		if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING)
+		{
+			if (soon != SOON_NEVER)
+				return DT_NOEND;	/* one is on its way out; its exit wakes us */
+			told = true;
 			continue;
-		other = queue_role_of(slot->role, false);
-		idle = pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_IDLE &&
-			(other == NULL || other->channel == NULL || queue_channel_runnable(other->channel) == 0);
-		if (!idle && has > 0 && tally(slot->role, now).all < has + 2)
+		}
+		if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_STARTING ||
+			(soon != SOON_NOW && has > 0 && tally(slot->role, now).all < has + 2))
 			continue;
-		if (victim == NULL || (idle && !victim_idle) ||
-			(idle == victim_idle && slot->started_at < victim->started_at))
+		if (victim == NULL || soon < victim_soon || (soon == victim_soon && slot->started_at < victim->started_at))
 		{
 			victim = slot;
-			victim_idle = idle;
+			victim_soon = soon;
 		}
 	}
-	if (victim == NULL)
+	if (victim == NULL || (told && victim_soon == SOON_NEVER))
 		return has > 0 ? DT_NOEND : now + TENURE_US;
-	if (!victim_idle && victim->started_at + TENURE_US > now)
+	if (victim_soon != SOON_NOW && victim->started_at + TENURE_US > now)
 		return victim->started_at + TENURE_US;
 	pg_atomic_write_u32(&victim->retire, 1);
 	queue_set_latch(pg_atomic_read_u32(&victim->procno));

@@ -117,6 +117,32 @@ one($node, "SELECT (SELECT count(*) FROM seen WHERE note = 'blink') = (SELECT co
 one($node, "SELECT count(*), count(DISTINCT job_id) FROM seen WHERE note = 'bystander'", '200|200', 'bystanders ran');
 one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('quick', 'blink')", '0', 'no failures');
 
+# --- a job of a group that is let go says nothing about the one after it, whose row is not its group's to claim
+$node->append_conf('postgresql.conf', "queue.executors = 1\nqueue.commit_interval = '10 s'");
+$node->reload;
+wait_true($node, "SELECT count(*) <= 1 FROM queue.stat_worker WHERE type = 'executor'", 'a single executor is left');
+sql($node, "SELECT queue.register_sql_handler('brief', 'h'); SELECT queue.enqueue('brief') FROM generate_series(1, 10)");
+wait_no_jobs($node, 'its kind is known to be short', kinds => '^brief$');
+{
+	my $holder = queue_session($node);
+
+	$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(9)");
+	my $ids = sql($node, <<'EOS');
+SELECT queue.pause('default');
+SELECT concat_ws(' ', queue.enqueue('brief'), queue.enqueue('brief', '{"lock": 9}'),
+	queue.enqueue('brief', '{"note": "after the cancelled"}', expires_at => clock_timestamp() + interval '1 hour'));
+SELECT queue.resume('default');
+EOS
+	my (undef, $held, $after) = $ids =~ /(\d+) (\d+) (\d+)/;
+	wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 9 AND NOT granted", 'a job in company waits');
+	my $t0 = time;
+	one($node, "SELECT queue.cancel($held)", 't', 'it is cancelled');
+	wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'after the cancelled'", 'the job after it runs');
+	cmp_ok(time - $t0, '<', 15, 'and was not forgotten meanwhile');
+	$holder->query_safe("COMMIT");
+	$holder->quit;
+}
+
 log_clean($node);
 $node->stop;
 done_testing();

@@ -14,7 +14,11 @@ CREATE ROLE a LOGIN;
 CREATE ROLE b LOGIN;
 SELECT queue.grant_queue('default', 'a', 'work'), queue.grant_queue('default', 'b', 'work');
 SELECT queue.register_sql_handler('a', 'public.h', run_as => 'a', timeout => '0');
+CREATE FUNCTION public.nothing(j jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+SELECT queue.register_sql_handler('brief', 'public.nothing', run_as => 'a');
+SELECT queue.enqueue('brief', priority => -1) FROM generate_series(1, 20);
 EOS
+wait_no_jobs($node, 'brief jobs are known to be brief');
 
 my $holder = queue_session($node);
 $holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
@@ -34,6 +38,14 @@ wait_true($node, "SELECT count(*) = 3 FROM queue.stat_worker WHERE job_id IS NOT
 sql($node, q{SELECT queue.enqueue('b', '{"note": "beside"}') FROM generate_series(1, 3)});
 wait_no_jobs($node, 'jobs of the other role run beside them', kinds => '^b$');
 one($node, "SELECT count(*) FROM queue.stat_worker WHERE job_id IS NOT NULL AND kind = 'a'", 3, 'the first role still has all but one');
+
+# An executor that is in a long job is not waited for, if another one of the role would end sooner.
+sql($node, <<'EOS');
+SELECT count(*) FROM queue.enqueue_many('brief', (SELECT array_agg('{}'::jsonb) FROM generate_series(1, 200000)), priority => -1);
+SELECT queue.enqueue('b', '{"note": "between"}');
+EOS
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'between'", 'the other role gets a place');
+one($node, "SELECT count(*) FROM queue.stat_worker WHERE job_id IS NOT NULL AND kind = 'a'", 3, 'while the long jobs still run');
 $holder->query_safe("COMMIT");
 wait_no_jobs($node, 'all jobs of the first role run');
 
