@@ -20,6 +20,8 @@ typedef struct QueueRole
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
 	int			retry_s;		/* the last pause */
+	TimestampTz failed_until;	/* looking for its due jobs raised an error: not before this */
+	int			failed_s;		/* the last such pause */
 	uint32		refusals;		/* of its channel, as far as they were heard */
 	bool		more;			/* its lines have more due jobs than the channel took */
 	TimestampTz next_due;		/* of its lines, when they have no more */

@@ -63,6 +63,7 @@
 #define LOCK_RETRY_US INT64CONST(100000)
 #define NO_CHANNEL_RETRY_US USECS_PER_SEC
 #define RECHECK_US (30 * USECS_PER_SEC)
+#define FAILED_MAX_S 60
 #define SUSPECT_RECHECK_US INT64CONST(50000)
 #define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
 #define STOP_GRACE_US INT64CONST(1200000)	/* beyond the deadline at which the children die by themselves, 1 s later */
@@ -166,10 +167,11 @@ sift_channel(QueueRole *role, TimestampTz now)
 	{
 		QueueLine  *line = queue_config_line(entries[i].line);
 		bool		stays = line_role(line, now) == role;
+		bool		suspect = (entries[i].flags & QUEUE_ENTRY_SUSPECT) != 0;
 
 		if (stays)
 			estimate(&entries[i], line, now);
-		if (!stays || !put(role->channel, &entries[i], channel_budget()))
+		if (!stays || !put(role->channel, &entries[i], suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
 			give_back(&entries[i]);
 	}
 }
@@ -436,26 +438,14 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 	queue_ready_end(ready);
 }
 
-/* Chore: one round.  Returns the time of the next one, if nobody wakes us before. */
-static TimestampTz
-do_round(TimestampTz now)
+/* Sorts the lines again if anything has changed that decides who runs them. */
+static void
+refresh_lines(QueueConfig *config, TimestampTz now)
 {
-	TimestampTz next;
-	QueueConfig *config;
 	QueueLine **lines;
+	TimestampTz when;
 	int			nlines;
-	QueueJobTable *table;
 
-	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
-	{
-		gone = true;
-		return DT_NOEND;
-	}
-	config = queue_config();
-	if (!ConditionalLockRelationOid(config->live_job, AccessShareLock))
-		return now + LOCK_RETRY_US;
-	table = queue_job_open(AccessShareLock);
-	config = queue_config();
 	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
 	{
 		/* a role that was parked for a while may be tried again */
@@ -473,8 +463,8 @@ do_round(TimestampTz now)
 		seen_generation = config->generation;
 	}
 	lines = queue_lines_all(&nlines, &config);
-	if (queue_eligible_changed(&next))
-		recheck_at = Min(recheck_at, next);
+	if (queue_eligible_changed(&when))
+		recheck_at = Min(recheck_at, when);
 	for (int i = 0; i < queue_nroles; i++)
 	{
 		if (queue_eligible_refused(&queue_roles[i], now))
@@ -484,20 +474,68 @@ do_round(TimestampTz now)
 		sort_lines(config, lines, nlines, now);
 	else if (nlines > seen_lines)
 		place_new_lines(config, lines, nlines, now);
+}
 
-	next = recheck_at;
-	if (nsuspects > 0)
-		next = Min(next, tend_suspects(table, now));
+/*
+ * Pulls for each role that may run, and wakes its executors.  An error ends the round (chores.c logs it and begins
+ * another soon); the role whose lines raised it is then left out for a pause that doubles, so that it holds up no other.
+ * Returns when the next job falls due.
+ */
+static TimestampTz
+pull_all(QueueJobTable *table, TimestampTz now)
+{
+	static Oid	pulling = InvalidOid;
+	QueueRole  *failed = OidIsValid(pulling) ? queue_role_of(pulling, false) : NULL;
+	TimestampTz next = DT_NOEND;
+
+	if (failed != NULL)
+	{
+		failed->failed_s = failed->failed_s == 0 ? 1 : Min(failed->failed_s * 2, FAILED_MAX_S);
+		failed->failed_until = now + failed->failed_s * USECS_PER_SEC;
+	}
 	for (int i = 0; i < queue_nroles; i++)
 	{
 		QueueRole  *role = &queue_roles[i];
 
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
+		if (role->failed_until > now)
+		{
+			next = Min(next, role->failed_until);
+			continue;
+		}
+		pulling = role->role;
 		pull(role, table, now);
+		pulling = InvalidOid;
+		role->failed_s = 0;
 		wake_executors(role, queue_now());
 		next = Min(next, role->next_due);
 	}
+	return next;
+}
+
+/* Chore: one round.  Returns the time of the next one, if nobody wakes us before. */
+static TimestampTz
+do_round(TimestampTz now)
+{
+	TimestampTz next;
+	QueueConfig *config;
+	QueueJobTable *table;
+
+	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
+	{
+		gone = true;
+		return DT_NOEND;
+	}
+	config = queue_config();
+	if (!ConditionalLockRelationOid(config->live_job, AccessShareLock))
+		return now + LOCK_RETRY_US;
+	table = queue_job_open(AccessShareLock);
+	refresh_lines(queue_config(), now);
+	next = recheck_at;
+	if (nsuspects > 0)
+		next = Min(next, tend_suspects(table, now));
+	next = Min(next, pull_all(table, now));
 	next = Min(next, queue_feed_pull(table, now));
 	queue_job_close(table);
 	return next;

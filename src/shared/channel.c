@@ -311,6 +311,15 @@ fits(const QueueChannel *ch, const QueueEntry *entry, int64 budget)
 	return ch->count < QUEUE_CHANNEL_SIZE && (ch->count < 2 || ch->cost <= budget - entry->cost);
 }
 
+/* Must the last entry leave for this one?  A suspect stays: it is the only one under way.  Lock: the channel's. */
+static bool
+leaves_for(QueueChannel *ch, const QueueEntry *entry)
+{
+	const QueueEntry *last = nth(ch, ch->count - 1);
+
+	return entry_cmp(entry, last) < 0 && (last->flags & QUEUE_ENTRY_SUSPECT) == 0;
+}
+
 /* Puts an entry in its place.  Called by the scheduler and, with what must run again, by executors. */
 bool
 queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
@@ -320,7 +329,7 @@ queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
 
 	*nevicted = 0;
 	SpinLockAcquire(&ch->mutex);
-	while (!(ok = fits(ch, entry, budget)) && entry_cmp(entry, nth(ch, ch->count - 1)) < 0)
+	while (!(ok = fits(ch, entry, budget)) && leaves_for(ch, entry))
 	{
 		evicted[*nevicted] = *nth(ch, ch->count - 1);
 		ch->cost -= evicted[(*nevicted)++].cost;
