@@ -14,6 +14,7 @@
 #include "config/http_handlers.h"
 #include "config/lines.h"
 #include "job/finished.h"
+#include "job/ready.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
@@ -261,13 +262,18 @@ check_server(Doctor *doctor)
 		"Raise max_worker_processes and restart the server.");
 }
 
-/* Places in shared memory: what finds none works on. */
+/* How many lines there are, and places in shared memory: what finds none works on. */
 static void
 check_places(Doctor *doctor)
 {
 	int			nqueues;
 	int			nkinds;
+	int			nlines;
 
+	(void) queue_lines_all(&nlines, NULL);
+	row(doctor, "lines", nlines < queue_max_lines - queue_max_lines / 10,
+		psprintf("%d lines of jobs (a queue, kind and priority each); queue.max_lines is %d", nlines, queue_max_lines),
+		"Put what differs from job to job into the payload instead of the kind, or raise queue.max_lines and reload: at the limit the first job of a new kind is refused.");
 	if (!queue_preloaded())
 		return;
 	queue_counter_places(&nqueues, &nkinds);
@@ -535,25 +541,6 @@ check_http_places(Doctor *doctor)
 					 QUEUE_MAX_GATES_OF_DATABASE, QUEUE_MAX_ENDPOINTS_OF_DATABASE));
 }
 
-/* Is there any job in the line?  Ends at the first visible row. */
-static bool
-line_has_jobs(QueueJobTable *table, int64 line)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData key;
-	IndexScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
-	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
-	index_rescan(scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
-	ExecClearTuple(table->slot);
-	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
 /* Kinds with jobs that no handler serves: one row per queue and kind. */
 static void
 check_kinds(Doctor *doctor)
@@ -572,7 +559,7 @@ check_kinds(Doctor *doctor)
 
 		CHECK_FOR_INTERRUPTS();
 		if (line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
-			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !line_has_jobs(table, line->id))
+			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !queue_ready_any(table, line->id))
 			continue;
 		for (j = 0; j < i; j++)
 		{

@@ -12,6 +12,7 @@
 
 #include "api/arguments.h"
 #include "api/grants.h"
+#include "config/fence.h"
 #include "config/owner.h"
 #include "job/claim.h"
 #include "job/finish.h"
@@ -400,9 +401,22 @@ queue_sql_purge(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(sweep_queue(name, false, false));
 }
 
+/* Deletes all jobs of a queue; without force there must be none.  For drop_queue. */
+static void
+empty_queue(const char *name, bool force)
+{
+	if (force)
+		(void) sweep_queue(name, true, false);
+	else if (sweep_queue(name, false, true) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" has unfinished jobs", name),
+				 errhint("Purge it and wait for what runs, or pass force => true to delete them.")));
+}
+
 /*
- * queue.drop_queue(name, force): manage on the queue.  Its lines' rows stay: an enqueue that is under way may still
- * refer to one, and a queue of that name created again uses them.
+ * queue.drop_queue(name, force): manage on the queue.  Transactions that have enqueued and are still open are waited
+ * for, because their jobs would come into a queue that is gone; who enqueues into this one from then on waits for us.
  */
 Datum
 queue_sql_drop_queue(PG_FUNCTION_ARGS)
@@ -412,6 +426,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	QueueSpi	spi;
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
+	QueueFence	fence;
 
 	queue_finish_writable("queue.drop_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
@@ -421,15 +436,15 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"default\" cannot be dropped"),
 				 errhint("Empty it with queue.purge, put its settings back with queue.alter_queue(.., reset => ..).")));
-	if (!force && sweep_queue(name, false, true) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue \"%s\" has unfinished jobs", name),
-				 errhint("Purge it and wait for what runs, or pass force => true to delete them.")));
-	if (force)
-		(void) sweep_queue(name, true, false);
+	empty_queue(name, force);	/* or refuse before anybody waits */
+	queue_lines_begin_drop(name);
+	(void) queue_config_queue(name, false);
+	queue_fence_begin(&fence);
+	queue_fence_wait(&fence);
+	empty_queue(name, force);	/* what they enqueued meanwhile too; nobody can any more */
 
 	queue_spi_begin(&spi);
+	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);

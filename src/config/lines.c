@@ -8,8 +8,8 @@
  * other: readers take all rows of a name together, enqueuers the lowest committed id, so the others run dry.
  *
  * A line that is empty for a while is retired (scheduler/retirement.c): readers go on reading it, enqueuers take
- * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks live_job,
- * which accepts invalidations and which the retirement can see, and only then trusts its cache.
+ * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks queue.line,
+ * which accepts invalidations and which others can see (fence.h), and only then trusts its cache.
  *
  * A session knows the lines that it needed: by id, by name, or all those of a queue.  They belong to one reading of the
  * configuration.  A new line does not make that stale: its id is told through shared memory after the commit
@@ -22,6 +22,7 @@
 #include "config/lines.h"
 
 #include "config/reader.h"
+#include "shared/clock.h"
 #include "shared/note.h"
 
 #include "access/genam.h"
@@ -69,6 +70,8 @@ typedef struct Columns
 } Columns;
 
 static int	own_lines = 0;		/* rows that this transaction inserted */
+
+static void register_callbacks(void);
 
 /* ---------------------------------------------------------------- the cache */
 
@@ -221,6 +224,7 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 		char	   *kind = TextDatumGetCString(slot_getattr(slot, columns->kind, &isnull));
 
 		line = add_line(lines, id, queue, kind, DatumGetInt16(slot_getattr(slot, columns->priority, &isnull)));
+		line->retired = !slot_attisnull(slot, columns->retired_at);
 		pfree(queue);
 		pfree(kind);
 	}
@@ -340,8 +344,12 @@ read_news(QueueLines *lines)
 static QueueLines *
 fresh_lines(void)
 {
-	QueueLines *lines = current_lines();
+	QueueLines *lines;
 
+	/* without shared memory messages are all that tells; a transaction that has its locks already asks for none */
+	if (queue_base() == NULL)
+		AcceptInvalidationMessages();
+	lines = current_lines();
 	read_news(lines);
 	if (unlikely((lines->lost && (lines->all.kept || lines->ncomplete > 0)) ||
 				 (lines->standby != 0 &&
@@ -415,26 +423,90 @@ queue_lines_all(int *n, QueueConfig **config)
 	return lines->all.lines;
 }
 
+/* ---------------------------------------------------------------- queues being dropped */
+
+/*
+ * drop_queue must see every job that can still come: it publishes that a queue is being dropped, then waits for the
+ * enqueuers of that moment (fence.h).  Who enqueues for the first time after it waits for the end of the drop.
+ */
+static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
+static bool hindered = false;	/* ..and took them while queues were being dropped */
+static int	own_drops = 0;		/* queues that this transaction drops */
+
+/* What a drop and those that wait for it lock: by the hash of the name, so that some may wait for another's. */
+static uint32
+drop_key(const char *queue)
+{
+	return (uint32) queue_name_hash(queue);
+}
+
+/* Waits for the end of a drop of this queue, if one began before this transaction enqueued anything. */
+static void
+wait_for_drop(QueueBase *base, const char *queue)
+{
+	Oid			table = queue_config()->queue_table;
+
+	if (!enqueuing)
+	{
+		enqueuing = true;
+		hindered = queue_base_drops(base) > 0;
+	}
+	if (likely(!hindered) || queue_base_drops(base) == 0)
+		return;
+	LockDatabaseObject(table, drop_key(queue), 0, AccessShareLock);
+	UnlockDatabaseObject(table, drop_key(queue), 0, AccessShareLock);
+}
+
+/* See lines.h.  Without shared memory nobody can be told: then enqueuers of all queues wait. */
+void
+queue_lines_begin_drop(const char *queue)
+{
+	QueueConfig *config = queue_config();
+	QueueBase  *base = queue_base();
+
+	if (base == NULL)
+	{
+		LockRelationOid(config->line_table, ShareRowExclusiveLock);
+		return;
+	}
+	register_callbacks();
+	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessExclusiveLock);
+	own_drops++;
+	queue_base_change_drops(base, 1);
+}
+
 /* ---------------------------------------------------------------- for enqueuers */
 
 /* A row that this transaction inserted is gone, or is a prepared transaction's: what the cache knows is wrong. */
 static void
 lines_xact_callback(XactEvent event, void *arg)
 {
-	if (own_lines > 0 && (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE))
+	if (event == XACT_EVENT_PRE_PREPARE && own_drops > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has dropped a queue"),
+				 errhint("Commit it.")));
+	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_COMMIT)
+		return;
+	if (own_lines > 0 && event != XACT_EVENT_COMMIT)
 		queue_config_invalidate();
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT)
-		own_lines = 0;
+	if (own_drops > 0)
+		queue_base_change_drops(queue_base(), -own_drops);
+	own_lines = own_drops = 0;
+	enqueuing = false;
 }
 
 static void
 lines_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
-	if (own_lines > 0 && event == SUBXACT_EVENT_ABORT_SUB)
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	if (own_lines > 0)
 		queue_config_invalidate();
+	enqueuing = false;			/* its locks may be gone */
 }
 
-/* Once per backend, before its first row. */
+/* Once per backend. */
 static void
 register_callbacks(void)
 {
@@ -445,6 +517,67 @@ register_callbacks(void)
 	RegisterXactCallback(lines_xact_callback, NULL);
 	RegisterSubXactCallback(lines_subxact_callback, NULL);
 	done = true;
+}
+
+/* The rows of queue.line, those of open transactions too. */
+static int64
+count_rows(const QueueLines *lines)
+{
+	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
+	SnapshotData dirty;
+	TableScanDesc scan;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		n = 0;
+
+	InitDirtySnapshot(dirty);
+	scan = table_beginscan(rel, &dirty, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+/*
+ * May there be one more line?  Counts only when there may be too many: rows made since the last count are known in shared
+ * memory, and rows deleted or rolled back only make them fewer.  Without it a session counts before every 256th line.
+ */
+static void
+check_limit(const QueueLines *lines)
+{
+	static uint64 own_made = 0;
+	QueueBase  *base = queue_base();
+	uint64		made = base != NULL ? pg_atomic_add_fetch_u64(&base->lines_made, 1) : own_made++;
+	int64		rows;
+
+	if (base != NULL ? (int64) pg_atomic_read_u64(&base->lines_bound) + (int64) made <= queue_max_lines : made % 256 != 0)
+		return;
+	if (base != NULL)
+		made = pg_atomic_read_u64(&base->lines_made);	/* all these may be in the count, or come later */
+	rows = count_rows(lines);
+	if (base != NULL)
+		pg_atomic_write_u64(&base->lines_bound, (uint64) (rows + 1 - (int64) made));
+	if (rows >= queue_max_lines)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("there are " INT64_FORMAT " lines of jobs, more than queue.max_lines (%d) allows", rows + 1, queue_max_lines),
+				 errhint("A line is a queue, kind and priority in use. Put what differs from job to job into the payload, or raise queue.max_lines; lines without jobs go away by themselves after a while.")));
+}
+
+/* They are counted before the next new line, and stay though they have no jobs yet.  Called by the trigger on queue.line. */
+void
+queue_lines_loaded(void)
+{
+	QueueBase  *base = queue_base();
+
+	if (base == NULL)
+		return;
+	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
+	pg_atomic_write_u64(&base->lines_loaded_at, (uint64) queue_now());
 }
 
 /* Inserts the row of a new line and tells of it when it commits. */
@@ -459,7 +592,6 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	int64		id = nextval_internal(lines->config->line_id_seq, false);
 	QueueLine  *line;
 
-	register_callbacks();
 	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(rri, false);
 	ExecClearTuple(slot);
@@ -492,8 +624,8 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 }
 
 /*
- * On the path of every enqueue: a lock that it takes anyway and one lookup.  The lock comes first: with it, whoever
- * retires the line, or drops its queue, waits for us.
+ * On the path of every enqueue: a lock that it takes anyway, another one and a lookup.  The locks come first: with them,
+ * whoever retires the line, or drops its queue, waits for us.
  */
 int64
 queue_line_ensure(const char *queue, const char *kind, int16 priority)
@@ -502,7 +634,11 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 	QueueLine  *line;
 	QueueConf  *conf;
 
+	register_callbacks();
 	LockRelationOid(queue_config()->live_job, RowExclusiveLock);
+	LockRelationOid(queue_config()->line_table, RowExclusiveLock);
+	if (queue_base() != NULL)
+		wait_for_drop(queue_base(), queue);
 	lines = current_lines();
 	read_news(lines);
 	conf = queue_config_find(lines->config, queue);
@@ -513,7 +649,10 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 	{
 		line = read_name(lines, queue, kind, priority);
 		if (line == NULL)
+		{
+			check_limit(lines);
 			line = insert_line(lines, conf, kind, priority);
+		}
 		name_line(lines, line);
 	}
 	return line->id;

@@ -20,7 +20,19 @@ extern QueueLine *queue_config_line(int64 id);
 extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
 extern QueueLine **queue_lines_all(int *n, QueueConfig **config);
 
-/* The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue. */
+/*
+ * From now on to the end of this transaction whoever enqueues into this queue waits, unless it has enqueued before: for
+ * those, queue_fence_begin and _wait.
+ */
+extern void queue_lines_begin_drop(const char *queue);
+
+/* Rows came in by another way than through an enqueue, a restore perhaps. */
+extern void queue_lines_loaded(void);
+
+/*
+ * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000: more
+ * lines than queue.max_lines.
+ */
 extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
 
 #endif

@@ -9,12 +9,14 @@
  */
 #include "config/owner.h"
 
+#include "config/lines.h"
 #include "shared/note.h"
 
 #include "commands/trigger.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_config_changed);
 
@@ -97,5 +99,8 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 				 errhint("It fires by itself when a config table changes.")));
 	CacheInvalidateRelcache(trigdata->tg_relation);
 	queue_note_config();
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+		strcmp(RelationGetRelationName(trigdata->tg_relation), "line") == 0)
+		queue_lines_loaded();
 	PG_RETURN_POINTER(NULL);
 }

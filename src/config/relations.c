@@ -79,7 +79,7 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 				 errmsg("extension queue lacks its schema queue"),
 				 errhint("Create the extension anew.")));
 
-	*queue_table = need_relation(schema, "queue");
+	*queue_table = config->queue_table = need_relation(schema, "queue");
 	*privilege_table = need_relation(schema, "privilege");
 	*handler_table = need_relation(schema, "handler");
 	config->endpoint_table = need_relation(schema, "endpoint");

@@ -105,6 +105,7 @@ typedef struct QueueLine
 	uint64		kind_key;		/* queue_name_hash(kind) */
 	int16		priority;
 	bool		gone;			/* its queue was dropped */
+	bool		retired;		/* takes no new jobs */
 	bool		in_queue, in_all;	/* which lists have it (lines.c) */
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
@@ -123,6 +124,7 @@ typedef struct QueueConfig
 {
 	Oid			extension_owner;
 	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
+	Oid			queue_table;
 	Oid			line_table, line_pkey, line_name, line_id_seq;
 	Oid			endpoint_table, installation_table;
 	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */

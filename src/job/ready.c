@@ -59,6 +59,25 @@ struct QueueReady
 	ReadyLine	line[FLEXIBLE_ARRAY_MEMBER];
 };
 
+/* Called by doctor() and by who retires lines. */
+bool
+queue_ready_any(QueueJobTable *table, int64 line)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	IndexScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
+	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
 QueueReady *
 queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, TimestampTz now)
 {

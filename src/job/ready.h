@@ -13,6 +13,9 @@
 
 typedef struct QueueReady QueueReady;
 
+/* Has the line any row that the latest snapshot sees, due or not, leased or not? */
+extern bool queue_ready_any(QueueJobTable *table, int64 line);
+
 /*
  * Looks at the lines' cursors, then pushes a snapshot (the latest in READ COMMITTED; above, the transaction's,
  * and then no cursor is raised). `now` is what due means. Lines are merged by priority first.

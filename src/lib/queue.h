@@ -55,6 +55,8 @@ queue_pos_cmp(QueuePos a, QueuePos b)
 /* The settings, which server/init.c defines. */
 extern PGDLLIMPORT bool queue_enabled;
 extern PGDLLIMPORT int queue_executors;
+extern PGDLLIMPORT int queue_max_lines;
+extern PGDLLIMPORT int queue_debug_line_idle;	/* ms */
 extern PGDLLIMPORT int queue_executor_idle_timeout; /* ms */
 extern PGDLLIMPORT int queue_commit_interval;	/* ms */
 extern PGDLLIMPORT int queue_shutdown_timeout;	/* ms */

@@ -34,6 +34,8 @@ int			queue_max_job_size = 16384;
 int			queue_recent_jobs = 10000;
 char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
+int			queue_max_lines = 100000;
+int			queue_debug_line_idle = 1200000;
 int			queue_log_level = LOG;
 int			queue_log_format = 0;
 int			queue_http_max_response = 64;
@@ -139,6 +141,12 @@ define_settings(void)
 							 NULL, &queue_log_format, 0, log_format_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("queue.log_level", "Sets the level of log lines about jobs and workers.",
 							 NULL, &queue_log_level, LOG, log_level_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_lines", "Limits how many lines of jobs a database may have.",
+							"A line is a queue, kind and priority in use.",
+							&queue_max_lines, 100000, 1, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.debug_line_idle", "Sets how long a line stays without jobs, for tests.",
+							NULL, &queue_debug_line_idle, 1200000, 10, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_MS | GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.debug_clock_offset", "Moves the clock of queue, for tests.",
 							"Set it for the whole server: processes with different clocks disagree about what is due.",
 							&queue_debug_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET,

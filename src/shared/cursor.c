@@ -455,6 +455,53 @@ queue_cursor_peek(Oid db, int64 line, QueuePos *cursor)
 	return entry != NULL;
 }
 
+uint64
+queue_cursor_activity(Oid db, int64 line)
+{
+	QueueCursor *entry;
+	uint64		last = 0;
+
+	if (table == NULL)
+		return 0;
+	LWLockAcquire(&table->lock, LW_SHARED);
+	entry = find_entry(db, line);
+	if (entry != NULL)
+	{
+		LWLockAcquire(&entry->lock, LW_SHARED);
+		last = entry->ring_seq[(entry->ring_next + QUEUE_CURSOR_RING - 1) % QUEUE_CURSOR_RING];
+		LWLockRelease(&entry->lock);
+	}
+	LWLockRelease(&table->lock);
+	return last;
+}
+
+/* Makes an entry a free one.  The caller holds the table lock exclusively. */
+static void
+give_up_entry(QueueCursor *entry)
+{
+	unlink_entry(entry);
+	LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
+	entry->db = InvalidOid;
+	entry->incarnation = ++table->incarnations;
+	LWLockRelease(&entry->lock);
+	entry->next = table->free;
+	table->free = entry - table->entry;
+}
+
+void
+queue_cursor_forget(Oid db, int64 line)
+{
+	QueueCursor *entry;
+
+	if (table == NULL)
+		return;
+	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
+	entry = find_entry(db, line);
+	if (entry != NULL)
+		give_up_entry(entry);
+	LWLockRelease(&table->lock);
+}
+
 void
 queue_cursor_reset(Oid db)
 {
@@ -463,17 +510,8 @@ queue_cursor_reset(Oid db)
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < QUEUE_MAX_CURSORS; i++)
 	{
-		QueueCursor *entry = &table->entry[i];
-
-		if (entry->db != db)
-			continue;
-		unlink_entry(entry);
-		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
-		entry->db = InvalidOid;
-		entry->incarnation = ++table->incarnations;
-		LWLockRelease(&entry->lock);
-		entry->next = table->free;
-		table->free = i;
+		if (table->entry[i].db == db)
+			give_up_entry(&table->entry[i]);
 	}
 	LWLockRelease(&table->lock);
 }

@@ -61,6 +61,11 @@ extern void queue_cursor_raise(QueueCursorRef *ref, int64 line, uint64 start_seq
  */
 extern bool queue_cursor_append(Oid db, int64 line, QueuePos pos, int count);
 
+/* A number that changes with each append to the line; 0: nothing is known of it. */
+extern uint64 queue_cursor_activity(Oid db, int64 line);
+/* The line was deleted: its entry is free for another. */
+extern void queue_cursor_forget(Oid db, int64 line);
+
 /* The scheduler's word on who serves the line: only a served line's commits wake it. */
 extern void queue_cursor_set_served(QueueCursorRef *ref, int64 line, bool served);
 

@@ -62,6 +62,8 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->restarts, 0);
 	base->trouble[0] = '\0';
 	base->created = false;
+	pg_atomic_write_u64(&base->lines_loaded_at, 0);
+	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
 
@@ -101,6 +103,10 @@ queue_base_shmem_init(void)
 			base->trouble[0] = '\0';
 			base->created = false;
 			pg_atomic_init_u64(&base->session_claims, 0);
+			pg_atomic_init_u32(&base->drops, 0);
+			pg_atomic_init_u64(&base->lines_made, 0);
+			pg_atomic_init_u64(&base->lines_loaded_at, 0);
+			pg_atomic_init_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 			pg_atomic_init_u32(&base->queue_places, 0);
 			pg_atomic_init_u32(&base->kind_places, 0);
 			pg_atomic_init_u64(&base->lines_told, 0);
@@ -318,6 +324,21 @@ queue_base_bump(QueueBase *base)
 		return;
 	pg_atomic_fetch_add_u64(&base->generation, 1);
 	queue_base_wake(base, 0);
+}
+
+uint32
+queue_base_drops(QueueBase *base)
+{
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&base->drops);
+}
+
+/* Called by lines.c when a drop begins and when its transaction has ended. */
+void
+queue_base_change_drops(QueueBase *base, int n)
+{
+	if (base != NULL)
+		(void) pg_atomic_fetch_add_u32(&base->drops, n);
 }
 
 /* A new line was committed.  Commit-safe.  Called by note.c, before it tells of the line's jobs. */

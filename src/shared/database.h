@@ -56,6 +56,10 @@ typedef struct QueueBase
 	bool		created;		/* an extension was, while a scheduler looked for ours; under the lock */
 	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
 	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
+	pg_atomic_uint32 drops;		/* queues that open transactions drop */
+	pg_atomic_uint64 lines_made;	/* rows of queue.line that were inserted since the server started, committed or not */
+	pg_atomic_uint64 lines_loaded_at;	/* when rows came in otherwise, such as by a restore; 0: never */
+	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
@@ -95,6 +99,10 @@ extern void queue_base_trouble(QueueBase *base, char *trouble, Size size);
 
 extern uint64 queue_base_generation(void);	/* 0 without preload */
 extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and wake the scheduler */
+
+/* How many queues open transactions drop; a full barrier.  change: commit-safe. */
+extern uint32 queue_base_drops(QueueBase *base);
+extern void queue_base_change_drops(QueueBase *base, int n);
 
 /* Commit-safe: a new line was committed. */
 extern void queue_base_tell_line(QueueBase *base, const QueueNewLine *line);

@@ -1,0 +1,80 @@
+# Lines: a limit, and those without jobs go away, whatever happens beside: open enqueues, prepared ones, savepoints, a
+# cached line in a session that stays, restores.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('lines', conf => "queue.executors = 2\nqueue.debug_line_idle = 200ms\nsynchronous_commit = off\nqueue.max_lines = 50\nmax_prepared_transactions = 5\n");
+
+sub kinds { my ($re, $n, $name) = @_; return wait_true($node, "SELECT count(*) = $n FROM queue.line WHERE kind ~ '$re'", $name); }
+
+# idle lines go, of served kinds and of others; one with a job stays, a session that knows a line makes another
+sql($node, q{SELECT queue.create_queue('out'), queue.register_sql_handler('served', 'h')});
+my $s = queue_session($node);
+$s->query_safe(q{SELECT queue.enqueue('served', '{"note": "a"}'), queue.enqueue('extern', '1', 'out'), queue.enqueue('stays', '1', 'out', run_at => now() + interval '1 hour')});
+sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('out', 10)});
+wait_no_jobs($node, 'all ran', kinds => 'served|extern');
+kinds('served|extern', 0, 'lines without jobs go');
+one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'stays' AND retired_at IS NULL}, '1', 'a line with a job stays');
+$s->query_safe(q{SELECT queue.enqueue('served', '{"note": "b"}'), queue.enqueue('extern', '2', 'out')});
+one($node, q{SELECT string_agg(payload::text, ',') FROM queue.fetch('out', 10)}, '2', 'and come again, for a session that knew them');
+wait_true($node, q{SELECT count(*) = 2 FROM seen}, 'for executors as well');
+
+# an open enqueue into a line that was empty, from a session that had it cached, and one that is prepared
+sql($node, q{SELECT queue.complete_many(array_agg(id)) FROM queue.job WHERE kind = 'extern'});
+$s->query_safe(q{SELECT queue.enqueue('open', '1', 'out')});
+sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('out', 10)});
+$s->query_safe(q{BEGIN; SELECT queue.enqueue('other', '1', 'out')});
+wait_true($node, q{SELECT count(*) > 0 FROM queue.line WHERE kind = 'open' AND retired_at IS NOT NULL}, 'a line is retired beside an open enqueue');
+$s->query_safe(q{SELECT queue.enqueue('open', '2', 'out')});
+my $p = queue_session($node);
+$p->query_safe(q{BEGIN; SELECT queue.enqueue('prepared', '1', 'out'); PREPARE TRANSACTION 'p'});
+$s->query_safe(q{COMMIT});
+one($node, q{SELECT string_agg(payload::text, ',' ORDER BY kind) FROM queue.fetch('out', 10)}, '2,1', 'nothing is lost');
+sql($node, q{SELECT queue.complete_many(array_agg(id)) FROM queue.job WHERE kind ~ 'open|other'});
+wait_true($node, q{SELECT count(*) > 0 FROM queue.line WHERE kind = 'open' AND retired_at IS NOT NULL}, 'retired again');
+one($node, q{SELECT count(*) > 0 FROM queue.line WHERE kind = 'open'}, 't', 'not deleted while a prepared transaction has enqueued');
+sql($node, q{COMMIT PREPARED 'p'});
+one($node, q{SELECT payload FROM queue.fetch('out', 10)}, '1', 'the prepared job is found');
+sql($node, q{SELECT queue.complete_many(array_agg(id)) FROM queue.job WHERE kind = 'prepared'});
+kinds('open|other|prepared', 0, 'then they go');
+
+# retired lines go on being read
+sql($node, q{SELECT queue.enqueue('reads', '1', 'out', run_at => now() + interval '1 hour')});
+sql($node, q{UPDATE queue.line SET retired_at = now() WHERE kind = 'reads'});
+sql($node, q{SELECT queue.retry(id) FROM queue.job WHERE kind = 'reads'});
+sql($node, q{SELECT queue.enqueue('reads', '2', 'out')});
+one($node, q{SELECT string_agg(payload::text, ',' ORDER BY payload) FROM queue.fetch('out', 10)}, '1,2', 'a retired line is read');
+one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'reads'}, '2', 'new jobs go to another');
+
+# the limit
+sqlstate_like($node, q{SELECT count(queue.enqueue('many' || i, '1', 'out')) FROM generate_series(1, 60) i}, '54000', qr/queue\.max_lines \(50\).*payload/s, 'too many lines are refused');
+sql($node, q{SELECT count(queue.enqueue('many' || i, '1', 'out')) FROM generate_series(1, 45) i});
+doctor_like($node, qr/lines \| 4\d lines.*queue\.max_lines is 50/, 'doctor() tells before');
+sqlstate_like($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '54000', qr/queue\.max_lines/, 'over several calls too');
+one($node, q{SELECT queue.enqueue('many1', '1', 'out') > 0}, 't', 'a line that is there goes on');
+sql($node, q{SELECT queue.purge('out')});
+kinds('many', 0, 'purged lines go');
+one($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '20', 'and make room');
+
+# a queue takes its lines along
+sql($node, q{SELECT queue.drop_queue('out', force => true)});
+one($node, q{SELECT count(*) FROM queue.line WHERE queue = 'out'}, '0', 'drop_queue leaves no lines');
+
+# rows that come in otherwise stay, because their jobs may come later
+sql($node, q{COPY queue.line (id, queue, kind, priority) FROM PROGRAM 'echo "1000000 default restored 0" | tr " " "\t"'});
+sql($node, q{SELECT queue.enqueue('served', '{"note": "c"}')});
+one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'restored' AND retired_at IS NULL}, '1', 'a restored line stays');
+sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
+$node->reload;
+kinds('restored', 0, 'for a while');
+
+$s->quit;
+$p->quit;
+log_clean($node);
+done_testing();
