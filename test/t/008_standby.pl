@@ -35,7 +35,7 @@ for my $call (
 	"progress($id, '{}')", "cancel($id)", "discard($id)",
 	"retry($id)", "alter_job($id, priority => 1)", "create_queue('q')",
 	"alter_queue('held', max_attempts => 2)", "drop_queue('held')", "pause('default')",
-	"resume('held')", "purge('held')", "grant_queue('held', 'postgres')",
+	"resume('held')", "purge('held')", "cancel_jobs('{\"queue\": \"held\"}')", "move_jobs('{\"queue\": \"held\"}', 'default')", "grant_queue('held', 'postgres')",
 	"register_sql_handler('job', 'h')", "unregister_handler('job')", "adopt()")
 {
 	sqlstate_like($standby, "SELECT * FROM queue.$call", '25006', qr/./, "$call on a standby");
@@ -43,6 +43,7 @@ for my $call (
 one($standby, "SELECT count(*) FROM queue.job WHERE queue = 'held' AND state = 'available'", '100', 'the views can be read');
 one($standby, "SELECT count(*) FROM queue.stat_queue", '2', 'and the statistics');
 like(sql($standby, "SELECT queue.explain_job($id)"), qr/available/, 'and explain_job');
+one($standby, "SELECT count(*) FROM queue.find_jobs('{\"queue\": \"held\"}')", '100', 'and find_jobs');
 one($standby, "SELECT queue.wait_for($id, '100 ms')", 'available', 'and wait_for');
 one($standby, "SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('queue scheduler', 'queue executor')", '0', 'no workers on a standby');
 doctor_like($standby, qr/standby|recovery/i, 'doctor() says why');
