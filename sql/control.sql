@@ -89,6 +89,17 @@ SELECT state, priority FROM queue.job WHERE id = :a;
 SELECT queue.alter_job(:a, run_at => '2001-01-01 00:00+00', priority => -9);
 SELECT kind, priority, payload FROM queue.fetch('q');
 SELECT queue.alter_job(:a, priority => 1);
+SELECT queue.enqueue('alter', '{"n": 3}', 'q', priority => 4, tags => '{t}', timeout => '9 s', headers => '{"h": 1}', max_attempts => 7) AS a2 \gset
+SELECT queue.alter_job(:a2, timeout => '5 s', tags => '{x,y}', headers => '{"h": 2}', expires_at => '2100-01-01 00:00+00');
+SELECT priority, max_attempts, tags, headers, expires_at = '2100-01-01 00:00+00' AS expires, (SELECT extra ->> 'timeout' FROM queue.live_job WHERE id = :a2) AS timeout FROM queue.job WHERE id = :a2;
+SELECT queue.alter_job(:a2, run_at => '2100-01-01 00:00+00', reset => '{timeout,tags,headers,expires_at,priority,max_attempts,payload}');
+SELECT priority, max_attempts, tags, headers, expires_at, payload, state, (SELECT extra ->> 'timeout' FROM queue.live_job WHERE id = :a2) AS timeout FROM queue.job WHERE id = :a2;
+SELECT queue.alter_job(:a2, reset => '{run_at}');
+SELECT state FROM queue.job WHERE id = :a2;
+SELECT try(format('SELECT queue.alter_job(%s, reset => ''{colour}'')', :a2));
+SELECT try(format('SELECT queue.alter_job(%s, priority => 3, reset => ''{priority}'')', :a2));
+SELECT try(format('SELECT queue.alter_job(%s, headers => ''[]'')', :a2));
+SELECT queue.cancel(:a2);
 SELECT try(format('SELECT queue.alter_job(%s, priority => 40000)', :a));
 SELECT try(format('SELECT queue.alter_job(%s, run_at => ''infinity'')', :a));
 SELECT try(format('SELECT queue.alter_job(%s, max_attempts => 0)', :a));

@@ -666,10 +666,15 @@ CREATE FUNCTION queue.alter_job(
     run_at timestamptz = NULL,
     priority int = NULL,
     max_attempts int = NULL,
-    payload jsonb = NULL) RETURNS boolean
+    payload jsonb = NULL,
+    timeout interval = NULL,
+    tags text[] = NULL,
+    headers jsonb = NULL,
+    expires_at timestamptz = NULL,
+    reset text[] = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_job';
 COMMENT ON FUNCTION queue.alter_job IS
-    'Changes a waiting job; NULL leaves as is. False if there is no such job or it is not waiting. Needs privilege manage.';
+    'Changes a waiting job; options as in queue.enqueue, NULL leaves as is, reset puts the named ones back to their defaults (unknown name: 42704). False if there is no such job or it is not waiting. Needs privilege manage.';
 
 CREATE FUNCTION queue.find_jobs(
     filter jsonb = '{}',

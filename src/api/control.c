@@ -12,6 +12,7 @@
 #include "api/control.h"
 
 #include "api/arguments.h"
+#include "api/enqueue.h"
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
@@ -237,48 +238,110 @@ queue_sql_retry(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(done);
 }
 
-/* What alter_job was asked to change. */
+/* What alter_job may change, in the order of its parameters. */
+enum
+{
+	ALTER_RUN_AT, ALTER_PRIORITY, ALTER_MAX_ATTEMPTS, ALTER_PAYLOAD, ALTER_TIMEOUT, ALTER_TAGS, ALTER_HEADERS,
+	ALTER_EXPIRES_AT, NALTER
+};
+static const char *const alterable[NALTER] = {
+	"run_at", "priority", "max_attempts", "payload", "timeout", "tags", "headers", "expires_at"
+};
+
+/* What alter_job was asked to change: the members of request that are marked, which is their default if it is to be reset. */
 typedef struct Alteration
 {
-	FunctionCallInfo fcinfo;
-	int64		priority;
+	QueueRequest request;
+	bool		change[NALTER];
 } Alteration;
 
 static void
 change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 {
 	Alteration *alteration = arg;
-	FunctionCallInfo fcinfo = alteration->fcinfo;
+	QueueRequest *request = &alteration->request;
+	bool	   *change = alteration->change;
 
-	if (!PG_ARGISNULL(1))
-		job->run_at = queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
-	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) != line->priority)
-		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) PG_GETARG_INT32(2));
-	if (!PG_ARGISNULL(3))
-		extra->max_attempts = PG_GETARG_INT32(3);
-	if (!PG_ARGISNULL(4))
-	{
-		job->payload = PG_GETARG_JSONB_P(4);
+	if (change[ALTER_RUN_AT])
+		job->run_at = request->has_run_at ? request->run_at : queue_now();
+	if (change[ALTER_PRIORITY] && request->priority != line->priority)
+		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) request->priority);
+	if (change[ALTER_MAX_ATTEMPTS])
+		extra->max_attempts = request->max_attempts;
+	if (change[ALTER_PAYLOAD])
+		job->payload = request->payload;
+	if (change[ALTER_TIMEOUT])
+		extra->timeout = request->timeout;
+	if (change[ALTER_TAGS])
+		extra->tags = request->tags;
+	if (change[ALTER_HEADERS])
+		extra->headers = request->headers;
+	if (change[ALTER_PAYLOAD] || change[ALTER_TAGS] || change[ALTER_HEADERS])
 		queue_check_size("job", queue_job_size(job->payload, extra->headers, extra->tags));
+	if (change[ALTER_EXPIRES_AT])
+	{
+		extra->expires_at = request->expires_at;
+		queue_job_note_deadline(job, extra->expires_at);
+	}
+}
+
+/* Marks what is to be reset. */
+static void
+read_reset(Alteration *alteration, Datum reset)
+{
+	int			n;
+	char	  **names = queue_texts(reset, "reset", &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int			j = 0;
+
+		while (j < NALTER && strcmp(names[i], alterable[j]) != 0)
+			j++;
+		if (j == NALTER)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("a job has no option \"%s\" to reset", names[i]),
+					 errhint("Options are run_at, priority, max_attempts, payload, timeout, tags, headers and expires_at.")));
+		if (alteration->change[j])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option %s is both given and reset", names[i]),
+					 errhint("Do one of the two.")));
+	}
+	for (int i = 0; i < n; i++)
+	{
+		for (int j = 0; j < NALTER; j++)
+			alteration->change[j] |= strcmp(names[i], alterable[j]) == 0;
 	}
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_alter_job);
-/* queue.alter_job(job_id, run_at, priority, max_attempts, payload) -> boolean */
+/* queue.alter_job(job_id, run_at, priority, .., reset) -> boolean */
 Datum
 queue_sql_alter_job(PG_FUNCTION_ARGS)
 {
 	int64		id = queue_arg_id(fcinfo, 0, "job_id");
-	Alteration	alteration = {.fcinfo = fcinfo};
+	Alteration	alteration = {.request = QUEUE_REQUEST_NONE};
 	bool		missing;
 
 	queue_finish_writable("queue.alter_job()");
-	if (!PG_ARGISNULL(1))
-		(void) queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
-	if (!PG_ARGISNULL(2))
-		(void) queue_priority(PG_GETARG_INT32(2));
-	if (!PG_ARGISNULL(3))
-		(void) queue_max_attempts(PG_GETARG_INT32(3));
+	alteration.request.payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	for (int i = 0; i < NALTER; i++)
+	{
+		int			arg = i + 1;
+
+		alteration.change[i] = !PG_ARGISNULL(arg);
+		if (alteration.change[i])
+			queue_request_set(&alteration.request, alterable[i],
+							  i == ALTER_PRIORITY || i == ALTER_MAX_ATTEMPTS ? Int64GetDatum(PG_GETARG_INT32(arg)) :
+							  PG_GETARG_DATUM(arg));
+	}
+	if (alteration.request.has_run_at)
+		(void) queue_check_time("run_at", alteration.request.run_at);
+	(void) queue_priority(alteration.request.priority);
+	if (!PG_ARGISNULL(NALTER + 1))
+		read_reset(&alteration, PG_GETARG_DATUM(NALTER + 1));
 	PG_RETURN_BOOL(change_waiting(id, change_for_alter, &alteration, &missing));
 }
 

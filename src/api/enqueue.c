@@ -2,11 +2,11 @@
  * enqueue.c
  *		Jobs in: enqueue, enqueue_many, enqueue_json, enqueue_json_many.
  *
- * All four fill a Request, check it in one place and insert the row through job.c: no
+ * All four fill a request, check it in one place and insert the row through job.c: no
  * parser, no planner, no SPI.  The line's row is made at its first use (config.c), in
  * the same transaction; a commit wakes who waits (note.c).
  */
-#include "lib/queue.h"
+#include "api/enqueue.h"
 
 #include <math.h>
 
@@ -26,27 +26,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
-/* One job to be, as asked for. */
-typedef struct Request
-{
-	const char *kind;
-	Jsonb	   *payload;
-	const char *queue;
-	int64		priority;
-	bool		has_run_at;
-	TimestampTz run_at;
-	bool		has_delay;
-	int64		delay;
-	int			max_attempts;	/* 0: not given */
-	int64		timeout;		/* -1: not given */
-	char	   *backoff;		/* queue_backoff_text; NULL: not given */
-	TimestampTz expires_at;		/* DT_NOEND: never */
-	Jsonb	   *headers;
-	Jsonb	   *tags;
-} Request;
-
-#define REQUEST_NONE ((Request) {.timeout = -1, .expires_at = DT_NOEND})
-
 static void
 null_value(const char *name)
 {
@@ -59,58 +38,58 @@ null_value(const char *name)
 /* ---- the options ---- */
 
 static void
-set_kind(Request *request, const char *name, Datum value)
+set_kind(QueueRequest *request, const char *name, Datum value)
 {
 	request->kind = TextDatumGetCString(value);
 }
 
 static void
-set_payload(Request *request, const char *name, Datum value)
+set_payload(QueueRequest *request, const char *name, Datum value)
 {
 	request->payload = DatumGetJsonbP(value);
 }
 
 static void
-set_queue(Request *request, const char *name, Datum value)
+set_queue(QueueRequest *request, const char *name, Datum value)
 {
 	request->queue = TextDatumGetCString(value);
 }
 
 static void
-set_priority(Request *request, const char *name, Datum value)
+set_priority(QueueRequest *request, const char *name, Datum value)
 {
 	request->priority = DatumGetInt64(value);
 }
 
 static void
-set_run_at(Request *request, const char *name, Datum value)
+set_run_at(QueueRequest *request, const char *name, Datum value)
 {
 	request->has_run_at = true;
 	request->run_at = DatumGetTimestampTz(value);
 }
 
 static void
-set_delay(Request *request, const char *name, Datum value)
+set_delay(QueueRequest *request, const char *name, Datum value)
 {
 	request->has_delay = true;
 	request->delay = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 static void
-set_max_attempts(Request *request, const char *name, Datum value)
+set_max_attempts(QueueRequest *request, const char *name, Datum value)
 {
 	request->max_attempts = queue_max_attempts(DatumGetInt64(value));
 }
 
 static void
-set_timeout(Request *request, const char *name, Datum value)
+set_timeout(QueueRequest *request, const char *name, Datum value)
 {
 	request->timeout = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 /* An option that the contract has and this release does not build. */
 static void
-not_built(Request *request, const char *name, Datum value)
+not_built(QueueRequest *request, const char *name, Datum value)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -119,7 +98,7 @@ not_built(Request *request, const char *name, Datum value)
 }
 
 static void
-set_on_conflict(Request *request, const char *name, Datum value)
+set_on_conflict(QueueRequest *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
 
@@ -132,7 +111,7 @@ set_on_conflict(Request *request, const char *name, Datum value)
 }
 
 static void
-set_depends_mode(Request *request, const char *name, Datum value)
+set_depends_mode(QueueRequest *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
 
@@ -145,14 +124,14 @@ set_depends_mode(Request *request, const char *name, Datum value)
 
 /* Infinity is the same as never. */
 static void
-set_expires_at(Request *request, const char *name, Datum value)
+set_expires_at(QueueRequest *request, const char *name, Datum value)
 {
 	request->expires_at = queue_check_time(name, DatumGetTimestampTz(value));
 }
 
 /* Only objects make sense as headers. */
 static void
-set_headers(Request *request, const char *name, Datum value)
+set_headers(QueueRequest *request, const char *name, Datum value)
 {
 	request->headers = DatumGetJsonbP(value);
 	if (!JB_ROOT_IS_OBJECT(request->headers))
@@ -163,7 +142,7 @@ set_headers(Request *request, const char *name, Datum value)
 }
 
 static void
-set_tags(Request *request, const char *name, Datum value)
+set_tags(QueueRequest *request, const char *name, Datum value)
 {
 	JsonbParseState *state = NULL;
 	int			n;
@@ -184,7 +163,7 @@ set_tags(Request *request, const char *name, Datum value)
 }
 
 static void
-set_backoff(Request *request, const char *name, Datum value)
+set_backoff(QueueRequest *request, const char *name, Datum value)
 {
 	QueueBackoff backoff = queue_backoff_parse(DatumGetJsonbP(value));
 
@@ -202,7 +181,7 @@ typedef struct Option
 	{
 		OPTION_TEXT, OPTION_JSON, OPTION_INT, OPTION_BIGINT, OPTION_TIME, OPTION_INTERVAL, OPTION_TEXTS, OPTION_IDS
 	}			type;			/* both INTs are given to the setter as int8 */
-	void		(*set) (Request *request, const char *name, Datum value);
+	void		(*set) (QueueRequest *request, const char *name, Datum value);
 } Option;
 
 static const Option options[] = {
@@ -229,12 +208,22 @@ static const Option options[] = {
 	{"backoff", OPTION_JSON, set_backoff},
 };
 
+void
+queue_request_set(QueueRequest *request, const char *name, Datum value)
+{
+	for (int i = 0; i < lengthof(options); i++)
+	{
+		if (strcmp(options[i].name, name) == 0)
+			options[i].set(request, name, value);
+	}
+}
+
 /*
  * Checks a request and fills the row that it asks for, making its line if need be.
  * Everything that can be wrong with one element is found here.
  */
 static void
-prepare(const Request *request, QueueJob *job)
+prepare(const QueueRequest *request, QueueJob *job)
 {
 	QueueExtra	extra = QUEUE_EXTRA_NONE;
 	TimestampTz now = queue_now();
@@ -335,7 +324,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue);
 Datum
 queue_sql_enqueue(PG_FUNCTION_ARGS)
 {
-	Request		request = REQUEST_NONE;
+	QueueRequest		request = QUEUE_REQUEST_NONE;
 	QueueJob	job;
 
 	queue_finish_writable("queue.enqueue()");
@@ -357,7 +346,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
 Datum
 queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 {
-	Request		request = REQUEST_NONE;
+	QueueRequest		request = QUEUE_REQUEST_NONE;
 	QueueJob   *jobs;
 	Datum	   *payloads;
 	bool	   *nulls;
@@ -500,14 +489,14 @@ json_datum(const Option *option, JsonbValue *value)
 
 /* Reads one job in its JSON form into a request; unknown options are errors. */
 static void
-request_of_json(JsonbContainer *container, Request *request)
+request_of_json(JsonbContainer *container, QueueRequest *request)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *name = NULL;
 
-	*request = REQUEST_NONE;
+	*request = QUEUE_REQUEST_NONE;
 	request->queue = "default";
 	request->payload = (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	if (!JsonContainerIsObject(container))
@@ -544,7 +533,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_json);
 Datum
 queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	QueueRequest		request;
 	QueueJob	job;
 	Jsonb	   *json;
 
@@ -583,7 +572,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 	{
 		PG_TRY();
 		{
-			Request		request;
+			QueueRequest		request;
 			JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
 			Jsonb	   *one = JsonbValueToJsonb(element);
 

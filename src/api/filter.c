@@ -284,9 +284,9 @@ queue_search_line(QueueSearch *search, int64 id)
 
 	if (!found)
 	{
-		QueueLine  *line = queue_job_line(id);
+		QueueLine  *line = queue_config_line(id);
 
-		match->match = place_matches(search, line->queue->name, line->kind, line->priority);
+		match->match = line != NULL && place_matches(search, line->queue->name, line->kind, line->priority);
 	}
 	return match->match;
 }

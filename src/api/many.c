@@ -87,8 +87,8 @@ find_live(Many *many, int64 id, Snapshot snapshot, QueueJob *job, QueueLine **li
 
 	if (!queue_job_find(many->table, id, snapshot, job))
 		return false;
-	*line = queue_job_line(job->line);
-	return queue_search_live(many->search, job, *line, &state);
+	*line = queue_config_line(job->line);
+	return *line != NULL && queue_search_live(many->search, job, *line, &state);
 }
 
 /* ---- find_jobs ---- */
@@ -159,8 +159,8 @@ queue_sql_find_jobs(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (queue_job_find(many.table, many.ids[i], snapshot, &job))
 		{
-			line = queue_job_line(job.line);
-			if (queue_search_live(many.search, &job, line, &state))
+			line = queue_config_line(job.line);
+			if (line != NULL && queue_search_live(many.search, &job, line, &state))
 			{
 				QueueExtra	extra;
 
@@ -331,7 +331,7 @@ PG_FUNCTION_INFO_V1(queue_sql_retry_jobs);
 Datum
 queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 {
-	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : PG_GETARG_TIMESTAMPTZ(1);
+	TimestampTz run_at = PG_ARGISNULL(1) ? queue_now() : queue_check_time("run_at", PG_GETARG_TIMESTAMPTZ(1));
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "queue retried jobs", ALLOCSET_DEFAULT_SIZES);
 	QueueJob	revived[INSERT_BATCH];
 	int			nrevived = 0;
@@ -339,11 +339,6 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 	Many		many;
 	MemoryContext old;
 
-	if (TIMESTAMP_NOT_FINITE(run_at))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("run_at must be finite"),
-				 errhint("Leave it out for now.")));
 	begin(&many, fcinfo, "queue.retry_jobs()", QUEUE_STATES_WAITING | QUEUE_STATES_FINISHED,
 		  (1 << QUEUE_STATE_DISCARDED) | (1 << QUEUE_STATE_CANCELLED) | (1 << QUEUE_STATE_RETRYABLE), 2);
 	old = MemoryContextSwitchTo(batch);
@@ -414,13 +409,8 @@ queue_sql_move_jobs(PG_FUNCTION_ARGS)
 		target.kind = queue_arg_name(fcinfo, 2, "kind", false);
 	if (!PG_ARGISNULL(3))
 	{
-		if (PG_GETARG_INT32(3) < PG_INT16_MIN || PG_GETARG_INT32(3) > PG_INT16_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("priority is out of range: %d", PG_GETARG_INT32(3)),
-					 errhint("It is a number from -32768 to 32767; lower goes first.")));
 		target.has_priority = true;
-		target.priority = (int16) PG_GETARG_INT32(3);
+		target.priority = queue_priority(PG_GETARG_INT32(3));
 	}
 	if (target.queue == NULL && target.kind == NULL && !target.has_priority)
 		ereport(ERROR,

@@ -471,12 +471,13 @@ search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
 		QueueJob	job;
 		QueueFinished finished;
 		QueueState	state;
+		QueueLine  *line;
 
 		CHECK_FOR_INTERRUPTS();
 		if (id <= search->above || id >= search->below)
 			continue;
 		if (queue_job_find(table, id, snapshot, &job) ?
-			queue_search_live(search, &job, queue_job_line(job.line), &state) :
+			(line = queue_config_line(job.line)) != NULL && queue_search_live(search, &job, line, &state) :
 			queue_finished_find(id, snapshot, &finished) && queue_search_finished(search, &finished))
 			add(search, id);
 		MemoryContextReset(context);

@@ -88,9 +88,10 @@ may_read_job(int64 id)
 {
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	QueueLine  *line;
 	QueueJob	job;
 	bool		may = queue_job_peek(table, id, snapshot, &job) &&
-		queue_may(GetUserId(), queue_job_line(job.line)->queue->name, QUEUE_PRIV_READ);
+		(line = queue_config_line(job.line)) != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ);
 
 	UnregisterSnapshot(snapshot);
 	queue_job_close(table);

@@ -444,6 +444,20 @@ insert_deadlines(const QueueJob *jobs, int n)
 		queue_deadline_insert(deadlines, ndeadlines);
 }
 
+void
+queue_job_note_deadline(const QueueJob *job, TimestampTz at)
+{
+	QueueNote	note = {.line = job->line, .deadline = at != 0 ? at : -1};
+
+	if (at == DT_NOEND)
+		return;
+	queue_deadline_insert(&(QueuePos) {at, job->id}, 1);
+	if (!queue_preloaded())
+		return;
+	note.keys = queue_line_keys(queue_job_line(job->line));
+	queue_note_end(queue_note_begin(&note), true);
+}
+
 /* One insert into an opened relation, with its row triggers if it has any. */
 static void
 insert_slot(QueueJobTable *table, TupleTableSlot *slot)

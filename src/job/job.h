@@ -69,6 +69,8 @@ extern bool queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Sn
 
 extern void queue_job_insert(QueueJobTable *table, QueueJob *job);	/* sets job->tid */
 extern void queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n);
+/* The row gets another deadline (DT_NOEND: none) in the caller's transaction; what is there for the old one finds nothing to do. */
+extern void queue_job_note_deadline(const QueueJob *job, TimestampTz at);
 /*
  * TM_Ok, TM_BeingModified/TM_WouldBlock (only with wait = false), TM_Updated, TM_Deleted, TM_SelfModified.
  * `old` is the row as read under `snapshot`.  A lock of this transaction's own is in nobody's way.

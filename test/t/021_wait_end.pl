@@ -91,6 +91,12 @@ for my $call ("wait_for($waiting, '1 hour')", "wait_for($waiting)", "result($wai
 	cmp_ok(time - $t0, '<', 10, "$call");
 }
 
+# --- a deadline that alter_job gives is met, one that it takes is not
+my ($given, $taken) = (enqueue('kept'), sql($node, "SELECT queue.enqueue('k', '1', 'kept', expires_at => clock_timestamp() + interval '500 ms')"));
+sql($node, "SELECT queue.alter_job($taken, reset => '{expires_at}'), queue.alter_job($given, expires_at => clock_timestamp() + interval '600 ms')");
+one($node, "SELECT queue.wait_for($given, '20 s')", 'cancelled', 'a job that was given expires_at');
+one($node, "SELECT queue.wait_for($taken, '0')", 'available', 'one whose expires_at was taken');
+
 # --- retry and the view touch and tell nothing of hidden jobs
 my $locker = queue_session($node);
 $locker->query_safe("BEGIN; SELECT id FROM queue.finished_job WHERE id = $ended FOR UPDATE");
