@@ -248,7 +248,9 @@ SELECT queue.complete(:id, 2);
 SELECT queue.enqueue('k', '30', 'w', expires_at => clock_timestamp() + interval '150 ms') AS id \gset
 SELECT payload, token FROM session_fetch();
 SELECT pg_sleep(0.2);
+BEGIN ISOLATION LEVEL REPEATABLE READ;	-- reads the line from its front
 SELECT count(*) FROM queue.fetch('w');
+COMMIT;
 SELECT queue.complete(:id, token(:id), '"done"');
 SELECT state, result FROM queue.job WHERE id = :id;
 -- in the past already; infinity is never; in the JSON form
