@@ -408,6 +408,11 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
 					 errhint("Pause the queue or the handler before a test.")));
+		if (job.problem != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("job " INT64_FORMAT " could not be read: %s", id, job.problem),
+					 errhint("Its row is damaged: queue.cancel ends it without reading it.")));
 		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job};
 		claimed = queue_claim_lock(&claim, true);
 		PopActiveSnapshot();

@@ -111,6 +111,22 @@ queue_claim_lock(QueueClaim *claim, bool wait)
 	return QUEUE_CLAIM_OURS;
 }
 
+/* A job that cannot be read fails like one whose handler fails: counted, with the reason, later again. */
+static QueueClaimed
+fail_unreadable(QueueClaim *claim)
+{
+	QueueJob   *job = &claim->job;
+	QueueFailure failure = {.error = psprintf("the job could not be read: %s", job->problem)};
+	QueueState	state;
+	QueueClaimed claimed = queue_claim_lock(claim, false);
+
+	if (claimed != QUEUE_CLAIM_OURS)
+		return claimed;
+	queue_finish_check(job, queue_finish_fail(claim->table, job, job->attempt, &failure, -1, false,
+											  claim->snapshot, true, &state));
+	return state == QUEUE_STATE_DISCARDED ? QUEUE_CLAIM_ENDED : QUEUE_CLAIM_NONE;
+}
+
 QueueClaimed
 queue_claim_judge(QueueClaim *claim)
 {
@@ -119,6 +135,8 @@ queue_claim_judge(QueueClaim *claim)
 	bool		used_up = job->attempt == PG_INT32_MAX; /* the next claim would have no number */
 	QueueClaimed claimed;
 
+	if (job->problem != NULL)
+		return fail_unreadable(claim);
 	if (job->leased_until != DT_NOBEGIN)
 	{
 		claim->lost.error = "the lease ended before the job was completed";

@@ -158,7 +158,9 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		*state = QUEUE_STATE_RETRYABLE;
 		new = unclaimed(&counted, attempt, queue_time_add(now, delay), &extra);
 		extra.last_error = queue_record_text(failure->error);
-		new.extra = queue_extra_pack(&extra);
+		/* an extra that could not be read stays as it is: the job never runs without its headers */
+		if (job->problem == NULL || job->extra != NULL || job->stored_extra == NULL)
+			new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
 	}
 	if (res == TM_Ok)

@@ -37,6 +37,7 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 /* The columns of live_job.  Later versions only append. */
@@ -174,6 +175,47 @@ stored_copy(Datum datum, bool always)
 	return copy;
 }
 
+/*
+ * Reads a jsonb.  One that is out of line may be damaged; an error about that is the row's own and goes to *problem,
+ * with NULL as the value.  Such a value is read in a subtransaction, which costs little beside fetching it.
+ */
+static Jsonb *
+read_jsonb(Datum datum, const char **problem)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Jsonb	   *volatile result = NULL;
+
+	if (!VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+		return DatumGetJsonbPCopy(datum);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		result = DatumGetJsonbPCopy(datum);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		/* anything else, such as a cancel or no memory, says nothing about the row */
+		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_INDEX_CORRUPTED &&
+			error->sqlerrcode != ERRCODE_INTERNAL_ERROR)
+			ReThrowError(error);
+		*problem = pstrdup(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return result;
+}
+
 /* The columns that may be toasted. */
 static void
 read_wide(TupleTableSlot *slot, QueueJob *job, bool lean)
@@ -185,12 +227,25 @@ read_wide(TupleTableSlot *slot, QueueJob *job, bool lean)
 	payload = slot_getattr(slot, COL_PAYLOAD, &isnull);
 	job->stored_payload = stored_copy(payload, lean);
 	if (!lean)
-		job->payload = DatumGetJsonbPCopy(payload);
+		job->payload = read_jsonb(payload, &job->problem);
 	extra = slot_getattr(slot, COL_EXTRA, &isnull);
 	if (isnull)
 		return;
 	job->stored_extra = stored_copy(extra, false);
-	job->extra = DatumGetJsonbPCopy(extra);
+	job->extra = read_jsonb(extra, &job->problem);
+}
+
+Datum
+queue_job_kept_payload(const QueueJob *job)
+{
+	const char *problem = job->problem;
+
+	if (job->payload != NULL)
+		return JsonbPGetDatum(job->payload);
+	/* stored as it is: the new row gets a copy, if there is one to be had */
+	if (!VARATT_IS_EXTERNAL(job->stored_payload) || read_jsonb(PointerGetDatum(job->stored_payload), &problem) != NULL)
+		return PointerGetDatum(job->stored_payload);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum("null"));
 }
 
 void
@@ -211,6 +266,7 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	job->payload = NULL;
 	job->extra = NULL;
 	job->stored_payload = job->stored_extra = NULL;
+	job->problem = NULL;
 	if (deep)
 		read_wide(slot, job, false);
 }

@@ -34,6 +34,7 @@ typedef struct QueueJob
 	 */
 	struct varlena *stored_payload;
 	struct varlena *stored_extra;
+	const char *problem;		/* why one of them could not be read and is NULL; NULL: there is none */
 } QueueJob;
 
 /* The open live_job table; in the current memory context, valid in the current transaction. */
@@ -62,6 +63,8 @@ extern void queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep);
  * changes or ends the row.
  */
 extern bool queue_job_find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
+/* What the job's finished row shall have as payload: also of a lean reading, and of a job that cannot be read. */
+extern Datum queue_job_kept_payload(const QueueJob *job);
 extern bool queue_job_find_lean(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);
 extern bool queue_job_peek(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job);	/* fixed columns only */
 /* By a tid read earlier; falls back to the primary key when the row moved. */

@@ -142,8 +142,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	values[i++] = TimestampTzGetDatum(started_at);
 	values[i++] = TimestampTzGetDatum(now);
 	values[i++] = TimestampTzGetDatum(keep >= FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
-	/* of a lean reading: stored as it is, the new row gets a copy */
-	values[i++] = job->payload != NULL ? JsonbPGetDatum(job->payload) : PointerGetDatum(job->stored_payload);
+	values[i++] = queue_job_kept_payload(job);
 	nulls[i] = extra == NULL;
 	values[i++] = JsonbPGetDatum(extra);
 	nulls[i] = result == NULL;
@@ -246,7 +245,8 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 	SET(QUEUE, CStringGetTextDatum(conf->name));
 	SET(KIND, CStringGetTextDatum(kind));
 	SET(STATE, CStringGetTextDatum(queue_state_names[state]));
-	SET(PAYLOAD, JsonbPGetDatum(job->payload));
+	if (job->payload != NULL)
+		SET(PAYLOAD, JsonbPGetDatum(job->payload));
 	SET(PRIORITY, Int32GetDatum(priority));
 	SET(ATTEMPT, Int32GetDatum(job->attempt));
 	SET(FAILURES, Int32GetDatum(job->failures));

@@ -1,0 +1,77 @@
+# A row that cannot be read fails alone: counted, with the reason, and its neighbours are handed out and run.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('damaged', conf => "autovacuum = off\n");
+
+if (sql($node, "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_surgery'") eq '0')
+{
+	$node->stop;
+	plan skip_all => 'pg_surgery is not installed';
+}
+
+sql($node, <<'EOS');
+CREATE EXTENSION pg_surgery;
+CREATE FUNCTION wide(n int) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+	SELECT jsonb_build_object('x', string_agg(md5(g::text), '')) FROM generate_series(1, n / 32) g $$;
+-- Loses everything that is stored out of line in queue.live_job.
+CREATE PROCEDURE damage() LANGUAGE plpgsql AS $$
+DECLARE
+	toast regclass := (SELECT reltoastrelid FROM pg_class WHERE oid = 'queue.live_job'::regclass);
+	tids tid[];
+BEGIN
+	EXECUTE format('SELECT array_agg(ctid) FROM %s', toast) INTO tids;
+	PERFORM heap_force_kill(toast, tids);
+END $$;
+SELECT queue.create_queue('w', max_attempts => 2, backoff => '{"type": "fixed", "base": "0 s", "jitter": 0}');
+SELECT queue.enqueue('k', wide(100000), 'w', priority => 1);
+SELECT queue.enqueue('k', '"plain"', 'w', headers => wide(100000), priority => 2);
+SELECT queue.enqueue('k', '"good"', 'w', priority => 3);
+CALL damage();
+EOS
+
+# A worker gets the good one; the damaged ones fail, are tried once more, and are discarded.
+one($node, "SELECT payload FROM queue.fetch('w', 10, lease => '1 day')", '"good"', 'a fetch passes what it cannot read');
+one($node, "SELECT count(*) FROM queue.live_job WHERE failures = 1 AND leased_until IS NULL", '2', 'each counts as a failed attempt');
+one($node, "SELECT string_agg(DISTINCT error, ',') ~ '^the job could not be read: missing chunk' FROM queue.job_error", 't', 'with the reason');
+wait_true($node, "SELECT count(*) = 0 FROM queue.fetch('w', 10)", 'they are tried again');
+one($node, "SELECT string_agg(state || ' ' || payload::text, ', ' ORDER BY id) FROM queue.job WHERE state <> 'running'",
+	'discarded null, discarded "plain"', 'and discarded, with what could be read of them');
+
+# So for executors: nobody waits for a damaged job of the same kind.
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('h', 'h', queues => '{w}');
+SELECT queue.pause('w');
+SELECT queue.enqueue('h', wide(100000), 'w', max_attempts => 1);
+SELECT queue.enqueue('h', '{"note": "plain"}', 'w', headers => wide(100000), max_attempts => 1);
+SELECT queue.enqueue('h', '{"note": "good"}', 'w') FROM generate_series(1, 20);
+CALL damage();
+SELECT queue.resume('w');
+EOS
+wait_true($node, "SELECT count(*) = 20 FROM seen WHERE note = 'good'", 'executors run the others');
+wait_no_jobs($node, 'and end the damaged ones', kinds => '^h$');
+one($node, "SELECT string_agg(state, ',') FROM queue.job WHERE kind = 'h'", 'discarded,discarded', 'as discarded');
+one($node, "SELECT count(*) FROM seen WHERE note = 'plain'", '0', 'without running them');
+
+# And by hand, also with a deadline: ending one does not need what is lost.
+sql($node, <<'EOS');
+SELECT queue.enqueue('hand', wide(100000), 'w');
+SELECT queue.enqueue('due', wide(100000), 'w', expires_at => now() + '1 hour');
+CALL damage();
+EOS
+one($node, 'SELECT queue.cancel((SELECT max(id) - 1 FROM queue.live_job))', 't', 'a damaged job can be cancelled');
+sql($node, "ALTER SYSTEM SET queue.debug_clock_offset = '2h'");
+$node->reload;
+wait_true($node, "SELECT count(*) = 0 FROM queue.live_job WHERE failures IS NULL AND leased_until IS NULL",
+	'and its deadline ends one');
+one($node, "SELECT string_agg(kind || ' ' || state, ', ' ORDER BY kind) FROM queue.job WHERE kind IN ('hand', 'due')",
+	'due cancelled, hand cancelled', 'both are cancelled');
+
+log_clean($node, except => qr/missing chunk/);
+$node->stop;
+done_testing();
