@@ -82,6 +82,16 @@ verdict "every source file opens with a comment that names it" \
 verdict "no comment points at papers outside the repository" \
 	"$(grep -nEi '(api|design|requirements)\.md|\bissue #?[0-9]' "${sources[@]}" sql/*--*.sql)"
 
+verdict "src/README.md names only functions and files that exist, and every file" \
+	"$(grep -oE '`[a-z_]+\(\)`' src/README.md | tr -d '`()' | sort -u | while read -r name; do
+		grep -qE "^$name\(" "${sources[@]}" || echo "$name() is nowhere"
+	done
+	grep -oE '\b[a-z_]+/[a-z_]+\.[ch]\b' src/README.md | sort -u | while read -r name; do
+		[ -f "src/$name" ] || echo "there is no src/$name"
+	done
+	words=" $(tr -cs 'a-z_' ' ' <src/README.md) "
+	for file in src/*/*.c; do name=$(basename "$file" .c); [[ $words == *" $name "* ]] || echo "$file is not named"; done)"
+
 verdict "only lib/compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' "${sources[@]}" | grep -v '^src/lib/compat\.h$')"
 
 verdict "only shared/clock.h reads the clock" \

@@ -37,6 +37,7 @@ breaks 'no source file is longer' repeat src/job/extra.c 800
 breaks 'no source line is wider' append src/job/job.c "/* $(printf '%0250d' 0) */"
 breaks 'every source file opens with a comment that names it' sed -i '2s/.*/ * other.c/' src/job/job.c
 breaks 'no comment points at papers' append src/job/job.c '/* see design.md */'
+breaks 'src/README.md names only' append src/README.md '`queue_nothing()`'
 breaks 'only lib/compat.h tests PG_VERSION_NUM' append src/job/job.c '#if PG_VERSION_NUM >= 160000\n#endif'
 breaks 'only shared/clock.h reads the clock' append src/job/job.c '/* GetCurrentTimestamp */'
 breaks 'every exported symbol has the extension' build 'int stray(void) {return 0;}' src/job/job
