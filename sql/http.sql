@@ -112,6 +112,8 @@ SELECT a AS arguments, try(format('SELECT queue.alter_http_handler(''regress_k''
 	($$timeout => '1 s'$$), ($$'regress_http', queues => '{regress_http,regress_http2}'$$), ($$'regress_http', queues => '{nowhere}'$$), ($$'nowhere', timeout => '1 s'$$), ($$'*', timeout => '1 s'$$),
 	($$'regress_http', timeout => '0'$$), ($$'regress_http', rate_limit => 1$$), ($$'regress_http', secrets => '{}'$$), ($$'regress_http', secrets => '{a,""}'$$), ($$'regress_http', secrets => '{NULL}'$$),
 	($$'regress_http', reset => '{secret}'$$), ($$'regress_http', reset => '{url}'$$), ($$'regress_http', reset => '{timeout}', timeout => '1 s'$$), ($$'regress_http', reset => '{NULL}'$$), ($$'regress_http', body => 'job'$$), ($$'regress_http', body => 'x'$$)) t (a);
+SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', complete_on => array_fill('200'::text, ARRAY[501]))$$);
+SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', headers => jsonb_build_object('A', repeat('a', 70000)))$$);
 SELECT queue.add_endpoint('regress_k', 'http://z/', queue => 'regress_http');
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', url => 'http://w/')$$);
 SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://z/')$$), try($$SELECT queue.remove_endpoint('regress_k', 'http://z/', 'regress_http')$$);

@@ -53,6 +53,8 @@ enum
 };
 
 #define MAX_SECRETS 10			/* of a handler, while they are rotated */
+#define MAX_HEADERS 65536		/* bytes: every session that reads the configuration reads them */
+#define MAX_STATUSES 500		/* there are no more */
 #define MAX_URL 2000
 
 /* A url of http or https, with a host and without credentials; 22023 otherwise. */
@@ -138,6 +140,11 @@ check_headers(Datum value, const char *what)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("headers must be a JSON object"),
 				 errhint("Example: {\"Authorization\": \"Bearer ..\"}.")));
+	if (VARSIZE(headers) > MAX_HEADERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("headers take %d bytes", (int) VARSIZE(headers)),
+				 errhint("They take at most %d.", MAX_HEADERS)));
 	it = JsonbIteratorInit(&headers->root);
 	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
 	{
@@ -176,8 +183,15 @@ check_statuses(Datum value, const char *what)
 {
 	uint32		bits[20];
 	char	   *bad = NULL;
+	ArrayType  *statuses = DatumGetArrayTypeP(value);
+	int			n = ArrayGetNItems(ARR_NDIM(statuses), ARR_DIMS(statuses));
 
-	if (!queue_httpconf_statuses(DatumGetArrayTypeP(value), bits, &bad))
+	if (n > MAX_STATUSES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s has %d elements", what, n),
+				 errhint("It has at most %d.", MAX_STATUSES)));
+	if (!queue_httpconf_statuses(statuses, bits, &bad))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s: \"%s\" is no HTTP status", what, bad),
