@@ -621,7 +621,7 @@ COMMENT ON FUNCTION queue.snooze IS
 CREATE FUNCTION queue.release(job_id bigint, attempt int = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_release';
 COMMENT ON FUNCTION queue.release IS
-    'Gives a claimed job back, due at once, not counted as a failure; false if it was not yours any more. Needs privilege work.';
+    'Gives a claimed job back, due at once, not counted as a failure; false if it was not yours any more. Inside its own SQL handler it takes hold on return, and the job is due again after a second. Needs privilege work.';
 
 CREATE FUNCTION queue.release_many(job_ids bigint[], attempts int[] = NULL) RETURNS SETOF bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_release_many';
