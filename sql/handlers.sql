@@ -357,10 +357,11 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 CREATE FUNCTION "Odd schema".h_mine(p jsonb) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION h_mine(j queue.job) RETURNS void LANGUAGE sql AS '';
-CREATE PROCEDURE "Odd schema".h_mine(j queue.job) LANGUAGE sql AS '';
+CREATE FUNCTION "Odd schema".h_other(p jsonb) RETURNS void LANGUAGE sql AS '';
+CREATE PROCEDURE "Odd schema".h_other(j queue.job) LANGUAGE sql AS '';
 SET LOCAL search_path = "Odd schema", public;
 SELECT queue.register_sql_handler('one', 'h_mine'), queue.register_sql_handler('two', 'public.h_mine'), queue.register_sql_handler('three', 'h_both'),
-       queue.register_sql_handler('four', 'h_both(jsonb)'), queue.register_sql_handler('five', 'public.h_both(queue.job)'), queue.register_sql_handler('six', '"Odd schema".h_mine(jsonb)');
+       queue.register_sql_handler('four', 'h_both(jsonb)'), queue.register_sql_handler('five', 'public.h_both(queue.job)'), queue.register_sql_handler('six', '"Odd schema".h_mine(jsonb)'), queue.register_sql_handler('seven', 'h_other');
 SELECT kind, target FROM queue.stat_handler ORDER BY kind;
 ROLLBACK;
 
