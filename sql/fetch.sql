@@ -32,7 +32,7 @@ SELECT queue.create_queue('f', lease => '10 min');
 SELECT count(queue.enqueue('k', to_jsonb(i), 'f')) FROM generate_series(1, 1000) i;
 SELECT count(*), bool_and(payload::int = o) AS in_order FROM queue.fetch('f', 1000) WITH ORDINALITY AS t(id, queue, kind, state, payload, priority, attempt,
 	failures, max_attempts, run_at, enqueued_at, started_at, finished_at, leased_until, worker, headers, tags, unique_key, group_key, concurrency_key,
-	expires_at, progress, result, last_error, origin, o);
+	expires_at, progress, result, last_error, origin, workflow, o);
 SELECT queue.drop_queue('f', force => true);
 
 -- what a claim is: the row that comes out and the row that the view shows

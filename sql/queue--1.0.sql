@@ -401,7 +401,8 @@ SELECT j.id,
        j.extra -> 'progress' AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
-       NULL::jsonb AS origin
+       NULL::jsonb AS origin,
+       NULL::bigint AS workflow
 FROM queue.live_job j
 JOIN line l ON l.id = j.line
 LEFT JOIN LATERAL (
@@ -434,7 +435,8 @@ SELECT f.id,
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
-       NULL::jsonb
+       NULL::jsonb,
+       NULL::bigint
 FROM queue.finished_job f
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
@@ -469,6 +471,7 @@ COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress';
 COMMENT ON COLUMN queue.job.result IS 'what the handler returned or complete() was given';
 COMMENT ON COLUMN queue.job.last_error IS 'message of the last failure, or the reason of its end';
 COMMENT ON COLUMN queue.job.origin IS 'where a dead letter, cron tick, compensation or publish came from';
+COMMENT ON COLUMN queue.job.workflow IS 'the workflow that it is part of; not built yet';
 
 CREATE VIEW queue.job_error WITH (security_barrier = true) AS
 SELECT f.job_id, f.queue, f.kind, f.attempt, f.started_at, f.failed_at, f.worker, f.error, f.sqlstate, f.http_status, f.context
@@ -558,7 +561,7 @@ COMMENT ON FUNCTION queue.publish IS
 -- ---------------------------------------------------------------------------
 CREATE FUNCTION queue.fetch(
     queue text,
-    qty int = 1,
+    qty bigint = 1,
     lease interval = NULL,
     wait interval = '0',
     worker text = NULL,
@@ -572,7 +575,7 @@ COMMENT ON FUNCTION queue.fetch IS
 
 CREATE FUNCTION queue.fetch_any(
     queues text[],
-    qty int = 1,
+    qty bigint = 1,
     lease interval = NULL,
     wait interval = '0',
     worker text = NULL,
@@ -593,7 +596,7 @@ CREATE PROCEDURE queue.await(
 COMMENT ON PROCEDURE queue.await IS
     'Waits, holding no snapshot, until one of the queues has something to fetch (ready is true; fetch then, another may be faster) or wait has passed (false). Outside of a transaction block only, and in READ COMMITTED: 25001. kinds as in queue.fetch. Needs privilege work on each queue.';
 
-CREATE FUNCTION queue.complete(job_id bigint, attempt int = NULL, result jsonb = NULL) RETURNS boolean
+CREATE FUNCTION queue.complete(job_id bigint, attempt bigint = NULL, result jsonb = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_complete';
 COMMENT ON FUNCTION queue.complete IS
     'Ends a claimed job as completed. A session claim can only be ended by the session that holds it. attempt: the fencing token that fetch returned; false when that claim is not the job''s present one. Without attempt it is unfenced. Needs privilege work.';
@@ -605,7 +608,7 @@ COMMENT ON FUNCTION queue.complete_many IS
 
 CREATE FUNCTION queue.fail(
     job_id bigint,
-    attempt int = NULL,
+    attempt bigint = NULL,
     error text = NULL,
     retry_in interval = NULL,
     discard boolean = false) RETURNS text
@@ -613,12 +616,12 @@ CREATE FUNCTION queue.fail(
 COMMENT ON FUNCTION queue.fail IS
     'Ends a claim as a failed attempt and returns the job''s new state, retryable or discarded; NULL if it was not yours any more. retry_in: default the backoff of job, handler or queue. discard: no further attempt. The error is kept in queue.job_error. Needs privilege work.';
 
-CREATE FUNCTION queue.snooze(job_id bigint, delay interval, attempt int = NULL) RETURNS boolean
+CREATE FUNCTION queue.snooze(job_id bigint, delay interval, attempt bigint = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_snooze';
 COMMENT ON FUNCTION queue.snooze IS
     'Gives a claimed job back, due again after delay, not counted as a failure; false if it was not yours any more. Inside its own SQL handler it takes hold on return and keeps the effects. Needs privilege work.';
 
-CREATE FUNCTION queue.release(job_id bigint, attempt int = NULL) RETURNS boolean
+CREATE FUNCTION queue.release(job_id bigint, attempt bigint = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_release';
 COMMENT ON FUNCTION queue.release IS
     'Gives a claimed job back, due at once, not counted as a failure; false if it was not yours any more. Inside its own SQL handler it takes hold on return, and the job is due again after a second. Needs privilege work.';
@@ -628,7 +631,7 @@ CREATE FUNCTION queue.release_many(job_ids bigint[], attempts int[] = NULL) RETU
 COMMENT ON FUNCTION queue.release_many IS
     'queue.release for many jobs; returns the ids that were yours. Needs privilege work.';
 
-CREATE FUNCTION queue.heartbeat(job_id bigint, lease interval = NULL, attempt int = NULL) RETURNS timestamptz
+CREATE FUNCTION queue.heartbeat(job_id bigint, lease interval = NULL, attempt bigint = NULL) RETURNS timestamptz
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_heartbeat';
 COMMENT ON FUNCTION queue.heartbeat IS
     'Extends a claim to now + lease (default the queue''s) and returns until when; NULL: the job is not yours any more, stop working. A session claim needs none (infinity). Needs privilege work.';
@@ -638,7 +641,7 @@ CREATE FUNCTION queue.heartbeat_many(job_ids bigint[], lease interval = NULL, at
 COMMENT ON FUNCTION queue.heartbeat_many IS
     'queue.heartbeat for many jobs; returns the ids that are still yours. Needs privilege work.';
 
-CREATE FUNCTION queue.progress(job_id bigint, value jsonb, attempt int = NULL) RETURNS boolean
+CREATE FUNCTION queue.progress(job_id bigint, value jsonb, attempt bigint = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_progress';
 COMMENT ON FUNCTION queue.progress IS
     'Notes a value that queue.job shows as progress; false if the job is not yours any more. Needs privilege work.';
@@ -715,7 +718,7 @@ CREATE FUNCTION queue.delete_jobs(filter jsonb, qty bigint = NULL) RETURNS bigin
 COMMENT ON FUNCTION queue.delete_jobs IS
     'Deletes the finished, kept jobs that a filter names, at most qty, lowest ids first; returns how many. Their errors stay in queue.job_error as long as these are kept. Needs privilege manage; jobs of other queues are neither touched nor counted.';
 
-CREATE FUNCTION queue.redrive(queue text, qty int = NULL) RETURNS bigint
+CREATE FUNCTION queue.redrive(queue text, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
 COMMENT ON FUNCTION queue.redrive IS
     'Puts dead letters back where they came from. Not built yet (0A000).';

@@ -288,12 +288,14 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	int			got;
 
 	if (!PG_ARGISNULL(1))
-		request.qty = PG_GETARG_INT32(1);
-	if (request.qty < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("qty must be at least 1, not %d", request.qty),
-				 errhint("It is how many jobs to claim at most.")));
+	{
+		if (PG_GETARG_INT64(1) < 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("qty must be at least 1, not " INT64_FORMAT, PG_GETARG_INT64(1)),
+					 errhint("It is how many jobs to claim at most.")));
+		request.qty = (int) Min(PG_GETARG_INT64(1), PG_INT32_MAX);
+	}
 	if (!PG_ARGISNULL(2))
 		request.lease = queue_check_span("lease", PG_GETARG_INTERVAL_P(2), 1);
 	request.wait = queue_arg_wait(fcinfo, 3);

@@ -33,7 +33,7 @@ typedef struct Call
 		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS
 	}			what;
 	bool		fenced;
-	int			attempt;
+	int64		attempt;		/* one that no claim can have fits none */
 	Jsonb	   *json;			/* result or progress */
 	int64		us;				/* snooze delay, retry_in or lease; -1: default */
 	bool		discard;
@@ -175,7 +175,7 @@ call_one(FunctionCallInfo fcinfo, const char *function, int attempt_argument, Ca
 	id = queue_arg_id(fcinfo, 0, "job_id");
 	call->fenced = !PG_ARGISNULL(attempt_argument);
 	if (call->fenced)
-		call->attempt = PG_GETARG_INT32(attempt_argument);
+		call->attempt = PG_GETARG_INT64(attempt_argument);
 	queue_finish_writable(function);
 	if (leave_verdict(id, call))
 		return true;

@@ -225,7 +225,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 	{
 		ID, QUEUE, KIND, STATE, PAYLOAD, PRIORITY, ATTEMPT, FAILURES, MAX_ATTEMPTS, RUN_AT, ENQUEUED_AT,
 		STARTED_AT, FINISHED_AT, LEASED_UNTIL, WORKER, HEADERS, TAGS, UNIQUE_KEY, GROUP_KEY,
-		CONCURRENCY_KEY, EXPIRES_AT, PROGRESS, RESULT, LAST_ERROR, ORIGIN, NJOB
+		CONCURRENCY_KEY, EXPIRES_AT, PROGRESS, RESULT, LAST_ERROR, ORIGIN, WORKFLOW, NJOB
 	};
 	TupleDesc	desc = job_tupdesc();
 	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
