@@ -233,17 +233,17 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 }
 
 /*
- * Reads rows through an index of queue.line, under the latest snapshot at every isolation level; with `usable` up to
- * the first that takes new jobs, and gives that.  Else the last row.
+ * Reads rows through an index of queue.line, under the latest snapshot at every isolation level; with `self` also what
+ * this very command inserted.  With `usable` up to the first that takes new jobs, and gives that; else the last row.
  */
 static QueueLine *
-read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool usable)
+read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, bool usable)
 {
 	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
 	Columns		columns = columns_of(rel);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(self ? SnapshotSelf : GetLatestSnapshot());
 	IndexScanDesc scan = queue_index_beginscan(rel, index, snapshot, nkeys);
 	QueueLine  *line = NULL;
 
@@ -269,9 +269,13 @@ static QueueLine *
 read_id(QueueLines *lines, int64 id)
 {
 	ScanKeyData key;
+	QueueLine  *line;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return read_index(lines, lines->config->line_pkey, &key, 1, false);
+	line = read_index(lines, lines->config->line_pkey, &key, 1, false, false);
+	/* a row that this very command inserted is in no such snapshot */
+	return line != NULL || own_lines == 0 ? line :
+		read_index(lines, lines->config->line_pkey, &key, 1, true, false);
 }
 
 /* A scan key for a text column of collation "C". */
@@ -291,7 +295,7 @@ read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority
 	text_key(&keys[0], 1, queue);
 	text_key(&keys[1], 2, kind);
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(priority));
-	return read_index(lines, lines->config->line_name, keys, 3, true);
+	return read_index(lines, lines->config->line_name, keys, 3, false, true);
 }
 
 /* Is this news of a line that somebody here asked for? */
@@ -391,7 +395,7 @@ queue_lines_of(const QueueConf *conf, int *n)
 		/* kept from now on, so that a reading which an error ends is simply done again */
 		mine->lines.kept = true;
 		text_key(&key, 1, conf->name);
-		(void) read_index(lines, lines->config->line_name, &key, 1, false);
+		(void) read_index(lines, lines->config->line_name, &key, 1, false, false);
 		mine->lines.complete = true;
 		lines->complete[lines->ncomplete++] = mine;
 	}

@@ -41,7 +41,7 @@ static QueueChore chores[] = {
 	{"deadlines", queue_deadlines_run, queue_deadlines_due},
 	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
-	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_MINUTE},
+	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
 };
 
