@@ -145,9 +145,11 @@ queue_doctor_scheduler_problem(const char **hint)
 		case QUEUE_BASE_STARTING:
 			*hint = "Ask again in a second.";
 			return "the scheduler of this database is starting";
+		case QUEUE_BASE_RESTING:
+			return NULL;		/* with nothing to do it left its worker slot to others */
 		case QUEUE_BASE_NO_SLOT:
 			*hint = "Raise max_worker_processes and restart the server.";
-			return "no scheduler could start: all worker slots of the server are taken";
+			return psprintf("no worker slot is free (max_worker_processes %d)", max_worker_processes);
 		case QUEUE_BASE_FAILED:
 			*hint = "It is started again after a pause; the server log tells the error.";
 			return "the scheduler of this database ended with an error";

@@ -28,6 +28,8 @@
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
+#include "shared/database.h"
+#include "shared/lease.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -45,6 +47,7 @@
 #include "utils/portal.h"
 
 #define LOAN_US INT64CONST(100000)
+#define SCHEDULER_LATE_US USECS_PER_SEC
 #define LOST_LOOKS 20
 #define POLL_MS 100				/* for a session without a place to wait in */
 
@@ -206,6 +209,25 @@ sleep_until(TimestampTz deadline, bool placed)
 /* ---- fetching ---- */
 
 /*
+ * Lease ends are the scheduler's to find.  Where none runs (no worker slot, queue.enabled off), or it is late, a fetch
+ * does it.  Returns when the next one is ours to find.
+ */
+static TimestampTz
+find_lease_ends(void)
+{
+	QueueBase  *base = queue_base();
+	TimestampTz now = queue_now();
+	bool		alone;
+
+	if (base == NULL)
+		return DT_NOEND;
+	alone = pg_atomic_read_u32(&base->scheduler_procno) == PG_UINT32_MAX;
+	if ((TimestampTz) pg_atomic_read_u64(&base->next_expiry) <= now - (alone ? 0 : SCHEDULER_LATE_US))
+		queue_lease_tell_expired(MyDatabaseId, now);
+	return alone ? (TimestampTz) pg_atomic_read_u64(&base->next_expiry) : DT_NOEND;
+}
+
+/*
  * Claims up to qty jobs; *next_due is when a further look makes sense without a wake-up; *lost: another was faster
  * with a job that we saw.
  */
@@ -222,6 +244,8 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	int			got = 0;
 	MemoryContext per_job;
 	MemoryContext old;
+
+	TimestampTz lease_end = find_lease_ends();
 
 	*lost = false;
 	lines = wanted_lines(request, &nlines);
@@ -244,7 +268,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	}
 	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
 		queue_ready_put_back(ready);	/* who waits on learns what is next */
-	*next_due = queue_ready_next_due(ready);
+	*next_due = Min(queue_ready_next_due(ready), lease_end);
 	queue_ready_end(ready);
 	MemoryContextDelete(per_job);
 	if (got > 0)
@@ -425,8 +449,10 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	QueueJob	job;
 	QueueLine  *line;
 	bool		found;
+	TimestampTz lease_end;
 
 	check_queues(request);
+	lease_end = find_lease_ends();
 	lines = wanted_lines(request, &n);
 	ready = queue_ready_begin(table, lines, n, queue_now());
 	found = queue_ready_next(ready, &job, &line);
@@ -436,7 +462,7 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 		queue_ready_lend(ready);
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), queue_now() + LOAN_US);
 	}
-	*next_due = queue_ready_next_due(ready);
+	*next_due = Min(queue_ready_next_due(ready), lease_end);
 	queue_ready_end(ready);
 	queue_job_release(table, AccessShareLock);
 	return found;

@@ -20,6 +20,7 @@
 #include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/limit.h"
+#include "shared/share.h"
 #include "shared/slot.h"
 #include "shared/worker.h"
 
@@ -29,7 +30,6 @@
 #define RESTART_MIN_US (USECS_PER_SEC / 2)
 #define RESTART_MAX_US (30 * USECS_PER_SEC)
 #define STABLE_US (10 * USECS_PER_SEC)
-#define NO_SLOT_RETRY_US (5 * USECS_PER_SEC)
 
 /* One HTTP handler with eligible lines. */
 typedef struct Feed
@@ -45,6 +45,7 @@ static int	first_feed = 0;		/* who is read first in the next round */
 static bool wanted = false;		/* there are HTTP handlers of this database's own */
 
 static QueueChild worker = {0};
+static bool hungry = false;		/* no worker slot was free for it */
 static TimestampTz started_at = 0;
 static TimestampTz not_before = 0;
 static int64 restart_pause = RESTART_MIN_US;
@@ -259,6 +260,7 @@ reap(TimestampTz now)
 		return;
 	restart_pause = now - started_at > STABLE_US ? RESTART_MIN_US : Min(restart_pause * 2, RESTART_MAX_US);
 	not_before = now + restart_pause;
+	queue_share_freed(now);
 }
 
 /* No worker and no handler: what stands in the channel goes back to its lines. */
@@ -299,12 +301,18 @@ queue_feed_scale(TimestampTz now)
 		return not_before;
 	if (!start_worker(now))
 	{
-		ereport(LOG,
-				(errmsg("queue: no worker slot is free for the http worker"),
-				 errhint("Raise max_worker_processes.")));
-		not_before = now + NO_SLOT_RETRY_US;
+		if (!hungry)
+			ereport(LOG,
+					(errmsg("queue: no worker slot is free for the http worker"),
+					 errhint("Raise max_worker_processes.")));
+		hungry = true;
+		queue_share_hungry(queue_base(), QUEUE_HUNGER_FIRST, now);
+		not_before = now + QUEUE_HUNGER_US;
 		return not_before;
 	}
+	if (hungry)
+		queue_share_sated(queue_base());
+	hungry = false;
 	return DT_NOEND;
 }
 
@@ -323,6 +331,21 @@ queue_feed_signal(bool abort)
 						   pg_atomic_read_u32(&slot->state) != QUEUE_SLOT_STOPPING))
 		(void) kill(slot->pid, SIGTERM);
 	return true;
+}
+
+bool
+queue_feed_any(void)
+{
+	return worker_slot() != NULL || worker.handle != NULL;
+}
+
+void
+queue_feed_retire(void)
+{
+	QueueSlot  *slot = worker_slot();
+
+	if (slot != NULL && pg_atomic_exchange_u32(&slot->retire, 1) == 0)
+		queue_set_latch(pg_atomic_read_u32(&slot->procno));
 }
 
 /* The scheduler ends: what still stands in the channel is for others. */

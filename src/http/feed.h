@@ -24,5 +24,7 @@ extern TimestampTz queue_feed_scale(TimestampTz now);
 /* Tells the worker to end; false: there is none. */
 extern bool queue_feed_signal(bool abort);
 extern void queue_feed_end(void);
+extern bool queue_feed_any(void);	/* is there a worker? */
+extern void queue_feed_retire(void);	/* it ends when what it sends has ended */
 
 #endif

@@ -37,8 +37,8 @@
 PG_FUNCTION_INFO_V1(queue_sql_maintain);
 
 static QueueChore chores[] = {
-	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY},
-	{"deadlines", queue_deadlines_run, queue_deadlines_due},
+	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
+	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
 	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
@@ -169,6 +169,20 @@ TimestampTz
 queue_chores_housekeeping(TimestampTz now)
 {
 	return queue_chores_run(chores, lengthof(chores), now);
+}
+
+/* Called by a scheduler that is about to rest. */
+TimestampTz
+queue_chores_urgent(void)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (int i = 0; i < lengthof(chores); i++)
+	{
+		if ((chores[i].flags & QUEUE_CHORE_URGENT) != 0)
+			next = Min(next, due_at(&chores[i]));
+	}
+	return next;
 }
 
 /* One chore until it has nothing more to do, for maintain(); an error ends it with a warning. */

@@ -11,6 +11,7 @@
 #define QUEUE_CHORE_EACH_WAKE	0x01	/* due whenever the scheduler is awake */
 #define QUEUE_CHORE_BARE		0x02	/* runs outside of a transaction */
 #define QUEUE_CHORE_MEMORY		0x04	/* keeps shared memory right: nothing to do for maintain() */
+#define QUEUE_CHORE_URGENT		0x08	/* jobs wait for it: a scheduler that rests comes back for it */
 
 typedef struct QueueChore
 {
@@ -33,5 +34,7 @@ extern TimestampTz queue_chores_run(QueueChore *chores, int n, TimestampTz now);
 
 /* The scheduler's housekeeping: all chores but those that find work. */
 extern TimestampTz queue_chores_housekeeping(TimestampTz now);
+/* When the next of its urgent ones is due. */
+extern TimestampTz queue_chores_urgent(void);
 
 #endif

@@ -21,6 +21,7 @@
 #include "executor/worker.h"
 #include "lib/text.h"
 #include "shared/clock.h"
+#include "shared/share.h"
 #include "shared/slot.h"
 #include "shared/worker.h"
 
@@ -33,7 +34,6 @@
 
 #define PATIENCE_US INT64CONST(5000)
 #define TENURE_US USECS_PER_SEC
-#define NO_SLOT_RETRY_US (5 * USECS_PER_SEC)
 #define LOST_RETRY_US (USECS_PER_SEC / 2)
 #define PARK_MIN_S 10
 #define PARK_MAX_S 60
@@ -267,6 +267,7 @@ queue_crew_reap(TimestampTz now)
 				break;
 		}
 		executors[i] = executors[--nexecutors];
+		queue_share_freed(now);
 	}
 	return parked;
 }
@@ -361,6 +362,20 @@ retire_surplus(int surplus)
 	}
 }
 
+/* Is there an executor of this database, or one on its way? */
+bool
+queue_crew_any(void)
+{
+	return tally(InvalidOid, 0).all > 0;
+}
+
+/* All executors end after what they run now.  Called by the scheduler, whose worker slot is needed elsewhere. */
+void
+queue_crew_retire(void)
+{
+	retire_surplus(QUEUE_MAX_SLOTS);
+}
+
 /*
  * A channel that nobody reads or fills is for others, in whatever database.  Its reason, if any, must stay to be
  * seen.
@@ -449,7 +464,14 @@ queue_crew_scale(TimestampTz now)
 		if (start_after > now)
 		{
 			again = Min(again, start_after);
+			if (no_slot)
+				again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
 			failed = no_slot ? Min(want[best], queue_executors - total.all) : 0;
+			break;
+		}
+		if (total.all > 0 && queue_share_others_first(base, now))
+		{
+			again = Min(again, now + QUEUE_HUNGER_US);	/* a free slot is for them */
 			break;
 		}
 		if (!start_executor(&queue_roles[best]))
@@ -459,17 +481,24 @@ queue_crew_scale(TimestampTz now)
 						(errmsg("queue: no worker slot is free for an executor"),
 						 errhint("Raise max_worker_processes.")));
 			no_slot = true;
-			start_after = now + NO_SLOT_RETRY_US;
+			start_after = now + QUEUE_HUNGER_US;
+			queue_share_hungry(base, total.all == 0 ? QUEUE_HUNGER_FIRST : QUEUE_HUNGER_MORE, now);
 			continue;
 		}
+		if (no_slot)
+			queue_share_sated(base);
 		no_slot = false;
 		queue_roles[best].started_at = now;
 		total.all++;
 		t[best].all++;
 		want[best]--;
 	}
-	if (base != NULL)
-		pg_atomic_write_u32(&base->executors_wanted, failed);
+	pg_atomic_write_u32(&base->executors_wanted, failed);
+	if (no_slot && failed == 0)
+	{
+		no_slot = false;		/* nothing waits any more */
+		queue_share_sated(base);
+	}
 	return again;
 }
 

@@ -47,6 +47,8 @@ extern bool queue_crew_reap(TimestampTz now);
 /* Starts and retires executors by what waits; returns when it wants to be called again. */
 extern TimestampTz queue_crew_scale(TimestampTz now);
 extern int	queue_crew_signal(bool abort);
+extern bool queue_crew_any(void);
+extern void queue_crew_retire(void);
 /* Forgets roles without handlers, entries and executors. */
 extern void queue_crew_forget_unused(void);
 

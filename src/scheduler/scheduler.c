@@ -36,6 +36,7 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/lease.h"
+#include "shared/share.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 #include "shared/worker.h"
@@ -67,6 +68,7 @@
 #define SUSPECT_RECHECK_US INT64CONST(50000)
 #define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
 #define STOP_GRACE_US INT64CONST(1200000)	/* beyond the deadline at which the children die by themselves, 1 s later */
+#define REST_MAX_US (5 * USECS_PER_MINUTE)	/* then the housekeeping has its turn */
 #define STOP_LOOK_US INT64CONST(100000)
 #define MAX_SUSPECTS (QUEUE_SUSPECT_IDS * 16)
 
@@ -80,6 +82,8 @@ typedef struct Suspect
 } Suspect;
 
 static QueueBase *base = NULL;
+static TimestampTz work_due;	/* when the next job falls due */
+static TimestampTz rest_until;	/* when this scheduler gives its worker slot up: it is needed again then */
 static bool gone = false;		/* the extension is not there any more */
 static Suspect suspects[MAX_SUSPECTS];
 static int	nsuspects = 0;
@@ -638,6 +642,12 @@ stop(QueueBaseState state)
 		empty_channel(&queue_roles[i]);
 	queue_feed_end();
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
+	queue_share_sated(base);
+	if (state == QUEUE_BASE_RESTING)
+	{
+		queue_base_rest(base, rest_until);
+		proc_exit(0);
+	}
 	leave(state);
 }
 
@@ -680,6 +690,34 @@ wait_for_versions(const char *version)
 	while (!must_stop())
 		(void) sleep_until(DT_NOEND);
 	stop(QUEUE_BASE_UNKNOWN);
+}
+
+/*
+ * Another database needs my worker slot (share.c).  True: it can have it, and I am needed again at *next.  Asked for it
+ * soon, nothing more is pulled and the executors end one by one.
+ */
+static bool
+may_rest(TimestampTz *next)
+{
+	bool		busy = queue_crew_any() || queue_feed_any();
+
+	if (pg_atomic_read_u32(&queue_my_slot->retire) == QUEUE_RETIRE_SOON)
+	{
+		if (busy)
+		{
+			queue_crew_retire();
+			queue_feed_retire();
+			return false;
+		}
+		*next = queue_now();	/* others first, then I again */
+		return true;
+	}
+	if (MyLatch->is_set)
+		return false;			/* another look first */
+	pg_atomic_write_u32(&queue_my_slot->retire, 0);
+	*next = Min(work_due, queue_chores_urgent());
+	*next = Min(*next, queue_now() + REST_MAX_US);
+	return !busy && nsuspects == 0 && *next > queue_now() + USECS_PER_SEC;
 }
 
 /* What finds work, in this order, whenever the scheduler is awake. */
@@ -744,11 +782,18 @@ queue_scheduler_main(Datum arg)
 
 		if (queue_crew_reap(queue_now()))
 			recheck_at = 0;
-		next = queue_chores_run(work, lengthof(work), queue_now());
+		next = DT_NOEND;
+		if (pg_atomic_read_u32(&queue_my_slot->retire) != QUEUE_RETIRE_SOON)
+			next = work_due = queue_chores_run(work, lengthof(work), queue_now());
 		if (next != DT_NOBEGIN && !gone)
 			next = Min(next, queue_chores_housekeeping(queue_now()));
 		if (next == DT_NOBEGIN || gone)
 			stop(QUEUE_BASE_NO_EXTENSION);
+		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0 && may_rest(&next))
+		{
+			rest_until = next;
+			stop(QUEUE_BASE_RESTING);
+		}
 		(void) pgstat_report_stat(false);
 		if ((sleep_until(next) & QUEUE_WOKE_RELOADED) != 0)
 			recheck_at = 0;

@@ -465,7 +465,8 @@ after_utility(Node *parsetree)
 	{
 		QueueBase  *base = queue_base_of(MyDatabaseId, false);
 
-		if (base != NULL && pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX)
+		if (base != NULL && (pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX ||
+							 pg_atomic_read_u32(&base->state) == QUEUE_BASE_RESTING))
 			queue_note_config();
 	}
 }

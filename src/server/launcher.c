@@ -23,6 +23,7 @@
 #include "server/shared_memory.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/share.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 #include "shared/worker.h"
@@ -41,7 +42,6 @@
 #define PROBES 2
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 30000
-#define NO_SLOT_RETRY_MS 5000
 #define STEADY_MS 60000			/* a scheduler that ran this long failed for another reason than the last one */
 
 /* What the launcher knows of a database's scheduler, beside the shared entry. */
@@ -52,6 +52,7 @@ typedef struct Child
 	TimestampTz started_at;
 	TimestampTz retry_at;		/* not before; 0: now */
 	int			retry_ms;		/* the last pause */
+	TimestampTz waits_since;	/* for a worker slot; 0: it does not */
 	bool		wanted;			/* may have a scheduler, by the last look at pg_database */
 	bool		seen;			/* is in pg_database */
 	bool		none;			/* a scheduler found no extension; its entry was given up */
@@ -60,6 +61,7 @@ typedef struct Child
 static Child *children = NULL;	/* one a database of the cluster, with or without the extension */
 static int	nchildren = 0;
 static int	children_size = 0;
+static TimestampTz told_at = 0; /* when the log last said that there is no worker slot */
 
 /* Fills in the static worker.  Called by _PG_init with preload. */
 void
@@ -237,7 +239,7 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 			child->none = forget_database(child->db, false);
 		return;
 	}
-	if (state == QUEUE_BASE_UNKNOWN)
+	if (state == QUEUE_BASE_UNKNOWN || state == QUEUE_BASE_RESTING)
 	{
 		child->retry_ms = 0;	/* it was told to end */
 		return;
@@ -249,6 +251,47 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 	else
 		child->retry_ms = Min(child->retry_ms * 2, RETRY_MAX_MS);
 	child->retry_at = now + child->retry_ms * INT64CONST(1000);
+}
+
+/* Since when it waits for a worker slot; who does not yet comes last. */
+static TimestampTz
+wait_start(const Child *child, TimestampTz now)
+{
+	return child->waits_since != 0 ? child->waits_since : now;
+}
+
+/*
+ * The database that has waited longest for its scheduler and may have one now; NULL: none.  *next: when that may be
+ * otherwise.
+ */
+static Child *
+next_child(TimestampTz now, TimestampTz *next)
+{
+	Child	   *best = NULL;
+
+	for (int i = 0; i < nchildren; i++)
+	{
+		Child	   *child = &children[i];
+		QueueBase  *base = queue_base_of(child->db, false);
+		QueueBaseState state;
+		TimestampTz not_before = 0;
+
+		if (base == NULL || !child->wanted || child->child.handle != NULL || scheduler_slot(child->db) != NULL ||
+			pg_atomic_read_u32(&base->closed) > 0)
+			continue;
+		state = (QueueBaseState) pg_atomic_read_u32(&base->state);
+		if (state == QUEUE_BASE_NO_EXTENSION)
+			continue;
+		if (state == QUEUE_BASE_RESTING)
+			not_before = (TimestampTz) pg_atomic_read_u64(&base->rest_until);
+		else if (state != QUEUE_BASE_UNKNOWN)
+			not_before = child->retry_at;
+		if (not_before > now)
+			*next = Min(*next, not_before);
+		else if (best == NULL || wait_start(child, now) < wait_start(best, now))
+			best = child;
+	}
+	return best;
 }
 
 /*
@@ -272,7 +315,10 @@ tend_children(void)
 			continue;
 		child->none = false;	/* somebody made an entry: an extension was created, perhaps ours */
 		if (queue_child_look(&child->child) >= QUEUE_CHILD_ENDED)
+		{
 			child_ended(child, base, now);
+			queue_share_freed(now);
+		}
 		slot = scheduler_slot(child->db);
 		if (slot != NULL && !child->wanted && slot->pid != 0)
 			(void) kill(slot->pid, SIGTERM);
@@ -280,37 +326,41 @@ tend_children(void)
 			probing++;
 	}
 
-	for (int i = 0; i < nchildren; i++)
+	while (probing < PROBES)	/* the one that ends or comes up wakes us */
 	{
-		Child	   *child = &children[i];
-		QueueBase  *base = queue_base_of(child->db, false);
-		QueueBaseState state;
+		Child	   *child = next_child(now, &next);
+		QueueBase  *base;
 
-		if (base == NULL || !child->wanted || child->child.handle != NULL || scheduler_slot(child->db) != NULL ||
-			pg_atomic_read_u32(&base->closed) > 0)
-			continue;
-		state = (QueueBaseState) pg_atomic_read_u32(&base->state);
-		if (state == QUEUE_BASE_NO_EXTENSION)
-			continue;
-		if (child->retry_at > now && state != QUEUE_BASE_UNKNOWN)
+		if (child == NULL)
+			break;
+		base = queue_base_of(child->db, false);
+		if (queue_share_others_first(NULL, now))
 		{
-			next = Min(next, child->retry_at);
-			continue;
+			/* a free slot is for the first executor of a database that has a scheduler */
+			next = Min(next, now + QUEUE_HUNGER_US);
+			break;
 		}
-		if (probing >= PROBES)
-			break;				/* the one that ends or comes up wakes us */
 		if (start_scheduler(child, base))
-			probing++;
-		else
 		{
-			if (state != QUEUE_BASE_NO_SLOT)
-				ereport(LOG,
-						(errmsg("queue: no worker slot is free for the scheduler of database %u", child->db),
-						 errhint("Raise max_worker_processes.")));
-			pg_atomic_write_u32(&base->state, QUEUE_BASE_NO_SLOT);
-			child->retry_at = now + NO_SLOT_RETRY_MS * INT64CONST(1000);
-			next = Min(next, child->retry_at);
+			if (child->waits_since != 0)
+				queue_share_sated(base);
+			child->waits_since = 0;
+			probing++;
+			continue;
 		}
+		if (child->waits_since == 0)
+			child->waits_since = now;
+		if (told_at + STEADY_MS * INT64CONST(1000) < now)
+		{
+			told_at = now;
+			ereport(LOG,
+					(errmsg("queue: no worker slot is free for the scheduler of database %u", child->db),
+					 errhint("Raise max_worker_processes.")));
+		}
+		pg_atomic_write_u32(&base->state, QUEUE_BASE_NO_SLOT);
+		queue_share_hungry(base, QUEUE_HUNGER_SCHEDULER, now);
+		next = Min(next, now + QUEUE_HUNGER_US);
+		break;
 	}
 	return next;
 }

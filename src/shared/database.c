@@ -61,6 +61,10 @@ base_clear(QueueBase *base)
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
 	base->trouble[0] = '\0';
+	pg_atomic_write_u32(&base->hunger, 0);
+	pg_atomic_write_u64(&base->hungry_since, 0);
+	pg_atomic_write_u64(&base->hungry_at, 0);
+	pg_atomic_write_u64(&base->rest_until, 0);
 	base->created = false;
 	pg_atomic_write_u64(&base->lines_loaded_at, 0);
 	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
@@ -101,6 +105,10 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
 			base->trouble[0] = '\0';
+			pg_atomic_init_u32(&base->hunger, 0);
+			pg_atomic_init_u64(&base->hungry_since, 0);
+			pg_atomic_init_u64(&base->hungry_at, 0);
+			pg_atomic_init_u64(&base->rest_until, 0);
 			base->created = false;
 			pg_atomic_init_u64(&base->session_claims, 0);
 			pg_atomic_init_u32(&base->drops, 0);
@@ -384,6 +392,22 @@ queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines)
 	return n;
 }
 
+/* A scheduler that gave its slot up is needed at `when`.  Commit-safe. */
+static void
+wake_resting(QueueBase *base, TimestampTz when)
+{
+	uint64		until = pg_atomic_read_u64(&base->rest_until);
+
+	while ((TimestampTz) until > when)
+	{
+		if (pg_atomic_compare_exchange_u64(&base->rest_until, &until, (uint64) when))
+		{
+			queue_launcher_poke();
+			return;
+		}
+	}
+}
+
 /*
  * Wakes the scheduler unless it wakes by itself by then.  The full barrier pairs with
  * the scheduler's own between storing its deadline and its last look, so either it
@@ -399,12 +423,32 @@ queue_base_wake(QueueBase *base, TimestampTz when)
 		return;
 	pg_memory_barrier();
 	procno = pg_atomic_read_u32(&base->scheduler_procno);
-	if (procno == PG_UINT32_MAX)
-		return;
-	until = (TimestampTz) pg_atomic_read_u64(&base->sleep_until);
-	if (until != 0 && when >= until)
-		return;
-	queue_set_latch(procno);
+	if (procno != PG_UINT32_MAX)
+	{
+		until = (TimestampTz) pg_atomic_read_u64(&base->sleep_until);
+		if (until != 0 && when >= until)
+			return;
+		queue_set_latch(procno);
+		pg_memory_barrier();
+		if (pg_atomic_read_u32(&base->scheduler_procno) == procno)
+			return;
+		/* it ended meanwhile; if it saw our wake it says so itself */
+	}
+	if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_RESTING)
+		wake_resting(base, when);
+}
+
+/* The scheduler's own last act; see queue_base_wake. */
+void
+queue_base_rest(QueueBase *base, TimestampTz until)
+{
+	pg_atomic_write_u64(&base->rest_until, (uint64) until);
+	pg_atomic_write_u32(&base->state, QUEUE_BASE_RESTING);
+	pg_memory_barrier();
+	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
+	pg_memory_barrier();
+	if (MyLatch->is_set)
+		wake_resting(base, 0);
 }
 
 /* Lowers one of the entry's times to `when`, if it is later.  Commit-safe. */

@@ -24,7 +24,8 @@ typedef enum QueueBaseState
 	QUEUE_BASE_STARTING,
 	QUEUE_BASE_RUNNING,
 	QUEUE_BASE_FAILED,			/* scheduler ended with an error; restarted after a pause */
-	QUEUE_BASE_NO_SLOT			/* max_worker_processes is used up */
+	QUEUE_BASE_NO_SLOT,			/* max_worker_processes is used up */
+	QUEUE_BASE_RESTING			/* scheduler gave its worker slot up; comes back at rest_until or when it is woken */
 } QueueBaseState;
 
 /* What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see whether it concerns them. */
@@ -53,6 +54,10 @@ typedef struct QueueBase
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
+	pg_atomic_uint32 hunger;	/* what it lacks a worker slot for (share.h) .. */
+	pg_atomic_uint64 hungry_since;
+	pg_atomic_uint64 hungry_at; /* .. when that was last said */
+	pg_atomic_uint64 rest_until;	/* RESTING: the scheduler is needed again then; a wake lowers it */
 	bool		created;		/* an extension was, while a scheduler looked for ours; under the lock */
 	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
 	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
@@ -130,6 +135,12 @@ extern void queue_base_unplaced(QueueBase *base, TimestampTz until);
  */
 extern void queue_base_deadline(QueueBase *base, TimestampTz at);
 extern TimestampTz queue_base_take_deadline(QueueBase *base);	/* PG_INT64_MAX: none */
+
+/*
+ * The scheduler of this database is about to end to give its slot up, with nothing to do before `until`.  From now on
+ * a wake reaches the launcher; one that came just before this makes the rest short.
+ */
+extern void queue_base_rest(QueueBase *base, TimestampTz until);
 
 /* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
 extern void queue_set_latch(uint32 procno);

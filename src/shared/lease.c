@@ -372,6 +372,29 @@ queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
 	return n;
 }
 
+void
+queue_lease_tell_expired(Oid db, TimestampTz now)
+{
+	QueueBase  *base = queue_base_of(db, false);
+	QueueLease	leases[64];
+	int64		line;
+	QueuePos	low;
+	QueuePos	high;
+	TimestampTz next = DT_NOEND;
+	int			n;
+
+	do
+	{
+		n = queue_lease_expired(db, now, leases, lengthof(leases));
+		for (int i = 0; i < n; i++)
+			(void) queue_cursor_append(db, leases[i].line, leases[i].pos, leases[i].id != 0 ? 1 : 2);
+	} while (n == lengthof(leases));
+	while (queue_cursor_take_expired(db, now, &line, &low, &high, &next))
+		(void) queue_cursor_append(db, line, low, 2);
+	if (next != DT_NOEND && base != NULL)
+		queue_base_lower(&base->next_expiry, next);
+}
+
 /* Forgets all leases of a database.  Called when its extension or the database itself is dropped. */
 void
 queue_lease_reset(Oid db)

@@ -38,6 +38,8 @@ extern void queue_lease_note(Oid db, int64 id, int64 line, QueuePos pos, Timesta
 extern void queue_lease_forget(Oid db, int64 id, int64 line, TimestampTz was, int count);
 /* Scheduler: takes up to max leases that ended by `now` out of the table; recomputes base->next_expiry. */
 extern int	queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max);
+/* A fetch where no scheduler looks, or none in time: what ended by `now` may be found again.  No row is looked at. */
+extern void queue_lease_tell_expired(Oid db, TimestampTz now);
 extern void queue_lease_reset(Oid db);
 
 #endif

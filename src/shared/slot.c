@@ -156,7 +156,7 @@ slot_exit(int code, Datum arg)
 	else
 		pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
 	base = queue_base_of(slot->db, false);
-	if (base != NULL)
+	if (base != NULL && pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX)
 		queue_base_wake(base, 0);
 }
 
