@@ -13,6 +13,7 @@
 #include "api/handlers.h"
 #include "config/http_handlers.h"
 #include "config/lines.h"
+#include "config/relations.h"
 #include "job/finished.h"
 #include "job/ready.h"
 #include "shared/channel.h"
@@ -161,32 +162,6 @@ queue_doctor_scheduler_problem(const char **hint)
 	return "the launcher has not looked at this database yet";
 }
 
-/* The extension's SQL version. */
-static char *
-extension_version(void)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	char	   *version = NULL;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
-
-		if (!isnull)
-			version = TextDatumGetCString(d);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return version != NULL ? version : "?";
-}
-
 /* ---------------------------------------------------------------- the rows of doctor() */
 
 typedef struct Doctor
@@ -216,7 +191,7 @@ check_server(Doctor *doctor)
 	const char *hint = NULL;
 	const char *problem;
 	QueueBase  *base = queue_preloaded() ? queue_base() : NULL;
-	char	   *version = extension_version();
+	const char *version = queue_extension_version();
 	char		trouble[QUEUE_TROUBLE_SIZE] = "";
 	uint32		wanted;
 
@@ -224,6 +199,8 @@ check_server(Doctor *doctor)
 		queue_preloaded() ? "the library is in shared_preload_libraries" : "the library is not in shared_preload_libraries",
 		"Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server. Until then jobs can be enqueued and fetched, but the server runs none.");
 
+	if (version == NULL)
+		version = "?";
 	row(doctor, "version", strcmp(version, QUEUE_VERSION) == 0 &&
 		(base == NULL || pg_atomic_read_u32(&base->library_differs) == 0),
 		psprintf("the extension is of version %s, the loaded library of version %s", version, QUEUE_VERSION),

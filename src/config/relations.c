@@ -3,7 +3,7 @@
  *		The extension's relations by name, and its owner.
  *
  * Everything is found by its name in schema queue, so that one library serves several SQL
- * versions and a dump may give any OIDs.  Called by config.c only, when it reads the
+ * versions and a dump may give any OIDs.  Called by config.c, when it reads the
  * configuration again.  Locks: AccessShareLock on pg_extension.
  */
 #include "config/relations.h"
@@ -103,4 +103,30 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 		config->finished_job_what[i] = need_relation(schema, psprintf("finished_job_%d_state_queue_kind_id_idx", i));
 		config->failure[i] = need_relation(schema, psprintf("failure_%d", i));
 	}
+}
+
+/* Called by the scheduler at its start and by doctor(). */
+char *
+queue_extension_version(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *version = NULL;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			version = TextDatumGetCString(d);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
 }

@@ -26,6 +26,7 @@
 
 #include "config/config.h"
 #include "config/owner.h"
+#include "config/relations.h"
 #include "executor/run.h"
 #include "http/feed.h"
 #include "job/ready.h"
@@ -41,25 +42,15 @@
 #include "shared/suspect.h"
 #include "shared/worker.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/stratnum.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 
 #define LOCK_RETRY_US INT64CONST(100000)
 #define NO_CHANNEL_RETRY_US USECS_PER_SEC
@@ -547,33 +538,6 @@ do_round(TimestampTz now)
 
 /* ---------------------------------------------------------------- life */
 
-/* Is the extension here, and of this library's version?  In a transaction. */
-static bool
-extension_version(char *version, Size size)
-{
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	bool		found;
-
-	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-	{
-		bool		isnull;
-		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
-
-		strlcpy(version, isnull ? "" : TextDatumGetCString(d), size);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 /* on_shmem_exit: nobody schedules this database any more. */
 static void
 scheduler_exit(int code, Datum arg)
@@ -756,7 +720,8 @@ queue_scheduler_main(Datum arg)
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	StartTransactionCommand();
-	found = extension_version(version, sizeof(version));
+	found = queue_extension_version() != NULL;
+	strlcpy(version, found ? queue_extension_version() : "", sizeof(version));
 	CommitTransactionCommand();
 	if (!found)
 		leave(QUEUE_BASE_NO_EXTENSION);
