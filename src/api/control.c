@@ -128,7 +128,7 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 		}
 		queue_require(finished.queue, QUEUE_PRIV_MANAGE);
 		(void) queue_config_queue(finished.queue, false);
-		res = queue_finished_delete(&finished, snapshot);
+		res = queue_finished_delete(&finished, snapshot, true);
 		PopActiveSnapshot();
 		if (res != TM_Ok)
 		{

@@ -316,11 +316,11 @@ delete_one(Many *many, int64 id, QueueFinished *finished)
 		TM_Result	res = TM_WouldBlock;
 
 		if (queue_finished_find(id, snapshot, finished) && queue_search_finished(many->search, finished))
-			res = queue_finished_delete(finished, snapshot);
+			res = queue_finished_delete(finished, snapshot, false);
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			return true;
-		if (res == TM_WouldBlock)
+		if (res == TM_WouldBlock || res == TM_BeingModified)
 			return false;
 		queue_finish_retry(res);
 	}

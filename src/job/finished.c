@@ -116,12 +116,12 @@ queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished)
 
 /* With row triggers: locks the row, and has the executor delete it. */
 static TM_Result
-delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot)
+delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot, bool wait)
 {
 	TupleTableSlot *row = table_slot_create(rel, NULL);
 	TM_FailureData tmfd;
 	TM_Result	result = table_tuple_lock(rel, tid, snapshot, row, GetCurrentCommandId(true), LockTupleExclusive,
-										  LockWaitBlock, 0, &tmfd);
+										  wait ? LockWaitBlock : LockWaitSkip, 0, &tmfd);
 
 	if (result == TM_Ok)
 	{
@@ -144,7 +144,7 @@ delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot)
 }
 
 TM_Result
-queue_finished_delete(const QueueFinished *finished, Snapshot snapshot)
+queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait)
 {
 	Relation	rel = table_open(queue_config()->finished_job[finished->slot], RowExclusiveLock);
 	ItemPointer tid = unconstify(ItemPointerData *, &finished->job.tid);
@@ -152,9 +152,9 @@ queue_finished_delete(const QueueFinished *finished, Snapshot snapshot)
 	TM_Result	result;
 
 	if (rel->trigdesc != NULL)
-		result = delete_with_triggers(rel, tid, snapshot);
+		result = delete_with_triggers(rel, tid, snapshot, wait);
 	else
-		result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, &tmfd, false);
+		result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait, &tmfd, false);
 	table_close(rel, NoLock);
 	return result;
 }

@@ -25,8 +25,11 @@ typedef struct QueueFinished
 extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *finished);
 /* By id under the snapshot; keeps AccessShareLock on the partition until the end of the transaction.  False: none is kept. */
 extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
-/* Deletes a row that was read under `snapshot`, waiting for who has it locked: TM_Ok, TM_Updated, TM_Deleted, TM_SelfModified. */
-extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot);
+/*
+ * Deletes a row that was read under `snapshot`: TM_Ok, TM_Updated, TM_Deleted, TM_SelfModified; with wait = false
+ * TM_BeingModified or TM_WouldBlock instead of waiting for who has it locked.
+ */
+extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait);
 /* Makes finished->job the live row of a retry at run_at, for a row that was deleted; the caller inserts it. */
 extern void queue_finished_revive(QueueFinished *finished, TimestampTz run_at);
 

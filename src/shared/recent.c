@@ -79,7 +79,7 @@ ring_of(Oid db, bool create)
 		if (pg_atomic_read_u32(&shared->ring[i].db) == db)
 			return last = i;
 	}
-	/* two at once may take one each for the same database: both write to whichever they find first from then on */
+	/* two at once may take one each for the same database, so readers look into all that are its own */
 	for (int i = 0; create && i < QUEUE_RECENT_DATABASES; i++)
 	{
 		uint32		expected = InvalidOid;
@@ -110,16 +110,12 @@ queue_recent_add(Oid db, const QueueRecent *recent)
 	pg_atomic_write_u64(&entry->id, (uint64) recent->id);
 }
 
-/* Reads the ring from the newest entry back.  Called by api/wait.c and api/doctor.c. */
-bool
-queue_recent_find(int64 id, QueueRecent *recent)
+/* Reads one ring from the newest entry back. */
+static bool
+find_in(int i, int64 id, QueueRecent *recent)
 {
-	int			i = ring_of(MyDatabaseId, false);
-	uint64		next;
+	uint64		next = pg_atomic_read_u64(&shared->ring[i].next);
 
-	if (i < 0 || id <= 0)
-		return false;
-	next = pg_atomic_read_u64(&shared->ring[i].next);
 	for (uint64 n = 1; n <= Min(next, (uint64) queue_recent_jobs); n++)
 	{
 		Entry	   *entry = &shared->entry[(uint64) i * queue_recent_jobs + (next - n) % queue_recent_jobs];
@@ -133,6 +129,26 @@ queue_recent_find(int64 id, QueueRecent *recent)
 			return true;
 	}
 	return false;
+}
+
+/* Called by api/wait.c and api/explain.c. */
+bool
+queue_recent_find(int64 id, QueueRecent *recent)
+{
+	bool		found = false;
+	QueueRecent other;
+
+	if (shared == NULL || queue_recent_jobs == 0 || id <= 0)
+		return false;
+	for (int i = 0; i < QUEUE_RECENT_DATABASES; i++)
+	{
+		if (pg_atomic_read_u32(&shared->ring[i].db) != MyDatabaseId || !find_in(i, id, &other) ||
+			(found && other.ended_at <= recent->ended_at))
+			continue;
+		*recent = other;
+		found = true;
+	}
+	return found;
 }
 
 /* Called when the workers of the database are gone: by the launcher and by ddl_hook.c, also inside a commit. */

@@ -92,8 +92,15 @@ for my $call ("wait_for($waiting, '1 hour')", "wait_for($waiting)", "result($wai
 }
 
 # --- a deadline that alter_job gives is met, one that it takes is not
-my ($given, $taken) = (enqueue('kept'), sql($node, "SELECT queue.enqueue('k', '1', 'kept', expires_at => clock_timestamp() + interval '500 ms')"));
-sql($node, "SELECT queue.alter_job($taken, reset => '{expires_at}'), queue.alter_job($given, expires_at => clock_timestamp() + interval '600 ms')");
+my $given = enqueue('kept');
+my ($taken) = sql($node, <<'EOS') =~ /(\d+)/;
+BEGIN;
+SELECT queue.enqueue('k', '1', 'kept', expires_at => clock_timestamp() + interval '500 ms') AS id \gset
+SELECT queue.alter_job(:id, reset => '{expires_at}');
+SELECT :id;
+COMMIT;
+EOS
+sql($node, "SELECT queue.alter_job($given, expires_at => clock_timestamp() + interval '600 ms')");
 one($node, "SELECT queue.wait_for($given, '20 s')", 'cancelled', 'a job that was given expires_at');
 one($node, "SELECT queue.wait_for($taken, '0')", 'available', 'one whose expires_at was taken');
 

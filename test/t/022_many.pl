@@ -41,6 +41,13 @@ one($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{lock}')", 0, 'nobod
 $locker->query_safe('COMMIT');
 like($canceller->query_safe('SELECT 1'), qr/^3$/m, 'and then cancels all');
 
+# --- a kept row that somebody has locked
+my $kept = sql($node, "SELECT id FROM queue.finished_job WHERE kind = 'lock' LIMIT 1");
+$locker->query_safe("BEGIN; SELECT id FROM queue.finished_job WHERE id = $kept FOR UPDATE");
+one($node, "SET statement_timeout = '20 s'; SELECT queue.retry_jobs('{\"kind\": \"lock\"}') || ' ' || queue.delete_jobs('{\"kind\": \"lock\"}')", '2 0', 'retry and delete leave it alone');
+$locker->query_safe('COMMIT');
+one($node, "SELECT queue.delete_jobs('{\"kind\": \"lock\"}')", 1, 'until it is let go');
+
 # --- large numbers
 sql($node, "SELECT queue.pause('q')");
 sql($node, "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{\"n\": 1}'::jsonb, ARRAY[100000]), 'q')");
