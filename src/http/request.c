@@ -231,33 +231,29 @@ queue_request_take(void)
 void
 queue_request_release(QueueRequest *request)
 {
-	CURL	   *easy = request->easy;
-	char	   *answer = request->answer;
-	size_t		answer_size = request->answer_size;
 	bool		reset = request->own_ca;
 
 	curl_slist_free_all(request->headers);
 	curl_slist_free_all(request->resolve);
 	queue_request_drop_body(request);
-	memory -= answer_size;
-	if (answer_size > KEEP_ANSWER)
+	memory -= request->answer_size;
+	if (request->answer_size > KEEP_ANSWER)
 	{
-		free(answer);
-		answer = NULL;
-		answer_size = 0;
+		free(request->answer);
+		request->answer = NULL;
+		request->answer_size = 0;
 	}
-	memset(request, 0, sizeof(*request));
-	request->easy = easy;
-	request->answer = answer;
-	request->answer_size = answer_size;
+	memset(&request->next, 0, sizeof(*request) - offsetof(QueueRequest, next));
 	if (reset)
 	{
 		/* the default CA file cannot be set back by itself */
-		curl_easy_reset(easy);
+		curl_easy_reset(request->easy);
+		free(request->url);
+		request->url = NULL;
 		if (!set_up(request))
 		{
-			curl_easy_cleanup(easy);
-			free(answer);
+			curl_easy_cleanup(request->easy);
+			free(request->answer);
 			free(request);
 			return;
 		}
@@ -307,6 +303,7 @@ find_host(QueueRequest *request, const char *url)
 	char	   *port = NULL;
 	size_t		length;
 
+	request->host[0] = '\0';
 	if (parsed != NULL && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
 		curl_url_get(parsed, CURLUPART_HOST, &host, HOST_FLAGS) == CURLUE_OK &&
 		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
@@ -322,6 +319,21 @@ find_host(QueueRequest *request, const char *url)
 	curl_free(host);
 	curl_free(port);
 	curl_url_cleanup(parsed);
+}
+
+/* Gives libcurl the url, unless it has it: an endpoint's requests are mostly made with the same handles. */
+static bool
+set_url(QueueRequest *request, const char *url)
+{
+	if (request->url != NULL && strcmp(request->url, url) == 0)
+		return true;
+	free(request->url);
+	request->url = NULL;
+	if (curl_easy_setopt(request->easy, CURLOPT_URL, url) != CURLE_OK)
+		return false;
+	find_host(request, url);
+	request->url = strdup(url);
+	return request->url != NULL;
 }
 
 bool
@@ -356,8 +368,6 @@ queue_request_prepare(QueueRequest *request, const char *url, const char *method
 #define SET(option, value) (code = code != CURLE_OK ? code : curl_easy_setopt(easy, option, value))
 	request->timeout = timeout;
 	request->connect_timeout = connect_timeout;
-	find_host(request, url);
-	SET(CURLOPT_URL, url);
 	SET(CURLOPT_RESOLVE, NULL);
 	SET(CURLOPT_TIMEOUT_MS, (long) Max(timeout / 1000, 1));
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) Max(connect_timeout / 1000, 1));
@@ -382,7 +392,7 @@ queue_request_prepare(QueueRequest *request, const char *url, const char *method
 	}
 #undef SET
 	request->curl_error[0] = '\0';
-	return code == CURLE_OK;
+	return code == CURLE_OK && set_url(request, url);
 }
 
 /* ---- the judgement ---- */

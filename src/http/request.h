@@ -30,15 +30,20 @@ typedef enum QueueTransferState
 
 typedef struct QueueRequest
 {
-	struct QueueRequest *next;	/* in whatever list it stands */
+	/* kept from one request to the next */
 	CURL	   *easy;
+	char	   *url;			/* malloc'd: what easy was given last */
+	char		host[256];		/* of url, the name to resolve; "": it has an address */
+	int			port;
+	char	   *answer;			/* malloc'd */
+	size_t		answer_size;
+
+	struct QueueRequest *next;	/* in whatever list it stands */
 	bool		own_ca;			/* the handle was given a CA file */
 	struct curl_slist *headers;
 	struct curl_slist *resolve; /* its host's addresses */
 	int64		timeout;		/* us */
 	int64		connect_timeout;	/* us */
-	char		host[256];		/* the name to resolve; "": its url has an address */
-	int			port;
 
 	/* transfer.c's */
 	QueueTransferState state;
@@ -69,9 +74,7 @@ typedef struct QueueRequest
 	char		label[200];		/* kind and url without its query, for the log */
 
 	/* the answer */
-	char	   *answer;			/* malloc'd */
 	size_t		answer_length;
-	size_t		answer_size;
 	size_t		header_bytes;
 	bool		cut;			/* more than queue.http_max_response */
 	bool		headers_too_big;
