@@ -14,6 +14,7 @@
  */
 #include "shared/database.h"
 
+#include "lib/text.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -301,8 +302,12 @@ queue_base_extension_created(Oid db)
 void
 queue_base_set_trouble(QueueBase *base, const char *trouble)
 {
+	char		copy[sizeof(base->trouble)];
+
+	queue_text_copy(copy, sizeof(copy), trouble);
+	queue_text_mend(copy);
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	strlcpy(base->trouble, trouble, sizeof(base->trouble));
+	strcpy(base->trouble, copy);
 	LWLockRelease(&shared->lock);
 }
 
