@@ -201,9 +201,9 @@ sleep_until(TimestampTz deadline, bool placed)
 
 	do
 	{
-		until = Min(deadline, queue_await_due());
+		until = queue_earlier(deadline, queue_await_due());
 		doze(until, placed);
-	} while (placed && !queue_await_woken() && queue_now() < Min(deadline, queue_await_due()));
+	} while (placed && !queue_await_woken() && queue_now() < queue_earlier(deadline, queue_await_due()));
 }
 
 /* ---- fetching ---- */

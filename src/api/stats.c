@@ -147,7 +147,7 @@ oldest_run_at(QueueJobTable *table, const QueueConf *conf)
 	int			i;
 
 	for (i = 0; i < nlines; i++)
-		oldest = Min(oldest, oldest_in_line(table, lines[i], now));
+		oldest = queue_earlier(oldest, oldest_in_line(table, lines[i], now));
 	return oldest;
 }
 

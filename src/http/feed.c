@@ -139,6 +139,14 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 	queue_set_latch(procno);
 }
 
+/* Leaves the channel unclaimed. */
+static void
+give_back(const QueueEntry *entry)
+{
+	(void) queue_gate_dismiss(queue_gate_nth(entry->gate));
+	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
+}
+
 /* Reads up to `room` due jobs of one handler into the channel.  When its lines have the next. */
 static TimestampTz
 pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
@@ -166,21 +174,22 @@ pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz no
 		entry.priority = line->priority;
 		entry.gate = queue_gate_number(gate);
 		queue_gate_admit(gate);
-		/* there is room, because nobody else puts anything into this channel: nothing leaves */
 		if (!queue_channel_put(channel, &entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
 		{
 			(void) queue_gate_dismiss(gate);
 			queue_ready_put_back(ready);
 			break;
 		}
-		Assert(nevicted == 0);
+		for (int i = 0; i < nevicted; i++)
+			give_back(&evicted[i]);
 	}
 	next = queue_ready_next_due(ready);
 	queue_ready_end(ready);
 	if (next != DT_NOBEGIN)
 		return next;
-	/* there are more: the worker calls when there is room, unless that came to be meanwhile */
-	return queue_gate_want_more(gate) ? now : DT_NOEND;
+	/* there are more: the worker calls when it has taken these, and when one leaves */
+	queue_gate_want_more(gate);
+	return DT_NOEND;
 }
 
 TimestampTz
@@ -212,10 +221,10 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nfeeds, 8));
 		if (room <= 0)
 		{
-			(void) queue_gate_want_more(gate);
+			queue_gate_want_more(gate);
 			continue;
 		}
-		next = Min(next, pull_one(feed, channel, table, now, room));
+		next = queue_earlier(next, pull_one(feed, channel, table, now, room));
 		total -= (int) pg_atomic_read_u32(&gate->admitted) - admitted;
 		pulled = true;
 	}
@@ -273,7 +282,7 @@ empty_channel(void)
 	if (channel == NULL)
 		return;
 	while (queue_channel_pop(channel, &entry))
-		queue_job_give_back(entry.line, (QueuePos) {entry.run_at, entry.id});
+		give_back(&entry);
 	queue_endpoint_clear(MyDatabaseId);
 	queue_endpoint_keep(MyDatabaseId, NULL, 0);
 	queue_gate_clear(MyDatabaseId, QUEUE_GATE_HTTP);

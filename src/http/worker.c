@@ -284,7 +284,7 @@ turn(void)
 	next = queue_router_probe(queue_now());
 	if (queue_sender.ndone > 0)
 		next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
-	next = Min(next, queue_delivery_next());
+	next = queue_earlier(next, queue_delivery_next());
 	if (queue_sender.wake_scheduler)
 	{
 		queue_sender.wake_scheduler = false;

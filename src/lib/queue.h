@@ -50,6 +50,13 @@ queue_pos_cmp(QueuePos a, QueuePos b)
 	return a.id < b.id ? -1 : (a.id > b.id ? 1 : 0);
 }
 
+/* The earlier of two times.  Min evaluates its arguments twice, and so is not for a call that does anything. */
+static inline TimestampTz
+queue_earlier(TimestampTz a, TimestampTz b)
+{
+	return a < b ? a : b;
+}
+
 #define QUEUE_POS_FIRST ((QueuePos) {DT_NOBEGIN, PG_INT64_MIN})
 
 /* The settings, which server/init.c defines. */

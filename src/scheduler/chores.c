@@ -159,7 +159,7 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 		}
 		if ((wake || due_at(chore) <= now) && !run_chore(chore, now))
 			return DT_NOBEGIN;
-		next = Min(next, due_at(chore));
+		next = queue_earlier(next, due_at(chore));
 	}
 	return next;
 }

@@ -458,7 +458,7 @@ queue_crew_scale(TimestampTz now)
 			break;
 		if (total.all >= queue_executors)
 		{
-			again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
+			again = queue_earlier(again, retire_for(&queue_roles[best], t[best].all, now));
 			break;
 		}
 		if (start_after > now)

@@ -427,7 +427,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		queue_ready_put_back(ready);
 		break;
 	}
-	role->next_due = Min(queue_ready_later_due(ready, &role->more), retry);
+	role->next_due = queue_earlier(queue_ready_later_due(ready, &role->more), retry);
 	if (role->channel != NULL)
 		queue_channel_filled(role->channel, queue_role_share(role));
 	queue_ready_end(ready);
@@ -529,9 +529,9 @@ do_round(TimestampTz now)
 	refresh_lines(queue_config(), now);
 	next = recheck_at;
 	if (nsuspects > 0)
-		next = Min(next, tend_suspects(table, now));
-	next = Min(next, pull_all(table, now));
-	next = Min(next, queue_feed_pull(table, now));
+		next = queue_earlier(next, tend_suspects(table, now));
+	next = queue_earlier(next, pull_all(table, now));
+	next = queue_earlier(next, queue_feed_pull(table, now));
 	queue_job_close(table);
 	return next;
 }
@@ -751,7 +751,7 @@ queue_scheduler_main(Datum arg)
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != QUEUE_RETIRE_SOON)
 			next = work_due = queue_chores_run(work, lengthof(work), queue_now());
 		if (next != DT_NOBEGIN && !gone)
-			next = Min(next, queue_chores_housekeeping(queue_now()));
+			next = queue_earlier(next, queue_chores_housekeeping(queue_now()));
 		if (next == DT_NOBEGIN || gone)
 			stop(QUEUE_BASE_NO_EXTENSION);
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0 && may_rest(&next))

@@ -133,7 +133,7 @@ queue_await_arm(void)
 	if (mine == NULL)
 		return;
 	/* what others hand over from now on is kept beside what the look finds */
-	known = Min(known, (TimestampTz) pg_atomic_exchange_u64(&mine->due, (uint64) DT_NOEND));
+	known = queue_earlier(known, (TimestampTz) pg_atomic_exchange_u64(&mine->due, (uint64) DT_NOEND));
 	(void) pg_atomic_exchange_u32(&mine->state, PLACE_WAITING);	/* a full barrier: before the look */
 }
 

@@ -276,11 +276,10 @@ queue_gate_dismiss(QueueGate *gate)
 		pg_atomic_exchange_u32(&gate->wanted, 0) != 0;
 }
 
-bool
+void
 queue_gate_want_more(QueueGate *gate)
 {
-	pg_atomic_exchange_u32(&gate->wanted, 1);
-	return is_low(gate);
+	pg_atomic_write_u32(&gate->wanted, 1);
 }
 
 int

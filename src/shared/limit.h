@@ -49,8 +49,8 @@ extern int	queue_gate_room(QueueGate *gate, int most);
 extern void queue_gate_admit(QueueGate *gate);
 /* A job that was admitted is neither in force nor ahead any more; true: there is room for who was refused. */
 extern bool queue_gate_dismiss(QueueGate *gate);
-/* There is more than could be admitted: the next dismissal wakes.  True: there is room already. */
-extern bool queue_gate_want_more(QueueGate *gate);
+/* There is more than was admitted: a dismissal wakes. */
+extern void queue_gate_want_more(QueueGate *gate);
 
 /* Sums of a database's gates of a type. */
 extern int	queue_gate_admitted(Oid db, QueueGateType type);

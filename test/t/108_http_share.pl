@@ -104,6 +104,14 @@ register('again', '/status/200');
 enqueue('again', 1);
 wait_true($node, q{SELECT succeeded = 1 FROM queue.stat_endpoint WHERE kind = 'again'}, 'their places were given back');
 
+# --- more handlers than a database has places for: what finds none shares one
+sql($node, "SELECT count(*) FROM (SELECT queue.register_http_handler('h' || i, '" . $server->url('/status/200') . "', max_running => 2) FROM generate_series(1, 600) i) x");
+sql($node, q{SELECT count(*) FROM (SELECT queue.enqueue('h' || i) FROM generate_series(1, 600) i, generate_series(1, 5)) x});
+wait_no_jobs($node, '600 handlers: every job of each is delivered');
+doctor_like($node, qr/http places \| \d\d+ HTTP handlers and 0 endpoints have no place/, 'doctor() tells that some have no place');
+sql($node, q{SELECT queue.unregister_handler(kind) FROM queue.stat_handler});
+wait_true($node, q{SELECT ok FROM queue.doctor() WHERE check_name = 'http places'}, 'and nothing when they are gone');
+
 $server->stop;
 $node->stop('fast');
 log_clean($node);

@@ -74,7 +74,8 @@ sub stop
 
 sub DESTROY { my ($self) = @_; local $?; $self->stop; return; }
 
-# What it saw: a list of hashes: at, what (request | answer), path, status, body, and the headers, lower case.
+# What it saw: a list of hashes: at, what (request | answer), path, status, body (of a large one its beginning), and the
+# headers, lower case.
 sub seen
 {
 	my ($self, $what) = @_;
@@ -295,7 +296,8 @@ sub readable
 		$c->{began} = time;
 		$c->{busy} = 1;
 		$under_way++;
-		note(%h, what => 'request', method => $method, path => $path, query => $query // '', body => $body, busy => $under_way);
+		note(%h, what => 'request', method => $method, path => $path, query => $query // '',
+			body => length $body > 100_000 ? substr($body, 0, 1000) : $body, busy => $under_way);
 		respond($c, $path, $query);
 		return if $c->{gone};
 	}
