@@ -52,5 +52,14 @@ FROM queue.live_job WHERE line IN (SELECT id FROM queue.line WHERE kind = 'parts
 SELECT payload FROM queue.fetch('mine', 4);
 SELECT payload FROM queue.fetch('mine', 4);
 SELECT queue.purge('mine'), queue.drop_queue('mine', force => true), queue.drop_queue('victim', force => true);
+-- sequences do not follow logical replication: doctor() tells, adopt() sets them
+SELECT count(queue.enqueue('one'));
+UPDATE queue.line SET id = id + 1000;
+UPDATE queue.live_job SET line = line + 1000, id = id + 500;
+SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';
+SELECT queue.adopt();
+SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';
+SELECT count(queue.enqueue('two'));
+SELECT kind, id - (SELECT min(id) FROM queue.job) AS id FROM queue.job ORDER BY id;
 DROP EXTENSION queue;
 DROP ROLE regress_queue_attacker, regress_queue_victim;

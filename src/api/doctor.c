@@ -573,6 +573,7 @@ check_tables(Doctor *doctor)
 {
 	QueueSpi	spi;
 	uint64		found;
+	char	   *behind;
 
 	queue_spi_begin(&spi);
 	found = queue_spi_run("SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
@@ -596,6 +597,13 @@ check_tables(Doctor *doctor)
 	}
 	if (found == 0)
 		row(doctor, "table privileges", true, "only the owner reaches the tables of schema queue", NULL);
+	queue_spi_run("SELECT string_agg(name::text, ', ' ORDER BY name) FROM " QUEUE_SEQUENCES " WHERE needed > last_value",
+				  0, NULL, NULL, NULL);
+	behind = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	row(doctor, "sequences", behind == NULL,
+		behind == NULL ? "sequences are ahead of their tables" :
+		psprintf("%s: behind the ids in its tables, so what comes next fails as a duplicate", behind),
+		"Rows were replicated or restored without their sequence. Run SELECT queue.adopt().");
 	queue_spi_end(&spi);
 }
 

@@ -215,11 +215,8 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	queue_spi_run("UPDATE queue.endpoint SET system_identifier = $1, database_oid = $2"
 				  " WHERE system_identifier <> $1 OR database_oid <> $2",
 				  2, types, values, NULL);
-	/* what was restored or replicated may be ahead of the sequence */
-	queue_spi_run("SELECT setval('queue.handler_id', greatest(s.last_value, h.last, e.last))"
-				  " FROM queue.handler_id s, (SELECT max(id) AS last FROM queue.handler) h,"
-				  " (SELECT max(id) AS last FROM queue.endpoint) e",
-				  0, NULL, NULL, NULL);
+	/* what was restored or replicated may be ahead of its sequence */
+	queue_spi_run("SELECT setval(name, needed) FROM " QUEUE_SEQUENCES " WHERE needed > last_value", 0, NULL, NULL, NULL);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }
