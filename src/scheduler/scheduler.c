@@ -108,15 +108,15 @@ channel_budget(void)
 	return (int64) queue_executors * Max(queue_commit_interval, 1) * 1000;
 }
 
-/* Fills in what the run is expected to take: of a kind that is new or slow, as much as one executor's share. */
+/* Fills in what the run is expected to take: of a kind that is new, or slow on average, one executor's whole share. */
 static void
-estimate(QueueEntry *entry, QueueLine *line, TimestampTz now)
+estimate(QueueEntry *entry, QueueLine *line)
 {
 	QueueKindStat *stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
 	int64		whole = (int64) Max(queue_commit_interval, 1) * 1000;
 	int64		mean = stat == NULL ? whole : (int64) pg_atomic_read_u64(&stat->mean_us);
 
-	if (stat == NULL || mean >= whole || !queue_kind_is_known(stat, now))
+	if (stat == NULL || mean >= whole || !queue_kind_is_known(stat))
 	{
 		entry->cost = (int32) whole;
 		entry->flags |= QUEUE_ENTRY_LONG;
@@ -165,7 +165,7 @@ sift_channel(QueueRole *role, TimestampTz now)
 		bool		suspect = (entries[i].flags & QUEUE_ENTRY_SUSPECT) != 0;
 
 		if (stays)
-			estimate(&entries[i], line, now);
+			estimate(&entries[i], line);
 		if (!stays || !put(role->channel, &entries[i], suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
 			give_back(&entries[i]);
 	}
@@ -368,7 +368,7 @@ wake_executors(QueueRole *role, TimestampTz now)
 
 /*
  * Only what is more urgent than the channel's last entry may still enter a full channel.  If that entry's kind has
- * turned out slow, the channel's entries are weighed again first.
+ * turned out to be LONG, the channel's entries are weighed again first.
  */
 static void
 limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
@@ -382,8 +382,8 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 	again = last;
 	line = queue_config_line(last.line);
 	if (line != NULL)
-		estimate(&again, line, now);
-	if (line == NULL || again.cost > last.cost * 2)
+		estimate(&again, line);
+	if (line == NULL || (again.flags & ~last.flags & QUEUE_ENTRY_LONG) != 0)
 	{
 		sift_channel(role, now);
 		if (!queue_channel_last(role->channel, &last))
@@ -415,7 +415,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		entry.tid = job.tid;
 		entry.priority = line->priority;
 		if (line != last_line)
-			estimate(&entry, last_line = line, now);
+			estimate(&entry, last_line = line);
 		if (job.failures > 0 || job.leased_until != DT_NOBEGIN)
 			entry.flags |= QUEUE_ENTRY_ALONE;
 		else

@@ -412,7 +412,7 @@ queue_channel_return(QueueChannel *ch, bool *permit)
 	if (!*permit)
 		return;
 	SpinLockAcquire(&ch->mutex);
-	ch->running_long--;
+	ch->running_long = Max(ch->running_long - 1, 0);	/* it may have been given up and taken anew meanwhile */
 	SpinLockRelease(&ch->mutex);
 	*permit = false;
 }

@@ -535,9 +535,9 @@ queue_kind_ran(QueueKindStat *stat, int64 us)
 
 /* Is its mean worth anything?  Called by the scheduler and by executors. */
 bool
-queue_kind_is_known(QueueKindStat *stat, TimestampTz now)
+queue_kind_is_known(QueueKindStat *stat)
 {
-	return pg_atomic_read_u64(&stat->recent_runs) >= 4 && now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
+	return pg_atomic_read_u64(&stat->recent_runs) >= 4;
 }
 
 /* May this kind's jobs share a commit?  Called by executors before each job. */
@@ -546,5 +546,6 @@ queue_kind_is_short(QueueKindStat *stat, TimestampTz now)
 {
 	uint64		limit_us = (uint64) queue_commit_interval * 1000 / 10;
 
-	return stat != NULL && pg_atomic_read_u64(&stat->mean_us) < limit_us && queue_kind_is_known(stat, now);
+	return stat != NULL && queue_kind_is_known(stat) && pg_atomic_read_u64(&stat->mean_us) < limit_us &&
+		now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
 }

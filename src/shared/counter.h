@@ -115,8 +115,8 @@ extern void queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState
 extern void queue_counter_failed(QueueCounterRef *ref, int64 n);
 /* One run of a kind ended after `us` microseconds. */
 extern void queue_kind_ran(QueueKindStat *stat, int64 us);
-/* Do its recent runs tell how long the next one takes? (at least 4, none longer than commit_interval lately) */
-extern bool queue_kind_is_known(QueueKindStat *stat, TimestampTz now);
+/* Do its recent runs tell how long one takes on average? (at least 4) */
+extern bool queue_kind_is_known(QueueKindStat *stat);
 /* May jobs of this kind share a commit? (mean under commit_interval / 10 over >= 4 runs, no long one lately) */
 extern bool queue_kind_is_short(QueueKindStat *stat, TimestampTz now);
 
