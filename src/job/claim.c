@@ -43,7 +43,7 @@ queue_claim_look(QueueClaim *claim)
 
 	if (job->run_at == DT_NOEND)
 		return QUEUE_CLAIM_NONE;	/* pending: promotion moves it */
-	if (job->leased_until > queue_now())
+	if (job->leased_until != DT_NOBEGIN && job->leased_until > queue_now())
 	{
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
 		return QUEUE_CLAIM_NONE;
@@ -131,7 +131,7 @@ QueueClaimed
 queue_claim_judge(QueueClaim *claim)
 {
 	QueueJob   *job = &claim->job;
-	bool		late = job->attempt == 0 && claim->extra.expires_at <= queue_now();
+	bool		late = job->attempt == 0 && claim->extra.expires_at != DT_NOEND && claim->extra.expires_at <= queue_now();
 	bool		used_up = job->attempt == PG_INT32_MAX; /* the next claim would have no number */
 	QueueClaimed claimed;
 
