@@ -40,6 +40,7 @@ typedef struct Call
 	const char *error;
 	QueueState	state;			/* out: fail */
 	TimestampTz until;			/* out: heartbeat */
+	TimestampTz now;			/* of a call for many, so that their leases end together; 0: when it is written */
 } Call;
 
 /* A call about the job whose handler is running here: noted, to take hold when the handler returns. */
@@ -117,7 +118,7 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 		case CALL_RELEASE:
 			return queue_finish_return(table, job, attempt, -1, NULL, snapshot, true);
 		case CALL_HEARTBEAT:
-			new.leased_until = queue_time_add(queue_now(), call->us >= 0 ? call->us : line->queue->lease);
+			new.leased_until = queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
 			call->until = new.leased_until;
 			return queue_job_update(table, job, &new, snapshot, true);
 		case CALL_PROGRESS:
@@ -434,6 +435,7 @@ queue_sql_heartbeat_many(PG_FUNCTION_ARGS)
 	Call		call = {.what = CALL_HEARTBEAT};
 
 	call.us = interval_argument(fcinfo, 1, "lease");
+	call.now = queue_now();
 	call_many(fcinfo, "queue.heartbeat_many()", 2, &call);
 	return (Datum) 0;
 }

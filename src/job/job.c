@@ -123,6 +123,8 @@ prepare_write(QueueJobTable *table)
 	MemoryContextSwitchTo(old);
 }
 
+#define MAX_EXTRA (192 * 1024 * 1024) /* above what queue.max_job_size can allow, below what jsonb can hold */
+
 /* The table AM takes a pointer that is not const. */
 static inline ItemPointer
 tid_of(const QueueJob *job)
@@ -233,6 +235,13 @@ read_wide(TupleTableSlot *slot, QueueJob *job, bool lean)
 		return;
 	job->stored_extra = stored_copy(extra, false);
 	job->extra = read_jsonb(extra, &job->problem);
+	/* restored or written by hand: with what a claim adds it would be no jsonb any more */
+	if (job->extra != NULL && job->stored_extra != NULL && VARSIZE(job->extra) > MAX_EXTRA)
+	{
+		pfree(job->extra);
+		job->extra = NULL;
+		job->problem = "its headers, tags and progress are too large";
+	}
 }
 
 Datum
