@@ -62,7 +62,7 @@ UPDATE queue.live_job SET extra = '{"max_attempts": 1e400, "expires_at": 1e300, 
 SELECT state, expires_at, enqueued_at IS NOT NULL AS enqueued, started_at, max_attempts FROM queue.job WHERE id = :id;
 SELECT id = :id AS same, attempt FROM queue.fetch('default', kinds => '{odd}');
 -- the last number of an attempt
-UPDATE queue.live_job SET attempt = 2147483647, leased_until = NULL, failures = 2147483647, extra = NULL WHERE id = :id;
+UPDATE queue.live_job SET attempt = 2147483647, leased_until = NULL, failures = NULL, extra = NULL WHERE id = :id;
 SELECT queue.alter_job(:id, run_at => now() - interval '1 hour');
 SELECT count(*) FROM queue.fetch('default', kinds => '{odd}');
 SELECT state, attempt, last_error FROM queue.job WHERE id = :id;

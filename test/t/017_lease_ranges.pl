@@ -73,6 +73,15 @@ clock(30);
 one($node, fetchable('batch', 100), '5', 'the extended ones come back in their turn');
 one($node, "SELECT string_agg(DISTINCT failures::text, ',') FROM queue.job WHERE kind = 'batch'", '1', 'each end counts once');
 
+# In real time, where the far look does not come by: the last members of a batch are back when its lease ends.
+sql($node, "SELECT count(*) FROM queue.enqueue_many('real', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 50)))");
+sql($node, <<'EOS');
+SELECT count(*) FROM queue.complete_many((
+	SELECT array_agg(id) FROM (SELECT id FROM queue.fetch('default', 50, kinds => '{real}', lease => '1 s') LIMIT 47) f));
+EOS
+one($node, "SELECT count(*) > 0 FROM queue.fetch('default', 3, kinds => '{real}', wait => '5 s')", 't',
+	'what is left of a batch is back in time');
+
 # 4. A finished batch leaves nothing to be walked: under a held snapshot the time at which its lease would have ended
 # does not send readers over the dead rows.
 my $held = queue_session($node);
