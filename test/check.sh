@@ -83,7 +83,7 @@ pg_regress_suite() {
 	shift 3
 	[ $# != 0 ] || return 0
 	pg mkdir -p "$out"
-	pg timeout 600 "$program" --inputdir="$input" --outputdir="$out" --bindir="$BIN" --host="$LIB_DIR" --port="$PGPORT" \
+	pg timeout --foreground 600 "$program" --inputdir="$input" --outputdir="$out" --bindir="$BIN" --host="$LIB_DIR" --port="$PGPORT" \
 		--user=postgres --dbname="check_${name//\//_}" --dlpath="$("$PG_CONFIG" --pkglibdir)" "$@" >"$out/log" 2>&1 || rc=$?
 	local passed failed
 	passed=$(grep -cE '(^ok |\.\.\. ok )' "$out/log" || true)
@@ -104,7 +104,7 @@ pgtap() {
 	for t in $(names test/pgtap sql); do
 		db=pgtap_$t
 		sql "CREATE DATABASE \"$db\"" && DB=$db sql "CREATE EXTENSION pgtap; CREATE EXTENSION queue" || true
-		tap "pgtap/$t" pg timeout 300 pg_prove --verbose --nocolor --dbname "$db" --username postgres "$TREE/test/pgtap/$t.sql"
+		tap "pgtap/$t" pg timeout --foreground 300 pg_prove --verbose --nocolor --dbname "$db" --username postgres "$TREE/test/pgtap/$t.sql"
 	done
 }
 
@@ -114,7 +114,7 @@ clients() {
 	for driver in libpq psycopg node java go ruby; do
 		wanted_test "$driver" || continue
 		mkdir "$LIB_DIR/claimed/client_$driver" 2>/dev/null || continue
-		tap "clients/$driver" env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 timeout 300 "$ROOT/test/clients/run.sh" "$driver"
+		tap "clients/$driver" env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/clients/run.sh" "$driver"
 	done
 }
 

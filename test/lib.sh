@@ -1,7 +1,8 @@
 # Shared by the scripts in this folder: a private cluster in a temporary folder, owned by an ordinary user, that is
 # gone when the script ends.  Source it; it sets -euo pipefail.
 #
-# lib_start makes $LIB_DIR (mktemp -d, owned by the server's user, 0700) and cleans it up on exit, by process id.
+# lib_start makes $LIB_DIR (mktemp -d, owned by the server's user, 0700) and cleans it up on exit, by process id.  A
+# process that is still there then, and was not in LIB_PIDS or a cluster, is ended too and fails the run.
 # cluster_init, cluster_start, cluster_stop work on $LIB_DIR/data; connections go through the Unix socket in $LIB_DIR
 # only, so nothing listens on any network address.  pg runs a command as the server's user.
 
@@ -15,7 +16,7 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 # As root the server runs as postgres (it refuses root); otherwise as whoever calls.
 if [ "$(id -u)" = 0 ]; then
-	pg() { runuser -u postgres -- "$@"; }
+	pg() { setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"; }
 else
 	pg() { "$@"; }
 fi
@@ -50,6 +51,9 @@ lib_start() {
 	chmod 700 "$LIB_DIR"
 	[ "$(id -u)" != 0 ] || chown postgres: "$LIB_DIR"
 	LIB_PIDS=()
+	# Every process started from here on inherits it, so that those left at the end are found; a script that this one
+	# calls adds its own.
+	export QUEUE_RUN="${QUEUE_RUN:-}:$LIB_DIR"
 	trap lib_end EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
@@ -61,18 +65,51 @@ lib_start() {
 }
 
 lib_end() {
-	local rc=$? pid
+	local rc=$? pid left
 	trap - EXIT INT TERM HUP
-	for pid in "${LIB_PIDS[@]:-}"; do [ -z "$pid" ] || kill "$pid" 2>/dev/null || true; done
-	cluster_stop immediate || true
+	set +e
+	for pid in "${LIB_PIDS[@]:-}"; do [ -z "$pid" ] || end_tree "$pid"; done
+	cluster_stop immediate
 	end_clusters "$LIB_DIR"
+	cd /
+	for _ in $(seq 60); do
+		left=$(own_processes)
+		[ -n "$left" ] && [ $rc -lt 128 ] || break
+		sleep 0.05
+	done
+	if [ -n "$left" ]; then
+		if [ $rc -lt 128 ]; then
+			echo "Left running by this script, and ended now:" >&2
+			ps -o pid=,user=,args= -p "$(echo $left | tr ' ' ',')" >&2
+			[ $rc != 0 ] || rc=1
+		fi
+		kill $left 2>/dev/null
+		for _ in $(seq 60); do left=$(own_processes); [ -n "$left" ] || break; sleep 0.05; done
+		[ -z "$left" ] || kill -KILL $left 2>/dev/null
+	fi
 	if [ "$rc" != 0 ] && [ -n "${KEEP_FAILED:-}" ]; then
 		printf 'Left behind: %s\n' "$LIB_DIR" >&2
 	else
-		cd /
 		rm -rf "$LIB_DIR"
 	fi
 	exit "$rc"
+}
+
+# end_tree pid: it and its children; killing a shell function in the background alone leaves what it runs.
+end_tree() {
+	local child
+	for child in $(pgrep -P "$1"); do end_tree "$child"; done
+	kill "$1" 2>/dev/null
+}
+
+# The processes that this run started and that are still there: by the mark in their environment, or by their folder (a
+# server overwrites its environment with its title).
+own_processes() {
+	local pid
+	for pid in $({ grep -lsF "$LIB_DIR" /proc/[0-9]*/environ; find /proc -maxdepth 2 -name cwd -lname "$LIB_DIR*" 2>/dev/null; } |
+		cut -d/ -f3 | sort -u); do
+		[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] || ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" || echo "$pid"
+	done
 }
 
 # end_clusters folder: whatever cluster still runs somewhere below it, as after a test that was cut short.
