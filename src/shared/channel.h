@@ -6,7 +6,7 @@
  * The scheduler fills it; executors empty it, and put back what they must not run now.  Lock: one
  * spinlock per channel, held for a copy of one entry and a search for its place.  An entry in a channel
  * or popped from it is behind its line's cursor; the process that drops one unclaimed gives it back with
- * queue_cursor_append.
+ * queue_job_give_back.
  */
 #ifndef QUEUE_CHANNEL_H
 #define QUEUE_CHANNEL_H

@@ -18,6 +18,8 @@
  */
 #include "shared/lease.h"
 
+#include "shared/fetch_waiter.h"
+
 #include "common/hashfn.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
@@ -381,6 +383,7 @@ queue_lease_tell_expired(Oid db, TimestampTz now)
 	QueuePos	low;
 	QueuePos	high;
 	TimestampTz next = DT_NOEND;
+	bool		any = false;
 	int			n;
 
 	do
@@ -388,9 +391,15 @@ queue_lease_tell_expired(Oid db, TimestampTz now)
 		n = queue_lease_expired(db, now, leases, lengthof(leases));
 		for (int i = 0; i < n; i++)
 			(void) queue_cursor_append(db, leases[i].line, leases[i].pos, leases[i].id != 0 ? 1 : 2);
+		any |= n > 0;
 	} while (n == lengthof(leases));
 	while (queue_cursor_take_expired(db, now, &line, &low, &high, &next))
+	{
 		(void) queue_cursor_append(db, line, low, 2);
+		any = true;
+	}
+	if (any)
+		queue_await_wake_all(db);	/* the caller takes its own, and nobody looks for the others */
 	if (next != DT_NOEND && base != NULL)
 		queue_base_lower(&base->next_expiry, next);
 }
