@@ -20,38 +20,11 @@
 QueueEntry	queue_held[QUEUE_SUSPECT_IDS];
 int			queue_nheld = 0;
 
-#define MAX_SHUNNED 16			/* with more, the oldest is tried again at once */
 #define SHUNNED_US (5 * USECS_PER_SEC)
 
 static QueueChannel *channel = NULL;
 static QueueEntry postponed;	/* too young for the group that took it: heads the next one; id 0: none */
 static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
-
-/*
- * Jobs that could be neither run nor failed: there is nothing to write down why, and looking again at once would keep
- * the machine busy with them.
- */
-static struct
-{
-	QueueEntry	entry;			/* id 0: free */
-	TimestampTz until;
-}			shunned[MAX_SHUNNED];
-static int	next_shunned = 0;
-static bool shunning = false;	/* there was any */
-
-/* Gives back those whose pause is over.  Also called at exit, for all. */
-static void
-give_back_shunned(TimestampTz now)
-{
-	for (int i = 0; i < MAX_SHUNNED; i++)
-	{
-		if (shunned[i].entry.id != 0 && shunned[i].until <= now)
-		{
-			queue_entries_give_back(&shunned[i].entry);
-			shunned[i].entry.id = 0;
-		}
-	}
-}
 
 /* Exit hook: what was taken and not ended goes back to its line (the transaction is aborted by then). */
 static void
@@ -60,7 +33,6 @@ give_back_at_exit(int code, Datum arg)
 	queue_entries_give_back_all();
 	if (postponed.id != 0)
 		queue_entries_give_back(&postponed);
-	give_back_shunned(DT_NOEND);
 	queue_channel_return(channel, &permit);
 }
 
@@ -94,11 +66,7 @@ queue_entries_next(void)
 		return true;
 	}
 	if (queue_nheld == 0)
-	{
 		queue_channel_return(channel, &permit); /* what needed it has ended */
-		if (shunning)
-			give_back_shunned(queue_now());
-	}
 	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
 		return false;
 	queue_nheld++;
@@ -146,15 +114,18 @@ queue_entries_give_back_all(void)
 	queue_nheld = 0;
 }
 
+/*
+ * The job could be neither run nor failed: there is nothing to write down why, and looking again at once would keep
+ * the machine busy with it.  Its row was let go already, so the scheduler finds it, and is told here to leave it alone.
+ */
 void
 queue_entries_shun(const QueueEntry *entry)
 {
-	if (shunned[next_shunned].entry.id != 0)
-		queue_entries_give_back(&shunned[next_shunned].entry);
-	shunned[next_shunned].entry = *entry;
-	shunned[next_shunned].until = queue_now() + SHUNNED_US;
-	next_shunned = (next_shunned + 1) % MAX_SHUNNED;
-	shunning = true;
+	QueueEntry	out;
+
+	if (queue_channel_shun(channel, entry, queue_now() + SHUNNED_US, &out))
+		queue_entries_give_back(&out);
+	queue_base_wake(queue_base(), 0);
 }
 
 void

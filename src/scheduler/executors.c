@@ -536,6 +536,13 @@ queue_crew_forget_unused(void)
 			continue;
 		if (role->channel != NULL)
 		{
+			QueueEntry	entries[QUEUE_MAX_SHUNNED];
+			int			left;
+			int			n = queue_channel_unshun(role->channel, DT_NOEND, entries, &left);
+
+			for (int j = 0; j < n; j++)
+				(void) queue_cursor_append(MyDatabaseId, entries[j].line,
+										   (QueuePos) {entries[j].run_at, entries[j].id}, 1);
 			if (queue_channel_count(role->channel) > 0)
 				continue;
 			queue_channel_release(role->channel);

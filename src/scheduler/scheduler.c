@@ -393,22 +393,41 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 		queue_ready_before(ready, last.priority, (QueuePos) {last.run_at, last.id});
 }
 
+/* Jobs that executors left alone for a while may be tried again.  When to look again; DT_NOEND: there are none. */
+static TimestampTz
+unshun(QueueRole *role, TimestampTz now)
+{
+	QueueEntry	entries[QUEUE_MAX_SHUNNED];
+	int			left;
+	int			n;
+
+	if (role->channel == NULL || role->channel->nshunned == 0)
+		return DT_NOEND;
+	n = queue_channel_unshun(role->channel, now, entries, &left);
+	for (int i = 0; i < n; i++)
+		give_back(&entries[i]);
+	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
+}
+
 /* Pulls what fits into one role's channel, the most urgent first. */
 static void
 pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 {
+	TimestampTz retry = unshun(role, now);
+	bool		shunned = retry != DT_NOEND;
 	QueueReady *ready = queue_ready_begin(table, role->lines, role->nlines, now);
 	QueueEntry	entry = {.stamp = queue_now()};
 	QueueJob	job;
 	QueueLine  *line;
 	QueueLine  *last_line = NULL;
-	TimestampTz retry = DT_NOEND;
 
 	limit_to_urgent(role, ready, now);
 	while (queue_ready_next(ready, &job, &line))
 	{
 		if (nsuspects > 0 && is_suspect(job.id))
 			continue;
+		if (shunned && queue_channel_shunned(role->channel, job.id) != 0)
+			continue;			/* unshun() gives it back */
 		entry.id = job.id;
 		entry.line = job.line;
 		entry.run_at = job.run_at;
@@ -421,7 +440,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 		else
 			entry.flags &= ~QUEUE_ENTRY_ALONE;
 		if (queue_role_channel(role) == NULL)
-			retry = now + NO_CHANNEL_RETRY_US;
+			retry = Min(retry, now + NO_CHANNEL_RETRY_US);
 		else if (put(role->channel, &entry, channel_budget()))
 			continue;
 		queue_ready_put_back(ready);
@@ -574,6 +593,7 @@ empty_channel(QueueRole *role)
 {
 	QueueEntry	entry;
 
+	(void) unshun(role, DT_NOEND);
 	while (role->channel != NULL && queue_channel_pop(role->channel, &entry))
 		give_back(&entry);
 }

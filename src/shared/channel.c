@@ -93,6 +93,7 @@ queue_channel_of(Oid db, Oid role, bool create)
 		for (int j = 0; j < QUEUE_CHANNEL_SIZE; j++)
 			ch->order[j] = (uint8) j;
 		ch->parked[0] = '\0';
+		ch->nshunned = 0;
 		ch->refusals = 0;
 		ch->refused_line = 0;
 		ch->refused[0] = '\0';
@@ -126,14 +127,14 @@ queue_channel_release(QueueChannel *ch)
 	LWLockRelease(&shared->lock);
 }
 
-/* How many entries wait in it. */
+/* How many entries are in it, those that are left alone for a while, too. */
 int
 queue_channel_count(QueueChannel *ch)
 {
 	int			count;
 
 	SpinLockAcquire(&ch->mutex);
-	count = ch->count;
+	count = ch->count + ch->nshunned;
 	SpinLockRelease(&ch->mutex);
 	return count;
 }
@@ -235,6 +236,71 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 	SpinLockAcquire(&ch->mutex);
 	memcpy(ch->parked, copy, sizeof(copy));
 	SpinLockRelease(&ch->mutex);
+}
+
+/* Called by executors. */
+bool
+queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until, QueueEntry *out)
+{
+	int			i;
+	bool		full;
+
+	SpinLockAcquire(&ch->mutex);
+	for (i = 0; i < ch->nshunned && ch->shunned[i].id != entry->id; i++)
+		;
+	full = i == QUEUE_MAX_SHUNNED;
+	if (full)
+	{
+		i = 0;
+		for (int j = 1; j < ch->nshunned; j++)
+		{
+			if (ch->shunned_until[j] < ch->shunned_until[i])
+				i = j;
+		}
+		*out = ch->shunned[i];
+	}
+	ch->shunned[i] = *entry;
+	ch->shunned_until[i] = until;
+	ch->nshunned = Max(ch->nshunned, i + 1);
+	SpinLockRelease(&ch->mutex);
+	return full;
+}
+
+/* Called by the scheduler, which gives them back. */
+int
+queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left)
+{
+	int			n = 0;
+
+	SpinLockAcquire(&ch->mutex);
+	for (int i = ch->nshunned - 1; i >= 0; i--)
+	{
+		if (ch->shunned_until[i] > now)
+			continue;
+		out[n++] = ch->shunned[i];
+		ch->nshunned--;
+		ch->shunned[i] = ch->shunned[ch->nshunned];
+		ch->shunned_until[i] = ch->shunned_until[ch->nshunned];
+	}
+	*left = ch->nshunned;
+	SpinLockRelease(&ch->mutex);
+	return n;
+}
+
+/* Called by the scheduler for each job that it finds, while there are any. */
+TimestampTz
+queue_channel_shunned(QueueChannel *ch, int64 id)
+{
+	TimestampTz until = 0;
+
+	SpinLockAcquire(&ch->mutex);
+	for (int i = 0; i < ch->nshunned; i++)
+	{
+		if (ch->shunned[i].id == id)
+			until = ch->shunned_until[i];
+	}
+	SpinLockRelease(&ch->mutex);
+	return until;
 }
 
 /* Called by executors. */
@@ -366,7 +432,7 @@ take_nth(QueueChannel *ch, int i, QueueEntry *entry)
 	ch->cost -= entry->cost;
 }
 
-/* Takes the most urgent entry; false when there is none.  Called by the http worker, and by whoever empties a channel. */
+/* Takes the most urgent entry; false when there is none.  Called by the http worker, and to empty a channel. */
 bool
 queue_channel_pop(QueueChannel *ch, QueueEntry *entry)
 {

@@ -33,6 +33,8 @@ typedef struct QueueEntry
 	int32		gate;			/* http only: the number of the gate that admitted it */
 } QueueEntry;
 
+#define QUEUE_MAX_SHUNNED 16	/* with more, the one whose pause ends first is tried again at once */
+
 typedef struct QueueChannel
 {
 	slock_t		mutex;
@@ -48,6 +50,9 @@ typedef struct QueueChannel
 	uint32		refusals;		/* how often executors could not run a handler .. */
 	int64		refused_line;	/* .. the last time that of this line .. */
 	char		refused[128];	/* .. for this reason */
+	int			nshunned;		/* entries of jobs that could be neither run nor failed .. */
+	TimestampTz shunned_until[QUEUE_MAX_SHUNNED];	/* .. and are left alone before this */
+	QueueEntry	shunned[QUEUE_MAX_SHUNNED];
 	uint8		order[QUEUE_CHANNEL_SIZE];	/* a permutation: used places by urgency from head on, then free ones */
 	QueueEntry	place[QUEUE_CHANNEL_SIZE];
 } QueueChannel;
@@ -74,6 +79,12 @@ extern bool queue_channel_refusal(QueueChannel *ch, uint32 *seen, int64 *line);
 extern void queue_channel_forgive(QueueChannel *ch);	/* the scheduler: the last refusal is over */
 /* The reasons why no executor can start, and why the last refused line's handler cannot run; "" if there is none. */
 extern void queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128]);
+/* An executor leaves this entry alone; true: for its place *out must be given back. */
+extern bool queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until, QueueEntry *out);
+/* Takes those out whose pause is over by `now`; how many.  *left: how many are still there. */
+extern int	queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left);
+/* Until when is this job left alone?  0: it is not. */
+extern TimestampTz queue_channel_shunned(QueueChannel *ch, int64 id);
 /* After a round of puts: remembers when executors should ask for more, and how many may run LONG entries at once. */
 extern void queue_channel_filled(QueueChannel *ch, int max_long);
 

@@ -115,6 +115,28 @@ sql($node, 'ALTER DATABASE postgres RESET IntervalStyle');
 sql($node, "SELECT queue.register_sql_handler('odd', 'public.h'), queue.unregister_handler('odd_http')");
 wait_no_jobs($node, 'the parked handler runs when it is registered again', kinds => '^odd$');
 
+# A job that can be neither run nor failed, because its row cannot be written.
+sql($node, <<'EOS');
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'poison' THEN
+		RAISE EXCEPTION 'not this one';
+	END IF;
+	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse();
+SELECT queue.enqueue('good', '{"poison": 1}');
+EOS
+$before = transactions();
+sql($node, "SELECT queue.enqueue('good') FROM generate_series(1, 20)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'good'", 'other jobs of its kind run');
+sql($node, 'SELECT pg_sleep(0.5)');
+cmp_ok(transactions() - $before, '<', 2000, 'it is not tried again and again');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.job WHERE payload ? 'poison') OR queue.enqueue('good') IS NULL",
+	'it runs when its row can be written');
+wait_no_jobs($node, 'and so did the others', kinds => '^good$');
+
 # What a role takes when it logs in is not what its handlers run as.
 sql($node, <<'EOS');
 CREATE ROLE other;
