@@ -71,7 +71,7 @@ forgive(TimestampTz now)
 {
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		QueueChannel *channel = queue_roles[i].channel;
+		QueueChannel *channel = queue_roles[i]->channel;
 		QueueLine  *line;
 		Refused    *r;
 

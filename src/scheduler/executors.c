@@ -55,13 +55,25 @@ typedef struct Tally
 	int			busy;			/* with a job that has run for longer than PATIENCE_US */
 } Tally;
 
-QueueRole	queue_roles[QUEUE_MAX_CHANNELS];
+QueueRole **queue_roles = NULL;
 int			queue_nroles = 0;
+
+/* One per role, for queue_crew_scale. */
+static Tally *tallies = NULL;
+static int *wants = NULL;
+static int	roles_size = 0;		/* of these three */
 
 static Executor executors[QUEUE_MAX_SLOTS];
 static int	nexecutors = 0;
 static TimestampTz start_after = 0; /* a start failed: not before this */
 static bool no_slot = false;	/* because there was no worker slot */
+
+/* An array that lives as long as the process, made larger. */
+static void *
+grow(void *array, Size size)
+{
+	return array == NULL ? MemoryContextAlloc(TopMemoryContext, size) : repalloc(array, size);
+}
 
 /* The record of a role.  Called by the scheduler when it reads the configuration. */
 QueueRole *
@@ -71,13 +83,21 @@ queue_role_of(Oid role, bool create)
 
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		if (queue_roles[i].role == role)
-			return &queue_roles[i];
+		if (queue_roles[i]->role == role)
+			return queue_roles[i];
 	}
-	if (!create || queue_nroles >= QUEUE_MAX_CHANNELS)
+	if (!create)
 		return NULL;
-	r = &queue_roles[queue_nroles++];
-	memset(r, 0, sizeof(QueueRole));
+	if (queue_nroles == roles_size)
+	{
+		int			size = Max(16, roles_size * 2);
+
+		queue_roles = grow(queue_roles, size * sizeof(QueueRole *));
+		tallies = grow(tallies, size * sizeof(Tally));
+		wants = grow(wants, size * sizeof(int));
+		roles_size = size;
+	}
+	r = queue_roles[queue_nroles++] = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueRole));
 	r->role = role;
 	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;
@@ -106,7 +126,7 @@ queue_role_share(QueueRole *role)
 {
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		if (&queue_roles[i] != role && queue_roles[i].nlines > 0 && queue_roles[i].reason[0] == '\0')
+		if (queue_roles[i] != role && queue_roles[i]->nlines > 0 && queue_roles[i]->reason[0] == '\0')
 			return Max(queue_executors - 1, 1);
 	}
 	return QUEUE_MAX_SLOTS;
@@ -150,6 +170,7 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 	char		reason[128] = "";
 	HeapTuple	tuple;
 
+	role->limited = false;
 	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role->role));
 	if (!HeapTupleIsValid(tuple))
 		snprintf(reason, sizeof(reason), "role %u does not exist", role->role);
@@ -161,7 +182,10 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 		if (!form->rolcanlogin && !QUEUE_NOLOGIN_ROLES_WORK)
 			snprintf(reason, sizeof(reason), "role \"%s\" is not permitted to log in", name);
 		else if (!form->rolsuper && form->rolconnlimit >= 0 && CountUserBackends(role->role) > form->rolconnlimit)
+		{
+			role->limited = true;
 			snprintf(reason, sizeof(reason), "role \"%s\" is at its connection limit", name);
+		}
 		else if (queue_database_aclcheck(MyDatabaseId, role->role, ACL_CONNECT) != ACLCHECK_OK)
 			snprintf(reason, sizeof(reason), "role \"%s\" has no CONNECT privilege on this database", name);
 		else if (!form->rolsuper)
@@ -172,7 +196,8 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 			{
 				int			limit = ((Form_pg_database) GETSTRUCT(dbtuple))->datconnlimit;
 
-				if (limit >= 0 && CountDBConnections(MyDatabaseId) > limit)
+				role->limited = limit >= 0 && CountDBConnections(MyDatabaseId) > limit;
+				if (role->limited)
 					snprintf(reason, sizeof(reason), "this database is at its connection limit");
 				ReleaseSysCache(dbtuple);
 			}
@@ -186,7 +211,7 @@ queue_crew_precheck(QueueRole *role, TimestampTz now)
 			queue_log("role_parked", "no executor can start: %s", reason);
 		strlcpy(role->reason, reason, sizeof(role->reason));
 	}
-	if (reason[0] != '\0' && queue_role_channel(role) != NULL)
+	if (role->limited && queue_role_channel(role) != NULL)
 		queue_channel_park(role->channel, reason);
 	else if (role->channel != NULL && role->retry_at <= now)
 		queue_channel_park(role->channel, "");
@@ -383,7 +408,7 @@ queue_crew_retire(void)
 static void
 release_idle(QueueRole *role, const Tally *t)
 {
-	if (role->channel != NULL && t->all == 0 && role->reason[0] == '\0' && role->retry_at == 0 &&
+	if (role->channel != NULL && t->all == 0 && !role->limited && role->retry_at == 0 &&
 		queue_channel_count(role->channel) == 0)
 	{
 		queue_channel_release(role->channel);
@@ -431,17 +456,18 @@ queue_crew_scale(TimestampTz now)
 	TimestampTz again = DT_NOEND;
 	QueueBase  *base = queue_base();
 	Tally		total = tally(InvalidOid, now);
-	Tally		t[QUEUE_MAX_CHANNELS];
-	int			want[QUEUE_MAX_CHANNELS];
+	Tally	   *t = tallies;
+	int		   *want = wants;
 	int			failed = 0;
 
 	if (total.all - total.retiring > queue_executors)
 		retire_surplus(total.all - total.retiring - queue_executors);
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		t[i] = tally(queue_roles[i].role, now);
-		release_idle(&queue_roles[i], &t[i]);
-		want[i] = wanted(&queue_roles[i], &t[i], now, &again);
+		/* of the many roles of a database few have work */
+		t[i] = queue_roles[i]->channel == NULL ? (Tally) {0} : tally(queue_roles[i]->role, now);
+		release_idle(queue_roles[i], &t[i]);
+		want[i] = wanted(queue_roles[i], &t[i], now, &again);
 	}
 	for (;;)
 	{
@@ -451,21 +477,21 @@ queue_crew_scale(TimestampTz now)
 		{
 			if (want[i] > 0 &&
 				(best < 0 || t[i].all < t[best].all ||
-				 (t[i].all == t[best].all && queue_roles[i].started_at < queue_roles[best].started_at)))
+				 (t[i].all == t[best].all && queue_roles[i]->started_at < queue_roles[best]->started_at)))
 				best = i;
 		}
 		if (best < 0)
 			break;
 		if (total.all >= queue_executors)
 		{
-			again = queue_earlier(again, retire_for(&queue_roles[best], t[best].all, now));
+			again = queue_earlier(again, retire_for(queue_roles[best], t[best].all, now));
 			break;
 		}
 		if (start_after > now)
 		{
 			again = Min(again, start_after);
 			if (no_slot)
-				again = Min(again, retire_for(&queue_roles[best], t[best].all, now));
+				again = Min(again, retire_for(queue_roles[best], t[best].all, now));
 			failed = no_slot ? Min(want[best], queue_executors - total.all) : 0;
 			break;
 		}
@@ -474,7 +500,7 @@ queue_crew_scale(TimestampTz now)
 			again = Min(again, now + QUEUE_HUNGER_US);	/* a free slot is for them */
 			break;
 		}
-		if (!start_executor(&queue_roles[best]))
+		if (!start_executor(queue_roles[best]))
 		{
 			if (!no_slot)
 				ereport(LOG,
@@ -488,7 +514,7 @@ queue_crew_scale(TimestampTz now)
 		if (no_slot)
 			queue_share_sated(base);
 		no_slot = false;
-		queue_roles[best].started_at = now;
+		queue_roles[best]->started_at = now;
 		total.all++;
 		t[best].all++;
 		want[best]--;
@@ -530,7 +556,7 @@ queue_crew_forget_unused(void)
 {
 	for (int i = queue_nroles - 1; i >= 0; i--)
 	{
-		QueueRole  *role = &queue_roles[i];
+		QueueRole  *role = queue_roles[i];
 
 		if (role->lines != NULL || tally(role->role, 0).all > 0)
 			continue;
@@ -547,6 +573,7 @@ queue_crew_forget_unused(void)
 				continue;
 			queue_channel_release(role->channel);
 		}
+		pfree(role);
 		queue_roles[i] = queue_roles[--queue_nroles];
 	}
 }

@@ -17,6 +17,7 @@ typedef struct QueueRole
 	QueueLine **lines;			/* eligible lines, pointers into the configuration; NULL: no handler runs as it */
 	int			nlines;
 	int			maxlines;
+	bool		limited;		/* reason is a limit of connections, which only its channel tells others of */
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
 	int			retry_s;		/* the last pause */
@@ -28,10 +29,10 @@ typedef struct QueueRole
 	TimestampTz started_at;		/* when an executor was last started for it; 0: never */
 } QueueRole;
 
-extern QueueRole queue_roles[QUEUE_MAX_CHANNELS];
+extern QueueRole **queue_roles;	/* a record does not move while its role is known */
 extern int	queue_nroles;
 
-/* The record of a role, made if asked; NULL when there is no room. */
+/* The record of a role, made if asked. */
 extern QueueRole *queue_role_of(Oid role, bool create);
 extern QueueChannel *queue_role_channel(QueueRole *role);
 /* May executors run for it? */

@@ -222,10 +222,10 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 	queue_eligible_begin(config, now);
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		queue_roles[i].nlines = 0;
-		queue_roles[i].lines = NULL;
-		queue_roles[i].more = false;
-		queue_roles[i].next_due = DT_NOEND;
+		queue_roles[i]->nlines = 0;
+		queue_roles[i]->lines = NULL;
+		queue_roles[i]->more = false;
+		queue_roles[i]->next_due = DT_NOEND;
 	}
 	for (int i = 0; i < config->nhandlers; i++)
 	{
@@ -248,7 +248,7 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 	MemoryContextSwitchTo(old);
 	queue_feed_sort(config, lines, nlines, lines_context);
 	for (int i = 0; i < queue_nroles; i++)
-		sift_channel(&queue_roles[i], now);
+		sift_channel(queue_roles[i], now);
 	queue_crew_forget_unused();
 	sorted_config = config;
 	sorted_serial = config->serial;
@@ -463,9 +463,9 @@ refresh_lines(QueueConfig *config, TimestampTz now)
 	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
 	{
 		/* a role that was parked for a while may be tried again */
-		if (queue_roles[i].retry_at != 0 && queue_roles[i].retry_at <= now)
+		if (queue_roles[i]->retry_at != 0 && queue_roles[i]->retry_at <= now)
 		{
-			queue_roles[i].retry_at = 0;
+			queue_roles[i]->retry_at = 0;
 			recheck_at = now;
 		}
 	}
@@ -473,7 +473,7 @@ refresh_lines(QueueConfig *config, TimestampTz now)
 	{
 		/* what kept a role from connecting may be what was changed */
 		for (int i = 0; i < queue_nroles; i++)
-			queue_crew_retry(&queue_roles[i], now);
+			queue_crew_retry(queue_roles[i], now);
 		seen_generation = config->generation;
 	}
 	lines = queue_lines_all(&nlines, &config);
@@ -481,7 +481,7 @@ refresh_lines(QueueConfig *config, TimestampTz now)
 		recheck_at = Min(recheck_at, when);
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		if (queue_eligible_refused(&queue_roles[i], now))
+		if (queue_eligible_refused(queue_roles[i], now))
 			recheck_at = now;
 	}
 	if (config != sorted_config || config->serial != sorted_serial || recheck_at <= now)
@@ -509,7 +509,7 @@ pull_all(QueueJobTable *table, TimestampTz now)
 	}
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		QueueRole  *role = &queue_roles[i];
+		QueueRole  *role = queue_roles[i];
 
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
@@ -623,7 +623,7 @@ stop(QueueBaseState state)
 	queue_slot_take_back(QUEUE_SLOT_EXECUTOR, MyDatabaseId);
 	queue_slot_take_back(QUEUE_SLOT_HTTP, MyDatabaseId);
 	for (int i = 0; i < queue_nroles; i++)
-		empty_channel(&queue_roles[i]);
+		empty_channel(queue_roles[i]);
 	queue_feed_end();
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
 	queue_share_sated(base);

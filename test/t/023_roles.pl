@@ -1,0 +1,37 @@
+# More roles with handlers than there are channels in shared memory: each has its turn.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $roles = 150;
+my $node = queue_node('roles', conf => "queue.executors = 4\n");
+
+# each role its own kind; some may not connect, and must not use up the places of the others
+sql($node, <<"EOS");
+DO \$\$
+BEGIN
+	FOR i IN 1 .. $roles LOOP
+		EXECUTE format('CREATE ROLE r%s LOGIN', i);
+		PERFORM queue.grant_queue('*', format('r%s', i), 'work');
+		PERFORM queue.register_sql_handler(format('k%s', i), 'h', run_as => format('r%s', i));
+	END LOOP;
+	FOR i IN 1 .. 130 LOOP
+		EXECUTE format('ALTER ROLE r%s NOLOGIN', i);
+	END LOOP;
+END \$\$;
+EOS
+sql($node, "SELECT count(*) FROM (SELECT queue.enqueue('k' || i) FROM generate_series(131, $roles) i) x");
+wait_true($node, "SELECT count(DISTINCT cu) = $roles - 130 FROM seen", 'roles beyond 130 that cannot connect run their jobs');
+sql($node, "DO \$\$ BEGIN FOR i IN 1 .. 130 LOOP EXECUTE format('ALTER ROLE r%s LOGIN', i); END LOOP; END \$\$");
+sql($node, "SELECT count(*) FROM (SELECT queue.enqueue('k' || i) FROM generate_series(1, 130) i) x");
+wait_true($node, "SELECT count(DISTINCT cu) = $roles FROM seen", "all $roles have their turn");
+wait_no_jobs($node, 'no job is left');
+one($node, 'SELECT count(*), count(DISTINCT job_id) FROM seen', "$roles|$roles", 'each ran once');
+
+log_clean($node);
+$node->stop;
+done_testing();
