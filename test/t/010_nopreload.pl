@@ -64,6 +64,17 @@ one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't'
 is($waiter->query_safe('SELECT 1'), "\n1", 'a waiter learns that it is gone; how it ended is remembered nowhere');
 $waiter->quit;
 
+# maintain() does what no scheduler does here: deadlines that came in kinds that nobody fetches
+sql($node, "SELECT queue.enqueue('nobody', expires_at => now() - interval '1 s') FROM generate_series(1, 600)");
+sql($node, "SELECT queue.enqueue('nobody', expires_at => now() + interval '1 day')");
+sql($node, 'BEGIN; SELECT queue.maintain(); ROLLBACK');
+one($node, "SELECT count(*) FROM queue.live_job", '601', 'maintain() in a transaction that rolls back');
+sql($node, 'SELECT queue.maintain()');
+one($node, "SELECT string_agg(DISTINCT state, ',') FROM queue.job WHERE kind = 'nobody' AND expires_at < now()", 'cancelled',
+	'maintain() cancels what was not started before its expires_at');
+one($node, 'SELECT count(*) FROM queue.deadline', '1', 'and takes the deadlines that came away');
+sql($node, "SELECT queue.purge('default')");
+
 # maintain() does what no scheduler does here: the tables of finished jobs are emptied when their time is over
 sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 hour')");
 $id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");
