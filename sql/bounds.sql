@@ -17,7 +17,9 @@ SELECT queue.fetch('default', worker => repeat('x', 300));
 SELECT queue.enqueue('k', to_jsonb(repeat('x', 2000)));
 \set VERBOSITY terse
 RESET queue.max_job_size;
+\set VERBOSITY sqlstate
 SET queue.max_job_size = '1GB';
+\set VERBOSITY terse
 
 -- times are finite and within 1000 years
 SELECT queue.enqueue('k', run_at => 'infinity');
