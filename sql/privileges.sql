@@ -61,6 +61,7 @@ SELECT kind, state, attempt FROM queue.job ORDER BY id;
 SET ROLE regress_queue_enqueue;
 SELECT queue.fetch('q');
 SELECT queue.enqueue('k', '1', 'other');
+SELECT queue.enqueue('k', '1', 'nowhere');
 SELECT queue.cancel(:w);
 RESET ROLE;
 SET ROLE regress_queue_none;

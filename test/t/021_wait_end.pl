@@ -60,6 +60,12 @@ one($node, "SELECT queue.retry($back)", 't', 'retried');
 one($node, "SELECT queue.wait_for($back, '0')", 'available', 'what it was before is not told');
 
 # --- what one may not see is as if it were not there
+sql($node, "SELECT queue.create_queue('veiled', keep_discarded => '0')");
+my $veiled = enqueue('veiled');
+sql($node, "SELECT queue.cancel($veiled)");
+one($node, "SELECT queue.wait_for($veiled, '0')", 'cancelled', 'how it ended is remembered');
+is(sql($node, "SELECT queue.wait_for($veiled, '0') IS NULL", user => 'reader'), 't', 'for who may read');
+is(sql($node, "SELECT queue.explain_job($veiled)", user => 'reader'), sql($node, "SELECT queue.explain_job($rolled_back)"), 'only');
 my $secret = enqueue('secret');
 my $ended = enqueue('secret');
 sql($node, "SELECT queue.cancel($ended)");
