@@ -9,6 +9,7 @@
 #   tap         test/t/*.pl by prove, with PostgreSQL::Test::Cluster
 #   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
 #               not installed is skipped
+#   docs        test/docs.sh: every SQL block of README.md and doc/ prints what stands there
 #
 # One line a suite, failures in full, at last "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
 # runs only these; TESTS="a b" only these regress, isolation, pgtap and tap files (names without extension).
@@ -118,6 +119,11 @@ clients() {
 	done
 }
 
+docs() {
+	[ -z "${TESTS:-}" ] && mkdir "$LIB_DIR/claimed/docs" 2>/dev/null || return 0
+	tap docs env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/docs.sh"
+}
+
 tap_file() {
 	local dir=$LIB_DIR/tap.$1
 	pg mkdir -p "$dir/log" "$dir/data"
@@ -160,12 +166,13 @@ if wanted_suite layout && [ -z "${TESTS:-}" ]; then
 	tap layout_test "$ROOT/test/layout_test.sh"
 fi
 
-# Two lanes: the suites that share a cluster, and the TAP files and clients, which start their own.
-(trap - EXIT; set +e; ! wanted_suite tap || tap_files; ! wanted_suite clients || clients) &
+# Two lanes: the suites that share a cluster, and the TAP files, clients and docs, which start their own.
+(trap - EXIT; set +e; ! wanted_suite tap || tap_files; ! wanted_suite clients || clients; ! wanted_suite docs || docs) &
 LIB_PIDS+=($!)
 on_one_cluster
 ! wanted_suite tap || tap_files
 ! wanted_suite clients || clients
+! wanted_suite docs || docs
 wait
 LIB_PIDS=()
 

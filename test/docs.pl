@@ -1,0 +1,118 @@
+# Runs the SQL blocks of a Markdown file in order, each by psql, and compares what is printed with the block after it.
+#
+#   docs.pl file name [--write]
+#
+# A block that opens with ```sql is run.  A block without a language right behind it is its output; without one, it must
+# print nothing.  psql runs with -q, and results of functions that return void are left out.  \c, SET ROLE and RESET ROLE
+# hold for the blocks after theirs as well.  Times are equal to any other time, and so are column widths; with the line
+# <!-- numbers vary --> above a block, numbers too.  <!-- not run: why --> leaves a block out.
+use strict;
+use warnings;
+
+my ($path, $name, $write) = @ARGV;
+my ($database, $role) = $name eq 'README.md' ? ('postgres', 'none') : ('shop', 'app');
+open my $in, '<', $path or die "$path: $!";
+my @lines = <$in>;
+close $in;
+my @out;
+my $bad = 0;
+
+# What psql prints for this block.
+sub run_block
+{
+	my ($block) = @_;
+	my $file = "$ENV{PGHOST}/block.sql";
+	open my $sql, '>', $file or die "$file: $!";
+	print $sql "SET ROLE $role;\n$block";
+	close $sql;
+	chmod 0644, $file;
+	local $ENV{PGDATABASE} = $database;
+	my $printed = `psql -X -q <$file 2>&1`;
+	while ($block =~ /^(?:\\c (\w+)|SET ROLE (\w+);|(RESET ROLE);)/mg)
+	{
+		$database = $1 if defined $1;
+		$role = defined $2 ? $2 : 'none';
+	}
+	# results of one blank column, which is what void looks like
+	$printed =~ s/^ \w+ *\n-+\n *\n\(1 row\)\n\n//mg;
+	$printed =~ s/[ \t]+$//mg;
+	$printed =~ s/\n+\z/\n/;
+	return $printed eq "\n" ? '' : $printed;
+}
+
+# What counts in a comparison.
+sub key
+{
+	my ($text, $numbers) = @_;
+	$text =~ s/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00/TIME/g;
+	$text =~ s/\d+/N/g if $numbers;
+	$text =~ s/-+/-/g;
+	$text =~ s/ +/ /g;
+	$text =~ s/ *$//mg;
+	return $text;
+}
+
+# The lines of the fenced block that opens at $i, and where it ends.
+sub block_at
+{
+	my ($i) = @_;
+	my $text = '';
+	my $n = $i + 1;
+	while ($n < @lines && $lines[$n] !~ /^```\s*$/) { $text .= $lines[$n++]; }
+	die "$name:" . ($i + 1) . ": this block does not end\n" if $n == @lines;
+	return ($text, $n);
+}
+
+my ($skip, $numbers) = (0, 0);
+for (my $i = 0; $i < @lines; $i++)
+{
+	my $line = $lines[$i];
+	push @out, $line;
+	$skip = 1 if $line =~ /^<!-- not run: .* -->$/;
+	$numbers = 1 if $line =~ /^<!-- numbers vary -->$/;
+	next unless $line =~ /^```/;
+	my ($block, $end) = block_at($i);
+	push @out, @lines[$i + 1 .. $end];
+	my $at = $i + 1;
+	$i = $end;
+	if ($line =~ /^```sql\s*$/ && !$skip)
+	{
+		# the block of output, if there is one
+		my $next = $end + 1;
+		$next++ while $next < @lines && $lines[$next] =~ /^\s*$/;
+		my $expected = '';
+		my $has = $next < @lines && $lines[$next] =~ /^```\s*$/;
+		($expected, $next) = block_at($next) if $has;
+		my $printed = run_block($block);
+		my $same = key($printed, $numbers) eq key($expected, $numbers);
+		if ($write)
+		{
+			$printed = $expected if $same;
+			push @out, "\n```\n$printed```\n" if $printed ne '';
+			$i = $next if $has;
+		}
+		else
+		{
+			my ($first) = $block =~ /^(.{1,50})/;
+			print $same ? '' : 'not ', "ok - $name:$at $first\n";
+			if (!$same)
+			{
+				$bad = 1;
+				print "#   expected:\n", $expected =~ s/^/#     /mgr, "#   printed:\n", $printed =~ s/^/#     /mgr;
+			}
+			if ($has)
+			{
+				push @out, @lines[$end + 1 .. $next];
+				$i = $next;
+			}
+		}
+	}
+	($skip, $numbers) = (0, 0);
+}
+if ($write)
+{
+	open my $file, '>', $path or die "$path: $!";
+	print $file @out;
+	close $file;
+}
+exit $bad;
