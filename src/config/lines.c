@@ -54,6 +54,8 @@ typedef struct QueueLines
 	QueueConfig *config;		/* the reading */
 	MemoryContext cxt;
 	HTAB	   *ids;
+	QueueLine  *last;			/* looked up by id */
+	QueueLine  *last_named;		/* and by name */
 	HTAB	   *names;			/* where new jobs go */
 	QueueLineList all;			/* of the queues that exist */
 	QueueConf **complete;		/* queues whose list was read */
@@ -133,9 +135,15 @@ static QueueLine *
 find_id(QueueLines *lines, int64 id)
 {
 	uint64		key = (uint64) id;
-	KeyEntry   *entry = hash_search(lines->ids, &key, HASH_FIND, NULL);
+	KeyEntry   *entry;
 
-	return entry != NULL ? entry->line : NULL;
+	if (lines->last != NULL && lines->last->id == id)
+		return lines->last;
+	entry = hash_search(lines->ids, &key, HASH_FIND, NULL);
+	if (entry == NULL)
+		return NULL;
+	lines->last = entry->line;
+	return entry->line;
 }
 
 /* The key of a name: in this backend's table and in the news. */
@@ -166,6 +174,7 @@ name_line(QueueLines *lines, QueueLine *line)
 	KeyEntry   *entry = hash_search(lines->names, &key, HASH_ENTER, &found);
 	QueueLine **link = &entry->line;
 
+	lines->last_named = line;
 	if (!found)
 		entry->line = NULL;
 	while (*link != NULL && ((*link)->priority != line->priority || (*link)->queue != line->queue ||
@@ -444,21 +453,28 @@ drop_key(const char *queue)
 	return (uint32) queue_name_hash(queue);
 }
 
-/* Waits for the end of a drop of this queue, if one began before this transaction enqueued anything. */
+/*
+ * Takes the enqueuer's locks, once a transaction, and waits for the end of a drop of this queue, if one began before
+ * this transaction had them.
+ */
 static void
-wait_for_drop(QueueBase *base, const char *queue)
+lock_to_enqueue(const char *queue)
 {
-	Oid			table = queue_config()->queue_table;
+	QueueConfig *config = queue_config();
+	QueueBase  *base = queue_base();
 
 	if (!enqueuing)
 	{
+		register_callbacks();
+		LockRelationOid(config->live_job, RowExclusiveLock);
+		LockRelationOid(config->line_table, RowExclusiveLock);
 		enqueuing = true;
-		hindered = queue_base_drops(base) > 0;
+		hindered = base != NULL && queue_base_drops(base) > 0;
 	}
 	if (likely(!hindered) || queue_base_drops(base) == 0)
 		return;
-	LockDatabaseObject(table, drop_key(queue), 0, AccessShareLock);
-	UnlockDatabaseObject(table, drop_key(queue), 0, AccessShareLock);
+	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
+	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
 }
 
 /* See lines.h.  Without shared memory nobody can be told: then enqueuers of all queues wait. */
@@ -628,8 +644,8 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 }
 
 /*
- * On the path of every enqueue: a lock that it takes anyway, another one and a lookup.  The locks come first: with them,
- * whoever retires the line, or drops its queue, waits for us.
+ * On the path of every enqueue: one lookup, but for the transaction's first.  The locks come first: with them, whoever
+ * retires the line, or drops its queue, waits for us.
  */
 int64
 queue_line_ensure(const char *queue, const char *kind, int16 priority)
@@ -638,13 +654,12 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 	QueueLine  *line;
 	QueueConf  *conf;
 
-	register_callbacks();
-	LockRelationOid(queue_config()->live_job, RowExclusiveLock);
-	LockRelationOid(queue_config()->line_table, RowExclusiveLock);
-	if (queue_base() != NULL)
-		wait_for_drop(queue_base(), queue);
+	lock_to_enqueue(queue);
 	lines = current_lines();
 	read_news(lines);
+	line = lines->last_named;
+	if (line != NULL && line->priority == priority && strcmp(line->kind, kind) == 0 && strcmp(line->queue->name, queue) == 0)
+		return line->id;
 	conf = queue_config_find(lines->config, queue);
 	if (unlikely(conf == NULL))
 		queue_config_no_queue(queue);
@@ -659,5 +674,6 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 		}
 		name_line(lines, line);
 	}
+	lines->last_named = line;
 	return line->id;
 }
