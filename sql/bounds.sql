@@ -50,6 +50,7 @@ CREATE FUNCTION long_snooze(jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	RAISE 'not yet' USING ERRCODE = 'QU002', DETAIL = '296532 years';
 END $$;
+SET client_min_messages = error;	-- it warns where the library is not preloaded
 SELECT queue.register_sql_handler('long', 'long_snooze', queues => '{default}');
 BEGIN;	-- no executor is to run it before test_run
 SELECT queue.enqueue('long') AS id \gset
