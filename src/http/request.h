@@ -49,6 +49,7 @@ typedef struct QueueRequest
 	QueueTransferState state;
 	int64		began;			/* by the monotonic clock */
 	int64		waited;			/* us, for the name */
+	uint64		addresses;		/* which answer of resolver.c it goes by */
 	char	   *body;			/* malloc'd */
 	size_t		body_length;
 	void	   *owner;			/* a health probe's; NULL: a job's */

@@ -5,7 +5,8 @@
  * libcurl's own resolver is a thread for each request, which libcurl joins when the request times out: one name whose
  * servers never answer then holds the whole worker, and everybody's deliveries, until getaddrinfo gives up.  Here a
  * name has one thread, detached, however many requests wait for it; whoever gives up waiting leaves it alone; and what
- * it finds is remembered for FOUND_US (FAILED_US: that there is none), as libcurl would.
+ * it finds is remembered for FOUND_US (FAILED_US: that there is none), as libcurl would.  libcurl keeps what it was
+ * given until it is given something else, so it is given an answer once per port, not with each request.
  *
  * At most MAX_THREADS run at once; a name beyond them waits for one to end.  A thread touches nothing but its own
  * Question, from malloc, and hands it over through a list under a mutex, then writes to the worker's event descriptor.
@@ -27,6 +28,7 @@
 #define MAX_THREADS 48
 #define STACK_SIZE (512 * 1024)
 #define MAX_ADDRESSES 16
+#define MAX_PORTS 8
 #define FOUND_US INT64CONST(60000000)
 #define FAILED_US INT64CONST(1000000)
 #define FORGET_US INT64CONST(600000000)	/* a host that nobody asked for so long */
@@ -51,10 +53,14 @@ typedef struct Host
 	int64		valid_until;	/* of answer, by the monotonic clock; 0: none yet */
 	int64		used_at;
 	char	   *answer;			/* malloc'd; NULL: none */
+	uint64		version;		/* of answer */
+	int			ports[MAX_PORTS];	/* for which libcurl has the answer */
+	int			nports;
 	char		name[FLEXIBLE_ARRAY_MEMBER];
 } Host;
 
 static Host *hosts = NULL;
+static uint64 last_version = 0;
 static int	nthreads = 0;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -176,8 +182,29 @@ host_of(const char *name, int64 now)
 	return host;
 }
 
+/* Does libcurl have the host's answer for that port? */
+static bool
+is_given(const Host *host, int port)
+{
+	for (int i = 0; i < host->nports; i++)
+	{
+		if (host->ports[i] == port)
+			return true;
+	}
+	return false;
+}
+
+void
+queue_resolver_given(const char *name, int port, uint64 version)
+{
+	Host	   *host = host_of(name, queue_event_clock());
+
+	if (host != NULL && host->version == version && host->nports < MAX_PORTS && !is_given(host, port))
+		host->ports[host->nports++] = port;
+}
+
 QueueResolution
-queue_resolver_look(const char *name, const char **answer)
+queue_resolver_look(const char *name, int port, const char **answer, uint64 *version)
 {
 	int64		now = queue_event_clock();
 	Host	   *host = host_of(name, now);
@@ -190,12 +217,31 @@ queue_resolver_look(const char *name, const char **answer)
 	host->used_at = now;
 	if (now < host->valid_until)
 	{
-		*answer = host->answer;
+		*answer = !host->failed && is_given(host, port) ? NULL : host->answer;
+		*version = host->version;
 		return host->failed ? QUEUE_RESOLVE_FAILED : QUEUE_RESOLVE_FOUND;
 	}
 	if (!host->asking && !start_thread(host))
 		host->wanted = true;
 	return QUEUE_RESOLVE_WAIT;
+}
+
+/* A host's answer came.  What libcurl has stays right if it is the same. */
+static void
+take_answer(Host *host, int error, const char *answer, int64 now)
+{
+	bool		same = host->answer != NULL && host->failed == (error != 0) && strcmp(host->answer, answer) == 0;
+
+	host->valid_until = now + (error != 0 ? FAILED_US : FOUND_US);
+	if (same)
+		return;
+	host->failed = error != 0;
+	host->version = ++last_version;
+	host->nports = 0;
+	free(host->answer);
+	host->answer = strdup(answer);
+	if (host->answer == NULL)
+		host->valid_until = 0;
 }
 
 bool
@@ -221,12 +267,7 @@ queue_resolver_collect(void)
 		list = question->next;
 		nthreads--;
 		host->asking = false;
-		host->failed = question->error != 0;
-		host->valid_until = now + (host->failed ? FAILED_US : FOUND_US);
-		free(host->answer);
-		host->answer = strdup(host->failed ? gai_strerror(question->error) : question->answer);
-		if (host->answer == NULL)
-			host->valid_until = 0;
+		take_answer(host, question->error, question->error != 0 ? gai_strerror(question->error) : question->answer, now);
 		free(question);
 	}
 	for (Host *host = hosts; host != NULL; host = host->next)

@@ -16,9 +16,12 @@ typedef enum QueueResolution
 
 /*
  * What is known of a host.  *answer, valid until the next call: its addresses as CURLOPT_RESOLVE takes them
- * ("192.0.2.1,[2001:db8::1]"), or why there are none.
+ * ("192.0.2.1,[2001:db8::1]"), NULL if libcurl knows them for this port; or why there are none.  *version names them.
  */
-extern QueueResolution queue_resolver_look(const char *host, const char **answer);
+extern QueueResolution queue_resolver_look(const char *host, int port, const char **answer, uint64 *version);
+
+/* libcurl knows the addresses of that version now: it keeps what it was once given. */
+extern void queue_resolver_given(const char *host, int port, uint64 version);
 
 /* Takes what threads have found out; true: something, so that all who wait should look again. */
 extern bool queue_resolver_collect(void);

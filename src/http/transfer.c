@@ -3,8 +3,8 @@
  *		Requests under way: their names looked up, sent by libcurl, ended.
  *
  * Owns libcurl's multi handle and the requests that wait for their host's name (resolver.c).  libcurl is given the
- * addresses with the request (CURLOPT_RESOLVE), so it looks nothing up itself and nothing here ever waits.  The time
- * that the name takes is part of the request's timeouts.
+ * addresses with the first request for a host and port (CURLOPT_RESOLVE) and keeps them, so it looks nothing up itself
+ * and nothing here ever waits.  The time that the name takes is part of the request's timeouts.
  *
  * A request: queue_transfer_start -> (WAITING: for the name) -> SENDING: libcurl has it -> ENDED: judged and returned.
  *
@@ -71,10 +71,10 @@ try_name(QueueRequest *request)
 	const char *answer;
 
 	request->waited = queue_event_clock() - request->began;
-	switch (queue_resolver_look(request->host, &answer))
+	switch (queue_resolver_look(request->host, request->port, &answer, &request->addresses))
 	{
 		case QUEUE_RESOLVE_FOUND:
-			if (queue_request_resolve(request, answer))
+			if (answer == NULL || queue_request_resolve(request, answer))
 				send_it(request);
 			else
 				end_unsent(request, CURLE_OUT_OF_MEMORY);
@@ -193,6 +193,9 @@ queue_transfer_ended(TimestampTz now)
 		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
 		request = (QueueRequest *) private;
 		(void) curl_multi_remove_handle(multi, request->easy);
+		/* it was about to be sent, so libcurl has read the addresses that came with it */
+		if (request->resolve != NULL && request->sent)
+			queue_resolver_given(request->host, request->port, request->addresses);
 		queue_request_judge(request, code, now);
 		request->state = QUEUE_TRANSFER_ENDED;
 		return request;
