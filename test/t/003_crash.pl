@@ -110,7 +110,7 @@ sql($node, <<'EOS');
 CREATE FUNCTION h_suicide(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO seen (job_id, note) VALUES (j.id, 'suicide');
-	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid() || '; sleep 60');
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid() || '; sleep 2');
 END $$;
 SELECT queue.register_sql_handler('suicide', 'h_suicide');
 EOS
