@@ -41,6 +41,7 @@ static QueueChore chores[] = {
 	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
 	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
+	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
 };
@@ -152,6 +153,8 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 		QueueChore *chore = &list[i];
 		bool		wake = (chore->flags & QUEUE_CHORE_EACH_WAKE) != 0 && chore->failures == 0;
 
+		if ((chore->flags & QUEUE_CHORE_UNLOADED) != 0)
+			continue;
 		if (chore->first > 0)
 		{
 			chore->next = now + chore->first;
@@ -240,7 +243,7 @@ queue_sql_maintain(PG_FUNCTION_ARGS)
 	queue_as_owner_begin(&saved);
 	for (int i = 0; i < lengthof(chores); i++)
 	{
-		if ((chores[i].flags & QUEUE_CHORE_MEMORY) == 0)
+		if ((chores[i].flags & (queue_preloaded() ? QUEUE_CHORE_MEMORY | QUEUE_CHORE_UNLOADED : QUEUE_CHORE_MEMORY)) == 0)
 			maintain_chore(&chores[i]);
 	}
 	queue_as_owner_end(&saved);

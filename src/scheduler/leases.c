@@ -276,3 +276,10 @@ queue_leases_far_look(TimestampTz now)
 		far_next = now + (far_fast ? FAR_FAST_US : FAR_SLOW_US);
 	return DT_NOEND;			/* queue_leases_far_due tells */
 }
+
+TimestampTz
+queue_leases_walk(TimestampTz now)
+{
+	(void) queue_leases_far_look(now);
+	return far_under_way ? now : DT_NOEND;
+}

@@ -81,6 +81,10 @@ $id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");
 one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('kept')", 't', 'a job that is kept for an hour');
 sql($node, 'SELECT queue.maintain()');
 one($node, "SELECT state FROM queue.job WHERE id = $id", 'completed', 'maintain() leaves what is to be kept');
+my $last = sql($node, "SELECT queue.enqueue('never looked at again', '{}', 'kept', max_attempts => 1)");
+one($node, "SELECT id FROM queue.fetch('kept', lease => '1 ms')", $last, 'the last lease of a job');
+sql($node, 'SELECT pg_sleep(0.01); SELECT queue.maintain()');
+one($node, "SELECT state FROM queue.job WHERE id = $last", 'discarded', 'maintain() discards it when that ended');
 my $hours = sql($node, <<"EOS");
 DO \$\$
 BEGIN
@@ -94,7 +98,7 @@ SELECT extract(epoch FROM current_setting('queue.debug_clock_offset')::interval)
 EOS
 cmp_ok($hours, '<', 72, 'and empties the table when its time is over');
 cmp_ok($hours, '>', 1, 'not before');
-sql($node, "SELECT queue.drop_queue('kept')");
+sql($node, "SELECT queue.drop_queue('kept', true)");
 
 # prepared
 sql($node, "BEGIN; SELECT queue.enqueue('mail'); PREPARE TRANSACTION 'g'; COMMIT PREPARED 'g'");
