@@ -9,7 +9,7 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 # Low to high; a file includes only headers of lower folders, or of its own.
 ORDER='lib shared config job executor http api scheduler server'
 MAX_LINES=800
-MAX_COLUMNS=250
+MAX_COLUMNS=120
 
 n=0 bad_tests=0
 ok() { n=$((n + 1)); echo "ok $n - $1"; }

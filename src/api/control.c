@@ -248,7 +248,10 @@ static const char *const alterable[NALTER] = {
 	"run_at", "priority", "max_attempts", "payload", "timeout", "tags", "headers", "expires_at"
 };
 
-/* What alter_job was asked to change: the members of request that are marked, which is their default if it is to be reset. */
+/*
+ * What alter_job was asked to change: the members of request that are marked, which is their default if it is to be
+ * reset.
+ */
 typedef struct Alteration
 {
 	QueueRequest request;
@@ -299,10 +302,9 @@ read_reset(Alteration *alteration, Datum reset)
 		while (j < NALTER && strcmp(names[i], alterable[j]) != 0)
 			j++;
 		if (j == NALTER)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("a job has no option \"%s\" to reset", names[i]),
-					 errhint("Options are run_at, priority, max_attempts, payload, timeout, tags, headers and expires_at.")));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("a job has no option \"%s\" to reset", names[i]),
+							errhint("Options are run_at, priority, max_attempts, payload, timeout, tags, headers and "
+									"expires_at.")));
 		if (alteration->change[j])
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -3,7 +3,8 @@
  *		queue.doctor(): why nothing runs, in words.
  *
  * It goes from the server down to single kinds, one row per check, each with what to do, each check behind an error
- * boundary.  It only reads; it may walk a few index entries but scans no job table.  explain.c tells the same of one job.
+ * boundary.  It only reads; it may walk a few index entries but scans no job table.  explain.c tells the same of one
+ * job.
  *
  * Locks: AccessShareLock on live_job and the catalogs.
  */
@@ -121,7 +122,8 @@ queue_doctor_scheduler_problem(const char **hint)
 	}
 	if (!database_serves())
 	{
-		*hint = "No worker may connect to it, so that it can be copied. To have jobs run, ALTER DATABASE .. IS_TEMPLATE false and ALLOW_CONNECTIONS true.";
+		*hint = "No worker may connect to it, so that it can be copied. "
+			"To have jobs run, ALTER DATABASE .. IS_TEMPLATE false and ALLOW_CONNECTIONS true.";
 		return psprintf("database \"%s\" is a template or allows no connections", get_database_name(MyDatabaseId));
 	}
 	base = queue_base();
@@ -196,8 +198,10 @@ check_server(Doctor *doctor)
 	uint32		wanted;
 
 	row(doctor, "preload", queue_preloaded(),
-		queue_preloaded() ? "the library is in shared_preload_libraries" : "the library is not in shared_preload_libraries",
-		"Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server. Until then jobs can be enqueued and fetched, but the server runs none.");
+		queue_preloaded() ? "the library is in shared_preload_libraries" :
+							"the library is not in shared_preload_libraries",
+		"Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server. Until then jobs can be "
+		"enqueued and fetched, but the server runs none.");
 
 	if (version == NULL)
 		version = "?";
@@ -233,11 +237,11 @@ check_server(Doctor *doctor)
 		"It is tried again; the server log tells the error.");
 
 	wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
-	row(doctor, "worker slots",
-		wanted == 0 && (base == NULL || pg_atomic_read_u32(&base->state) != QUEUE_BASE_NO_SLOT),
-		wanted > 0 ? psprintf("%u executors could not start: all worker slots of the server are taken (max_worker_processes is %d)",
-							  wanted, max_worker_processes)
-		: psprintf("max_worker_processes is %d", max_worker_processes),
+	row(doctor, "worker slots", wanted == 0 && (base == NULL || pg_atomic_read_u32(&base->state) != QUEUE_BASE_NO_SLOT),
+		wanted > 0 ? psprintf("%u executors could not start: all worker slots of the server are taken "
+							  "(max_worker_processes is %d)",
+							  wanted, max_worker_processes) :
+					 psprintf("max_worker_processes is %d", max_worker_processes),
 		"Raise max_worker_processes and restart the server.");
 }
 
@@ -252,19 +256,21 @@ check_places(Doctor *doctor)
 	(void) queue_lines_all(&nlines, NULL);
 	row(doctor, "lines", nlines < queue_max_lines - queue_max_lines / 10,
 		psprintf("%d lines of jobs (a queue, kind and priority each); queue.max_lines is %d", nlines, queue_max_lines),
-		"Put what differs from job to job into the payload instead of the kind, or raise queue.max_lines and reload: at the limit the first job of a new kind is refused.");
+		"Put what differs from job to job into the payload instead of the kind, or raise queue.max_lines and reload: "
+		"at the limit the first job of a new kind is refused.");
 	if (!queue_preloaded())
 		return;
 	queue_counter_places(&nqueues, &nkinds);
 	row(doctor, "statistics", nqueues < QUEUE_MAX_PLACES && nkinds < QUEUE_MAX_PLACES,
-		nkinds >= QUEUE_MAX_PLACES ?
-		psprintf("%d kinds have run statistics of their own, as many as a database can have; those of a handler that came later share one",
-				 QUEUE_MAX_PLACES) :
-		nqueues >= QUEUE_MAX_PLACES ?
-		psprintf("%d queues are counted, as many as a database can have; what came later shows no numbers in queue.stat_queue",
-				 QUEUE_MAX_PLACES) :
-		psprintf("%d queues and %d kinds are counted", nqueues, nkinds),
-		"Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places of those that are gone are free again within a quarter of an hour.");
+		nkinds >= QUEUE_MAX_PLACES	? psprintf("%d kinds have run statistics of their own, as many as a database can "
+												"have; those of a handler that came later share one",
+											   QUEUE_MAX_PLACES) :
+		nqueues >= QUEUE_MAX_PLACES ? psprintf("%d queues are counted, as many as a database can have; what came later "
+											   "shows no numbers in queue.stat_queue",
+											   QUEUE_MAX_PLACES) :
+									  psprintf("%d queues and %d kinds are counted", nqueues, nkinds),
+		"Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places of those "
+		"that are gone are free again within a quarter of an hour.");
 }
 
 /* Does a setting's array set session_replication_role to replica? */
@@ -293,7 +299,8 @@ check_replica_role(Doctor *doctor)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		found = false;
-	const char *hint = "Handlers and enqueuers then run without triggers and foreign keys. Reset session_replication_role, or ALTER ROLE / DATABASE .. RESET it.";
+	const char *hint = "Handlers and enqueuers then run without triggers and foreign keys. Reset "
+					   "session_replication_role, or ALTER ROLE / DATABASE .. RESET it.";
 
 	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
 	{
@@ -485,7 +492,8 @@ check_shares(Doctor *doctor)
 			psprintf("jobs of role \"%s\" wait since %s: jobs of other roles have all %d executors",
 					 GetUserNameFromId(channel->role, true), timestamptz_to_str(queue_channel_oldest(channel)),
 					 queue_executors),
-			"An executor is given to them when its job ends. Raise queue.executors, or register handlers whose jobs run long with a timeout.");
+			"An executor is given to them when its job ends. Raise queue.executors, or register handlers whose jobs "
+			"run long with a timeout.");
 	}
 	if (!found)
 		row(doctor, "shares of executors", true, "no role waits for executors of others", NULL);
@@ -514,7 +522,8 @@ check_http_places(Doctor *doctor)
 		row(doctor, "http places", true, "HTTP handlers and endpoints have their places in shared memory", NULL);
 	else
 		row(doctor, "http places", false,
-			psprintf("%d HTTP handlers and %d endpoints have no place in shared memory: the handlers wait for each other, and the endpoints' state is in no view and ends with the http worker",
+			psprintf("%d HTTP handlers and %d endpoints have no place in shared memory: the handlers wait for each "
+					 "other, and the endpoints' state is in no view and ends with the http worker",
 					 handlers, endpoints),
 			psprintf("A database has room for %d handlers and %d endpoints: unregister some.",
 					 QUEUE_MAX_GATES_OF_DATABASE, QUEUE_MAX_ENDPOINTS_OF_DATABASE));
@@ -592,12 +601,15 @@ check_tables(Doctor *doctor)
 		row(doctor, "table privileges", false,
 			psprintf("%s holds %s on %s and %s more of schema queue: jobs, secrets and privileges lie open", role,
 					 SPI_getvalue(tuple, desc, 3), SPI_getvalue(tuple, desc, 4), SPI_getvalue(tuple, desc, 2)),
-			psprintf("Users need the views only. REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM %s, likewise ALL SEQUENCES,"
-					 " then give back what it needs with queue.grant_queue; look at ALTER DEFAULT PRIVILEGES too.", role));
+			psprintf("Users need the views only. REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM %s, likewise ALL "
+					 "SEQUENCES,"
+					 " then give back what it needs with queue.grant_queue; look at ALTER DEFAULT PRIVILEGES too.",
+					 role));
 	}
 	if (found == 0)
 		row(doctor, "table privileges", true, "only the owner reaches the tables of schema queue", NULL);
-	queue_spi_run("SELECT string_agg(name::text, ', ' ORDER BY name) FROM " QUEUE_SEQUENCES " WHERE needed > last_value",
+	queue_spi_run("SELECT string_agg(name::text, ', ' ORDER BY name) FROM " QUEUE_SEQUENCES
+				  " WHERE needed > last_value",
 				  0, NULL, NULL, NULL);
 	behind = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	row(doctor, "sequences", behind == NULL,

@@ -384,7 +384,8 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 			queue_check_size(psprintf("element %d: job", i + 1), queue_job_size(jobs[i].payload, NULL, NULL));
 		largest = Max(largest, VARSIZE(jobs[i].payload));
 	}
-	request.payload = n > 0 ? jobs[0].payload : (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	request.payload =
+		n > 0 ? jobs[0].payload : (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	prepare(&request, &jobs[0]);
 	for (int i = 1; i < n; i++)
 	{

@@ -39,7 +39,8 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 	const char *problem;
 
 	if (conf->paused_at != 0)
-		wait_for_reason(out, count, psprintf("queue %s is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)));
+		wait_for_reason(out, count,
+						psprintf("queue %s is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)));
 	if (handler == NULL)
 	{
 		wait_for_reason(out, count, psprintf("no handler serves kind %s in queue %s, so a worker has to fetch it",
@@ -51,8 +52,10 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 											 handler->kind, timestamptz_to_str(handler->paused_at)));
 	problem = queue_handler_problem(handler, &hint);
 	if (problem != NULL)
-		wait_for_reason(out, count, hint != NULL ? psprintf("the handler of kind %s is parked: %s (%s)", handler->kind, problem, hint) :
-						psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
+		wait_for_reason(out, count,
+						hint != NULL ?
+							psprintf("the handler of kind %s is parked: %s (%s)", handler->kind, problem, hint) :
+							psprintf("the handler of kind %s is parked: %s", handler->kind, problem));
 	else if (!queue_may(handler->run_as_oid, conf->name, QUEUE_PRIV_WORK))
 		wait_for_reason(out, count, psprintf("role \"%s\" of the handler of kind %s may not work in queue %s",
 											 handler->run_as, handler->kind, conf->name));
@@ -90,7 +93,8 @@ time_text(TimestampTz at)
 static char *
 keep_statement(const char *queue, QueueState state)
 {
-	return psprintf("SELECT queue.alter_queue(%s, %s => '7 days')", queue == NULL ? "<queue>" : quote_literal_cstr(queue),
+	return psprintf("SELECT queue.alter_queue(%s, %s => '7 days')",
+					queue == NULL ? "<queue>" : quote_literal_cstr(queue),
 					state == QUEUE_STATE_COMPLETED ? "keep_completed" : "keep_discarded");
 }
 

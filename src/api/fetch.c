@@ -282,9 +282,9 @@ refuse_old_snapshot(const char *function)
 {
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s can wait only in READ COMMITTED", function),
-				 errhint("This transaction's snapshot would never see a new job. Leave wait out, or use READ COMMITTED.")));
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("%s can wait only in READ COMMITTED", function),
+				 errhint(
+					 "This transaction's snapshot would never see a new job. Leave wait out, or use READ COMMITTED.")));
 }
 
 /* The queues must exist, and the caller must be allowed to work there. */
@@ -495,7 +495,8 @@ PG_FUNCTION_INFO_V1(queue_sql_await);
 Datum
 queue_sql_await(PG_FUNCTION_ARGS)
 {
-	CallContext *context = fcinfo->context != NULL && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
+	CallContext *context =
+		fcinfo->context != NULL && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	FetchRequest request = {0};
 	TimestampTz deadline;
 	TimestampTz now = queue_now();

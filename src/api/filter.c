@@ -127,10 +127,9 @@ read_states(const char *name, JsonbValue *value)
 		while (state > QUEUE_STATE_NONE && strcmp(queue_state_names[state], word) != 0)
 			state--;
 		if (state == QUEUE_STATE_NONE)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown state \"%s\"", word),
-					 errhint("It is scheduled, available, pending, running, retryable, completed, cancelled or discarded.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown state \"%s\"", word),
+							errhint("It is scheduled, available, pending, running, retryable, completed, cancelled or "
+									"discarded.")));
 		states |= 1 << state;
 	}
 	return states;

@@ -4,8 +4,8 @@
  *		their _many forms.
  *
  * Every call finds the row by primary key, checks that the claim is still the caller's (leased, and of the given
- * attempt: the fencing token) and changes it (job/finish.c).  A call about the job whose handler is running in this very
- * backend only leaves a verdict (executor/verdict.c), which takes hold when the handler returns.
+ * attempt: the fencing token) and changes it (job/finish.c).  A call about the job whose handler is running in this
+ * very backend only leaves a verdict (executor/verdict.c), which takes hold when the handler returns.
  *
  * Locks: the row lock of each job; several at once in the order of their ids.
  */
@@ -112,13 +112,15 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 			failure.error = call->error != NULL ? call->error : "failed without an error text";
 			failure.worker = extra.worker;
 			failure.started_at = extra.started_at;
-			return queue_finish_fail(table, job, attempt, &failure, call->us, call->discard, snapshot, true, &call->state);
+			return queue_finish_fail(table, job, attempt, &failure, call->us, call->discard, snapshot, true,
+									 &call->state);
 		case CALL_SNOOZE:
 			return queue_finish_return(table, job, attempt, call->us, NULL, snapshot, true);
 		case CALL_RELEASE:
 			return queue_finish_return(table, job, attempt, -1, NULL, snapshot, true);
 		case CALL_HEARTBEAT:
-			new.leased_until = queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
+			new.leased_until =
+				queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
 			call->until = new.leased_until;
 			return queue_job_update(table, job, &new, snapshot, true);
 		case CALL_PROGRESS:
@@ -142,7 +144,8 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		int			token;
 		TM_Result	result;
 
-		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line) || !is_ours(table, &job, call, &token))
+		if (!queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line) ||
+			!is_ours(table, &job, call, &token))
 		{
 			PopActiveSnapshot();
 			return false;

@@ -36,7 +36,9 @@ PG_FUNCTION_INFO_V1(queue_sql_privilege_inserted);
 #define PRIV_ANY	(QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE)
 #define PRIV_STAR	0x10		/* manage on '*' */
 
-/* The matrix of privileges, function by function; what is in no row here is for the extension's owner and superusers. */
+/*
+ * The matrix of privileges, function by function; what is in no row here is for the extension's owner and superusers.
+ */
 static const struct
 {
 	const char *name;
@@ -202,7 +204,8 @@ static void
 lock_privileges(void)
 {
 	queue_spi_run("LOCK TABLE queue.privilege IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
-	queue_spi_run("DELETE FROM queue.privilege p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = p.role)",
+	queue_spi_run("DELETE FROM queue.privilege p"
+				  " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = p.role)",
 				  0, NULL, NULL, NULL);
 }
 
@@ -261,8 +264,8 @@ queue_sql_grant_queue(PG_FUNCTION_ARGS)
 }
 
 /*
- * Deletes a role's rows of a queue (privilege NULL: all of them) and revokes of EXECUTE, SELECT and USAGE what its other
- * rows do not need.  Inside queue_spi_begin, after lock_privileges.
+ * Deletes a role's rows of a queue (privilege NULL: all of them) and revokes of EXECUTE, SELECT and USAGE what its
+ * other rows do not need.  Inside queue_spi_begin, after lock_privileges.
  */
 static void
 take_privileges(const char *queue, Oid role, const char *privilege)

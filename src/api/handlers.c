@@ -100,11 +100,11 @@ check_work(const QueueRegistration *registration, Oid run_as)
 		const char *queue = registration->queues[i];
 
 		if (!queue_may(run_as, queue, QUEUE_PRIV_WORK))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", registration->run_as, queue),
-					 errhint("A handler runs as a role that may work there. Run SELECT queue.grant_queue(%s, %s, 'work').",
-							 quote_literal_cstr(queue), quote_literal_cstr(registration->run_as))));
+			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+							errmsg("role \"%s\" lacks privilege work on queue \"%s\"", registration->run_as, queue),
+							errhint("A handler runs as a role that may work there. Run SELECT queue.grant_queue(%s, "
+									"%s, 'work').",
+									quote_literal_cstr(queue), quote_literal_cstr(registration->run_as))));
 	}
 }
 
@@ -142,7 +142,8 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 	if (superuser_arg(run_as))
 		ereport(WARNING,
 				(errmsg("handler for kind \"%s\" runs as superuser \"%s\"", registration.kind, registration.run_as),
-				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with just the rights that it needs.")));
+				 errhint("Whoever may enqueue this kind has a superuser run that function. Pass run_as => a role with "
+						 "just the rights that it needs.")));
 	queue_handler_warn_preload(registration.kind);
 	(void) queue_registration_write(&registration, fcinfo, NULL, &spi);
 	queue_spi_end(&spi);
@@ -216,7 +217,8 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 				  " WHERE system_identifier <> $1 OR database_oid <> $2",
 				  2, types, values, NULL);
 	/* what was restored or replicated may be ahead of its sequence */
-	queue_spi_run("SELECT setval(name, needed) FROM " QUEUE_SEQUENCES " WHERE needed > last_value", 0, NULL, NULL, NULL);
+	queue_spi_run("SELECT setval(name, needed) FROM " QUEUE_SEQUENCES " WHERE needed > last_value", 0, NULL, NULL,
+				  NULL);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }

@@ -21,9 +21,13 @@ extern bool queue_handler_visible(const QueueHandler *handler);
 /* The queues that it names, as far as the current user may know of them, as a text[]; null: it is for all. */
 extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 
-/* Each sequence with the largest id that its tables hold, as a FROM item (name, needed, last_value): index probes only. */
+/*
+ * Each sequence with the largest id that its tables hold, as a FROM item (name, needed, last_value): index probes
+ * only.
+ */
 #define QUEUE_SEQUENCES \
-	"(VALUES ('queue.job_id'::regclass, greatest((SELECT max(id) FROM queue.live_job), (SELECT max(id) FROM queue.finished_job)," \
+	"(VALUES ('queue.job_id'::regclass, greatest((SELECT max(id) FROM queue.live_job), (SELECT max(id) FROM " \
+	"queue.finished_job)," \
 	" (SELECT max(job_id) FROM queue.failure)), (SELECT last_value FROM queue.job_id))," \
 	" ('queue.line_id', (SELECT max(id) FROM queue.line), (SELECT last_value FROM queue.line_id))," \
 	" ('queue.handler_id', greatest((SELECT max(id) FROM queue.handler), (SELECT max(id) FROM queue.endpoint))," \

@@ -38,7 +38,8 @@ PG_FUNCTION_INFO_V1(queue_sql_stat_endpoint_rows);
 /* Arguments of register_http_handler. */
 enum
 {
-	ARG_KIND, ARG_URL, ARG_QUEUES, ARG_METHOD, ARG_HEADERS, ARG_TIMEOUT, ARG_CONNECT_TIMEOUT, ARG_MAX_ATTEMPTS, ARG_BACKOFF,
+	ARG_KIND, ARG_URL, ARG_QUEUES, ARG_METHOD, ARG_HEADERS, ARG_TIMEOUT, ARG_CONNECT_TIMEOUT, ARG_MAX_ATTEMPTS,
+	ARG_BACKOFF,
 	ARG_MAX_RUNNING, ARG_RATE_LIMIT, ARG_RATE_PERIOD, ARG_SECRET, ARG_COMPLETE_ON, ARG_DISCARD_ON, ARG_HEALTH_URL,
 	ARG_HEALTH_TIMEOUT, ARG_CA_FILE, ARG_BREAKER, ARG_BODY
 };
@@ -341,8 +342,8 @@ endpoint_param(QueueParams *params, FunctionCallInfo fcinfo, int n, const char *
 }
 
 /*
- * Inserts or changes an endpoint: $1 handler, $2 url, $3 weight, $4 max_running, $5 health_url, $6 breaker.  Its place in
- * shared memory is taken by who reads it once it is committed.  In an SPI section.
+ * Inserts or changes an endpoint: $1 handler, $2 url, $3 weight, $4 max_running, $5 health_url, $6 breaker.  Its place
+ * in shared memory is taken by who reads it once it is committed.  In an SPI section.
  */
 static void
 write_endpoint(QueueParams *params)
@@ -652,7 +653,8 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 				memset(&nulls[3], false, 6 * sizeof(bool));
 				if (answers > 0)
 				{
-					values[9] = Float8GetDatum((double) pg_atomic_read_u64(&state->total_us) / (double) answers / 1000.0);
+					values[9] =
+						Float8GetDatum((double) pg_atomic_read_u64(&state->total_us) / (double) answers / 1000.0);
 					nulls[9] = false;
 				}
 				/* when it is looked at next: by its health_url, else by the breaker's first probe */

@@ -99,7 +99,9 @@ finished_tuple(const QueueFinished *finished, TupleDesc desc)
 {
 	QueueConfig *config = queue_config();
 	QueueConf  *conf = queue_config_find(config, finished->queue);
-	QueueLine	line = {.kind = finished->kind, .kind_key = queue_name_hash(finished->kind), .priority = finished->priority};
+	QueueLine line = {.kind = finished->kind,
+					  .kind_key = queue_name_hash(finished->kind),
+					  .priority = finished->priority};
 	int			columns[3];
 	Datum		values[3];
 	bool		nulls[3] = {finished->started_at == 0, false, finished->result == NULL};
@@ -189,7 +191,9 @@ typedef struct Ending
 	const char *reason;
 } Ending;
 
-/* Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): somebody has it, and was told. */
+/*
+ * Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): somebody has it, and was told.
+ */
 static int
 end_one(Many *many, int64 id, const Ending *ending, bool wait)
 {
@@ -236,8 +240,9 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 static int64
 end_jobs(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
 {
-	Ending		ending = {to, outcome, PG_ARGISNULL(1) ? to == QUEUE_STATE_CANCELLED ? "cancelled" : "discarded by hand" :
-	text_to_cstring(PG_GETARG_TEXT_PP(1))};
+	Ending ending = {to, outcome,
+					 PG_ARGISNULL(1) ? to == QUEUE_STATE_CANCELLED ? "cancelled" : "discarded by hand" :
+									   text_to_cstring(PG_GETARG_TEXT_PP(1))};
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "queue job", ALLOCSET_DEFAULT_SIZES);
 	Many		many;
 	int64		done = 0;

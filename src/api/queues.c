@@ -143,10 +143,12 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 
 		queue_option_params(fcinfo, name, types, values, nulls);
 		queue_spi_begin(&spi);
-		created = queue_spi_run("INSERT INTO queue.queue (name, max_attempts, lease, backoff, keep_completed, keep_discarded)"
-								" VALUES ($1, coalesce($2, 25), coalesce($3, '5 min'), $4, coalesce($5, '0'), coalesce($6, '30 days'))"
-								" ON CONFLICT (name) DO NOTHING",
-								6, types, values, nulls);
+		created =
+			queue_spi_run("INSERT INTO queue.queue (name, max_attempts, lease, backoff, keep_completed, keep_discarded)"
+						  " VALUES ($1, coalesce($2, 25), coalesce($3, '5 min'), $4, coalesce($5, '0'), coalesce($6, "
+						  "'30 days'))"
+						  " ON CONFLICT (name) DO NOTHING",
+						  6, types, values, nulls);
 		queue_spi_end(&spi);
 	}
 	if (created == 0 && !if_not_exists)

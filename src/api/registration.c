@@ -78,7 +78,9 @@ queue_registration_check(QueueRegistration *registration, FunctionCallInfo fcinf
 
 /* ---- the row ---- */
 
-/* Others who change handlers of the kind wait until this transaction has ended; what those before committed is known. */
+/*
+ * Others who change handlers of the kind wait until this transaction has ended; what those before committed is known.
+ */
 static void
 lock_kind(const char *kind)
 {
@@ -156,7 +158,8 @@ find_replaced(const QueueRegistration *registration, int *n)
 	Replaced   *replaced = palloc((registration->nqueues + 1) * sizeof(Replaced));
 
 	*n = 0;
-	for (QueueHandler *handler = queue_config_handlers(registration->kind); handler != NULL; handler = handler->same_kind)
+	for (QueueHandler *handler = queue_config_handlers(registration->kind); handler != NULL;
+		 handler = handler->same_kind)
 	{
 		const char *shared = shared_queue(registration->queues, registration->nqueues, handler);
 
@@ -246,7 +249,8 @@ queue_registration_write(QueueRegistration *registration, FunctionCallInfo fcinf
 	{
 		COLUMN("function_schema", NULL, NAMEOID, queue_name_datum(function->schema), false);
 		COLUMN("function_name", NULL, NAMEOID, queue_name_datum(function->name), false);
-		COLUMN("function_argument", NULL, TEXTOID, CStringGetTextDatum(function->takes_job ? "queue.job" : "jsonb"), false);
+		COLUMN("function_argument", NULL, TEXTOID, CStringGetTextDatum(function->takes_job ? "queue.job" : "jsonb"),
+			   false);
 		COLUMN("function_owner", NULL, NAMEOID, queue_name_datum(function->owner), false);
 	}
 	for (int i = 0; i < registration->noptions; i++)
@@ -299,10 +303,9 @@ queue_registration_pick(const char *kind, const char *queue, bool http, bool any
 		if (!may_all && !queue_registration_is_mine(handler))
 			other = handler;
 		else if (mine != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("kind \"%s\" has several handlers", kind),
-					 errhint("Pass queue => and a queue that the handler names, or '*' for the handler of all queues; the view queue.stat_handler lists them.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("kind \"%s\" has several handlers", kind),
+							errhint("Pass queue => and a queue that the handler names, or '*' for the handler of all "
+									"queues; the view queue.stat_handler lists them.")));
 		else
 			mine = handler;
 	}

@@ -10,7 +10,8 @@
  * long walk; only what is rare in a long line (running jobs among millions that wait) is, which is why those are read
  * by block.
  *
- * Locks: AccessShareLock on live_job (the caller's) and, until the end of the transaction, on partitions of finished_job.
+ * Locks: AccessShareLock on live_job (the caller's) and, until the end of the transaction, on partitions of
+ * finished_job.
  */
 #include "api/search.h"
 
@@ -234,8 +235,9 @@ next_scan(Reading *reading)
 	else
 		nkeys = bound_keys(&reading->search, 1, keys);
 	reading->next++;
-	reading->scan = queue_index_beginscan(reading->table->rel, reading->by_line ? reading->table->ready : reading->table->pkey,
-										  reading->snapshot, nkeys);
+	reading->scan =
+		queue_index_beginscan(reading->table->rel, reading->by_line ? reading->table->ready : reading->table->pkey,
+							  reading->snapshot, nkeys);
 	index_rescan(reading->scan, keys, nkeys, NULL, 0);
 	return true;
 }
@@ -367,7 +369,8 @@ read_group(QueueSearch *search, Relation rel, Relation index, int partition, Sna
 	IndexScanDesc scan;
 
 	for (int i = 0; i < 3; i++)
-		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, group[i]);
+		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+							   group[i]);
 	nkeys += bound_keys(search, 4, &keys[3]);
 	scan = queue_index_beginscan(rel, index, snapshot, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
@@ -402,8 +405,8 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 
 		/* the first row behind the last group */
 		for (int i = 0; i < 3; i++)
-			ScanKeyEntryInitialize(&members[i], SK_ROW_MEMBER | (i == 2 ? SK_ROW_END : 0), i + 1, BTGreaterStrategyNumber,
-								   InvalidOid, C_COLLATION_OID, F_BTTEXTCMP, group[i]);
+			ScanKeyEntryInitialize(&members[i], SK_ROW_MEMBER | (i == 2 ? SK_ROW_END : 0), i + 1,
+								   BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID, F_BTTEXTCMP, group[i]);
 		memset(&key, 0, sizeof(key));
 		key.sk_flags = SK_ROW_HEADER;
 		key.sk_attno = 1;
@@ -422,7 +425,8 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 		group[1] = CStringGetTextDatum(finished.queue);
 		group[2] = CStringGetTextDatum(finished.kind);
 		if ((search->states & (1 << finished.state)) != 0 && queue_search_names(&search->queues, finished.queue) &&
-			queue_search_names(&search->kinds, finished.kind) && queue_may(GetUserId(), finished.queue, search->privilege))
+			queue_search_names(&search->kinds, finished.kind) &&
+			queue_may(GetUserId(), finished.queue, search->privilege))
 			read_group(search, rel, index, partition, snapshot, group, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -243,9 +243,9 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 		values[0] = CStringGetTextDatum(handler->kind);
 		values[1] = CStringGetTextDatum(handler->http ? "http" : "sql");
 		if (handler->function_name != NULL && handler->function_schema != NULL)
-			values[2] = CStringGetTextDatum(psprintf("%s(%s)",
-													 quote_qualified_identifier(handler->function_schema, handler->function_name),
-													 handler->takes_job ? "queue.job" : "jsonb"));
+			values[2] = CStringGetTextDatum(
+				psprintf("%s(%s)", quote_qualified_identifier(handler->function_schema, handler->function_name),
+						 handler->takes_job ? "queue.job" : "jsonb"));
 		else if (handler->http && handler->conf->nendpoints > 0)
 		{
 			char	   *url = queue_httpconf_shown(handler->conf->endpoints[0]->url);

@@ -126,10 +126,11 @@ wait_for_end(int64 id, int64 wait, Look *look)
 			look_at(id, look);
 			MemoryContextSwitchTo(old);
 			if (look->live && look->own)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("job " INT64_FORMAT " was enqueued or changed by this transaction, which has not committed", id),
-						 errhint("Commit first, then wait: nobody else can see the job before.")));
+				ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+								errmsg("job " INT64_FORMAT
+									   " was enqueued or changed by this transaction, which has not committed",
+									   id),
+								errhint("Commit first, then wait: nobody else can see the job before.")));
 			now = queue_now();
 			if (look->live && now < deadline)
 			{

@@ -2,10 +2,10 @@
  * fence.h
  *		Waiting for every transaction that may use a line as it was: those that enqueue.
  *
- * An enqueuer locks queue.line (RowExclusiveLock, to the end of its transaction) before it believes its cache, so whoever
- * changed a line or a queue, and has that committed or published otherwise, knows: each transaction that may not have seen
- * it holds the lock now.  "Older transactions have ended" would not do: a younger one may have cached what it read
- * before the change.
+ * An enqueuer locks queue.line (RowExclusiveLock, to the end of its transaction) before it believes its cache, so
+ * whoever changed a line or a queue, and has that committed or published otherwise, knows: each transaction that may
+ * not have seen it holds the lock now.  "Older transactions have ended" would not do: a younger one may have cached
+ * what it read before the change.
  */
 #ifndef QUEUE_FENCE_H
 #define QUEUE_FENCE_H

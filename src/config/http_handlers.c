@@ -120,7 +120,8 @@ queue_httpconf_endpoints(QueueConfig *config)
 		(void) queue_reader_breaker(&reader, "breaker", &endpoint->breaker, &endpoint->broken);
 		endpoint->adopted =
 			DatumGetInt64(queue_reader_datum(&reader, "system_identifier", &isnull)) == (int64) GetSystemIdentifier() &&
-			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId && endpoint->broken == NULL;
+			DatumGetObjectId(queue_reader_datum(&reader, "database_oid", &isnull)) == MyDatabaseId &&
+			endpoint->broken == NULL;
 
 		if (handler->conf->endpoints == NULL)
 			handler->conf->endpoints = palloc(sizeof(QueueEndpoint *));

@@ -8,8 +8,8 @@
  * other: readers take all rows of a name together, enqueuers the lowest committed id, so the others run dry.
  *
  * A line that is empty for a while is retired (scheduler/retirement.c): readers go on reading it, enqueuers take
- * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks queue.line,
- * which accepts invalidations and which others can see (fence.h), and only then trusts its cache.
+ * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks
+ * queue.line, which accepts invalidations and which others can see (fence.h), and only then trusts its cache.
  *
  * A session knows the lines that it needed: by id, by name, or all those of a queue.  They belong to one reading of the
  * configuration.  A new line does not make that stale: its id is told through shared memory after the commit
@@ -113,7 +113,9 @@ append(MemoryContext cxt, QueueLineList *list, QueueLine *line)
 	list->lines[list->n++] = line;
 }
 
-/* Puts a line into the lists that are kept, once.  Lines of a queue that was dropped are in none: nobody serves them. */
+/*
+ * Puts a line into the lists that are kept, once.  Lines of a queue that was dropped are in none: nobody serves them.
+ */
 static void
 list_line(QueueLines *lines, QueueLine *line)
 {
@@ -563,8 +565,9 @@ count_rows(const QueueLines *lines)
 }
 
 /*
- * May there be one more line?  Counts only when there may be too many: rows made since the last count are known in shared
- * memory, and rows deleted or rolled back only make them fewer.  Without it a session counts before every 256th line.
+ * May there be one more line?  Counts only when there may be too many: rows made since the last count are known in
+ * shared memory, and rows deleted or rolled back only make them fewer.  Without it a session counts before every 256th
+ * line.
  */
 static void
 check_limit(const QueueLines *lines)
@@ -574,7 +577,8 @@ check_limit(const QueueLines *lines)
 	uint64		made = base != NULL ? pg_atomic_add_fetch_u64(&base->lines_made, 1) : own_made++;
 	int64		rows;
 
-	if (base != NULL ? (int64) pg_atomic_read_u64(&base->lines_bound) + (int64) made <= queue_max_lines : made % 256 != 0)
+	if (base != NULL ? (int64) pg_atomic_read_u64(&base->lines_bound) + (int64) made <= queue_max_lines :
+					   made % 256 != 0)
 		return;
 	if (base != NULL)
 		made = pg_atomic_read_u64(&base->lines_made);	/* all these may be in the count, or come later */
@@ -584,11 +588,17 @@ check_limit(const QueueLines *lines)
 	if (rows >= queue_max_lines)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("there are " INT64_FORMAT " lines of jobs, more than queue.max_lines (%d) allows", rows + 1, queue_max_lines),
-				 errhint("A line is a queue, kind and priority in use. Put what differs from job to job into the payload, or raise queue.max_lines; lines without jobs go away by themselves after a while.")));
+				 errmsg("there are " INT64_FORMAT " lines of jobs, more than queue.max_lines (%d) allows", rows + 1,
+						queue_max_lines),
+				 errhint(
+					 "A line is a queue, kind and priority in use. Put what differs from job to job into the payload, "
+					 "or raise queue.max_lines; lines without jobs go away by themselves after a while.")));
 }
 
-/* They are counted before the next new line, and stay though they have no jobs yet.  Called by the trigger on queue.line. */
+/*
+ * They are counted before the next new line, and stay though they have no jobs yet.  Called by the trigger on
+ * queue.line.
+ */
 void
 queue_lines_loaded(void)
 {
@@ -658,7 +668,8 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 	lines = current_lines();
 	read_news(lines);
 	line = lines->last_named;
-	if (line != NULL && line->priority == priority && strcmp(line->kind, kind) == 0 && strcmp(line->queue->name, queue) == 0)
+	if (line != NULL && line->priority == priority && strcmp(line->kind, kind) == 0 &&
+		strcmp(line->queue->name, queue) == 0)
 		return line->id;
 	conf = queue_config_find(lines->config, queue);
 	if (unlikely(conf == NULL))

@@ -30,8 +30,8 @@ extern void queue_lines_begin_drop(const char *queue);
 extern void queue_lines_loaded(void);
 
 /*
- * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000: more
- * lines than queue.max_lines.
+ * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000:
+ * more lines than queue.max_lines.
  */
 extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
 

@@ -34,7 +34,8 @@ queue_require(const char *queue, int privilege)
 		privilege == QUEUE_PRIV_READ ? "read" : "manage";
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(GetUserId(), false), word, shown),
+			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(GetUserId(), false), word,
+					shown),
 			 errhint("Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
 					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), word)));
 }

@@ -50,11 +50,11 @@ queue_column(Relation rel, const char *name)
 	int			attnum = SPI_fnumber(RelationGetDescr(rel), name);
 
 	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table queue.%s has no column \"%s\"", RelationGetRelationName(rel), name),
-				 errhint("The library is of version %s; run ALTER EXTENSION queue UPDATE, or restart the server if it has an older library loaded.",
-						 QUEUE_VERSION)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table queue.%s has no column \"%s\"", RelationGetRelationName(rel), name),
+						errhint("The library is of version %s; run ALTER EXTENSION queue UPDATE, or restart the server "
+								"if it has an older library loaded.",
+								QUEUE_VERSION)));
 	return (AttrNumber) attnum;
 }
 

@@ -20,6 +20,7 @@ extern void queue_entries_put_back_alone(QueueEntry *entry);	/* into the channel
 extern void queue_entries_give_back(const QueueEntry *entry);	/* to its line: whoever may can have it */
 extern void queue_entries_give_back_all(void);
 extern void queue_entries_shun(const QueueEntry *entry);	/* nobody tries it again before a pause is over */
-extern void queue_entries_refuse(int64 line, const char *reason);	/* tells the scheduler that its handler cannot run */
+/* tells the scheduler that its handler cannot run */
+extern void queue_entries_refuse(int64 line, const char *reason);
 
 #endif

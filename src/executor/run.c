@@ -11,7 +11,8 @@
  * The owner of a function can replace it, so what he writes there runs as the handler's role: he must have its
  * privileges anyway.
  *
- * What goes wrong when a function is looked up (a library that cannot be loaded) parks its own handler and nothing else.
+ * What goes wrong when a function is looked up (a library that cannot be loaded) parks its own handler and nothing
+ * else.
  *
  * Touches no job row and no shared memory.
  */
@@ -46,7 +47,9 @@
 #define RESOLVED_MAX_BYTES (4 * 1024 * 1024)
 #define FAILED_RETRY_US (10 * USECS_PER_SEC)	/* a library may be there by then, of which no catalog tells */
 
-#define QUEUE_OWNER_HINT "Who owns the function decides what runs as that role: give the function to the role or a superuser, or name another run_as."
+#define QUEUE_OWNER_HINT \
+	"Who owns the function decides what runs as that role: give the function to the role or a superuser, or name " \
+	"another run_as."
 
 QueueCurrent *queue_current = NULL;
 volatile sig_atomic_t queue_run_swallowed = false;
@@ -74,7 +77,8 @@ static uint64 catalog_epoch = 1;	/* counts changes of pg_proc, pg_namespace, pg_
 /*
  * What fmgr and the languages keep between calls (fn_extra) is state of execution: after an error it points to
  * what the rollback freed.  So every run has its own, except for jobs in company: they share one per kind (an
- * SQL-language function takes 4 us with it, 20 us without), until their transaction ends or one of them raises an error.
+ * SQL-language function takes 4 us with it, 20 us without), until their transaction ends or one of them raises an
+ * error.
  */
 static MemoryContext shared_calls = NULL;	/* a child of TopTransactionContext; NULL: no state is there */
 static uint64 shared_serial = 1;	/* of the states in shared_calls */
@@ -500,8 +504,9 @@ snooze_delay(const char *detail, int64 *delay)
 		BeginInternalSubTransaction(NULL);
 		PG_TRY();
 		{
-			Interval   *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(detail),
-																		 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+			Interval *interval =
+				DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(detail),
+													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 
 			*delay = queue_interval_us(interval);
 			ReleaseCurrentSubTransaction();
@@ -556,8 +561,8 @@ forget_session_state(void)
 }
 
 /*
- * Calls the function; runs inside the subtransaction.  The state of the call lives in `own`, unless jobs in company share
- * it; the result is copied to the current context.
+ * Calls the function; runs inside the subtransaction.  The state of the call lives in `own`, unless jobs in company
+ * share it; the result is copied to the current context.
  */
 static void
 call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, MemoryContext own, QueueRunResult *result)

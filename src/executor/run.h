@@ -91,7 +91,8 @@ extern uint64 queue_run_catalog_epoch(void);
  * Runs the handler for the job: GUC nest level, fresh snapshot.  before(arg) runs first (the claim in a group;
  * false: nothing is run, and false is returned, as when the handler is parked).  With `subtransaction` in one of its
  * own, which is rolled back on an error or a fail() of oneself, and the result tells; without, errors are the caller's
- * (the caller then sets queue_current to NULL) and in_company must be true, so that every end but the good one is an error.
+ * (the caller then sets queue_current to NULL) and in_company must be true, so that every end but the good one is an
+ * error.
  */
 extern bool queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
 						  bool (*before) (void *arg), void *arg, QueueRunResult *result);

@@ -47,7 +47,8 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 			break;
 		case QUEUE_RUN_SNOOZE:
 			state = QUEUE_STATE_SCHEDULED;
-			res = queue_finish_return(table, job, attempt, in_executor ? Max(result->delay, SNOOZED_MIN_US) : result->delay,
+			res = queue_finish_return(table, job, attempt,
+									  in_executor ? Max(result->delay, SNOOZED_MIN_US) : result->delay,
 									  result->progress, snapshot, true);
 			break;
 		case QUEUE_RUN_RELEASE:
@@ -59,7 +60,8 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 		case QUEUE_RUN_CANCEL:
 		case QUEUE_RUN_INTERRUPTED:
 			state = result->outcome == QUEUE_RUN_CANCEL ? QUEUE_STATE_CANCELLED : QUEUE_STATE_COMPLETED;
-			res = queue_finish_end(table, job, attempt, state, started_at, result->result, result->error, snapshot, true);
+			res =
+				queue_finish_end(table, job, attempt, state, started_at, result->result, result->error, snapshot, true);
 			break;
 	}
 	PopActiveSnapshot();

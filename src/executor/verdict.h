@@ -7,9 +7,13 @@
 
 #include "executor/run.h"
 
-/* Writes how a run of a handler ended (not INTERRUPTED) for a job that this transaction has locked; counts it in `stat`. */
-extern QueueState queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,
-									  TimestampTz started_at, const char *worker, QueueKindStat *stat);
+/*
+ * Writes how a run of a handler ended (not INTERRUPTED) for a job that this transaction has locked; counts it in
+ * `stat`.
+ */
+extern QueueState queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt,
+									  const QueueRunResult *result, TimestampTz started_at, const char *worker,
+									  QueueKindStat *stat);
 
 /*
  * If `id` is the job whose handler runs in this backend: its verdict, marked as given, for the caller to fill in

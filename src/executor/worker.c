@@ -55,7 +55,8 @@ static QueueBase *base;
 
 static MemoryContext group_context;
 static MemoryContext job_context;
-static MemoryContext error_context; /* of errors outside a handler's subtransaction, until their entries are dealt with */
+/* of errors outside a handler's subtransaction, until their entries are dealt with */
+static MemoryContext error_context;
 
 /* The transaction under way. */
 static TimestampTz group_start;
@@ -246,7 +247,8 @@ count_run(Work *work)
 	int64		used;
 
 	/* a run that looks long only because it waited for a CPU says nothing about its kind */
-	queue_kind_ran(work->stat, us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
+	queue_kind_ran(work->stat,
+				   us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
 
@@ -320,8 +322,8 @@ commit_suspect_attempt(Work *work)
 
 			failure.error = "the backend died while it ran this job, twice with nothing else beside it";
 			failure.sqlstate = "57P02";
-			queue_finish_check(&work->claim.job, queue_finish_fail(table, &work->claim.job, work->claim.job.attempt, &failure,
-																   -1, true, snapshot, true, &state));
+			queue_finish_check(&work->claim.job, queue_finish_fail(table, &work->claim.job, work->claim.job.attempt,
+																   &failure, -1, true, snapshot, true, &state));
 			if (work->stat != NULL)
 				pg_atomic_fetch_add_u64(&work->stat->discarded, 1);
 		}
@@ -435,7 +437,8 @@ run_in_group(Work *work, bool *again)
 	queue_suspect_set(nmembers, work->entry->id);
 	MemoryContextSwitchTo(job_context);
 	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
-	ran = queue_run_job(work->claim.line->handler, work->claim.line, &work->claim.job, true, nmembers > 0, claim_by_delete, work, &work->result);
+	ran = queue_run_job(work->claim.line->handler, work->claim.line, &work->claim.job, true, nmembers > 0,
+						claim_by_delete, work, &work->result);
 	MemoryContextSwitchTo(group_context);
 	disarm();
 	/* what outlives the subtransaction and a neighbour could see */
@@ -528,8 +531,9 @@ run_group(void)
 		}
 		MemoryContextReset(job_context);
 next:
-		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL || ShutdownRequestPending ||
-			MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS || MyProc->subxidStatus.overflowed ||
+		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL ||
+			ShutdownRequestPending || MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS ||
+			MyProc->subxidStatus.overflowed ||
 			queue_now() - group_start >= (int64) queue_commit_interval * 500 ||
 			!queue_entries_next())
 			break;
@@ -684,7 +688,8 @@ pin_settings(void)
 	if (GetSessionUserId() != queue_my_slot->role)
 	{
 		StartTransactionCommand();
-		SetConfigOption("session_authorization", GetUserNameFromId(queue_my_slot->role, false), PGC_SUSET, PGC_S_OVERRIDE);
+		SetConfigOption("session_authorization", GetUserNameFromId(queue_my_slot->role, false), PGC_SUSET,
+						PGC_S_OVERRIDE);
 		CommitTransactionCommand();
 	}
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);

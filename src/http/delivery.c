@@ -149,8 +149,8 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 		failure.worker = queue_sender.worker_name;
 		failure.started_at = now;
 		*final = true;
-		queue_finish_check(&claim.job, queue_finish_fail(queue_sender.table, &claim.job, run.attempt, &failure, -1, true,
-														 claim.snapshot, true, &state));
+		queue_finish_check(&claim.job, queue_finish_fail(queue_sender.table, &claim.job, run.attempt, &failure, -1,
+														 true, claim.snapshot, true, &state));
 		return false;
 	}
 	if (queue_claim_lease(&claim, now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US,
@@ -325,8 +325,8 @@ charge(const QueueEntry *entry, const char *error)
 		claim.snapshot = GetActiveSnapshot();
 		claim.line = queue_job_line(entry->line);
 		if (queue_claim_read(&claim, entry) == QUEUE_CLAIM_OURS && queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS)
-			queue_finish_check(&claim.job, queue_finish_fail(claim.table, &claim.job, claim.job.attempt + 1, &failure, -1,
-															 false, claim.snapshot, true, &state));
+			queue_finish_check(&claim.job, queue_finish_fail(claim.table, &claim.job, claim.job.attempt + 1, &failure,
+															 -1, false, claim.snapshot, true, &state));
 		queue_sender_commit(false);
 	}
 	PG_CATCH();

@@ -54,8 +54,8 @@ static uint32 starts = 0;
 bool
 queue_feed_takes(const QueueLine *line)
 {
-	return line != NULL && line->served && line->handler->http && line->handler->adopted && line->handler->broken == NULL &&
-		line->queue->paused_at == 0;
+	return line != NULL && line->served && line->handler->http && line->handler->adopted &&
+		   line->handler->broken == NULL && line->queue->paused_at == 0;
 }
 
 /* How many requests of a handler may be under way, by its limits and its endpoints' limits and health; 0: none. */

@@ -483,7 +483,8 @@ queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 			request->endpoint_ok = true;
 			return;
 		}
-		request->verdict = queue_httpconf_has(request->discard_on, request->status) ? QUEUE_HTTP_DISCARD : QUEUE_HTTP_FAIL;
+		request->verdict =
+			queue_httpconf_has(request->discard_on, request->status) ? QUEUE_HTTP_DISCARD : QUEUE_HTTP_FAIL;
 		snprintf(request->error, sizeof(request->error), "the endpoint answered HTTP status %ld%s", request->status,
 				 request->status >= 300 && request->status < 400 ? ": redirects are not followed" : "");
 		return;

@@ -267,7 +267,8 @@ queue_resolver_collect(void)
 		list = question->next;
 		nthreads--;
 		host->asking = false;
-		take_answer(host, question->error, question->error != 0 ? gai_strerror(question->error) : question->answer, now);
+		take_answer(host, question->error, question->error != 0 ? gai_strerror(question->error) : question->answer,
+					now);
 		free(question);
 	}
 	for (Host *host = hosts; host != NULL; host = host->next)

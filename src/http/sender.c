@@ -31,7 +31,8 @@ queue_sender_commit(bool async)
 	queue_job_close(queue_sender.table);
 	queue_sender.table = NULL;
 	if (async)
-		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+								 false);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(queue_sender.loop_context);
 	pgstat_report_stat(false);

@@ -180,9 +180,9 @@ count_files(void)
 	}
 	queue_sender.capacity = (int) Max(8, Min(spare * 4 / 5, queue_http_max_in_flight));
 	if (queue_sender.capacity < queue_http_max_in_flight)
-		ereport(LOG,
-				(errmsg("queue: at most %d HTTP requests run at once, because of the limit of open files", queue_sender.capacity),
-				 errhint("Raise the limit (ulimit -n) above %ld.", need)));
+		ereport(LOG, (errmsg("queue: at most %d HTTP requests run at once, because of the limit of open files",
+							 queue_sender.capacity),
+					  errhint("Raise the limit (ulimit -n) above %ld.", need)));
 }
 
 /* Must we end?  *abort: at once. */

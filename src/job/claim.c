@@ -2,14 +2,14 @@
  * claim.c
  *		May this row be claimed now, by whom; then the claim.
  *
- * Every claimer takes the same steps: look (is the row where it was read, and nobody's), judge (did it come too late, was
- * the attempt before this one lost, and was it the last), then one of the claims: the row's lock, a lease, the delete
- * that completes it, or a session's advisory lock.
+ * Every claimer takes the same steps: look (is the row where it was read, and nobody's), judge (did it come too late,
+ * was the attempt before this one lost, and was it the last), then one of the claims: the row's lock, a lease, the
+ * delete that completes it, or a session's advisory lock.
  *
  * A session's claim is in no row.  So whoever writes another claim looks for the session's lock before it writes, which
- * is only polite, and again after, which decides: the session rechecks the row after it took its lock, so one of the two
- * sees the other (session.c).  Often both do, and both let go; then the one that had written tells the others that the
- * job is claimable: a rollback does by its notes, and where there is none this file makes a note of its own.
+ * is only polite, and again after, which decides: the session rechecks the row after it took its lock, so one of the
+ * two sees the other (session.c).  Often both do, and both let go; then the one that had written tells the others that
+ * the job is claimable: a rollback does by its notes, and where there is none this file makes a note of its own.
  *
  * Whoever ends a job that nobody runs does it under the row's lock, taken by the same rule.
  *
@@ -131,7 +131,7 @@ QueueClaimed
 queue_claim_judge(QueueClaim *claim)
 {
 	QueueJob   *job = &claim->job;
-	bool		late = job->attempt == 0 && claim->extra.expires_at != DT_NOEND && claim->extra.expires_at <= queue_now();
+	bool late = job->attempt == 0 && claim->extra.expires_at != DT_NOEND && claim->extra.expires_at <= queue_now();
 	bool		used_up = job->attempt == PG_INT32_MAX; /* the next claim would have no number */
 	QueueClaimed claimed;
 
@@ -233,7 +233,7 @@ queue_claim_session(QueueClaim *claim)
 	QueueLineKeys keys = queue_line_keys(claim->line);
 	SnapshotData dirty;
 	QueueJob	again;
-	int			token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));
+	int token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));
 
 	if (token == 0)
 		return QUEUE_CLAIM_NONE;

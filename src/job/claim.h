@@ -23,7 +23,8 @@ typedef struct QueueClaim
 {
 	QueueJobTable *table;
 	Snapshot	snapshot;
-	QueueJob	job;			/* the row as read; after queue_claim_lease, queue_claim_delete and _session as claimed */
+	/* the row as read; after queue_claim_lease, queue_claim_delete and _session as claimed */
+	QueueJob	job;
 	QueueExtra	extra;
 	QueueLine  *line;
 	QueueFailure lost;			/* error not NULL: the claim before this one ended without a word, a failed attempt */
@@ -38,7 +39,10 @@ typedef enum QueueHolder
 
 extern QueueHolder queue_claim_holder(int64 id, TimestampTz leased_until, TimestampTz now);
 
-/* Reads the row of a channel's entry, or with look takes the one in claim->job; OURS: it may be claimed as far as it can be seen. */
+/*
+ * Reads the row of a channel's entry, or with look takes the one in claim->job; OURS: it may be claimed as far as it
+ * can be seen.
+ */
 extern QueueClaimed queue_claim_read(QueueClaim *claim, const QueueEntry *entry);
 extern QueueClaimed queue_claim_look(QueueClaim *claim);
 /* Ends the job, if it came too late or its last attempt was lost. OURS: it may still be claimed. */

@@ -234,10 +234,10 @@ void
 queue_check_size(const char *what, int64 size)
 {
 	if (size > (int64) queue_max_job_size * 1024)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("%s of " INT64_FORMAT " bytes is larger than queue.max_job_size (%s)", what, size,
-						GetConfigOptionByName("queue.max_job_size", NULL, false)),
-				 errdetail("The payload, headers and tags of a job count together, in the size that jsonb has."),
-				 errhint("Keep large data elsewhere and enqueue a reference to it; a superuser can raise queue.max_job_size.")));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("%s of " INT64_FORMAT " bytes is larger than queue.max_job_size (%s)", what, size,
+							   GetConfigOptionByName("queue.max_job_size", NULL, false)),
+						errdetail("The payload, headers and tags of a job count together, in the size that jsonb has."),
+						errhint("Keep large data elsewhere and enqueue a reference to it; a superuser can raise "
+								"queue.max_job_size.")));
 }

@@ -19,9 +19,9 @@ typedef struct QueueEnding
 } QueueEnding;
 
 /*
- * What every end of a job does beside deleting its row (completed, discarded, cancelled, expired; NONE: purged or dropped
- * without an end): in the transaction that deleted the row, after that.  What hangs on a job's end hangs here and nowhere
- * else.  `job` as it ends: attempt and failures counted.
+ * What every end of a job does beside deleting its row (completed, discarded, cancelled, expired; NONE: purged or
+ * dropped without an end): in the transaction that deleted the row, after that.  What hangs on a job's end hangs here
+ * and nowhere else.  `job` as it ends: attempt and failures counted.
  */
 extern void queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending);
 

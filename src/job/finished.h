@@ -21,9 +21,15 @@ typedef struct QueueFinished
 	Jsonb	   *result;			/* NULL: none */
 } QueueFinished;
 
-/* Copies a row out of a slot of partition `slot` into palloc'd memory; deep = false leaves payload, extra and result out. */
+/*
+ * Copies a row out of a slot of partition `slot` into palloc'd memory; deep = false leaves payload, extra and result
+ * out.
+ */
 extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *finished);
-/* By id under the snapshot; keeps AccessShareLock on the partition until the end of the transaction.  False: none is kept. */
+/*
+ * By id under the snapshot; keeps AccessShareLock on the partition until the end of the transaction.  False: none is
+ * kept.
+ */
 extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
 /*
  * Deletes a row that was read under `snapshot`: TM_Ok, TM_Updated, TM_Deleted, TM_SelfModified; with wait = false

@@ -436,17 +436,18 @@ queue_job_line(int64 line)
 	QueueLine  *found = queue_config_line(line);
 
 	if (unlikely(found == NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("line " INT64_FORMAT " is not in queue.line", line),
-				 errhint("The row was deleted by hand; a row with this id, the queue, the kind and the priority brings its jobs back.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("line " INT64_FORMAT " is not in queue.line", line),
+						errhint("The row was deleted by hand; a row with this id, the queue, the kind and the priority "
+								"brings its jobs back.")));
 	return found;
 }
 
 QueueLineKeys
 queue_line_keys(const QueueLine *line)
 {
-	return (QueueLineKeys) {line->queue->key, line->kind_key, line->served, queue_config_generation(), line->queue->counter};
+	return (QueueLineKeys){line->queue->key, line->kind_key, line->served, queue_config_generation(),
+						   line->queue->counter};
 }
 
 void

@@ -72,15 +72,20 @@ extern bool queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Sn
 
 extern void queue_job_insert(QueueJobTable *table, QueueJob *job);	/* sets job->tid */
 extern void queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n);
-/* The row gets another deadline (DT_NOEND: none) in the caller's transaction; what is there for the old one finds nothing to do. */
+/*
+ * The row gets another deadline (DT_NOEND: none) in the caller's transaction; what is there for the old one finds
+ * nothing to do.
+ */
 extern void queue_job_note_deadline(const QueueJob *job, TimestampTz at);
 /*
  * TM_Ok, TM_BeingModified/TM_WouldBlock (only with wait = false), TM_Updated, TM_Deleted, TM_SelfModified.
  * `old` is the row as read under `snapshot`.  A lock of this transaction's own is in nobody's way.
  */
-extern TM_Result queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snapshot snapshot, bool wait);
+extern TM_Result queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snapshot snapshot,
+								  bool wait);
 /* `to`: QUEUE_STATE_COMPLETED, .. for the counters, or NONE when the row is moved or purged without an end. */
-extern TM_Result queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snapshot snapshot, bool wait);
+extern TM_Result queue_job_delete(QueueJobTable *table, const QueueJob *old, QueueState to, Snapshot snapshot,
+								  bool wait);
 extern TM_Result queue_job_lock(QueueJobTable *table, const QueueJob *old, Snapshot snapshot, bool wait);
 
 /* Queue, kind, priority and handler of a job's line; 55000 if there is no such line. */
@@ -109,7 +114,8 @@ extern bool queue_job_row_own(QueueJobTable *table, const QueueJob *job);
 extern QueueState queue_job_filed(const QueueJob *job);
 /* The state that the view shows at `now`. */
 extern QueueState queue_job_state(const QueueJob *job, TimestampTz now);
-extern int	queue_job_max_attempts(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf, const QueueHandler *handler);
+extern int	queue_job_max_attempts(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf,
+									const QueueHandler *handler);
 static inline QueuePos
 queue_job_pos(const QueueJob *job)
 {

@@ -35,7 +35,10 @@ extern void queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos);
 extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
 /* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
 extern void queue_ready_end(QueueReady *ready);
-/* When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none, DT_NOBEGIN: more is due now. */
+/*
+ * When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none, DT_NOBEGIN:
+ * more is due now.
+ */
 extern TimestampTz queue_ready_next_due(QueueReady *ready);
 /* The same of the lines that were read to what is due; *more: others have more that is due now. */
 extern TimestampTz queue_ready_later_due(QueueReady *ready, bool *more);

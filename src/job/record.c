@@ -207,8 +207,10 @@ queue_tags_array(Jsonb *json)
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM && value.type == jbvString)
-			tags = accumArrayResult(tags, PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)),
-									false, TEXTOID, CurrentMemoryContext);
+			tags =
+				accumArrayResult(tags,
+								 PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)),
+								 false, TEXTOID, CurrentMemoryContext);
 	}
 	return makeArrayResult(tags, CurrentMemoryContext);
 }

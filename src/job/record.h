@@ -9,7 +9,8 @@
 
 /* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
 extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-								  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep);
+								  QueueState state, TimestampTz started_at, Jsonb *result, const char *error,
+								  int64 keep);
 /*
  * The slot rests between *expired_at (its last row expired) and *reused_at (its next turn may begin); false: it does
  * not rest now.
@@ -33,7 +34,8 @@ extern void queue_failure_insert(const QueueJob *job, const char *queue, const c
 
 /* The job as a datum of type queue.job. The state is as given; line gives queue, kind and priority. */
 extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-								 const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker);
+								 const QueueHandler *handler, QueueState state, TimestampTz started_at,
+								 const char *worker);
 extern Datum queue_tags_array(Jsonb *tags);	/* text[] of a JSON array of strings */
 
 #endif

@@ -34,7 +34,9 @@ static bool
 bad_value(const char *key, const char *what, QueueComplaint *wrong)
 {
 	return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
-						  "Example: {\"failure_rate\": 0.7, \"min_requests\": 10, \"consecutive_failures\": 10, \"interval\": \"1 min\", \"pause\": \"0.5 s\", \"factor\": 1.5, \"jitter\": 0.5, \"cap\": \"1 min\", \"probes\": 4, \"successes\": 4}.",
+						  "Example: {\"failure_rate\": 0.7, \"min_requests\": 10, \"consecutive_failures\": 10, "
+						  "\"interval\": \"1 min\", \"pause\": \"0.5 s\", \"factor\": 1.5, \"jitter\": 0.5, \"cap\": "
+						  "\"1 min\", \"probes\": 4, \"successes\": 4}.",
 						  "breaker: \"%s\" must be %s", key, what);
 }
 
@@ -52,7 +54,8 @@ typedef struct Number
 static const Number numbers[] = {
 	{"failure_rate", offsetof(QueueBreakerConf, failure_rate), false, 0.01, 1, "a number from 0.01 to 1"},
 	{"min_requests", offsetof(QueueBreakerConf, min_requests), true, 1, 1000000, "a number from 1 to 1000000"},
-	{"consecutive_failures", offsetof(QueueBreakerConf, consecutive_failures), true, 0, 1000000, "a number from 0 (never) to 1000000"},
+	{"consecutive_failures", offsetof(QueueBreakerConf, consecutive_failures), true, 0, 1000000,
+	 "a number from 0 (never) to 1000000"},
 	{"factor", offsetof(QueueBreakerConf, factor), false, 1, 100, "a number from 1 to 100"},
 	{"jitter", offsetof(QueueBreakerConf, jitter), false, 0, 1, "a number from 0 to 1"},
 	{"probes", offsetof(QueueBreakerConf, probes), true, 1, 1000, "a number from 1 to 1000"},
@@ -112,7 +115,8 @@ read_member(const char *key, const JsonbValue *value, QueueBreakerConf *conf, Qu
 			return read_pause(key, value, (int64 *) ((char *) conf + pauses[i].place), wrong);
 	}
 	return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
-						  "It has interval, failure_rate, min_requests, consecutive_failures, pause, factor, jitter, cap, probes and successes.",
+						  "It has interval, failure_rate, min_requests, consecutive_failures, pause, factor, jitter, "
+						  "cap, probes and successes.",
 						  "breaker has no setting \"%s\"", key);
 }
 

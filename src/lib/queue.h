@@ -27,7 +27,10 @@
 #define QUEUE_CHANNEL_SIZE 256
 
 #define QUEUE_RING_SLOTS 16		/* partitions of finished_job and of failure */
-/* The most that queue.max_job_size can be set to, kB: with what the server adds, extra stays a jsonb and a row below 1 GB. */
+/*
+ * The most that queue.max_job_size can be set to, kB: with what the server adds, extra stays a jsonb and a row below
+ * 1 GB.
+ */
 #define QUEUE_MAX_JOB_SIZE 65536
 
 #define QUEUE_NAME_MAX 255		/* bytes in a queue's or a kind's name */

@@ -243,7 +243,8 @@ queue_sql_maintain(PG_FUNCTION_ARGS)
 	queue_as_owner_begin(&saved);
 	for (int i = 0; i < lengthof(chores); i++)
 	{
-		if ((chores[i].flags & (queue_preloaded() ? QUEUE_CHORE_MEMORY | QUEUE_CHORE_UNLOADED : QUEUE_CHORE_MEMORY)) == 0)
+		if ((chores[i].flags & (queue_preloaded() ? QUEUE_CHORE_MEMORY | QUEUE_CHORE_UNLOADED : QUEUE_CHORE_MEMORY)) ==
+			0)
 			maintain_chore(&chores[i]);
 	}
 	queue_as_owner_end(&saved);

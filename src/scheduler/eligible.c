@@ -5,9 +5,9 @@
  * The part of the answer that needs the catalogs (run.c) is asked once a look; there is another look when the
  * configuration or the catalogs changed, and every RECHECK_US while something is parked.
  *
- * An executor may see what the scheduler cannot: it looks as another role, and may start after a library was removed that
- * the scheduler has still loaded.  Its refusal parks the handler for a pause that doubles from one to the next, so that
- * the two never pass the same entries to and fro.
+ * An executor may see what the scheduler cannot: it looks as another role, and may start after a library was removed
+ * that the scheduler has still loaded.  Its refusal parks the handler for a pause that doubles from one to the next,
+ * so that the two never pass the same entries to and fro.
  *
  * The scheduler's own memory.  Locks: the spinlock of a channel, for a copy of one refusal.
  */
@@ -18,7 +18,8 @@
 #define RECHECK_US (30 * USECS_PER_SEC)
 #define REFUSED_MIN_US USECS_PER_SEC
 #define REFUSED_MAX_US USECS_PER_MINUTE
-#define LOOK_PAUSE_US INT64CONST(100000)	/* between two looks because of catalogs, where functions are made all the time */
+/* between two looks because of catalogs, where functions are made all the time */
+#define LOOK_PAUSE_US INT64CONST(100000)
 #define MAX_REFUSED 64			/* more handlers at a time are asked again sooner */
 
 /* Whether a handler may run now. */

@@ -447,8 +447,8 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
 }
 
 /*
- * Starts and retires.  A free place goes to the role that has fewest executors, among equals to the one served least lately.  Called by the scheduler after each
- * round, outside of a transaction.
+ * Starts and retires.  A free place goes to the role that has fewest executors, among equals to the one served least
+ * lately.  Called by the scheduler after each round, outside of a transaction.
  */
 TimestampTz
 queue_crew_scale(TimestampTz now)

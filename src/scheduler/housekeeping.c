@@ -315,7 +315,10 @@ queue_keep_recount(TimestampTz now)
 		 * what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile
 		 */
 		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
-			/* nothing to set right; a due time that passes is told by recount_due, a row filed as waiting is seen here */
+			/*
+			 * nothing to set right; a due time that passes is told by recount_due, a row filed as waiting is seen
+			 * here
+			 */
 			return waiting == 0 ? now + FAR_US : Max(recount_due, now + FAR_US);
 		recount_seen = seen;
 		recount_begin(now);

@@ -12,7 +12,9 @@ extern TimestampTz queue_leases_run(TimestampTz now);
 extern TimestampTz queue_leases_due(void);
 extern TimestampTz queue_leases_far_look(TimestampTz now);
 extern TimestampTz queue_leases_far_due(void);
-/* The far look from front to end, for maintain() without preload: there no memory knows of a lease that was the last. */
+/*
+ * The far look from front to end, for maintain() without preload: there no memory knows of a lease that was the last.
+ */
 extern TimestampTz queue_leases_walk(TimestampTz now);
 
 #endif

@@ -3,13 +3,14 @@
  *		What nobody uses any more is given up: lines without jobs, places of counters.
  *
  * A line that had no job for queue.debug_line_idle (20 minutes) is retired: enqueuers take or make another of its name,
- * readers go on reading it.  Once that is committed, and every transaction that enqueues at that moment has ended (config/fence.h),
- * no job can come into it any more; so if a snapshot taken then sees none, its row is deleted.  Nobody waits for any of it.
+ * readers go on reading it.  Once that is committed, and every transaction that enqueues at that moment has ended
+ * (config/fence.h), no job can come into it any more; so if a snapshot taken then sees none, its row is deleted.
+ * Nobody waits for any of it.
  *
  * How long a line had no job is this process's own memory: the last append to its cursor does not change, and at the
- * end of the time its index entries are looked at.  A restore brings the lines before the jobs: after rows of queue.line
- * came in otherwise than through an enqueue, all stay RESTORE times as long, and in a restored or cloned database that
- * was not adopted no line is retired.
+ * end of the time its index entries are looked at.  A restore brings the lines before the jobs: after rows of
+ * queue.line came in otherwise than through an enqueue, all stay RESTORE times as long, and in a restored or cloned
+ * database that was not adopted no line is retired.
  *
  * Then queues that were dropped and kinds without a line lose their places in shared memory.
  *
@@ -149,7 +150,8 @@ change(const char *statement, const Ids *ids)
 
 	for (int i = 0; i < ids->n; i++)
 		datums[i] = Int64GetDatum(ids->id[i]);
-	values[0] = PointerGetDatum(construct_array(datums, ids->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[0] =
+		PointerGetDatum(construct_array(datums, ids->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[1] = TimestampTzGetDatum(queue_now());
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());

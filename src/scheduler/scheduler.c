@@ -279,8 +279,8 @@ clear_suspect(int i)
 
 /*
  * Sees whether the one that was pushed has ended, and pushes the next whose line is eligible.  A suspect has ended
- * when its row is gone or is another version and no executor runs it; an unchanged row gets some time, because an executor may
- * have taken it off the channel and not yet said so.
+ * when its row is gone or is another version and no executor runs it; an unchanged row gets some time, because an
+ * executor may have taken it off the channel and not yet said so.
  */
 static TimestampTz
 tend_suspects(QueueJobTable *table, TimestampTz now)
@@ -492,8 +492,8 @@ refresh_lines(QueueConfig *config, TimestampTz now)
 
 /*
  * Pulls for each role that may run, and wakes its executors.  An error ends the round (chores.c logs it and begins
- * another soon); the role whose lines raised it is then left out for a pause that doubles, so that it holds up no other.
- * Returns when the next job falls due.
+ * another soon); the role whose lines raised it is then left out for a pause that doubles, so that it holds up no
+ * other. Returns when the next job falls due.
  */
 static TimestampTz
 pull_all(QueueJobTable *table, TimestampTz now)
@@ -736,7 +736,10 @@ queue_scheduler_main(Datum arg)
 	on_shmem_exit(scheduler_exit, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
 	queue_pin_settings();
-	/* nothing that it commits was promised to anybody, and what a crash undoes it does again; so it waits for no standby */
+	/*
+	 * nothing that it commits was promised to anybody, and what a crash undoes it does again; so it waits for no
+	 * standby
+	 */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	StartTransactionCommand();

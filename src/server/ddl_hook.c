@@ -230,7 +230,8 @@ extension_relations(int *n)
 		{
 			bool		isnull;
 
-			relations[(*n)++] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+			relations[(*n)++] =
+				DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		}
 	}
 	PopActiveSnapshot();
@@ -239,8 +240,8 @@ extension_relations(int *n)
 }
 
 /*
- * Locks all that DROP EXTENSION will lock without ever waiting for one relation while it holds another, so that it waits
- * for whoever works with jobs and none of them meets a deadlock.  After many vain tries in plain order.
+ * Locks all that DROP EXTENSION will lock without ever waiting for one relation while it holds another, so that it
+ * waits for whoever works with jobs and none of them meets a deadlock.  After many vain tries in plain order.
  */
 static void
 lock_extension(void)
@@ -289,8 +290,8 @@ drops_extension(DropStmt *stmt)
 }
 
 /*
- * Was this gid prepared before any was under this shared memory?  Looked up only while the cluster has such transactions:
- * no new ones can appear.  Called before COMMIT or ROLLBACK PREPARED of a gid without notes.
+ * Was this gid prepared before any was under this shared memory?  Looked up only while the cluster has such
+ * transactions: no new ones can appear.  Called before COMMIT or ROLLBACK PREPARED of a gid without notes.
  */
 static bool
 prepared_before_start(const char *gid)

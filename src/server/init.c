@@ -119,20 +119,22 @@ define_settings(void)
 							&queue_max_wait, 30000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	/* sizes shared memory; a library that is loaded later has none, and may not define a setting of the postmaster */
 	DefineCustomIntVariable("queue.recent_jobs", "Sets how many ended jobs of each database are remembered.",
-							"queue.wait_for and queue.explain_job know how these ended although their queue keeps nothing.",
+							"queue.wait_for and queue.explain_job know how these ended although their queue keeps "
+							"nothing.",
 							&queue_recent_jobs, 10000, 0, 1000000,
-							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0,
-							NULL, NULL, NULL);
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("queue.max_job_size", "Limits the size of a job: payload, headers and tags together.",
-							"Jobs that the server makes itself are not limited.",
-							&queue_max_job_size, 16384, 1, QUEUE_MAX_JOB_SIZE, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+							"Jobs that the server makes itself are not limited.", &queue_max_job_size, 16384, 1,
+							QUEUE_MAX_JOB_SIZE, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.databases", "Lists the databases whose jobs are run; '*' means all.",
 							   NULL, &queue_databases, "*", PGC_SIGHUP, 0, check_databases, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_response", "Limits how much of an HTTP response is kept.",
 							NULL, &queue_http_max_response, 64, 0, 65536, PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("queue.http_allowed_networks", "Lists the networks that HTTP handlers may reach.",
-							   "Empty means all. Link-local, unspecified and cloud metadata addresses must be named by a "
+							   "Empty means all. Link-local, unspecified and cloud metadata addresses must be named by "
+							   "a "
 							   "network that lies within theirs.",
 							   &queue_http_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_in_flight", "Limits how many HTTP requests of a database run at once.",

@@ -295,8 +295,8 @@ next_child(TimestampTz now, TimestampTz *next)
 }
 
 /*
- * One look at all databases: ends what must not run, collects what ended, starts what is missing.  Returns when the next
- * retry is due; DT_NOEND: nothing to wait for.
+ * One look at all databases: ends what must not run, collects what ended, starts what is missing.  Returns when the
+ * next retry is due; DT_NOEND: nothing to wait for.
  */
 static TimestampTz
 tend_children(void)

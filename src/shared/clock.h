@@ -48,7 +48,10 @@ queue_clock_real(TimestampTz time)
 extern TimestampTz queue_time_add(TimestampTz time, int64 us);
 /* Is this an interval (us) from min to 1000 years? */
 extern bool queue_span_valid(int64 us, int64 min);
-/* Arguments: an interval in us, from min (0 or 1) to 1000 years; a time that is finite and within 1000 years of now. 22023. */
+/*
+ * Arguments: an interval in us, from min (0 or 1) to 1000 years; a time that is finite and within 1000 years of now.
+ * 22023.
+ */
 extern int64 queue_check_span(const char *name, const Interval *interval, int64 min);
 extern TimestampTz queue_check_time(const char *name, TimestampTz time);
 

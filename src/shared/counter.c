@@ -4,9 +4,9 @@
  *
  * Owns two hash tables of fixed size in shared memory, keyed by database and name.  A database has at most
  * QUEUE_MAX_PLACES in each, so that none can take all.  A place, once found, is kept by its users as a pointer with its
- * incarnation: while that is equal, it is still theirs.  (A place that is given up in the moment between the look and the
- * addition gives another queue a count too many; all of it is an estimate, a crash loses it, and the scheduler recounts
- * the gauges.)
+ * incarnation: while that is equal, it is still theirs.  (A place that is given up in the moment between the look and
+ * the addition gives another queue a count too many; all of it is an estimate, a crash loses it, and the scheduler
+ * recounts the gauges.)
  *
  * Places are given up when the scheduler finds that the configuration knows the queue, or queue.line the kind, no more,
  * and when the extension or the database is dropped.
@@ -146,7 +146,7 @@ queue_counter_ref(const char *queue)
 
 	if (refs == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(ref->name), .entrysize = sizeof(QueueCounterRef), .hcxt = TopMemoryContext};
+		HASHCTL ctl = {.keysize = sizeof(ref->name), .entrysize = sizeof(QueueCounterRef), .hcxt = TopMemoryContext};
 
 		refs = hash_create("queue counters", 32, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	}
@@ -202,7 +202,10 @@ find_queue(const QueueCounterKey *key, bool create)
 	return c;
 }
 
-/* The same of a kind; the ones that others share have a few places of their own.  Lock: held exclusively if it may be made. */
+/*
+ * The same of a kind; the ones that others share have a few places of their own.  Lock: held exclusively if it may be
+ * made.
+ */
 static QueueKindStat *
 find_kind(const QueueKindKey *key, bool create)
 {

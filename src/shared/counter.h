@@ -4,8 +4,9 @@
  *		what the stat views show.  Estimates: lost in a crash, recounted by the
  *		scheduler.
  *
- * A place is a queue's by its database and its whole name, a kind's by those and its handler's id.  Places are bounded, of each database and of all;
- * whatever finds none works on: a queue is not counted, a kind shares the numbers of all such kinds of its handler.  doctor() says so.
+ * A place is a queue's by its database and its whole name, a kind's by those and its handler's id.  Places are
+ * bounded, of each database and of all; whatever finds none works on: a queue is not counted, a kind shares the
+ * numbers of all such kinds of its handler.  doctor() says so.
  */
 #ifndef QUEUE_COUNTER_H
 #define QUEUE_COUNTER_H

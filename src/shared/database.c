@@ -270,8 +270,8 @@ queue_base_forget(Oid db, bool dropped)
 }
 
 /*
- * Under the same lock as the forgetting: either the launcher finds the entry changed, or this makes a new one, which the
- * launcher finds.  A look that is under way may have come too early and is repeated.
+ * Under the same lock as the forgetting: either the launcher finds the entry changed, or this makes a new one, which
+ * the launcher finds.  A look that is under way may have come too early and is repeated.
  */
 void
 queue_base_extension_created(Oid db)

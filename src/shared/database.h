@@ -28,7 +28,10 @@ typedef enum QueueBaseState
 	QUEUE_BASE_RESTING			/* scheduler gave its worker slot up; comes back at rest_until or when it is woken */
 } QueueBaseState;
 
-/* What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see whether it concerns them. */
+/*
+ * What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see
+ * whether it concerns them.
+ */
 typedef struct QueueNewLine
 {
 	int64		id;
@@ -49,7 +52,8 @@ typedef struct QueueBase
 	pg_atomic_uint32 scheduler_procno;	/* PG_UINT32_MAX: none */
 	pg_atomic_uint64 sleep_until;	/* the scheduler sleeps until then; 0: it is awake */
 	pg_atomic_uint64 next_expiry;	/* earliest noted lease end (lease.c); PG_INT64_MAX: none */
-	pg_atomic_uint64 unplaced_expiry;	/* earliest lease end that neither lease.c nor a cursor has; PG_INT64_MAX: none */
+	/* earliest lease end that neither lease.c nor a cursor has; PG_INT64_MAX: none */
+	pg_atomic_uint64 unplaced_expiry;
 	pg_atomic_uint64 deadline_low;	/* lowest deadline committed since the scheduler looked; PG_INT64_MAX: none */
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
@@ -60,9 +64,11 @@ typedef struct QueueBase
 	pg_atomic_uint64 rest_until;	/* RESTING: the scheduler is needed again then; a wake lowers it */
 	bool		created;		/* an extension was, while a scheduler looked for ours; under the lock */
 	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
-	pg_atomic_uint64 session_claims;	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
+	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
+	pg_atomic_uint64 session_claims;
 	pg_atomic_uint32 drops;		/* queues that open transactions drop */
-	pg_atomic_uint64 lines_made;	/* rows of queue.line that were inserted since the server started, committed or not */
+	/* rows of queue.line that were inserted since the server started, committed or not */
+	pg_atomic_uint64 lines_made;
 	pg_atomic_uint64 lines_loaded_at;	/* when rows came in otherwise, such as by a restore; 0: never */
 	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
@@ -146,8 +152,8 @@ extern void queue_base_rest(QueueBase *base, TimestampTz until);
 extern void queue_set_latch(uint32 procno);
 
 /*
- * Commit-safe.  One claim by advisory lock more or less.  A claim may outlive its entry (DROP EXTENSION while its session
- * stays), and the entry's next use must not be counted down for it: so the removal names the incarnation that
+ * Commit-safe.  One claim by advisory lock more or less.  A claim may outlive its entry (DROP EXTENSION while its
+ * session stays), and the entry's next use must not be counted down for it: so the removal names the incarnation that
  * the addition returned.
  */
 extern uint32 queue_base_add_session_claim(QueueBase *base);	/* a full barrier */

@@ -50,8 +50,8 @@ extern bool queue_await_woken(void);
 extern void queue_await_end(void);
 
 /*
- * Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many.  Whether
- * the line is served is asked of the keys only if the configuration is still the one that they were made in.
+ * Commit-safe; nearly free when nobody waits.  Wakes up to n sessions that wait for such jobs; returns how many.
+ * Whether the line is served is asked of the keys only if the configuration is still the one that they were made in.
  */
 extern int	queue_await_wake(Oid db, const QueueLineKeys *keys, int n);
 /* The configuration changed (a queue resumed, a handler gone): all of this database look again.  Commit-safe. */

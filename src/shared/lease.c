@@ -111,7 +111,10 @@ chain_of(QueueLeasePartition *p, uint32 hash)
 	return &p->heads[(hash / PARTITIONS) % PLACES];
 }
 
-/* The link that points to the entry of this job or range; *link is -1 if there is none.  Caller holds the partition's lock. */
+/*
+ * The link that points to the entry of this job or range; *link is -1 if there is none.  Caller holds the partition's
+ * lock.
+ */
 static int *
 find_link(QueueLeasePartition *p, uint32 hash, Oid db, const QueueLease *lease)
 {

@@ -28,8 +28,8 @@ extern Size queue_lease_shmem_size(void);
 extern void queue_lease_shmem_init(void);
 
 /*
- * A claim, or a heartbeat, of one job or of `count` jobs of one line; was: when the jobs' leases ended before (0: they had
- * none).  Lowers base->next_expiry and wakes a scheduler that sleeps past it.
+ * A claim, or a heartbeat, of one job or of `count` jobs of one line; was: when the jobs' leases ended before (0: they
+ * had none).  Lowers base->next_expiry and wakes a scheduler that sleeps past it.
  */
 extern void queue_lease_claimed(Oid db, const QueueLease *lease, TimestampTz was);
 /* A reader passed a leased row: notes it unless a range tells of it. */

@@ -159,7 +159,8 @@ queue_note_end(int number, bool done)
 		nnotes--;
 		return;
 	}
-	for (int i = number - 1; number >= (note->ends ? MERGE_ENDS_AFTER : MERGE_AFTER) && i >= number - MERGE_LOOKBACK; i--)
+	for (int i = number - 1; number >= (note->ends ? MERGE_ENDS_AFTER : MERGE_AFTER) && i >= number - MERGE_LOOKBACK;
+		 i--)
 	{
 		QueueNote  *old = &notes[i];
 
@@ -291,9 +292,11 @@ static void
 tell_leases(Oid db, QueueNote *note, int n)
 {
 	QueueLease	lease = {.id = note->job_id, .line = note->line, .pos = note->commit_pos, .until = note->leased_until};
-	QueueLease	range = {
-		.line = note->line, .pos = note->commit_pos, .high = note->high_pos, .count = note->count, .until = note->leased_until
-	};
+	QueueLease range = {.line = note->line,
+						.pos = note->commit_pos,
+						.high = note->high_pos,
+						.count = note->count,
+						.until = note->leased_until};
 	int			last = 0;
 
 	for (int i = 1; i < Min(n, RANGE_WINDOW); i++)

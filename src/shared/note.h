@@ -55,7 +55,8 @@ extern void queue_note_end(int number, bool done);
  * Commit-safe. `count` jobs of this line are claimable from now on (pos: the lowest): tells cursor, scheduler and
  * waiters.
  */
-extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);	/* keys NULL: unknown */
+/* keys NULL: unknown */
+extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /*
  * The lowest position of a line that this open transaction itself made claimable and has not read past: the shared

@@ -101,7 +101,8 @@ spare_executor(Oid db)
 		}
 		share = share_of(slot->db);
 		if (pg_atomic_read_u32(&slot->state) == QUEUE_SLOT_RUNNING && share.retiring == 0 &&
-			(share.executors > most || (busy != NULL && share.executors == most && slot->started_at < busy->started_at)))
+			(share.executors > most ||
+			 (busy != NULL && share.executors == most && slot->started_at < busy->started_at)))
 		{
 			busy = slot;
 			most = share.executors;
