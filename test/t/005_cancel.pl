@@ -143,6 +143,37 @@ EOS
 	$holder->quit;
 }
 
+# --- cancels of jobs that end just then leave nothing behind that would swallow the next pg_cancel_backend, or hit it
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('brief', 'h');
+SELECT queue.register_sql_handler('stop', 'h', timeout => '0', max_attempts => 1);
+ALTER SYSTEM SET queue.executors = 1;
+SELECT pg_reload_conf();
+EOS
+poll($node, "SELECT current_setting('queue.executors') = '1'");
+sql($node, <<'EOS');
+DO $$
+DECLARE
+	id bigint;
+BEGIN
+	FOR i IN 1 .. 200 LOOP
+		id := queue.enqueue('brief', '{"sleep": 0.002}');
+		COMMIT;
+		PERFORM pg_sleep(0.001 * (i % 6));
+		PERFORM queue.cancel(id);
+		COMMIT;
+	END LOOP;
+END $$;
+EOS
+wait_no_jobs($node, 'cancelled or done', kinds => 'brief');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind = 'brief'", '0', 'no cancel hit a neighbour');
+my $stop = sql($node, q{SELECT queue.enqueue('stop', '{"lock": 77, "sleep": 600}')});
+my $stopped = wait_lock($node, 77);
+sql($node, "SELECT pg_cancel_backend($stopped)");
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $stop", 'pg_cancel_backend fails the job that runs then');
+one($node, "SELECT sqlstate FROM queue.job_error WHERE job_id = $stop", '57014', 'as a cancelled query');
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $stopped", 'and the executor goes on');
+
 log_clean($node);
 $node->stop;
 done_testing();
