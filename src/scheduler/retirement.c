@@ -284,7 +284,7 @@ begin_fence(TimestampTz now, int64 interval)
 	old = MemoryContextSwitchTo(context);
 	queue_fence_begin(&fence);
 	MemoryContextSwitchTo(old);
-	fence_until = now + 2 * PASS_US;
+	fence_until = now + Min(2 * PASS_US, 20 * interval);	/* then others may be marked and waited for as well */
 	phase = PHASE_FENCE;
 	return now;
 }

@@ -28,8 +28,8 @@ wait_true($node, q{SELECT count(*) = 2 FROM seen}, 'for executors as well');
 # an open enqueue into a line that was empty, from a session that had it cached, and one that is prepared
 sql($node, q{SELECT queue.complete_many(array_agg(id)) FROM queue.job WHERE kind = 'extern'});
 $s->query_safe(q{SELECT queue.enqueue('open', '1', 'out')});
-sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('out', 10)});
 $s->query_safe(q{BEGIN; SELECT queue.enqueue('other', '1', 'out')});
+sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('out', 10)});
 wait_true($node, q{SELECT count(*) > 0 FROM queue.line WHERE kind = 'open' AND retired_at IS NOT NULL}, 'a line is retired beside an open enqueue');
 $s->query_safe(q{SELECT queue.enqueue('open', '2', 'out')});
 my $p = queue_session($node);
