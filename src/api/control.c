@@ -254,7 +254,7 @@ static const char *const alterable[NALTER] = {
  */
 typedef struct Alteration
 {
-	QueueRequest request;
+	QueueNewJob request;
 	bool		change[NALTER];
 } Alteration;
 
@@ -262,7 +262,7 @@ static void
 change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 {
 	Alteration *alteration = arg;
-	QueueRequest *request = &alteration->request;
+	QueueNewJob *request = &alteration->request;
 	bool	   *change = alteration->change;
 
 	if (change[ALTER_RUN_AT])
@@ -324,7 +324,7 @@ Datum
 queue_sql_alter_job(PG_FUNCTION_ARGS)
 {
 	int64		id = queue_arg_id(fcinfo, 0, "job_id");
-	Alteration	alteration = {.request = QUEUE_REQUEST_NONE};
+	Alteration	alteration = {.request = QUEUE_NEW_JOB_NONE};
 	bool		missing;
 
 	queue_finish_writable("queue.alter_job()");

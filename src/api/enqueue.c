@@ -26,70 +26,61 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
-static void
-null_value(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be null", name),
-			 errhint("kind, queue and payload are required; every other option may be null for its default.")));
-}
-
 /* ---- the options ---- */
 
 static void
-set_kind(QueueRequest *request, const char *name, Datum value)
+set_kind(QueueNewJob *request, const char *name, Datum value)
 {
 	request->kind = TextDatumGetCString(value);
 }
 
 static void
-set_payload(QueueRequest *request, const char *name, Datum value)
+set_payload(QueueNewJob *request, const char *name, Datum value)
 {
 	request->payload = DatumGetJsonbP(value);
 }
 
 static void
-set_queue(QueueRequest *request, const char *name, Datum value)
+set_queue(QueueNewJob *request, const char *name, Datum value)
 {
 	request->queue = TextDatumGetCString(value);
 }
 
 static void
-set_priority(QueueRequest *request, const char *name, Datum value)
+set_priority(QueueNewJob *request, const char *name, Datum value)
 {
 	request->priority = DatumGetInt64(value);
 }
 
 static void
-set_run_at(QueueRequest *request, const char *name, Datum value)
+set_run_at(QueueNewJob *request, const char *name, Datum value)
 {
 	request->has_run_at = true;
 	request->run_at = DatumGetTimestampTz(value);
 }
 
 static void
-set_delay(QueueRequest *request, const char *name, Datum value)
+set_delay(QueueNewJob *request, const char *name, Datum value)
 {
 	request->has_delay = true;
 	request->delay = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 static void
-set_max_attempts(QueueRequest *request, const char *name, Datum value)
+set_max_attempts(QueueNewJob *request, const char *name, Datum value)
 {
 	request->max_attempts = queue_max_attempts(DatumGetInt64(value));
 }
 
 static void
-set_timeout(QueueRequest *request, const char *name, Datum value)
+set_timeout(QueueNewJob *request, const char *name, Datum value)
 {
 	request->timeout = queue_check_span(name, DatumGetIntervalP(value), 0);
 }
 
 /* An option that the contract has and this release does not build. */
 static void
-not_built(QueueRequest *request, const char *name, Datum value)
+not_built(QueueNewJob *request, const char *name, Datum value)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -98,7 +89,7 @@ not_built(QueueRequest *request, const char *name, Datum value)
 }
 
 static void
-set_on_conflict(QueueRequest *request, const char *name, Datum value)
+set_on_conflict(QueueNewJob *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
 
@@ -111,7 +102,7 @@ set_on_conflict(QueueRequest *request, const char *name, Datum value)
 }
 
 static void
-set_depends_mode(QueueRequest *request, const char *name, Datum value)
+set_depends_mode(QueueNewJob *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
 
@@ -124,14 +115,14 @@ set_depends_mode(QueueRequest *request, const char *name, Datum value)
 
 /* Infinity is the same as never. */
 static void
-set_expires_at(QueueRequest *request, const char *name, Datum value)
+set_expires_at(QueueNewJob *request, const char *name, Datum value)
 {
 	request->expires_at = queue_check_time(name, DatumGetTimestampTz(value));
 }
 
 /* Only objects make sense as headers. */
 static void
-set_headers(QueueRequest *request, const char *name, Datum value)
+set_headers(QueueNewJob *request, const char *name, Datum value)
 {
 	request->headers = DatumGetJsonbP(value);
 	if (!JB_ROOT_IS_OBJECT(request->headers))
@@ -142,7 +133,7 @@ set_headers(QueueRequest *request, const char *name, Datum value)
 }
 
 static void
-set_tags(QueueRequest *request, const char *name, Datum value)
+set_tags(QueueNewJob *request, const char *name, Datum value)
 {
 	JsonbParseState *state = NULL;
 	int			n;
@@ -163,7 +154,7 @@ set_tags(QueueRequest *request, const char *name, Datum value)
 }
 
 static void
-set_backoff(QueueRequest *request, const char *name, Datum value)
+set_backoff(QueueNewJob *request, const char *name, Datum value)
 {
 	QueueBackoff backoff = queue_backoff_parse(DatumGetJsonbP(value));
 
@@ -181,7 +172,7 @@ typedef struct Option
 	{
 		OPTION_TEXT, OPTION_JSON, OPTION_INT, OPTION_BIGINT, OPTION_TIME, OPTION_INTERVAL, OPTION_TEXTS, OPTION_IDS
 	}			type;			/* both INTs are given to the setter as int8 */
-	void		(*set) (QueueRequest *request, const char *name, Datum value);
+	void		(*set) (QueueNewJob *request, const char *name, Datum value);
 } Option;
 
 static const Option options[] = {
@@ -209,7 +200,7 @@ static const Option options[] = {
 };
 
 void
-queue_request_set(QueueRequest *request, const char *name, Datum value)
+queue_request_set(QueueNewJob *request, const char *name, Datum value)
 {
 	for (int i = 0; i < lengthof(options); i++)
 	{
@@ -218,67 +209,12 @@ queue_request_set(QueueRequest *request, const char *name, Datum value)
 	}
 }
 
-/*
- * Checks a request and fills the row that it asks for, making its line if need be.
- * Everything that can be wrong with one element is found here.
- */
+/* Checks a request of the calling role and fills the job, all but its id. */
 static void
-prepare(const QueueRequest *request, QueueJob *job)
+prepare(const QueueNewJob *request, QueueJob *job)
 {
-	QueueExtra	extra = QUEUE_EXTRA_NONE;
-	TimestampTz now = queue_now();
-
-	if (request->kind == NULL)
-		null_value("kind");
-	if (request->queue == NULL)
-		null_value("queue");
-	if (request->payload == NULL)
-		null_value("payload");
-	if (request->kind[0] == '\0' || strlen(request->kind) > QUEUE_NAME_MAX || strcmp(request->kind, "*") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid kind \"%s\"", request->kind),
-				 errhint("A kind is a name of 1 to %d bytes other than *.", QUEUE_NAME_MAX)));
 	(void) queue_priority(request->priority);
-	if (request->has_run_at && request->has_delay)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("run_at and delay cannot be given together"),
-				 errhint("Give the time or the delay from now.")));
-	if (request->has_run_at)
-		(void) queue_check_time("run_at", request->run_at);
-
-	/* the right first: who lacks it does not learn whether there is such a queue */
-	queue_require(request->queue, QUEUE_PRIV_ENQUEUE);
-	(void) queue_config_queue(request->queue, false);
-
-	memset(job, 0, sizeof(*job));
-	job->leased_until = DT_NOBEGIN;
-	job->payload = request->payload;
-	job->run_at = request->has_run_at ? request->run_at : queue_time_add(now, request->delay);
-	if (job->run_at != now)
-		extra.enqueued_at = now;
-	queue_check_size("job", queue_job_size(request->payload, request->headers, request->tags));
-	extra.max_attempts = request->max_attempts;
-	extra.timeout = request->timeout;
-	extra.backoff = request->backoff;
-	extra.expires_at = request->expires_at;
-	extra.headers = request->headers;
-	extra.tags = request->tags;
-	job->extra = queue_extra_pack(&extra);
-	job->line = queue_line_ensure(request->queue, request->kind, (int16) request->priority);
-}
-
-/* Inserts one prepared job and gives its id. */
-static int64
-insert_one(QueueJob *job)
-{
-	QueueJobTable *table = queue_job_open(RowExclusiveLock);
-
-	job->id = nextval_internal(queue_config()->job_id_seq, false);
-	queue_job_insert(table, job);
-	queue_job_close(table);
-	return job->id;
+	queue_job_prepare(request, GetUserId(), job);
 }
 
 /* Inserts prepared jobs with rising ids and returns these as the rows of the calling function. */
@@ -324,7 +260,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue);
 Datum
 queue_sql_enqueue(PG_FUNCTION_ARGS)
 {
-	QueueRequest		request = QUEUE_REQUEST_NONE;
+	QueueNewJob request = QUEUE_NEW_JOB_NONE;
 	QueueJob	job;
 
 	queue_finish_writable("queue.enqueue()");
@@ -338,7 +274,7 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 						PG_GETARG_DATUM(i));
 	}
 	prepare(&request, &job);
-	PG_RETURN_INT64(insert_one(&job));
+	PG_RETURN_INT64(queue_job_create(&job));
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
@@ -346,7 +282,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
 Datum
 queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 {
-	QueueRequest		request = QUEUE_REQUEST_NONE;
+	QueueNewJob request = QUEUE_NEW_JOB_NONE;
 	QueueJob   *jobs;
 	Datum	   *payloads;
 	bool	   *nulls;
@@ -358,7 +294,7 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		request.kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (PG_ARGISNULL(1))
-		null_value("payloads");
+		queue_null_value("payloads");
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false, TYPALIGN_INT, &payloads, &nulls, &n);
 	if (!PG_ARGISNULL(2))
 		request.queue = text_to_cstring(PG_GETARG_TEXT_PP(2));
@@ -490,14 +426,14 @@ json_datum(const Option *option, JsonbValue *value)
 
 /* Reads one job in its JSON form into a request; unknown options are errors. */
 static void
-request_of_json(JsonbContainer *container, QueueRequest *request)
+request_of_json(JsonbContainer *container, QueueNewJob *request)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *name = NULL;
 
-	*request = QUEUE_REQUEST_NONE;
+	*request = QUEUE_NEW_JOB_NONE;
 	request->queue = "default";
 	request->payload = (Jsonb *) PG_DETOAST_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	if (!JsonContainerIsObject(container))
@@ -534,17 +470,17 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_json);
 Datum
 queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 {
-	QueueRequest		request;
+	QueueNewJob request;
 	QueueJob	job;
 	Jsonb	   *json;
 
 	queue_finish_writable("queue.enqueue_json()");
 	if (PG_ARGISNULL(0))
-		null_value("job");
+		queue_null_value("job");
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	request_of_json(&json->root, &request);
 	prepare(&request, &job);
-	PG_RETURN_INT64(insert_one(&job));
+	PG_RETURN_INT64(queue_job_create(&job));
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_json_many);
@@ -560,7 +496,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 	queue_finish_writable("queue.enqueue_json_many()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(0))
-		null_value("jobs");
+		queue_null_value("jobs");
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
 		ereport(ERROR,
@@ -573,7 +509,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 	{
 		PG_TRY();
 		{
-			QueueRequest		request;
+			QueueNewJob request;
 			JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
 			Jsonb	   *one = JsonbValueToJsonb(element);
 

@@ -64,7 +64,6 @@ typedef struct Cache
 {
 	QueueConfig config;			/* first field */
 	uint64		invalidations;	/* value of the counter before the build began */
-	TimestampTz built_for;		/* start of the transaction that built it */
 	ConfEntry **conf_hash;		/* open addressing by conf.key */
 	uint32		conf_mask;
 	QueueHandler **handler_hash;	/* the first handler of each kind; open addressing by its key */
@@ -222,6 +221,15 @@ queue_config_release(int before)
 
 /* ---------------------------------------------------------------- building */
 
+/* Its invalidations concern us. */
+static void
+watch(Oid relation)
+{
+	if (nwatched == WATCHED_MAX)
+		elog(ERROR, "queue watches more than %d relations", WATCHED_MAX);
+	watched[nwatched++] = relation;
+}
+
 /* Finds the extension's relations and notes whose invalidations concern us. */
 static void
 build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handler_table)
@@ -232,14 +240,14 @@ build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handl
 
 	/* watched from now on: what changes during the build makes it stale at once */
 	nwatched = 0;
-	watched[nwatched++] = *queue_table;
-	watched[nwatched++] = *privilege_table;
-	watched[nwatched++] = *handler_table;
-	watched[nwatched++] = config->endpoint_table;
-	watched[nwatched++] = config->installation_table;
-	watched[nwatched++] = config->line_table;
-	watched[nwatched++] = config->live_job;
-	watched[nwatched++] = config->job_view;
+	watch(*queue_table);
+	watch(*privilege_table);
+	watch(*handler_table);
+	watch(config->endpoint_table);
+	watch(config->installation_table);
+	watch(config->line_table);
+	watch(config->live_job);
+	watch(config->job_view);
 }
 
 /* What create_queue's defaults are, for 'default' without a row and for lines of dropped queues. */

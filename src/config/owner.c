@@ -22,22 +22,28 @@ PG_FUNCTION_INFO_V1(queue_sql_config_changed);
 
 /* 42501 unless the current user holds the privilege. */
 void
-queue_require(const char *queue, int privilege)
+queue_require_of(Oid role, const char *queue, int privilege)
 {
 	const char *word;
 	const char *shown = queue == NULL ? "*" : queue;
 
-	if (likely(queue_may(GetUserId(), queue, privilege)))
+	if (likely(queue_may(role, queue, privilege)))
 		return;
 	word = privilege == QUEUE_PRIV_ENQUEUE ? "enqueue" :
 		privilege == QUEUE_PRIV_WORK ? "work" :
 		privilege == QUEUE_PRIV_READ ? "read" : "manage";
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(GetUserId(), false), word,
+			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(role, false), word,
 					shown),
 			 errhint("Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
-					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), word)));
+					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(role, false)), word)));
+}
+
+void
+queue_require(const char *queue, int privilege)
+{
+	queue_require_of(GetUserId(), queue, privilege);
 }
 
 /* Act as the extension's owner with a pinned search_path; an abort undoes it too. */

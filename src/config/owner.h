@@ -9,6 +9,7 @@
 
 /* 42501 naming the privilege and the grant_queue call that would give it. */
 extern void queue_require(const char *queue, int privilege);
+extern void queue_require_of(Oid role, const char *queue, int privilege);	/* of another than the caller */
 
 /* Act as the extension's owner with a pinned search_path; undone by queue_as_owner_end or by abort. */
 typedef struct QueueOwnerContext

@@ -1,0 +1,43 @@
+/*
+ * create.h
+ *		A job to be, its checks, and its making.
+ */
+#ifndef QUEUE_CREATE_H
+#define QUEUE_CREATE_H
+
+#include "job/job.h"
+
+#include "utils/jsonb.h"
+
+/* One job to be, as asked for; the priority is within its range. */
+typedef struct QueueNewJob
+{
+	const char *kind;
+	Jsonb	   *payload;
+	const char *queue;
+	int64		priority;
+	bool		has_run_at;
+	TimestampTz run_at;
+	bool		has_delay;
+	int64		delay;
+	int			max_attempts;	/* 0: not given */
+	int64		timeout;		/* -1: not given */
+	char	   *backoff;		/* queue_backoff_text; NULL: not given */
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	Jsonb	   *headers;
+	Jsonb	   *tags;
+} QueueNewJob;
+
+#define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})
+
+/*
+ * Checks what is asked for, and the creator's right to enqueue, and fills `job`, all but its id.  22004, 22023, 42501
+ * or 42704 for what is wrong, 54000 for what is too large.  The line exists afterwards.
+ */
+extern void queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job);
+/* Inserts one prepared job and gives its id. */
+extern int64 queue_job_create(QueueJob *job);
+/* 22004: what must not be null is. */
+extern void queue_null_value(const char *name) pg_attribute_noreturn();
+
+#endif
