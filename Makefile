@@ -67,6 +67,9 @@ ifneq ($(PGXS),)
 
 include $(PGXS)
 
+# Without the notice of CREATE EXTENSION that the library is not preloaded, where it is not.
+installcheck: export PGOPTIONS := -c client_min_messages=warning $(PGOPTIONS)
+
 # A build elsewhere needs the folders; a rule would find the source's own ones through VPATH.
 ifneq ($(TOP),.)
 $(shell mkdir -p $(sort $(dir $(OBJS))))

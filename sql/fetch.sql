@@ -1,5 +1,6 @@
 -- Jobs out: which jobs a fetch takes, in what order, and what it leaves behind.
 CREATE EXTENSION queue;
+SET client_min_messages = notice;	-- whatever the caller has set
 SELECT queue.create_queue('f', lease => '10 min');
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text; s text; m text; d text; h text;

@@ -7,16 +7,16 @@ SELECT e.extname, e.extversion, e.extrelocatable, n.nspname
 
 -- no two public functions share a name: drivers send untyped parameters
 SELECT proname, count(*) FROM pg_proc
- WHERE pronamespace = 'queue'::regnamespace
+ WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
  GROUP BY proname HAVING count(*) > 1;
 
 -- nothing is SECURITY DEFINER, nothing is parallel safe that writes, everything is told of
 SELECT proname FROM pg_proc
- WHERE pronamespace = 'queue'::regnamespace AND prosecdef;
+ WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND prosecdef;
 SELECT proname FROM pg_proc
- WHERE pronamespace = 'queue'::regnamespace AND proparallel <> 'u' ORDER BY 1;
+ WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND proparallel <> 'u' ORDER BY 1;
 SELECT proname FROM pg_proc
- WHERE pronamespace = 'queue'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL ORDER BY 1;
+ WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND obj_description(oid, 'pg_proc') IS NULL ORDER BY 1;
 
 -- PUBLIC: no USAGE on the schema, no table, and only functions that answer about oneself
 SELECT has_schema_privilege('public', 'queue', 'USAGE') AS usage,
@@ -26,7 +26,7 @@ SELECT relname FROM pg_class
    AND CASE relkind WHEN 'S' THEN has_sequence_privilege('public', oid, 'USAGE, SELECT, UPDATE')
        ELSE has_table_privilege('public', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') END;
 SELECT proname FROM pg_proc
- WHERE pronamespace = 'queue'::regnamespace AND has_function_privilege('public', oid, 'EXECUTE') ORDER BY 1;
+ WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND has_function_privilege('public', oid, 'EXECUTE') ORDER BY 1;
 
 -- the job tables are logged; the narrow row; its indexes
 SELECT relname FROM pg_class
@@ -113,7 +113,7 @@ ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_queue_open;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_queue_open, PUBLIC;
 SELECT o.what, a.grantee::regrole, a.privilege_type
   FROM (SELECT relname, relacl, relowner FROM pg_class WHERE relnamespace = 'queue'::regnamespace
-        UNION ALL SELECT proname, proacl, proowner FROM pg_proc WHERE pronamespace = 'queue'::regnamespace
+        UNION ALL SELECT proname, proacl, proowner FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
         UNION ALL SELECT typname, typacl, typowner FROM pg_type WHERE typnamespace = 'queue'::regnamespace
         UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace WHERE nspname = 'queue') o (what, acl, owner), aclexplode(o.acl) a
  WHERE a.grantee <> o.owner ORDER BY 1;

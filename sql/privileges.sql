@@ -1,5 +1,6 @@
 -- Who may do what: api.md's matrix, one call in each cell, undone each time.
 CREATE EXTENSION queue;
+SET client_min_messages = notice;	-- whatever the caller has set
 CREATE ROLE regress_queue_none;
 CREATE ROLE regress_queue_enqueue;
 CREATE ROLE regress_queue_work;

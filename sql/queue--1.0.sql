@@ -12,6 +12,11 @@
 CREATE SCHEMA queue;
 COMMENT ON SCHEMA queue IS 'job queue: functions to enqueue, fetch and manage jobs, views to look at them; queue.grant_queue gives access';
 
+-- Functions behind triggers, views and the type of a column: users do not call them, so \df queue.* does not list them.
+-- Who reads a view needs EXECUTE on what it calls, and no USAGE on the schema.
+CREATE SCHEMA queue_internal;
+COMMENT ON SCHEMA queue_internal IS 'functions behind the views and triggers of schema queue; not to be called';
+
 -- ---------------------------------------------------------------------------
 -- Tables: readable and writable by nobody but the extension's owner; users read the views.
 -- ---------------------------------------------------------------------------
@@ -43,16 +48,16 @@ CREATE TABLE queue.queue (
 );
 -- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
 CREATE TYPE queue.role_name;
-CREATE FUNCTION queue.role_name_in(cstring) RETURNS queue.role_name
+CREATE FUNCTION queue_internal.role_name_in(cstring) RETURNS queue.role_name
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_role_name_in';
-CREATE FUNCTION queue.role_name_out(queue.role_name) RETURNS cstring
+CREATE FUNCTION queue_internal.role_name_out(queue.role_name) RETURNS cstring
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_role_name_out';
-CREATE TYPE queue.role_name (INPUT = queue.role_name_in, OUTPUT = queue.role_name_out, LIKE = oid);
+CREATE TYPE queue.role_name (INPUT = queue_internal.role_name_in, OUTPUT = queue_internal.role_name_out, LIKE = oid);
 CREATE CAST (queue.role_name AS oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (oid AS queue.role_name) WITHOUT FUNCTION;
 COMMENT ON TYPE queue.role_name IS 'internal: a role, kept as its OID and written as its name';
-COMMENT ON FUNCTION queue.role_name_in IS 'internal: input of queue.role_name';
-COMMENT ON FUNCTION queue.role_name_out IS 'internal: output of queue.role_name';
+COMMENT ON FUNCTION queue_internal.role_name_in IS 'internal: input of queue.role_name';
+COMMENT ON FUNCTION queue_internal.role_name_out IS 'internal: output of queue.role_name';
 
 CREATE TABLE queue.privilege (          -- queue '*': all queues
     queue      text COLLATE "C" NOT NULL,
@@ -273,99 +278,104 @@ SELECT pg_catalog.pg_extension_config_dump('queue.failure_15', '');
 -- ---------------------------------------------------------------------------
 -- Inside: functions behind triggers and views.
 -- ---------------------------------------------------------------------------
-CREATE FUNCTION queue.config_changed() RETURNS trigger
+CREATE FUNCTION queue_internal.config_changed() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_config_changed';
-COMMENT ON FUNCTION queue.config_changed() IS 'internal: tells every session and worker that the configuration changed';
+COMMENT ON FUNCTION queue_internal.config_changed() IS 'internal: tells every session and worker that the configuration changed';
 
 -- ALWAYS: also when session_replication_role is replica (logical replication, restore).
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.queue
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.queue ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.privilege
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER config_changed;
-CREATE FUNCTION queue.privilege_inserted() RETURNS trigger
+CREATE FUNCTION queue_internal.privilege_inserted() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_privilege_inserted';
-COMMENT ON FUNCTION queue.privilege_inserted() IS 'internal: skips rows of roles that do not exist, which a restore may bring';
+COMMENT ON FUNCTION queue_internal.privilege_inserted() IS 'internal: skips rows of roles that do not exist, which a restore may bring';
 CREATE TRIGGER privilege_inserted BEFORE INSERT ON queue.privilege
-    FOR EACH ROW EXECUTE FUNCTION queue.privilege_inserted();
+    FOR EACH ROW EXECUTE FUNCTION queue_internal.privilege_inserted();
 ALTER TABLE queue.privilege ENABLE ALWAYS TRIGGER privilege_inserted;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.handler
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.handler ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.endpoint
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.endpoint ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.installation
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.installation ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.line
-    FOR EACH STATEMENT EXECUTE FUNCTION queue.config_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
 
-CREATE FUNCTION queue.library_version() RETURNS text
+CREATE FUNCTION queue_internal.library_version() RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_library_version';
-COMMENT ON FUNCTION queue.library_version IS
+COMMENT ON FUNCTION queue_internal.library_version IS
     'internal: the version of the loaded library; update scripts compare it and ask for a restart of the server';
 
-CREATE FUNCTION queue.may_read(queue text) RETURNS boolean
+CREATE FUNCTION queue_internal.preload_hint() RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_preload_hint';
+COMMENT ON FUNCTION queue_internal.preload_hint IS
+    'internal: what to do so that the server runs jobs; null if the library is preloaded';
+
+CREATE FUNCTION queue_internal.may_read(queue text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_may_read';
-COMMENT ON FUNCTION queue.may_read IS
+COMMENT ON FUNCTION queue_internal.may_read IS
     'internal: may the current user read this queue''s jobs? (privilege read or manage on it or on *)';
 
-CREATE FUNCTION queue.clock() RETURNS timestamptz
+CREATE FUNCTION queue_internal.clock() RETURNS timestamptz
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_clock';
-COMMENT ON FUNCTION queue.clock IS
+COMMENT ON FUNCTION queue_internal.clock IS
 'Internal. The time as queue sees it: clock_timestamp(), moved by queue.debug_clock_offset in tests.';
 
-CREATE FUNCTION queue.job_state(id bigint, run_at timestamptz, leased_until timestamptz, failures int) RETURNS text
+CREATE FUNCTION queue_internal.job_state(id bigint, run_at timestamptz, leased_until timestamptz, failures int) RETURNS text
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_state';
-COMMENT ON FUNCTION queue.job_state IS
+COMMENT ON FUNCTION queue_internal.job_state IS
     'internal: the state of a row of live_job, and whether an executor or a session has it';
 
-CREATE FUNCTION queue.job_time(extra jsonb, name text) RETURNS timestamptz
+CREATE FUNCTION queue_internal.job_time(extra jsonb, name text) RETURNS timestamptz
     LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_time';
-COMMENT ON FUNCTION queue.job_time IS
+COMMENT ON FUNCTION queue_internal.job_time IS
     'internal: a time in live_job.extra';
 
-CREATE FUNCTION queue.job_max_attempts(extra jsonb) RETURNS int
+CREATE FUNCTION queue_internal.job_max_attempts(extra jsonb) RETURNS int
     LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_max_attempts';
-COMMENT ON FUNCTION queue.job_max_attempts IS
+COMMENT ON FUNCTION queue_internal.job_max_attempts IS
     'internal: a job''s own max_attempts; null if it has none';
 
-CREATE FUNCTION queue.job_tags(extra jsonb) RETURNS text[]
+CREATE FUNCTION queue_internal.job_tags(extra jsonb) RETURNS text[]
     LANGUAGE C IMMUTABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_tags';
-COMMENT ON FUNCTION queue.job_tags IS
+COMMENT ON FUNCTION queue_internal.job_tags IS
     'internal: the tags in live_job.extra';
 
-CREATE FUNCTION queue.stat_queue_rows() RETURNS TABLE (
+CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
     pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
     oldest_run_at timestamptz, stats_reset timestamptz)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_queue_rows';
-COMMENT ON FUNCTION queue.stat_queue_rows IS
+COMMENT ON FUNCTION queue_internal.stat_queue_rows IS
     'internal: what queue.stat_queue shows';
 
-CREATE FUNCTION queue.stat_handler_rows() RETURNS TABLE (
+CREATE FUNCTION queue_internal.stat_handler_rows() RETURNS TABLE (
     kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint,
     discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamptz,
     queues text[])
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_handler_rows';
-COMMENT ON FUNCTION queue.stat_handler_rows IS
+COMMENT ON FUNCTION queue_internal.stat_handler_rows IS
     'internal: what queue.stat_handler shows';
 
-CREATE FUNCTION queue.stat_endpoint_rows() RETURNS TABLE (
+CREATE FUNCTION queue_internal.stat_endpoint_rows() RETURNS TABLE (
     kind text, url text, weight int, breaker text, healthy boolean, in_flight int, succeeded bigint, failed bigint,
     consecutive_failures int, mean_ms double precision, next_probe_at timestamptz, queues text[])
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_endpoint_rows';
-COMMENT ON FUNCTION queue.stat_endpoint_rows IS
+COMMENT ON FUNCTION queue_internal.stat_endpoint_rows IS
     'internal: what queue.stat_endpoint shows';
 
-CREATE FUNCTION queue.stat_worker_rows() RETURNS TABLE (
+CREATE FUNCTION queue_internal.stat_worker_rows() RETURNS TABLE (
     pid int, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamptz,
     jobs bigint, restarts int)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_worker_rows';
-COMMENT ON FUNCTION queue.stat_worker_rows IS
+COMMENT ON FUNCTION queue_internal.stat_worker_rows IS
     'internal: what queue.stat_worker shows';
 
 -- ---------------------------------------------------------------------------
@@ -375,29 +385,29 @@ CREATE VIEW queue.job WITH (security_barrier = true) AS
 WITH line AS (
     SELECT l.id, l.queue, l.kind, l.priority
     FROM queue.line l
-    WHERE queue.may_read(l.queue)
+    WHERE queue_internal.may_read(l.queue)
 )
 SELECT j.id,
        l.queue,
        l.kind,
-       queue.job_state(j.id, j.run_at, j.leased_until, j.failures) COLLATE "C" AS state,
+       queue_internal.job_state(j.id, j.run_at, j.leased_until, j.failures) COLLATE "C" AS state,
        j.payload,
        l.priority::int AS priority,
        coalesce(j.attempt, 0) AS attempt,
        coalesce(j.failures, 0) AS failures,
-       coalesce(queue.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
+       coalesce(queue_internal.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
        j.run_at,
-       coalesce(queue.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
-       queue.job_time(j.extra, 'started_at') AS started_at,
+       coalesce(queue_internal.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
+       queue_internal.job_time(j.extra, 'started_at') AS started_at,
        NULL::timestamptz AS finished_at,
        j.leased_until,
        j.extra ->> 'worker' AS worker,
        j.extra -> 'headers' AS headers,
-       queue.job_tags(j.extra) AS tags,
+       queue_internal.job_tags(j.extra) AS tags,
        NULL::text AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
-       queue.job_time(j.extra, 'expires_at') AS expires_at,
+       queue_internal.job_time(j.extra, 'expires_at') AS expires_at,
        j.extra -> 'progress' AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
@@ -419,19 +429,19 @@ SELECT f.id,
        f.priority::int,
        f.attempt,
        f.failures,
-       coalesce(queue.job_max_attempts(f.extra), d.max_attempts),
+       coalesce(queue_internal.job_max_attempts(f.extra), d.max_attempts),
        f.run_at,
-       coalesce(queue.job_time(f.extra, 'enqueued_at'), f.run_at),
+       coalesce(queue_internal.job_time(f.extra, 'enqueued_at'), f.run_at),
        f.started_at,
        f.finished_at,
        NULL::timestamptz,
        f.extra ->> 'worker',
        f.extra -> 'headers',
-       queue.job_tags(f.extra),
+       queue_internal.job_tags(f.extra),
        NULL::text,
        NULL::text,
        NULL::text,
-       queue.job_time(f.extra, 'expires_at'),
+       queue_internal.job_time(f.extra, 'expires_at'),
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
@@ -443,7 +453,7 @@ LEFT JOIN LATERAL (
                      WHERE h.kind IN (f.kind, '*') AND (h.queues IS NULL OR f.queue = ANY (h.queues))
                      ORDER BY h.kind = '*', h.queues IS NULL LIMIT 1),
                     (SELECT q.max_attempts FROM queue.queue q WHERE q.name = f.queue), 25) AS max_attempts) d ON true
-WHERE queue.may_read(f.queue);
+WHERE queue_internal.may_read(f.queue);
 COMMENT ON VIEW queue.job IS
     'jobs of the queues that you may read: waiting, running, and finished ones as long as their queue keeps them; the row type that handlers and queue.fetch get';
 COMMENT ON COLUMN queue.job.id IS 'never reused, over all queues';
@@ -476,30 +486,30 @@ COMMENT ON COLUMN queue.job.workflow IS 'the workflow that it is part of; not bu
 CREATE VIEW queue.job_error WITH (security_barrier = true) AS
 SELECT f.job_id, f.queue, f.kind, f.attempt, f.started_at, f.failed_at, f.worker, f.error, f.sqlstate, f.http_status, f.context
 FROM queue.failure f
-WHERE queue.may_read(f.queue);
+WHERE queue_internal.may_read(f.queue);
 COMMENT ON VIEW queue.job_error IS 'failed attempts in the queues that you may read, also of jobs that are gone; kept for queue.keep_errors';
 
 CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
 SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,
        s.failed, s.discarded, s.cancelled, s.oldest_run_at, s.stats_reset
-FROM queue.stat_queue_rows() s;
+FROM queue_internal.stat_queue_rows() s;
 COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: gauges estimated in shared memory, and totals since stats_reset; NULL without shared_preload_libraries';
 
 CREATE VIEW queue.stat_handler WITH (security_barrier = true) AS
 SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.failed, s.discarded, s.timeouts,
        s.mean_ms, s.max_ms, s.last_error_at, s.queues
-FROM queue.stat_handler_rows() s;
+FROM queue_internal.stat_handler_rows() s;
 COMMENT ON VIEW queue.stat_handler IS 'one row per handler, with the queues that it names (NULL: where no other handler of the kind is named), its state (ready | paused | parked) and run times in milliseconds; queue.doctor() tells why one is parked';
 
 CREATE VIEW queue.stat_endpoint WITH (security_barrier = true) AS
 SELECT s.kind, s.url, s.weight, s.breaker, s.healthy, s.in_flight, s.succeeded, s.failed, s.consecutive_failures,
        s.mean_ms, s.next_probe_at, s.queues
-FROM queue.stat_endpoint_rows() s;
+FROM queue_internal.stat_endpoint_rows() s;
 COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint of the handlers that you may see; url without its query; breaker closed | open | half-open; healthy false: nothing is sent before its health_url answers 200; totals since the server started; NULL without shared_preload_libraries';
 
 CREATE VIEW queue.stat_worker WITH (security_barrier = true) AS
 SELECT s.pid, s.type, s.database, s.role, s.state, s.job_id, s.kind, s.started_at, s.jobs, s.restarts
-FROM queue.stat_worker_rows() s;
+FROM queue_internal.stat_worker_rows() s;
 COMMENT ON VIEW queue.stat_worker IS 'the background workers of the whole cluster; job_id and kind only for jobs of this database that you may read';
 
 -- ---------------------------------------------------------------------------
@@ -996,19 +1006,35 @@ BEGIN
         SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
         FROM (SELECT c.relacl, c.relowner FROM pg_catalog.pg_class c WHERE c.relnamespace = 'queue'::regnamespace
               UNION ALL
-              SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'queue'::regnamespace
+              SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p
+              WHERE p.pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
               UNION ALL
               SELECT t.typacl, t.typowner FROM pg_catalog.pg_type t WHERE t.typnamespace = 'queue'::regnamespace
               UNION ALL
-              SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'queue') o (acl, owner),
+              SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n
+              WHERE n.nspname IN ('queue', 'queue_internal')) o (acl, owner),
              LATERAL pg_catalog.aclexplode(o.acl) a
         WHERE a.grantee NOT IN (0, o.owner)
     LOOP
-        EXECUTE 'REVOKE ALL ON SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON SCHEMA queue, queue_internal FROM ' || grantee;
         EXECUTE 'REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM ' || grantee;
         EXECUTE 'REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM ' || grantee;
-        EXECUTE 'REVOKE ALL ON ALL ROUTINES IN SCHEMA queue FROM ' || grantee;
+        EXECUTE 'REVOKE ALL ON ALL ROUTINES IN SCHEMA queue, queue_internal FROM ' || grantee;
         EXECUTE 'REVOKE ALL ON TYPE queue.role_name FROM ' || grantee;
     END LOOP;
 END $$;
-GRANT EXECUTE ON FUNCTION queue.may_read(text), queue.current_job() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION queue_internal.may_read(text), queue.current_job() TO PUBLIC;
+
+-- A server that will run no jobs says so at once. A script runs at level warning at least; the session's own level decides.
+DO LANGUAGE plpgsql $$
+DECLARE
+    todo text := queue_internal.preload_hint();
+BEGIN
+    IF todo IS NOT NULL AND pg_catalog.current_setting('client_min_messages') = 'warning'
+        AND (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'client_min_messages') NOT IN ('warning', 'error')
+    THEN
+        PERFORM pg_catalog.set_config('client_min_messages', 'notice', true);
+        RAISE NOTICE 'the server runs no jobs yet' USING HINT = todo;
+        PERFORM pg_catalog.set_config('client_min_messages', 'warning', true);
+    END IF;
+END $$;

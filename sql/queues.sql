@@ -1,5 +1,6 @@
 -- Queues: create, alter, drop, and the values that they refuse.
 CREATE EXTENSION queue;
+SET client_min_messages = notice;	-- whatever the caller has set
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text; s text; m text; d text; h text;
 BEGIN

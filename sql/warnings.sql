@@ -1,5 +1,6 @@
 -- What registering a handler warns of: a superuser's handler, and (warnings_1.out) a server without the library preloaded.
 CREATE EXTENSION queue;
+SET client_min_messages = notice;	-- whatever the caller has set
 CREATE FUNCTION regress_h(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
 CREATE ROLE regress_queue_super LOGIN SUPERUSER;
 CREATE ROLE regress_queue_plain LOGIN;

@@ -1,5 +1,6 @@
 -- External workers: waiting, acknowledging with the fetch, claims by advisory lock, jobs that expire.
 CREATE EXTENSION queue;
+SET client_min_messages = notice;	-- whatever the caller has set
 SELECT queue.create_queue('w', lease => '10 min', keep_completed => '1 day');
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text; s text; m text; h text;

@@ -154,9 +154,12 @@ on_one_cluster() {
 	cluster_stop fast
 	if wanted_suite unloaded; then
 		cluster_start -c shared_preload_libraries=
+		# without the notice of CREATE EXTENSION that nothing is preloaded
+		export PGOPTIONS='-c client_min_messages=warning'
 		pg_regress_suite unloaded/regress "$REGRESS_PROGRAM" "$TREE" $(names sql sql | grep -v '^preload_')
 		pg_regress_suite unloaded/isolation "$ISOLATION_PROGRAM" "$TREE/test/isolation" \
 			$(names test/isolation/specs spec | grep -v '^preload_')
+		unset PGOPTIONS
 		cluster_stop fast
 	fi
 }

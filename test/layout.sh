@@ -127,6 +127,9 @@ verdict "every PG_FUNCTION_INFO_V1 symbol is used by the SQL script" "$(comm -23
 verdict "every C symbol of the SQL script is in the library" "$(comm -13 <(echo "$declared") <(echo "$used"))"
 verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep -v '^queue_sql_')"
 
+verdict "functions with a comment that says internal are in schema queue_internal" \
+	"$(tr '\n' ' ' <sql/queue--1.0.sql | grep -oiE "COMMENT ON FUNCTION queue\.[a-z_]+(\([^)]*\))? IS +'internal")"
+
 verdict "every setting is called queue.*" \
 	"$(grep -hoE 'DefineCustom(Bool|Int|Real|String|Enum)Variable\("[^"]*"' "${sources[@]}" | grep -v '"queue\.')"
 

@@ -18,7 +18,7 @@ FROM pg_proc p
 JOIN pg_description d ON d.objoid = p.oid AND d.classoid = 'pg_proc'::regclass,
 LATERAL (SELECT regexp_replace(replace(pg_get_function_arguments(p.oid), 'timestamp with time zone', 'timestamptz'),
                                '::(text|jsonb|interval|timestamptz|text\[\]|bigint\[\]|integer\[\]|name|integer|jsonpath)', '', 'g') AS text) a
-WHERE p.pronamespace = 'queue'::regnamespace AND d.description !~* '^internal'
+WHERE p.pronamespace = 'queue'::regnamespace
 ORDER BY p.proname COLLATE "C";
 SELECT E'## Views\n';
 SELECT format(E'### queue.%s\n\n%s\n\n| column | type | |\n|---|---|---|\n%s\n', c.relname, obj_description(c.oid, 'pg_class'),
@@ -30,7 +30,7 @@ FROM pg_class c
 WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind = 'v'
 ORDER BY c.relname COLLATE "C";
 SELECT E'## Settings\n\n| setting | default | who | |\n|---|---|---|---|';
-SELECT queue.library_version() \g /dev/null
+SELECT queue_internal.library_version() \g /dev/null
 SELECT format('| `%s` | `%s` | %s | %s |', name, coalesce(nullif(current_setting(name), ''), ' '),
               CASE context WHEN 'postmaster' THEN 'restart' WHEN 'sighup' THEN 'reload' WHEN 'superuser' THEN 'superuser'
                            ELSE 'anybody' END,

@@ -12,6 +12,7 @@
 
 #include "api/arguments.h"
 #include "api/handlers.h"
+#include "api/preload.h"
 #include "config/http_handlers.h"
 #include "config/lines.h"
 #include "config/relations.h"
@@ -94,12 +95,10 @@ queue_doctor_scheduler_problem(const char **hint)
 {
 	QueueBase  *base;
 	uint32		procno;
+	const char *problem = queue_preload_problem(hint);
 
-	if (!queue_preloaded())
-	{
-		*hint = "Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.";
-		return "the library is not in shared_preload_libraries, so no workers run";
-	}
+	if (problem != NULL)
+		return psprintf("%s, so no workers run", problem);
 	if (RecoveryInProgress())
 	{
 		*hint = "Enqueue and look at jobs on the primary; after promotion workers start by themselves.";
@@ -197,11 +196,11 @@ check_server(Doctor *doctor)
 	char		trouble[QUEUE_TROUBLE_SIZE] = "";
 	uint32		wanted;
 
-	row(doctor, "preload", queue_preloaded(),
-		queue_preloaded() ? "the library is in shared_preload_libraries" :
-							"the library is not in shared_preload_libraries",
-		"Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server. Until then jobs can be "
-		"enqueued and fetched, but the server runs none.");
+	problem = queue_preload_problem(&hint);
+	row(doctor, "preload", problem == NULL,
+		problem == NULL ? "the library is in shared_preload_libraries" : problem,
+		problem == NULL ? NULL :
+		psprintf("%s Until then jobs can be enqueued and fetched, but the server runs none.", hint));
 
 	if (version == NULL)
 		version = "?";

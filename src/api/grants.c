@@ -163,9 +163,10 @@ change_execute(bool grant, Oid role, const char *quoted_role, int bits)
 	values[0] = functions_of(bits);
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = BoolGetDatum(grant);
-	queue_spi_run("SELECT string_agg('queue.' || quote_ident(p.proname), ', ' ORDER BY p.proname)"
+	queue_spi_run("SELECT string_agg(p.oid::regproc::text, ', ' ORDER BY p.proname)"
 				  " FROM pg_catalog.pg_proc p"
-				  " WHERE p.pronamespace = 'queue'::regnamespace AND p.proname::text = ANY ($1)"
+				  " WHERE p.pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)"
+				  " AND p.proname::text = ANY ($1)"
 				  " AND $3 <> EXISTS (SELECT FROM aclexplode(p.proacl) a"
 				  "                   WHERE a.grantee = $2 AND a.privilege_type = 'EXECUTE')",
 				  3, types, values, NULL);
@@ -332,7 +333,7 @@ queue_grants_drop_queue(const char *queue)
 
 /* ---------------------------------------------------------------- type queue.role_name */
 
-/* queue.role_name_in(cstring): the role's OID; 0, with a warning, if there is none. */
+/* queue_internal.role_name_in(cstring): the role's OID; 0, with a warning, if there is none. */
 Datum
 queue_sql_role_name_in(PG_FUNCTION_ARGS)
 {
@@ -347,7 +348,7 @@ queue_sql_role_name_in(PG_FUNCTION_ARGS)
 	PG_RETURN_OID(role);
 }
 
-/* queue.role_name_out(queue.role_name): the role's name; empty if it was dropped. */
+/* queue_internal.role_name_out(queue.role_name): the role's name; empty if it was dropped. */
 Datum
 queue_sql_role_name_out(PG_FUNCTION_ARGS)
 {
@@ -367,7 +368,7 @@ queue_sql_privilege_inserted(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("queue.privilege_inserted() is a trigger"),
+				 errmsg("queue_internal.privilege_inserted() is a trigger"),
 				 errhint("It fires by itself when a row is inserted.")));
 	role = SPI_getbinval(trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation),
 						 queue_column(trigdata->tg_relation, "role"), &isnull);

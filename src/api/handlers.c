@@ -13,6 +13,7 @@
 #include "api/handlers.h"
 
 #include "api/arguments.h"
+#include "api/preload.h"
 #include "api/registration.h"
 #include "config/http_handlers.h"
 #include "job/finish.h"
@@ -82,7 +83,8 @@ check_run_as(FunctionCallInfo fcinfo, const char **name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be a member of role \"%s\" to register a handler that runs as it", *name),
-				 errhint("Name a role that you can SET ROLE to, or leave run_as out.")));
+				 errhint("Leave run_as out, or a superuser (or who may grant that role) can run: GRANT %s TO %s.",
+						 quote_identifier(*name), quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	if (!QUEUE_NOLOGIN_ROLES_WORK && !role_can_login(run_as))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -100,21 +102,25 @@ check_work(const QueueRegistration *registration, Oid run_as)
 		const char *queue = registration->queues[i];
 
 		if (!queue_may(run_as, queue, QUEUE_PRIV_WORK))
-			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-							errmsg("role \"%s\" lacks privilege work on queue \"%s\"", registration->run_as, queue),
-							errhint("A handler runs as a role that may work there. Run SELECT queue.grant_queue(%s, "
-									"%s, 'work').",
-									quote_literal_cstr(queue), quote_literal_cstr(registration->run_as))));
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" lacks privilege work on queue \"%s\"", registration->run_as, queue),
+					 errhint("A handler runs as a role that may work there. A role that holds manage on it can run: "
+							 "SELECT queue.grant_queue(%s, %s, 'work').",
+							 quote_literal_cstr(queue), quote_literal_cstr(registration->run_as))));
 	}
 }
 
 void
 queue_handler_warn_preload(const char *kind)
 {
-	if (!queue_preloaded())
+	const char *hint;
+	const char *problem = queue_preload_problem(&hint);
+
+	if (problem != NULL)
 		ereport(WARNING,
-				(errmsg("no server process will run jobs of kind \"%s\": the library is not preloaded", kind),
-				 errhint("Set shared_preload_libraries = 'queue' in postgresql.conf and restart the server.")));
+				(errmsg("no server process will run jobs of kind \"%s\": %s", kind, problem),
+				 errhint("%s", hint)));
 }
 
 /* queue.register_sql_handler(..): manage on each queue. */
@@ -185,7 +191,7 @@ Datum
 queue_sql_pause_handler(PG_FUNCTION_ARGS)
 {
 	change_handler(fcinfo, "queue.pause_handler()",
-				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue.clock()) WHERE id = $1");
+				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE id = $1");
 	PG_RETURN_VOID();
 }
 

@@ -601,7 +601,7 @@ queue_sql_remove_endpoint(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* queue.stat_endpoint_rows(): what VIEW queue.stat_endpoint shows. */
+/* queue_internal.stat_endpoint_rows(): what VIEW queue.stat_endpoint shows. */
 Datum
 queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 {

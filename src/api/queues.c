@@ -257,7 +257,7 @@ Datum
 queue_sql_pause(PG_FUNCTION_ARGS)
 {
 	set_paused(fcinfo, "queue.pause()",
-			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, queue.clock()) WHERE name = $1");
+			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE name = $1");
 	PG_RETURN_VOID();
 }
 
@@ -456,14 +456,14 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- what the views ask, and the rest */
 
-/* queue.clock(): the extension's time, for its own statements. */
+/* queue_internal.clock(): the extension's time, for its own statements. */
 Datum
 queue_sql_clock(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(queue_now());
 }
 
-/* queue.library_version() */
+/* queue_internal.library_version() */
 Datum
 queue_sql_library_version(PG_FUNCTION_ARGS)
 {

@@ -38,6 +38,43 @@ is_owner(void)
 
 /* ---- checking ---- */
 
+/* A queue that the current user manages; NULL: none. */
+static const char *
+managed_queue(void)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MANAGE))
+			return config->queues[i]->name;
+	}
+	return NULL;
+}
+
+/* 42501 unless the current user manages all queues, as a handler that names none needs; the hint is to name some. */
+static void
+require_all_queues(const char *kind)
+{
+	const char *me = GetUserNameFromId(GetUserId(), false);
+	const char *mine;
+
+	if (queue_may(GetUserId(), NULL, QUEUE_PRIV_MANAGE))
+		return;
+	if (strcmp(kind, "*") == 0)
+		queue_require(NULL, QUEUE_PRIV_MANAGE);
+	mine = managed_queue();
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" lacks privilege manage on queue \"*\", which a handler without queues needs", me),
+			 mine != NULL ?
+			 errhint("Name the queues that it is for: queues => %s needs manage on just these, which you hold.",
+					 quote_literal_cstr(psprintf("{%s}", mine))) :
+			 errhint("Name the queues that it is for: queues => '{default}' needs manage on just these. "
+					 "A role that holds it can run: SELECT queue.grant_queue('default', %s, 'manage').",
+					 quote_literal_cstr(me))));
+}
+
 char	  **
 queue_registration_check_queues(const char *kind, FunctionCallInfo fcinfo, int argument, int *nqueues)
 {
@@ -45,7 +82,7 @@ queue_registration_check_queues(const char *kind, FunctionCallInfo fcinfo, int a
 
 	*nqueues = 0;
 	if (PG_ARGISNULL(argument) || strcmp(kind, "*") == 0)
-		queue_require(NULL, QUEUE_PRIV_MANAGE);
+		require_all_queues(kind);
 	if (PG_ARGISNULL(argument))
 		return NULL;
 	queues = queue_names(PG_GETARG_DATUM(argument), "queues", nqueues);

@@ -151,7 +151,7 @@ oldest_run_at(QueueJobTable *table, const QueueConf *conf)
 	return oldest;
 }
 
-/* queue.stat_queue_rows(): what VIEW queue.stat_queue shows. */
+/* queue_internal.stat_queue_rows(): what VIEW queue.stat_queue shows. */
 Datum
 queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 {
@@ -214,7 +214,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* queue.stat_handler_rows(): what VIEW queue.stat_handler shows. */
+/* queue_internal.stat_handler_rows(): what VIEW queue.stat_handler shows. */
 Datum
 queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 {
@@ -317,8 +317,8 @@ slot_state_name(uint32 state)
 }
 
 /*
- * queue.stat_worker_rows(): what VIEW queue.stat_worker shows: workers of all databases, and what they run where
- * the reader may know it.  Slots are read without a lock; a row may mix two moments.
+ * queue_internal.stat_worker_rows(): what VIEW queue.stat_worker shows: workers of all databases, and what they run
+ * where the reader may know it.  Slots are read without a lock; a row may mix two moments.
  */
 Datum
 queue_sql_stat_worker_rows(PG_FUNCTION_ARGS)

@@ -21,7 +21,7 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_may_read);
-/* queue.may_read(queue): the row filter of the views; a cheap lookup per row. */
+/* queue_internal.may_read(queue): the row filter of the views; a cheap lookup per row. */
 Datum
 queue_sql_may_read(PG_FUNCTION_ARGS)
 {
@@ -100,8 +100,8 @@ may_read_job(int64 id)
 
 PG_FUNCTION_INFO_V1(queue_sql_job_state);
 /*
- * queue.job_state(id, run_at, leased_until, failures): the state of a live job, with what its row does not show: an
- * executor runs it, or a session has claimed it.
+ * queue_internal.job_state(id, run_at, leased_until, failures): the state of a live job, with what its row does not
+ * show: an executor runs it, or a session has claimed it.
  */
 Datum
 queue_sql_job_state(PG_FUNCTION_ARGS)
@@ -123,7 +123,7 @@ queue_sql_job_state(PG_FUNCTION_ARGS)
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_job_time);
-/* queue.job_time(extra, name): a time in extra, which is a number of microseconds; null if it is not there. */
+/* queue_internal.job_time(extra, name): a time in extra, which is a number of microseconds; null if it is not there. */
 Datum
 queue_sql_job_time(PG_FUNCTION_ARGS)
 {
@@ -145,7 +145,7 @@ queue_sql_job_time(PG_FUNCTION_ARGS)
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_job_max_attempts);
-/* queue.job_max_attempts(extra): the job's own; null if it has none.  No cast, which an odd value would make fail. */
+/* queue_internal.job_max_attempts(extra): the job's own; null if it has none.  A cast would fail on an odd value. */
 Datum
 queue_sql_job_max_attempts(PG_FUNCTION_ARGS)
 {
@@ -157,7 +157,7 @@ queue_sql_job_max_attempts(PG_FUNCTION_ARGS)
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_job_tags);
-/* queue.job_tags(extra): the tags as an array; null if there are none. */
+/* queue_internal.job_tags(extra): the tags as an array; null if there are none. */
 Datum
 queue_sql_job_tags(PG_FUNCTION_ARGS)
 {

@@ -36,7 +36,7 @@ queue_require_of(Oid role, const char *queue, int privilege)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(role, false), word,
 					shown),
-			 errhint("Somebody who holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
+			 errhint("A role that holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
 					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(role, false)), word)));
 }
 
@@ -102,7 +102,7 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("queue.config_changed() is a trigger"),
+				 errmsg("queue_internal.config_changed() is a trigger"),
 				 errhint("It fires by itself when a config table changes.")));
 	CacheInvalidateRelcache(trigdata->tg_relation);
 	queue_note_config();

@@ -38,6 +38,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 
@@ -460,12 +461,15 @@ queue_run_resolve(const char *function, Oid run_as, QueueFunction *found)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for function %s", function),
-				 errhint("Whoever registers a function must have EXECUTE on it.")));
+				 errhint("Who registers a function needs EXECUTE on it. Its owner can run: "
+						 "GRANT EXECUTE ON FUNCTION %s TO %s.",
+						 format_procedure_qualified(oid), quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	if (queue_proc_aclcheck(oid, run_as) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not execute function %s", GetUserNameFromId(run_as, false), function),
-				 errhint("GRANT EXECUTE on the function to the role that the handler runs as.")));
+				 errhint("Its owner can run: GRANT EXECUTE ON FUNCTION %s TO %s.", format_procedure_qualified(oid),
+						 quote_identifier(GetUserNameFromId(run_as, false)))));
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", oid);

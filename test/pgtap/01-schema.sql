@@ -8,7 +8,7 @@ SELECT no_plan();
 SELECT has_schema('queue'::name);
 SELECT has_extension('queue'::name);
 SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'queue'), false, 'not relocatable');
-SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue.library_version(), 'SQL and library versions agree');
+SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_internal.library_version(), 'SQL and library versions agree');
 
 SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure']
@@ -65,7 +65,7 @@ SELECT set_eq(
 SELECT is_empty($$SELECT c FROM pg_extension, unnest(extcondition) c WHERE extname = 'queue' AND c <> ''$$, 'without a filter');
 
 -- everything has a comment
-SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'queue'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL$$,
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND obj_description(oid, 'pg_proc') IS NULL$$,
                 'every function has a comment');
 SELECT is_empty($$SELECT oid::regclass FROM pg_class WHERE relnamespace = 'queue'::regnamespace AND relkind IN ('v', 'p', 'S')
                   AND obj_description(oid, 'pg_class') IS NULL$$, 'every view has a comment');
@@ -78,7 +78,7 @@ SELECT matches(obj_description('queue.fetch'::regproc, 'pg_proc'), 'WHERE and LI
                'the comment on fetch says what WHERE does');
 
 -- nothing of the schema lies outside the extension
-SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc p WHERE pronamespace = 'queue'::regnamespace AND NOT EXISTS
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc p WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND NOT EXISTS
                   (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')$$,
                 'every function belongs to the extension');
 

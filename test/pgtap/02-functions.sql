@@ -68,7 +68,7 @@ INSERT INTO expected VALUES
     ('wait_for', 'job_id bigint, wait interval DEFAULT ''00:00:30''::interval', 'text')
 ;
 CREATE TEMP TABLE internal AS
-SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'stat_queue_rows', 'stat_handler_rows',
+SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_hint', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'stat_queue_rows', 'stat_handler_rows',
                     'stat_endpoint_rows', 'stat_worker_rows']) AS name;
 
 SELECT results_eq(
@@ -80,13 +80,20 @@ FROM expected ORDER BY name;
 
 SELECT set_eq(
     $$SELECT proname::text FROM pg_proc WHERE pronamespace = 'queue'::regnamespace$$,
-    $$SELECT name FROM expected UNION ALL SELECT name FROM internal$$,
-    'no function but those of the contract and the internal ones');
+    $$SELECT name FROM expected$$,
+    'no function but those of the contract');
+SELECT set_eq(
+    $$SELECT proname::text FROM pg_proc WHERE pronamespace = 'queue_internal'::regnamespace$$,
+    $$SELECT name FROM internal$$,
+    'internal ones in a schema of their own');
+SELECT is_empty($$SELECT proname, a.name FROM pg_proc, unnest(proargnames, proargtypes::oid[]) a (name, type)
+                  WHERE pronamespace = 'queue'::regnamespace AND a.name IN ('attempt', 'qty', 'job_id') AND a.type <> 'int8'::regtype$$,
+                'a single attempt, qty or job_id is bigint, so that what drivers send as an integer fits');
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
                 'no two functions share a name');
-SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace AND prosecdef$$,
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND prosecdef$$,
                 'none is SECURITY DEFINER');
-SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regnamespace
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
                   AND proname <> ALL ('{role_name_in,role_name_out,job_state,job_time,job_max_attempts,job_tags}') AND (proparallel <> 'u' OR provolatile <> 'v' OR proisstrict)$$,
                 'all are VOLATILE, PARALLEL UNSAFE and check nulls themselves');
 SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc), 'p', 'await is a procedure');

@@ -10,9 +10,10 @@ CREATE ROLE queue_tap_everything LOGIN;
 SELECT queue.grant_queue('*', 'queue_tap_everything', 'manage');
 
 SELECT ok(NOT has_schema_privilege('queue_tap_nobody', 'queue', 'USAGE'), 'no USAGE on the schema');
+SELECT ok(NOT has_schema_privilege('queue_tap_everything', 'queue_internal', 'USAGE, CREATE'), 'nor on the internal one, ever');
 SELECT ok(NOT has_schema_privilege('queue_tap_everything', 'queue', 'CREATE'), 'nobody may create in the schema');
 SELECT set_eq(
-    $$SELECT proname::text FROM pg_proc p WHERE pronamespace = 'queue'::regnamespace
+    $$SELECT proname::text FROM pg_proc p WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
       AND has_function_privilege('queue_tap_nobody', p.oid, 'EXECUTE')$$,
     ARRAY['current_job', 'may_read'],
     'PUBLIC may execute only what answers about oneself');
@@ -37,7 +38,7 @@ SELECT ok(has_schema_privilege('queue_tap_nobody', 'queue', 'USAGE'), 'grant_que
 SELECT queue.revoke_queue('queue_tap_a', 'queue_tap_nobody');
 SELECT ok(NOT has_schema_privilege('queue_tap_nobody', 'queue', 'USAGE'), 'revoke_queue takes USAGE');
 SELECT set_eq(
-    $$SELECT proname::text FROM pg_proc p WHERE pronamespace = 'queue'::regnamespace
+    $$SELECT proname::text FROM pg_proc p WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
       AND has_function_privilege('queue_tap_nobody', p.oid, 'EXECUTE')$$,
     ARRAY['current_job', 'may_read'],
     'and every function');

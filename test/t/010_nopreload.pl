@@ -9,6 +9,19 @@ use Test::More;
 
 my $node = queue_node('nopreload', preload => 0, conf => "max_prepared_transactions = 5\n");
 
+# --- CREATE EXTENSION says what is missing, unless the session wants no notices
+sql($node, 'CREATE DATABASE fresh');
+my (undef, undef, $said) = $node->psql('fresh', 'CREATE EXTENSION queue');
+like($said, qr/NOTICE:  the server runs no jobs yet\nHINT:  Put shared_preload_libraries = 'queue' into postgresql\.conf and restart the server/m,
+	'CREATE EXTENSION asks for the line and a restart');
+(undef, undef, $said) = do
+{
+	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
+	$node->psql('fresh', 'DROP EXTENSION queue; CREATE EXTENSION queue');
+};
+is($said, '', 'and is silent where notices are not wanted');
+sql($node, 'DROP DATABASE fresh');
+
 # --- jobs in and out
 my $id = sql($node, "SELECT queue.enqueue('mail', '{\"n\": 1}')");
 one($node, "SELECT id, kind, payload, attempt, state FROM queue.fetch('default', worker => 'w')", qq($id|mail|{"n": 1}|1|running), 'fetch');

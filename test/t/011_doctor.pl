@@ -166,7 +166,16 @@ healthy('with enough worker slots');
 # --- no library
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->restart;
-doctor_like($node, qr/shared_preload_libraries/, 'not preloaded');
+doctor_like($node, qr/the library is not in shared_preload_libraries/, 'not preloaded');
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'auto_explain'");
+doctor_like($node, qr/Put shared_preload_libraries = 'auto_explain, queue' into/, 'beside another library');
+sql($node, 'CREATE ROLE reader; SELECT queue.grant_queue($$default$$, $$reader$$, $$read$$)');
+one($node, "SET ROLE reader; SELECT hint LIKE 'Put shared_preload_libraries = ''queue'' into%' FROM queue.doctor() WHERE check_name = 'preload'",
+	't', 'whose name is not for everybody');
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'auto_explain, queue'");
+doctor_like($node, qr/the library is set in shared_preload_libraries, and the server has not been restarted since.*Restart/, 'set, not restarted');
+$node->reload;
+doctor_like($node, qr/has not been restarted since/, 'a reload does not do');
 
 log_clean($node);
 $node->stop;

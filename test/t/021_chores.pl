@@ -43,7 +43,7 @@ ok(poll_log(qr/retention failed: boom.*retention failed: boom/s), 'the chore fai
 doctor_like($node, qr/retention failed/, 'doctor() names it');
 sql($node, q{SELECT queue.enqueue('job', '{"note": "beside"}')});
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'beside'", 'jobs run all the same');
-$id = sql($node, q{SELECT queue.enqueue('ext', expires_at => queue.clock() + '200 ms')});
+$id = sql($node, q{SELECT queue.enqueue('ext', expires_at => queue_internal.clock() + '200 ms')});
 wait_true($node, "SELECT coalesce((SELECT state FROM queue.job WHERE id = $id), 'cancelled') = 'cancelled'", 'other chores are done');
 is((workers($node, 'scheduler'))[0], $pid, 'the scheduler is the same process');
 sql($node, 'DROP FUNCTION boom() CASCADE');

@@ -119,7 +119,8 @@ sql($node, "GRANT SELECT ON queue.job TO manager");
 my $mine = queue_session($node);
 $mine->query_safe("SELECT id FROM queue.fetch('secret', claim => 'session')");
 one($node, "SELECT state FROM queue.job WHERE id = $secret", 'running', 'a session claim shows');
-is(sql($node, "SELECT queue.job_state($secret, now(), NULL, 0)", user => 'manager'), 'available', 'and is hidden from who may not read');
+sql($node, 'GRANT USAGE ON SCHEMA queue_internal TO manager');
+is(sql($node, "SELECT queue_internal.job_state($secret, now(), NULL, 0)", user => 'manager'), 'available', 'and is hidden from who may not read');
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", 1, 'found by state');
 $mine->quit;
 
