@@ -298,7 +298,52 @@ check_queues(const FetchRequest *request)
 	}
 }
 
-/* What fetch and fetch_any share: arguments 1 to 8 are the same. */
+/* Reads arguments 1 to 8, the same ones of fetch and fetch_any, into the request. */
+static void
+read_arguments(FunctionCallInfo fcinfo, FetchRequest *request)
+{
+	if (!PG_ARGISNULL(1))
+	{
+		if (PG_GETARG_INT64(1) < 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("qty must be at least 1, not " INT64_FORMAT, PG_GETARG_INT64(1)),
+					 errhint("It is how many jobs to claim at most.")));
+		request->qty = (int) Min(PG_GETARG_INT64(1), PG_INT32_MAX);
+	}
+	if (!PG_ARGISNULL(2))
+		request->lease = queue_check_span("lease", PG_GETARG_INTERVAL_P(2), 1);
+	request->wait = queue_arg_wait(fcinfo, 3);
+	if (!PG_ARGISNULL(4))
+	{
+		request->worker = text_to_cstring(PG_GETARG_TEXT_PP(4));
+		if (strlen(request->worker) > QUEUE_NAME_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("worker is longer than %d bytes", QUEUE_NAME_MAX),
+					 errhint("It is a name for people, such as a host name and a process id.")));
+	}
+	if (!PG_ARGISNULL(5))
+		request->kinds = queue_texts(PG_GETARG_DATUM(5), "kinds", &request->nkinds);
+	if (!PG_ARGISNULL(6))
+	{
+		char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(6));
+
+		request->session = strcmp(mode, "session") == 0;
+		if (!request->session && strcmp(mode, "lease") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown claim \"%s\"", mode),
+					 errhint("Use lease or session.")));
+	}
+	if (PG_ARGISNULL(7) && !PG_ARGISNULL(8))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("complete_attempts needs complete_ids"),
+				 errhint("Pass the ids of the jobs that these are the attempts of.")));
+}
+
+/* What fetch and fetch_any share. */
 static Datum
 fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 {
@@ -311,45 +356,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	int			again = 0;
 	int			got;
 
-	if (!PG_ARGISNULL(1))
-	{
-		if (PG_GETARG_INT64(1) < 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("qty must be at least 1, not " INT64_FORMAT, PG_GETARG_INT64(1)),
-					 errhint("It is how many jobs to claim at most.")));
-		request.qty = (int) Min(PG_GETARG_INT64(1), PG_INT32_MAX);
-	}
-	if (!PG_ARGISNULL(2))
-		request.lease = queue_check_span("lease", PG_GETARG_INTERVAL_P(2), 1);
-	request.wait = queue_arg_wait(fcinfo, 3);
-	if (!PG_ARGISNULL(4))
-	{
-		request.worker = text_to_cstring(PG_GETARG_TEXT_PP(4));
-		if (strlen(request.worker) > QUEUE_NAME_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("worker is longer than %d bytes", QUEUE_NAME_MAX),
-					 errhint("It is a name for people, such as a host name and a process id.")));
-	}
-	if (!PG_ARGISNULL(5))
-		request.kinds = queue_texts(PG_GETARG_DATUM(5), "kinds", &request.nkinds);
-	if (!PG_ARGISNULL(6))
-	{
-		char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(6));
-
-		request.session = strcmp(mode, "session") == 0;
-		if (!request.session && strcmp(mode, "lease") != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown claim \"%s\"", mode),
-					 errhint("Use lease or session.")));
-	}
-	if (PG_ARGISNULL(7) && !PG_ARGISNULL(8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("complete_attempts needs complete_ids"),
-				 errhint("Pass the ids of the jobs that these are the attempts of.")));
+	read_arguments(fcinfo, &request);
 	check_queues(&request);
 
 	table = queue_job_open(RowExclusiveLock);

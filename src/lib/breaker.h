@@ -10,10 +10,12 @@
 
 typedef enum QueueBreakerState
 {
-	QUEUE_BREAKER_CLOSED, QUEUE_BREAKER_OPEN, QUEUE_BREAKER_HALF_OPEN
+	QUEUE_BREAKER_CLOSED,		/* requests go through -> OPEN when too many fail */
+	QUEUE_BREAKER_OPEN,			/* none does -> HALF_OPEN after a pause */
+	QUEUE_BREAKER_HALF_OPEN		/* a few are let through -> CLOSED when they succeed, OPEN when one fails */
 } QueueBreakerState;
 
-/* Its settings; queue_breaker_default has requirements C's numbers. */
+/* Its settings; queue_breaker_default has the usual numbers. */
 typedef struct QueueBreakerConf
 {
 	int64		interval;		/* us over which failures are counted */

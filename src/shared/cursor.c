@@ -121,6 +121,7 @@ bucket_of(Oid db, int64 line)
 static QueueCursor *
 find_entry(Oid db, int64 line)
 {
+	Assert(LWLockHeldByMe(&table->lock));
 	for (int i = table->bucket[bucket_of(db, line)]; i != NO_ENTRY; i = table->entry[i].next)
 	{
 		if (table->entry[i].line == line && table->entry[i].db == db)
@@ -135,6 +136,7 @@ unlink_entry(QueueCursor *entry)
 {
 	int		   *link = &table->bucket[bucket_of(entry->db, entry->line)];
 
+	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
 	while (*link != entry - table->entry)
 		link = &table->entry[*link].next;
 	*link = entry->next;
@@ -149,6 +151,7 @@ free_entry(void)
 {
 	QueueCursor *entry;
 
+	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
 	if (table->free != NO_ENTRY)
 	{
 		entry = &table->entry[table->free];
@@ -479,6 +482,7 @@ queue_cursor_activity(Oid db, int64 line)
 static void
 give_up_entry(QueueCursor *entry)
 {
+	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
 	unlink_entry(entry);
 	LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
 	entry->db = InvalidOid;

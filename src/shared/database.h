@@ -19,13 +19,13 @@
 /* Why a database has no scheduler; doctor() words them. */
 typedef enum QueueBaseState
 {
-	QUEUE_BASE_UNKNOWN,			/* never looked at since the server started */
-	QUEUE_BASE_NO_EXTENSION,	/* looked at: the extension is not there */
-	QUEUE_BASE_STARTING,
-	QUEUE_BASE_RUNNING,
-	QUEUE_BASE_FAILED,			/* scheduler ended with an error; restarted after a pause */
-	QUEUE_BASE_NO_SLOT,			/* max_worker_processes is used up */
-	QUEUE_BASE_RESTING			/* scheduler gave its worker slot up; comes back at rest_until or when it is woken */
+	QUEUE_BASE_UNKNOWN,			/* never looked at since the server started -> STARTING, NO_SLOT */
+	QUEUE_BASE_NO_EXTENSION,	/* a scheduler looked: the extension is not there -> STARTING when it is created */
+	QUEUE_BASE_STARTING,		/* -> RUNNING, NO_EXTENSION, FAILED, NO_SLOT */
+	QUEUE_BASE_RUNNING,			/* -> FAILED, NO_EXTENSION, RESTING */
+	QUEUE_BASE_FAILED,			/* the scheduler ended with an error -> STARTING after a pause */
+	QUEUE_BASE_NO_SLOT,			/* max_worker_processes is used up -> STARTING when a slot is free */
+	QUEUE_BASE_RESTING			/* the scheduler gave its slot up -> STARTING at rest_until or when it is woken */
 } QueueBaseState;
 
 /*

@@ -21,7 +21,7 @@ typedef enum QueueSlotState
 	QUEUE_SLOT_STARTING,		/* registered by its parent, not yet connected -> IDLE */
 	QUEUE_SLOT_IDLE,			/* -> RUNNING, STOPPING */
 	QUEUE_SLOT_RUNNING,			/* -> IDLE, STOPPING */
-	QUEUE_SLOT_STOPPING
+	QUEUE_SLOT_STOPPING			/* -> the slot is free at exit */
 } QueueSlotState;
 
 typedef struct QueueSlot
