@@ -356,7 +356,7 @@ queue_sql_current_job(PG_FUNCTION_ARGS)
 {
 	if (queue_current == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(HeapTupleGetDatum(queue_job_tuple(queue_current->job, queue_current->line->queue,
+	PG_RETURN_DATUM(HeapTupleGetDatum(queue_job_tuple(queue_current->job, NULL, queue_current->line->queue,
 													  queue_current->line->kind, queue_current->line->priority,
 													  queue_current->line->handler, QUEUE_STATE_RUNNING,
 													  queue_current->started_at, NULL)));

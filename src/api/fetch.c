@@ -110,10 +110,12 @@ wanted_lines(const FetchRequest *request, int *n)
 }
 
 static void
-put(Tuplestorestate *store, const QueueJob *job, const QueueLine *line, TimestampTz now, const char *worker)
+put(Tuplestorestate *store, const QueueClaim *claim, TimestampTz now, const char *worker)
 {
-	tuplestore_puttuple(store, queue_job_tuple(job, line->queue, line->kind, line->priority, line->handler,
-											   QUEUE_STATE_RUNNING, now, worker));
+	const QueueLine *line = claim->line;
+
+	tuplestore_puttuple(store, queue_job_tuple(&claim->job, &claim->extra, line->queue, line->kind, line->priority,
+											   line->handler, QUEUE_STATE_RUNNING, now, worker));
 }
 
 /* Claims the row that `ready` returned last; false: somebody else has it, or it ended. */
@@ -127,7 +129,7 @@ claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, Timesta
 		(request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
 		 queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now)) != QUEUE_CLAIM_OURS)
 		return false;
-	put(store, &claim->job, claim->line, now, request->worker);
+	put(store, claim, now, request->worker);
 	return true;
 }
 
@@ -391,7 +393,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		 * to see: its wake is used up, so that one is ours to find.  A row that only looks free for long (somebody
 		 * holds its lock) is behind the cursor after the first look; without cursors, do not spin.
 		 */
-		queue_job_release(table, RowExclusiveLock);
+		queue_job_release(table);
 		if (!lost)
 			again = 0;
 		if (!lost || again++ >= LOST_LOOKS)
@@ -471,7 +473,7 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	}
 	*next_due = Min(queue_ready_next_due(ready), lease_end);
 	queue_ready_end(ready);
-	queue_job_release(table, AccessShareLock);
+	queue_job_release(table);
 	return found;
 }
 

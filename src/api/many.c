@@ -121,8 +121,8 @@ finished_tuple(const QueueFinished *finished, TupleDesc desc)
 	values[0] = TimestampTzGetDatum(finished->started_at);
 	values[1] = TimestampTzGetDatum(finished->finished_at);
 	values[2] = JsonbPGetDatum(finished->result);
-	return heap_modify_tuple_by_cols(queue_job_tuple(&finished->job, line.queue, line.kind, line.priority, line.handler,
-													 finished->state, 0, extra.worker),
+	return heap_modify_tuple_by_cols(queue_job_tuple(&finished->job, &extra, line.queue, line.kind, line.priority,
+													 line.handler, finished->state, 0, extra.worker),
 									 desc, lengthof(columns), columns, values, nulls);
 }
 
@@ -168,8 +168,8 @@ queue_sql_find_jobs(PG_FUNCTION_ARGS)
 
 				queue_extra_unpack(job.extra, &extra);
 				tuplestore_puttuple(rsinfo->setResult,
-									queue_job_tuple(&job, line->queue, line->kind, line->priority, line->handler, state,
-													extra.started_at, extra.worker));
+									queue_job_tuple(&job, &extra, line->queue, line->kind, line->priority,
+													line->handler, state, extra.started_at, extra.worker));
 			}
 		}
 		else if (queue_finished_find(many.ids[i], snapshot, &finished) && queue_search_finished(many.search, &finished))

@@ -348,7 +348,7 @@ sweep_line(QueueJobTable *table, int64 line, bool running, bool only_look)
 	int64		count = 0;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
-	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{

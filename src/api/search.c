@@ -219,6 +219,7 @@ begin_reading(const QueueSearch *search, QueueJobTable *table, Snapshot snapshot
 static bool
 next_scan(Reading *reading)
 {
+	Relation	index;
 	ScanKeyData keys[2];
 	int			nkeys;
 
@@ -235,9 +236,8 @@ next_scan(Reading *reading)
 	else
 		nkeys = bound_keys(&reading->search, 1, keys);
 	reading->next++;
-	reading->scan =
-		queue_index_beginscan(reading->table->rel, reading->by_line ? reading->table->ready : reading->table->pkey,
-							  reading->snapshot, nkeys);
+	index = reading->by_line ? queue_job_ready(reading->table) : queue_job_pkey(reading->table);
+	reading->scan = queue_index_beginscan(reading->table->rel, index, reading->snapshot, nkeys);
 	index_rescan(reading->scan, keys, nkeys, NULL, 0);
 	return true;
 }

@@ -114,7 +114,7 @@ oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 	}
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(view.cursor.run_at));
-	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 2);
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 2);
 	index_rescan(scan, keys, 2, NULL, 0);
 	for (looks = 0; looks <= OLDEST_LOOKS; looks++)
 	{

@@ -72,6 +72,7 @@ typedef struct Resolved
 } Resolved;
 
 static HTAB *resolved = NULL;
+static Resolved *last_resolved = NULL;	/* used last: nearly always the one that is asked for */
 static MemoryContext resolved_context = NULL;
 static uint64 catalog_epoch = 1;	/* counts changes of pg_proc, pg_namespace, pg_authid, memberships */
 
@@ -160,8 +161,6 @@ initialize(void)
 {
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Resolved)};
 
-	if (resolved != NULL)
-		return;
 	resolved_context = AllocSetContextCreate(TopMemoryContext, "queue handlers", ALLOCSET_SMALL_SIZES);
 	resolved = hash_create("queue handlers", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
@@ -320,6 +319,7 @@ forget_resolved(void)
 	HASH_SEQ_STATUS seq;
 	Resolved   *entry;
 
+	last_resolved = NULL;
 	hash_seq_init(&seq, resolved);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 		hash_search(resolved, &entry->id, HASH_REMOVE, NULL);
@@ -342,7 +342,10 @@ resolved_handler(QueueHandler *handler)
 	Resolved   *entry;
 	bool		found;
 
-	initialize();
+	if (last_resolved != NULL && last_resolved->id == handler->id && still_good(last_resolved, handler, config))
+		return last_resolved;
+	if (resolved == NULL)
+		initialize();
 	entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
 	if (!found || !still_good(entry, handler, config))
 	{
@@ -360,13 +363,15 @@ resolved_handler(QueueHandler *handler)
 		entry->serial = config->serial;
 		entry->epoch = epoch;
 	}
+	last_resolved = entry;
 	return entry;
 }
 
 uint64
 queue_run_catalog_epoch(void)
 {
-	initialize();
+	if (resolved == NULL)
+		initialize();
 	return catalog_epoch;
 }
 
@@ -558,10 +563,13 @@ outcome_of_error(ErrorData *edata, QueueRunResult *result)
 static void
 forget_session_state(void)
 {
+	double		seed;
+
 	if (queue_my_slot == NULL)
 		return;
 	ResetSequenceCaches();
-	(void) DirectFunctionCall1(setseed, Float8GetDatum(2 * pg_prng_double(&pg_global_prng_state) - 1));
+	seed = (double) (int64) pg_prng_uint64(&pg_global_prng_state) * 0x1p-63;	/* from -1 to 1 */
+	(void) DirectFunctionCall1(setseed, Float8GetDatum(seed));
 }
 
 /*
@@ -588,7 +596,7 @@ call(Resolved *entry, QueueHandler *handler, QueueLine *line, QueueJob *job, Mem
 	fcinfo->args[0].isnull = false;
 	if (handler->takes_job)
 	{
-		HeapTuple	tuple = queue_job_tuple(job, line->queue, line->kind, line->priority, handler,
+		HeapTuple	tuple = queue_job_tuple(job, NULL, line->queue, line->kind, line->priority, handler,
 											QUEUE_STATE_RUNNING, queue_current->started_at, NULL);
 
 		fcinfo->args[0].value = HeapTupleGetDatum(tuple);

@@ -429,7 +429,7 @@ recover_line(QueueLine *line)
 	TupleTableSlot *slot = table_slot_create(queue_sender.table->rel, NULL);
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
-	scan = queue_index_beginscan(queue_sender.table->rel, queue_sender.table->ready, snapshot, 1);
+	scan = queue_index_beginscan(queue_sender.table->rel, queue_job_ready(queue_sender.table), snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (rows < RECOVER_ROWS && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{

@@ -249,5 +249,6 @@ queue_claim_session(QueueClaim *claim)
 	}
 	*job = again;
 	job->attempt = token;
+	queue_extra_unpack(job->extra, &claim->extra);	/* alter_job may have changed it since the look */
 	return QUEUE_CLAIM_OURS;
 }

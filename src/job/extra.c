@@ -10,6 +10,7 @@
 
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -100,16 +101,24 @@ queue_extra_pack(const QueueExtra *extra)
 static int64
 value_int(const JsonbValue *value)
 {
+	static Numeric most = NULL; /* made once a process */
+	static Numeric least = NULL;
 	Numeric		number;
 
+	if (unlikely(least == NULL))
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		most = int64_to_numeric(PG_INT64_MAX);
+		least = int64_to_numeric(PG_INT64_MIN);
+		MemoryContextSwitchTo(old);
+	}
 	if (value->type != jbvNumeric || numeric_is_nan(value->val.numeric))
 		return 0;
 	number = value->val.numeric;
-	if (DatumGetBool(DirectFunctionCall2(numeric_ge, NumericGetDatum(number),
-										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
+	if (DatumGetBool(DirectFunctionCall2(numeric_ge, NumericGetDatum(number), NumericGetDatum(most))))
 		return PG_INT64_MAX;
-	if (DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(number),
-										 NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
+	if (DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(number), NumericGetDatum(least))))
 		return PG_INT64_MIN;
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
 }
@@ -118,14 +127,18 @@ value_int(const JsonbValue *value)
 static int
 value_int32(const JsonbValue *value)
 {
-	return (int) Max(PG_INT32_MIN, Min(PG_INT32_MAX, value_int(value)));
+	int64		number = value_int(value);
+
+	return (int) Max(PG_INT32_MIN, Min(PG_INT32_MAX, number));
 }
 
 /* Likewise as a time that can be shown and compared. */
 static TimestampTz
 value_time(const JsonbValue *value)
 {
-	return Max(MIN_TIMESTAMP, Min(END_TIMESTAMP - 1, value_int(value)));
+	int64		number = value_int(value);
+
+	return Max(MIN_TIMESTAMP, Min(END_TIMESTAMP - 1, number));
 }
 
 static char *

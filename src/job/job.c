@@ -38,6 +38,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* The columns of live_job.  Later versions only append. */
@@ -53,16 +54,47 @@ queue_job_open(LOCKMODE lockmode)
 	QueueConfig *config = queue_config();
 	QueueJobTable *table = palloc0(sizeof(QueueJobTable));
 
+	table->lockmode = lockmode;
+	table->owner = CurrentResourceOwner;
+	table->pkey_oid = config->live_job_pkey;
+	table->ready_oid = config->live_job_ready;
 	table->rel = table_open(config->live_job, lockmode);
 	if (RelationGetNumberOfAttributes(table->rel) < NCOLS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table queue.live_job is not the one that this library works with"),
 				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
-	table->pkey = index_open(config->live_job_pkey, lockmode);
-	table->ready = index_open(config->live_job_ready, lockmode);
 	table->slot = table_slot_create(table->rel, NULL);
 	return table;
+}
+
+/* Opens one of its indexes, for as long as the table is open.  The lock on the table already excludes DDL on them. */
+static Relation
+open_index(QueueJobTable *table, Oid index)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	Relation	rel;
+
+	CurrentResourceOwner = table->owner;
+	rel = index_open(index, table->lockmode);
+	CurrentResourceOwner = owner;
+	return rel;
+}
+
+Relation
+queue_job_pkey(QueueJobTable *table)
+{
+	if (table->pkey == NULL)
+		table->pkey = open_index(table, table->pkey_oid);
+	return table->pkey;
+}
+
+Relation
+queue_job_ready(QueueJobTable *table)
+{
+	if (table->ready == NULL)
+		table->ready = open_index(table, table->ready_oid);
+	return table->ready;
 }
 
 void
@@ -78,8 +110,10 @@ queue_job_close(QueueJobTable *table)
 	ExecDropSingleTupleTableSlot(table->slot);
 	if (table->estate != NULL)
 		FreeExecutorState(table->estate);
-	index_close(table->ready, NoLock);
-	index_close(table->pkey, NoLock);
+	if (table->ready != NULL)
+		index_close(table->ready, NoLock);
+	if (table->pkey != NULL)
+		index_close(table->pkey, NoLock);
 	table_close(table->rel, NoLock);
 	pfree(table);
 }
@@ -89,17 +123,20 @@ queue_job_close(QueueJobTable *table)
  * the locks after all when this transaction wrote anything.
  */
 void
-queue_job_release(QueueJobTable *table, LOCKMODE lockmode)
+queue_job_release(QueueJobTable *table)
 {
+	LOCKMODE	lockmode = table->lockmode;
 	Oid			rel = RelationGetRelid(table->rel);
-	Oid			pkey = RelationGetRelid(table->pkey);
-	Oid			ready = RelationGetRelid(table->ready);
+	Oid			pkey = table->pkey != NULL ? table->pkey_oid : InvalidOid;
+	Oid			ready = table->ready != NULL ? table->ready_oid : InvalidOid;
 
 	queue_job_close(table);
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	UnlockRelationOid(ready, lockmode);
-	UnlockRelationOid(pkey, lockmode);
+	if (OidIsValid(ready))
+		UnlockRelationOid(ready, lockmode);
+	if (OidIsValid(pkey))
+		UnlockRelationOid(pkey, lockmode);
 	UnlockRelationOid(rel, lockmode);
 }
 
@@ -263,7 +300,7 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
 
-	slot_getsomeattrs(slot, COL_FAILURES);
+	slot_getsomeattrs(slot, deep ? NCOLS : COL_FAILURES);
 	job->tid = slot->tts_tid;
 	job->id = DatumGetInt64(values[COL_ID - 1]);
 	job->run_at = DatumGetTimestampTz(values[COL_RUN_AT - 1]);
@@ -296,7 +333,7 @@ find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, Width wid
 	bool		found;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = queue_index_beginscan(table->rel, table->pkey, snapshot, 1);
+	scan = queue_index_beginscan(table->rel, queue_job_pkey(table), snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
 	if (found)
@@ -341,9 +378,8 @@ queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snaps
 	if (ItemPointerIsValid(tid) && ItemPointerGetBlockNumber(tid) < table->nblocks &&
 		table_tuple_fetch_row_version(table->rel, tid, snapshot, table->slot))
 	{
-		bool		isnull;
-
-		found = DatumGetInt64(slot_getattr(table->slot, COL_ID, &isnull)) == id;
+		slot_getallattrs(table->slot);
+		found = DatumGetInt64(table->slot->tts_values[COL_ID - 1]) == id;
 		if (found)
 			queue_job_read(table->slot, job, true);
 		ExecClearTuple(table->slot);

@@ -41,8 +41,12 @@ typedef struct QueueJob
 typedef struct QueueJobTable
 {
 	Relation	rel;
-	Relation	pkey;
-	Relation	ready;
+	LOCKMODE	lockmode;
+	struct ResourceOwnerData *owner;	/* who opened it: a subtransaction's end must not close its indexes */
+	Oid			pkey_oid;
+	Oid			ready_oid;
+	Relation	pkey;			/* NULL until queue_job_pkey() */
+	Relation	ready;			/* NULL until queue_job_ready() */
 	TupleTableSlot *slot;		/* buffer-heap slot for reading */
 	TupleTableSlot *wslot;		/* virtual slot for writing; made at the first write */
 	BlockNumber nblocks;		/* of rel, read once: our lock keeps it from shrinking; 0: not read yet */
@@ -51,8 +55,10 @@ typedef struct QueueJobTable
 } QueueJobTable;
 
 extern QueueJobTable *queue_job_open(LOCKMODE lockmode);
+extern Relation queue_job_pkey(QueueJobTable *table);	/* opened when it is asked for: an insert reads no index.. */
+extern Relation queue_job_ready(QueueJobTable *table);	/* ..and a completion only the primary key */
 extern void queue_job_close(QueueJobTable *table);	/* keeps the lock until the end of the transaction */
-extern void queue_job_release(QueueJobTable *table, LOCKMODE lockmode); /* gives it back: nothing was written */
+extern void queue_job_release(QueueJobTable *table); /* gives it back: nothing was written */
 
 /*
  * Copies the row out of a slot into palloc'd memory; deep = false leaves payload and extra NULL (fixed columns only).

@@ -69,7 +69,7 @@ queue_ready_any(QueueJobTable *table, int64 line)
 	bool		found;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
-	scan = queue_index_beginscan(table->rel, table->ready, snapshot, 1);
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
 	ExecClearTuple(table->slot);
@@ -239,7 +239,7 @@ open_scan(QueueReady *ready, ReadyLine *line)
 		nkeys = 2;
 	}
 	line->slot = table_slot_create(ready->table->rel, NULL);
-	line->scan = queue_index_beginscan(ready->table->rel, ready->table->ready, ready->snapshot, nkeys);
+	line->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot, nkeys);
 	index_rescan(line->scan, line->keys, nkeys, NULL, 0);
 	line->scanned = true;
 }

@@ -220,7 +220,7 @@ queue_tags_array(Jsonb *json)
  * place in the view's list of columns; later versions only append.
  */
 HeapTuple
-queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf, const char *kind, int16 priority,
 				const QueueHandler *handler, QueueState state, TimestampTz started_at, const char *worker)
 {
 	enum
@@ -232,7 +232,7 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 	TupleDesc	desc = job_tupdesc();
 	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
-	QueueExtra	extra;
+	QueueExtra	unpacked;
 	HeapTuple	tuple;
 
 	if (desc->natts < NJOB)
@@ -240,7 +240,11 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("view queue.job is not the one that this library works with"),
 				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
-	queue_extra_unpack(job->extra, &extra);
+	if (extra == NULL)
+	{
+		queue_extra_unpack(job->extra, &unpacked);
+		extra = &unpacked;
+	}
 	memset(nulls, true, desc->natts * sizeof(bool));
 #define SET(column, datum) (values[column] = (datum), nulls[column] = false)
 	SET(ID, Int64GetDatum(job->id));
@@ -252,25 +256,25 @@ queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, in
 	SET(PRIORITY, Int32GetDatum(priority));
 	SET(ATTEMPT, Int32GetDatum(job->attempt));
 	SET(FAILURES, Int32GetDatum(job->failures));
-	SET(MAX_ATTEMPTS, Int32GetDatum(queue_job_max_attempts(job, &extra, conf, handler)));
+	SET(MAX_ATTEMPTS, Int32GetDatum(queue_job_max_attempts(job, extra, conf, handler)));
 	SET(RUN_AT, TimestampTzGetDatum(job->run_at));
-	SET(ENQUEUED_AT, TimestampTzGetDatum(extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at));
+	SET(ENQUEUED_AT, TimestampTzGetDatum(extra->enqueued_at != 0 ? extra->enqueued_at : job->run_at));
 	if (started_at != 0)
 		SET(STARTED_AT, TimestampTzGetDatum(started_at));
 	if (job->leased_until != DT_NOBEGIN)
 		SET(LEASED_UNTIL, TimestampTzGetDatum(job->leased_until));
 	if (worker != NULL)
 		SET(WORKER, CStringGetTextDatum(worker));
-	if (extra.headers != NULL)
-		SET(HEADERS, JsonbPGetDatum(extra.headers));
-	if (extra.tags != NULL)
-		SET(TAGS, queue_tags_array(extra.tags));
-	if (extra.expires_at != DT_NOEND)
-		SET(EXPIRES_AT, TimestampTzGetDatum(extra.expires_at));
-	if (extra.progress != NULL)
-		SET(PROGRESS, JsonbPGetDatum(extra.progress));
-	if (extra.last_error != NULL)
-		SET(LAST_ERROR, CStringGetTextDatum(extra.last_error));
+	if (extra->headers != NULL)
+		SET(HEADERS, JsonbPGetDatum(extra->headers));
+	if (extra->tags != NULL)
+		SET(TAGS, queue_tags_array(extra->tags));
+	if (extra->expires_at != DT_NOEND)
+		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
+	if (extra->progress != NULL)
+		SET(PROGRESS, JsonbPGetDatum(extra->progress));
+	if (extra->last_error != NULL)
+		SET(LAST_ERROR, CStringGetTextDatum(extra->last_error));
 #undef SET
 	tuple = heap_form_tuple(desc, values, nulls);
 	ReleaseTupleDesc(desc);

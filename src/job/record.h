@@ -32,10 +32,13 @@ typedef struct QueueFailure
 } QueueFailure;
 extern void queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure);
 
-/* The job as a datum of type queue.job. The state is as given; line gives queue, kind and priority. */
-extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-								 const QueueHandler *handler, QueueState state, TimestampTz started_at,
-								 const char *worker);
+/*
+ * The job as a datum of type queue.job.  The state is as given; line gives queue, kind and priority; extra is the
+ * job's, unpacked, or NULL if the caller has not unpacked it.
+ */
+extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf,
+								 const char *kind, int16 priority, const QueueHandler *handler, QueueState state,
+								 TimestampTz started_at, const char *worker);
 extern Datum queue_tags_array(Jsonb *tags);	/* text[] of a JSON array of strings */
 
 #endif

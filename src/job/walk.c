@@ -53,7 +53,7 @@ queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz no
 	bool		through = true;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	scan = queue_index_beginscan(table->rel, table->ready, GetActiveSnapshot(), 1);
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), GetActiveSnapshot(), 1);
 	rescan(scan, from, members);
 	for (int64 n = 1; index_getnext_slot(scan, ForwardScanDirection, slot); n++)
 	{

@@ -273,10 +273,11 @@ queue_session_any(void)
 bool
 queue_session_taken(int64 id)
 {
-	LOCKTAG		tag = lock_of(id);
+	LOCKTAG		tag;
 
-	if (!queue_session_any() || RecoveryInProgress())
+	if (likely(!queue_session_any()) || RecoveryInProgress())
 		return false;
+	tag = lock_of(id);
 	if (queue_lock_held_by_me(&tag, ExclusiveLock))
 		return true;			/* by my own session: still a claim */
 	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
