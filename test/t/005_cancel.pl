@@ -52,6 +52,25 @@ sql($node, "BEGIN; SELECT queue.cancel($id); ROLLBACK");
 one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'a cancel that is rolled back cancels nothing');
 one($node, "SELECT count(*), max(failures) FROM seen WHERE note = 'spared'", '1|0', 'the job ran, uncounted');
 
+# --- a job of another database that has the same number is another job
+sql($node, 'CREATE DATABASE twin');
+queue_install($node, 'twin');
+{
+	my $holder = queue_session($node, 'twin');
+	my $here = sql($node, "SELECT queue.enqueue('outside', delay => '1 hour')");
+
+	$holder->query_safe('SELECT pg_advisory_lock(5)');
+	sql($node, "SELECT queue.register_sql_handler('job', 'h', timeout => '0'), setval('queue.job_id', $here - 1);"
+		  . q{SELECT queue.enqueue('job', '{"lock": 5}')}, db => 'twin');
+	wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 5 AND NOT granted", 'it runs there');
+	one($node, "SELECT state FROM queue.job WHERE id = $here", 'scheduled', 'and waits here');
+	one($node, "SELECT queue.cancel($here)", 't', 'where it is cancelled');
+	$holder->query_safe('SELECT pg_advisory_unlock(5)');
+	one($node, "SELECT queue.wait_for($here, '30 s')", 'completed', 'it ends there', db => 'twin');
+	one($node, 'SELECT string_agg(n::text, \',\') FROM seen', '1', 'at its first run', db => 'twin');
+	$holder->quit;
+}
+
 # --- a handler that swallows the cancel is still ended
 sql($node, <<'EOS');
 CREATE FUNCTION h_stubborn(j queue.job) RETURNS void LANGUAGE plpgsql AS $$

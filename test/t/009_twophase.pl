@@ -94,6 +94,25 @@ wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%q
 is($waiter->query_safe('SELECT 1'), "completed\n1", 'and told');
 $waiter->quit;
 
+# --- more notes than the shared table keeps of one transaction, in lines that were read to their ends
+my $wide = "SELECT count(queue.enqueue('wide' || i, '1', 'wide')) FROM generate_series(1, 40) i";
+my $fetch_wide = "SELECT count(*) FROM queue.fetch('wide', 100)";
+sql($node, "SELECT queue.create_queue('wide')");
+is(sql($node, "$wide; $fetch_wide; $fetch_wide"), "40\n40\n0", 'forty lines, at their ends');
+sql($node, "BEGIN; $wide; PREPARE TRANSACTION 'wide'");
+one($node, $fetch_wide, '0', 'prepared jobs are not there');
+sql($node, "COMMIT PREPARED 'wide'");
+one($node, $fetch_wide, '40', 'committed they are, in all lines');
+sql($node, "BEGIN; SELECT queue.enqueue('wide1', '1', 'wide'); PREPARE TRANSACTION 'counted'");
+my $counted = "SELECT enqueued FROM queue.stat_queue WHERE queue = 'wide'";
+my $before = sql($node, $counted);
+sql($node, "COMMIT PREPARED 'counted'");
+one($node, $counted, $before + 1, 'and counted');
+
+# --- what a drop told the others must end with its session
+sqlstate_like($node, "BEGIN; SELECT queue.drop_queue('wide', force => true); PREPARE TRANSACTION 'drop'", '0A000', qr/HINT/, 'a drop cannot be prepared');
+one($node, "SELECT count(*) FROM queue.enqueue('wide1', '1', 'wide')", '1', 'and is undone');
+
 # --- a restart, clean and not, between PREPARE and its end
 for my $mode (qw(fast immediate))
 {
