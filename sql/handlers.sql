@@ -192,6 +192,17 @@ SELECT try($$SELECT queue.test_drain('nowhere')$$);
 SELECT try($$SELECT queue.test_drain(null)$$);
 ROLLBACK;
 
+-- a handler that ends another job ends that one, and its own as it returns
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE FUNCTION h_ends(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM queue.discard((j.payload->>'other')::bigint, 'by another'); END $$;
+SELECT queue.register_sql_handler('ends', 'h_ends');
+SELECT queue.enqueue('other') AS a \gset
+SELECT queue.enqueue('ends', jsonb_build_object('other', :a)) AS b \gset
+SELECT queue.test_run(:b);
+SELECT id = :a AS other, state, last_error FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
+ROLLBACK;
+
 -- handlers that come and go
 BEGIN;
 SET LOCAL client_min_messages = error;

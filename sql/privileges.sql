@@ -124,7 +124,8 @@ CREATE SCHEMA trap;
 CREATE FUNCTION trap.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
 CREATE TABLE trap.queue (name text);
 CREATE TABLE trap.live_job (id bigint);
-CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);
+CREATE FUNCTION trap.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped as %', current_user; END $$;
+CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, FUNCTION = trap.eq);
 SET search_path = trap, queue, pg_catalog;
 SELECT queue.enqueue('k', '"trap"', 'other') AS t \gset
 SELECT queue.alter_queue('other', max_attempts => 5), queue.pause('other'), queue.resume('other'), queue.cancel(:t), queue.retry(:t), queue.purge('other') > 0 AS purged, queue.create_queue('trapped'), queue.drop_queue('trapped');
