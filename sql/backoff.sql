@@ -33,6 +33,10 @@ SELECT * FROM delays('{"type": "exponential", "base": "1 s", "factor": 10, "jitt
 SELECT * FROM delays('{"type": "exponential", "base": "1 s", "factor": 10, "cap": "1000 days", "jitter": 0}', 7);
 SELECT * FROM delays('{"type": "exponential", "base": "10 s", "factor": 1, "jitter": 0}', 2);
 SELECT * FROM delays('{"type": "fixed", "base": "0", "jitter": 0}', 2);
+-- an interval means the same whatever the session's IntervalStyle
+SET IntervalStyle = 'sql_standard';
+SELECT * FROM delays('{"type": "fixed", "base": "-1 day 24:00:05", "jitter": 0}', 1);
+RESET IntervalStyle;
 
 -- jitter: within its bounds, and not always the same
 SELECT min(seconds) >= 90 AS low, max(seconds) <= 110 AS high, count(DISTINCT seconds) > 5 AS varies FROM delays('{"type": "fixed", "base": "100 s"}', 40);
@@ -78,6 +82,11 @@ SELECT round(extract(epoch FROM run_at - clock_timestamp()), -1), max_attempts F
 SELECT queue.alter_job(:a, run_at => '2001-01-01 00:00+00');
 SELECT queue.fail(id, attempt, 'e') FROM queue.fetch('b');
 SELECT round(extract(epoch FROM run_at - clock_timestamp()), -1) FROM queue.job WHERE id = :a;
+SELECT spoilt, queue.enqueue('spoilt', to_jsonb(spoilt), 'b', backoff => '{"type": "fixed"}') > 0 AS enqueued
+  FROM unnest('{9 1000000 2 0 0,-1 1000000 2 0 0,3 -1000000 2 0 0,3 1000000 0 0 0,3 1000000 2 -1 0,3 1000000 2 0 9}'::text[]) spoilt;
+UPDATE queue.live_job SET extra = jsonb_set(extra, '{backoff}', payload) WHERE extra ? 'backoff' AND payload #>> '{}' ~ ' ';
+SELECT queue.fail(id, attempt, 'e') FROM queue.fetch('b', 10, kinds => '{spoilt}');
+SELECT payload, round(extract(epoch FROM run_at - clock_timestamp()), -1) FROM queue.job WHERE kind = 'spoilt' ORDER BY id;
 SELECT queue.enqueue('k', backoff => '{"type": "never"}');
 SELECT queue.enqueue('k', backoff => '[]');
 SELECT queue.purge('b');

@@ -42,6 +42,10 @@ SELECT queue.fail(:id, retry_in => '296532 years');
 SELECT queue.fetch('default', lease => '296532 years');
 SELECT queue.create_queue('q', lease => '296532 years');
 SELECT queue.create_queue('q', keep_discarded => '296532 years');
+SET queue.max_wait = '1ms';
+SELECT queue.fetch('default', wait => '-296532 years');
+SELECT count(*) FROM queue.fetch('default', wait => '296532 years');
+RESET queue.max_wait;
 SELECT queue.snooze(:id, '999 years');
 SELECT run_at > now() + interval '900 years' AS later FROM queue.job WHERE id = :id;
 

@@ -72,6 +72,17 @@ SELECT kind, state, attempt, failures FROM queue.job WHERE id IN (:discarded, :r
 SELECT queue.retry(:discarded), queue.retry(:discarded);
 SELECT state, attempt, failures, run_at <= clock_timestamp() AS due FROM queue.job WHERE id = :discarded;
 SELECT count(*) FROM queue.job WHERE id = :completed;
+-- an ended lease counts as no failure any more
+SELECT queue.enqueue('ended', '{"n": 1}', 'q') AS e \gset
+SELECT attempt FROM queue.fetch('q', kinds => '{ended}', lease => '1 us');
+SELECT queue.retry(:e);
+SELECT attempt, failures FROM queue.fetch('q', kinds => '{ended}');
+-- when a job was enqueued is told as it was, wherever its time is moved
+SELECT queue.complete(:e, 2), queue.enqueue('fresh', '{"n": 1}', 'q') AS f, queue.enqueue('moved', '{"n": 1}', 'q') AS m \gset
+SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{fresh}');
+SELECT queue.alter_job(:m, run_at => '2100-01-01 00:00+00'), queue.retry(:f, '2100-01-01 00:00+00');
+SELECT kind, run_at > '2099-01-01' AS moved, enqueued_at < clock_timestamp() AS before FROM queue.job WHERE id IN (:f, :m) ORDER BY kind;
+SELECT queue.cancel(:f), queue.cancel(:m);
 -- a retry that is rolled back
 BEGIN;
 SELECT queue.retry(:completed);
@@ -127,6 +138,9 @@ SELECT queue.wait_for(:b, null);
 SELECT try(format('SELECT queue.wait_for(%s, ''-1 s'')', :b));
 SELECT try($$SELECT queue.wait_for(1000000, '0')$$);
 SELECT try($$SELECT queue.wait_for(null, '0')$$);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT try(format('SELECT queue.wait_for(%s, ''1 ms'')', :b));
+ROLLBACK;
 -- one that ended and left nothing
 SELECT attempt FROM queue.fetch('brief');
 SELECT queue.complete(:b, 1);

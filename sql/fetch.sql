@@ -243,6 +243,17 @@ SELECT try($$SELECT queue.fetch_any('{}')$$);
 SELECT try($$SELECT queue.fetch_any('{f,NULL}')$$);
 SELECT try($$SELECT queue.fetch_any('{f,nowhere}')$$);
 SELECT try($$SELECT queue.fetch_any('{f}', 0)$$);
+-- waiting needs a snapshot that sees new jobs; who acknowledges in the same call does not wait
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT try($$SELECT queue.fetch('f', wait => '1 ms')$$);
+ROLLBACK;
+SELECT queue.enqueue('ack', '1', 'f') AS a \gset
+SELECT attempt FROM queue.fetch('f', kinds => '{ack}');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM queue.fetch('f', wait => '30 s', kinds => '{ack}', complete_ids => ARRAY[:a], complete_attempts => '{1}');
+COMMIT;
+SELECT count(*) FROM queue.job WHERE id = :a;
+SELECT try($$SELECT queue.fetch('f', complete_attempts => '{1}')$$);
 
 DROP FUNCTION regress_served(queue.job);
 DROP FUNCTION try(text);

@@ -144,6 +144,8 @@ SELECT queue.heartbeat(:a, '1 min', 5);
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b, 999999], '3 hours', '{6,3,1}');
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b], '3 hours', '{6,2}');
 SELECT leased_until - clock_timestamp() > '2 hours' AS three_hours FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
+-- an id that comes twice is one call, and answered once
+SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b, :a], '3 hours', '{6,3,6}');
 BEGIN;
 SELECT queue.heartbeat(:a, '0', 6) <= clock_timestamp() AS ended;
 ROLLBACK;
@@ -191,6 +193,17 @@ SELECT count(*) FROM queue.release_many((SELECT array_agg(i) FROM unnest(:'ids':
 SELECT queue.enqueue('k', '201', 'kept') IS NOT NULL AS e;
 SELECT count(*), bool_and(payload::int = 2 * o OR o = 101) AS in_order FROM
 	(SELECT payload, row_number() OVER () AS o FROM queue.fetch('kept', 200)) f;
+-- a handler's call about its own job is fenced as anybody's
+SET client_min_messages = error;	-- without preload, registering warns
+CREATE FUNCTION regress_own(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(queue.complete(j.id, j.attempt + 1)) $$;
+BEGIN;
+SELECT queue.register_sql_handler('own', 'regress_own', queues => '{kept}');
+SELECT queue.enqueue('own', '1', 'kept') AS o \gset
+SELECT queue.test_run(:o);
+SELECT queue.result(:o);
+ROLLBACK;
+RESET client_min_messages;
+DROP FUNCTION regress_own(queue.job);
 
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

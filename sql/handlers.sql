@@ -283,6 +283,8 @@ SET LOCAL ROLE NONE;
 SELECT try($$SELECT queue.register_sql_handler('r2', 'h_user', queues => '{r,r2}', run_as => 'regress_queue_run')$$);
 SELECT queue.revoke_queue('r', 'regress_queue_run', 'manage');
 SELECT split_part(queue.explain_job(:c), ';', 2);
+UPDATE queue.handler SET paused_at = now() WHERE kind = (SELECT kind FROM queue.job WHERE id = :c);
+SELECT queue.explain_job(:c) ~ 'the handler of kind .* is paused since .*, so a worker has to fetch it' AS paused;
 ROLLBACK;
 
 -- a handler is of a kind in the queues that it names, and in all that no other handler of the kind names

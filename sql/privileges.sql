@@ -58,6 +58,10 @@ UNION ALL (SELECT call, cell('regress_queue_none', call), cell('regress_queue_en
 -- nothing of it stayed
 SELECT kind, state, attempt FROM queue.job ORDER BY id;
 
+-- what needs manage on '*' is not even executable for who has it on a queue
+SELECT f, has_function_privilege('regress_queue_manage', f, 'EXECUTE') AS manage, has_function_privilege('regress_queue_star', f, 'EXECUTE') AS star
+  FROM unnest('{queue.adopt(),queue.pause(text)}'::text[]) f;
+
 -- the words of a refusal
 SET ROLE regress_queue_enqueue;
 SELECT queue.fetch('q');

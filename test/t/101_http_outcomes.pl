@@ -75,6 +75,15 @@ expect('status 200 not in complete_on', outcome('/status/200', register => ", co
 	$id = outcome('/status/202?retry=300');
 	expect('202 with Retry-After', $id, 'scheduled');
 	one($node, "SELECT failures, run_at - now() BETWEEN '280 s' AND '301 s' FROM queue.job WHERE id = $id", '0|t', '202 with Retry-After snoozes, uncounted');
+	$id = outcome('/status/429?retry=99999999999');
+	one($node, "SELECT run_at - now() BETWEEN '23 h' AND '1 day' FROM queue.job WHERE id = $id", 't', 'Retry-After of ages: a day at most');
+	expect("the Retry-After of a 1xx is not the answer's", outcome('/early/202'), 'completed');
+	$server->forget;
+	outcome('/status/202?retry=0');
+	poll($node, "SELECT attempt > 1 FROM queue.job WHERE kind = 'k$n'");
+	my @sent = map { $_->{at} } $server->seen('request');
+	cmp_ok($sent[1] - $sent[0], '>=', 0.9, '202 with Retry-After 0 waits a second');
+	sql($node, "SELECT queue.unregister_handler('k$n')");
 }
 
 # --- broken answers; the worker stays small
@@ -150,6 +159,7 @@ SKIP:
 	}
 	expect('unknown CA', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);
 	expect('CA file', outcome("https://localhost:$tls{localhost}{port}/", register => ", ca_file => '$tls_dir/localhost.crt', method => 'GET'"), 'completed');
+	expect('unknown CA, after a request with a CA file', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);
 	expect('wrong name', outcome("https://localhost:$tls{'elsewhere.example'}{port}/", register => ", ca_file => '$tls_dir/elsewhere.example.crt'"),
 		'retryable', qr/name.*does not match|no alternative certificate/i);
 	for my $t (values %tls) { kill 'TERM', $t->{pid}; waitpid($t->{pid}, 0); }

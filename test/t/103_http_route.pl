@@ -161,6 +161,10 @@ mkdir "$dir/late";
 my $late = HttpServer->new(dir => "$dir/late", port => $port);
 none_left('it came up, and the jobs went');
 $late->stop;
+enqueue('late', 1);
+wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'late'", 'when nobody listens any more it is doubted');
+sql($node, "SELECT queue.unregister_handler('late'); SELECT queue.cancel(id) FROM queue.job");
+none_left('cancelled');
 
 # --- secrets, headers and queries are for nobody else
 sql($node, q{CREATE ROLE reader LOGIN; SELECT queue.grant_queue('default', 'reader', 'read'), queue.grant_queue('default', 'reader', 'manage')});

@@ -102,7 +102,7 @@ is(scalar($forbidden->seen('request')), 0, 'it saw nothing');
 
 # the setting itself
 my ($out, $err);
-for my $bad ('10.0.0.0/33', 'example.com', '10.0.0.0/8/8', '::1/129')
+for my $bad ('10.0.0.0/33', 'example.com', '10.0.0.0/8/8', '::1/129', '10.0.0.0/8,' x 65)
 {
 	$node->psql('postgres', "ALTER SYSTEM SET queue.http_allowed_networks = '$bad'", stderr => \$err);
 	like($err, qr/invalid value for parameter "queue\.http_allowed_networks"/, "$bad is no network");

@@ -63,6 +63,8 @@ for my $status (200, 500)
 }
 $id = attempt('said', '/say/500/the%20token%20is%20s3cret%2F%22q%22', register => $hidden);
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'a token without its scheme');
+$id = attempt('signed', '/say/500/signed%20with%20hush%2Fhush', register => ", secret => 'hush/hush'");
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'signed with ***', 'the secret');
 my $long = 's3cret' x 1000;
 $id = attempt('cut', '/echo/500', register => qq{, headers => '{"Authorization": "Bearer $long"}'});
 one($node, qq{SELECT context ~ '"authorization": "[*]{3}\$', context ~ 's3' FROM queue.job_error WHERE job_id = $id}, 't|f', 'and one that http_max_response cuts');

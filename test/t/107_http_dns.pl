@@ -74,6 +74,15 @@ one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('fine', 'named')
 sql($node, "SELECT queue.enqueue('health')");
 wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'health'", 'a health_url that is never resolved is down');
 
+# more names than threads: those that found none wait for one
+register('many', "http://m1.never.test$path");
+sql($node, "SELECT count(*) FROM (SELECT queue.add_endpoint('many', 'http://m' || i || '.never.test$path') FROM generate_series(2, 70) i) x");
+sql($node, "SELECT count(*) FROM queue.enqueue_many('many', array_fill('{}'::jsonb, '{140}'))");
+wait_true($node, "SELECT count(DISTINCT error) > 60 FROM (SELECT substring(error FROM 'm[0-9]+.never') AS error FROM queue.job_error WHERE kind = 'many') e", '70 names');
+@threads = glob("/proc/$pid/task/*");
+cmp_ok(scalar(@threads), '<=', 50, 'no more threads than 48 and a few');
+cmp_ok(scalar(@threads), '>', 40, 'and as many');
+
 # the worker ends, and another comes
 kill 'TERM', $pid;
 ok(gone($pid), 'the worker ends while names are asked for');

@@ -15,6 +15,8 @@
 #   /reset                   half an answer, then a reset
 #   /redirect?to=URL         302 there
 #   /health                  200 when the file HEALTHY stands beside the log, else 503
+#   /file                    what the file beside the log says whose name is the body's "file": a status, as soon as it is there
+#   /early/202               a 103 with Retry-After: 300, then that status
 #   /count                   200 with how many requests are under way at this moment
 package HttpServer;
 
@@ -106,6 +108,17 @@ sub under_way
 	print $socket "GET /count HTTP/1.1\r\nHost: x\r\n\r\n";
 	sysread($socket, $answer, 4096, length $answer) or die 'no answer' until $answer =~ /\r\n\r\n(\d+)$/;
 	return $1 - 1;
+}
+
+# Lets requests of /file for this name be answered with the status.
+sub say_status
+{
+	my ($self, $name, $status) = @_;
+	open(my $out, '>', "$self->{dir}/$name.new") or die $!;
+	print $out $status;
+	close $out;
+	rename "$self->{dir}/$name.new", "$self->{dir}/$name" or die $!;
+	return;
 }
 
 sub forget { my ($self) = @_; truncate($self->{log}, 0); return; }
@@ -219,7 +232,8 @@ sub respond
 	}
 	if ($path =~ m{^/echo/(\d+)})
 	{
-		my $h = $c->{request};
+		my $h = { %{ $c->{request} } };
+		delete $h->{body};
 		return answer($c, $1, '{' . join(', ', map { my $v = $h->{$_}; $v =~ s/(["\\])/\\$1/g; "\"$_\": \"$v\"" }
 			sort keys %$h) . ', "query": "' . ($query // '') . '"}');
 	}
@@ -232,6 +246,22 @@ sub respond
 	return answer($c, -e "$dir/HEALTHY" ? 200 : 503, 'health') if $path eq '/health';
 	return answer($c, 200, $under_way) if $path eq '/count';
 	return answer($c, 302, '', "Location: $q{to}") if $path eq '/redirect';
+	if ($path eq '/file')
+	{
+		my ($file) = $c->{request}{body} =~ /"file": "(\w+)"/ or return answer($c, 404, 'no file in the body');
+		my $look;
+		$look = sub {
+			my $in;
+			return answer($c, scalar <$in>, 'as the file says') if open($in, '<', "$dir/$file");
+			after(0.02, $c, $look);
+		};
+		return $look->();
+	}
+	if ($path =~ m{^/early/(\d+)})
+	{
+		send_bytes($c, "HTTP/1.1 103 Early Hints\r\nRetry-After: 300\r\n\r\n");
+		return answer($c, $1, 'at last');
+	}
 	if ($path eq '/drip')
 	{
 		my $drip;
@@ -292,7 +322,7 @@ sub readable
 		substr($c->{in}, 0, $end + $length) = '';
 		my ($method, $target) = split / /, $first;
 		my ($path, $query) = split /\?/, $target, 2;
-		$c->{request} = { %h, path => $path };
+		$c->{request} = { %h, path => $path, body => $body };
 		$c->{began} = time;
 		$c->{busy} = 1;
 		$under_way++;

@@ -1,0 +1,131 @@
+# Breakers by the number, what an answer says of its endpoint, outcomes whose rows somebody has locked, jobs of a worker
+# that died.  Each request waits for a file and is answered by it, so nothing here depends on how fast anything is.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('http_rules', conf => "queue.log_level = 'debug1'");
+
+sub register { my ($kind, $more) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url('/file') . "', max_attempts => 1" . ($more // '') . ')'); return; }
+sub breaker { my ($kind, $json, $more) = @_; register($kind, ", breaker => '{$json, \"jitter\": 0}'" . ($more // '')); return; }
+sub enqueue { my ($kind, $file, $more) = @_; return sql($node, "SELECT queue.enqueue('$kind', '{\"file\": \"$file\"}'" . ($more // '') . ')'); }
+sub is_over { my ($id) = @_; return poll($node, "SELECT NOT EXISTS (SELECT FROM queue.live_job WHERE id = $id)"); }
+
+# Sends a job for each file, one after the other.
+sub run { my ($kind, @files) = @_; for my $file (@files) { is_over(enqueue($kind, $file)) or diag "$kind, $file: no end"; } return; }
+
+sub state_is { my ($kind, $state, $name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return one($node, "SELECT breaker FROM queue.stat_endpoint WHERE kind = '$kind' AND url ~ 'file'", $state, $name); }
+sub in_flight { my ($kind, $n) = @_; return wait_true($node, "SELECT in_flight = $n FROM queue.stat_endpoint WHERE kind = '$kind' AND url ~ 'file'", "$kind: $n under way"); }
+
+$server->say_status($_, $_ =~ s/s//r) for qw(s200 s404 s429 s500 s503);
+
+# --- a breaker opens by the share of failures, of enough requests, or by failures in a row
+breaker('share', '"consecutive_failures": 0, "min_requests": 4, "failure_rate": 0.75, "pause": "1 h", "cap": "1 h"');
+run('share', ('s500') x 3);
+state_is('share', 'closed', 'three failures of fewer than min_requests');
+run('share', 's200');
+state_is('share', 'closed', 'a success opens nothing, whatever went before');
+run('share', 's500');
+state_is('share', 'open', 'min_requests, and four failures of five');
+
+breaker('rate', '"consecutive_failures": 0, "min_requests": 4, "failure_rate": 0.75, "pause": "1 h", "cap": "1 h"');
+run('rate', qw(s500 s200 s200 s500 s500 s500 s500));
+state_is('rate', 'closed', 'five failures of seven are less than failure_rate');
+run('rate', 's500');
+state_is('rate', 'open', 'six of eight are not');
+
+breaker('row', '"consecutive_failures": 3, "min_requests": 1000, "pause": "1 h", "cap": "1 h"');
+run('row', qw(s500 s500 s200 s500 s500));
+state_is('row', 'closed', 'a success ends the row of failures');
+run('row', 's500');
+state_is('row', 'open', 'three in a row');
+
+# --- half-open: no more than `probes` at once, closed after `successes`, open again after a failure
+breaker('half', '"consecutive_failures": 1, "min_requests": 1000, "pause": "1 ms", "cap": "1 ms", "probes": 2, "successes": 3');
+sql($node, "SELECT queue.add_endpoint('half', '" . $server->url('/status/200') . "', 0)");
+run('half', 's500');
+state_is('half', 'open', 'open');
+sql($node, "SELECT queue.add_endpoint('half', '" . $server->url('/status/200') . "', 1)");
+my @probes = map { enqueue('half', 'probe') } 1 .. 20;
+wait_true($node, "SELECT count(*) > 0 AND count(*) = (SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'half' AND url ~ 'file') FROM queue.live_job",
+	'all others went to the other endpoint');
+in_flight('half', 2);
+state_is('half', 'half-open', 'it is tried out');
+$server->say_status('probe', 200);
+is_over($_) for @probes;
+state_is('half', 'half-open', 'two successes are fewer than `successes`');
+run('half', 's200');
+state_is('half', 'closed', 'the third closes it');
+run('half', 's500', 's500', 's500');
+wait_true($node, "SELECT breaker = 'open' FROM queue.stat_endpoint WHERE kind = 'half' AND url ~ 'file'", 'a failure opens it');
+
+# --- an answer to what was sent before it opened says nothing about how it is now
+breaker('old', '"consecutive_failures": 1, "min_requests": 1000, "pause": "1 ms", "cap": "1 ms", "probes": 1, "successes": 1');
+my $before = enqueue('old', 'before');
+in_flight('old', 1);
+is_over(enqueue('old', 'never', ", timeout => '300 ms'"));
+state_is('old', 'open', 'a timeout opens it');
+my $probe = enqueue('old', 'later');
+in_flight('old', 2);
+state_is('old', 'half-open', 'and another request tries it out');
+$server->say_status('before', 200);
+is_over($before);
+state_is('old', 'half-open', 'the success of one from before does not close it');
+$server->say_status('later', 200);
+is_over($probe);
+state_is('old', 'closed', 'that of the probe does');
+
+# --- which answers are the endpoint's fault
+register('fault');
+run('fault', qw(s404 s429 s503));
+one($node, "SELECT succeeded, failed FROM queue.stat_endpoint WHERE kind = 'fault'", '1|2', '404 is an answer, 429 and 503 are failures');
+register('wanted', ", complete_on => '{503}'");
+run('wanted', 's503');
+one($node, "SELECT succeeded, failed FROM queue.stat_endpoint WHERE kind = 'wanted'", '1|0', 'and 503 none where it completes');
+
+# --- when its breaker opens, an endpoint with a health_url is asked before it gets more
+open(my $healthy, '>', "$dir/HEALTHY") or die $!;
+close $healthy;
+breaker('doubt', '"consecutive_failures": 1, "pause": "1 ms", "cap": "1 ms"', ", health_url => '" . $server->url('/health') . "'");
+run('doubt', 's200');
+unlink "$dir/HEALTHY";
+run('doubt', 's500');
+wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'doubt'", 'the endpoint whose breaker opened is doubted');
+
+# --- an outcome whose row somebody has locked is recorded as soon as it is free, and never waited for
+register('locked', ", timeout => '10 s'");
+$server->forget;
+my $locked = enqueue('locked', 'locked');
+in_flight('locked', 1);
+my $session = queue_session($node);
+$session->query_safe("BEGIN; SELECT FROM queue.live_job WHERE id = $locked FOR UPDATE");
+$server->say_status('locked', 200);
+in_flight('locked', 0);
+run('fault', 's200');
+pass('meanwhile others are recorded');
+one($node, "SELECT state FROM queue.job WHERE id = $locked", 'running', 'the locked one is not');
+$session->query_safe('COMMIT');
+ok(is_over($locked), 'then it is');
+is(scalar(grep { $_->{'queue-job-id'} == $locked } $server->seen('request')), 1, 'without another request');
+$session->quit;
+
+# --- what a worker that was killed had under way is sent again at once, not when its lease ends
+register('killed', ", timeout => '1 h'");
+sql($node, "SELECT queue.alter_http_handler('killed', max_attempts => 5, backoff => '{\"type\": \"fixed\", \"base\": \"0\"}')");
+my $killed = enqueue('killed', 'killed');
+in_flight('killed', 1);
+kill 'KILL', sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
+wait_true($node, "SELECT attempt = 2 FROM queue.job WHERE id = $killed", 'another worker sends it');
+$server->say_status('killed', 200);
+ok(is_over($killed), 'and it is delivered');
+
+$server->stop;
+$node->stop('fast');
+done_testing();
