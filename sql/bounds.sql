@@ -68,6 +68,8 @@ UPDATE queue.live_job SET extra = '{"max_attempts": 1e400, "expires_at": 1e300, 
 	"enqueued_at": -1e300, "deaths": 1e20, "tags": 5, "worker": {}}' WHERE id = :id;
 SELECT state, expires_at, enqueued_at IS NOT NULL AS enqueued, started_at, max_attempts FROM queue.job WHERE id = :id;
 SELECT id = :id AS same, attempt FROM queue.fetch('default', kinds => '{odd}');
+UPDATE queue.live_job SET extra = '{"worker": 5, "last_error": []}' WHERE id = :id;
+SELECT queue.explain_job(:id) ~ '^running: claimed by a worker until' AS nobody;
 -- the last number of an attempt
 UPDATE queue.live_job SET attempt = 2147483647, leased_until = NULL, failures = NULL, extra = NULL WHERE id = :id;
 SELECT queue.alter_job(:id, run_at => now() - interval '1 hour');

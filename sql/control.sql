@@ -83,6 +83,13 @@ SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{fresh}');
 SELECT queue.alter_job(:m, run_at => '2100-01-01 00:00+00'), queue.retry(:f, '2100-01-01 00:00+00');
 SELECT kind, run_at > '2099-01-01' AS moved, enqueued_at < clock_timestamp() AS before FROM queue.job WHERE id IN (:f, :m) ORDER BY kind;
 SELECT queue.cancel(:f), queue.cancel(:m);
+-- one that is retried after it expired does not expire at once
+SELECT queue.enqueue('late', '{"n": 1}', 'q', expires_at => clock_timestamp() + interval '1 year') AS l \gset
+SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{late}');
+UPDATE queue.finished_job SET extra = jsonb_set(extra, '{expires_at}', '1000') WHERE id = :l;
+SELECT queue.retry(:l);
+SELECT attempt, expires_at FROM queue.fetch('q', kinds => '{late}');
+SELECT queue.complete(:l, 2);
 -- a retry that is rolled back
 BEGIN;
 SELECT queue.retry(:completed);
