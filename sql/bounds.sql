@@ -43,7 +43,7 @@ SELECT queue.fetch('default', lease => '296532 years');
 SELECT queue.create_queue('q', lease => '296532 years');
 SELECT queue.create_queue('q', keep_discarded => '296532 years');
 SET queue.max_wait = '1ms';
-SELECT queue.fetch('default', wait => '-296532 years');
+SELECT queue.fetch('default', wait => '-2000000000 days');
 SELECT count(*) FROM queue.fetch('default', wait => '296532 years');
 RESET queue.max_wait;
 SELECT queue.snooze(:id, '999 years');
