@@ -426,7 +426,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 		run = job;
 		run.attempt++;
 		started_at = queue_now();
-		(void) queue_run_job(line->handler, line, &run, false, true, NULL, NULL, result);
+		(void) queue_run_job(line->handler, line, &run, started_at, false, true, NULL, NULL, result);
 		if (result->outcome == QUEUE_RUN_FAILED && strcmp(result->sqlstate, "57014") == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),

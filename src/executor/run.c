@@ -646,8 +646,8 @@ take_verdict(QueueVerdict *verdict, QueueRunResult *result)
 }
 
 bool
-queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
-			  bool (*before) (void *arg), void *arg, QueueRunResult *result)
+queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz started_at, bool in_company,
+			  bool subtransaction, bool (*before) (void *arg), void *arg, QueueRunResult *result)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -662,7 +662,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_com
 	memset(result, 0, sizeof(*result));
 	result->outcome = QUEUE_RUN_COMPLETED;
 	result->retry_in = -1;
-	current.started_at = queue_now();
+	current.started_at = started_at;
 	if (outer == NULL)
 		forget_session_state();
 	if (!subtransaction)

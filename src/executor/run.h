@@ -94,7 +94,8 @@ extern uint64 queue_run_catalog_epoch(void);
  * (the caller then sets queue_current to NULL) and in_company must be true, so that every end but the good one is an
  * error.
  */
-extern bool queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, bool in_company, bool subtransaction,
-						  bool (*before) (void *arg), void *arg, QueueRunResult *result);
+extern bool queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz started_at,
+						  bool in_company, bool subtransaction, bool (*before) (void *arg), void *arg,
+						  QueueRunResult *result);
 
 #endif

@@ -147,6 +147,7 @@ typedef struct Work
 	bool		alone;
 	bool		looked;			/* its row was looked for, so whoever has it or moved it tells the cursor */
 	TimestampTz started_at;
+	TimestampTz ended_at;		/* 0: it did not end well */
 } Work;
 
 /* The statistics of the job's own kind, by which it is short or not. */
@@ -243,9 +244,11 @@ claim_by_delete(void *arg)
 static void
 count_run(Work *work)
 {
-	int64		us = queue_now() - work->started_at;
+	int64		us;
 	int64		used;
 
+	work->ended_at = queue_now();
+	us = work->ended_at - work->started_at;
 	/* a run that looks long only because it waited for a CPU says nothing about its kind */
 	queue_kind_ran(work->stat,
 				   us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
@@ -406,7 +409,8 @@ run_alone(QueueEntry *entry)
 
 		run.attempt = attempt;
 		MemoryContextSwitchTo(job_context);
-		ran = queue_run_job(work->claim.line->handler, work->claim.line, &run, false, true, NULL, NULL, &work->result);
+		ran = queue_run_job(work->claim.line->handler, work->claim.line, &run, work->started_at, false, true, NULL,
+							NULL, &work->result);
 		MemoryContextSwitchTo(group_context);
 		disarm();
 		if (!ran || let_go(work))
@@ -433,12 +437,11 @@ run_in_group(Work *work, bool *again)
 	bool		ran;
 
 	*again = false;
-	work->started_at = queue_now();
 	queue_suspect_set(nmembers, work->entry->id);
 	MemoryContextSwitchTo(job_context);
 	/* the first needs no subtransaction: with its error nothing is lost but itself (and a lone job saves WAL) */
-	ran = queue_run_job(work->claim.line->handler, work->claim.line, &work->claim.job, true, nmembers > 0,
-						claim_by_delete, work, &work->result);
+	ran = queue_run_job(work->claim.line->handler, work->claim.line, &work->claim.job, work->started_at, true,
+						nmembers > 0, claim_by_delete, work, &work->result);
 	MemoryContextSwitchTo(group_context);
 	disarm();
 	/* what outlives the subtransaction and a neighbour could see */
@@ -467,10 +470,10 @@ run_in_group(Work *work, bool *again)
 
 /* Must this job run alone, as far as its entry and its kind tell? */
 static bool
-must_be_alone(const QueueEntry *entry, QueueKindStat *stat)
+must_be_alone(const Work *work)
 {
-	return (entry->flags & (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)) != 0 ||
-		!queue_kind_is_short(stat, queue_now());
+	return (work->entry->flags & (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)) != 0 ||
+		!queue_kind_is_short(work->stat, work->started_at);
 }
 
 /*
@@ -503,7 +506,8 @@ run_group(void)
 			goto next;
 		}
 		work->stat = stat_of(work->claim.line);
-		if (must_be_alone(work->entry, work->stat))
+		work->started_at = queue_now();
+		if (must_be_alone(work))
 		{
 			again[nagain++] = *work->entry;
 			break;
@@ -534,7 +538,7 @@ next:
 		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL ||
 			ShutdownRequestPending || MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS ||
 			MyProc->subxidStatus.overflowed ||
-			queue_now() - group_start >= (int64) queue_commit_interval * 500 ||
+			(work->ended_at != 0 ? work->ended_at : queue_now()) - group_start >= (int64) queue_commit_interval * 500 ||
 			!queue_entries_next())
 			break;
 		current = queue_nheld - 1;

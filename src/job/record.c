@@ -189,11 +189,11 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 	insert_row(queue_config()->failure[slot], values, nulls, lengthof(values));
 }
 
-/* The row type queue.job; the caller releases it (ReleaseTupleDesc). */
+/* The row type queue.job.  It is not pinned: it is good until something else is looked up in the catalogs. */
 static TupleDesc
 job_tupdesc(void)
 {
-	return lookup_rowtype_tupdesc(queue_config()->job_type, -1);
+	return lookup_type_cache(queue_config()->job_type, TYPECACHE_TUPDESC)->tupDesc;
 }
 
 Datum
@@ -229,22 +229,28 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		STARTED_AT, FINISHED_AT, LEASED_UNTIL, WORKER, HEADERS, TAGS, UNIQUE_KEY, GROUP_KEY,
 		CONCURRENCY_KEY, EXPIRES_AT, PROGRESS, RESULT, LAST_ERROR, ORIGIN, WORKFLOW, NJOB
 	};
-	TupleDesc	desc = job_tupdesc();
-	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
-	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *nulls;
+	Datum		tags;
 	QueueExtra	unpacked;
 	HeapTuple	tuple;
 
-	if (desc->natts < NJOB)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("view queue.job is not the one that this library works with"),
-				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
 	if (extra == NULL)
 	{
 		queue_extra_unpack(job->extra, &unpacked);
 		extra = &unpacked;
 	}
+	tags = extra->tags != NULL ? queue_tags_array(extra->tags) : (Datum) 0;
+
+	desc = job_tupdesc();		/* from here on nothing is looked up */
+	if (desc->natts < NJOB)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view queue.job is not the one that this library works with"),
+				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
+	values = palloc0(desc->natts * sizeof(Datum));
+	nulls = palloc(desc->natts * sizeof(bool));
 	memset(nulls, true, desc->natts * sizeof(bool));
 #define SET(column, datum) (values[column] = (datum), nulls[column] = false)
 	SET(ID, Int64GetDatum(job->id));
@@ -268,7 +274,7 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 	if (extra->headers != NULL)
 		SET(HEADERS, JsonbPGetDatum(extra->headers));
 	if (extra->tags != NULL)
-		SET(TAGS, queue_tags_array(extra->tags));
+		SET(TAGS, tags);
 	if (extra->expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
 	if (extra->progress != NULL)
@@ -277,7 +283,6 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(LAST_ERROR, CStringGetTextDatum(extra->last_error));
 #undef SET
 	tuple = heap_form_tuple(desc, values, nulls);
-	ReleaseTupleDesc(desc);
 	pfree(values);
 	pfree(nulls);
 	return tuple;
