@@ -161,6 +161,20 @@ CREATE TABLE queue.failure (                -- rows are in failure_0 .. failure_
     context      text
 );
 CREATE INDEX failure_job_id ON queue.failure (job_id);
+CREATE TABLE queue.log_line (               -- rows are in log_line_0 .. log_line_15 likewise; what queue.job_log shows
+    slot        smallint NOT NULL,
+    job_id      bigint NOT NULL,
+    queue       text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL,
+    attempt     int NOT NULL,
+    line        int NOT NULL,               -- counts within the attempt
+    logged_at   timestamptz NOT NULL,
+    keep_until  timestamptz NOT NULL,
+    level       text COLLATE "C" NOT NULL,  -- debug | info | warning | error
+    message     text,
+    dropped     bigint                      -- of an attempt's last line: how many more there were; message is NULL
+);
+CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
@@ -200,6 +214,22 @@ CREATE TABLE queue.failure_12 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot
 CREATE TABLE queue.failure_13 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 13)) INHERITS (queue.failure);
 CREATE TABLE queue.failure_14 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 14)) INHERITS (queue.failure);
 CREATE TABLE queue.failure_15 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 15)) INHERITS (queue.failure);
+CREATE TABLE queue.log_line_0 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 0)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_1 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 1)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_2 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 2)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_3 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 3)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_4 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 4)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_5 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 5)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_6 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 6)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_7 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 7)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_8 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 8)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_9 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 9)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_10 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 10)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_11 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 11)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_12 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 12)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_13 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 13)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_14 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 14)) INHERITS (queue.log_line);
+CREATE TABLE queue.log_line_15 (LIKE queue.log_line INCLUDING INDEXES, CHECK (slot = 15)) INHERITS (queue.log_line);
 
 -- In a publication FOR ALL TABLES a row can be deleted only from a table that can name it.  These are written once and
 -- hardly ever deleted from, so an index that names their rows would cost more than the whole row in the WAL.
@@ -224,6 +254,7 @@ COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row eac
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
+COMMENT ON TABLE queue.log_line IS 'what jobs logged; look at it through the view queue.job_log';
 COMMENT ON SEQUENCE queue.handler_id IS 'ids of handlers and their endpoints';
 COMMENT ON SEQUENCE queue.line_id IS 'ids of lines';
 COMMENT ON SEQUENCE queue.job_id IS 'ids of jobs; never reused, gaps are normal';
@@ -274,6 +305,23 @@ SELECT pg_catalog.pg_extension_config_dump('queue.failure_12', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure_13', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure_14', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure_15', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_0', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_1', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_2', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_3', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_4', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_5', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_6', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_7', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_8', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_9', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_10', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_11', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_12', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_13', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_14', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.log_line_15', '');
 
 -- ---------------------------------------------------------------------------
 -- Inside: functions behind triggers and views.
@@ -348,6 +396,21 @@ CREATE FUNCTION queue_internal.job_tags(extra jsonb) RETURNS text[]
 COMMENT ON FUNCTION queue_internal.job_tags IS
     'internal: the tags in live_job.extra';
 
+CREATE FUNCTION queue_internal.job_started_at(id bigint, extra jsonb) RETURNS timestamptz
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_started_at';
+COMMENT ON FUNCTION queue_internal.job_started_at IS
+    'internal: since when a job runs, in an executor or as its claim says';
+
+CREATE FUNCTION queue_internal.job_worker(id bigint, extra jsonb) RETURNS text
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_worker';
+COMMENT ON FUNCTION queue_internal.job_worker IS
+    'internal: who runs a job, the executor or who claimed it';
+
+CREATE FUNCTION queue_internal.job_progress(id bigint, extra jsonb) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_progress';
+COMMENT ON FUNCTION queue_internal.job_progress IS
+    'internal: the progress of a job, also what an executor that runs it has not committed yet';
+
 CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
     pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
@@ -398,17 +461,17 @@ SELECT j.id,
        coalesce(queue_internal.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
        j.run_at,
        coalesce(queue_internal.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
-       queue_internal.job_time(j.extra, 'started_at') AS started_at,
+       queue_internal.job_started_at(j.id, j.extra) AS started_at,
        NULL::timestamptz AS finished_at,
        j.leased_until,
-       j.extra ->> 'worker' AS worker,
+       queue_internal.job_worker(j.id, j.extra) AS worker,
        j.extra -> 'headers' AS headers,
        queue_internal.job_tags(j.extra) AS tags,
        NULL::text AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
        queue_internal.job_time(j.extra, 'expires_at') AS expires_at,
-       j.extra -> 'progress' AS progress,
+       queue_internal.job_progress(j.id, j.extra) AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
        NULL::jsonb AS origin,
@@ -470,14 +533,14 @@ COMMENT ON COLUMN queue.job.enqueued_at IS 'when it was enqueued';
 COMMENT ON COLUMN queue.job.started_at IS 'start of the present or last claim';
 COMMENT ON COLUMN queue.job.finished_at IS 'when it was completed, cancelled or discarded';
 COMMENT ON COLUMN queue.job.leased_until IS 'until when a worker holds it';
-COMMENT ON COLUMN queue.job.worker IS 'who holds or held it, as told to fetch';
+COMMENT ON COLUMN queue.job.worker IS 'who holds or held it: what was told to fetch, or the server''s own worker, such as executor 4711';
 COMMENT ON COLUMN queue.job.headers IS 'as enqueued';
 COMMENT ON COLUMN queue.job.tags IS 'as enqueued';
 COMMENT ON COLUMN queue.job.unique_key IS 'as enqueued';
 COMMENT ON COLUMN queue.job.group_key IS 'as enqueued';
 COMMENT ON COLUMN queue.job.concurrency_key IS 'as enqueued';
 COMMENT ON COLUMN queue.job.expires_at IS 'cancelled if not started by then';
-COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress';
+COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress; what a running SQL handler gives is shown at once, up to 1 kB';
 COMMENT ON COLUMN queue.job.result IS 'what the handler returned or complete() was given';
 COMMENT ON COLUMN queue.job.last_error IS 'message of the last failure, or the reason of its end';
 COMMENT ON COLUMN queue.job.origin IS 'where a dead letter, cron tick, compensation or publish came from';
@@ -488,6 +551,13 @@ SELECT f.job_id, f.queue, f.kind, f.attempt, f.started_at, f.failed_at, f.worker
 FROM queue.failure f
 WHERE queue_internal.may_read(f.queue);
 COMMENT ON VIEW queue.job_error IS 'failed attempts in the queues that you may read, also of jobs that are gone; kept for queue.keep_errors';
+
+CREATE VIEW queue.job_log WITH (security_barrier = true) AS
+SELECT l.job_id, l.queue, l.kind, l.attempt, l.logged_at, l.level,
+       coalesce(l.message, l.dropped || ' more lines were not kept') AS message
+FROM queue.log_line l
+WHERE queue_internal.may_read(l.queue);
+COMMENT ON VIEW queue.job_log IS 'what jobs of the queues that you may read logged: queue.log, and RAISE NOTICE and WARNING of SQL handlers; kept for queue.keep_errors, at most 1,000 lines of an attempt and 8 kB a line; ORDER BY logged_at';
 
 CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
 SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,
@@ -654,7 +724,12 @@ COMMENT ON FUNCTION queue.heartbeat_many IS
 CREATE FUNCTION queue.progress(job_id bigint, value jsonb, attempt bigint = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_progress';
 COMMENT ON FUNCTION queue.progress IS
-    'Notes a value that queue.job shows as progress; false if the job is not yours any more. Needs privilege work.';
+    'Notes a value that queue.job shows as progress; false if the job is not yours any more. Inside an SQL handler up to 1 kB of it is shown at once, more when the job''s transaction has committed. Needs privilege work.';
+
+CREATE FUNCTION queue.log(message text, level text = 'info', job_id bigint = NULL, attempt bigint = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_log';
+COMMENT ON FUNCTION queue.log IS
+    'Writes a line to a job''s log, which queue.job_log shows. level: debug, info, warning or error. Inside a handler without job_id: of the job being run; the line is kept even if the attempt fails. Elsewhere of a job that you have claimed (nothing is written if it is not yours any more), in your transaction; without job_id a NOTICE. At most 1,000 lines of an attempt, 8 kB a line. Needs privilege work.';
 
 -- ---------------------------------------------------------------------------
 -- Control.

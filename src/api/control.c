@@ -65,7 +65,7 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 			queue_job_close(table);
 			return false;
 		}
-		res = queue_finish_end(table, &job, job.attempt, to, 0, NULL, reason, snapshot, wait);
+		res = queue_finish_end(table, &job, job.attempt, to, &(QueueEnding) {.error = reason}, snapshot, wait);
 		PopActiveSnapshot();
 		if (wait)
 			queue_slot_cancel_done(MyDatabaseId, id);

@@ -1,7 +1,7 @@
 /*
  * finish.c
- *		SQL functions with which a worker tells of its job: complete, fail, snooze, release, heartbeat, progress, and
- *		their _many forms.
+ *		SQL functions with which a worker tells of its job: complete, fail, snooze, release, heartbeat, progress,
+ *		log, and the _many forms.
  *
  * Every call finds the row by primary key, checks that the claim is still the caller's (leased, and of the given
  * attempt: the fencing token) and changes it (job/finish.c).  A call about the job whose handler is running in this
@@ -15,9 +15,11 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
+#include "job/log.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/session.h"
+#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -30,14 +32,15 @@ typedef struct Call
 {
 	enum
 	{
-		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS
+		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS, CALL_LOG
 	}			what;
 	bool		fenced;
 	int64		attempt;		/* one that no claim can have fits none */
 	Jsonb	   *json;			/* result or progress */
 	int64		us;				/* snooze delay, retry_in or lease; -1: default */
 	bool		discard;
-	const char *error;
+	const char *error;			/* or the message of a log line .. */
+	QueueLogLevel level;		/* .. and its level */
 	QueueState	state;			/* out: fail */
 	TimestampTz until;			/* out: heartbeat */
 	TimestampTz now;			/* of a call for many, so that their leases end together; 0: when it is written */
@@ -65,10 +68,23 @@ leave_verdict(int64 id, Call *call)
 		call->until = DT_NOEND; /* the transaction is the claim: it ends with it */
 		return true;
 	}
+	if (call->what == CALL_LOG)
+	{
+		queue_job_log_add(&queue_current->log, queue_current->context, call->level, call->error);
+		return true;
+	}
 	old = MemoryContextSwitchTo(queue_current->context);
 	if (call->what == CALL_PROGRESS)
-		queue_current->verdict.progress = call->json == NULL ? NULL :
-			(Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
+	{
+		QueueSlotJob run;
+		Jsonb	   *value = call->json == NULL ? NULL : (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
+		uint32		length = value == NULL ? 0 : VARSIZE(value);
+
+		queue_current->verdict.progress = value;
+		/* not in a test_run inside a handler, whose job is not the one that this process is said to run */
+		if (queue_slot_job(MyDatabaseId, id, &run) && run.pid == MyProcPid)
+			queue_slot_show_progress(id, value, length <= QUEUE_PROGRESS_MAX ? length : 0);
+	}
 	else
 	{
 		verdict = queue_verdict_own(id, call->discard ? QUEUE_RUN_DISCARD : outcomes[call->what]);
@@ -106,7 +122,8 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 	switch (call->what)
 	{
 		case CALL_COMPLETE:
-			return queue_finish_end(table, job, attempt, QUEUE_STATE_COMPLETED, 0, call->json, NULL, snapshot, true);
+			return queue_finish_end(table, job, attempt, QUEUE_STATE_COMPLETED,
+									&(QueueEnding) {.result = call->json}, snapshot, true);
 		case CALL_FAIL:
 			queue_extra_unpack(job->extra, &extra);
 			failure.error = call->error != NULL ? call->error : "failed without an error text";
@@ -128,6 +145,9 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 			extra.progress = call->json;
 			new.extra = queue_extra_pack(&extra);
 			return queue_job_update(table, job, &new, snapshot, true);
+		case CALL_LOG:
+			queue_job_log_append(job, attempt, line, call->level, call->error);
+			return TM_Ok;
 	}
 	return TM_Invisible;		/* not reached */
 }
@@ -160,7 +180,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		PopActiveSnapshot();
 		if (result == TM_Ok)
 		{
-			if (token != 0 && call->what != CALL_PROGRESS)
+			if (token != 0 && call->what != CALL_PROGRESS && call->what != CALL_LOG)
 				queue_session_finish(id);
 			return true;
 		}
@@ -278,6 +298,54 @@ queue_sql_progress(PG_FUNCTION_ARGS)
 		queue_check_size("progress", VARSIZE(call.json) - VARHDRSZ);
 	}
 	PG_RETURN_BOOL(call_one(fcinfo, "queue.progress()", 2, &call));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_log);
+/* queue.log(message, level, job_id, attempt) */
+Datum
+queue_sql_log(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_LOG, .level = QUEUE_LOG_INFO};
+	QueueJobTable *table;
+	int64		id;
+
+	/* as RAISE shows a null; a job should not fail for what it says */
+	call.error = PG_ARGISNULL(0) ? "<NULL>" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(1))
+	{
+		char	   *level = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		for (call.level = 0; call.level < QUEUE_LOG_NLEVELS; call.level++)
+		{
+			if (strcmp(level, queue_log_levels[call.level]) == 0)
+				break;
+		}
+		if (call.level == QUEUE_LOG_NLEVELS)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown level \"%s\"", level),
+					 errhint("It is debug, info, warning or error.")));
+	}
+	call.fenced = !PG_ARGISNULL(3);
+	if (call.fenced)
+		call.attempt = PG_GETARG_INT64(3);
+	if (PG_ARGISNULL(2) && queue_current == NULL)
+	{
+		ereport(NOTICE, (errmsg("%s", call.error)));
+		PG_RETURN_VOID();
+	}
+	id = PG_ARGISNULL(2) ? queue_current->job->id : queue_arg_id(fcinfo, 2, "job_id");
+	if (queue_current != NULL && queue_current->job->id == id)
+		(void) leave_verdict(id, &call);
+	else
+	{
+		queue_finish_writable("queue.log()");
+		table = queue_job_open(RowExclusiveLock);
+		if (do_call(table, id, &call))
+			CommandCounterIncrement();
+		queue_job_close(table);
+	}
+	PG_RETURN_VOID();
 }
 
 typedef struct ManyItem

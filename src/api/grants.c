@@ -61,6 +61,7 @@ static const struct
 	{"heartbeat", QUEUE_PRIV_WORK},
 	{"heartbeat_many", QUEUE_PRIV_WORK},
 	{"progress", QUEUE_PRIV_WORK},
+	{"log", QUEUE_PRIV_WORK},
 	{"test_run", PRIV_ANY},		/* as the handler's run_as */
 	{"test_drain", PRIV_ANY},
 	{"result", QUEUE_PRIV_READ},
@@ -71,6 +72,9 @@ static const struct
 	{"job_time", QUEUE_PRIV_READ},
 	{"job_max_attempts", QUEUE_PRIV_READ},
 	{"job_tags", QUEUE_PRIV_READ},
+	{"job_started_at", QUEUE_PRIV_READ},
+	{"job_worker", QUEUE_PRIV_READ},
+	{"job_progress", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},
 	{"stat_endpoint_rows", QUEUE_PRIV_READ},
@@ -112,7 +116,8 @@ static const struct
 	{"maintain", PRIV_STAR},
 };
 
-#define VIEWS "queue.job, queue.job_error, queue.stat_queue, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
+#define VIEWS "queue.job, queue.job_error, queue.job_log, " \
+	"queue.stat_queue, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */
 static int

@@ -28,7 +28,8 @@ extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 #define QUEUE_SEQUENCES \
 	"(VALUES ('queue.job_id'::regclass, greatest((SELECT max(id) FROM queue.live_job), (SELECT max(id) FROM " \
 	"queue.finished_job)," \
-	" (SELECT max(job_id) FROM queue.failure)), (SELECT last_value FROM queue.job_id))," \
+	" (SELECT max(job_id) FROM queue.failure), (SELECT max(job_id) FROM queue.log_line))," \
+	" (SELECT last_value FROM queue.job_id))," \
 	" ('queue.line_id', (SELECT max(id) FROM queue.line), (SELECT last_value FROM queue.line_id))," \
 	" ('queue.handler_id', greatest((SELECT max(id) FROM queue.handler), (SELECT max(id) FROM queue.endpoint))," \
 	" (SELECT last_value FROM queue.handler_id))) s (name, needed, last_value)"

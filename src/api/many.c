@@ -165,11 +165,18 @@ queue_sql_find_jobs(PG_FUNCTION_ARGS)
 			if (line != NULL && queue_search_live(many.search, &job, line, &state))
 			{
 				QueueExtra	extra;
+				QueueSlotJob slot_job;
+				char		worker[QUEUE_WORKER_NAME];
+				bool		in_slot = queue_slot_job(MyDatabaseId, job.id, &slot_job);
 
 				queue_extra_unpack(job.extra, &extra);
+				if (in_slot)
+					queue_executor_name(worker, slot_job.pid);
 				tuplestore_puttuple(rsinfo->setResult,
 									queue_job_tuple(&job, &extra, line->queue, line->kind, line->priority,
-													line->handler, state, extra.started_at, extra.worker));
+													line->handler, state,
+													in_slot ? slot_job.started_at : extra.started_at,
+													in_slot ? worker : extra.worker));
 			}
 		}
 		else if (queue_finished_find(many.ids[i], snapshot, &finished) && queue_search_finished(many.search, &finished))
@@ -220,7 +227,8 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 		/* told now too: since the first pass another executor may have taken it */
 		if (wait)
 			(void) queue_slot_cancel(MyDatabaseId, id);
-		res = queue_finish_end(many->table, &job, job.attempt, ending->to, 0, NULL, ending->reason, snapshot, wait);
+		res = queue_finish_end(many->table, &job, job.attempt, ending->to,
+							   &(QueueEnding) {.error = ending->reason}, snapshot, wait);
 		PopActiveSnapshot();
 		if (wait)
 			queue_slot_cancel_done(MyDatabaseId, id);

@@ -122,6 +122,70 @@ queue_sql_job_state(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[state]));
 }
 
+PG_FUNCTION_INFO_V1(queue_sql_job_started_at);
+/* queue_internal.job_started_at(id, extra): of the run in an executor, else of the claim; null: it does not run. */
+Datum
+queue_sql_job_started_at(PG_FUNCTION_ARGS)
+{
+	QueueSlotJob job;
+	TimestampTz at = 0;
+
+	if (!PG_ARGISNULL(0) && queue_slot_job(MyDatabaseId, PG_GETARG_INT64(0), &job) && may_read_job(PG_GETARG_INT64(0)))
+		at = job.started_at;
+	else if (!PG_ARGISNULL(1))
+		at = queue_extra_time(PG_GETARG_JSONB_P(1), "started_at");
+	if (at == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(at);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_job_worker);
+/* queue_internal.job_worker(id, extra): the executor that runs it, else who claimed it; null: nobody. */
+Datum
+queue_sql_job_worker(PG_FUNCTION_ARGS)
+{
+	QueueSlotJob job;
+	char		name[QUEUE_WORKER_NAME];
+	QueueExtra	extra;
+
+	if (!PG_ARGISNULL(0) && queue_slot_job(MyDatabaseId, PG_GETARG_INT64(0), &job) && may_read_job(PG_GETARG_INT64(0)))
+	{
+		queue_executor_name(name, job.pid);
+		PG_RETURN_TEXT_P(cstring_to_text(name));
+	}
+	if (PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	queue_extra_unpack(PG_GETARG_JSONB_P(1), &extra);
+	if (extra.worker == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(extra.worker));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_job_progress);
+/* queue_internal.job_progress(id, extra): what its running handler last told, else what the row has; null: nothing. */
+Datum
+queue_sql_job_progress(PG_FUNCTION_ARGS)
+{
+	char		shown[QUEUE_PROGRESS_MAX] pg_attribute_aligned(8);
+	QueueExtra	extra;
+	uint32		length;
+
+	if (!PG_ARGISNULL(0) && (length = queue_slot_progress(MyDatabaseId, PG_GETARG_INT64(0), shown)) > 0 &&
+		may_read_job(PG_GETARG_INT64(0)))
+	{
+		Jsonb	   *copy = palloc(length);
+
+		memcpy(copy, shown, length);
+		PG_RETURN_JSONB_P(copy);
+	}
+	if (PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	queue_extra_unpack(PG_GETARG_JSONB_P(1), &extra);
+	if (extra.progress == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(extra.progress);
+}
+
 PG_FUNCTION_INFO_V1(queue_sql_job_time);
 /* queue_internal.job_time(extra, name): a time in extra, which is a number of microseconds; null if it is not there. */
 Datum

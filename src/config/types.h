@@ -131,6 +131,7 @@ typedef struct QueueConfig
 	Oid			job_view, job_type;
 	Oid			deadline, deadline_at;	/* table and index */
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
+	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
 	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (state, queue, kind, id) */
 	QueueConf **queues;

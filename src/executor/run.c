@@ -18,6 +18,7 @@
  */
 #include "executor/run.h"
 
+#include "executor/log.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -168,6 +169,7 @@ initialize(void)
 	CacheRegisterSyscacheCallback(AUTHOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, catalog_changed, (Datum) 0);
 	RegisterSubXactCallback(verdict_subxact, NULL);
+	queue_log_capture_install();
 }
 
 /* Does this function's result and kind suit a handler?  NULL: yes, else what is wrong. */
@@ -655,6 +657,8 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 	QueueCurrent *outer = queue_current;
 	QueueCurrent current = {.job = job, .line = line, .in_company = in_company, .context = context};
 	MemoryContext own = in_company ? NULL : AllocSetContextCreate(context, "queue call", ALLOCSET_SMALL_SIZES);
+	QueueLogTarget log = {&current.log, context};
+	QueueLogTarget *outer_log;
 	volatile bool ran = false;
 	/* the handler may change the configuration; line and handler point into it */
 	int			held = queue_config_hold();
@@ -667,6 +671,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 		forget_session_state();
 	if (!subtransaction)
 	{
+		outer_log = queue_log_capture_begin(&log);
 		ran = entry->parked == NULL && (before == NULL || before(arg));
 		if (ran)
 		{
@@ -674,13 +679,17 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 			call(entry, handler, line, job, own, result);
 			queue_current = outer;
 			MemoryContextSwitchTo(context);
+			result->progress = current.verdict.progress;
+			result->log = current.log;
 		}
+		queue_log_capture_end(outer_log);
 		queue_config_release(held);
 		return ran;
 	}
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
+	outer_log = queue_log_capture_begin(&log);
 	PG_TRY();
 	{
 		if (entry->parked == NULL && (before == NULL || before(arg)))
@@ -717,8 +726,10 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 			result->outcome = QUEUE_RUN_INTERRUPTED;
 	}
 	PG_END_TRY();
+	queue_log_capture_end(outer_log);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	result->log = current.log;
 	if (own != NULL)
 		MemoryContextDelete(own);
 	queue_config_release(held);

@@ -7,6 +7,7 @@
 #define QUEUE_RUN_H
 
 #include "job/job.h"
+#include "job/log.h"
 
 typedef enum QueueOutcome
 {
@@ -30,6 +31,7 @@ typedef struct QueueRunResult
 	char		sqlstate[6];
 	char	   *context;
 	bool		timed_out;
+	QueueJobLog log;			/* in the context that queue_run_job was called in */
 } QueueRunResult;
 
 /* What a call about one's own job, made inside its handler, asked for; taken up when the handler returns. */
@@ -51,10 +53,11 @@ typedef struct QueueCurrent
 	QueueJob   *job;
 	QueueLine  *line;
 	TimestampTz started_at;
-	MemoryContext context;		/* where a verdict's values must live */
+	MemoryContext context;		/* where a verdict's values and the log's lines must live */
 	bool		in_company;		/* its row is already deleted in a group: a verdict makes it rerun alone */
 	bool		wants_alone;	/* a verdict was tried in company */
 	QueueVerdict verdict;
+	QueueJobLog log;
 } QueueCurrent;
 extern QueueCurrent *queue_current;
 

@@ -61,11 +61,15 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 		case QUEUE_RUN_INTERRUPTED:
 			state = result->outcome == QUEUE_RUN_CANCEL ? QUEUE_STATE_CANCELLED : QUEUE_STATE_COMPLETED;
 			res =
-				queue_finish_end(table, job, attempt, state, started_at, result->result, result->error, snapshot, true);
+				queue_finish_end(table, job, attempt, state,
+								   &(QueueEnding) {.started_at = started_at, .result = result->result,
+								   .error = result->error, .worker = worker, .progress = result->progress},
+								   snapshot, true);
 			break;
 	}
 	PopActiveSnapshot();
 	queue_finish_check(job, res);
+	queue_job_log_write(job, attempt, queue_job_line(job->line), &result->log);
 	if (stat != NULL)
 	{
 		if (result->outcome == QUEUE_RUN_COMPLETED)

@@ -24,6 +24,7 @@
 
 #include "executor/entries.h"
 #include "executor/interrupt.h"
+#include "executor/log.h"
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/finish.h"
@@ -62,6 +63,13 @@ static MemoryContext error_context;
 static TimestampTz group_start;
 static QueueJobTable *table;
 static bool group_must_end;		/* a job used temp objects or advisory locks */
+
+/* What the lone job logged whose outcome is not committed yet: it is wanted again if that COMMIT fails. */
+static struct
+{
+	int64		id;				/* 0: none */
+	QueueJobLog log;			/* in job_context */
+}			uncommitted;
 
 /* A job that ended well in this group. */
 static struct
@@ -193,6 +201,7 @@ arm(Work *work)
 
 	pg_atomic_write_u64(&queue_my_slot->line, (uint64) work->entry->line);
 	pg_atomic_write_u64(&queue_my_slot->job_started_at, (uint64) work->started_at);
+	queue_slot_show_progress(0, NULL, 0);	/* what an earlier run of it showed */
 	pg_atomic_write_u64(&queue_my_slot->job_id, (uint64) work->entry->id);
 	timeout = work->claim.extra.timeout >= 0 ? work->claim.extra.timeout :
 		work->claim.line->handler->timeout >= 0 ? work->claim.line->handler->timeout : work->claim.line->queue->lease;
@@ -255,20 +264,14 @@ count_run(Work *work)
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
 
-static void
-worker_name(char *name, size_t size)
-{
-	snprintf(name, size, "executor %d", MyProcPid);
-}
-
 /* Writes how a job that was alone in this transaction ended. */
 static void
 end_alone(Work *work, int attempt)
 {
 	QueueState	state;
-	char		name[32];
+	char		name[QUEUE_WORKER_NAME];
 
-	worker_name(name, sizeof(name));
+	queue_executor_name(name, MyProcPid);
 	state = queue_verdict_write(table, &work->claim.job, attempt, &work->result, work->started_at, name, work->stat);
 	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
 		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s)",
@@ -361,6 +364,7 @@ run_alone(QueueEntry *entry)
 
 	work->entry = entry;
 	work->alone = true;
+	uncommitted.id = 0;
 	work->claim.line = queue_config_line(entry->line);
 	if (!eligible(work->claim.line))
 	{
@@ -421,6 +425,8 @@ run_alone(QueueEntry *entry)
 			return;
 		}
 	}
+	uncommitted.id = entry->id;
+	uncommitted.log = work->result.log;
 	end_alone(work, attempt);
 	count_run(work);
 	commit();
@@ -434,6 +440,7 @@ run_alone(QueueEntry *entry)
 static bool
 run_in_group(Work *work, bool *again)
 {
+	char		name[QUEUE_WORKER_NAME];
 	bool		ran;
 
 	*again = false;
@@ -462,8 +469,11 @@ run_in_group(Work *work, bool *again)
 		*again = true;
 		return false;
 	}
+	queue_executor_name(name, MyProcPid);
 	queue_job_ended(&work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
-					&(QueueEnding) {.started_at = work->started_at, .result = work->result.result});
+					&(QueueEnding) {.started_at = work->started_at, .result = work->result.result,
+					.worker = name, .progress = work->result.progress});
+	queue_job_log_write(&work->claim.job, work->claim.job.attempt, work->claim.line, &work->result.log);
 	count_run(work);
 	return true;
 }
@@ -579,6 +589,8 @@ fail_after_abort(QueueEntry *entry, ErrorData *edata)
 			psprintf("%s\nDETAIL:  %s", edata->message, edata->detail) : edata->message;
 		strlcpy(work->result.sqlstate, unpack_sql_state(edata->sqlerrcode), sizeof(work->result.sqlstate));
 		work->result.context = edata->context;
+		if (uncommitted.id == entry->id)
+			work->result.log = uncommitted.log;
 		end_alone(work, work->claim.job.attempt + 1);
 	}
 	PopActiveSnapshot();
@@ -599,6 +611,7 @@ recover(void)
 	edata = CopyErrorData();
 	FlushErrorState();
 	rollback();
+	queue_log_capture_end(NULL);
 	RESUME_INTERRUPTS();
 	return edata;
 }

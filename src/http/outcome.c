@@ -143,9 +143,10 @@ record(QueueRequest *request)
 	{
 		case QUEUE_HTTP_COMPLETE:
 			state = QUEUE_STATE_COMPLETED;
-			res =
-				queue_finish_end(queue_sender.table, &job, job.attempt, QUEUE_STATE_COMPLETED, request->started_at,
-								 line->queue->keep_completed > 0 ? make_result(request) : NULL, NULL, snapshot, false);
+			res = queue_finish_end(queue_sender.table, &job, job.attempt, QUEUE_STATE_COMPLETED,
+								   &(QueueEnding) {.started_at = request->started_at,
+								   .result = line->queue->keep_completed > 0 ? make_result(request) : NULL},
+								   snapshot, false);
 			break;
 		case QUEUE_HTTP_FAIL:
 		case QUEUE_HTTP_DISCARD:

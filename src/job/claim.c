@@ -153,8 +153,9 @@ queue_claim_judge(QueueClaim *claim)
 	if (claimed != QUEUE_CLAIM_OURS)
 		return claimed;
 	if (late)
-		queue_finish_check(job, queue_finish_end(claim->table, job, job->attempt, QUEUE_STATE_CANCELLED, 0, NULL,
-												 "the job was not started before expires_at", claim->snapshot, true));
+		queue_finish_check(job, queue_finish_end(claim->table, job, job->attempt, QUEUE_STATE_CANCELLED,
+												 &(QueueEnding) {.error = "the job was not started before expires_at"},
+												 claim->snapshot, true));
 	else
 	{
 		QueueState	state;

@@ -104,13 +104,12 @@ queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
 
 	if (keep > 0)
-		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending->started_at, ending->result,
-							  ending->error, keep);
+		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending, keep);
 }
 
 TM_Result
 queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
-				 TimestampTz started_at, Jsonb *result, const char *error, Snapshot snapshot, bool wait)
+				 const QueueEnding *ending, Snapshot snapshot, bool wait)
 {
 	QueueLine  *line = queue_job_line(job->line);
 	TM_Result	res = queue_job_delete(table, job, to, snapshot, wait);
@@ -120,7 +119,7 @@ queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueSt
 		QueueJob	ended = *job;
 
 		ended.attempt = attempt;
-		queue_job_ended(&ended, line, to, &(QueueEnding) {started_at, result, error});
+		queue_job_ended(&ended, line, to, ending);
 	}
 	return res;
 }
@@ -144,7 +143,8 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
 		if (res == TM_Ok)
 			queue_job_ended(&counted, line, QUEUE_STATE_DISCARDED,
-							&(QueueEnding) {.started_at = failure->started_at, .error = failure->error});
+							&(QueueEnding) {.started_at = failure->started_at, .error = failure->error,
+							.worker = failure->worker});
 	}
 	else
 	{

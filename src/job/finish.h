@@ -10,14 +10,6 @@
 #include "job/record.h"
 
 
-/* What is known of a run that ended; all of it may be missing. */
-typedef struct QueueEnding
-{
-	TimestampTz started_at;		/* 0: unknown */
-	Jsonb	   *result;
-	const char *error;
-} QueueEnding;
-
 /*
  * What every end of a job does beside deleting its row (completed, discarded, cancelled, expired; NONE: purged or
  * dropped without an end): in the transaction that deleted the row, after that.  What hangs on a job's end hangs here
@@ -30,8 +22,7 @@ extern void queue_job_ended(const QueueJob *job, const QueueLine *line, QueueSta
  * wait = false they report a locked row (TM_BeingModified, TM_WouldBlock) instead of waiting for it.
  */
 extern TM_Result queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
-								  TimestampTz started_at, Jsonb *result, const char *error,
-								  Snapshot snapshot, bool wait);
+								  const QueueEnding *ending, Snapshot snapshot, bool wait);
 /* A failed attempt: job_error row, failures + 1, then retryable with backoff (retry_in >= 0 overrides) or discarded. */
 extern TM_Result queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const QueueFailure *failure,
 								   int64 retry_in, bool discard, Snapshot snapshot, bool wait, QueueState *state);

@@ -28,8 +28,7 @@
 
 #define MAX_TEXT 10000			/* bytes of an error text or its context */
 #define RING_CLASSES 5
-#define RING_TURNS 3
-#define RING_PLAIN (RING_CLASSES * RING_TURNS)	/* the slot for longer than the last class */
+#define RING_PLAIN (RING_CLASSES * QUEUE_RING_TURNS)	/* the slot for longer than the last class */
 
 static const int64 ring_width[RING_CLASSES] = {
 	USECS_PER_HOUR, USECS_PER_DAY, 7 * USECS_PER_DAY, 30 * USECS_PER_DAY, 400 * USECS_PER_DAY
@@ -39,14 +38,14 @@ static const int64 ring_width[RING_CLASSES] = {
 
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
-static int
-ring_slot(TimestampTz now, int64 keep)
+int
+queue_ring_slot(TimestampTz now, int64 keep)
 {
 	for (int class = 0; class < RING_CLASSES; class++)
 	{
 		if (keep <= ring_width[class])
-			return class * RING_TURNS +
-				(int) (((now + UNIX_EPOCH_US + keep) / ring_width[class]) % RING_TURNS);
+			return class * QUEUE_RING_TURNS +
+				(int) (((now + UNIX_EPOCH_US + keep) / ring_width[class]) % QUEUE_RING_TURNS);
 	}
 	return RING_PLAIN;
 }
@@ -63,19 +62,19 @@ queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampT
 
 	if (slot >= RING_PLAIN)
 		return false;
-	width = ring_width[slot / RING_TURNS];
+	width = ring_width[slot / QUEUE_RING_TURNS];
 	bucket = (now + UNIX_EPOCH_US) / width;
 	/* rows that enter now expire in this bucket or the next: the third one is at rest */
-	if ((bucket + RING_TURNS - 1) % RING_TURNS != slot % RING_TURNS)
+	if ((bucket + QUEUE_RING_TURNS - 1) % QUEUE_RING_TURNS != slot % QUEUE_RING_TURNS)
 		return false;
 	*expired_at = bucket * width - UNIX_EPOCH_US;
 	*reused_at = (bucket + 1) * width - UNIX_EPOCH_US;
 	return true;
 }
 
-/* Inserts one row into a partition through the executor's own helper (indexes, constraints, triggers). */
-static void
-insert_row(Oid relid, Datum *values, bool *nulls, int natts)
+/* Through the executor's own helper (indexes, constraints, triggers). */
+void
+queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts)
 {
 	Relation	rel = table_open(relid, RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
@@ -105,7 +104,7 @@ queue_record_text(const char *text)
 
 void
 queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-					  QueueState state, TimestampTz started_at, Jsonb *result, const char *error, int64 keep)
+					  QueueState state, const QueueEnding *ending, int64 keep)
 {
 	Datum		values[15];
 	bool		nulls[15] = {false};
@@ -113,17 +112,22 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	int			slot;
 	int			i = 0;
 	Jsonb	   *extra = job->extra;
+	TimestampTz started_at = ending->started_at;
 
 	if (keep <= 0)
 		return;
-	slot = ring_slot(now, keep);
-	if (error != NULL || job->extra != NULL)
+	slot = queue_ring_slot(now, keep);
+	if (ending->error != NULL || ending->worker != NULL || ending->progress != NULL || job->extra != NULL)
 	{
 		QueueExtra	unpacked;
 
 		queue_extra_unpack(job->extra, &unpacked);
-		if (error != NULL)
-			unpacked.last_error = queue_record_text(error);
+		if (ending->error != NULL)
+			unpacked.last_error = queue_record_text(ending->error);
+		if (ending->worker != NULL)
+			unpacked.worker = pstrdup(ending->worker);
+		if (ending->progress != NULL)
+			unpacked.progress = ending->progress;
 		if (started_at == 0)
 			started_at = unpacked.started_at;
 		unpacked.started_at = 0;
@@ -145,10 +149,10 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	values[i++] = queue_job_kept_payload(job);
 	nulls[i] = extra == NULL;
 	values[i++] = JsonbPGetDatum(extra);
-	nulls[i] = result == NULL;
-	values[i++] = JsonbPGetDatum(result);
+	nulls[i] = ending->result == NULL;
+	values[i++] = JsonbPGetDatum(ending->result);
 	Assert(i == lengthof(values));
-	insert_row(queue_config()->finished_job[slot], values, nulls, lengthof(values));
+	queue_record_insert(queue_config()->finished_job[slot], values, nulls, lengthof(values));
 }
 
 void
@@ -163,7 +167,7 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 
 	if (keep <= 0)
 		return;
-	slot = ring_slot(now, keep);
+	slot = queue_ring_slot(now, keep);
 	values[i++] = Int16GetDatum(slot);
 	values[i++] = Int64GetDatum(job->id);
 	values[i++] = CStringGetTextDatum(queue);
@@ -186,7 +190,7 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 	values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(queue_record_text(failure->context));
 	i++;
 	Assert(i == lengthof(values));
-	insert_row(queue_config()->failure[slot], values, nulls, lengthof(values));
+	queue_record_insert(queue_config()->failure[slot], values, nulls, lengthof(values));
 }
 
 /* The row type queue.job.  It is not pinned: it is good until something else is looked up in the catalogs. */

@@ -7,10 +7,23 @@
 
 #include "job/job.h"
 
+/* What is known of a run that ended; all of it may be missing. */
+typedef struct QueueEnding
+{
+	TimestampTz started_at;		/* 0: unknown */
+	Jsonb	   *result;
+	const char *error;
+	const char *worker;			/* NULL: as the row says */
+	Jsonb	   *progress;		/* NULL: as the row says */
+} QueueEnding;
+
 /* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
 extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-								  QueueState state, TimestampTz started_at, Jsonb *result, const char *error,
-								  int64 keep);
+								  QueueState state, const QueueEnding *ending, int64 keep);
+/* The partition of what is inserted now and kept so long, us. */
+extern int	queue_ring_slot(TimestampTz now, int64 keep);
+/* Inserts a row into a table; further columns are null. */
+extern void queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts);
 /*
  * The slot rests between *expired_at (its last row expired) and *reused_at (its next turn may begin); false: it does
  * not rest now.

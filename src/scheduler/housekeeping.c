@@ -92,21 +92,22 @@ TimestampTz
 queue_keep_retention(TimestampTz now)
 {
 	static int	next_table = 0;
-	static uint32 failed = 0;	/* tables of this turn */
+	static uint64 failed = 0;	/* tables of this turn */
 
-	while (next_table < 2 * RING_SLOTS)
+	while (next_table < 3 * RING_SLOTS)
 	{
 		TimestampTz expired_at;
 		TimestampTz reused_at;
 		int			slot = next_table % RING_SLOTS;
-		bool		finished = next_table < RING_SLOTS;
-		uint32		bit = (uint32) 1 << next_table++;
+		Oid			table = next_table < RING_SLOTS ? queue_config()->finished_job[slot] :
+			next_table < 2 * RING_SLOTS ? queue_config()->failure[slot] : queue_config()->log_line[slot];
+		uint64		bit = (uint64) 1 << next_table++;
 
 		if (!queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
 			continue;
 		failed |= bit;			/* unless we come back */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		truncate_ring_table(finished ? queue_config()->finished_job[slot] : queue_config()->failure[slot], slot);
+		truncate_ring_table(table, slot);
 		PopActiveSnapshot();
 		failed &= ~bit;
 		return now;
@@ -117,7 +118,7 @@ queue_keep_retention(TimestampTz now)
 		failed = 0;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("a table of finished jobs or errors whose time is over could not be emptied"),
+				 errmsg("a table of finished jobs, errors or log lines whose time is over could not be emptied"),
 				 errhint("The error before this one tells why.")));
 	}
 	return now + RETENTION_US;

@@ -74,6 +74,7 @@ queue_slot_shmem_init(void)
 			pg_atomic_init_u64(&slot->cancelled_id, 0);
 			pg_atomic_init_u64(&slot->cancelled_until, 0);
 			pg_atomic_init_u64(&slot->sharing_since, 0);
+			pg_atomic_init_u32(&slot->progress_seq, 0);
 			pg_atomic_init_u32(&slot->retire, 0);
 			pg_atomic_init_u32(&slot->abort, 0);
 		}
@@ -113,6 +114,8 @@ queue_slot_reserve(QueueSlotType type, Oid db, Oid role)
 		pg_atomic_write_u64(&slot->cancelled_id, 0);
 		pg_atomic_write_u64(&slot->cancelled_until, 0);
 		pg_atomic_write_u64(&slot->sharing_since, 0);
+		slot->progress_length = 0;	/* it runs no job yet, so nobody reads this */
+		pg_atomic_write_u32(&slot->progress_seq, 0);	/* odd if its last owner died while it wrote */
 		pg_atomic_write_u32(&slot->retire, 0);
 		pg_atomic_write_u32(&slot->abort, 0);
 		pg_write_barrier();
@@ -262,6 +265,77 @@ bool
 queue_slot_runs(Oid db, int64 job_id)
 {
 	return slot_running(db, job_id) != NULL;
+}
+
+/*
+ * The job may end while its slot is read: then the slot names another job, or none, and what was read is of no use.
+ */
+bool
+queue_slot_job(Oid db, int64 job_id, QueueSlotJob *job)
+{
+	QueueSlot  *slot = slot_running(db, job_id);
+
+	if (slot == NULL)
+		return false;
+	pg_read_barrier();
+	job->pid = slot->pid;
+	job->started_at = (TimestampTz) pg_atomic_read_u64(&slot->job_started_at);
+	pg_read_barrier();
+	return pg_atomic_read_u64(&slot->job_id) == (uint64) job_id;
+}
+
+void
+queue_executor_name(char *name, pid_t pid)
+{
+	snprintf(name, QUEUE_WORKER_NAME, "executor %d", (int) pid);
+}
+
+void
+queue_slot_show_progress(int64 job_id, const void *value, uint32 length)
+{
+	QueueSlot  *slot = queue_my_slot;
+	uint32		seq;
+
+	if (slot == NULL || (length == 0 && slot->progress_length == 0))
+		return;
+	Assert(length <= QUEUE_PROGRESS_MAX);
+	seq = pg_atomic_read_u32(&slot->progress_seq);
+	pg_atomic_write_u32(&slot->progress_seq, seq + 1);
+	pg_write_barrier();
+	slot->progress_id = job_id;
+	slot->progress_length = length;
+	if (length > 0)
+		memcpy(slot->progress, value, length);
+	pg_write_barrier();
+	pg_atomic_write_u32(&slot->progress_seq, seq + 2);
+}
+
+/*
+ * A seqlock: a copy counts only if the number was even and the same before and after it, and the slot's job this one
+ * before and after.  Tries a few times: a writer is done in a microsecond, unless it lost its CPU.
+ */
+uint32
+queue_slot_progress(Oid db, int64 job_id, void *value)
+{
+	QueueSlot  *slot = slot_running(db, job_id);
+
+	for (int tries = 0; slot != NULL && tries < 100; tries++)
+	{
+		uint32		seq = pg_atomic_read_u32(&slot->progress_seq);
+		uint32		length;
+		int64		id;
+
+		pg_read_barrier();
+		length = Min(slot->progress_length, QUEUE_PROGRESS_MAX);
+		id = slot->progress_id;
+		memcpy(value, slot->progress, length);
+		pg_read_barrier();
+		if (pg_atomic_read_u64(&slot->job_id) != (uint64) job_id)
+			break;
+		if ((seq & 1) == 0 && pg_atomic_read_u32(&slot->progress_seq) == seq)
+			return id == job_id ? length : 0;
+	}
+	return 0;
 }
 
 /*

@@ -24,6 +24,9 @@ typedef enum QueueSlotState
 	QUEUE_SLOT_STOPPING			/* -> the slot is free at exit */
 } QueueSlotState;
 
+#define QUEUE_PROGRESS_MAX 1024	/* bytes of a jsonb */
+#define QUEUE_WORKER_NAME 32	/* bytes of "executor 4711" */
+
 typedef struct QueueSlot
 {
 	pg_atomic_uint32 type;		/* QueueSlotType */
@@ -43,6 +46,11 @@ typedef struct QueueSlot
 	pg_atomic_uint64 cancelled_id;	/* the last job so cancelled; nobody takes it again .. */
 	pg_atomic_uint64 cancelled_until;	/* .. before then: the caller who ends it must get its row first */
 	pg_atomic_uint64 sharing_since; /* runs a group of short jobs, so it takes further entries by itself, soon; 0: no */
+	/* What the job's handler last gave to progress(), if it is small: the owner makes seq odd while it writes. */
+	pg_atomic_uint32 progress_seq;
+	uint32		progress_length;	/* 0: none */
+	int64		progress_id;	/* the job that it is of */
+	char		progress[QUEUE_PROGRESS_MAX];
 	pg_atomic_uint32 retire;	/* end after the current job */
 	pg_atomic_uint32 abort;		/* end now, the current job is rolled back uncounted (DDL) */
 } QueueSlot;
@@ -63,6 +71,21 @@ extern int	queue_slot_count(void);
 extern QueueSlot *queue_slot_nth(int i);
 /* Is this job being run by an executor of my database right now? Cheap: atomics only. */
 extern bool queue_slot_runs(Oid db, int64 job_id);
+
+/* A run of a job in an executor. */
+typedef struct QueueSlotJob
+{
+	pid_t		pid;
+	TimestampTz started_at;
+} QueueSlotJob;
+/* Since when and where the job runs; false: no executor runs it. */
+extern bool queue_slot_job(Oid db, int64 job_id, QueueSlotJob *job);
+/* "executor 4711": what the view job shows as worker.  name has QUEUE_WORKER_NAME bytes. */
+extern void queue_executor_name(char *name, pid_t pid);
+/* In an executor: what all can see as the progress of the job that it runs; length 0: nothing. */
+extern void queue_slot_show_progress(int64 job_id, const void *value, uint32 length);
+/* Copies the progress that a job's executor shows, at most QUEUE_PROGRESS_MAX bytes; 0: it shows none. */
+extern uint32 queue_slot_progress(Oid db, int64 job_id, void *value);
 /* Asks the executor that runs the job to roll it back and let go; false if nobody runs it. */
 extern bool queue_slot_cancel(Oid db, int64 job_id);
 /* The caller of queue_slot_cancel has the row: executors need not keep off it any longer. */

@@ -11,10 +11,12 @@ SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'queue'), fal
 SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_internal.library_version(), 'SQL and library versions agree');
 
 SELECT tables_are('queue',
-    ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure']
+    ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure',
+          'log_line']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
-    || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i));
-SELECT views_are('queue', ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);
+    || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
+    || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
+SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']);
 SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
@@ -42,6 +44,7 @@ SELECT v.view, c.ordinality, split_part(trim(c.col), ' ', 1), substr(trim(c.col)
 FROM (VALUES
     ('job', 'id bigint, queue text, kind text, state text, payload jsonb, priority integer, attempt integer, failures integer, max_attempts integer, run_at timestamp with time zone, enqueued_at timestamp with time zone, started_at timestamp with time zone, finished_at timestamp with time zone, leased_until timestamp with time zone, worker text, headers jsonb, tags text[], unique_key text, group_key text, concurrency_key text, expires_at timestamp with time zone, progress jsonb, result jsonb, last_error text, origin jsonb, workflow bigint'),
     ('job_error', 'job_id bigint, queue text, kind text, attempt integer, started_at timestamp with time zone, failed_at timestamp with time zone, worker text, error text, sqlstate text, http_status integer, context text'),
+    ('job_log', 'job_id bigint, queue text, kind text, attempt integer, logged_at timestamp with time zone, level text, message text'),
     ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone'),
     ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone, queues text[]'),
     ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone, queues text[]'),
@@ -52,10 +55,10 @@ SELECT is(
      WHERE attrelid = ('queue.' || v)::regclass AND attnum > 0),
     (SELECT string_agg(position || ' ' || name || ' ' || type, E'\n' ORDER BY position) FROM expected_column WHERE view = v),
     'columns of queue.' || v)
-FROM unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],
           'queue.' || v || ' is a security barrier')
-FROM unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
 
 -- everything that holds data belongs in a dump, whole
 SELECT set_eq(

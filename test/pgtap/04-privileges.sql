@@ -153,10 +153,10 @@ FROM cell c WHERE c.by_id ORDER BY c.sql;
 
 -- the views: SELECT by read, rows only of queues that one may read
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '42501', a.role || ' may not read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
 WHERE a.privileges && '{read}' = false AND a.role <> 'queue_tap_other';
 SELECT matches(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '^ok: ', a.role || ' may read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'stat_queue', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
 WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
 SELECT is(pg_temp.try(a.role, $$SELECT count(*) FROM queue.job WHERE queue = 'tap_q'$$), 'ok: 3', a.role || ' sees the queue''s jobs')
 FROM actor a WHERE a.privileges && '{read}';
@@ -165,6 +165,22 @@ SELECT is(pg_temp.try('queue_tap_other', 'SELECT string_agg(queue, '','') FROM q
 SELECT is(pg_temp.try('queue_tap_read', 'SELECT string_agg(queue, '','') FROM queue.stat_queue'), 'ok: tap_q', 'so does queue_tap_read');
 SELECT is(pg_temp.try('queue_tap_other', 'SELECT string_agg(kind, '','') FROM queue.stat_handler'), 'ok: <null>', 'no handler of another queue');
 
+-- a line of a job's log: only of a job that one may work on, and only shown to who may read
+CREATE FUNCTION pg_temp.say(role text, job_id bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('role', role, true);
+    PERFORM queue.log(role, job_id => job_id, attempt => 1);
+    PERFORM set_config('role', 'none', true);
+END $$;
+SELECT pg_temp.say(role, claimed) FROM unnest(ARRAY['queue_tap_work', 'queue_tap_manage', 'queue_tap_other']) role, job;
+SELECT is(pg_temp.try(role, $$SELECT queue.log('x')$$), '42501', role || ' may not call queue.log')
+FROM unnest(ARRAY['queue_tap_nobody', 'queue_tap_enqueue', 'queue_tap_read']) role;
+SELECT set_eq($$SELECT message FROM queue.job_log$$, ARRAY['queue_tap_work', 'queue_tap_manage'],
+              'only who may work there writes to a job''s log');
+SELECT is(pg_temp.try(a.role, 'SELECT count(*) FROM queue.job_log'), CASE WHEN a.role = 'queue_tap_other' THEN 'ok: 0' ELSE 'ok: 2' END,
+          a.role || ' sees what it may of the log')
+FROM actor a WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
+
 -- doctor: for readers
 SELECT matches(pg_temp.try(a.role, 'SELECT (count(*) > 5)::int FROM queue.doctor()'), CASE WHEN a.privileges && '{read}' OR a.role = 'queue_tap_other' THEN '^ok: 1$' ELSE '^42501$' END,
                a.role || ' and doctor()')
@@ -172,7 +188,7 @@ FROM actor a;
 
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
-FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'live_job', 'finished_job_0']) t
+FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0']) t
 WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of

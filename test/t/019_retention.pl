@@ -83,14 +83,14 @@ $left =~ s/(, )?\Q$second\E: 4//;
 $left =~ s/^, //;
 is($left, $others, 'nor is any table of another ring');
 
-# Of the 32 tables only that one was locked against readers, and what hangs on it.
+# Of the 48 tables only that one was locked against readers, and what hangs on it.
 my $mine = sql($node, <<"EOS");
 SELECT string_agg(oid::text, '|') FROM pg_class WHERE oid = '$first'::regclass
 	OR oid = (SELECT reltoastrelid FROM pg_class WHERE oid = '$first'::regclass)
 	OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN ('$first'::regclass,
 		(SELECT reltoastrelid FROM pg_class WHERE oid = '$first'::regclass)))
 EOS
-my $rest = sql($node, "SELECT string_agg(oid::text, ' ') FROM pg_class WHERE relname ~ '^(finished_job|failure)_\\d+\$'");
+my $rest = sql($node, "SELECT string_agg(oid::text, ' ') FROM pg_class WHERE relname ~ '^(finished_job|failure|log_line)_\\d+\$'");
 my $locked = exclusive_locks($lsn);
 ok(scalar(grep { /^($mine)$/ } keys %$locked), 'the log tells of the lock of the table that was emptied');
 is(join(' ', grep { exists $locked->{$_} && !/^($mine)$/ } split / /, $rest), '', 'no table without rows is locked');
@@ -123,6 +123,19 @@ wait_true($node, "SET statement_timeout = '10s'; SELECT state = 'cancelled' FROM
 	'and the other chores go on');
 one($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'queue %' AND wait_event = 'SyncRep'", '0',
 	'no worker waits for a standby');
+
+# What jobs logged goes the same way.
+$node->safe_psql('postgres', "ALTER SYSTEM SET queue.keep_errors = '1h'");
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET synchronous_standby_names');
+$node->reload;
+poll($node, "SELECT setting = '3600' FROM pg_settings WHERE name = 'queue.keep_errors'") or die;
+sql($node, <<'EOS');
+SELECT queue.enqueue('talks', queue => 'day');
+SELECT queue.log('hello', 'info', id, attempt) FROM queue.fetch('day', kinds => '{talks}');
+EOS
+one($node, 'SELECT message FROM queue.job_log', 'hello', 'a log line is kept');
+clock(13);
+wait_true($node, 'SELECT count(*) = 0 FROM queue.log_line', 'and goes when its time is over');
 
 log_clean($node);
 $node->stop;
