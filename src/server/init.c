@@ -111,7 +111,8 @@ define_settings(void)
 	DefineCustomIntVariable("queue.shutdown_timeout", "Sets how long running jobs may go on at shutdown.",
 							NULL, &queue_shutdown_timeout, 5000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.keep_errors", "Sets how long failed attempts and log lines stay in queue.job_error and queue.job_log.",
+	DefineCustomIntVariable("queue.keep_errors",
+							"Sets how long failed attempts and log lines stay in queue.job_error and queue.job_log.",
 							NULL, &queue_keep_errors, 604800, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.max_wait", "Limits how long a statement may wait for a job.",
