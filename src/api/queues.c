@@ -443,6 +443,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	(void) queue_config_queue(name, false);
 	queue_fence_begin(&fence);
 	queue_fence_wait(&fence);
+	queue_config_invalidate();	/* COMMIT PREPARED lets its locks go before it tells of the lines that it made */
 	empty_queue(name, force);	/* what they enqueued meanwhile too; nobody can any more */
 
 	queue_spi_begin(&spi);

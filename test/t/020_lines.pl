@@ -66,6 +66,19 @@ one($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_
 sql($node, q{SELECT queue.drop_queue('out', force => true)});
 one($node, q{SELECT count(*) FROM queue.line WHERE queue = 'out'}, '0', 'drop_queue leaves no lines');
 
+# drop_queue waits for a prepared enqueue and then sees its job, though a prepared transaction's locks go (many here, so
+# that it takes a moment) before the session that commits it tells of the line that it made
+for my $n (1 .. 5)
+{
+	sql($node, "SELECT queue.create_queue('d$n'); BEGIN; SELECT queue.enqueue('held', '1', 'd$n');
+		SELECT count(pg_advisory_xact_lock(i)) FROM generate_series(1, 4000) i; PREPARE TRANSACTION 'd$n'");
+	$s->query_until(qr/go/, "\\echo go\nSELECT queue.drop_queue('d$n');\n");
+	poll($node, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted") or die;
+	sql($node, "COMMIT PREPARED 'd$n'");
+	$s->query('SELECT 1');
+	one($node, "SELECT queue FROM queue.job WHERE kind = 'held' AND queue = 'd$n'", "d$n", "drop_queue sees prepared job $n");
+}
+
 # rows that come in otherwise stay, because their jobs may come later
 sql($node, q{COPY queue.line (id, queue, kind, priority) FROM PROGRAM 'echo "1000000 default restored 0" | tr " " "\t"'});
 sql($node, q{SELECT queue.enqueue('served', '{"note": "c"}')});
