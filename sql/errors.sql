@@ -94,7 +94,7 @@ SELECT payload FROM queue.fetch('q', 2);
 SELECT payload, state FROM queue.job WHERE payload IN ('"far"', '"old"') ORDER BY id;
 
 -- settings: their names, and values that make no sense
-SELECT name, setting, unit FROM pg_settings WHERE name LIKE 'queue.%' ORDER BY name;
+SELECT name, boot_val AS setting, unit FROM pg_settings WHERE name LIKE 'queue.%' ORDER BY name;
 SET queue.executors = -1;
 -- 17 words this error differently
 \set VERBOSITY sqlstate

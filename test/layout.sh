@@ -127,6 +127,19 @@ verdict "every PG_FUNCTION_INFO_V1 symbol is used by the SQL script" "$(comm -23
 verdict "every C symbol of the SQL script is in the library" "$(comm -13 <(echo "$declared") <(echo "$used"))"
 verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep -v '^queue_sql_')"
 
+# As pg_buildext does for each version of PostgreSQL; make only says what it would do.
+if [ -f "$(${PG_CONFIG:-pg_config} --pgxs 2>/dev/null)" ]; then
+	elsewhere=$(mktemp -d)
+	said=$(make -n -C "$elsewhere" -f "$PWD/Makefile" VPATH="$PWD" PG_CONFIG="${PG_CONFIG:-pg_config}" USE_PGXS=1 SHELL=/bin/sh \
+		-B all 2>&1)
+	verdict "a build in another folder compiles and links every source" \
+		"$(for file in src/*/*.c; do
+			[[ $said == *" -o ${file%.c}.o"* || $said == *"-o ${file%.c}.o "* ]] || echo "$file is not compiled"
+			[[ $said == *"-shared"*"${file%.c}.o"* ]] || echo "$file is not linked"
+		done)"
+	rm -rf "$elsewhere"
+fi
+
 verdict "functions with a comment that says internal are in schema queue_internal" \
 	"$(tr '\n' ' ' <sql/queue--1.0.sql | grep -oiE "COMMENT ON FUNCTION queue\.[a-z_]+(\([^)]*\))? IS +'internal")"
 

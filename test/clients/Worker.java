@@ -6,6 +6,7 @@
 // casts (or ?stringtype=unspecified in the URL).  Behind a transaction pooler (PgBouncer before 1.21) add
 // ?prepareThreshold=0: nothing is prepared by name then.
 import java.sql.*;
+import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.atomic.*;
 
@@ -28,32 +29,63 @@ public class Worker {
         return "{\"ok\": true}";
     }
 
-    static void call(Connection c, String sql, Object... values) throws SQLException {
-        try (var s = c.prepareStatement(sql)) {
-            for (int i = 0; i < values.length; i++) s.setObject(i + 1, values[i]);
-            s.execute();
+    /**
+     * A connection that comes back: after a restart of the server or of the pooler the statement is tried again. That is
+     * safe for every call here: with the attempt given, a second complete or fail of one claim changes nothing.
+     */
+    static class Database implements AutoCloseable {
+        final String url;
+        Connection connection;
+
+        Database(String url) { this.url = url; }
+
+        List<Object[]> call(String sql, Object... values) throws SQLException, InterruptedException {
+            while (true) {
+                try {
+                    if (connection == null) connection = DriverManager.getConnection(url);
+                    try (var s = connection.prepareStatement(sql)) {
+                        for (int i = 0; i < values.length; i++) s.setObject(i + 1, values[i]);
+                        var rows = new ArrayList<Object[]>();
+                        try (var r = s.executeQuery()) {
+                            while (r.next()) {
+                                var row = new Object[r.getMetaData().getColumnCount()];
+                                for (int i = 0; i < row.length; i++) row[i] = r.getObject(i + 1);
+                                rows.add(row);
+                            }
+                        }
+                        return rows;
+                    }
+                } catch (SQLException e) {
+                    var state = e.getSQLState() == null ? "08" : e.getSQLState();
+                    if (stop.get() || !(state.startsWith("08") || state.startsWith("53") || state.startsWith("57P"))) throw e;
+                    System.err.println(e.getMessage());
+                    close();
+                    Thread.sleep(500);
+                }
+            }
+        }
+
+        public void close() {
+            try { if (connection != null) connection.close(); } catch (SQLException e) { }
+            connection = null;
         }
     }
 
-    static void run(Connection c, String url, ScheduledExecutorService timer, long id, int attempt, String payload) throws Exception {
+    static void run(Database db, Database beats, ScheduledExecutorService timer, long id, int attempt, String payload) throws Exception {
         var lost = new AtomicBoolean();
         var beat = timer.scheduleAtFixedRate(() -> {
-            try (var b = DriverManager.getConnection(url);       // its own: the worker's is busy or waiting
-                 var s = b.prepareStatement("SELECT queue.heartbeat(?, ?::interval, ?)")) {
-                s.setLong(1, id); s.setString(2, LEASE + " s"); s.setInt(3, attempt);
-                var r = s.executeQuery();
-                r.next();
-                if (r.getTimestamp(1) == null) lost.set(true);
-            } catch (SQLException e) { System.err.println(e.getMessage()); }
+            try {
+                if (beats.call("SELECT queue.heartbeat(?, ?::interval, ?)", id, LEASE + " s", attempt).get(0)[0] == null) lost.set(true);
+            } catch (Exception e) { System.err.println(e.getMessage()); }
         }, LEASE * 1000L / 3, LEASE * 1000L / 3, TimeUnit.MILLISECONDS);
         try {
-            call(c, "SELECT queue.complete(?, ?, ?::jsonb)", id, attempt, work(payload, lost));
+            db.call("SELECT queue.complete(?, ?, ?::jsonb)", id, attempt, work(payload, lost));
         } catch (Stopped e) {
-            call(c, "SELECT queue.release(?, ?)", id, attempt);
+            db.call("SELECT queue.release(?, ?)", id, attempt);
         } catch (SQLException e) {
             throw e;
         } catch (Exception e) {
-            call(c, "SELECT queue.fail(?, ?, ?)", id, attempt, e.toString());
+            db.call("SELECT queue.fail(?, ?, ?)", id, attempt, e.toString());
         } finally {
             beat.cancel(false);
         }
@@ -66,22 +98,16 @@ public class Worker {
             try { main.join(); } catch (InterruptedException e) { }
         }));
         var timer = Executors.newScheduledThreadPool(1, r -> { var t = new Thread(r); t.setDaemon(true); return t; });
-        while (!stop.get()) {
-            try (var c = DriverManager.getConnection(args[0]);
-                 var fetch = c.prepareStatement("SELECT id, attempt, payload FROM queue.fetch(?, 1, lease => ?::interval, wait => ?::interval, worker => ?)")) {
-                while (!stop.get()) {
-                    fetch.setString(1, QUEUE);
-                    fetch.setString(2, LEASE + " s");
-                    fetch.setString(3, WAIT);
-                    fetch.setString(4, "java:" + ProcessHandle.current().pid());
-                    try (var r = fetch.executeQuery()) {
-                        while (r.next()) run(c, args[0], timer, r.getLong(1), r.getInt(2), r.getString(3));
-                    }
-                }
-            } catch (SQLException e) {
-                System.err.println(e.getMessage());
-                if (!stop.get()) Thread.sleep(1000);
+        // two connections: the worker's own is busy or waiting when a heartbeat is due
+        try (var db = new Database(args[0]); var beats = new Database(args[0])) {
+            while (!stop.get()) {
+                var jobs = db.call("SELECT id, attempt, payload FROM queue.fetch(?, 1, lease => ?::interval, wait => ?::interval, worker => ?)",
+                                   QUEUE, LEASE + " s", WAIT, "java:" + ProcessHandle.current().pid());
+                for (var job : jobs) run(db, beats, timer, (Long) job[0], (Integer) job[1], job[2].toString());
             }
+        } catch (SQLException e) {
+            System.err.println(e.getMessage());
+            if (!stop.get()) throw e;
         }
     }
 }

@@ -78,6 +78,13 @@ setup_ruby() {
 	WORKER=(ruby "$HERE/worker.rb") PARAMS=(ruby "$HERE/params.rb")
 }
 
+start_bouncer() {
+	pg pgbouncer -q "$LIB_DIR/pgbouncer.ini" >/dev/null 2>&1 &
+	BOUNCER=$!
+	LIB_PIDS+=("$BOUNCER")
+	for _ in $(seq 100); do (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break; sleep 0.05; done
+}
+
 # ---- the server, and PgBouncer before it
 cluster_init "listen_addresses = '127.0.0.1'" "max_connections = 60"
 cluster_start
@@ -101,11 +108,10 @@ default_pool_size = 4
 max_client_conn = 200
 ignore_startup_parameters = extra_float_digits
 logfile = $LIB_DIR/pgbouncer.log
+pidfile = $LIB_DIR/pgbouncer.pid
 INI
 	pg sed -i 's/^postgres = .*/& user=postgres/' "$LIB_DIR/pgbouncer.ini"
-	pg pgbouncer -q "$LIB_DIR/pgbouncer.ini" >/dev/null 2>&1 &
-	LIB_PIDS+=($!)
-	for _ in $(seq 100); do (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break; sleep 0.05; done
+	start_bouncer
 	URLS+=("postgres://postgres@127.0.0.1:$PORT/postgres")
 	JDBCS+=("jdbc:postgresql://127.0.0.1:$PORT/postgres?user=postgres&prepareThreshold=0")
 	HOWS+=(pgbouncer)
@@ -129,7 +135,7 @@ start_worker() {
 try_driver() { # name how
 	local driver=$1 how=$2 log=$LIB_DIR/$1.$2.log
 	QUEUE=$driver$how
-	sql "SELECT queue.create_queue('$QUEUE', keep_completed => '1 day')" >/dev/null
+	sql "SELECT queue.create_queue('$QUEUE', keep_completed => '1 day', backoff => '{\"type\": \"fixed\", \"base\": \"0.1 s\"}')" >/dev/null
 	sql "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{}'::jsonb, ARRAY[50]), '$QUEUE')" >/dev/null
 	sql "SELECT queue.enqueue('k', '{\"fail\": \"it''s broken\"}', '$QUEUE', max_attempts => 1)" >/dev/null
 	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 4500}', '$QUEUE')" >/dev/null
@@ -147,6 +153,28 @@ try_driver() { # name how
 	sql "SELECT queue.enqueue('k', '{}', '$QUEUE')" >/dev/null
 	wait_true 2 "NOT EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state NOT IN ('completed', 'discarded'))" &&
 		ok "$driver, $how: a waiting worker is woken" || not_ok "$driver, $how: a waiting worker is woken" "$(tail -3 "$log")"
+	# all connections die after the first heartbeat of a job that is longer than its lease
+	local id
+	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 6000}', '$QUEUE')")
+	wait_true 20 "EXISTS (SELECT FROM queue.job WHERE id = $id AND leased_until > started_at + interval '3.5 s')" || true
+	if [ "$how" = pgbouncer ]; then
+		pg kill "$(cat "$LIB_DIR/pgbouncer.pid")"
+		wait "$BOUNCER" 2>/dev/null || true
+		start_bouncer
+	else
+		sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()" >/dev/null
+	fi
+	wait_true 30 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'completed')" || true
+	is "$driver, $how: connections that die cost nothing, heartbeats go on" \
+		"$(sql "SELECT state, attempt, failures FROM queue.job WHERE id = $id")" 'completed|1|0'
+	# the server is restarted in the middle of a job; its lease may end meanwhile, and it is fetched again
+	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 2000}', '$QUEUE')")
+	wait_true 20 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'running')" || true
+	cluster_stop fast
+	cluster_start
+	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'completed')" || true
+	is "$driver, $how: a restart of the server is survived" \
+		"$(sql "SELECT state FROM queue.job WHERE id = $id"), $(kill -0 "$WPID" 2>/dev/null && echo the worker lives)" 'completed, the worker lives'
 	# SIGTERM in the middle of a job gives it back
 	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 60000}', '$QUEUE')" >/dev/null
 	wait_true 10 "EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state = 'running')" || true

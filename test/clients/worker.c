@@ -48,6 +48,35 @@ work(const char *payload)
 	return NULL;
 }
 
+/*
+ * Runs a statement, and again when the server or the pooler was restarted.  That is safe for every call here: with the
+ * attempt given, a second complete or fail of one claim changes nothing.
+ */
+static PGresult *
+call(PGconn **conn, const char *sql, int n, const char *const *values)
+{
+	for (;;)
+	{
+		PGresult   *res;
+		const char *state;
+
+		if (*conn == NULL)
+			*conn = PQconnectdb(getenv("DATABASE_URL"));
+		res = PQexecParams(*conn, sql, n, NULL, values, NULL, NULL, 0);
+		if (PQresultStatus(res) == PGRES_TUPLES_OK)
+			return res;
+		fprintf(stderr, "%s", PQerrorMessage(*conn));
+		state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+		if (stopping || (state != NULL && strncmp(state, "08", 2) != 0 && strncmp(state, "53", 2) != 0 &&
+						 strncmp(state, "57P", 3) != 0))
+			return res;
+		PQclear(res);
+		PQfinish(*conn);
+		*conn = NULL;
+		usleep(500000);
+	}
+}
+
 typedef struct Beat
 {
 	const char *id;
@@ -70,12 +99,7 @@ heartbeat(void *arg)
 		usleep(10000);
 		if (tick % (atoi(lease) * 100 / 3) != 0)
 			continue;
-		if (conn == NULL || PQstatus(conn) != CONNECTION_OK)
-		{
-			PQfinish(conn);
-			conn = PQconnectdb(getenv("DATABASE_URL"));
-		}
-		res = PQexecParams(conn, "SELECT queue.heartbeat($1, $2, $3)", 3, NULL, values, NULL, NULL, 0);
+		res = call(&conn, "SELECT queue.heartbeat($1, $2, $3)", 3, values);
 		if (PQresultStatus(res) == PGRES_TUPLES_OK && PQgetisnull(res, 0, 0))
 			lost = 1;
 		PQclear(res);
@@ -85,7 +109,7 @@ heartbeat(void *arg)
 }
 
 static void
-run(PGconn *conn, const char *id, const char *attempt, const char *payload)
+run(PGconn **conn, const char *id, const char *attempt, const char *payload)
 {
 	Beat		beat = {id, attempt, 0};
 	pthread_t	thread;
@@ -97,16 +121,14 @@ run(PGconn *conn, const char *id, const char *attempt, const char *payload)
 	pthread_create(&thread, NULL, heartbeat, &beat);
 	error = work(payload);
 	if (error == NULL)
-		res = PQexecParams(conn, "SELECT queue.complete($1, $2, $3)", 3, NULL, values, NULL, NULL, 0);
+		res = call(conn, "SELECT queue.complete($1, $2, $3)", 3, values);
 	else if (*error == '\0')
-		res = PQexecParams(conn, "SELECT queue.release($1, $2)", 2, NULL, values, NULL, NULL, 0);
+		res = call(conn, "SELECT queue.release($1, $2)", 2, values);
 	else
 	{
 		values[2] = error;
-		res = PQexecParams(conn, "SELECT queue.fail($1, $2, $3)", 3, NULL, values, NULL, NULL, 0);
+		res = call(conn, "SELECT queue.fail($1, $2, $3)", 3, values);
 	}
-	if (PQresultStatus(res) != PGRES_TUPLES_OK)
-		fprintf(stderr, "%s", PQerrorMessage(conn));
 	PQclear(res);
 	beat.done = 1;
 	pthread_join(thread, NULL);
@@ -127,20 +149,12 @@ main(void)
 		const char *values[] = {setting("QUEUE", "default"), lease, setting("WAIT", "5 s"), name};
 		PGresult   *res;
 
-		if (conn == NULL || PQstatus(conn) != CONNECTION_OK)
-		{
-			PQfinish(conn);
-			conn = PQconnectdb(getenv("DATABASE_URL"));
-		}
-		res = PQexecParams(conn, "SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)",
-						   4, NULL, values, NULL, NULL, 0);
+		res = call(&conn, "SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)",
+				   4, values);
 		if (PQresultStatus(res) != PGRES_TUPLES_OK)
-		{
-			fprintf(stderr, "%s", PQerrorMessage(conn));
 			sleep(1);
-		}
 		for (int i = 0; i < PQntuples(res); i++)
-			run(conn, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), PQgetvalue(res, i, 2));
+			run(&conn, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), PQgetvalue(res, i, 2));
 		PQclear(res);
 	}
 	PQfinish(conn);

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	_ "github.com/lib/pq"
+	"github.com/lib/pq"
 )
 
 func env(name, fallback string) string {
@@ -49,6 +49,23 @@ func work(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 }
 
+// call tries again when the server or the pooler was restarted.  That is safe for every call here: with the attempt given, a
+// second complete or fail of one claim changes nothing.
+func call(stop context.Context, db *sql.DB, into []any, query string, args ...any) error {
+	for {
+		err := db.QueryRow(query, args...).Scan(into...)
+		var answer *pq.Error
+		if err == nil || err == sql.ErrNoRows || stop.Err() != nil {
+			return err
+		}
+		if errors.As(err, &answer) && answer.Code.Class() != "08" && answer.Code.Class() != "53" && answer.Code.Class() != "57" {
+			return err
+		}
+		log.Print(err)
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
 func run(stop context.Context, db *sql.DB, lease int, id int64, attempt int, payload []byte) error {
 	ctx, cancel := context.WithCancel(stop)
 	defer cancel()
@@ -62,23 +79,22 @@ func run(stop context.Context, db *sql.DB, lease int, id int64, attempt int, pay
 				return
 			case <-tick.C:
 				var until sql.NullString
-				if err := db.QueryRow("SELECT queue.heartbeat($1, $2, $3)", id, interval, attempt).Scan(&until); err == nil && !until.Valid {
+				if err := call(ctx, db, []any{&until}, "SELECT queue.heartbeat($1, $2, $3)", id, interval, attempt); err == nil && !until.Valid {
 					cancel()
 				}
 			}
 		}
 	}()
 	result, failure := work(ctx, payload)
-	var err error
+	var answer sql.NullString
 	switch {
 	case failure == nil:
-		_, err = db.Exec("SELECT queue.complete($1, $2, $3)", id, attempt, string(result))
+		return call(stop, db, []any{&answer}, "SELECT queue.complete($1, $2, $3)", id, attempt, string(result))
 	case errors.Is(failure, context.Canceled):
-		_, err = db.Exec("SELECT queue.release($1, $2)", id, attempt)
+		return call(stop, db, []any{&answer}, "SELECT queue.release($1, $2)", id, attempt)
 	default:
-		_, err = db.Exec("SELECT queue.fail($1, $2, $3)", id, attempt, failure.Error())
+		return call(stop, db, []any{&answer}, "SELECT queue.fail($1, $2, $3)", id, attempt, failure.Error())
 	}
-	return err
 }
 
 func main() {
@@ -95,8 +111,9 @@ func main() {
 		var attempt int
 		var payload []byte
 		// Not cancelled by stop: a fetch that is cancelled too late has claimed for nobody.
-		err := db.QueryRow("SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)",
-			env("QUEUE", "default"), fmt.Sprintf("%d s", lease), env("WAIT", "5 s"), fmt.Sprintf("go:%d", os.Getpid())).Scan(&id, &attempt, &payload)
+		err := call(stop, db, []any{&id, &attempt, &payload},
+			"SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)",
+			env("QUEUE", "default"), fmt.Sprintf("%d s", lease), env("WAIT", "5 s"), fmt.Sprintf("go:%d", os.Getpid()))
 		if err == nil {
 			err = run(stop, db, lease, id, attempt, payload)
 		}

@@ -16,6 +16,21 @@ async function work(job, signal) {
   return { ok: true };                               // the result, kept if the queue keeps completed jobs
 }
 
+// Tries again when the server or the pooler was restarted.  Safe for every call here: with the attempt given, a second
+// complete or fail of one claim changes nothing.
+async function call(text, values, name) {
+  for (;;) {
+    try {
+      return (await pool.query({ text, values, name })).rows;
+    } catch (e) {
+      const lost = e.severity === undefined || /^(08|53|57P)/.test(e.code);   // no answer, or the server is going or coming
+      if (!lost || stopping) throw e;
+      console.error(e.message);
+      await sleep(500);
+    }
+  }
+}
+
 let stopping = false;
 let current = null;
 process.on('SIGTERM', () => { stopping = true; current?.abort.abort(); });
@@ -25,15 +40,19 @@ async function run(job) {
   const abort = new AbortController();
   current = { job, abort };
   const beat = setInterval(async () => {
-    const { rows } = await pool.query('SELECT queue.heartbeat($1, $2, $3) AS until', [job.id, `${LEASE_S} s`, job.attempt]);
-    if (rows[0].until === null) abort.abort();       // not ours any more
+    try {
+      const [{ until }] = await call('SELECT queue.heartbeat($1, $2, $3) AS until', [job.id, `${LEASE_S} s`, job.attempt]);
+      if (until === null) abort.abort();             // not ours any more
+    } catch (e) {
+      console.error(e.message);
+    }
   }, LEASE_S * 1000 / 3);
   try {
     const result = await work(job, abort.signal);
-    await pool.query('SELECT queue.complete($1, $2, $3)', [job.id, job.attempt, JSON.stringify(result)]);
+    await call('SELECT queue.complete($1, $2, $3)', [job.id, job.attempt, JSON.stringify(result)]);
   } catch (e) {
-    if (abort.signal.aborted) await pool.query('SELECT queue.release($1, $2)', [job.id, job.attempt]);
-    else await pool.query('SELECT queue.fail($1, $2, $3)', [job.id, job.attempt, String(e.stack ?? e)]);
+    if (abort.signal.aborted) await call('SELECT queue.release($1, $2)', [job.id, job.attempt]);
+    else await call('SELECT queue.fail($1, $2, $3)', [job.id, job.attempt, String(e.stack ?? e)]);
   } finally {
     clearInterval(beat);
     current = null;
@@ -42,12 +61,10 @@ async function run(job) {
 
 while (!stopping) {
   try {
-    // name: prepared once a connection.  bigint ids arrive as strings, and go back as they came.
-    const { rows } = await pool.query({
-      name: 'queue-fetch',
-      text: 'SELECT id, attempt, kind, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)',
-      values: [QUEUE, `${LEASE_S} s`, process.env.WAIT ?? '5 s', worker],
-    });
+    // queue-fetch: prepared once a connection.  bigint ids arrive as strings, and go back as they came.
+    const rows = await call(
+      'SELECT id, attempt, kind, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)',
+      [QUEUE, `${LEASE_S} s`, process.env.WAIT ?? '5 s', worker], 'queue-fetch');
     for (const job of rows) await run(job);
   } catch (e) {
     console.error(e.message);

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 
 import psycopg
@@ -32,17 +31,49 @@ def work(job_id, payload, lost):
     return {"ok": True}
 
 
+class Database:
+    """A connection that comes back: after a restart of the server or of the pooler the statement is tried again.
+
+    That is safe for every call here: with the attempt given, a second complete or fail of one claim changes nothing.
+    """
+    conn = None
+
+    def call(self, sql, values):
+        while True:
+            try:
+                if self.conn is None:
+                    # prepare_threshold=None: behind a transaction pooler (PgBouncer before 1.21) prepare nothing
+                    self.conn = psycopg.connect(DSN, autocommit=True, prepare_threshold=None)
+                return self.conn.execute(sql, values).fetchall()
+            except psycopg.OperationalError as e:
+                print(e, file=sys.stderr)
+                self.close()
+                if stop.is_set():
+                    raise
+                stop.wait(0.5)
+
+    def close(self):
+        if self.conn is not None:
+            self.conn.close()
+            self.conn = None
+
+
 def heartbeat(job_id, attempt, lost, done):
     """On a connection of its own: the worker's is busy or waiting."""
-    with psycopg.connect(DSN, autocommit=True, prepare_threshold=None) as conn:
+    db = Database()
+    try:
         while not done.wait(LEASE / 3):
-            row = conn.execute("SELECT queue.heartbeat(%s, make_interval(secs => %s), %s)", (job_id, LEASE, attempt)).fetchone()
-            if row[0] is None:
+            (until,), = db.call("SELECT queue.heartbeat(%s, make_interval(secs => %s), %s)", (job_id, LEASE, attempt))
+            if until is None:
                 lost.set()
                 return
+    except psycopg.OperationalError:
+        pass                                         # we are to stop
+    finally:
+        db.close()
 
 
-def run(conn, job_id, attempt, payload):
+def run(db, job_id, attempt, payload):
     lost, done = threading.Event(), threading.Event()
     current.append(lost)
     beat = threading.Thread(target=heartbeat, args=(job_id, attempt, lost, done), daemon=True)
@@ -51,13 +82,13 @@ def run(conn, job_id, attempt, payload):
         if stop.is_set():
             raise Stopped
         result = work(job_id, payload, lost)
-        conn.execute("SELECT queue.complete(%s, %s, %s)", (job_id, attempt, json.dumps(result)))
+        db.call("SELECT queue.complete(%s, %s, %s)", (job_id, attempt, json.dumps(result)))
     except Stopped:
-        conn.execute("SELECT queue.release(%s, %s)", (job_id, attempt))
+        db.call("SELECT queue.release(%s, %s)", (job_id, attempt))
     except psycopg.OperationalError:
         raise
     except Exception:
-        conn.execute("SELECT queue.fail(%s, %s, %s)", (job_id, attempt, traceback.format_exc()))
+        db.call("SELECT queue.fail(%s, %s, %s)", (job_id, attempt, traceback.format_exc()))
     finally:
         current.remove(lost)
         done.set()
@@ -76,16 +107,14 @@ def on_signal(*_):
 signal.signal(signal.SIGTERM, on_signal)
 signal.signal(signal.SIGINT, on_signal)
 
-while not stop.is_set():
-    try:
-        # prepare_threshold=None: behind a transaction pooler (PgBouncer before 1.21) prepare nothing
-        with psycopg.connect(DSN, autocommit=True, prepare_threshold=None) as conn:
-            while not stop.is_set():
-                rows = conn.execute(
-                    "SELECT id, attempt, payload FROM queue.fetch(%s, 1, lease => make_interval(secs => %s), wait => %s, worker => %s)",
-                    (QUEUE, LEASE, WAIT, f"python:{os.getpid()}")).fetchall()
-                for job_id, attempt, payload in rows:
-                    run(conn, job_id, attempt, payload)
-    except psycopg.OperationalError as e:
-        print(e, file=sys.stderr)
-        stop.wait(1)
+database = Database()
+try:
+    while not stop.is_set():
+        rows = database.call(
+            "SELECT id, attempt, payload FROM queue.fetch(%s, 1, lease => make_interval(secs => %s), wait => %s, worker => %s)",
+            (QUEUE, LEASE, WAIT, f"python:{os.getpid()}"))
+        for job_id, attempt, payload in rows:
+            run(database, job_id, attempt, payload)
+except psycopg.OperationalError:
+    pass                                             # we are to stop, and the server is gone
+database.close()

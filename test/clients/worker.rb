@@ -22,50 +22,73 @@ def work(payload)
   { ok: true }
 end
 
-# On a connection of its own: the worker's is busy or waiting.
-def heartbeat(id, attempt)
-  Thread.new do
-    conn = PG.connect(URL)
-    loop do
-      sleep LEASE / 3.0
-      until_ = conn.exec_params('SELECT queue.heartbeat($1, $2, $3)', [id, "#{LEASE} s", attempt]).getvalue(0, 0)
-      break $lost = true if until_.nil?
-    end
+# A connection that comes back: after a restart of the server or of the pooler the statement is tried again.  That is safe
+# for every call here: with the attempt given, a second complete or fail of one claim changes nothing.
+class Database
+  GONE = [PG::ConnectionBad, PG::UnableToSend, PG::ConnectionException, PG::OperatorIntervention, PG::InsufficientResources]
+
+  def call(sql, values)
+    @conn ||= PG.connect(URL)
+    @conn.exec_params(sql, values)
+  rescue *GONE => e
+    close
+    raise if $stop
+    warn e.message
+    sleep 0.5
+    retry
+  end
+
+  def close
+    @conn&.close
+  rescue PG::Error
+    nil
   ensure
-    conn&.close
+    @conn = nil
   end
 end
 
-def run(conn, job)
+# On a connection of its own: the worker's is busy or waiting.
+def heartbeat(id, attempt)
+  Thread.new do
+    db = Database.new
+    loop do
+      sleep LEASE / 3.0
+      until_ = db.call('SELECT queue.heartbeat($1, $2, $3)', [id, "#{LEASE} s", attempt]).getvalue(0, 0)
+      break $lost = true if until_.nil?
+    end
+  rescue PG::Error => e
+    warn e.message                                   # we are to stop
+  ensure
+    db.close
+  end
+end
+
+def run(db, job)
   id, attempt = job.values_at('id', 'attempt')       # strings: send them back as they came
   $lost = $stop
   beat = heartbeat(id, attempt)
   begin
     result = work(JSON.parse(job['payload']))
-    conn.exec_params('SELECT queue.complete($1, $2, $3)', [id, attempt, JSON.generate(result)])
+    db.call('SELECT queue.complete($1, $2, $3)', [id, attempt, JSON.generate(result)])
   rescue Stopped
-    conn.exec_params('SELECT queue.release($1, $2)', [id, attempt])
+    db.call('SELECT queue.release($1, $2)', [id, attempt])
   rescue PG::Error
     raise
   rescue StandardError => e
-    conn.exec_params('SELECT queue.fail($1, $2, $3)', [id, attempt, e.full_message(highlight: false)])
+    db.call('SELECT queue.fail($1, $2, $3)', [id, attempt, e.full_message(highlight: false)])
   ensure
     beat.kill
   end
 end
 
-until $stop
-  begin
-    conn = PG.connect(URL)
-    until $stop
-      jobs = conn.exec_params('SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)',
-                              [QUEUE, "#{LEASE} s", ENV.fetch('WAIT', '5 s'), "ruby:#{Process.pid}"])
-      jobs.each { |job| run(conn, job) }
-    end
-  rescue PG::Error => e
-    warn e.message
-    sleep 1 unless $stop
-  ensure
-    conn&.close rescue nil
+db = Database.new
+begin
+  until $stop
+    jobs = db.call('SELECT id, attempt, payload FROM queue.fetch($1, 1, lease => $2, wait => $3, worker => $4)',
+                   [QUEUE, "#{LEASE} s", ENV.fetch('WAIT', '5 s'), "ruby:#{Process.pid}"])
+    jobs.each { |job| run(db, job) }
   end
+rescue *Database::GONE => e
+  warn e.message
 end
+db.close

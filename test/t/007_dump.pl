@@ -120,6 +120,19 @@ $node->command_ok([ 'pg_dump', '--schema-only', '-f', "$tmp/bare.sql", $node->co
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('bare'), '-f', "$tmp/bare.sql" ], 'restores');
 one($node, "SELECT queue.enqueue('x') > 0", 't', 'and works', db => 'bare');
 
+# --- the database's owner may not read jobs and secrets: the dump needs a role that may, or leaves the queue out
+sql($node, 'CREATE ROLE landlord LOGIN; CREATE DATABASE owned OWNER landlord');
+sql($node, $_, db => 'owned') for 'CREATE EXTENSION queue', "SELECT queue.grant_queue('*', 'landlord', 'manage')",
+	'CREATE TABLE mine (); ALTER TABLE mine OWNER TO landlord';
+my @dump = ('pg_dump', '-U', 'landlord', '-f', "$tmp/owned.sql");
+$node->command_fails_like([ @dump, $node->connstr('owned') ], qr/permission denied for (table|sequence)/, 'pg_dump as an owner that is no superuser');
+$node->command_ok([ @dump, '-N', 'queue', $node->connstr('owned') ], 'but without schema queue');
+unlike(slurp_file("$tmp/owned.sql"), qr/^COPY queue\./m, 'which leaves out the jobs');
+like(slurp_file("$tmp/owned.sql"), qr/^CREATE EXTENSION .*queue.*^CREATE TABLE public\.mine/ms, 'and nothing else');
+sql($node, 'GRANT pg_read_all_data TO landlord');
+$node->command_ok([ @dump, $node->connstr('owned') ], 'and with pg_read_all_data');
+like(slurp_file("$tmp/owned.sql"), qr/^COPY queue\.live_job /m, 'whole');
+
 log_clean($node);
 $node->stop;
 done_testing();
