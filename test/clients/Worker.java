@@ -2,8 +2,8 @@
 //
 //   java -cp postgresql.jar Worker.java 'jdbc:postgresql://host/db?user=..'      SIGTERM: give back what is claimed
 //
-// JDBC sends strings as text and Long as bigint, which do not fit jsonb, interval and int by themselves: hence the
-// casts (or ?stringtype=unspecified in the URL).  Behind a transaction pooler (PgBouncer before 1.21) add
+// JDBC sends strings as text, which does not fit jsonb and interval by itself: hence the casts
+// (or ?stringtype=unspecified in the URL).  Behind a transaction pooler (PgBouncer before 1.21) add
 // ?prepareThreshold=0: nothing is prepared by name then.
 import java.sql.*;
 import java.util.*;
