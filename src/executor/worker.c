@@ -274,9 +274,15 @@ end_alone(Work *work, int attempt)
 	queue_executor_name(name, MyProcPid);
 	state = queue_verdict_write(table, &work->claim.job, attempt, &work->result, work->started_at, name, work->stat);
 	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
-		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s)",
-				  work->claim.job.id, work->claim.line->kind, attempt,
-				  work->result.sqlstate[0] ? work->result.sqlstate : "-", queue_state_names[state]);
+	{
+		QueueLogJob about = {work->claim.job.id, work->claim.line->kind, work->claim.line->queue->name, attempt,
+		work->result.error != NULL ? work->result.error : "failed without an error text"};
+
+		queue_log_job("job_failed", &about,
+					  "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s): %s", about.id,
+					  about.kind, attempt, work->result.sqlstate[0] ? work->result.sqlstate : "-",
+					  queue_state_names[state], about.error);
+	}
 }
 
 /*
@@ -628,7 +634,8 @@ fail_or_give_back(QueueEntry *entry, ErrorData *edata)
 	{
 		(void) recover();
 		queue_entries_shun(entry);
-		queue_log("job_error", "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
+		queue_log_job("job_error", &(QueueLogJob) {.id = entry->id, .error = edata->message},
+					  "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
 	}
 	PG_END_TRY();
 }

@@ -104,8 +104,11 @@ count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 	if (failed)
-		queue_log("job_failed", "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, HTTP status %ld, now %s): %s",
-				  request->id, line->kind, request->attempt, request->status, queue_state_names[state], request->error);
+		queue_log_job("job_failed", &(QueueLogJob) {request->id, line->kind, line->queue->name, request->attempt,
+					  request->error},
+					  "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, HTTP status %ld, now %s): %s",
+					  request->id, line->kind, request->attempt, request->status, queue_state_names[state],
+					  request->error);
 	if (stat == NULL)
 		return;
 	if (request->verdict != QUEUE_HTTP_RELEASE)

@@ -339,7 +339,8 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		{
 			s->pushed_at = now;
 			s->tid = job.tid;
-			queue_log("suspect", "job " INT64_FORMAT " was running in a process that died: it is tried alone", s->id);
+			queue_log_job("suspect", &(QueueLogJob) {.id = s->id},
+						  "job " INT64_FORMAT " was running in a process that died: it is tried alone", s->id);
 			(void) queue_slot_wake_idle(MyDatabaseId, role->role, QUEUE_CHANNEL_SIZE, now);
 		}
 		PopActiveSnapshot();

@@ -140,7 +140,8 @@ define_settings(void)
 							   &queue_http_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
 	DefineCustomIntVariable("queue.http_max_in_flight", "Limits how many HTTP requests of a database run at once.",
 							NULL, &queue_http_max_in_flight, 1000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("queue.log_format", "Sets how log lines about jobs and workers look.",
+	DefineCustomEnumVariable("queue.log_format",
+							 "Sets how log lines about jobs and workers look: text, or json with fields of their own.",
 							 NULL, &queue_log_format, 0, log_format_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("queue.log_level", "Sets the level of log lines about jobs and workers.",
 							 NULL, &queue_log_level, LOG, log_level_options, PGC_SIGHUP, 0, NULL, NULL, NULL);

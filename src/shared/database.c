@@ -573,39 +573,79 @@ queue_launcher_poke(void)
 		queue_set_latch(pg_atomic_read_u32(&shared->launcher_procno));
 }
 
+/* Appends `"name": "value"` to an object, unless the value is NULL. */
+static void
+add_field(StringInfo json, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	appendStringInfo(json, ", \"%s\": ", name);
+	escape_json(json, value);
+}
+
+/* Writes a line about `job`, or about none (NULL). */
+static void
+write_log(const char *event, const QueueLogJob *job, const char *message)
+{
+	StringInfoData json;
+
+	if (queue_log_format != 1)
+	{
+		ereport(queue_log_level,
+				(errmsg_internal("queue %s: %s", event, message), errhidestmt(true), errhidecontext(true)));
+		return;
+	}
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"event\": \"%s\", \"pid\": %d, \"database\": %u", event, MyProcPid, MyDatabaseId);
+	if (job != NULL)
+	{
+		appendStringInfo(&json, ", \"job\": " INT64_FORMAT, job->id);
+		add_field(&json, "kind", job->kind);
+		add_field(&json, "queue", job->queue);
+		if (job->attempt != 0)
+			appendStringInfo(&json, ", \"attempt\": %d", job->attempt);
+		add_field(&json, "error", job->error);
+	}
+	add_field(&json, "message", message);
+	appendStringInfoChar(&json, '}');
+	ereport(queue_log_level, (errmsg_internal("%s", json.data), errhidestmt(true), errhidecontext(true)));
+	pfree(json.data);
+}
+
+#define FORMAT_MESSAGE(message, format) \
+	do { \
+		initStringInfo(&(message)); \
+		for (;;) \
+		{ \
+			va_list		args; \
+			int			needed; \
+			va_start(args, format); \
+			needed = appendStringInfoVA(&(message), format, args); \
+			va_end(args); \
+			if (needed == 0) \
+				break; \
+			enlargeStringInfo(&(message), needed); \
+		} \
+	} while (0)
+
 /* One line in the log.  Called by launcher, scheduler and executors, outside of critical sections. */
 void
 queue_log(const char *event, const char *format,...)
 {
 	StringInfoData message;
 
-	initStringInfo(&message);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
+	FORMAT_MESSAGE(message, format);
+	write_log(event, NULL, message.data);
+	pfree(message.data);
+}
 
-		va_start(args, format);
-		needed = appendStringInfoVA(&message, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&message, needed);
-	}
-	if (queue_log_format == 1)
-	{
-		StringInfoData json;
+/* The same about a job. */
+void
+queue_log_job(const char *event, const QueueLogJob *job, const char *format,...)
+{
+	StringInfoData message;
 
-		initStringInfo(&json);
-		appendStringInfo(&json, "{\"queue\": \"%s\", \"pid\": %d, \"database\": %u, \"message\": ",
-						 event, MyProcPid, MyDatabaseId);
-		escape_json(&json, message.data);
-		appendStringInfoChar(&json, '}');
-		ereport(queue_log_level, (errmsg_internal("%s", json.data), errhidestmt(true), errhidecontext(true)));
-		pfree(json.data);
-	}
-	else
-		ereport(queue_log_level,
-				(errmsg_internal("queue %s: %s", event, message.data), errhidestmt(true), errhidecontext(true)));
+	FORMAT_MESSAGE(message, format);
+	write_log(event, job, message.data);
 	pfree(message.data);
 }

@@ -175,4 +175,15 @@ extern void queue_launcher_poke(void);	/* commit-safe */
  */
 extern void queue_log(const char *event, const char *format,...) pg_attribute_printf(2, 3);
 
+/* What a line about a job tells in fields of its own, if queue.log_format is json. */
+typedef struct QueueLogJob
+{
+	int64		id;
+	const char *kind;			/* NULL: unknown */
+	const char *queue;			/* NULL: unknown */
+	int			attempt;		/* 0: unknown */
+	const char *error;			/* NULL: none */
+} QueueLogJob;
+extern void queue_log_job(const char *event, const QueueLogJob *job, const char *format,...) pg_attribute_printf(3, 4);
+
 #endif
