@@ -436,7 +436,7 @@ COMMENT ON FUNCTION queue_internal.stat_endpoint_rows IS
 
 CREATE FUNCTION queue_internal.stat_worker_rows() RETURNS TABLE (
     pid int, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamptz,
-    jobs bigint, restarts int)
+    jobs bigint, restarts int, job_started_at timestamptz, worker text, queue text, last_seen timestamptz)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_worker_rows';
 COMMENT ON FUNCTION queue_internal.stat_worker_rows IS
     'internal: what queue.stat_worker shows';
@@ -578,9 +578,10 @@ FROM queue_internal.stat_endpoint_rows() s;
 COMMENT ON VIEW queue.stat_endpoint IS 'one row per HTTP endpoint of the handlers that you may see; url without its query; breaker closed | open | half-open; healthy false: nothing is sent before its health_url answers 200; totals since the server started; NULL without shared_preload_libraries';
 
 CREATE VIEW queue.stat_worker WITH (security_barrier = true) AS
-SELECT s.pid, s.type, s.database, s.role, s.state, s.job_id, s.kind, s.started_at, s.jobs, s.restarts
+SELECT s.pid, s.type, s.database, s.role, s.state, s.job_id, s.kind, s.started_at, s.jobs, s.restarts,
+       s.job_started_at, s.worker, s.queue, s.last_seen
 FROM queue_internal.stat_worker_rows() s;
-COMMENT ON VIEW queue.stat_worker IS 'the background workers of the whole cluster; job_id and kind only for jobs of this database that you may read';
+COMMENT ON VIEW queue.stat_worker IS 'the background workers of the whole cluster (job_id, kind, queue and job_started_at only for jobs of this database that you may read), and, with type external, the sessions of this database that fetch from queues that you may read: state waiting or working, the worker that they called themselves, the queue (of several the first), jobs claimed since started_at, last_seen at a fetch or another call about a job';
 
 -- ---------------------------------------------------------------------------
 -- Jobs in.

@@ -15,12 +15,18 @@
 #include "job/claim.h"
 #include "job/finished.h"
 #include "shared/clock.h"
+#include "shared/counter.h"
 #include "shared/recent.h"
 #include "shared/share.h"
 #include "shared/slot.h"
 
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_explain_job);
 
@@ -29,6 +35,144 @@ static void
 wait_for_reason(StringInfo out, int *count, const char *reason)
 {
 	appendStringInfo(out, "; %s%s", (*count)++ == 0 ? "waits: " : "", reason);
+}
+
+/* "3 s", "5 min", "2 h" or "4 days" between two times. */
+static char *
+how_long(TimestampTz from, TimestampTz to)
+{
+	int64		s = Max(to - from, 0) / USECS_PER_SEC;
+
+	return s < 120 ? psprintf(INT64_FORMAT " s", s) :
+		s < 2 * SECS_PER_HOUR ? psprintf(INT64_FORMAT " min", s / SECS_PER_MINUTE) :
+		s < 2 * SECS_PER_DAY ? psprintf(INT64_FORMAT " h", s / SECS_PER_HOUR) :
+		psprintf(INT64_FORMAT " days", s / SECS_PER_DAY);
+}
+
+#define MAX_KINDS 5				/* kinds of running jobs that are named */
+#define MAX_BEHIND 10000		/* jobs after this one that are looked at */
+
+/* What the executors of this database do. */
+typedef struct Busy
+{
+	int			executors;		/* that run a job */
+	int			in_queue;		/* of them, jobs of the queue that is asked about */
+	int			nkinds;
+	int			others;			/* jobs of kinds that are not named or not the reader's to know */
+	struct
+	{
+		const char *kind;
+		int			n;
+	}			kinds[MAX_KINDS];
+	TimestampTz longest;		/* start of the oldest run */
+} Busy;
+
+/* Reads the slots; no lock. */
+static void
+look_at_executors(const QueueConf *conf, Busy *busy)
+{
+	memset(busy, 0, sizeof(*busy));
+	busy->longest = DT_NOEND;
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+		QueueLine  *line;
+		int			k = MAX_KINDS;
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId ||
+			pg_atomic_read_u64(&slot->job_id) == 0)
+			continue;
+		busy->executors++;
+		busy->longest = queue_earlier(busy->longest, (TimestampTz) pg_atomic_read_u64(&slot->job_started_at));
+		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
+		if (line != NULL && line->queue == conf)
+			busy->in_queue++;
+		if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+		{
+			for (k = 0; k < busy->nkinds && strcmp(busy->kinds[k].kind, line->kind) != 0; k++)
+				;
+			if (k == busy->nkinds && k < MAX_KINDS)
+				busy->kinds[busy->nkinds++].kind = line->kind;
+		}
+		if (k < MAX_KINDS)
+			busy->kinds[k].n++;
+		else
+			busy->others++;
+	}
+}
+
+/* How many due jobs of its queue come after this one, at most MAX_BEHIND; not those of lines that go before it. */
+static int
+count_after(QueueJobTable *table, const QueueLine *mine, const QueueJob *job, Snapshot snapshot, TimestampTz now)
+{
+	int			nlines;
+	QueueLine **lines = queue_lines_of(mine->queue, &nlines);
+	int			n = 0;
+
+	for (int i = 0; i < nlines && n < MAX_BEHIND; i++)
+	{
+		ScanKeyData keys[2];
+		IndexScanDesc scan;
+
+		if (lines[i]->priority < mine->priority)
+			continue;
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(lines[i]->id));
+		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE,
+					TimestampTzGetDatum(lines[i]->priority == mine->priority ? job->run_at : DT_NOBEGIN));
+		scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 2);
+		index_rescan(scan, keys, 2, NULL, 0);
+		while (n < MAX_BEHIND && index_getnext_slot(scan, ForwardScanDirection, table->slot))
+		{
+			QueueJob	other;
+
+			CHECK_FOR_INTERRUPTS();
+			queue_job_read(table->slot, &other, false);
+			if (other.run_at > now)
+				break;
+			if (other.leased_until <= now && !queue_slot_runs(MyDatabaseId, other.id) &&
+				(lines[i]->priority > mine->priority ||
+				 queue_pos_cmp(queue_job_pos(&other), queue_job_pos(job)) > 0))
+				n++;
+		}
+		ExecClearTuple(table->slot);
+		index_endscan(scan);
+	}
+	return n;
+}
+
+/*
+ * What an available job waits for that has all it needs: "behind 37 jobs; 4 of 4 executors busy (nap 4, the longest
+ * 31 s)".
+ */
+static void
+explain_turn(StringInfo out, int *count, QueueJobTable *table, const QueueLine *line, const QueueJob *job,
+			 Snapshot snapshot, TimestampTz now)
+{
+	QueueCounter *counter = queue_counter_shown(line->queue->counter);
+	StringInfoData text;
+	Busy		busy;
+	int64		ahead = 0;
+
+	look_at_executors(line->queue, &busy);
+	if (counter != NULL)
+	{
+		/* all that are due, less those that run, those after this one, and itself; estimates, as in stat_queue */
+		ahead = (int64) pg_atomic_read_u64(&counter->gauge[QUEUE_STATE_AVAILABLE]) +
+			(int64) pg_atomic_read_u64(&counter->due_scheduled) + (int64) pg_atomic_read_u64(&counter->due_retryable) -
+			busy.in_queue - count_after(table, line, job, snapshot, now) - 1;
+	}
+	if (ahead > 0)
+		wait_for_reason(out, count, psprintf("behind " INT64_FORMAT " job%s", ahead, ahead == 1 ? "" : "s"));
+	if (line->handler->http || busy.executors == 0)
+		return;
+	initStringInfo(&text);
+	appendStringInfo(&text, "%d of %d executors busy (", busy.executors, Max(queue_executors, busy.executors));
+	for (int k = 0; k < busy.nkinds; k++)
+		appendStringInfo(&text, "%s%s %d", k > 0 ? ", " : "", busy.kinds[k].kind, busy.kinds[k].n);
+	if (busy.others > 0)
+		appendStringInfo(&text, "%sothers %d", busy.nkinds > 0 ? ", " : "", busy.others);
+	appendStringInfo(&text, ", the longest %s)", how_long(busy.longest, now));
+	wait_for_reason(out, count, text.data);
 }
 
 /* What an available job waits for. */
@@ -66,20 +210,6 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 		wait_for_reason(out, count, "queue.executors is 0");
 	else if (queue_preloaded() && pg_atomic_read_u32(&queue_base()->hunger) >= QUEUE_HUNGER_FIRST)
 		wait_for_reason(out, count, psprintf("no worker slot is free (max_worker_processes %d)", max_worker_processes));
-	if (*count == 0)
-		wait_for_reason(out, count, "its turn");
-}
-
-/* "3 s", "5 min", "2 h" or "4 days" between two times. */
-static char *
-how_long(TimestampTz from, TimestampTz to)
-{
-	int64		s = Max(to - from, 0) / USECS_PER_SEC;
-
-	return s < 120 ? psprintf(INT64_FORMAT " s", s) :
-		s < 2 * SECS_PER_HOUR ? psprintf(INT64_FORMAT " min", s / SECS_PER_MINUTE) :
-		s < 2 * SECS_PER_DAY ? psprintf(INT64_FORMAT " h", s / SECS_PER_HOUR) :
-		psprintf(INT64_FORMAT " days", s / SECS_PER_DAY);
 }
 
 /* As the session's DateStyle has it. */
@@ -174,7 +304,15 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 			queue_extra_unpack(job.extra, &extra);
 			holder = queue_claim_holder(id, DT_NOBEGIN, now);
 			if (holder == QUEUE_HELD_BY_EXECUTOR)
-				appendStringInfoString(&out, "running: an executor runs it now");
+			{
+				QueueSlotJob run;
+
+				if (queue_slot_job(MyDatabaseId, id, &run))
+					appendStringInfo(&out, "running for %s in executor %d", how_long(run.started_at, now),
+									 (int) run.pid);
+				else
+					appendStringInfoString(&out, "running: its executor is just done with it");
+			}
 			else if (holder == QUEUE_HELD_BY_SESSION)
 				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
 			else
@@ -195,7 +333,13 @@ queue_sql_explain_job(PG_FUNCTION_ARGS)
 				if (state == QUEUE_STATE_PENDING)
 					wait_for_reason(&out, &count, "its group or its dependencies");
 				if (state == QUEUE_STATE_AVAILABLE)
+				{
 					explain_available(&out, &count, conf, line->kind, handler);
+					if (count == 0)
+						explain_turn(&out, &count, table, line, &job, snapshot, now);
+					if (count == 0)
+						wait_for_reason(&out, &count, "its turn");
+				}
 			}
 		}
 	}

@@ -29,6 +29,7 @@
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/fetcher.h"
 #include "shared/lease.h"
 
 #include "access/htup_details.h"
@@ -371,6 +372,8 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	if (request.wait > 0)
 		refuse_old_snapshot("queue.fetch");
 	deadline = queue_now() + Min(request.wait, (int64) queue_max_wait * 1000);
+	if (nqueues > 0)
+		queue_fetcher_waits(request.worker, queues[0]);
 	for (;;)
 	{
 		TimestampTz next_due;
@@ -404,6 +407,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 	}
 	queue_job_close(table);
 	queue_await_end();
+	queue_fetcher_got(got);
 	return (Datum) 0;
 }
 

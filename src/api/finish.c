@@ -18,6 +18,7 @@
 #include "job/log.h"
 #include "job/record.h"
 #include "shared/clock.h"
+#include "shared/fetcher.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
@@ -203,6 +204,7 @@ call_one(FunctionCallInfo fcinfo, const char *function, int attempt_argument, Ca
 	queue_finish_writable(function);
 	if (leave_verdict(id, call))
 		return true;
+	queue_fetcher_seen();
 	table = queue_job_open(RowExclusiveLock);
 	ok = do_call(table, id, call);
 	queue_job_close(table);

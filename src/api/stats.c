@@ -15,6 +15,7 @@
 #include "job/claim.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
+#include "shared/fetcher.h"
 #include "shared/limit.h"
 #include "shared/slot.h"
 
@@ -316,6 +317,57 @@ slot_state_name(uint32 state)
 	}
 }
 
+/* The columns of stat_worker. */
+enum
+{
+	PID, TYPE, DATABASE, ROLE, STATE, JOB_ID, KIND, STARTED_AT, JOBS, RESTARTS, JOB_STARTED_AT, WORKER, QUEUE,
+	LAST_SEEN, NWORKER
+};
+
+/* Sets database and role, as far as they exist. */
+static void
+set_names(Datum *values, bool *nulls, Oid db, Oid role)
+{
+	char	   *database = OidIsValid(db) ? get_database_name(db) : NULL;
+	char	   *user = OidIsValid(role) ? GetUserNameFromId(role, true) : NULL;
+
+	if (database != NULL)
+		values[DATABASE] = DirectFunctionCall1(namein, CStringGetDatum(database));
+	nulls[DATABASE] = database == NULL;
+	if (user != NULL)
+		values[ROLE] = DirectFunctionCall1(namein, CStringGetDatum(user));
+	nulls[ROLE] = user == NULL;
+}
+
+/* The sessions of this database that fetch from queues that the reader may read. */
+static void
+put_external(ReturnSetInfo *rsinfo)
+{
+	for (int i = 0; i < queue_fetcher_count(); i++)
+	{
+		QueueFetcher fetcher;
+		Datum		values[NWORKER];
+		bool		nulls[NWORKER];
+
+		if (!queue_fetcher_read(i, &fetcher) || fetcher.db != MyDatabaseId ||
+			!queue_may(GetUserId(), fetcher.queue, QUEUE_PRIV_READ))
+			continue;
+		memset(nulls, true, sizeof(nulls));
+		set_names(values, nulls, fetcher.db, fetcher.role);
+#define SET(column, datum) (values[column] = (datum), nulls[column] = false)
+		SET(PID, Int32GetDatum((int32) fetcher.pid));
+		SET(TYPE, CStringGetTextDatum("external"));
+		SET(STATE, CStringGetTextDatum(fetcher.working ? "working" : "waiting"));
+		SET(STARTED_AT, TimestampTzGetDatum(fetcher.first_seen));
+		SET(JOBS, Int64GetDatum(fetcher.claimed));
+		if (fetcher.worker[0] != '\0')
+			SET(WORKER, CStringGetTextDatum(fetcher.worker));
+		SET(QUEUE, CStringGetTextDatum(fetcher.queue));
+		SET(LAST_SEEN, TimestampTzGetDatum(fetcher.last_seen));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
 /*
  * queue_internal.stat_worker_rows(): what VIEW queue.stat_worker shows: workers of all databases, and what they run
  * where the reader may know it.  Slots are read without a lock; a row may mix two moments.
@@ -335,54 +387,44 @@ queue_sql_stat_worker_rows(PG_FUNCTION_ARGS)
 		QueueSlot  *slot = queue_slot_nth(i);
 		uint32		type = pg_atomic_read_u32(&slot->type);
 		int64		job_id = (int64) pg_atomic_read_u64(&slot->job_id);
+		TimestampTz job_started_at = (TimestampTz) pg_atomic_read_u64(&slot->job_started_at);
 		pid_t		pid = slot->pid;
-		Oid			db = slot->db;
-		char	   *name;
-		NameData	database;
-		NameData	role;
-		Datum		values[10];
-		bool		nulls[10];
+		char		worker[QUEUE_WORKER_NAME];
+		Datum		values[NWORKER];
+		bool		nulls[NWORKER];
 
 		if (type == QUEUE_SLOT_FREE)
 			continue;
 		memset(nulls, true, sizeof(nulls));
-		values[0] = Int32GetDatum((int32) pid);
-		nulls[0] = pid == 0;
-		values[1] = CStringGetTextDatum(slot_type_name(type));
-		nulls[1] = false;
-		name = OidIsValid(db) ? get_database_name(db) : NULL;
-		if (name != NULL)
-		{
-			namestrcpy(&database, name);
-			values[2] = NameGetDatum(&database);
-			nulls[2] = false;
-		}
-		name = OidIsValid(slot->role) ? GetUserNameFromId(slot->role, true) : NULL;
-		if (name != NULL)
-		{
-			namestrcpy(&role, name);
-			values[3] = NameGetDatum(&role);
-			nulls[3] = false;
-		}
-		values[4] = CStringGetTextDatum(slot_state_name(pg_atomic_read_u32(&slot->state)));
-		nulls[4] = false;
-		if (db == MyDatabaseId && job_id != 0)
+		if (pid != 0)
+			SET(PID, Int32GetDatum((int32) pid));
+		SET(TYPE, CStringGetTextDatum(slot_type_name(type)));
+		set_names(values, nulls, slot->db, slot->role);
+		SET(STATE, CStringGetTextDatum(slot_state_name(pg_atomic_read_u32(&slot->state))));
+		if (slot->db == MyDatabaseId && job_id != 0)
 		{
 			QueueLine  *line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
 
 			if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
 			{
-				values[5] = Int64GetDatum(job_id);
-				values[6] = CStringGetTextDatum(line->kind);
-				nulls[5] = nulls[6] = false;
+				SET(JOB_ID, Int64GetDatum(job_id));
+				SET(KIND, CStringGetTextDatum(line->kind));
+				SET(JOB_STARTED_AT, TimestampTzGetDatum(job_started_at));
+				SET(QUEUE, CStringGetTextDatum(line->queue->name));
 			}
 		}
-		values[7] = TimestampTzGetDatum(slot->started_at);
-		nulls[7] = slot->started_at == 0;
-		values[8] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->jobs));
-		values[9] = Int32GetDatum((int32) pg_atomic_read_u32(&slot->restarts));
-		nulls[8] = nulls[9] = false;
+		if (type == QUEUE_SLOT_EXECUTOR && pid != 0)
+		{
+			queue_executor_name(worker, pid);
+			SET(WORKER, CStringGetTextDatum(worker));
+		}
+		if (slot->started_at != 0)
+			SET(STARTED_AT, TimestampTzGetDatum(slot->started_at));
+		SET(JOBS, Int64GetDatum((int64) pg_atomic_read_u64(&slot->jobs)));
+		SET(RESTARTS, Int32GetDatum((int32) pg_atomic_read_u32(&slot->restarts)));
+#undef SET
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
+	put_external(rsinfo);
 	PG_RETURN_NULL();
 }

@@ -16,6 +16,7 @@
 #include "shared/end_waiter.h"
 #include "shared/endpoint.h"
 #include "shared/fetch_waiter.h"
+#include "shared/fetcher.h"
 #include "shared/lease.h"
 #include "shared/limit.h"
 #include "shared/note.h"
@@ -40,6 +41,7 @@ static const struct
 	{queue_counter_shmem_size, queue_counter_shmem_init, queue_counter_reset},
 	{queue_waiter_shmem_size, queue_waiter_shmem_init, NULL},
 	{queue_await_shmem_size, queue_await_shmem_init, NULL},
+	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},

@@ -48,7 +48,7 @@ FROM (VALUES
     ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone'),
     ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone, queues text[]'),
     ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone, queues text[]'),
-    ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer')
+    ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer, job_started_at timestamp with time zone, worker text, queue text, last_seen timestamp with time zone')
 ) v (view, cols), LATERAL unnest(string_to_array(v.cols, ',')) WITH ORDINALITY c (col);
 SELECT is(
     (SELECT string_agg(attnum || ' ' || attname || ' ' || format_type(atttypid, atttypmod), E'\n' ORDER BY attnum) FROM pg_attribute
