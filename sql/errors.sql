@@ -102,5 +102,15 @@ SET queue.max_wait = '-1';
 \set VERBOSITY default
 SET queue.nonsense = 1;
 
+-- tables of another version
+BEGIN;
+ALTER TABLE queue.queue RENAME COLUMN lease TO leases;
+SELECT try($$SELECT queue.enqueue('k')$$);
+ROLLBACK;
+BEGIN;
+ALTER TABLE queue.line RENAME TO lines;
+SELECT try($$SELECT queue.enqueue('k')$$);
+ROLLBACK;
+
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

@@ -281,8 +281,13 @@ SET LOCAL ROLE regress_queue_run;
 SELECT try(format('SELECT queue.test_run(%s)', :b));
 SET LOCAL ROLE NONE;
 SELECT try($$SELECT queue.register_sql_handler('r2', 'h_user', queues => '{r,r2}', run_as => 'regress_queue_run')$$);
+SELECT count(*) FROM queue.fetch('r', 10);
 SELECT queue.revoke_queue('r', 'regress_queue_run', 'manage');
 SELECT split_part(queue.explain_job(:c), ';', 2);
+-- what nobody serves any more is for workers
+SAVEPOINT s;
+SELECT kind, payload FROM queue.fetch('r', 10);
+ROLLBACK TO s;
 UPDATE queue.handler SET paused_at = now() WHERE kind = (SELECT kind FROM queue.job WHERE id = :c);
 SELECT queue.explain_job(:c) ~ 'the handler of kind .* is paused since .*, so a worker has to fetch it' AS paused;
 ROLLBACK;

@@ -106,6 +106,7 @@ one($node, $fetch_wide, '40', 'committed they are, in all lines');
 sql($node, "BEGIN; SELECT queue.enqueue('wide1', '1', 'wide'); PREPARE TRANSACTION 'counted'");
 my $counted = "SELECT enqueued FROM queue.stat_queue WHERE queue = 'wide'";
 my $before = sql($node, $counted);
+is($before, 40, 'what was enqueued is counted, not what was claimed');
 sql($node, "COMMIT PREPARED 'counted'");
 one($node, $counted, $before + 1, 'and counted');
 

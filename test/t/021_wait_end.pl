@@ -76,6 +76,13 @@ for my $id ($secret, $ended)
 	is(sql($node, "SELECT queue.explain_job($id)", user => 'reader'), sql($node, "SELECT queue.explain_job($rolled_back)"), 'explained like none');
 }
 
+# --- what ended in another database under the same number says nothing here
+sql($node, 'CREATE DATABASE twin');
+sql($node, 'CREATE EXTENSION queue', db => 'twin');
+sql($node, "SELECT setval('queue.job_id', $rolled_back - 1); SELECT queue.enqueue('k'); SELECT queue.cancel($rolled_back)", db => 'twin');
+one($node, "SELECT queue.wait_for($rolled_back, '0')", 'cancelled', 'known there', db => 'twin');
+one($node, "SELECT queue.wait_for($rolled_back, '0') IS NULL", 't', 'not here');
+
 # --- an uncommitted job of one's own
 for my $call ("wait_for(queue.enqueue('k', '1', 'kept'), '20 s')", "result(queue.enqueue('k', '1', 'kept'), '20 s')")
 {

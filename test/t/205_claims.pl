@@ -126,6 +126,11 @@ sql($node, "SELECT pg_cancel_backend($pid)");
 wait_true($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", 'cancelled, caught, and busy with something else');
 my @took;
 my $other = queue_session($node);
+# nor does a session of another database take their wakes
+sql($node, 'CREATE DATABASE apart');
+sql($node, 'CREATE EXTENSION queue', db => 'apart');
+my $apart = queue_session($node, 'apart');
+my $apart_pid = waits($apart, q{SELECT id FROM queue.fetch('default', wait => '30 s')});
 foreach my $n (1 .. 4)
 {
 	waits($other, q{SELECT id FROM queue.fetch('default', wait => '20 s')});
@@ -138,7 +143,9 @@ foreach my $n (1 .. 4)
 cmp_ok($took[0], '<', 10, sprintf('at once (%.3f s)', $took[0]));
 $holder->query_safe('SELECT pg_advisory_unlock(2)');
 outcome($caught);
-$_->quit foreach $caught, $holder, $other;
+sql($node, "SELECT pg_cancel_backend($apart_pid)");
+outcome($apart);
+$_->quit foreach $caught, $holder, $other, $apart;
 log_clean($node);
 $node->stop;
 done_testing();
