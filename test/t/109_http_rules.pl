@@ -114,6 +114,7 @@ one($node, "SELECT state FROM queue.job WHERE id = $locked", 'running', 'the loc
 $session->query_safe('COMMIT');
 ok(is_over($locked), 'then it is');
 is(scalar(grep { $_->{'queue-job-id'} == $locked } $server->seen('request')), 1, 'without another request');
+one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $locked", 0, 'and not when its lease ends');
 $session->quit;
 
 # --- what a worker that was killed had under way is sent again at once, not when its lease ends
