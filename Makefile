@@ -5,7 +5,7 @@
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
-#   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; 15 minutes)
+#   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
 #   make bench                    every figure that the README claims, measured here
 #
 # The last five work before PostgreSQL is installed: they call a script first

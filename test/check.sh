@@ -9,6 +9,7 @@
 #   tap         test/t/*.pl by prove, with PostgreSQL::Test::Cluster
 #   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
 #               not installed is skipped
+#   mutants     test/mutants.sh: ten mutants, chosen by the day; each must be caught
 #   docs        test/docs.sh: every SQL block of README.md and doc/ prints what stands there
 #
 # One line a suite, failures in full, at last "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
@@ -178,6 +179,11 @@ on_one_cluster
 ! wanted_suite docs || docs
 wait
 LIB_PIDS=()
+# Alone, so that a loaded machine makes no mutant look caught.
+if wanted_suite mutants && [ -z "${TESTS:-}" ]; then
+	tap mutants env -u PGPORT -u PGHOST -u PGUSER -u SUITES TMPDIR="$LIB_DIR" MUTANTS_OF_DAY="${MUTANTS_OF_DAY:-10}" \
+		timeout 900 "$ROOT/test/mutants.sh"
+fi
 
 read -r passed failed < <(cat "$LIB_DIR"/results/* 2>/dev/null | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
 [ $((passed + failed)) != 0 ] || failed=1
