@@ -93,7 +93,7 @@ database_listed(void)
 const char *
 queue_doctor_scheduler_problem(const char **hint)
 {
-	QueueBase  *base;
+	QueueDatabase *base;
 	uint32		procno;
 	const char *problem = queue_preload_problem(hint);
 
@@ -125,7 +125,7 @@ queue_doctor_scheduler_problem(const char **hint)
 			"To have jobs run, ALTER DATABASE .. IS_TEMPLATE false and ALLOW_CONNECTIONS true.";
 		return psprintf("database \"%s\" is a template or allows no connections", get_database_name(MyDatabaseId));
 	}
-	base = queue_base();
+	base = queue_database();
 	if (base == NULL)
 	{
 		*hint = psprintf("At most %d databases can have workers.", QUEUE_MAX_DATABASES);
@@ -137,26 +137,26 @@ queue_doctor_scheduler_problem(const char **hint)
 		return "a DDL command (DROP, ALTER DATABASE ..) keeps the workers out of this database";
 	}
 	procno = pg_atomic_read_u32(&base->scheduler_procno);
-	switch ((QueueBaseState) pg_atomic_read_u32(&base->state))
+	switch ((QueueDatabaseState) pg_atomic_read_u32(&base->state))
 	{
-		case QUEUE_BASE_RUNNING:
+		case QUEUE_DATABASE_RUNNING:
 			if (procno != PG_UINT32_MAX)
 				return NULL;
 			*hint = "The launcher starts it again within seconds; the server log tells why it ended.";
 			return "the scheduler of this database is gone";
-		case QUEUE_BASE_STARTING:
+		case QUEUE_DATABASE_STARTING:
 			*hint = "Ask again in a second.";
 			return "the scheduler of this database is starting";
-		case QUEUE_BASE_RESTING:
+		case QUEUE_DATABASE_RESTING:
 			return NULL;		/* with nothing to do it left its worker slot to others */
-		case QUEUE_BASE_NO_SLOT:
+		case QUEUE_DATABASE_NO_SLOT:
 			*hint = "Raise max_worker_processes and restart the server.";
 			return psprintf("no worker slot is free (max_worker_processes %d)", max_worker_processes);
-		case QUEUE_BASE_FAILED:
+		case QUEUE_DATABASE_FAILED:
 			*hint = "It is started again after a pause; the server log tells the error.";
 			return "the scheduler of this database ended with an error";
-		case QUEUE_BASE_NO_EXTENSION:
-		case QUEUE_BASE_UNKNOWN:
+		case QUEUE_DATABASE_NO_EXTENSION:
+		case QUEUE_DATABASE_UNKNOWN:
 			break;
 	}
 	*hint = "Ask again in a second; if it stays, look into the server log.";
@@ -191,7 +191,7 @@ check_server(Doctor *doctor)
 {
 	const char *hint = NULL;
 	const char *problem;
-	QueueBase  *base = queue_preloaded() ? queue_base() : NULL;
+	QueueDatabase *base = queue_preloaded() ? queue_database() : NULL;
 	const char *version = queue_extension_version();
 	char		trouble[QUEUE_TROUBLE_SIZE] = "";
 	uint32		wanted;
@@ -231,12 +231,13 @@ check_server(Doctor *doctor)
 	row(doctor, "scheduler", problem == NULL, problem == NULL ? "the scheduler of this database runs" : problem, hint);
 
 	if (base != NULL)
-		queue_base_trouble(base, trouble, sizeof(trouble));
+		queue_database_trouble(base, trouble, sizeof(trouble));
 	row(doctor, "chores", trouble[0] == '\0', trouble[0] == '\0' ? "no part of the scheduler's work fails" : trouble,
 		"It is tried again; the server log tells the error.");
 
 	wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
-	row(doctor, "worker slots", wanted == 0 && (base == NULL || pg_atomic_read_u32(&base->state) != QUEUE_BASE_NO_SLOT),
+	row(doctor, "worker slots",
+		wanted == 0 && (base == NULL || pg_atomic_read_u32(&base->state) != QUEUE_DATABASE_NO_SLOT),
 		wanted > 0 ? psprintf("%u executors could not start: all worker slots of the server are taken "
 							  "(max_worker_processes is %d)",
 							  wanted, max_worker_processes) :

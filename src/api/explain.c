@@ -208,7 +208,7 @@ explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind,
 		wait_for_reason(out, count, problem);
 	else if (queue_executors == 0)
 		wait_for_reason(out, count, "queue.executors is 0");
-	else if (queue_preloaded() && pg_atomic_read_u32(&queue_base()->hunger) >= QUEUE_HUNGER_FIRST)
+	else if (queue_preloaded() && pg_atomic_read_u32(&queue_database()->hunger) >= QUEUE_HUNGER_FIRST)
 		wait_for_reason(out, count, psprintf("no worker slot is free (max_worker_processes %d)", max_worker_processes));
 }
 

@@ -140,16 +140,16 @@ claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, Timesta
 static bool
 begin_waiting(const FetchRequest *request)
 {
-	QueueAwaited awaited = {0};
+	QueueFetchWait awaited = {0};
 
-	awaited.any_queue = request->nqueues > QUEUE_AWAIT_NAMES;
+	awaited.any_queue = request->nqueues > QUEUE_FETCH_WAITER_NAMES;
 	for (int i = 0; i < request->nqueues && !awaited.any_queue; i++)
 		awaited.queue_key[awaited.nqueues++] = queue_name_hash(request->queues[i]);
 	awaited.unserved = request->kinds == NULL;
-	awaited.any_kind = request->nkinds > QUEUE_AWAIT_NAMES;
+	awaited.any_kind = request->nkinds > QUEUE_FETCH_WAITER_NAMES;
 	for (int i = 0; i < request->nkinds && !awaited.any_kind; i++)
 		awaited.kind_key[awaited.nkinds++] = queue_name_hash(request->kinds[i]);
-	return queue_await_begin(&awaited);
+	return queue_fetch_waiter_begin(&awaited);
 }
 
 /*
@@ -204,9 +204,9 @@ sleep_until(TimestampTz deadline, bool placed)
 
 	do
 	{
-		until = queue_earlier(deadline, queue_await_due());
+		until = queue_earlier(deadline, queue_fetch_waiter_due());
 		doze(until, placed);
-	} while (placed && !queue_await_woken() && queue_now() < queue_earlier(deadline, queue_await_due()));
+	} while (placed && !queue_fetch_waiter_woken() && queue_now() < queue_earlier(deadline, queue_fetch_waiter_due()));
 }
 
 /* ---- fetching ---- */
@@ -218,7 +218,7 @@ sleep_until(TimestampTz deadline, bool placed)
 static TimestampTz
 find_lease_ends(void)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	TimestampTz now = queue_now();
 	bool		alone;
 
@@ -380,7 +380,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		bool		lost;
 
 		got = look(table, &request, waiting, rsinfo->setResult, &next_due, &lost);
-		queue_await_learn(next_due);
+		queue_fetch_waiter_learn(next_due);
 		if (got > 0 || queue_now() >= deadline)
 			break;
 		if (!waiting)
@@ -388,7 +388,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 			/* the place first, then the look that may be the last */
 			waiting = true;
 			placed = begin_waiting(&request);
-			queue_await_arm();
+			queue_fetch_waiter_arm();
 			continue;
 		}
 		/*
@@ -401,12 +401,12 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 			again = 0;
 		if (!lost || again++ >= LOST_LOOKS)
 			sleep_until(deadline, placed && !lost);
-		queue_await_arm();
+		queue_fetch_waiter_arm();
 		table = queue_job_open(RowExclusiveLock);
 		check_queues(&request);
 	}
 	queue_job_close(table);
-	queue_await_end();
+	queue_fetch_waiter_end();
 	queue_fetcher_got(got);
 	return (Datum) 0;
 }
@@ -542,7 +542,7 @@ queue_sql_await(PG_FUNCTION_ARGS)
 	{
 		TimestampTz next_due;
 
-		queue_await_arm();
+		queue_fetch_waiter_arm();
 		old = MemoryContextSwitchTo(look_context);
 		EnsurePortalSnapshotExists();
 		ready = anything_ready(&request, &next_due);
@@ -550,13 +550,13 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		MemoryContextReset(look_context);
 
 		/* when it is ready: whoever waits on looks again once it should be taken, and sees what is next */
-		queue_await_learn(ready ? queue_now() + 2 * LOAN_US : next_due);
+		queue_fetch_waiter_learn(ready ? queue_now() + 2 * LOAN_US : next_due);
 		if (ready || queue_now() >= deadline)
 			break;
 		let_go_of_snapshot();
 		sleep_until(deadline, placed);
 	}
-	queue_await_end();
+	queue_fetch_waiter_end();
 	MemoryContextDelete(look_context);
 	value = BoolGetDatum(ready);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));

@@ -88,7 +88,7 @@ look_at(int64 id, Look *look)
 static void
 unregister_waiter(int code, Datum arg)
 {
-	queue_waiter_unregister();
+	queue_end_waiter_unregister();
 }
 
 /*
@@ -111,7 +111,7 @@ wait_for_end(int64 id, int64 wait, Look *look)
 	context = AllocSetContextCreate(CurrentMemoryContext, "queue wait", ALLOCSET_SMALL_SIZES);
 	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
 	{
-		bool		woken = wait > 0 && queue_waiter_register(id);
+		bool		woken = wait > 0 && queue_end_waiter_register(id);
 		bool		seen = false;	/* it was there, so its end is told or about to be */
 
 		for (;;)
@@ -150,7 +150,7 @@ wait_for_end(int64 id, int64 wait, Look *look)
 		}
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
-	queue_waiter_unregister();
+	queue_end_waiter_unregister();
 	if (look->result != NULL)
 		look->result = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(look->result));
 	MemoryContextDelete(context);

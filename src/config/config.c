@@ -141,7 +141,7 @@ cache_is_current(void)
 {
 	return current != NULL &&
 		current->invalidations == invalidations &&
-		current->config.generation == queue_base_generation();
+		current->config.generation == queue_database_generation();
 }
 
 /* Would queue_config() read again?  The scheduler asks between rounds. */
@@ -556,7 +556,7 @@ build(void)
 	cache = palloc0(sizeof(Cache));
 	cache->config.cxt = cxt;
 	cache->invalidations = invalidations;
-	cache->config.generation = queue_base_generation();
+	cache->config.generation = queue_database_generation();
 
 	build_relations(cache, &queue_table, &privilege_table, &handler_table);
 	build_queues(cache, queue_table);

@@ -86,7 +86,7 @@ current_lines(void)
 	if (unlikely(config->lines == NULL))
 	{
 		QueueLines *lines = MemoryContextAllocZero(config->cxt, sizeof(QueueLines));
-		QueueBase  *base = queue_base();
+		QueueDatabase *base = queue_database();
 		HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(KeyEntry), .hcxt = config->cxt};
 
 		lines->config = config;
@@ -94,7 +94,7 @@ current_lines(void)
 		lines->ids = hash_create("queue lines by id", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		lines->names = hash_create("queue lines by name", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		lines->complete = MemoryContextAlloc(lines->cxt, config->nqueues * sizeof(QueueConf *));
-		lines->news = base != NULL ? queue_base_lines_told(base) : 0;
+		lines->news = base != NULL ? queue_database_lines_told(base) : 0;
 		config->lines = lines;
 	}
 	return config->lines;
@@ -330,13 +330,13 @@ news_concern(QueueLines *lines, const QueueNewLine *news)
 static void
 read_news(QueueLines *lines)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	QueueNewLine news[QUEUE_NEW_LINES];
 	int			n;
 
-	if (base == NULL || likely(queue_base_lines_told(base) == lines->news))
+	if (base == NULL || likely(queue_database_lines_told(base) == lines->news))
 		return;					/* without shared memory a new line's invalidation makes the configuration stale */
-	n = queue_base_new_lines(base, &lines->news, news);
+	n = queue_database_new_lines(base, &lines->news, news);
 	lines->lost |= n < 0;
 	for (int i = 0; i < n; i++)
 	{
@@ -362,7 +362,7 @@ fresh_lines(void)
 	QueueLines *lines;
 
 	/* without shared memory messages are all that tells; a transaction that has its locks already asks for none */
-	if (queue_base() == NULL)
+	if (queue_database() == NULL)
 		AcceptInvalidationMessages();
 	lines = current_lines();
 	read_news(lines);
@@ -463,7 +463,7 @@ static void
 lock_to_enqueue(const char *queue)
 {
 	QueueConfig *config = queue_config();
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	if (!enqueuing)
 	{
@@ -471,9 +471,9 @@ lock_to_enqueue(const char *queue)
 		LockRelationOid(config->live_job, RowExclusiveLock);
 		LockRelationOid(config->line_table, RowExclusiveLock);
 		enqueuing = true;
-		hindered = base != NULL && queue_base_drops(base) > 0;
+		hindered = base != NULL && queue_database_drops(base) > 0;
 	}
-	if (likely(!hindered) || queue_base_drops(base) == 0)
+	if (likely(!hindered) || queue_database_drops(base) == 0)
 		return;
 	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
 	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
@@ -484,7 +484,7 @@ void
 queue_lines_begin_drop(const char *queue)
 {
 	QueueConfig *config = queue_config();
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	if (base == NULL)
 	{
@@ -494,7 +494,7 @@ queue_lines_begin_drop(const char *queue)
 	register_callbacks();
 	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessExclusiveLock);
 	own_drops++;
-	queue_base_change_drops(base, 1);
+	queue_database_change_drops(base, 1);
 }
 
 /* ---------------------------------------------------------------- for enqueuers */
@@ -513,7 +513,7 @@ lines_xact_callback(XactEvent event, void *arg)
 	if (own_lines > 0 && event != XACT_EVENT_COMMIT)
 		queue_config_invalidate();
 	if (own_drops > 0)
-		queue_base_change_drops(queue_base(), -own_drops);
+		queue_database_change_drops(queue_database(), -own_drops);
 	own_lines = own_drops = 0;
 	enqueuing = false;
 }
@@ -573,7 +573,7 @@ static void
 check_limit(const QueueLines *lines)
 {
 	static uint64 own_made = 0;
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	uint64		made = base != NULL ? pg_atomic_add_fetch_u64(&base->lines_made, 1) : own_made++;
 	int64		rows;
 
@@ -602,7 +602,7 @@ check_limit(const QueueLines *lines)
 void
 queue_lines_loaded(void)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	if (base == NULL)
 		return;
@@ -645,7 +645,7 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 
 	line = add_line(lines, id, conf->name, kind, priority);
 	list_line(lines, line);
-	if (queue_base() != NULL)
+	if (queue_database() != NULL)
 		queue_note_new_line(id, conf->key, name_key(conf->key, line->kind_key, priority));
 	else
 		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));

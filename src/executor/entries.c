@@ -71,7 +71,7 @@ queue_entries_next(void)
 		return false;
 	queue_nheld++;
 	if (left == channel->low || left == 0)
-		queue_base_wake(queue_base(), 0);
+		queue_database_wake(queue_database(), 0);
 	return true;
 }
 
@@ -99,7 +99,7 @@ queue_entries_put_back_alone(QueueEntry *entry)
 		queue_entries_give_back(entry);
 	for (int i = 0; i < nevicted; i++)
 		queue_entries_give_back(&evicted[i]);
-	queue_base_wake(queue_base(), 0);
+	queue_database_wake(queue_database(), 0);
 	entry->id = 0;
 }
 
@@ -125,7 +125,7 @@ queue_entries_shun(const QueueEntry *entry)
 
 	if (queue_channel_shun(channel, entry, queue_now() + SHUNNED_US, &out))
 		queue_entries_give_back(&out);
-	queue_base_wake(queue_base(), 0);
+	queue_database_wake(queue_database(), 0);
 }
 
 void

@@ -52,7 +52,7 @@
 #define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
 
-static QueueBase *base;
+static QueueDatabase *base;
 
 static MemoryContext group_context;
 static MemoryContext job_context;
@@ -724,7 +724,7 @@ connect_as_role(int number)
 {
 	queue_interrupt_begin();
 	queue_worker_begin(number, 1000);
-	base = queue_base_of(queue_my_slot->db, false);
+	base = queue_database_of(queue_my_slot->db, false);
 	if (base == NULL || pg_atomic_read_u32(&base->closed) != 0)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(queue_my_slot->db, queue_my_slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
@@ -778,6 +778,6 @@ queue_executor_main(Datum arg)
 			break;
 	}
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
-	queue_base_wake(base, 0);
+	queue_database_wake(base, 0);
 	proc_exit(0);
 }

@@ -71,7 +71,7 @@ queue_delivery_give_back(void)
 		give_back(&entry);
 	while (queue_sender.channel != NULL && queue_channel_pop(queue_sender.channel, &entry))
 		give_back(&entry);
-	queue_base_wake(queue_sender.base, 0);
+	queue_database_wake(queue_sender.base, 0);
 }
 
 /* ---- claims ---- */

@@ -315,12 +315,12 @@ queue_feed_scale(TimestampTz now)
 					(errmsg("queue: no worker slot is free for the http worker"),
 					 errhint("Raise max_worker_processes.")));
 		hungry = true;
-		queue_share_hungry(queue_base(), QUEUE_HUNGER_FIRST, now);
+		queue_share_hungry(queue_database(), QUEUE_HUNGER_FIRST, now);
 		not_before = now + QUEUE_HUNGER_US;
 		return not_before;
 	}
 	if (hungry)
-		queue_share_sated(queue_base());
+		queue_share_sated(queue_database());
 	hungry = false;
 	return DT_NOEND;
 }

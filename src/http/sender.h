@@ -26,7 +26,7 @@ typedef struct QueueInFlight
 
 typedef struct QueueSender
 {
-	QueueBase  *base;
+	QueueDatabase *base;
 	QueueChannel *channel;
 	HTAB	   *in_flight;		/* of QueueInFlight */
 	int			nsending;		/* transfers under way, without probes */

@@ -256,7 +256,7 @@ stop(WaitEventSet *set)
 		if (queue_sender.ndone > 0)
 			pg_usleep(LOCKED_RETRY_US);
 	}
-	queue_base_wake(queue_sender.base, 0);
+	queue_database_wake(queue_sender.base, 0);
 	proc_exit(0);
 }
 
@@ -288,7 +288,7 @@ turn(void)
 	if (queue_sender.wake_scheduler)
 	{
 		queue_sender.wake_scheduler = false;
-		queue_base_wake(queue_sender.base, 0);
+		queue_database_wake(queue_sender.base, 0);
 	}
 	busy = hash_get_num_entries(queue_sender.in_flight) > 0;
 	if (running != busy)
@@ -329,7 +329,7 @@ queue_http_main(Datum arg)
 #ifdef M_MMAP_THRESHOLD
 	(void) mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);	/* large bodies go back to the system when they are freed */
 #endif
-	queue_sender.base = queue_base();
+	queue_sender.base = queue_database();
 	queue_sender.channel = queue_channel_of(MyDatabaseId, InvalidOid, true);
 	if (queue_sender.base == NULL || queue_sender.channel == NULL)
 		proc_exit(0);
@@ -351,7 +351,7 @@ queue_http_main(Datum arg)
 	queue_worker_up();
 	queue_delivery_recover();
 	queue_log("http_start", "http worker of database %u started", MyDatabaseId);
-	queue_base_wake(queue_sender.base, 0);
+	queue_database_wake(queue_sender.base, 0);
 
 	while (!must_stop(&abort))
 	{

@@ -39,11 +39,11 @@ PG_FUNCTION_INFO_V1(queue_sql_maintain);
 static QueueChore chores[] = {
 	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
 	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
-	{"recount", queue_keep_recount, NULL, QUEUE_CHORE_MEMORY},
+	{"recount", queue_housekeeping_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
-	{"retention", queue_keep_retention, .first = USECS_PER_SEC},
+	{"retention", queue_housekeeping_retention, .first = USECS_PER_SEC},
 };
 
 static int	failing = 0;		/* chores of whatever table whose last slice failed */
@@ -93,8 +93,8 @@ failed(QueueChore *chore, TimestampTz now)
 			 error->context ? errcontext("%s", error->context) : 0));
 	/* the message is for the log alone: it may quote somebody's data */
 	snprintf(trouble, sizeof(trouble), "%s failed (SQLSTATE %s)", chore->name, unpack_sql_state(error->sqlerrcode));
-	if (queue_base() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		queue_base_set_trouble(queue_base(), trouble);
+	if (queue_database() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		queue_database_set_trouble(queue_database(), trouble);
 	FreeErrorData(error);
 	return true;
 }
@@ -123,8 +123,8 @@ run_chore(QueueChore *chore, TimestampTz now)
 		if (next > now && chore->failures > 0)
 		{
 			chore->failures = 0;
-			if (--failing == 0 && queue_base() != NULL)
-				queue_base_set_trouble(queue_base(), "");
+			if (--failing == 0 && queue_database() != NULL)
+				queue_database_set_trouble(queue_database(), "");
 		}
 	}
 	PG_CATCH();

@@ -5,7 +5,7 @@
  *
  * It reads behind a cursor of its own, so that rows that were deleted while somebody holds a
  * snapshot are passed once.  A commit that inserted a deadline before the cursor says so
- * (queue_base_deadline) and the cursor goes back there; a start, and a look from the front
+ * (queue_database_deadline) and the cursor goes back there; a start, and a look from the front
  * every now and then, find what came without a word (restore, replication).
  *
  * A job that somebody has just now (a row lock, a session's claim, an executor) may turn out
@@ -180,10 +180,10 @@ put_aside(TimestampTz now)
 }
 
 /* This database's entry if this process is its scheduler; maintain() runs the chore in other processes too. */
-static QueueBase *
+static QueueDatabase *
 my_base(void)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	return base != NULL && pg_atomic_read_u32(&base->scheduler_procno) == queue_procno_of(MyProc) ? base : NULL;
 }
@@ -191,7 +191,7 @@ my_base(void)
 TimestampTz
 queue_deadlines_due(void)
 {
-	QueueBase  *base = my_base();
+	QueueDatabase *base = my_base();
 	TimestampTz low = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->deadline_low) : DT_NOEND;
 
 	return Min(Min(next_due, deferred_due()), Min(front_at, low));
@@ -200,8 +200,8 @@ queue_deadlines_due(void)
 TimestampTz
 queue_deadlines_run(TimestampTz now)
 {
-	QueueBase  *base = my_base();
-	TimestampTz low = base != NULL ? queue_base_take_deadline(base) : DT_NOBEGIN;
+	QueueDatabase *base = my_base();
+	TimestampTz low = base != NULL ? queue_database_take_deadline(base) : DT_NOBEGIN;
 	bool		from_front = now >= front_at;
 	TimestampTz began = queue_now();
 

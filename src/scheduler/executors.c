@@ -58,7 +58,7 @@ typedef struct Tally
 QueueRole **queue_roles = NULL;
 int			queue_nroles = 0;
 
-/* One per role, for queue_crew_scale. */
+/* One per role, for queue_executors_scale. */
 static Tally *tallies = NULL;
 static int *wants = NULL;
 static int	roles_size = 0;		/* of these three */
@@ -165,7 +165,7 @@ tally(Oid role, TimestampTz now)
  * transaction, when the configuration is read and before an executor is started.
  */
 void
-queue_crew_precheck(QueueRole *role, TimestampTz now)
+queue_executors_precheck(QueueRole *role, TimestampTz now)
 {
 	char		reason[128] = "";
 	HeapTuple	tuple;
@@ -246,7 +246,7 @@ park_role(Oid oid, TimestampTz now)
 
 /* A change may have been what the role waited for; one second between two tries at least.  Called by the scheduler. */
 void
-queue_crew_retry(QueueRole *role, TimestampTz now)
+queue_executors_retry(QueueRole *role, TimestampTz now)
 {
 	if (role->retry_at > now)
 		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
@@ -257,7 +257,7 @@ queue_crew_retry(QueueRole *role, TimestampTz now)
  * scheduler.
  */
 bool
-queue_crew_reap(TimestampTz now)
+queue_executors_reap(TimestampTz now)
 {
 	bool		parked = false;
 
@@ -389,14 +389,14 @@ retire_surplus(int surplus)
 
 /* Is there an executor of this database, or one on its way? */
 bool
-queue_crew_any(void)
+queue_executors_any(void)
 {
 	return tally(InvalidOid, 0).all > 0;
 }
 
 /* All executors end after what they run now.  Called by the scheduler, whose worker slot is needed elsewhere. */
 void
-queue_crew_retire(void)
+queue_executors_retire(void)
 {
 	retire_surplus(QUEUE_MAX_SLOTS);
 }
@@ -451,10 +451,10 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
  * lately.  Called by the scheduler after each round, outside of a transaction.
  */
 TimestampTz
-queue_crew_scale(TimestampTz now)
+queue_executors_scale(TimestampTz now)
 {
 	TimestampTz again = DT_NOEND;
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	Tally		total = tally(InvalidOid, now);
 	Tally	   *t = tallies;
 	int		   *want = wants;
@@ -530,7 +530,7 @@ queue_crew_scale(TimestampTz now)
 
 /* Tells all executors of this database to end; with abort they roll back at once.  How many there are. */
 int
-queue_crew_signal(bool abort)
+queue_executors_signal(bool abort)
 {
 	int			n = 0;
 
@@ -552,7 +552,7 @@ queue_crew_signal(bool abort)
 
 /* Forgets roles that no handler runs as any more, once their executors are gone.  Called by the scheduler. */
 void
-queue_crew_forget_unused(void)
+queue_executors_forget_unused(void)
 {
 	for (int i = queue_nroles - 1; i >= 0; i--)
 	{

@@ -40,17 +40,17 @@ extern bool queue_role_ready(QueueRole *role, TimestampTz now);
 /* How many executors its jobs of unknown or long duration may have: all but one while other roles have work, too. */
 extern int	queue_role_share(QueueRole *role);
 /* In a transaction: can the role connect here? Sets or clears role->reason and what doctor() sees. */
-extern void queue_crew_precheck(QueueRole *role, TimestampTz now);
+extern void queue_executors_precheck(QueueRole *role, TimestampTz now);
 /* The configuration changed: a parked role may be tried again, if its last failure is not too recent. */
-extern void queue_crew_retry(QueueRole *role, TimestampTz now);
+extern void queue_executors_retry(QueueRole *role, TimestampTz now);
 /* Collects executors that ended; parks roles whose executors never came up, and tells whether it did. */
-extern bool queue_crew_reap(TimestampTz now);
+extern bool queue_executors_reap(TimestampTz now);
 /* Starts and retires executors by what waits; returns when it wants to be called again. */
-extern TimestampTz queue_crew_scale(TimestampTz now);
-extern int	queue_crew_signal(bool abort);
-extern bool queue_crew_any(void);
-extern void queue_crew_retire(void);
+extern TimestampTz queue_executors_scale(TimestampTz now);
+extern int	queue_executors_signal(bool abort);
+extern bool queue_executors_any(void);
+extern void queue_executors_retire(void);
 /* Forgets roles without handlers, entries and executors. */
-extern void queue_crew_forget_unused(void);
+extern void queue_executors_forget_unused(void);
 
 #endif

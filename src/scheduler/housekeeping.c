@@ -89,7 +89,7 @@ truncate_ring_table(Oid relid, int slot)
 
 /* Chore: the tables of the rings that are due, one a slice.  One that cannot be emptied stops no other. */
 TimestampTz
-queue_keep_retention(TimestampTz now)
+queue_housekeeping_retention(TimestampTz now)
 {
 	static int	next_table = 0;
 	static uint64 failed = 0;	/* tables of this turn */
@@ -303,7 +303,7 @@ recount_slice(void)
 
 /* Chore: sets the gauges right when something has happened since they were; one slice of the scan. */
 TimestampTz
-queue_keep_recount(TimestampTz now)
+queue_housekeeping_recount(TimestampTz now)
 {
 	if (counts == NULL)
 	{

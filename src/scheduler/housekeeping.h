@@ -9,7 +9,7 @@
 #include "config/config.h"
 
 /* Chores (chores.h): in a transaction, one slice of each; when it wants to be called again. */
-extern TimestampTz queue_keep_recount(TimestampTz now);
-extern TimestampTz queue_keep_retention(TimestampTz now);
+extern TimestampTz queue_housekeeping_recount(TimestampTz now);
+extern TimestampTz queue_housekeeping_retention(TimestampTz now);
 
 #endif

@@ -165,7 +165,7 @@ walk_range(QueueJobTable *table, int64 line, QueuePos low, QueuePos high, Timest
 
 /* What the table of leases had no room for: the cursors know when and where. */
 static void
-run_lost(QueueBase *base, QueueJobTable *table, TimestampTz now)
+run_lost(QueueDatabase *base, QueueJobTable *table, TimestampTz now)
 {
 	int64		line;
 	QueuePos	low;
@@ -190,14 +190,14 @@ run_lost(QueueBase *base, QueueJobTable *table, TimestampTz now)
 		unplaced = DT_NOEND;
 	}
 	if (Min(next, unplaced) != DT_NOEND)
-		queue_base_lower(&base->next_expiry, Min(next, unplaced));
+		queue_database_lower(&base->next_expiry, Min(next, unplaced));
 }
 
 /* When the next lease ends, as far as memory tells: any process may note an earlier one. */
 TimestampTz
 queue_leases_due(void)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	return base == NULL ? DT_NOEND : Max((TimestampTz) pg_atomic_read_u64(&base->next_expiry), next_batch);
 }
@@ -205,7 +205,7 @@ queue_leases_due(void)
 TimestampTz
 queue_leases_run(TimestampTz now)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	QueueLease	leases[BATCH];
 	QueueJobTable *table;
 	int			n;

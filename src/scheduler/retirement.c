@@ -237,7 +237,7 @@ look(TimestampTz now)
 	TimestampTz began = queue_now();
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	int64		limit = (int64) queue_debug_line_idle * 1000;
-	TimestampTz loaded_at = (TimestampTz) pg_atomic_read_u64(&queue_base()->lines_loaded_at);
+	TimestampTz loaded_at = (TimestampTz) pg_atomic_read_u64(&queue_database()->lines_loaded_at);
 	HASH_SEQ_STATUS seq;
 	Idle	   *entry;
 

@@ -72,7 +72,7 @@ typedef struct Suspect
 	ItemPointerData tid;		/* of the row that was pushed */
 } Suspect;
 
-static QueueBase *base = NULL;
+static QueueDatabase *base = NULL;
 static TimestampTz work_due;	/* when the next job falls due */
 static TimestampTz rest_until;	/* when this scheduler gives its worker slot up: it is needed again then */
 static bool gone = false;		/* the extension is not there any more */
@@ -239,7 +239,7 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 		{
 			role->maxlines = 64;
 			role->lines = palloc(sizeof(QueueLine *) * role->maxlines);
-			queue_crew_precheck(role, now);
+			queue_executors_precheck(role, now);
 			waits |= role->reason[0] != '\0';
 		}
 	}
@@ -249,7 +249,7 @@ sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
 	queue_feed_sort(config, lines, nlines, lines_context);
 	for (int i = 0; i < queue_nroles; i++)
 		sift_channel(queue_roles[i], now);
-	queue_crew_forget_unused();
+	queue_executors_forget_unused();
 	sorted_config = config;
 	sorted_serial = config->serial;
 	recheck_at = Min(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
@@ -474,7 +474,7 @@ refresh_lines(QueueConfig *config, TimestampTz now)
 	{
 		/* what kept a role from connecting may be what was changed */
 		for (int i = 0; i < queue_nroles; i++)
-			queue_crew_retry(queue_roles[i], now);
+			queue_executors_retry(queue_roles[i], now);
 		seen_generation = config->generation;
 	}
 	lines = queue_lines_all(&nlines, &config);
@@ -568,13 +568,13 @@ scheduler_exit(int code, Datum arg)
 	pg_atomic_write_u64(&base->sleep_until, 0);
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
-	queue_base_set_trouble(base, "");
+	queue_database_set_trouble(base, "");
 	queue_launcher_poke();
 }
 
 /* Ends this process in order.  The state tells the launcher whether it shall be tried again. */
 static void
-leave(QueueBaseState state)
+leave(QueueDatabaseState state)
 {
 	pg_atomic_write_u32(&base->state, state);
 	proc_exit(0);
@@ -601,9 +601,9 @@ empty_channel(QueueRole *role)
 
 /* Ends executors and http worker, which die of themselves at their deadline, and then this process. */
 static void
-stop(QueueBaseState state)
+stop(QueueDatabaseState state)
 {
-	bool		abort = state == QUEUE_BASE_NO_EXTENSION;
+	bool		abort = state == QUEUE_DATABASE_NO_EXTENSION;
 	TimestampTz deadline = queue_now() + queue_shutdown_timeout * INT64CONST(1000) + STOP_GRACE_US;
 
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);
@@ -615,8 +615,8 @@ stop(QueueBaseState state)
 		abort |= pg_atomic_read_u32(&base->closed) > 0 || pg_atomic_read_u32(&queue_my_slot->abort) != 0;
 		if (abort)
 			deadline = Min(deadline, now + STOP_GRACE_US);
-		(void) queue_crew_reap(now);
-		left = queue_crew_signal(abort) + (queue_feed_signal(abort) ? 1 : 0);
+		(void) queue_executors_reap(now);
+		left = queue_executors_signal(abort) + (queue_feed_signal(abort) ? 1 : 0);
 		if (left == 0 || now >= deadline)
 			break;
 		(void) queue_worker_sleep(NULL, Min(now + STOP_LOOK_US, deadline), queue_wait_event("QueueSchedulerStop"));
@@ -628,9 +628,9 @@ stop(QueueBaseState state)
 	queue_feed_end();
 	queue_log("scheduler_stop", "scheduler of database %u ends", MyDatabaseId);
 	queue_share_sated(base);
-	if (state == QUEUE_BASE_RESTING)
+	if (state == QUEUE_DATABASE_RESTING)
 	{
-		queue_base_rest(base, rest_until);
+		queue_database_rest(base, rest_until);
 		proc_exit(0);
 	}
 	leave(state);
@@ -674,7 +674,7 @@ wait_for_versions(const char *version)
 			 errhint("Restart the server to load the new library, or run ALTER EXTENSION queue UPDATE.")));
 	while (!must_stop())
 		(void) sleep_until(DT_NOEND);
-	stop(QUEUE_BASE_UNKNOWN);
+	stop(QUEUE_DATABASE_UNKNOWN);
 }
 
 /*
@@ -684,13 +684,13 @@ wait_for_versions(const char *version)
 static bool
 may_rest(TimestampTz *next)
 {
-	bool		busy = queue_crew_any() || queue_feed_any();
+	bool		busy = queue_executors_any() || queue_feed_any();
 
 	if (pg_atomic_read_u32(&queue_my_slot->retire) == QUEUE_RETIRE_SOON)
 	{
 		if (busy)
 		{
-			queue_crew_retire();
+			queue_executors_retire();
 			queue_feed_retire();
 			return false;
 		}
@@ -708,7 +708,7 @@ may_rest(TimestampTz *next)
 /* What finds work, in this order, whenever the scheduler is awake. */
 static QueueChore work[] = {
 	{"the search for due jobs", do_round, NULL, QUEUE_CHORE_EACH_WAKE},
-	{"the number of executors", queue_crew_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
+	{"the number of executors", queue_executors_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 	{"the http worker", queue_feed_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 };
 
@@ -724,11 +724,11 @@ queue_scheduler_main(Datum arg)
 
 	queue_worker_begin(DatumGetInt32(arg), STOP_GRACE_US / 1000 + 300);
 	db = queue_my_slot->db;
-	base = queue_base_of(db, true);
+	base = queue_database_of(db, true);
 	if (base == NULL || pg_atomic_read_u32(&base->closed) > 0 || ShutdownRequestPending)
 	{
 		if (base != NULL)
-			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+			pg_atomic_write_u32(&base->state, QUEUE_DATABASE_UNKNOWN);
 		proc_exit(0);
 	}
 	if (!pg_atomic_compare_exchange_u32(&base->scheduler_procno, &nobody, queue_procno_of(MyProc)))
@@ -748,8 +748,8 @@ queue_scheduler_main(Datum arg)
 	strlcpy(version, found ? queue_extension_version() : "", sizeof(version));
 	CommitTransactionCommand();
 	if (!found)
-		leave(QUEUE_BASE_NO_EXTENSION);
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_RUNNING);
+		leave(QUEUE_DATABASE_NO_EXTENSION);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_RUNNING);
 	queue_worker_up();
 	queue_slot_take_back(QUEUE_SLOT_EXECUTOR, db);	/* a former scheduler's children that are not there yet */
 	queue_slot_take_back(QUEUE_SLOT_HTTP, db);
@@ -769,7 +769,7 @@ queue_scheduler_main(Datum arg)
 	{
 		TimestampTz next;
 
-		if (queue_crew_reap(queue_now()))
+		if (queue_executors_reap(queue_now()))
 			recheck_at = 0;
 		next = DT_NOEND;
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != QUEUE_RETIRE_SOON)
@@ -777,15 +777,15 @@ queue_scheduler_main(Datum arg)
 		if (next != DT_NOBEGIN && !gone)
 			next = queue_earlier(next, queue_chores_housekeeping(queue_now()));
 		if (next == DT_NOBEGIN || gone)
-			stop(QUEUE_BASE_NO_EXTENSION);
+			stop(QUEUE_DATABASE_NO_EXTENSION);
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0 && may_rest(&next))
 		{
 			rest_until = next;
-			stop(QUEUE_BASE_RESTING);
+			stop(QUEUE_DATABASE_RESTING);
 		}
 		(void) pgstat_report_stat(false);
 		if ((sleep_until(next) & QUEUE_WOKE_RELOADED) != 0)
 			recheck_at = 0;
 	}
-	stop(QUEUE_BASE_UNKNOWN);
+	stop(QUEUE_DATABASE_UNKNOWN);
 }

@@ -61,11 +61,11 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static void
 reopen(Oid db)
 {
-	QueueBase  *base = queue_base_of(db, false);
+	QueueDatabase *base = queue_database_of(db, false);
 
 	if (base == NULL || pg_atomic_read_u32(&base->closed) == 0)
 		return;
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_UNKNOWN);
 	pg_atomic_fetch_sub_u32(&base->closed, 1);
 }
 
@@ -81,7 +81,7 @@ hook_xact_callback(XactEvent event, void *arg)
 	if (pending.nclosed == 0 && !pending.created && !pending.dropped && !pending.roles)
 		return;
 	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
-		queue_base_set_prepared_ddl();
+		queue_database_set_prepared_ddl();
 	if (event == XACT_EVENT_COMMIT && pending.dropped)
 		queue_shared_memory_forget(MyDatabaseId);
 	for (int i = 0; i < pending.nclosed; i++)
@@ -91,13 +91,13 @@ hook_xact_callback(XactEvent event, void *arg)
 	}
 	if (commit && pending.created)
 	{
-		queue_base_extension_created(MyDatabaseId);
+		queue_database_extension_created(MyDatabaseId);
 		wake = true;
 	}
 	if (commit && pending.roles)
 	{
-		for (int i = 0; i < queue_base_count(); i++)
-			queue_base_bump(queue_base_nth(i));
+		for (int i = 0; i < queue_database_count(); i++)
+			queue_database_bump(queue_database_nth(i));
 	}
 	memset(&pending, 0, sizeof(pending));
 	if (wake)
@@ -131,7 +131,7 @@ abort_workers(Oid db)
 static void
 close_database(Oid db)
 {
-	QueueBase  *base;
+	QueueDatabase *base;
 	TimestampTz deadline;
 
 	if (!OidIsValid(db))
@@ -141,7 +141,7 @@ close_database(Oid db)
 		if (pending.closed[i] == db)
 			return;
 	}
-	base = queue_base_of(db, true);
+	base = queue_database_of(db, true);
 	if (base == NULL || pending.nclosed >= MAX_CLOSED)
 		return;
 	pg_atomic_fetch_add_u32(&base->closed, 1);
@@ -304,7 +304,7 @@ prepared_before_start(const char *gid)
 	if (none_left)
 		return false;
 	values[0] = CStringGetTextDatum(gid);
-	values[1] = TimestampTzGetDatum(queue_base_prepares_since());
+	values[1] = TimestampTzGetDatum(queue_database_prepares_since());
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_with_args("SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0, "
@@ -464,10 +464,10 @@ after_utility(Node *parsetree)
 	}
 	if (config)
 	{
-		QueueBase  *base = queue_base_of(MyDatabaseId, false);
+		QueueDatabase *base = queue_database_of(MyDatabaseId, false);
 
 		if (base != NULL && (pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX ||
-							 pg_atomic_read_u32(&base->state) == QUEUE_BASE_RESTING))
+							 pg_atomic_read_u32(&base->state) == QUEUE_DATABASE_RESTING))
 			queue_note_config();
 	}
 }
@@ -492,7 +492,7 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 
 		if (stmt->kind == TRANS_STMT_PREPARE)
 		{
-			queue_base_preparing();
+			queue_database_preparing();
 			queue_note_set_gid(stmt->gid);
 		}
 		else if (stmt->kind == TRANS_STMT_COMMIT_PREPARED || stmt->kind == TRANS_STMT_ROLLBACK_PREPARED)
@@ -513,7 +513,7 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 	{
 		queue_note_finish_prepared(gid, commit, maybe_old);
 		/* it may have created the extension, or kept it by rolling a DROP back */
-		if (maybe_old || queue_base_prepared_ddl())
+		if (maybe_old || queue_database_prepared_ddl())
 			pending.created = true;
 	}
 	else if (active && !IsA(parsetree, TransactionStmt))
@@ -522,7 +522,7 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 
 /* Chains the hook in.  Called by _PG_init with preload. */
 void
-queue_hook_install(void)
+queue_ddl_hook_install(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = queue_process_utility;

@@ -7,6 +7,6 @@
 
 #include "lib/queue.h"
 
-extern void queue_hook_install(void);	/* _PG_init, preload only */
+extern void queue_ddl_hook_install(void);	/* _PG_init, preload only */
 
 #endif

@@ -188,7 +188,7 @@ _PG_init(void)
 	shmem_request_hook = shmem_request;
 	previous_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
-	queue_hook_install();
+	queue_ddl_hook_install();
 	if (!IsBinaryUpgrade)
 		queue_launcher_register_worker();
 }

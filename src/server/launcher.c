@@ -135,7 +135,7 @@ scheduler_slot(Oid db)
 static bool
 forget_database(Oid db, bool dropped)
 {
-	if (!queue_base_forget(db, dropped))
+	if (!queue_database_forget(db, dropped))
 		return false;
 	queue_shared_memory_forget(db);
 	if (dropped)
@@ -160,9 +160,9 @@ read_databases(void)
 
 	for (int i = 0; i < nchildren; i++)
 		children[i].seen = children[i].wanted = false;
-	for (int i = 0; i < queue_base_count(); i++)
+	for (int i = 0; i < queue_database_count(); i++)
 	{
-		QueueBase  *base = queue_base_nth(i);
+		QueueDatabase *base = queue_database_nth(i);
 
 		if (base != NULL)
 			known[nknown++] = base->db;
@@ -199,7 +199,7 @@ read_databases(void)
 
 	for (int i = 0; i < nknown; i++)
 	{
-		QueueBase  *base = queue_base_of(known[i], false);
+		QueueDatabase *base = queue_database_of(known[i], false);
 
 		if (base != NULL && pg_atomic_read_u32(&base->closed) == 0 && scheduler_slot(known[i]) == NULL)
 			(void) forget_database(known[i], true);
@@ -213,11 +213,11 @@ read_databases(void)
 
 /* Starts a scheduler.  False: there is no worker slot for it now. */
 static bool
-start_scheduler(Child *child, QueueBase *base)
+start_scheduler(Child *child, QueueDatabase *base)
 {
 	base->created = false;		/* what was created until now it finds */
 	pg_memory_barrier();
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_STARTING);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_STARTING);
 	if (!queue_child_start(&child->child, QUEUE_SLOT_SCHEDULER, child->db, InvalidOid))
 		return false;
 	child->started_at = queue_now();
@@ -226,12 +226,12 @@ start_scheduler(Child *child, QueueBase *base)
 
 /* The child ended: what does its entry say, and when is it tried again? */
 static void
-child_ended(Child *child, QueueBase *base, TimestampTz now)
+child_ended(Child *child, QueueDatabase *base, TimestampTz now)
 {
-	QueueBaseState state = (QueueBaseState) pg_atomic_read_u32(&base->state);
+	QueueDatabaseState state = (QueueDatabaseState) pg_atomic_read_u32(&base->state);
 
 	child->retry_at = 0;
-	if (state == QUEUE_BASE_NO_EXTENSION)
+	if (state == QUEUE_DATABASE_NO_EXTENSION)
 	{
 		child->retry_ms = 0;
 		/* databases without the extension shall not use the entries up */
@@ -239,12 +239,12 @@ child_ended(Child *child, QueueBase *base, TimestampTz now)
 			child->none = forget_database(child->db, false);
 		return;
 	}
-	if (state == QUEUE_BASE_UNKNOWN || state == QUEUE_BASE_RESTING)
+	if (state == QUEUE_DATABASE_UNKNOWN || state == QUEUE_DATABASE_RESTING)
 	{
 		child->retry_ms = 0;	/* it was told to end */
 		return;
 	}
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_FAILED);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_FAILED);
 	pg_atomic_fetch_add_u32(&base->restarts, 1);
 	if (child->retry_ms == 0 || now - child->started_at > STEADY_MS * INT64CONST(1000))
 		child->retry_ms = RETRY_MIN_MS;
@@ -272,19 +272,19 @@ next_child(TimestampTz now, TimestampTz *next)
 	for (int i = 0; i < nchildren; i++)
 	{
 		Child	   *child = &children[i];
-		QueueBase  *base = queue_base_of(child->db, false);
-		QueueBaseState state;
+		QueueDatabase *base = queue_database_of(child->db, false);
+		QueueDatabaseState state;
 		TimestampTz not_before = 0;
 
 		if (base == NULL || !child->wanted || child->child.handle != NULL || scheduler_slot(child->db) != NULL ||
 			pg_atomic_read_u32(&base->closed) > 0)
 			continue;
-		state = (QueueBaseState) pg_atomic_read_u32(&base->state);
-		if (state == QUEUE_BASE_NO_EXTENSION)
+		state = (QueueDatabaseState) pg_atomic_read_u32(&base->state);
+		if (state == QUEUE_DATABASE_NO_EXTENSION)
 			continue;
-		if (state == QUEUE_BASE_RESTING)
+		if (state == QUEUE_DATABASE_RESTING)
 			not_before = (TimestampTz) pg_atomic_read_u64(&base->rest_until);
-		else if (state != QUEUE_BASE_UNKNOWN)
+		else if (state != QUEUE_DATABASE_UNKNOWN)
 			not_before = child->retry_at;
 		if (not_before > now)
 			*next = Min(*next, not_before);
@@ -308,7 +308,7 @@ tend_children(void)
 	for (int i = 0; i < nchildren; i++)
 	{
 		Child	   *child = &children[i];
-		QueueBase  *base = queue_base_of(child->db, child->wanted && !child->none);
+		QueueDatabase *base = queue_database_of(child->db, child->wanted && !child->none);
 		QueueSlot  *slot;
 
 		if (base == NULL)
@@ -322,18 +322,19 @@ tend_children(void)
 		slot = scheduler_slot(child->db);
 		if (slot != NULL && !child->wanted && slot->pid != 0)
 			(void) kill(slot->pid, SIGTERM);
-		if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_STARTING && (slot != NULL || child->child.handle != NULL))
+		if (pg_atomic_read_u32(&base->state) == QUEUE_DATABASE_STARTING &&
+			(slot != NULL || child->child.handle != NULL))
 			probing++;
 	}
 
 	while (probing < PROBES)	/* the one that ends or comes up wakes us */
 	{
 		Child	   *child = next_child(now, &next);
-		QueueBase  *base;
+		QueueDatabase *base;
 
 		if (child == NULL)
 			break;
-		base = queue_base_of(child->db, false);
+		base = queue_database_of(child->db, false);
 		if (queue_share_others_first(NULL, now))
 		{
 			/* a free slot is for the first executor of a database that has a scheduler */
@@ -357,7 +358,7 @@ tend_children(void)
 					(errmsg("queue: no worker slot is free for the scheduler of database %u", child->db),
 					 errhint("Raise max_worker_processes.")));
 		}
-		pg_atomic_write_u32(&base->state, QUEUE_BASE_NO_SLOT);
+		pg_atomic_write_u32(&base->state, QUEUE_DATABASE_NO_SLOT);
 		queue_share_hungry(base, QUEUE_HUNGER_SCHEDULER, now);
 		next = Min(next, now + QUEUE_HUNGER_US);
 		break;

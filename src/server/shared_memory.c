@@ -33,14 +33,14 @@ static const struct
 	void		(*init) (void);
 	void		(*reset) (Oid db);	/* NULL: what it knows ends with the processes that it is about */
 }			structures[] = {
-	{queue_base_shmem_size, queue_base_shmem_init, NULL},	/* the launcher alone gives entries up */
+	{queue_database_shmem_size, queue_database_shmem_init, NULL},	/* the launcher alone gives entries up */
 	{queue_cursor_shmem_size, queue_cursor_shmem_init, queue_cursor_reset},
 	{queue_lease_shmem_size, queue_lease_shmem_init, queue_lease_reset},
 	{queue_channel_shmem_size, queue_channel_shmem_init, queue_channel_reset},
 	{queue_slot_shmem_size, queue_slot_shmem_init, NULL},
 	{queue_counter_shmem_size, queue_counter_shmem_init, queue_counter_reset},
-	{queue_waiter_shmem_size, queue_waiter_shmem_init, NULL},
-	{queue_await_shmem_size, queue_await_shmem_init, NULL},
+	{queue_end_waiter_shmem_size, queue_end_waiter_shmem_init, NULL},
+	{queue_fetch_waiter_shmem_size, queue_fetch_waiter_shmem_init, NULL},
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */

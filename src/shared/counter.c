@@ -184,7 +184,7 @@ find_queue(const QueueCounterKey *key, bool create)
 	c = hash_search(queues, key, HASH_FIND, NULL);
 	if (c == NULL)
 	{
-		QueueBase  *base = queue_base_of(key->db, false);
+		QueueDatabase *base = queue_database_of(key->db, false);
 
 		if (base != NULL && take_place(&base->queue_places, QUEUE_MAX_PLACES))
 		{
@@ -210,9 +210,9 @@ static QueueKindStat *
 find_kind(const QueueKindKey *key, bool create)
 {
 	QueueKindStat *k = hash_search(kinds, key, HASH_FIND, NULL);
-	QueueBase  *base;
+	QueueDatabase *base;
 
-	if (k != NULL || !create || (base = queue_base_of(key->db, false)) == NULL ||
+	if (k != NULL || !create || (base = queue_database_of(key->db, false)) == NULL ||
 		!take_place(&base->kind_places,
 					strcmp(key->kind, OTHERS) == 0 ? QUEUE_MAX_PLACES + SHARED_PLACES : QUEUE_MAX_PLACES))
 		return k;
@@ -302,7 +302,7 @@ queue_kind_sums(int64 handler)
 void
 queue_counter_places(int *nqueues, int *nkinds)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	*nqueues = base != NULL ? (int) pg_atomic_read_u32(&base->queue_places) : 0;
 	*nkinds = base != NULL ? (int) pg_atomic_read_u32(&base->kind_places) : 0;
@@ -348,7 +348,7 @@ fold(QueueKindStat *from)
 static void
 give_up_queue(QueueCounter *c)
 {
-	QueueBase  *base = queue_base_of(c->key.db, false);
+	QueueDatabase *base = queue_database_of(c->key.db, false);
 
 	c->incarnation = 0;
 	if (base != NULL)
@@ -360,7 +360,7 @@ give_up_queue(QueueCounter *c)
 static void
 give_up_kind(QueueKindStat *k)
 {
-	QueueBase  *base = queue_base_of(k->key.db, false);
+	QueueDatabase *base = queue_database_of(k->key.db, false);
 
 	k->incarnation = 0;
 	if (base != NULL)

@@ -168,7 +168,7 @@ free_entry(void)
 	unlink_entry(entry);
 	/* what it knew of leases: the scheduler looks at all lines when their time has come */
 	if (entry->unnoted_expiry != DT_NOEND)
-		queue_base_unplaced(queue_base_of(entry->db, false), entry->unnoted_expiry);
+		queue_database_unplaced(queue_database_of(entry->db, false), entry->unnoted_expiry);
 	return entry;
 }
 

@@ -23,7 +23,7 @@
 #include "storage/shmem.h"
 #include "utils/json.h"
 
-typedef struct QueueBaseShared
+typedef struct QueueDatabaseShared
 {
 	LWLock		lock;
 	int			tranche;
@@ -33,25 +33,25 @@ typedef struct QueueBaseShared
 	pg_atomic_uint64 launcher_requests;
 	pg_atomic_uint64 prepares_since;	/* when the first PREPARE TRANSACTION of this shared memory ran; 0: none did */
 	pg_atomic_uint32 prepared_ddl;	/* an extension was created or dropped in a transaction that was prepared */
-	QueueBase	bases[QUEUE_MAX_DATABASES];
-} QueueBaseShared;
+	QueueDatabase	bases[QUEUE_MAX_DATABASES];
+} QueueDatabaseShared;
 
-static QueueBaseShared *shared = NULL;
-static QueueBase *my_base = NULL;
+static QueueDatabaseShared *shared = NULL;
+static QueueDatabase *my_base = NULL;
 
 /* How much shared memory the entries need.  Called by the request hook. */
 Size
-queue_base_shmem_size(void)
+queue_database_shmem_size(void)
 {
-	return MAXALIGN(sizeof(QueueBaseShared));
+	return MAXALIGN(sizeof(QueueDatabaseShared));
 }
 
 /* Everything in an entry as if nobody had ever looked at its database.  Lock: held, or nobody else is there yet. */
 static void
-base_clear(QueueBase *base)
+base_clear(QueueDatabase *base)
 {
 	pg_atomic_write_u64(&base->generation, 1);
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_UNKNOWN);
 	pg_atomic_write_u32(&base->closed, 0);
 	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
 	pg_atomic_write_u64(&base->sleep_until, 0);
@@ -74,11 +74,11 @@ base_clear(QueueBase *base)
 
 /* Makes or finds the structure.  Called by the startup hook, under AddinShmemInitLock. */
 void
-queue_base_shmem_init(void)
+queue_database_shmem_init(void)
 {
 	bool		found;
 
-	shared = ShmemInitStruct("queue databases", queue_base_shmem_size(), &found);
+	shared = ShmemInitStruct("queue databases", queue_database_shmem_size(), &found);
 	if (!found)
 	{
 		shared->tranche = LWLockNewTrancheId();
@@ -91,11 +91,11 @@ queue_base_shmem_init(void)
 		pg_atomic_init_u32(&shared->prepared_ddl, 0);
 		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
 		{
-			QueueBase  *base = &shared->bases[i];
+			QueueDatabase *base = &shared->bases[i];
 
 			base->db = InvalidOid;
 			pg_atomic_init_u64(&base->generation, 1);
-			pg_atomic_init_u32(&base->state, QUEUE_BASE_UNKNOWN);
+			pg_atomic_init_u32(&base->state, QUEUE_DATABASE_UNKNOWN);
 			pg_atomic_init_u32(&base->closed, 0);
 			pg_atomic_init_u32(&base->scheduler_procno, PG_UINT32_MAX);
 			pg_atomic_init_u64(&base->sleep_until, 0);
@@ -121,7 +121,7 @@ queue_base_shmem_init(void)
 			pg_atomic_init_u64(&base->lines_told, 0);
 		}
 	}
-	LWLockRegisterTranche(shared->tranche, "QueueBase");
+	LWLockRegisterTranche(shared->tranche, "QueueDatabase");
 }
 
 /* Is there shared memory?  Called by everyone. */
@@ -133,7 +133,7 @@ queue_preloaded(void)
 
 /* A transaction is about to be prepared here.  Called by hook.c. */
 void
-queue_base_preparing(void)
+queue_database_preparing(void)
 {
 	uint64		never = 0;
 
@@ -146,7 +146,7 @@ queue_base_preparing(void)
  * standby that was promoted since (this shared memory may be older than it then).  Called by hook.c.
  */
 TimestampTz
-queue_base_prepares_since(void)
+queue_database_prepares_since(void)
 {
 	uint64		since = shared ? pg_atomic_read_u64(&shared->prepares_since) : 0;
 
@@ -155,7 +155,7 @@ queue_base_prepares_since(void)
 
 /* Remembers, until the server restarts, that a prepared transaction creates or drops an extension.  Commit-safe. */
 void
-queue_base_set_prepared_ddl(void)
+queue_database_set_prepared_ddl(void)
 {
 	if (shared != NULL)
 		pg_atomic_write_u32(&shared->prepared_ddl, 1);
@@ -163,29 +163,29 @@ queue_base_set_prepared_ddl(void)
 
 /* May a transaction that is now committed or rolled back have been such?  Called by hook.c. */
 bool
-queue_base_prepared_ddl(void)
+queue_database_prepared_ddl(void)
 {
 	return shared != NULL && pg_atomic_read_u32(&shared->prepared_ddl) != 0;
 }
 
 /* This database's entry, looked up once.  Commit-safe after its first call. */
-QueueBase *
-queue_base(void)
+QueueDatabase *
+queue_database(void)
 {
 	if (my_base != NULL && my_base->db == MyDatabaseId)
 		return my_base;
 	if (shared == NULL || !OidIsValid(MyDatabaseId))
 		return NULL;
-	my_base = queue_base_of(MyDatabaseId, true);
+	my_base = queue_database_of(MyDatabaseId, true);
 	return my_base;
 }
 
 /* The entry of any database; with create, made under the lock.  Commit-safe. */
-QueueBase *
-queue_base_of(Oid db, bool create)
+QueueDatabase *
+queue_database_of(Oid db, bool create)
 {
 	uint32		used;
-	QueueBase  *base = NULL;
+	QueueDatabase *base = NULL;
 
 	if (shared == NULL || !OidIsValid(db))
 		return NULL;
@@ -224,16 +224,16 @@ queue_base_of(Oid db, bool create)
 	return base;
 }
 
-/* How far queue_base_nth may go. */
+/* How far queue_database_nth may go. */
 int
-queue_base_count(void)
+queue_database_count(void)
 {
 	return shared ? (int) pg_atomic_read_u32(&shared->used) : 0;
 }
 
 /* The i'th entry, NULL when it is free.  Called by the launcher, doctor() and stat_worker. */
-QueueBase *
-queue_base_nth(int i)
+QueueDatabase *
+queue_database_nth(int i)
 {
 	if (shared == NULL || i < 0 || i >= QUEUE_MAX_DATABASES || !OidIsValid(shared->bases[i].db))
 		return NULL;
@@ -242,9 +242,9 @@ queue_base_nth(int i)
 
 /* Its entry is free for another database.  Called by the launcher. */
 bool
-queue_base_forget(Oid db, bool dropped)
+queue_database_forget(Oid db, bool dropped)
 {
-	QueueBase  *base = queue_base_of(db, false);
+	QueueDatabase *base = queue_database_of(db, false);
 	bool		forget = true;
 
 	if (base == NULL)
@@ -253,7 +253,7 @@ queue_base_forget(Oid db, bool dropped)
 	if (base->db == db)
 	{
 		forget = dropped ||
-			(!base->created && pg_atomic_read_u32(&base->state) == QUEUE_BASE_NO_EXTENSION &&
+			(!base->created && pg_atomic_read_u32(&base->state) == QUEUE_DATABASE_NO_EXTENSION &&
 			 pg_atomic_read_u32(&base->closed) == 0);
 		base->created = false;
 		if (forget)
@@ -263,7 +263,7 @@ queue_base_forget(Oid db, bool dropped)
 			base_clear(base);
 		}
 		else
-			pg_atomic_write_u32(&base->state, QUEUE_BASE_UNKNOWN);
+			pg_atomic_write_u32(&base->state, QUEUE_DATABASE_UNKNOWN);
 	}
 	LWLockRelease(&shared->lock);
 	return forget;
@@ -274,11 +274,11 @@ queue_base_forget(Oid db, bool dropped)
  * the launcher finds.  A look that is under way may have come too early and is repeated.
  */
 void
-queue_base_extension_created(Oid db)
+queue_database_extension_created(Oid db)
 {
 	for (int tries = 0; tries < 10; tries++)
 	{
-		QueueBase  *base = queue_base_of(db, true);
+		QueueDatabase *base = queue_database_of(db, true);
 		bool		mine;
 
 		if (base == NULL)
@@ -287,10 +287,10 @@ queue_base_extension_created(Oid db)
 		mine = base->db == db;
 		if (mine)
 		{
-			uint32		state = QUEUE_BASE_NO_EXTENSION;
+			uint32		state = QUEUE_DATABASE_NO_EXTENSION;
 
 			base->created = true;
-			(void) pg_atomic_compare_exchange_u32(&base->state, &state, QUEUE_BASE_UNKNOWN);
+			(void) pg_atomic_compare_exchange_u32(&base->state, &state, QUEUE_DATABASE_UNKNOWN);
 		}
 		LWLockRelease(&shared->lock);
 		if (mine)
@@ -300,7 +300,7 @@ queue_base_extension_created(Oid db)
 
 /* Called by the scheduler when a part of its work fails, or does so no more. */
 void
-queue_base_set_trouble(QueueBase *base, const char *trouble)
+queue_database_set_trouble(QueueDatabase *base, const char *trouble)
 {
 	char		copy[sizeof(base->trouble)];
 
@@ -313,7 +313,7 @@ queue_base_set_trouble(QueueBase *base, const char *trouble)
 
 /* Called by doctor(). */
 void
-queue_base_trouble(QueueBase *base, char *trouble, Size size)
+queue_database_trouble(QueueDatabase *base, char *trouble, Size size)
 {
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	strlcpy(trouble, base->trouble, size);
@@ -322,25 +322,25 @@ queue_base_trouble(QueueBase *base, char *trouble, Size size)
 
 /* The generation of this database's configuration; 0 without preload. */
 uint64
-queue_base_generation(void)
+queue_database_generation(void)
 {
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 
 	return base ? pg_atomic_read_u64(&base->generation) : 0;
 }
 
 /* The configuration changed and that is committed.  Commit-safe.  Called by note.c. */
 void
-queue_base_bump(QueueBase *base)
+queue_database_bump(QueueDatabase *base)
 {
 	if (base == NULL)
 		return;
 	pg_atomic_fetch_add_u64(&base->generation, 1);
-	queue_base_wake(base, 0);
+	queue_database_wake(base, 0);
 }
 
 uint32
-queue_base_drops(QueueBase *base)
+queue_database_drops(QueueDatabase *base)
 {
 	pg_memory_barrier();
 	return pg_atomic_read_u32(&base->drops);
@@ -348,7 +348,7 @@ queue_base_drops(QueueBase *base)
 
 /* Called by lines.c when a drop begins and when its transaction has ended. */
 void
-queue_base_change_drops(QueueBase *base, int n)
+queue_database_change_drops(QueueDatabase *base, int n)
 {
 	if (base != NULL)
 		(void) pg_atomic_fetch_add_u32(&base->drops, n);
@@ -356,7 +356,7 @@ queue_base_change_drops(QueueBase *base, int n)
 
 /* A new line was committed.  Commit-safe.  Called by note.c, before it tells of the line's jobs. */
 void
-queue_base_tell_line(QueueBase *base, const QueueNewLine *line)
+queue_database_tell_line(QueueDatabase *base, const QueueNewLine *line)
 {
 	uint64		told;
 
@@ -371,14 +371,14 @@ queue_base_tell_line(QueueBase *base, const QueueNewLine *line)
 
 /* How many were told of; a reader compares it with what it has. */
 uint64
-queue_base_lines_told(QueueBase *base)
+queue_database_lines_told(QueueDatabase *base)
 {
 	return pg_atomic_read_u64(&base->lines_told);
 }
 
 /* Copies what was told since *seen.  Called by lines.c. */
 int
-queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines)
+queue_database_new_lines(QueueDatabase *base, uint64 *seen, QueueNewLine *lines)
 {
 	uint64		told;
 	int			n = 0;
@@ -399,7 +399,7 @@ queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines)
 
 /* A scheduler that gave its slot up is needed at `when`.  Commit-safe. */
 static void
-wake_resting(QueueBase *base, TimestampTz when)
+wake_resting(QueueDatabase *base, TimestampTz when)
 {
 	uint64		until = pg_atomic_read_u64(&base->rest_until);
 
@@ -419,7 +419,7 @@ wake_resting(QueueBase *base, TimestampTz when)
  * sees what the caller did or the caller sees that it sleeps.  Commit-safe.
  */
 void
-queue_base_wake(QueueBase *base, TimestampTz when)
+queue_database_wake(QueueDatabase *base, TimestampTz when)
 {
 	uint32		procno;
 	TimestampTz until;
@@ -439,16 +439,16 @@ queue_base_wake(QueueBase *base, TimestampTz when)
 			return;
 		/* it ended meanwhile; if it saw our wake it says so itself */
 	}
-	if (pg_atomic_read_u32(&base->state) == QUEUE_BASE_RESTING)
+	if (pg_atomic_read_u32(&base->state) == QUEUE_DATABASE_RESTING)
 		wake_resting(base, when);
 }
 
-/* The scheduler's own last act; see queue_base_wake. */
+/* The scheduler's own last act; see queue_database_wake. */
 void
-queue_base_rest(QueueBase *base, TimestampTz until)
+queue_database_rest(QueueDatabase *base, TimestampTz until)
 {
 	pg_atomic_write_u64(&base->rest_until, (uint64) until);
-	pg_atomic_write_u32(&base->state, QUEUE_BASE_RESTING);
+	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_RESTING);
 	pg_memory_barrier();
 	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
 	pg_memory_barrier();
@@ -458,7 +458,7 @@ queue_base_rest(QueueBase *base, TimestampTz until)
 
 /* Lowers one of the entry's times to `when`, if it is later.  Commit-safe. */
 void
-queue_base_lower(pg_atomic_uint64 *time, TimestampTz when)
+queue_database_lower(pg_atomic_uint64 *time, TimestampTz when)
 {
 	uint64		old = pg_atomic_read_u64(time);
 
@@ -468,41 +468,41 @@ queue_base_lower(pg_atomic_uint64 *time, TimestampTz when)
 
 /* Commit-safe.  Called by lease.c and cursor.c. */
 void
-queue_base_unplaced(QueueBase *base, TimestampTz until)
+queue_database_unplaced(QueueDatabase *base, TimestampTz until)
 {
 	if (base == NULL)
 		return;
-	queue_base_lower(&base->unplaced_expiry, until);
-	queue_base_lower(&base->next_expiry, until);
+	queue_database_lower(&base->unplaced_expiry, until);
+	queue_database_lower(&base->next_expiry, until);
 }
 
 /* Commit-safe.  Called by note.c. */
 void
-queue_base_deadline(QueueBase *base, TimestampTz at)
+queue_database_deadline(QueueDatabase *base, TimestampTz at)
 {
 	if (base == NULL)
 		return;
-	queue_base_lower(&base->deadline_low, at);
-	queue_base_wake(base, at);
+	queue_database_lower(&base->deadline_low, at);
+	queue_database_wake(base, at);
 }
 
 /* What was told since the last call.  Called by the scheduler. */
 TimestampTz
-queue_base_take_deadline(QueueBase *base)
+queue_database_take_deadline(QueueDatabase *base)
 {
 	return (TimestampTz) pg_atomic_exchange_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 }
 
 /* One claim more; returns the incarnation that it is counted in.  Called by session.c before it takes the lock. */
 uint32
-queue_base_add_session_claim(QueueBase *base)
+queue_database_add_session_claim(QueueDatabase *base)
 {
 	return (uint32) (pg_atomic_fetch_add_u64(&base->session_claims, 1) >> 32);
 }
 
 /* One claim less, if it was counted in what the entry is now.  Called by session.c. */
 void
-queue_base_remove_session_claim(QueueBase *base, uint32 incarnation)
+queue_database_remove_session_claim(QueueDatabase *base, uint32 incarnation)
 {
 	uint64		old = pg_atomic_read_u64(&base->session_claims);
 
@@ -513,7 +513,7 @@ queue_base_remove_session_claim(QueueBase *base, uint32 incarnation)
 
 /* How many sessions' claims there are.  Called by every other claimer. */
 uint32
-queue_base_session_claims(QueueBase *base)
+queue_database_session_claims(QueueDatabase *base)
 {
 	return (uint32) pg_atomic_read_u64(&base->session_claims);
 }

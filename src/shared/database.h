@@ -17,16 +17,16 @@
 #include "storage/lwlock.h"
 
 /* Why a database has no scheduler; doctor() words them. */
-typedef enum QueueBaseState
+typedef enum QueueDatabaseState
 {
-	QUEUE_BASE_UNKNOWN,			/* never looked at since the server started -> STARTING, NO_SLOT */
-	QUEUE_BASE_NO_EXTENSION,	/* a scheduler looked: the extension is not there -> STARTING when it is created */
-	QUEUE_BASE_STARTING,		/* -> RUNNING, NO_EXTENSION, FAILED, NO_SLOT */
-	QUEUE_BASE_RUNNING,			/* -> FAILED, NO_EXTENSION, RESTING */
-	QUEUE_BASE_FAILED,			/* the scheduler ended with an error -> STARTING after a pause */
-	QUEUE_BASE_NO_SLOT,			/* max_worker_processes is used up -> STARTING when a slot is free */
-	QUEUE_BASE_RESTING			/* the scheduler gave its slot up -> STARTING at rest_until or when it is woken */
-} QueueBaseState;
+	QUEUE_DATABASE_UNKNOWN,			/* never looked at since the server started -> STARTING, NO_SLOT */
+	QUEUE_DATABASE_NO_EXTENSION,	/* a scheduler looked: the extension is not there -> STARTING when it is created */
+	QUEUE_DATABASE_STARTING,		/* -> RUNNING, NO_EXTENSION, FAILED, NO_SLOT */
+	QUEUE_DATABASE_RUNNING,			/* -> FAILED, NO_EXTENSION, RESTING */
+	QUEUE_DATABASE_FAILED,			/* the scheduler ended with an error -> STARTING after a pause */
+	QUEUE_DATABASE_NO_SLOT,			/* max_worker_processes is used up -> STARTING when a slot is free */
+	QUEUE_DATABASE_RESTING			/* the scheduler gave its slot up -> STARTING at rest_until or when it is woken */
+} QueueDatabaseState;
 
 /*
  * What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see
@@ -43,11 +43,11 @@ typedef struct QueueNewLine
 
 #define QUEUE_TROUBLE_SIZE 80
 
-typedef struct QueueBase
+typedef struct QueueDatabase
 {
 	Oid			db;				/* InvalidOid: free */
 	pg_atomic_uint64 generation;	/* bumped after the commit of any change of configuration or lines */
-	pg_atomic_uint32 state;		/* QueueBaseState */
+	pg_atomic_uint32 state;		/* QueueDatabaseState */
 	pg_atomic_uint32 closed;	/* >0: a DDL command needs the database without workers */
 	pg_atomic_uint32 scheduler_procno;	/* PG_UINT32_MAX: none */
 	pg_atomic_uint64 sleep_until;	/* the scheduler sleeps until then; 0: it is awake */
@@ -74,52 +74,52 @@ typedef struct QueueBase
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
-} QueueBase;
+} QueueDatabase;
 
-extern Size queue_base_shmem_size(void);
-extern void queue_base_shmem_init(void);
+extern Size queue_database_shmem_size(void);
+extern void queue_database_shmem_init(void);
 
 /* Is the library in shared_preload_libraries, that is, is there shared memory? */
 extern bool queue_preloaded(void);
 
 /* Hook: PREPARE TRANSACTION is about to run; since when has it been run under this shared memory (now: never yet)? */
-extern void queue_base_preparing(void);
-extern TimestampTz queue_base_prepares_since(void);
+extern void queue_database_preparing(void);
+extern TimestampTz queue_database_prepares_since(void);
 
 /* Hook: did any prepared transaction since the start create or drop an extension? */
-extern void queue_base_set_prepared_ddl(void);	/* commit-safe */
-extern bool queue_base_prepared_ddl(void);
+extern void queue_database_set_prepared_ddl(void);	/* commit-safe */
+extern bool queue_database_prepared_ddl(void);
 
 /* This database's entry (made at first use, cached); NULL without preload or when all are taken. */
-extern QueueBase *queue_base(void);
-extern QueueBase *queue_base_of(Oid db, bool create);
-extern int	queue_base_count(void);
-extern QueueBase *queue_base_nth(int i);	/* NULL when free */
+extern QueueDatabase *queue_database(void);
+extern QueueDatabase *queue_database_of(Oid db, bool create);
+extern int	queue_database_count(void);
+extern QueueDatabase *queue_database_nth(int i);	/* NULL when free */
 
 /*
  * The launcher gives up an entry: of a database that is gone, or (not dropped) where a scheduler found no extension.
  * False: one was created since, and must be looked for again.
  */
-extern bool queue_base_forget(Oid db, bool dropped);
+extern bool queue_database_forget(Oid db, bool dropped);
 /* An extension was created in this database, perhaps ours.  Commit-safe. */
-extern void queue_base_extension_created(Oid db);
+extern void queue_database_extension_created(Oid db);
 
 /* What of the scheduler's work fails; "": nothing.  Copied under the lock. */
-extern void queue_base_set_trouble(QueueBase *base, const char *trouble);
-extern void queue_base_trouble(QueueBase *base, char *trouble, Size size);
+extern void queue_database_set_trouble(QueueDatabase *base, const char *trouble);
+extern void queue_database_trouble(QueueDatabase *base, char *trouble, Size size);
 
-extern uint64 queue_base_generation(void);	/* 0 without preload */
-extern void queue_base_bump(QueueBase *base);	/* commit-safe: generation + 1 and wake the scheduler */
+extern uint64 queue_database_generation(void);	/* 0 without preload */
+extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation + 1 and wake the scheduler */
 
 /* How many queues open transactions drop; a full barrier.  change: commit-safe. */
-extern uint32 queue_base_drops(QueueBase *base);
-extern void queue_base_change_drops(QueueBase *base, int n);
+extern uint32 queue_database_drops(QueueDatabase *base);
+extern void queue_database_change_drops(QueueDatabase *base, int n);
 
 /* Commit-safe: a new line was committed. */
-extern void queue_base_tell_line(QueueBase *base, const QueueNewLine *line);
-extern uint64 queue_base_lines_told(QueueBase *base);
+extern void queue_database_tell_line(QueueDatabase *base, const QueueNewLine *line);
+extern uint64 queue_database_lines_told(QueueDatabase *base);
 /* The lines told of since *seen, which moves to now; -1: more than are kept. */
-extern int	queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lines);
+extern int	queue_database_new_lines(QueueDatabase *base, uint64 *seen, QueueNewLine *lines);
 
 /*
  * Commit-safe.  Wakes the database's scheduler unless it will be awake by `when` by
@@ -127,26 +127,26 @@ extern int	queue_base_new_lines(QueueBase *base, uint64 *seen, QueueNewLine *lin
  * wakes and before it looks at anything, and its deadline after it looked: a caller
  * that reads 0 sets the latch, so no wake is lost.
  */
-extern void queue_base_wake(QueueBase *base, TimestampTz when);
+extern void queue_database_wake(QueueDatabase *base, TimestampTz when);
 
 /* Commit-safe: lowers one of these times to `when`, if it is later. */
-extern void queue_base_lower(pg_atomic_uint64 *time, TimestampTz when);
+extern void queue_database_lower(pg_atomic_uint64 *time, TimestampTz when);
 
 /* Commit-safe: a lease ends then that nothing else in memory tells of. */
-extern void queue_base_unplaced(QueueBase *base, TimestampTz until);
+extern void queue_database_unplaced(QueueDatabase *base, TimestampTz until);
 
 /*
  * Deadlines (queue.deadline) that were committed out of the order in which the scheduler reads them: commit-safe, tells
  * of the lowest of a transaction, DT_NOBEGIN of unknown ones.  The scheduler takes the word BEFORE its snapshot.
  */
-extern void queue_base_deadline(QueueBase *base, TimestampTz at);
-extern TimestampTz queue_base_take_deadline(QueueBase *base);	/* PG_INT64_MAX: none */
+extern void queue_database_deadline(QueueDatabase *base, TimestampTz at);
+extern TimestampTz queue_database_take_deadline(QueueDatabase *base);	/* PG_INT64_MAX: none */
 
 /*
  * The scheduler of this database is about to end to give its slot up, with nothing to do before `until`.  From now on
  * a wake reaches the launcher; one that came just before this makes the rest short.
  */
-extern void queue_base_rest(QueueBase *base, TimestampTz until);
+extern void queue_database_rest(QueueDatabase *base, TimestampTz until);
 
 /* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
 extern void queue_set_latch(uint32 procno);
@@ -156,9 +156,9 @@ extern void queue_set_latch(uint32 procno);
  * session stays), and the entry's next use must not be counted down for it: so the removal names the incarnation that
  * the addition returned.
  */
-extern uint32 queue_base_add_session_claim(QueueBase *base);	/* a full barrier */
-extern void queue_base_remove_session_claim(QueueBase *base, uint32 incarnation);
-extern uint32 queue_base_session_claims(QueueBase *base);
+extern uint32 queue_database_add_session_claim(QueueDatabase *base);	/* a full barrier */
+extern void queue_database_remove_session_claim(QueueDatabase *base, uint32 incarnation);
+extern uint32 queue_database_session_claims(QueueDatabase *base);
 
 /* The launcher's: procno, and a counter of "look at all databases again" requests. */
 extern void queue_launcher_register(void);

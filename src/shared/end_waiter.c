@@ -33,18 +33,18 @@ static QueueWaiter *mine = NULL;
 
 /* How much shared memory the places need.  Called by the request hook. */
 Size
-queue_waiter_shmem_size(void)
+queue_end_waiter_shmem_size(void)
 {
 	return MAXALIGN(sizeof(QueueWaiterShared));
 }
 
 /* Makes or finds the places.  Called by the startup hook. */
 void
-queue_waiter_shmem_init(void)
+queue_end_waiter_shmem_init(void)
 {
 	bool		found;
 
-	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
+	shared = ShmemInitStruct("queue waiters", queue_end_waiter_shmem_size(), &found);
 	if (!found)
 	{
 		pg_atomic_init_u32(&shared->waiting, 0);
@@ -62,19 +62,19 @@ queue_waiter_shmem_init(void)
 static void
 waiter_exit(int code, Datum arg)
 {
-	queue_waiter_unregister();
+	queue_end_waiter_unregister();
 }
 
 /* I wait for this job.  Register BEFORE the last look at it; false: no place, poll.  Called by control.c. */
 bool
-queue_waiter_register(int64 job_id)
+queue_end_waiter_register(int64 job_id)
 {
 	static bool exit_registered = false;
 	uint32		me;
 
 	if (shared == NULL || MyProc == NULL)
 		return false;
-	queue_waiter_unregister();
+	queue_end_waiter_unregister();
 	if (!exit_registered)
 	{
 		on_shmem_exit(waiter_exit, (Datum) 0);
@@ -104,7 +104,7 @@ queue_waiter_register(int64 job_id)
 
 /* I wait no longer. */
 void
-queue_waiter_unregister(void)
+queue_end_waiter_unregister(void)
 {
 	QueueWaiter *w = mine;
 
@@ -119,7 +119,7 @@ queue_waiter_unregister(void)
 
 /* The job ended and that is committed.  Commit-safe.  Called by note.c. */
 void
-queue_waiter_wake(Oid db, int64 job_id)
+queue_end_waiter_wake(Oid db, int64 job_id)
 {
 	uint32		used;
 

@@ -9,10 +9,10 @@
 
 #include "shared/database.h"
 
-extern Size queue_waiter_shmem_size(void);
-extern void queue_waiter_shmem_init(void);
-extern bool queue_waiter_register(int64 job_id);	/* false: no place: poll. Released by unregister or at exit */
-extern void queue_waiter_unregister(void);
-extern void queue_waiter_wake(Oid db, int64 job_id);	/* commit-safe; nearly free when nobody waits; 0: all */
+extern Size queue_end_waiter_shmem_size(void);
+extern void queue_end_waiter_shmem_init(void);
+extern bool queue_end_waiter_register(int64 job_id);	/* false: no place: poll. Released by unregister or at exit */
+extern void queue_end_waiter_unregister(void);
+extern void queue_end_waiter_wake(Oid db, int64 job_id);	/* commit-safe; nearly free when nobody waits; 0: all */
 
 #endif

@@ -29,7 +29,7 @@ typedef struct Place
 	uint32		procno;
 	Oid			db;
 	pg_atomic_uint64 due;		/* when its session looks again by itself; others may lower it */
-	QueueAwaited awaited;
+	QueueFetchWait awaited;
 } Place;
 
 typedef struct Await
@@ -45,13 +45,13 @@ static Place *mine = NULL;
 static TimestampTz known = DT_NOEND;	/* the due time of before the look that is under way */
 
 Size
-queue_await_shmem_size(void)
+queue_fetch_waiter_shmem_size(void)
 {
 	return MAXALIGN(sizeof(Await));
 }
 
 void
-queue_await_shmem_init(void)
+queue_fetch_waiter_shmem_init(void)
 {
 	bool		found;
 
@@ -73,25 +73,25 @@ queue_await_shmem_init(void)
 static void
 await_exit(int code, Datum arg)
 {
-	queue_await_end();
+	queue_fetch_waiter_end();
 }
 
 static void
 await_xact(XactEvent event, void *arg)
 {
 	if (mine != NULL && (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT))
-		queue_await_end();
+		queue_fetch_waiter_end();
 }
 
 static void
 await_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
 	if (mine != NULL && event == SUBXACT_EVENT_ABORT_SUB)
-		queue_await_end();
+		queue_fetch_waiter_end();
 }
 
 bool
-queue_await_begin(const QueueAwaited *awaited)
+queue_fetch_waiter_begin(const QueueFetchWait *awaited)
 {
 	static bool registered = false;
 
@@ -104,7 +104,7 @@ queue_await_begin(const QueueAwaited *awaited)
 		RegisterSubXactCallback(await_subxact, NULL);
 		registered = true;
 	}
-	queue_await_end();
+	queue_fetch_waiter_end();
 	for (uint32 i = 0; i < QUEUE_MAX_WAITERS; i++)
 	{
 		Place	   *place = &shared->place[i];
@@ -128,7 +128,7 @@ queue_await_begin(const QueueAwaited *awaited)
 }
 
 void
-queue_await_arm(void)
+queue_fetch_waiter_arm(void)
 {
 	if (mine == NULL)
 		return;
@@ -152,7 +152,7 @@ lower(Place *place, TimestampTz due)
 }
 
 void
-queue_await_learn(TimestampTz next_due)
+queue_fetch_waiter_learn(TimestampTz next_due)
 {
 	known = DT_NOEND;
 	if (mine != NULL)
@@ -160,13 +160,13 @@ queue_await_learn(TimestampTz next_due)
 }
 
 TimestampTz
-queue_await_due(void)
+queue_fetch_waiter_due(void)
 {
 	return mine != NULL ? (TimestampTz) pg_atomic_read_u64(&mine->due) : DT_NOEND;
 }
 
 bool
-queue_await_woken(void)
+queue_fetch_waiter_woken(void)
 {
 	return mine == NULL || pg_atomic_read_u32(&mine->state) == PLACE_WOKEN;
 }
@@ -186,7 +186,7 @@ has(const uint64 *keys, int n, uint64 key)
 static bool
 wants(const Place *place, Oid db, const QueueLineKeys *keys, bool served)
 {
-	const QueueAwaited *awaited = &place->awaited;
+	const QueueFetchWait *awaited = &place->awaited;
 
 	return place->db == db &&
 		(awaited->any_queue || has(awaited->queue_key, awaited->nqueues, keys->queue_key)) &&
@@ -195,12 +195,12 @@ wants(const Place *place, Oid db, const QueueLineKeys *keys, bool served)
 }
 
 int
-queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
+queue_fetch_waiter_wake(Oid db, const QueueLineKeys *keys, int n)
 {
 	uint32		used;
 	uint32		start;
 	int			woken = 0;
-	QueueBase  *base;
+	QueueDatabase *base;
 	bool		served;
 
 	if (shared == NULL)
@@ -213,7 +213,7 @@ queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
 	 * A handler may have gone since the keys were made, as between an enqueue and its commit.  If that is not to be
 	 * seen here yet, whoever tells of it wakes all of them after this.
 	 */
-	base = queue_base_of(db, false);
+	base = queue_database_of(db, false);
 	served = keys->served && (base == NULL || pg_atomic_read_u64(&base->generation) == keys->generation);
 	used = pg_atomic_read_u32(&shared->used);
 	start = pg_atomic_fetch_add_u32(&shared->turn, 1);
@@ -233,7 +233,7 @@ queue_await_wake(Oid db, const QueueLineKeys *keys, int n)
 }
 
 void
-queue_await_wake_all(Oid db)
+queue_fetch_waiter_wake_all(Oid db)
 {
 	uint32		used;
 
@@ -259,7 +259,7 @@ queue_await_wake_all(Oid db)
  * then that one sleeps no longer than until then.
  */
 static void
-pass_on(const QueueAwaited *awaited, TimestampTz due)
+pass_on(const QueueFetchWait *awaited, TimestampTz due)
 {
 	uint32		used = pg_atomic_read_u32(&shared->used);
 
@@ -269,7 +269,7 @@ pass_on(const QueueAwaited *awaited, TimestampTz due)
 		{
 			Place	   *place = &shared->place[i];
 			uint32		state = PLACE_WAITING;
-			bool		fits = same ? memcmp(&place->awaited, awaited, sizeof(QueueAwaited)) == 0 :
+			bool		fits = same ? memcmp(&place->awaited, awaited, sizeof(QueueFetchWait)) == 0 :
 				awaited->any_queue || place->awaited.any_queue;
 
 			for (int q = 0; q < awaited->nqueues && !same && !fits; q++)
@@ -296,10 +296,10 @@ pass_on(const QueueAwaited *awaited, TimestampTz due)
 }
 
 void
-queue_await_end(void)
+queue_fetch_waiter_end(void)
 {
 	Place	   *place = mine;
-	QueueAwaited awaited;
+	QueueFetchWait awaited;
 	TimestampTz due;
 	bool		woken;
 

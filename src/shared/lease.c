@@ -199,12 +199,12 @@ range_lose(Oid db, int64 line, TimestampTz until, int n)
 static void
 tell_cursor(Oid db, const QueueLease *lease)
 {
-	QueueBase  *base = queue_base_of(db, false);
+	QueueDatabase *base = queue_database_of(db, false);
 
 	if (!queue_cursor_note_expiry(db, lease->line, lease->pos, lease->high, lease->until))
-		queue_base_unplaced(base, lease->until);
+		queue_database_unplaced(base, lease->until);
 	else if (base != NULL)
-		queue_base_lower(&base->next_expiry, lease->until);
+		queue_database_lower(&base->next_expiry, lease->until);
 }
 
 /* Two ranges of one line and one end are one. */
@@ -225,7 +225,7 @@ queue_lease_claimed(Oid db, const QueueLease *lease, TimestampTz was)
 	QueueLease	lost;
 	Oid			lost_db = InvalidOid;
 	QueueLeasePartition *p;
-	QueueBase  *base;
+	QueueDatabase *base;
 	uint32		hash;
 	bool		known;
 	bool		placed = true;
@@ -272,11 +272,11 @@ queue_lease_claimed(Oid db, const QueueLease *lease, TimestampTz was)
 	if (was != 0 && (new.id == 0 || !known))
 		range_lose(db, new.line, was, new.count);
 
-	base = queue_base_of(db, true);
+	base = queue_database_of(db, true);
 	if (base != NULL && (TimestampTz) pg_atomic_read_u64(&base->next_expiry) > new.until)
 	{
-		queue_base_lower(&base->next_expiry, new.until);
-		queue_base_wake(base, new.until);
+		queue_database_lower(&base->next_expiry, new.until);
+		queue_database_wake(base, new.until);
 	}
 }
 
@@ -340,7 +340,7 @@ queue_lease_forget(Oid db, int64 id, int64 line, TimestampTz was, int count)
 int
 queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
 {
-	QueueBase  *base = queue_base_of(db, true);
+	QueueDatabase *base = queue_database_of(db, true);
 	TimestampTz earliest = PG_INT64_MAX;
 	int			n = 0;
 
@@ -373,14 +373,14 @@ queue_lease_expired(Oid db, TimestampTz now, QueueLease *out, int max)
 		}
 		LWLockRelease(&p->lock);
 	}
-	queue_base_lower(&base->next_expiry, earliest);
+	queue_database_lower(&base->next_expiry, earliest);
 	return n;
 }
 
 void
 queue_lease_tell_expired(Oid db, TimestampTz now)
 {
-	QueueBase  *base = queue_base_of(db, false);
+	QueueDatabase *base = queue_database_of(db, false);
 	QueueLease	leases[64];
 	int64		line;
 	QueuePos	low;
@@ -402,9 +402,9 @@ queue_lease_tell_expired(Oid db, TimestampTz now)
 		any = true;
 	}
 	if (any)
-		queue_await_wake_all(db);	/* the caller takes its own, and nobody looks for the others */
+		queue_fetch_waiter_wake_all(db);	/* the caller takes its own, and nobody looks for the others */
 	if (next != DT_NOEND && base != NULL)
-		queue_base_lower(&base->next_expiry, next);
+		queue_database_lower(&base->next_expiry, next);
 }
 
 /* Forgets all leases of a database.  Called when its extension or the database itself is dropped. */

@@ -118,7 +118,7 @@ queue_note_begin(const QueueNote *note)
 
 	if (!queue_preloaded())
 		return -1;
-	(void) queue_base();		/* made now: the callbacks must not */
+	(void) queue_database();		/* made now: the callbacks must not */
 	if (nnotes == maxnotes)
 	{
 		int			size = Max(64, maxnotes * 2);
@@ -214,7 +214,7 @@ queue_note_own_passed(int64 line, QueuePos pos)
 void
 queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key)
 {
-	(void) queue_base();
+	(void) queue_database();
 	if (nnew_lines == maxnew_lines)
 	{
 		int			size = Max(16, maxnew_lines * 2);
@@ -230,7 +230,7 @@ queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key)
 void
 queue_note_config(void)
 {
-	(void) queue_base();
+	(void) queue_database();
 	if (config_level == 0)
 		config_level = GetCurrentTransactionNestLevel();
 }
@@ -263,16 +263,16 @@ append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, W
 	}
 	/* also for a job that is due later: one waiter then knows until when to sleep */
 	if (keys != NULL)
-		(void) queue_await_wake(db, keys, count);
+		(void) queue_fetch_waiter_wake(db, keys, count);
 	else
-		queue_await_wake_all(db);
+		queue_fetch_waiter_wake_all(db);
 }
 
 static void
-wake_scheduler(QueueBase *base, const Wake *wake)
+wake_scheduler(QueueDatabase *base, const Wake *wake)
 {
 	if (base != NULL && wake->needed)
-		queue_base_wake(base, wake->when <= queue_now() ? 0 : wake->when);
+		queue_database_wake(base, wake->when <= queue_now() ? 0 : wake->when);
 }
 
 void
@@ -281,7 +281,7 @@ queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos
 	Wake		wake = {false, 0};
 
 	append(db, line, keys, pos, count, &wake);
-	wake_scheduler(queue_base_of(db, false), &wake);
+	wake_scheduler(queue_database_of(db, false), &wake);
 }
 
 /*
@@ -327,7 +327,7 @@ tell_leases(Oid db, QueueNote *note, int n)
 
 /* Pays notes of a transaction that committed.  Commit-safe. */
 static void
-pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
+pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
 	int			run = 0;		/* notes in a row that move the same counters */
@@ -350,7 +350,7 @@ pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 			/* before the wake: the waiter then finds how it ended */
 			if (note->job_id != 0)
 				queue_recent_add(db, &(QueueRecent) {note->job_id, note->line, now, note->to});
-			queue_waiter_wake(db, note->job_id);
+			queue_end_waiter_wake(db, note->job_id);
 		}
 		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
 			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
@@ -367,13 +367,13 @@ pay_commit(Oid db, QueueBase *base, QueueNote *note, int n)
 		}
 	}
 	if (deadline != PG_INT64_MAX)
-		queue_base_deadline(base, deadline);
+		queue_database_deadline(base, deadline);
 	wake_scheduler(base, &wake);
 }
 
 /* Pays notes of a (sub)transaction that aborted.  Commit-safe. */
 static void
-pay_abort(Oid db, QueueBase *base, const QueueNote *note, int n)
+pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
 
@@ -445,20 +445,20 @@ store_prepared(void)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	QueueBase  *base;
+	QueueDatabase *base;
 
 	if (nnotes == 0 && nnew_lines == 0 && config_level == 0 && launcher_level == 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			base = queue_base_of(MyDatabaseId, false);
+			base = queue_database_of(MyDatabaseId, false);
 			for (int i = 0; i < nnew_lines; i++)
-				queue_base_tell_line(base, &new_lines[i].line);
+				queue_database_tell_line(base, &new_lines[i].line);
 			if (config_level > 0 && base != NULL)
 			{
-				queue_base_bump(base);
-				queue_await_wake_all(MyDatabaseId);
+				queue_database_bump(base);
+				queue_fetch_waiter_wake_all(MyDatabaseId);
 			}
 			pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
@@ -466,7 +466,7 @@ xact_callback(XactEvent event, void *arg)
 			forget_all();
 			break;
 		case XACT_EVENT_ABORT:
-			pay_abort(MyDatabaseId, queue_base_of(MyDatabaseId, false), notes, nnotes);
+			pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
 			forget_all();
@@ -505,7 +505,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 	}
 	else
 	{
-		pay_abort(MyDatabaseId, queue_base_of(MyDatabaseId, false), notes + first, nnotes - first);
+		pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes + first, nnotes - first);
 		nnotes = first;
 		while (nnew_lines > 0 && new_lines[nnew_lines - 1].level >= level)
 			nnew_lines--;
@@ -554,7 +554,7 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 {
 	static QueueCounterRef refs[PREPARED_NOTES];
 	PreparedNotes entry;
-	QueueBase  *base;
+	QueueDatabase *base;
 	bool		found = false;
 
 	if (prepared == NULL)
@@ -582,18 +582,18 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 		refs[i].incarnation = entry.incarnation[i];
 		entry.note[i].keys.counter = &refs[i];
 	}
-	base = queue_base_of(entry.db, true);
+	base = queue_database_of(entry.db, true);
 	if (base != NULL && (entry.config || entry.overflow))
-		queue_base_bump(base);
+		queue_database_bump(base);
 	if (entry.overflow)
 	{
 		queue_cursor_reset(entry.db);
-		queue_base_deadline(base, DT_NOBEGIN);
+		queue_database_deadline(base, DT_NOBEGIN);
 	}
 	else if (commit)
 		pay_commit(entry.db, base, entry.note, entry.n);
 	else
 		pay_abort(entry.db, base, entry.note, entry.n);
 	if (entry.config || entry.overflow)
-		queue_await_wake_all(entry.db);
+		queue_fetch_waiter_wake_all(entry.db);
 }

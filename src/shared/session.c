@@ -38,7 +38,7 @@ typedef struct Claim
 	int64		id;
 	Oid			table;			/* live_job, while its extension is there */
 	int			token;			/* negative; what complete() and the like must name */
-	QueueBase  *base;			/* where it is counted, NULL: nowhere .. */
+	QueueDatabase *base;			/* where it is counted, NULL: nowhere .. */
 	uint32		incarnation;	/* .. and in which use of that entry */
 	int64		line;
 	QueueLineKeys keys;
@@ -76,7 +76,7 @@ static void
 uncount(Claim *claim)
 {
 	if (claim->base != NULL)
-		queue_base_remove_session_claim(claim->base, claim->incarnation);
+		queue_database_remove_session_claim(claim->base, claim->incarnation);
 }
 
 /* Unlocks (if the lock is still ours), forgets the claim, and if `tell` says that the job is claimable. */
@@ -174,7 +174,7 @@ int
 queue_session_claim(Oid table, int64 id, int64 line, const QueueLineKeys *keys, QueuePos pos)
 {
 	LOCKTAG		tag = lock_of(id);
-	QueueBase  *base = queue_base();
+	QueueDatabase *base = queue_database();
 	int64		lock_entries = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
 	Claim	   *claim;
 
@@ -193,7 +193,7 @@ queue_session_claim(Oid table, int64 id, int64 line, const QueueLineKeys *keys, 
 		claims = repalloc(claims, 2 * maxclaims * sizeof(Claim));
 		maxclaims *= 2;
 	}
-	if ((base != NULL ? (int64) queue_base_session_claims(base) : nclaims) >= lock_entries / 2)
+	if ((base != NULL ? (int64) queue_database_session_claims(base) : nclaims) >= lock_entries / 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many session claims"),
@@ -212,7 +212,7 @@ queue_session_claim(Oid table, int64 id, int64 line, const QueueLineKeys *keys, 
 		.level = GetCurrentTransactionNestLevel()
 	};
 	if (base != NULL)
-		claim->incarnation = queue_base_add_session_claim(base);
+		claim->incarnation = queue_database_add_session_claim(base);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		let_go(claim, false);
@@ -261,13 +261,13 @@ queue_session_finish(int64 id)
 bool
 queue_session_any(void)
 {
-	QueueBase  *base;
+	QueueDatabase *base;
 
 	if (!queue_preloaded())
 		return true;
-	base = queue_base_of(MyDatabaseId, false);
+	base = queue_database_of(MyDatabaseId, false);
 	pg_memory_barrier();
-	return base == NULL || queue_base_session_claims(base) > 0;
+	return base == NULL || queue_database_session_claims(base) > 0;
 }
 
 bool

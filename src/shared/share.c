@@ -59,7 +59,7 @@ share_of(Oid db)
 
 /* What this database needs now. */
 static QueueHunger
-hunger_of(QueueBase *base, TimestampTz now)
+hunger_of(QueueDatabase *base, TimestampTz now)
 {
 	if (base == NULL || (TimestampTz) pg_atomic_read_u64(&base->hungry_at) + STALE_US < now)
 		return QUEUE_HUNGER_NONE;
@@ -116,13 +116,13 @@ spare_executor(Oid db)
 
 /* Has no other database been hungry for as much for longer? */
 static bool
-my_turn(QueueBase *base, TimestampTz now)
+my_turn(QueueDatabase *base, TimestampTz now)
 {
 	uint64		since = pg_atomic_read_u64(&base->hungry_since);
 
-	for (int i = 0; i < queue_base_count(); i++)
+	for (int i = 0; i < queue_database_count(); i++)
 	{
-		QueueBase  *other = queue_base_nth(i);
+		QueueDatabase *other = queue_database_nth(i);
 
 		if (other != NULL && other != base && hunger_of(other, now) >= QUEUE_HUNGER_FIRST &&
 			pg_atomic_read_u64(&other->hungry_since) < since)
@@ -133,7 +133,7 @@ my_turn(QueueBase *base, TimestampTz now)
 
 /* A scheduler that can be spared. */
 static void
-spare_scheduler(QueueBase *base, TimestampTz now)
+spare_scheduler(QueueDatabase *base, TimestampTz now)
 {
 	QueueSlot  *idle = NULL;
 	QueueSlot  *oldest = NULL;
@@ -144,7 +144,7 @@ spare_scheduler(QueueBase *base, TimestampTz now)
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
-		QueueBase  *its = queue_base_of(slot->db, false);
+		QueueDatabase *its = queue_database_of(slot->db, false);
 		uint32		type = pg_atomic_read_u32(&slot->type);
 		TimestampTz until;
 		Share		share;
@@ -160,7 +160,8 @@ spare_scheduler(QueueBase *base, TimestampTz now)
 		if (share.executors + share.retiring == 0 && !share.http && until != 0 && until > now + IDLE_US &&
 			hunger_of(its, now) == QUEUE_HUNGER_NONE)
 		{
-			if (idle == NULL || until > (TimestampTz) pg_atomic_read_u64(&queue_base_of(idle->db, false)->sleep_until))
+			if (idle == NULL ||
+				until > (TimestampTz) pg_atomic_read_u64(&queue_database_of(idle->db, false)->sleep_until))
 				idle = slot;
 		}
 		if (slot->started_at + TENURE_US < now && (oldest == NULL || slot->started_at < oldest->started_at))
@@ -179,7 +180,7 @@ spare_scheduler(QueueBase *base, TimestampTz now)
 }
 
 void
-queue_share_hungry(QueueBase *base, QueueHunger hunger, TimestampTz now)
+queue_share_hungry(QueueDatabase *base, QueueHunger hunger, TimestampTz now)
 {
 	if (hunger_of(base, now) == QUEUE_HUNGER_NONE)
 		pg_atomic_write_u64(&base->hungry_since, (uint64) now);
@@ -190,18 +191,18 @@ queue_share_hungry(QueueBase *base, QueueHunger hunger, TimestampTz now)
 }
 
 void
-queue_share_sated(QueueBase *base)
+queue_share_sated(QueueDatabase *base)
 {
 	pg_atomic_write_u32(&base->hunger, QUEUE_HUNGER_NONE);
 	pg_atomic_write_u64(&base->hungry_at, 0);
 }
 
 bool
-queue_share_others_first(QueueBase *base, TimestampTz now)
+queue_share_others_first(QueueDatabase *base, TimestampTz now)
 {
-	for (int i = 0; i < queue_base_count(); i++)
+	for (int i = 0; i < queue_database_count(); i++)
 	{
-		QueueBase  *other = queue_base_nth(i);
+		QueueDatabase *other = queue_database_nth(i);
 		QueueHunger hunger = other == base ? QUEUE_HUNGER_NONE : hunger_of(other, now);
 
 		if (hunger == QUEUE_HUNGER_FIRST || (base != NULL && hunger == QUEUE_HUNGER_SCHEDULER))
@@ -213,14 +214,14 @@ queue_share_others_first(QueueBase *base, TimestampTz now)
 void
 queue_share_freed(TimestampTz now)
 {
-	for (int i = 0; i < queue_base_count(); i++)
+	for (int i = 0; i < queue_database_count(); i++)
 	{
-		QueueBase  *base = queue_base_nth(i);
+		QueueDatabase *base = queue_database_nth(i);
 		QueueHunger hunger = hunger_of(base, now);
 
 		if (hunger == QUEUE_HUNGER_SCHEDULER)
 			queue_launcher_poke();
 		else if (hunger != QUEUE_HUNGER_NONE)
-			queue_base_wake(base, 0);
+			queue_database_wake(base, 0);
 	}
 }

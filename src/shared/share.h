@@ -24,12 +24,12 @@ typedef enum QueueHunger
  * No slot was free for this database: says so, and asks somebody else's worker to end, if one can be spared.  Called
  * again every QUEUE_HUNGER_US, as long as it lasts; ended by queue_share_sated.
  */
-extern void queue_share_hungry(QueueBase *base, QueueHunger hunger, TimestampTz now);
-extern void queue_share_sated(QueueBase *base);
+extern void queue_share_hungry(QueueDatabase *base, QueueHunger hunger, TimestampTz now);
+extern void queue_share_sated(QueueDatabase *base);
 #define QUEUE_HUNGER_US INT64CONST(250000)
 
 /* Does another database need a slot more than `base` needs one more executor (a launcher: NULL, one more scheduler)? */
-extern bool queue_share_others_first(QueueBase *base, TimestampTz now);
+extern bool queue_share_others_first(QueueDatabase *base, TimestampTz now);
 
 /* A child of mine has ended, so a slot is free: wakes who needs one. */
 extern void queue_share_freed(TimestampTz now);

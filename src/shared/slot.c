@@ -146,7 +146,7 @@ static void
 slot_exit(int code, Datum arg)
 {
 	QueueSlot  *slot = queue_my_slot;
-	QueueBase  *base;
+	QueueDatabase *base;
 
 	if (slot == NULL)
 		return;
@@ -158,9 +158,9 @@ slot_exit(int code, Datum arg)
 		slot->pid = 0;
 	else
 		pg_atomic_write_u32(&slot->type, QUEUE_SLOT_FREE);
-	base = queue_base_of(slot->db, false);
+	base = queue_database_of(slot->db, false);
 	if (base != NULL && pg_atomic_read_u32(&base->scheduler_procno) != PG_UINT32_MAX)
-		queue_base_wake(base, 0);
+		queue_database_wake(base, 0);
 }
 
 /* The child takes the slot that its parent reserved; ends the process if that was given up.  Called once. */
