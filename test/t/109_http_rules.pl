@@ -122,6 +122,7 @@ register('killed', ", timeout => '1 h'");
 sql($node, "SELECT queue.alter_http_handler('killed', max_attempts => 5, backoff => '{\"type\": \"fixed\", \"base\": \"0\"}')");
 my $killed = enqueue('killed', 'killed');
 in_flight('killed', 1);
+sql($node, 'CREATE TABLE flushed ()');    # a claim for HTTP commits asynchronously: this commit takes it along
 kill 'KILL', sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
 wait_true($node, "SELECT attempt = 2 FROM queue.job WHERE id = $killed", 'another worker sends it');
 $server->say_status('killed', 200);
