@@ -55,6 +55,7 @@ SELECT kind, attempt, message FROM queue.job_log WHERE job_id = :s;
 -- kept for queue.keep_errors
 SELECT keep_until - logged_at BETWEEN '7 days' AND '7 days 1 min' AS a_week FROM queue.log_line WHERE job_id = :s;
 -- outside a handler it is a notice
+SET client_min_messages = notice;	-- whatever the caller has set
 SELECT queue.log('hello');
 SELECT queue.log('hello', 'error', NULL, 5);
 
