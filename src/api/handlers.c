@@ -80,11 +80,18 @@ check_run_as(FunctionCallInfo fcinfo, const char **name)
 		run_as = queue_role_oid(NameStr(*PG_GETARG_NAME(ARG_RUN_AS)));
 	*name = GetUserNameFromId(run_as, false);
 	if (!queue_can_set_role(GetUserId(), run_as))
+	{
+		/* from 16 on a member may lack the option to become the role */
+		bool		member = is_member_of_role(GetUserId(), run_as);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be a member of role \"%s\" to register a handler that runs as it", *name),
-				 errhint("Leave run_as out, or a superuser (or who may grant that role) can run: GRANT %s TO %s.",
-						 quote_identifier(*name), quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+				 errmsg(member ? "must be able to SET ROLE \"%s\" to register a handler that runs as it" :
+						"must be a member of role \"%s\" to register a handler that runs as it", *name),
+				 errhint("Leave run_as out, or a superuser (or who may grant that role) can run: GRANT %s TO %s%s.",
+						 quote_identifier(*name), quote_identifier(GetUserNameFromId(GetUserId(), false)),
+						 member ? " WITH SET TRUE" : "")));
+	}
 	if (!QUEUE_NOLOGIN_ROLES_WORK && !role_can_login(run_as))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
