@@ -68,8 +68,10 @@ count_tap() {
 
 # tap name command...: runs something that speaks TAP
 tap() {
-	local name=$1 log=$LIB_DIR/log.$$.$RANDOM rc=0 start=$SECONDS SKIPPED=
+	local name=$1 log rc=0 start=$SECONDS SKIPPED=
 	shift
+	# Two lanes write here: $RANDOM gave both the same name once.
+	log=$(mktemp "$LIB_DIR/log.XXXXXX")
 	"$@" >"$log" 2>&1 || rc=$?
 	[ $rc != 124 ] || echo "# timed out" >>"$log"
 	count_tap "$log" $rc
