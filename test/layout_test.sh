@@ -48,6 +48,7 @@ breaks 'queue.so is built' rm queue.so
 breaks 'every PG_FUNCTION_INFO_V1 symbol is used' append src/job/job.c 'PG_FUNCTION_INFO_V1(queue_sql_nothing);'
 breaks 'every C symbol of the SQL script' append sql/queue--1.0.sql "AS 'MODULE_PATHNAME', 'queue_sql_nothing'"
 breaks 'SQL-callable symbols are called' append src/job/job.c 'PG_FUNCTION_INFO_V1(queue_nothing);'
+breaks 'no two TAP files have one number' eval 'mkdir -p test/t && touch test/t/001_a.pl test/t/001_b.pl'
 breaks 'every setting is called' append src/job/job.c 'DefineCustomIntVariable("other.setting"'
 
 echo "1..$n"
