@@ -178,7 +178,8 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
--- worker (string), deaths (number), first_at (time of the first HTTP attempt)
+-- worker (string), deaths (number), first_at (time of the first HTTP attempt), run_at (what was asked for when the job was
+-- blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -459,7 +460,8 @@ SELECT j.id,
        coalesce(j.attempt, 0) AS attempt,
        coalesce(j.failures, 0) AS failures,
        coalesce(queue_internal.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
-       j.run_at,
+       CASE WHEN j.run_at = 'infinity' THEN coalesce(queue_internal.job_time(j.extra, 'run_at'), j.run_at)
+            ELSE j.run_at END AS run_at,
        coalesce(queue_internal.job_time(j.extra, 'enqueued_at'), j.run_at) AS enqueued_at,
        queue_internal.job_started_at(j.id, j.extra) AS started_at,
        NULL::timestamptz AS finished_at,
@@ -528,7 +530,7 @@ COMMENT ON COLUMN queue.job.priority IS 'lower first';
 COMMENT ON COLUMN queue.job.attempt IS 'how often it was claimed; only rises; pass it to complete, fail, heartbeat ..';
 COMMENT ON COLUMN queue.job.failures IS 'failed attempts, counted against max_attempts';
 COMMENT ON COLUMN queue.job.max_attempts IS 'of the job, else of its handler, else of its queue';
-COMMENT ON COLUMN queue.job.run_at IS 'when it is due: its scheduled time or its retry time';
+COMMENT ON COLUMN queue.job.run_at IS 'when it is due: its scheduled time or its retry time; a pending job runs no earlier';
 COMMENT ON COLUMN queue.job.enqueued_at IS 'when it was enqueued';
 COMMENT ON COLUMN queue.job.started_at IS 'start of the present or last claim';
 COMMENT ON COLUMN queue.job.finished_at IS 'when it was completed, cancelled or discarded';

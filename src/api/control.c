@@ -13,12 +13,14 @@
 
 #include "api/arguments.h"
 #include "api/enqueue.h"
+#include "api/explain.h"
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/pending.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -164,8 +166,6 @@ queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line,
 		return TM_WouldBlock;
 	queue_extra_unpack(job->extra, &extra);
 	change(&new, &extra, line, arg);
-	if (new.run_at != job->run_at && extra.enqueued_at == 0)
-		extra.enqueued_at = job->run_at;
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, true);
 }
@@ -212,7 +212,7 @@ change_waiting(int64 id, QueueChange change, void *arg, bool *missing)
 void
 queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at)
 {
-	job->run_at = *(TimestampTz *) run_at;
+	queue_job_set_run_at(job, extra, *(TimestampTz *) run_at);
 	job->failures = 0;
 	job->leased_until = DT_NOBEGIN;
 	extra->deaths = 0;
@@ -266,7 +266,7 @@ change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 	bool	   *change = alteration->change;
 
 	if (change[ALTER_RUN_AT])
-		job->run_at = request->has_run_at ? request->run_at : queue_now();
+		queue_job_set_run_at(job, extra, request->has_run_at ? request->run_at : queue_now());
 	if (change[ALTER_PRIORITY] && request->priority != line->priority)
 		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) request->priority);
 	if (change[ALTER_MAX_ATTEMPTS])
@@ -410,6 +410,12 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
 					 errhint("Pause the queue or the handler before a test.")));
+		if (queue_job_pending(&job))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("job " INT64_FORMAT " cannot run: %s", id,
+							queue_explain_live(table, &job, line, snapshot)),
+					 errhint("End what it waits for first.")));
 		if (job.problem != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),

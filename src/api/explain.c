@@ -6,7 +6,7 @@
  *
  * Locks: AccessShareLock on live_job and the catalogs.
  */
-#include "lib/queue.h"
+#include "api/explain.h"
 
 #include "api/arguments.h"
 #include "api/doctor.h"
@@ -14,6 +14,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/finished.h"
+#include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/counter.h"
 #include "shared/recent.h"
@@ -177,7 +178,7 @@ explain_turn(StringInfo out, int *count, QueueJobTable *table, const QueueLine *
 
 /* What an available job waits for. */
 static void
-explain_available(StringInfo out, int *count, QueueConf *conf, const char *kind, QueueHandler *handler)
+explain_available(StringInfo out, int *count, const QueueConf *conf, const char *kind, QueueHandler *handler)
 {
 	const char *hint;
 	const char *problem;
@@ -271,81 +272,95 @@ explain_ended(int64 id, Snapshot snapshot)
 					keep_statement(NULL, QUEUE_STATE_COMPLETED));
 }
 
+/* What blocks a pending job. */
+static void
+explain_pending(StringInfo out, int *count, const QueueJob *job, const QueueExtra *extra, TimestampTz now)
+{
+	if ((extra->blocks & QUEUE_BLOCK_GROUP) != 0)
+		wait_for_reason(out, count, "another job of its group goes first");
+	if ((extra->blocks & QUEUE_BLOCK_KEY) != 0)
+		wait_for_reason(out, count, "the job before it with its unique key has not ended");
+	if ((extra->blocks & QUEUE_BLOCK_DEPENDENCY) != 0)
+		wait_for_reason(out, count, "a job that it depends on has not ended");
+	if (extra->run_at > now)
+		wait_for_reason(out, count, psprintf("it is due at %s", timestamptz_to_str(extra->run_at)));
+	if (*count == 0)
+		wait_for_reason(out, count, "nothing lets it in: its run_at was set to infinity by hand");
+}
+
+char *
+queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *line, Snapshot snapshot)
+{
+	TimestampTz now = queue_now();
+	QueueState	state = queue_job_state(job, now);
+	QueueHolder holder = queue_claim_holder(job->id, DT_NOBEGIN, now);
+	StringInfoData out;
+	QueueExtra	extra;
+	int			count = 0;
+
+	initStringInfo(&out);
+	queue_extra_unpack(job->extra, &extra);
+	if (holder == QUEUE_HELD_BY_EXECUTOR)
+	{
+		QueueSlotJob run;
+
+		if (queue_slot_job(MyDatabaseId, job->id, &run))
+			appendStringInfo(&out, "running for %s in executor %d", how_long(run.started_at, now), (int) run.pid);
+		else
+			appendStringInfoString(&out, "running: its executor is just done with it");
+		return out.data;
+	}
+	if (holder == QUEUE_HELD_BY_SESSION)
+	{
+		appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
+		return out.data;
+	}
+	appendStringInfoString(&out, queue_state_names[state]);
+	if (state == QUEUE_STATE_RUNNING)
+		appendStringInfo(&out, ": claimed by %s until %s", extra.worker != NULL ? extra.worker : "a worker",
+						 timestamptz_to_str(job->leased_until));
+	else if (state == QUEUE_STATE_RETRYABLE)
+	{
+		appendStringInfo(&out, ": failed %d of %d times", job->failures,
+						 queue_job_max_attempts(job, &extra, line->queue, line->handler));
+		if (extra.last_error != NULL)
+			appendStringInfo(&out, ", last: %s", extra.last_error);
+	}
+	if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
+		wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job->run_at)));
+	if (state == QUEUE_STATE_PENDING)
+		explain_pending(&out, &count, job, &extra, now);
+	if (state == QUEUE_STATE_AVAILABLE)
+	{
+		explain_available(&out, &count, line->queue, line->kind, line->handler);
+		if (count == 0)
+			explain_turn(&out, &count, table, line, job, snapshot, now);
+		if (count == 0)
+			wait_for_reason(&out, &count, "its turn");
+	}
+	return out.data;
+}
+
 /* queue.explain_job(id): read on its queue; a job that one may not see answers like a missing one. */
 Datum
 queue_sql_explain_job(PG_FUNCTION_ARGS)
 {
-	QueueJobTable *table;
-	QueueJob	job;
-	Snapshot	snapshot;
-	bool		found;
-	StringInfoData out;
-	int			count = 0;
-	TimestampTz now = queue_now();
 	int64		id = queue_arg_id(fcinfo, 0, "job_id");
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	char	   *text = NULL;
+	QueueJob	job;
 
-	initStringInfo(&out);
-
-	table = queue_job_open(AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	found = queue_job_find_lean(table, id, snapshot, &job);
-	if (found)
+	if (queue_job_find_lean(table, id, snapshot, &job))
 	{
 		QueueLine  *line = queue_job_line(job.line);
-		QueueConf  *conf = line->queue;
-		QueueHandler *handler = line->handler;
-		QueueState	state = queue_job_state(&job, now);
-		QueueHolder holder;
-		QueueExtra	extra;
 
-		found = queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ);
-		if (found)
-		{
-			queue_extra_unpack(job.extra, &extra);
-			holder = queue_claim_holder(id, DT_NOBEGIN, now);
-			if (holder == QUEUE_HELD_BY_EXECUTOR)
-			{
-				QueueSlotJob run;
-
-				if (queue_slot_job(MyDatabaseId, id, &run))
-					appendStringInfo(&out, "running for %s in executor %d", how_long(run.started_at, now),
-									 (int) run.pid);
-				else
-					appendStringInfoString(&out, "running: its executor is just done with it");
-			}
-			else if (holder == QUEUE_HELD_BY_SESSION)
-				appendStringInfoString(&out, "running: a session has claimed it with fetch(claim => 'session')");
-			else
-			{
-				appendStringInfoString(&out, queue_state_names[state]);
-				if (state == QUEUE_STATE_RUNNING)
-					appendStringInfo(&out, ": claimed by %s until %s", extra.worker != NULL ? extra.worker : "a worker",
-									 timestamptz_to_str(job.leased_until));
-				else if (state == QUEUE_STATE_RETRYABLE)
-				{
-					appendStringInfo(&out, ": failed %d of %d times", job.failures,
-									 queue_job_max_attempts(&job, &extra, conf, handler));
-					if (extra.last_error != NULL)
-						appendStringInfo(&out, ", last: %s", extra.last_error);
-				}
-				if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
-					wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job.run_at)));
-				if (state == QUEUE_STATE_PENDING)
-					wait_for_reason(&out, &count, "its group or its dependencies");
-				if (state == QUEUE_STATE_AVAILABLE)
-				{
-					explain_available(&out, &count, conf, line->kind, handler);
-					if (count == 0)
-						explain_turn(&out, &count, table, line, &job, snapshot, now);
-					if (count == 0)
-						wait_for_reason(&out, &count, "its turn");
-				}
-			}
-		}
+		if (queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+			text = queue_explain_live(table, &job, line, snapshot);
 	}
 	queue_job_close(table);
-	if (!found)
-		appendStringInfoString(&out, explain_ended(id, snapshot));
+	if (text == NULL)
+		text = explain_ended(id, snapshot);
 	UnregisterSnapshot(snapshot);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+	PG_RETURN_TEXT_P(cstring_to_text(text));
 }

@@ -64,7 +64,8 @@ queue_extra_pack(const QueueExtra *extra)
 	if (extra->enqueued_at == 0 && extra->max_attempts == 0 && extra->timeout < 0 &&
 		extra->backoff == NULL && extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
-		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0)
+		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
+		extra->blocks == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -93,6 +94,10 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "deaths", extra->deaths);
 	if (extra->first_at != 0)
 		push_int(&state, "first_at", extra->first_at);
+	if (extra->run_at != 0)
+		push_int(&state, "run_at", extra->run_at);
+	if (extra->blocks != 0)
+		push_int(&state, "blocks", extra->blocks);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(object);
 }
@@ -197,6 +202,10 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->deaths = value_int32(&value);
 		else if (strcmp(name, "first_at") == 0)
 			out->first_at = value_time(&value);
+		else if (strcmp(name, "run_at") == 0)
+			out->run_at = value_time(&value);
+		else if (strcmp(name, "blocks") == 0)
+			out->blocks = value_int32(&value);
 	}
 }
 

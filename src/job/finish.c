@@ -11,6 +11,7 @@
 #include "job/finish.h"
 
 #include "config/owner.h"
+#include "job/pending.h"
 #include "job/record.h"
 #include "shared/clock.h"
 
@@ -88,9 +89,7 @@ unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extr
 
 	new.attempt = attempt;
 	new.leased_until = DT_NOBEGIN;
-	new.run_at = run_at;
-	if (run_at != job->run_at && extra->enqueued_at == 0)
-		extra->enqueued_at = job->run_at;
+	queue_job_set_run_at(&new, extra, run_at);
 	extra->started_at = 0;
 	extra->worker = NULL;
 	extra->deaths = 0;

@@ -39,7 +39,7 @@ typedef struct ReadyLine
 	TimestampTz next_due;		/* done before the end: when the first row not due falls due */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* where head lies */
-	ScanKeyData keys[2];
+	ScanKeyData keys[3];
 	ScanKeyData members[2];
 } ReadyLine;
 
@@ -238,6 +238,8 @@ open_scan(QueueReady *ready, ReadyLine *line)
 		line->keys[1].sk_argument = PointerGetDatum(line->members);
 		nkeys = 2;
 	}
+	/* pending jobs lie at infinity, and under a held snapshot many dead entries of them */
+	ScanKeyInit(&line->keys[nkeys++], 2, BTLessStrategyNumber, F_TIMESTAMP_LT, TimestampTzGetDatum(DT_NOEND));
 	line->slot = table_slot_create(ready->table->rel, NULL);
 	line->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot, nkeys);
 	index_rescan(line->scan, line->keys, nkeys, NULL, 0);

@@ -12,6 +12,7 @@
  */
 #include "job/record.h"
 
+#include "job/pending.h"
 #include "lib/text.h"
 #include "shared/clock.h"
 
@@ -112,6 +113,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	int			slot;
 	int			i = 0;
 	Jsonb	   *extra = job->extra;
+	TimestampTz run_at = job->run_at;
 	TimestampTz started_at = ending->started_at;
 
 	if (keep <= 0)
@@ -130,7 +132,9 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 			unpacked.progress = ending->progress;
 		if (started_at == 0)
 			started_at = unpacked.started_at;
-		unpacked.started_at = 0;
+		run_at = queue_job_asked(job, &unpacked);
+		unpacked.started_at = unpacked.run_at = 0;
+		unpacked.blocks = 0;
 		extra = queue_extra_pack(&unpacked);
 	}
 	values[i++] = Int16GetDatum(slot);
@@ -141,7 +145,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	values[i++] = CStringGetTextDatum(queue_state_names[state]);
 	values[i++] = Int32GetDatum(job->attempt);
 	values[i++] = Int32GetDatum(job->failures);
-	values[i++] = TimestampTzGetDatum(job->run_at);
+	values[i++] = TimestampTzGetDatum(run_at);
 	nulls[i] = started_at == 0;
 	values[i++] = TimestampTzGetDatum(started_at);
 	values[i++] = TimestampTzGetDatum(now);
@@ -267,7 +271,7 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 	SET(ATTEMPT, Int32GetDatum(job->attempt));
 	SET(FAILURES, Int32GetDatum(job->failures));
 	SET(MAX_ATTEMPTS, Int32GetDatum(queue_job_max_attempts(job, extra, conf, handler)));
-	SET(RUN_AT, TimestampTzGetDatum(job->run_at));
+	SET(RUN_AT, TimestampTzGetDatum(queue_job_asked(job, extra)));
 	SET(ENQUEUED_AT, TimestampTzGetDatum(extra->enqueued_at != 0 ? extra->enqueued_at : job->run_at));
 	if (started_at != 0)
 		SET(STARTED_AT, TimestampTzGetDatum(started_at));

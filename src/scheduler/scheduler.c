@@ -29,6 +29,7 @@
 #include "config/relations.h"
 #include "executor/run.h"
 #include "http/feed.h"
+#include "job/pending.h"
 #include "job/ready.h"
 #include "scheduler/chores.h"
 #include "scheduler/eligible.h"
@@ -299,7 +300,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 			clear_suspect(i);
 			continue;
 		}
-		role = line_role(queue_config_line(job.line), now);
+		role = queue_job_pending(&job) ? NULL : line_role(queue_config_line(job.line), now);
 		if (s->pushed_at != 0)
 		{
 			bool		running = queue_slot_runs(MyDatabaseId, s->id);

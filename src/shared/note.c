@@ -252,11 +252,9 @@ typedef struct Wake
 static void
 append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, Wake *wake)
 {
-	bool		cares = queue_cursor_append(db, line, pos, count);
-
 	if (pos.run_at == DT_NOEND)
-		return;
-	if (cares)
+		return;					/* nobody reads there: whoever lets it into its line makes a note of that */
+	if (queue_cursor_append(db, line, pos, count))
 	{
 		wake->when = wake->needed ? Min(wake->when, pos.run_at) : pos.run_at;
 		wake->needed = true;
