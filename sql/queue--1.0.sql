@@ -44,7 +44,8 @@ CREATE TABLE queue.queue (
     backoff         jsonb,
     keep_completed  interval NOT NULL DEFAULT '0',
     keep_discarded  interval NOT NULL DEFAULT '30 days',
-    paused_at       timestamptz
+    paused_at       timestamptz,
+    description     text
 );
 -- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
 CREATE TYPE queue.role_name;
@@ -867,10 +868,16 @@ CREATE FUNCTION queue.create_queue(
     dead_letter text = NULL,
     keep_completed interval = '0',
     keep_discarded interval = '30 days',
+    rate_limit_per_key int = NULL,
+    fair int = NULL,
+    ageing interval = NULL,
+    on_group_discard text = 'continue',
+    on_discarded text = NULL,
+    description text = NULL,
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. max_running, max_running_per_key, rate_limit, reserved, dead_letter: not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. max_running, max_running_per_key, rate_limit, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded, on_group_discard ''hold'': not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,
@@ -885,6 +892,12 @@ CREATE FUNCTION queue.alter_queue(
     dead_letter text = NULL,
     keep_completed interval = NULL,
     keep_discarded interval = NULL,
+    rate_limit_per_key int = NULL,
+    fair int = NULL,
+    ageing interval = NULL,
+    on_group_discard text = NULL,
+    on_discarded text = NULL,
+    description text = NULL,
     reset text[] = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_queue';
 COMMENT ON FUNCTION queue.alter_queue IS

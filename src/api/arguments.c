@@ -123,6 +123,12 @@ queue_check_period(Datum value, const char *what)
 	return value;
 }
 
+Datum
+queue_check_text(Datum value, const char *what)
+{
+	return value;
+}
+
 char	  **
 queue_texts(Datum array, const char *what, int *count)
 {

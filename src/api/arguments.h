@@ -35,6 +35,7 @@ extern char **queue_names(Datum array, const char *what, int *count);
 typedef Datum (*QueueCheck) (Datum value, const char *what);
 extern Datum queue_check_attempts(Datum value, const char *what);
 extern Datum queue_check_backoff(Datum value, const char *what);
+extern Datum queue_check_text(Datum value, const char *what);	/* any */
 extern Datum queue_check_length(Datum value, const char *what);	/* an interval of 0 or more */
 extern Datum queue_check_period(Datum value, const char *what);	/* an interval of more than 0 */
 

@@ -47,28 +47,57 @@ PG_FUNCTION_INFO_V1(queue_sql_not_built);
 enum
 {
 	ARG_NAME, ARG_MAX_ATTEMPTS, ARG_LEASE, ARG_BACKOFF, ARG_MAX_RUNNING, ARG_MAX_RUNNING_PER_KEY, ARG_RATE_LIMIT,
-	ARG_RATE_PERIOD, ARG_RESERVED, ARG_DEAD_LETTER, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED, ARG_LAST
+	ARG_RATE_PERIOD, ARG_RESERVED, ARG_DEAD_LETTER, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED, ARG_RATE_LIMIT_PER_KEY,
+	ARG_FAIR, ARG_AGEING, ARG_ON_GROUP_DISCARD, ARG_ON_DISCARDED, ARG_DESCRIPTION, ARG_LAST
 };
 
-/* The options, with how each is checked (NULL: it is not built) and whether a column of the name keeps it. */
+/* A group's discarded head lets go; that it may hold its group is not built. */
+static Datum
+check_on_group_discard(Datum value, const char *what)
+{
+	char	   *word = TextDatumGetCString(value);
+
+	if (strcmp(word, "hold") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s \"hold\" is not built yet", what),
+				 errhint("Leave it out, or pass 'continue'.")));
+	if (strcmp(word, "continue") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown %s \"%s\"", what, word),
+				 errhint("Use continue or hold.")));
+	return value;
+}
+
+/*
+ * The options in the order of their arguments, with how each is checked (NULL: it is not built) and the type of the
+ * column of its name that keeps it (InvalidOid: none does).
+ */
 static const struct
 {
 	int			arg;
 	const char *name;
 	QueueCheck	check;
-	bool		kept;
+	Oid			column;
 }			queue_options[] = {
-	{ARG_MAX_ATTEMPTS, "max_attempts", queue_check_attempts, true},
-	{ARG_LEASE, "lease", queue_check_period, true},
-	{ARG_BACKOFF, "backoff", queue_check_backoff, true},
-	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, true},
-	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, true},
-	{ARG_RATE_PERIOD, "rate_period", queue_check_period},
+	{ARG_MAX_ATTEMPTS, "max_attempts", queue_check_attempts, INT4OID},
+	{ARG_LEASE, "lease", queue_check_period, INTERVALOID},
+	{ARG_BACKOFF, "backoff", queue_check_backoff, JSONBOID},
 	{ARG_MAX_RUNNING, "max_running"},
 	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key"},
 	{ARG_RATE_LIMIT, "rate_limit"},
+	{ARG_RATE_PERIOD, "rate_period", queue_check_period},
 	{ARG_RESERVED, "reserved"},
 	{ARG_DEAD_LETTER, "dead_letter"},
+	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
+	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, INTERVALOID},
+	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key"},
+	{ARG_FAIR, "fair"},
+	{ARG_AGEING, "ageing"},
+	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard},
+	{ARG_ON_DISCARDED, "on_discarded"},
+	{ARG_DESCRIPTION, "description", queue_check_text, TEXTOID},
 };
 
 /* Checks the values of create_queue's and alter_queue's options. */
@@ -84,22 +113,21 @@ check_queue_options(FunctionCallInfo fcinfo, const char *function)
 	}
 }
 
-/* The parameters $1 .. $6 of create's and alter's statements: name and the options that are built. */
+/*
+ * The name and the options that are given and kept, as the parameters of create's and alter's statements: number n is
+ * options[n - 2], the first is the name.
+ */
 static void
-queue_option_params(FunctionCallInfo fcinfo, const char *name, Oid *types, Datum *values, char *nulls)
+queue_option_params(FunctionCallInfo fcinfo, const char *name, QueueParams *params, const char **options)
 {
-	static const int args[] = {ARG_MAX_ATTEMPTS, ARG_LEASE, ARG_BACKOFF, ARG_KEEP_COMPLETED, ARG_KEEP_DISCARDED};
-	static const Oid arg_types[] = {INT4OID, INTERVALOID, JSONBOID, INTERVALOID, INTERVALOID};
-	int			i;
-
-	types[0] = TEXTOID;
-	values[0] = CStringGetTextDatum(name);
-	nulls[0] = ' ';
-	for (i = 0; i < 5; i++)
+	params->n = 0;
+	queue_param(params, TEXTOID, CStringGetTextDatum(name), false);
+	for (int i = 0; i < lengthof(queue_options); i++)
 	{
-		types[i + 1] = arg_types[i];
-		nulls[i + 1] = PG_ARGISNULL(args[i]) ? 'n' : ' ';
-		values[i + 1] = PG_ARGISNULL(args[i]) ? (Datum) 0 : PG_GETARG_DATUM(args[i]);
+		if (!OidIsValid(queue_options[i].column) || PG_ARGISNULL(queue_options[i].arg))
+			continue;
+		options[params->n - 1] = queue_options[i].name;
+		queue_param(params, queue_options[i].column, PG_GETARG_DATUM(queue_options[i].arg), false);
 	}
 }
 
@@ -137,18 +165,23 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 	if (strcmp(name, "default") != 0)
 	{
 		QueueSpi	spi;
-		Oid			types[6];
-		Datum		values[6];
-		char		nulls[6];
+		QueueParams params;
+		const char *options[lengthof(queue_options)];
+		StringInfoData columns;
+		StringInfoData values;
 
-		queue_option_params(fcinfo, name, types, values, nulls);
+		queue_option_params(fcinfo, name, &params, options);
+		initStringInfo(&columns);
+		initStringInfo(&values);
+		for (int i = 1; i < params.n; i++)
+		{
+			appendStringInfo(&columns, ", %s", options[i - 1]);
+			appendStringInfo(&values, ", $%d", i + 1);
+		}
 		queue_spi_begin(&spi);
-		created =
-			queue_spi_run("INSERT INTO queue.queue (name, max_attempts, lease, backoff, keep_completed, keep_discarded)"
-						  " VALUES ($1, coalesce($2, 25), coalesce($3, '5 min'), $4, coalesce($5, '0'), coalesce($6, "
-						  "'30 days'))"
-						  " ON CONFLICT (name) DO NOTHING",
-						  6, types, values, nulls);
+		created = queue_spi_run(psprintf("INSERT INTO queue.queue (name%s) VALUES ($1%s) ON CONFLICT (name) DO NOTHING",
+										 columns.data, values.data),
+								params.n, params.types, params.values, params.nulls);
 		queue_spi_end(&spi);
 	}
 	if (created == 0 && !if_not_exists)
@@ -187,8 +220,8 @@ reset_options(FunctionCallInfo fcinfo, const char *name, Datum reset)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("a queue has no option \"%s\"", option),
-					 errhint("Options are max_attempts, lease, backoff, keep_completed and keep_discarded.")));
-		if (!queue_options[j].kept)
+					 errhint("Its options are the parameters of queue.alter_queue.")));
+		if (!OidIsValid(queue_options[j].column))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("option %s of queue.alter_queue is not built yet", option),
@@ -209,24 +242,25 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_arg_name(fcinfo, ARG_NAME, "queue name", false);
 	QueueSpi	spi;
-	Oid			types[6];
-	Datum		values[6];
-	char		nulls[6];
+	QueueParams params;
+	const char *options[lengthof(queue_options)];
+	StringInfoData changes;
 
 	queue_finish_writable("queue.alter_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	check_queue_options(fcinfo, "alter_queue");
 
-	queue_option_params(fcinfo, name, types, values, nulls);
+	queue_option_params(fcinfo, name, &params, options);
+	initStringInfo(&changes);
+	for (int i = 1; i < params.n; i++)
+		appendStringInfo(&changes, ", %s = $%d", options[i - 1], i + 1);
 	queue_spi_begin(&spi);
 	ensure_default_row(name);
 	if (!PG_ARGISNULL(ARG_LAST))
 		reset_options(fcinfo, name, PG_GETARG_DATUM(ARG_LAST));
-	if (queue_spi_run("UPDATE queue.queue SET max_attempts = coalesce($2, max_attempts), lease = coalesce($3, lease),"
-					  " backoff = coalesce($4, backoff), keep_completed = coalesce($5, keep_completed),"
-					  " keep_discarded = coalesce($6, keep_discarded) WHERE name = $1",
-					  6, types, values, nulls) == 0)
+	if (queue_spi_run(psprintf("UPDATE queue.queue SET name = name%s WHERE name = $1", changes.data),
+					  params.n, params.types, params.values, params.nulls) == 0)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();

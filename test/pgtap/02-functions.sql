@@ -10,7 +10,7 @@ INSERT INTO expected VALUES
     ('add_endpoint', 'kind text, url text, weight integer DEFAULT 1, max_running integer DEFAULT NULL::integer, health_url text DEFAULT NULL::text, breaker jsonb DEFAULT NULL::jsonb, queue text DEFAULT NULL::text', 'void'),
     ('adopt', '', 'void'),
     ('alter_job', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer, payload jsonb DEFAULT NULL::jsonb, timeout interval DEFAULT NULL::interval, tags text[] DEFAULT NULL::text[], headers jsonb DEFAULT NULL::jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reset text[] DEFAULT NULL::text[]', 'boolean'),
-    ('alter_queue', 'name text, max_attempts integer DEFAULT NULL::integer, lease interval DEFAULT NULL::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT NULL::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT NULL::interval, keep_discarded interval DEFAULT NULL::interval, reset text[] DEFAULT NULL::text[]', 'void'),
+    ('alter_queue', 'name text, max_attempts integer DEFAULT NULL::integer, lease interval DEFAULT NULL::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT NULL::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT NULL::interval, keep_discarded interval DEFAULT NULL::interval, rate_limit_per_key integer DEFAULT NULL::integer, fair integer DEFAULT NULL::integer, ageing interval DEFAULT NULL::interval, on_group_discard text DEFAULT NULL::text, on_discarded text DEFAULT NULL::text, description text DEFAULT NULL::text, reset text[] DEFAULT NULL::text[]', 'void'),
     ('await', 'IN queues text[], IN wait interval DEFAULT ''00:01:00''::interval, IN kinds text[] DEFAULT NULL::text[], INOUT ready boolean DEFAULT NULL::boolean', ''),
     ('cancel', 'job_id bigint, reason text DEFAULT NULL::text', 'boolean'),
     ('cancel_jobs', 'filter jsonb, reason text DEFAULT NULL::text, qty bigint DEFAULT NULL::bigint', 'bigint'),
@@ -21,7 +21,7 @@ INSERT INTO expected VALUES
     ('retry_jobs', 'filter jsonb, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, qty bigint DEFAULT NULL::bigint', 'bigint'),
     ('complete', 'job_id bigint, attempt bigint DEFAULT NULL::bigint, result jsonb DEFAULT NULL::jsonb', 'boolean'),
     ('complete_many', 'job_ids bigint[], attempts integer[] DEFAULT NULL::integer[]', 'SETOF bigint'),
-    ('create_queue', 'name text, max_attempts integer DEFAULT 25, lease interval DEFAULT ''00:05:00''::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT ''00:00:00''::interval, keep_discarded interval DEFAULT ''30 days''::interval, if_not_exists boolean DEFAULT false', 'void'),
+    ('create_queue', 'name text, max_attempts integer DEFAULT 25, lease interval DEFAULT ''00:05:00''::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT ''00:00:01''::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT ''00:00:00''::interval, keep_discarded interval DEFAULT ''30 days''::interval, rate_limit_per_key integer DEFAULT NULL::integer, fair integer DEFAULT NULL::integer, ageing interval DEFAULT NULL::interval, on_group_discard text DEFAULT ''continue''::text, on_discarded text DEFAULT NULL::text, description text DEFAULT NULL::text, if_not_exists boolean DEFAULT false', 'void'),
     ('current_job', '', 'queue.job'),
     ('discard', 'job_id bigint, reason text DEFAULT NULL::text', 'boolean'),
     ('doctor', '', 'TABLE(check_name text, ok boolean, detail text, hint text)'),
@@ -114,9 +114,11 @@ FROM (VALUES
 
 -- options that are not built name themselves
 SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
-FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''']) option;
+FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
+                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
 SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
-FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''']) option;
+FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
+                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
 SELECT throws_ok(format('SELECT queue.register_sql_handler(''k'', ''f'', %s)', option), '0A000', NULL, 'register_sql_handler ' || option)
 FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
 SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'', rate_limit => 1)', '0A000', NULL, 'register_http_handler rate_limit => 1');
