@@ -413,6 +413,13 @@ CREATE FUNCTION queue_internal.job_progress(id bigint, extra jsonb) RETURNS json
 COMMENT ON FUNCTION queue_internal.job_progress IS
     'internal: the progress of a job, also what an executor that runs it has not committed yet';
 
+CREATE FUNCTION queue_internal.recent_job_rows() RETURNS TABLE (
+    id bigint, queue text, kind text, state text, attempt int, enqueued_at timestamptz, started_at timestamptz,
+    finished_at timestamptz, worker text, error text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_recent_job_rows';
+COMMENT ON FUNCTION queue_internal.recent_job_rows IS
+    'internal: what queue.recent_job shows';
+
 CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
     pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
@@ -561,6 +568,11 @@ SELECT l.job_id, l.queue, l.kind, l.attempt, l.logged_at, l.level,
 FROM queue.log_line l
 WHERE queue_internal.may_read(l.queue);
 COMMENT ON VIEW queue.job_log IS 'what jobs of the queues that you may read logged: queue.log, and RAISE NOTICE and WARNING of SQL handlers; kept for queue.keep_errors, at most 1,000 lines of an attempt and 8 kB a line; ORDER BY logged_at';
+
+CREATE VIEW queue.recent_job WITH (security_barrier = true) AS
+SELECT r.id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, r.worker, r.error
+FROM queue_internal.recent_job_rows() r;
+COMMENT ON VIEW queue.recent_job IS 'the last queue.recent_jobs jobs of this database that ended, of the queues that you may read, also of those that keep nothing: state completed | cancelled | discarded, or deleted (purged, or its queue dropped); error is the first line of the last one, or the reason of its end, as far as there is room; from shared memory, so it scans no table and a restart empties it; ORDER BY finished_at DESC';
 
 CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
 SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,

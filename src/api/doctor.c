@@ -22,6 +22,7 @@
 #include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/limit.h"
+#include "shared/recent.h"
 #include "shared/slot.h"
 
 #include "access/genam.h"
@@ -271,6 +272,12 @@ check_places(Doctor *doctor)
 									  psprintf("%d queues and %d kinds are counted", nqueues, nkinds),
 		"Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places of those "
 		"that are gone are free again within a quarter of an hour.");
+	row(doctor, "recent jobs", queue_recent_room() == queue_recent_jobs,
+		queue_recent_room() == queue_recent_jobs ?
+		psprintf("the last %d jobs that end are remembered", queue_recent_jobs) :
+		psprintf("only the last %d jobs that end are remembered, not %d: other databases have the rest of the room",
+				 queue_recent_room(), queue_recent_jobs),
+		"Raise queue.recent_jobs and restart the server: all databases together have room for eight times as many.");
 }
 
 /* Does a setting's array set session_replication_role to replica? */

@@ -11,13 +11,13 @@
 #include "api/arguments.h"
 #include "api/doctor.h"
 #include "api/handlers.h"
+#include "api/recent.h"
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/finished.h"
 #include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/counter.h"
-#include "shared/recent.h"
 #include "shared/share.h"
 #include "shared/slot.h"
 
@@ -237,7 +237,7 @@ static char *
 explain_ended(int64 id, Snapshot snapshot)
 {
 	QueueFinished finished;
-	QueueRecent recent;
+	QueueRecentJob ended;
 
 	if (queue_finished_find(id, snapshot, &finished))
 	{
@@ -253,19 +253,15 @@ explain_ended(int64 id, Snapshot snapshot)
 							psprintf("at least until %s", time_text(finished.keep_until)));
 		}
 	}
-	else if (queue_recent_find(id, &recent))
+	else if (queue_recent_job(id, &ended))
 	{
-		QueueLine  *line = queue_config_line(recent.line);
+		const char *ago = how_long(ended.recent.ended_at, queue_now());
 
-		if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
-		{
-			const char *ago = how_long(recent.ended_at, queue_now());
-
-			if (recent.state == QUEUE_STATE_NONE)
-				return psprintf("deleted %s ago: queue %s was purged or dropped", ago, line->queue->name);
-			return psprintf("%s %s ago, not kept; to keep such jobs: %s", queue_state_names[recent.state], ago,
-							keep_statement(line->queue->name, recent.state));
-		}
+		if (ended.recent.state == QUEUE_STATE_NONE)
+			return psprintf("deleted %s ago: queue %s was purged or dropped", ago, ended.queue);
+		return psprintf("%s %s ago, not kept%s%s; to keep such jobs: %s", queue_state_names[ended.recent.state], ago,
+						ended.error != NULL ? "; reason: " : "", ended.error != NULL ? ended.error : "",
+						keep_statement(ended.queue, (QueueState) ended.recent.state));
 	}
 	return psprintf("unknown: no job in a queue that you may read has this id; it was never committed, or it ended, or "
 					"was purged, and is not kept. To keep jobs that complete: %s",

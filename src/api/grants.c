@@ -75,6 +75,7 @@ static const struct
 	{"job_started_at", QUEUE_PRIV_READ},
 	{"job_worker", QUEUE_PRIV_READ},
 	{"job_progress", QUEUE_PRIV_READ},
+	{"recent_job_rows", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},
 	{"stat_endpoint_rows", QUEUE_PRIV_READ},
@@ -116,7 +117,7 @@ static const struct
 	{"maintain", PRIV_STAR},
 };
 
-#define VIEWS "queue.job, queue.job_error, queue.job_log, " \
+#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, " \
 	"queue.stat_queue, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */

@@ -3,19 +3,19 @@
  *		Waiting for a job's end: wait_for and result.
  *
  * A final state is told only if it is known: the row is kept in finished_job, or shared memory remembers how the job
- * ended (recent.h).  A job of which neither says anything is gone or never was, and the answer is null.
+ * ended (api/recent.h).  A job of which neither says anything is gone or never was, and the answer is null.
  *
  * Locks: AccessShareLock on live_job and on partitions of finished_job.
  */
 #include "lib/queue.h"
 
 #include "api/arguments.h"
+#include "api/recent.h"
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
-#include "shared/recent.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -46,7 +46,7 @@ look_at(int64 id, Look *look)
 	Snapshot	snapshot = queue_finish_snapshot();
 	QueueJob	job;
 	QueueFinished finished;
-	QueueRecent recent;
+	QueueRecentJob ended;
 
 	memset(look, 0, sizeof(*look));
 	if (queue_job_find_lean(table, id, snapshot, &job))
@@ -71,15 +71,10 @@ look_at(int64 id, Look *look)
 			look->result = finished.result;
 		}
 	}
-	else if (queue_recent_find(id, &recent))
+	else if (queue_recent_job(id, &ended))
 	{
-		QueueLine  *line = queue_config_line(recent.line);
-
-		if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
-		{
-			look->state = recent.state;
-			look->purged = recent.state == QUEUE_STATE_NONE;
-		}
+		look->state = ended.recent.state;
+		look->purged = look->state == QUEUE_STATE_NONE;
 	}
 	PopActiveSnapshot();
 	queue_job_close(table);

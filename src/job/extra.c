@@ -233,6 +233,17 @@ queue_extra_expires_at(const Jsonb *extra)
 	return find_value(extra, "expires_at", &value) ? value_time(&value) : DT_NOEND;
 }
 
+const char *
+queue_extra_worker(const Jsonb *extra, size_t *length)
+{
+	JsonbValue	value;
+
+	if (!find_value(extra, "worker", &value) || value.type != jbvString)
+		return NULL;
+	*length = value.val.string.len;
+	return value.val.string.val;
+}
+
 int
 queue_extra_max_attempts(const Jsonb *extra)
 {

@@ -36,6 +36,7 @@ extern void queue_extra_unpack(const Jsonb *extra, QueueExtra *out);
 extern Jsonb *queue_extra_pack(const QueueExtra *extra);	/* NULL when all is at its default */
 extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one time of it; 0: not there */
 extern TimestampTz queue_extra_expires_at(const Jsonb *extra);	/* DT_NOEND: never */
+extern const char *queue_extra_worker(const Jsonb *extra, size_t *length);	/* not terminated; NULL: not there */
 extern int	queue_extra_max_attempts(const Jsonb *extra);	/* 0: not there */
 
 /* What a job's payload, headers and tags (NULL: none) come to in bytes; 54000 if that, or one value, is too much. */

@@ -14,6 +14,7 @@
 #include "job/pending.h"
 #include "job/record.h"
 #include "shared/clock.h"
+#include "shared/ended.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -96,12 +97,38 @@ unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extr
 	return new;
 }
 
+/* Tells those who ask later of a job that is gone.  What the run did not tell, the row does. */
+static void
+remember(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending)
+{
+	QueueEnded *ended = queue_ended_new();
+	QueueRecent *recent;
+	const char *worker = ending->worker;
+	size_t		worker_length = worker != NULL ? strlen(worker) : 0;
+
+	if (ended == NULL)
+		return;
+	recent = &ended->recent;
+	recent->id = job->id;
+	recent->line = job->line;
+	recent->state = (uint8) to;
+	recent->attempt = job->attempt;
+	recent->enqueued_at = queue_extra_time(job->extra, "enqueued_at");
+	if (recent->enqueued_at == 0)
+		recent->enqueued_at = job->run_at;
+	recent->started_at = ending->started_at != 0 ? ending->started_at : queue_extra_time(job->extra, "started_at");
+	if (worker == NULL)
+		worker = queue_extra_worker(job->extra, &worker_length);
+	queue_recent_describe(recent, line->queue->name, line->kind, worker, worker_length, ending->error);
+}
+
 void
 queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending)
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
 
+	remember(job, line, to, ending);
 	if (keep > 0)
 		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending, keep);
 }

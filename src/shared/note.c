@@ -21,8 +21,8 @@
 #include "shared/note.h"
 
 #include "shared/clock.h"
+#include "shared/ended.h"
 #include "shared/endpoint.h"
-#include "shared/recent.h"
 
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -31,7 +31,7 @@
 #include "utils/memutils.h"
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
-#define MERGE_ENDS_AFTER 10000	/* of those that end a job: who waits for one shall learn how it ended */
+#define MERGE_ENDS_AFTER QUEUE_ENDED_MAX	/* of those that end a job: who waits for one is woken */
 #define MERGE_LOOKBACK 16
 #define RANGE_FROM 8			/* claims of one line and end that are told as a range */
 #define RANGE_WINDOW (MERGE_AFTER + MERGE_LOOKBACK)
@@ -49,6 +49,8 @@ typedef struct PreparedNotes
 	QueueNote	note[PREPARED_NOTES];
 	QueueCounter *counter[PREPARED_NOTES];	/* of note's queue, if it has a place */
 	uint64		incarnation[PREPARED_NOTES];
+	int			nended;
+	QueueEnded	ended[PREPARED_NOTES];
 } PreparedNotes;
 
 typedef struct PreparedTable
@@ -323,7 +325,7 @@ tell_leases(Oid db, QueueNote *note, int n)
 	queue_lease_claimed(db, &range, note->lease_was);
 }
 
-/* Pays notes of a transaction that committed.  Commit-safe. */
+/* Pays notes of a transaction that committed, after what ended: who is woken then finds how.  Commit-safe. */
 static void
 pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 {
@@ -331,7 +333,6 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 	int			run = 0;		/* notes in a row that move the same counters */
 	int64		moved = 0;
 	TimestampTz deadline = PG_INT64_MAX;
-	TimestampTz now = queue_now();
 
 	for (int i = 0; i < n; i++, note++)
 	{
@@ -344,12 +345,7 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 		if (note->on_commit)
 			append(db, note->line, &note->keys, note->commit_pos, note->count, &wake);
 		if (note->ends)
-		{
-			/* before the wake: the waiter then finds how it ended */
-			if (note->job_id != 0)
-				queue_recent_add(db, &(QueueRecent) {note->job_id, note->line, now, note->to});
 			queue_end_waiter_wake(db, note->job_id);
-		}
 		if (note->ends && note->leased_until == DT_NOBEGIN && note->to != QUEUE_STATE_COMPLETED)
 			queue_endpoint_stop(db, note->job_id);	/* if the http worker has it under way */
 		if (note->failed)
@@ -387,6 +383,7 @@ pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n)
 static void
 forget_all(void)
 {
+	queue_ended_forget();
 	nnotes = 0;
 	nnew_lines = 0;
 	config_level = 0;
@@ -404,6 +401,8 @@ static void
 store_prepared(void)
 {
 	PreparedNotes *entry = NULL;
+	QueueEnded *ended;
+	int			nended = queue_ended_all(&ended);
 
 	if (prepared == NULL || (nnotes == 0 && nnew_lines == 0 && config_level == 0))
 		return;
@@ -427,6 +426,9 @@ store_prepared(void)
 		entry->overflow = nnotes > PREPARED_NOTES;
 		entry->n = Min(nnotes, PREPARED_NOTES);
 		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
+		entry->nended = Min(nended, PREPARED_NOTES);
+		if (nended > 0)
+			memcpy(entry->ended, ended, entry->nended * sizeof(QueueEnded));
 		for (int i = 0; i < entry->n; i++)
 		{
 			/* this backend's reference means nothing to who commits it */
@@ -444,6 +446,8 @@ static void
 xact_callback(XactEvent event, void *arg)
 {
 	QueueDatabase *base;
+	QueueEnded *ended;
+	int			nended;
 
 	if (nnotes == 0 && nnew_lines == 0 && config_level == 0 && launcher_level == 0)
 		return;
@@ -458,6 +462,9 @@ xact_callback(XactEvent event, void *arg)
 				queue_database_bump(base);
 				queue_fetch_waiter_wake_all(MyDatabaseId);
 			}
+			nended = queue_ended_all(&ended);
+			if (nended > 0)
+				queue_ended_pay(MyDatabaseId, ended, nended, queue_now());
 			pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
@@ -492,6 +499,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 	level = GetCurrentTransactionNestLevel();
 	while (first > 0 && notes[first - 1].level >= level)
 		first--;
+	queue_ended_subxact(event == SUBXACT_EVENT_COMMIT_SUB, level);
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		for (int i = first; i < nnotes; i++)
@@ -589,7 +597,10 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 		queue_database_deadline(base, DT_NOBEGIN);
 	}
 	else if (commit)
+	{
+		queue_ended_pay(entry.db, entry.ended, entry.nended, queue_now());
 		pay_commit(entry.db, base, entry.note, entry.n);
+	}
 	else
 		pay_abort(entry.db, base, entry.note, entry.n);
 	if (entry.config || entry.overflow)

@@ -21,7 +21,7 @@ typedef struct QueueNote
 {
 	int			level;			/* transaction nest level; set by queue_note_begin */
 	int64		line;
-	int64		job_id;			/* for leases, waiters and the memory of ended jobs; 0: none */
+	int64		job_id;			/* for leases and waiters; 0: none */
 	bool		on_commit;		/* append commit_pos when it commits */
 	bool		on_abort;		/* append abort_pos when it aborts */
 	bool		ends;			/* the job ended: wake who waits for job_id, forget its lease */
