@@ -70,17 +70,18 @@ FROM (VALUES
 	($$'http://example.com/' || repeat('x', 2000)$$), ($$'http://[::1/'$$),
 	($$'http://x/', method => 'TRACE'$$), ($$'http://x/', method => E'GET / HTTP/1.1\r\n'$$),
 	($$'http://x/', headers => '[]'$$), ($$'http://x/', headers => '{"a b": "c"}'$$), ($$'http://x/', headers => '{"": "c"}'$$),
-	($$'http://x/', headers => '{"a": "b\r\nc"}'$$), ($$'http://x/', headers => '{"a": {}}'$$),
+	($$'http://x/', headers => '{"a": "b\r\nc"}'$$), ($$'http://x/', headers => '{"a": "b\u007fc"}'$$), ($$'http://x/', headers => '{"Proxy-X": "1"}'$$), ($$'http://x/', headers => '{"a": {}}'$$),
 	($$'http://x/', headers => '{"Idempotency-Key": "1"}'$$), ($$'http://x/', headers => '{"queue-job-id": "1"}'$$),
 	($$'http://x/', headers => '{"Content-Length": "1"}'$$), ($$'http://x/', headers => '{"webhook-id": "1"}'$$),
 	($$'http://x/', timeout => '0'$$), ($$'http://x/', timeout => '2 days'$$), ($$'http://x/', timeout => '-1 s'$$),
 	($$'http://x/', connect_timeout => '0'$$), ($$'http://x/', health_timeout => '0'$$),
-	($$'http://x/', max_attempts => 0$$), ($$'http://x/', max_running => 0$$), ($$'http://x/', backoff => '{"type": "x"}'$$),
+	($$'http://x/', max_attempts => 0$$), ($$'http://x/', max_running => 0$$), ($$'http://x/', max_running => 100001$$), ($$E'http://x/\x7f'$$), ($$'http://x/', backoff => '{"type": "x"}'$$),
 	($$'http://x/', rate_limit => 1$$), ($$'http://x/', secret => ''$$), ($$'http://x/', secret => 'whsec_'$$), ($$'http://x/', secret => 'whsec_*'$$),
-	($$'http://x/', complete_on => '{2xx}'$$), ($$'http://x/', complete_on => '{99}'$$), ($$'http://x/', complete_on => '{299-200}'$$),
+	($$'http://x/', complete_on => '{2xx}'$$), ($$'http://x/', complete_on => '{99}'$$), ($$'http://x/', complete_on => '{299-200}'$$), ($$'http://x/', complete_on => '{200-20}'$$), ($$'http://x/', complete_on => '{200-2xx}'$$), ($$'http://x/', complete_on => '{200-2999}'$$),
+	($$'http://x/', complete_on => '{2000}'$$), ($$'http://x/', complete_on => '{099}'$$), ($$'http://x/', complete_on => '{500-600}'$$),
 	($$'http://x/', discard_on => '{NULL}'$$), ($$'http://x/', health_url => 'ftp://x/'$$), ($$'http://x/', ca_file => 'relative'$$),
 	($$'http://x/', breaker => '[]'$$), ($$'http://x/', breaker => '{"x": 1}'$$), ($$'http://x/', breaker => '{"failure_rate": 2}'$$),
-	($$'http://x/', breaker => '{"pause": 1}'$$), ($$'http://x/', breaker => '{"min_requests": "x"}'$$)
+	($$'http://x/', breaker => '{"pause": 1}'$$), ($$'http://x/', breaker => '{"pause": "0 s"}'$$), ($$'http://x/', breaker => '{"pause": "400 days"}'$$), ($$'http://x/', breaker => '{"min_requests": "x"}'$$)
 ) AS t (arguments);
 SELECT try($$SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{}')$$);
 SELECT try($$SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{nowhere}')$$);
@@ -114,6 +115,12 @@ SELECT a AS arguments, try(format('SELECT queue.alter_http_handler(''regress_k''
 	($$'regress_http', reset => '{secret}'$$), ($$'regress_http', reset => '{url}'$$), ($$'regress_http', reset => '{timeout}', timeout => '1 s'$$), ($$'regress_http', reset => '{NULL}'$$), ($$'regress_http', body => 'job'$$), ($$'regress_http', body => 'x'$$)) t (a);
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', complete_on => array_fill('200'::text, ARRAY[501]))$$);
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', headers => jsonb_build_object('A', repeat('a', 70000)))$$);
+SELECT replace(try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', headers => jsonb_build_object(repeat('h', 201), 1))$$), repeat('h', 201), '<201 h>'),
+	try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', headers => jsonb_build_object(repeat('h', 200), E'a tab\t', 'X-9', 9))$$);
+SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', secrets => array_fill('s'::text, '{10}'))$$),
+	try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', secrets => array_fill('s'::text, '{11}'))$$);
+SELECT queue.alter_http_handler('regress_k', 'regress_http', health_url => 'http://x/health'), queue.alter_http_handler('regress_k', 'regress_http', reset => '{health_url}');
+SELECT count(health_url) FROM queue.endpoint;
 SELECT queue.add_endpoint('regress_k', 'http://z/', queue => 'regress_http');
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', url => 'http://w/')$$);
 SELECT try($$SELECT queue.remove_endpoint('regress_k', 'http://z/')$$), try($$SELECT queue.remove_endpoint('regress_k', 'http://z/', 'regress_http')$$);

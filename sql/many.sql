@@ -23,7 +23,7 @@ SELECT queue.enqueue('available', '{"n": 1}', 'q', priority => 5) AS available, 
 -- what is found is what the view shows
 SELECT count(*), bool_and(f = j) AS same FROM queue.find_jobs() f JOIN queue.job j USING (id) WHERE j.state <> 'running' OR f.state = 'running';
 SELECT kinds('{}');
-SELECT f, kinds(f) FROM unnest(ARRAY['{"queue": "q"}', '{"queue": ["other", "hidden"]}', '{"kind": "available"}', '{"kind": ["running", "completed"]}', '{"state": "discarded"}',
+SELECT f, kinds(f) FROM unnest(ARRAY['{"queue": "q"}', '{"queue": ["other", "hidden"]}', '{"kind": "available"}', '{"kind": ["running", "completed"]}', '{"state": "discarded"}', '{"state": "running"}', '{"state": "available"}', '{"state": "available", "kind": "available"}', '{"state": ["scheduled", "retryable"], "queue": "q"}',
 	'{"state": ["running", "retryable"]}', '{"state": []}', '{"priority": -1}', '{"priority": [5, "-1"]}', '{"worker": "w1"}', '{"tags": "b"}', '{"tags": ["a", "b"]}',
 	'{"payload": {"n": 1}}', '{"payload": {"n": 1}, "kind": "running"}', '{"payload": [5]}', '{"payload": 6}', '{"error": "refused"}', '{"error": "%"}', '{"error": "e"}', '{"ids": []}',
 	'{"enqueued_before": "2001-01-01"}', '{"enqueued_after": "2001-01-01", "state": "scheduled"}', '{"finished_after": "2001-01-01"}',
@@ -35,6 +35,8 @@ SELECT string_agg(kind, ', ') FROM queue.find_jobs('{}', 3, after_id => :complet
 SELECT string_agg(kind, ', ') FROM queue.find_jobs('{}', 3, before_id => 0);
 SELECT string_agg(kind, ', ') FROM queue.find_jobs('{"queue": "q"}', 3, before_id => :discarded);
 SELECT string_agg(kind, ', ') FROM queue.find_jobs('{}', after_id => :running, before_id => :discarded);
+SELECT string_agg(kind, ', ') FROM queue.find_jobs(jsonb_build_object('ids', ARRAY[:running, :retryable, :completed, :cancelled]), after_id => :running, before_id => :cancelled);
+SELECT string_agg(kind, ', ') FROM queue.find_jobs('{"state": "running"}', after_id => :running);
 SELECT count(*) FROM queue.find_jobs(null, null, null, null);
 -- what is refused
 SELECT queue.find_jobs('{"colour": "red"}');
@@ -125,6 +127,8 @@ SELECT count(*) FROM queue.enqueue_many('often', (SELECT array_agg(to_jsonb(i)) 
 SELECT count(*) FROM queue.enqueue_many('rare', '{4,5,6}', 'long');
 SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{"kind": "rare"}');
 SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{"kind": "rare"}', 2, before_id => 0);
+SELECT min(id) AS first, max(id) AS last FROM queue.job WHERE kind = 'rare' \gset
+SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{"kind": "rare"}', after_id => :first, before_id => :last);
 SELECT queue.cancel_jobs('{"kind": ["often", "rare"]}');
 SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{"kind": "rare"}');
 SELECT string_agg(payload::text, ' ') FROM queue.find_jobs('{"kind": "rare", "state": "cancelled"}', 4, before_id => 0);
