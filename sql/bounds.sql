@@ -10,6 +10,8 @@ SELECT queue.enqueue_many('k', ARRAY['{}', to_jsonb(repeat('x', 2000))]);
 SELECT queue.enqueue_json_many('[{"kind": "a"}, {"kind": "b", "payload": "' || repeat('x', 2000) || '"}]');
 SELECT queue.enqueue('k', to_jsonb(repeat('x', 1000))) AS id \gset
 SELECT queue.alter_job(:id, payload => to_jsonb(repeat('x', 2000)));
+SELECT queue.alter_job(:id, tags => ARRAY[repeat('x', 600)]);
+SELECT queue.alter_job(:id, headers => jsonb_build_object('a', repeat('x', 600)));
 SELECT count(*) FROM queue.fetch('default');
 SELECT queue.progress(:id, to_jsonb(repeat('x', 2000)));
 SELECT queue.fetch('default', worker => repeat('x', 300));

@@ -107,6 +107,9 @@ SELECT kind, state, attempt, failures, result FROM queue.job WHERE id IN (:a, :b
 SELECT try(format('SELECT queue.test_run(%s)', :a));
 SELECT try(format('SELECT queue.test_run(%s)', :e));
 SELECT try(format('SELECT queue.test_run(%s)', :f));
+SELECT queue.enqueue('job', '"claimed"') AS g \gset
+SELECT payload FROM queue.fetch('default', kinds => '{job}');
+SELECT replace(try(format('SELECT queue.test_run(%s)', :g)), :'g', '<id>');
 SELECT try($$SELECT queue.test_run(1000000)$$);
 SELECT try($$SELECT queue.test_run(null)$$);
 ROLLBACK;

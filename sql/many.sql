@@ -28,6 +28,8 @@ SELECT f, kinds(f) FROM unnest(ARRAY['{"queue": "q"}', '{"queue": ["other", "hid
 	'{"payload": {"n": 1}}', '{"payload": {"n": 1}, "kind": "running"}', '{"payload": [5]}', '{"payload": 6}', '{"error": "refused"}', '{"error": "%"}', '{"error": "e"}', '{"ids": []}',
 	'{"enqueued_before": "2001-01-01"}', '{"enqueued_after": "2001-01-01", "state": "scheduled"}', '{"finished_after": "2001-01-01"}',
 	'{"finished_before": "2001-01-01"}', '{"queue": "nowhere"}']::jsonb[]) f;
+SELECT f, kinds(f) FROM unnest(ARRAY['{"enqueued_before": "2999-01-01", "state": "available"}', '{"enqueued_after": "2999-01-01"}', '{"finished_before": "2999-01-01"}', '{"finished_after": "2999-01-01"}']::jsonb[]) f;
+SELECT kinds(jsonb_build_object('ids', ARRAY[:running, :running, :cancelled, :cancelled]));
 SELECT kinds(jsonb_build_object('ids', ARRAY[:running, :cancelled, 1000000])), kinds(jsonb_build_object('ids', :'completed')), kinds(jsonb_build_object('ids', :completed, 'kind', 'x'));
 -- pages
 SELECT string_agg(kind, ', ') FROM queue.find_jobs('{}', 3);
@@ -42,6 +44,7 @@ SELECT count(*) FROM queue.find_jobs(null, null, null, null);
 SELECT queue.find_jobs('{"colour": "red"}');
 SELECT queue.find_jobs('{"queue": null}');
 SELECT queue.find_jobs('{"queue": 5}');
+SELECT queue.find_jobs('{"queue": {"q": "q"}}');
 SELECT queue.find_jobs('{"state": "done"}');
 SELECT queue.find_jobs('{"ids": "x"}');
 SELECT queue.find_jobs('{"ids": [1.5, true]}');
@@ -118,6 +121,14 @@ SELECT kind, queue, priority FROM queue.fetch('other', 10);
 SELECT queue.delete_jobs('{"queue": "q", "state": "completed"}'), queue.delete_jobs('{"queue": "q"}'), queue.delete_jobs('{"queue": "q"}');
 SELECT kinds('{"queue": "q"}');
 SELECT kind, error FROM queue.job_error ORDER BY job_id;
+
+-- what a session has claimed is running, for its own session too
+BEGIN;
+SELECT queue.create_queue('claimed');
+SELECT queue.enqueue('mine', '1', 'claimed') AS mine, queue.enqueue('free', '1', 'claimed') \gset
+SELECT kind FROM queue.fetch('claimed', kinds => '{mine}', claim => 'session');
+SELECT kinds('{"queue": "claimed", "state": "running"}'), kinds('{"queue": "claimed", "state": "available"}'), kinds('{"queue": "claimed"}'), kinds('{"state": "running", "kind": "mine"}');
+ROLLBACK;
 
 -- more than one page, over several lines, groups and partitions, with rare ones among them
 SELECT queue.create_queue('big', keep_discarded => '2 hours'), queue.create_queue('long', keep_discarded => '20 days');
