@@ -6,7 +6,7 @@
 #   isolation   test/isolation by pg_isolation_regress, with the library preloaded
 #   pgtap       test/pgtap/*.sql by pg_prove, each in a database of its own that has queue and pgtap
 #   unloaded    regress and isolation again without preload (all but preload_*): what make installcheck must pass too
-#   tap         test/t/*.pl by prove, with PostgreSQL::Test::Cluster
+#   tap         test/t/*.pl by perl (prove would keep what it printed when it is cut short), with PostgreSQL::Test::Cluster
 #   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
 #               not installed is skipped
 #   mutants     test/mutants.sh: ten mutants, chosen by the day; each must be caught
@@ -73,7 +73,7 @@ tap() {
 	# Two lanes write here: $RANDOM gave both the same name once.
 	log=$(mktemp "$LIB_DIR/log.XXXXXX")
 	"$@" >"$log" 2>&1 || rc=$?
-	[ $rc != 124 ] || echo "# timed out" >>"$log"
+	[ $rc != 124 ] || { echo "# timed out; what it last wrote, and its servers:"; tail -n 40 log/* 2>/dev/null || true; } >>"$log"
 	count_tap "$log" $rc
 	# With failures: everything but what went well.
 	grep -vE '^ok\b' "$log" >"$log.failed" || true
@@ -133,7 +133,7 @@ tap_file() {
 	cd "$dir"
 	tap "tap/$1" pg env -u PGPORT -u PGHOST -u PGUSER TMPDIR="$LIB_DIR" PG_REGRESS="$REGRESS_PROGRAM" \
 		PERL5LIB="$PGXS_DIR/src/test/perl:$TREE/test/t${PERL5LIB:+:$PERL5LIB}" TESTDIR="$dir" TESTDATADIR="$dir/data" \
-		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout 600 prove --verbose --nocolor "$TREE/test/t/$1.pl"
+		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout 600 perl "$TREE/test/t/$1.pl"
 	cd "$LIB_DIR"
 	end_clusters "$dir"
 	rm -rf "$dir"

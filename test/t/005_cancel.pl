@@ -139,7 +139,8 @@ one($node, "SELECT count(*) FROM queue.job_error WHERE kind IN ('quick', 'blink'
 # --- a job of a group that is let go says nothing about the one after it, whose row is not its group's to claim
 $node->append_conf('postgresql.conf', "queue.executors = 1\nqueue.commit_interval = '10 s'");
 $node->reload;
-wait_true($node, "SELECT count(*) <= 1 FROM queue.stat_worker WHERE type = 'executor'", 'a single executor is left');
+wait_true($node, "SELECT count(*) <= 1 FROM queue.stat_worker WHERE type = 'executor' AND database = current_database()",
+	'a single executor is left here');
 sql($node, "SELECT queue.register_sql_handler('brief', 'h'); SELECT queue.enqueue('brief') FROM generate_series(1, 10)");
 wait_no_jobs($node, 'its kind is known to be short', kinds => '^brief$');
 {
