@@ -188,7 +188,11 @@ SELECT payload FROM queue.fetch('p');
 SELECT try($$SELECT queue.pause('nowhere')$$);
 SELECT try($$SELECT queue.pause(null)$$);
 SELECT try($$SELECT queue.resume('nowhere')$$);
-SELECT try($$SELECT queue.resume('*')$$);
+SELECT queue.pause('*'), queue.pause('*');
+SELECT count(*) > 1 AS more, bool_and(all_paused_at IS NOT NULL) AS all_paused FROM queue.stat_queue;
+SELECT queue.resume('*');
+SELECT queue.resume('*');
+SELECT count(*) AS paused FROM queue.stat_queue WHERE all_paused_at IS NOT NULL;
 
 -- not built yet
 SELECT try($$SELECT queue.redrive('q')$$);

@@ -423,7 +423,7 @@ COMMENT ON FUNCTION queue_internal.recent_job_rows IS
 CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
     pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
-    oldest_run_at timestamptz, stats_reset timestamptz)
+    oldest_run_at timestamptz, stats_reset timestamptz, all_paused_at timestamptz)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_queue_rows';
 COMMENT ON FUNCTION queue_internal.stat_queue_rows IS
     'internal: what queue.stat_queue shows';
@@ -576,9 +576,9 @@ COMMENT ON VIEW queue.recent_job IS 'the last queue.recent_jobs jobs of this dat
 
 CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
 SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,
-       s.failed, s.discarded, s.cancelled, s.oldest_run_at, s.stats_reset
+       s.failed, s.discarded, s.cancelled, s.oldest_run_at, s.stats_reset, s.all_paused_at
 FROM queue_internal.stat_queue_rows() s;
-COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: gauges estimated in shared memory, and totals since stats_reset; NULL without shared_preload_libraries';
+COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: paused_at by queue.pause of the queue, all_paused_at by queue.pause(''*''), gauges estimated in shared memory, and totals since stats_reset; NULL without shared_preload_libraries';
 
 CREATE VIEW queue.stat_handler WITH (security_barrier = true) AS
 SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.failed, s.discarded, s.timeouts,
@@ -839,6 +839,11 @@ CREATE FUNCTION queue.explain_job(job_id bigint) RETURNS text
 COMMENT ON FUNCTION queue.explain_job IS
     'Says in words what a job waits for, or how it ended and what to set to keep such jobs. Needs privilege read.';
 
+CREATE PROCEDURE queue.await_idle(queue text, wait interval = '1 min', INOUT idle boolean = NULL)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_await_idle';
+COMMENT ON PROCEDURE queue.await_idle IS
+    'Waits, holding no snapshot, until no job of the queue is due or running (idle is true) or wait has passed (false). Jobs that are due later, or pending, do not count; those of a paused queue do. Outside of a transaction block only, and in READ COMMITTED: 25001. Needs privilege read.';
+
 CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detail text, hint text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_doctor';
 COMMENT ON FUNCTION queue.doctor IS
@@ -923,12 +928,12 @@ COMMENT ON FUNCTION queue.drop_queue IS
 CREATE FUNCTION queue.pause(queue text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause';
 COMMENT ON FUNCTION queue.pause IS
-    'Nothing more of this queue is run or fetched until queue.resume; what runs goes on. Needs privilege manage.';
+    'Nothing more of this queue is run or fetched until queue.resume; what runs goes on. ''*'': all queues, also new ones, by a switch of its own beside each queue''s (stat_queue shows both). Needs privilege manage; on * for ''*''.';
 
 CREATE FUNCTION queue.resume(queue text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_resume';
 COMMENT ON FUNCTION queue.resume IS
-    'Undoes queue.pause. Needs privilege manage.';
+    'Undoes queue.pause. ''*'' undoes pause(''*''): a queue that was paused by its name stays paused. Needs privilege manage; on * for ''*''.';
 
 CREATE FUNCTION queue.purge(queue text) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_purge';

@@ -409,8 +409,8 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
-					 errhint("Pause the queue or the handler before a test.")));
-		if (queue_job_pending(&job))
+					 errhint("Enqueue it in the transaction that tests it: then nobody else can take it.")));
+		if (queue_job_pending(&job) || line->queue->paused || line->handler->paused_at != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " cannot run: %s", id,
@@ -514,7 +514,8 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 
 		for (int i = 0; i < nlines; i++)
 		{
-			if (of_queue[i]->handler != NULL && !of_queue[i]->handler->http)
+			if (of_queue[i]->handler != NULL && !of_queue[i]->handler->http && !of_queue[i]->queue->paused &&
+				of_queue[i]->handler->paused_at == 0)
 				lines[n++] = of_queue[i];
 		}
 		ready = queue_ready_begin(table, lines, n, queue_now());

@@ -9,7 +9,7 @@
 #include "api/explain.h"
 
 #include "api/arguments.h"
-#include "api/doctor.h"
+#include "api/doctor_server.h"
 #include "api/handlers.h"
 #include "api/recent.h"
 #include "config/lines.h"
@@ -186,6 +186,10 @@ explain_available(StringInfo out, int *count, const QueueConf *conf, const char 
 	if (conf->paused_at != 0)
 		wait_for_reason(out, count,
 						psprintf("queue %s is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)));
+	if (queue_config()->all_paused_at != 0)
+		wait_for_reason(out, count,
+						psprintf("all queues are paused since %s",
+								 timestamptz_to_str(queue_config()->all_paused_at)));
 	if (handler == NULL)
 	{
 		wait_for_reason(out, count, psprintf("no handler serves kind %s in queue %s, so a worker has to fetch it",

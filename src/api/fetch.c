@@ -22,6 +22,7 @@
 
 #include "api/arguments.h"
 #include "api/finish.h"
+#include "api/sleep.h"
 #include "config/owner.h"
 #include "job/claim.h"
 #include "job/finish.h"
@@ -50,7 +51,6 @@
 #define LOAN_US INT64CONST(100000)
 #define SCHEDULER_LATE_US USECS_PER_SEC
 #define LOST_LOOKS 20
-#define POLL_MS 100				/* for a session without a place to wait in */
 
 typedef struct FetchRequest
 {
@@ -90,7 +90,7 @@ wanted_lines(const FetchRequest *request, int *n)
 		QueueLine **of_queue;
 		int			nlines;
 
-		if (conf == NULL || conf->paused_at != 0 || contains(request->queues, i, request->queues[i]))
+		if (conf == NULL || conf->paused || contains(request->queues, i, request->queues[i]))
 			continue;
 		of_queue = queue_lines_of(conf, &nlines);
 		if (*n + nlines > allocated)
@@ -136,7 +136,7 @@ claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, Timesta
 
 /* ---- waiting ---- */
 
-/* Takes a place among those who wait; false: there is none, so look again every POLL_MS. */
+/* Takes a place among those who wait; false: there is none, so look again every so often. */
 static bool
 begin_waiting(const FetchRequest *request)
 {
@@ -152,50 +152,6 @@ begin_waiting(const FetchRequest *request)
 	return queue_fetch_waiter_begin(&awaited);
 }
 
-/*
- * Sleeps until the latch is set, the deadline, or the client has gone; then the session ends before anything is
- * claimed.
- */
-static void
-doze(TimestampTz deadline, bool placed)
-{
-	long		timeout = TimestampDifferenceMilliseconds(queue_now(), deadline);
-
-	if (!placed)
-		timeout = Min(timeout, POLL_MS);
-	if (timeout > 0)
-	{
-		uint32		wait_event = queue_wait_event("QueueFetch");
-
-		if (MyProcPort != NULL && WaitEventSetCanReportClosed())
-		{
-			WaitEvent	event;
-
-			ModifyWaitEvent(FeBeWaitSet, QUEUE_FEBE_SOCKET_POS, WL_SOCKET_CLOSED, NULL);
-			if (WaitEventSetWait(FeBeWaitSet, timeout, &event, 1, wait_event) == 1)
-			{
-				if ((event.events & WL_SOCKET_CLOSED) != 0)
-				{
-					ClientConnectionLost = true;
-					InterruptPending = true;
-				}
-				if ((event.events & WL_POSTMASTER_DEATH) != 0)
-					proc_exit(1);
-			}
-		}
-		else
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
-	}
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	if (MyProcPort != NULL && !pq_check_connection())
-	{
-		ClientConnectionLost = true;
-		InterruptPending = true;
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
 /* Sleeps until there is reason to look again. */
 static void
 sleep_until(TimestampTz deadline, bool placed)
@@ -205,7 +161,7 @@ sleep_until(TimestampTz deadline, bool placed)
 	do
 	{
 		until = queue_earlier(deadline, queue_fetch_waiter_due());
-		doze(until, placed);
+		queue_sleep(until, placed, queue_wait_event("QueueFetch"));
 	} while (placed && !queue_fetch_waiter_woken() && queue_now() < queue_earlier(deadline, queue_fetch_waiter_due()));
 }
 
@@ -263,7 +219,10 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		old = MemoryContextSwitchTo(per_job);
 		c = (QueueClaim) {.table = table, .snapshot = queue_ready_snapshot(ready), .job = job, .line = line};
 		if (claim(ready, &c, request, now, store))
+		{
 			got++;
+			queue_fetcher_claimed(line->id);
+		}
 		else
 			*lost = true;
 		MemoryContextSwitchTo(old);
@@ -277,17 +236,6 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	if (got > 0)
 		CommandCounterIncrement();
 	return got;
-}
-
-/* READ COMMITTED only: above it the snapshot that was taken first would never see a new job. */
-static void
-refuse_old_snapshot(const char *function)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("%s can wait only in READ COMMITTED", function),
-				 errhint(
-					 "This transaction's snapshot would never see a new job. Leave wait out, or use READ COMMITTED.")));
 }
 
 /* The queues must exist, and the caller must be allowed to work there. */
@@ -370,7 +318,7 @@ fetch(FunctionCallInfo fcinfo, char **queues, int nqueues)
 		request.wait = 0;
 	}
 	if (request.wait > 0)
-		refuse_old_snapshot("queue.fetch");
+		queue_sleep_check_isolation("queue.fetch");
 	deadline = queue_now() + Min(request.wait, (int64) queue_max_wait * 1000);
 	if (nqueues > 0)
 		queue_fetcher_waits(request.worker, queues[0]);
@@ -481,35 +429,11 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	return found;
 }
 
-/*
- * No snapshot while asleep, so that nothing keeps vacuum from what dies meanwhile: neither
- * the portal's active one, nor the one that it registered to read toasted output under
- * (our output is a boolean), nor the catalog's.  EnsurePortalSnapshotExists takes a new one.
- */
-static void
-let_go_of_snapshot(void)
-{
-	if (ActivePortal != NULL && ActivePortal->portalSnapshot != NULL &&
-		ActiveSnapshotSet() && GetActiveSnapshot() == ActivePortal->portalSnapshot)
-	{
-		PopActiveSnapshot();
-		ActivePortal->portalSnapshot = NULL;
-	}
-	if (ActivePortal != NULL && ActivePortal->holdSnapshot != NULL)
-	{
-		UnregisterSnapshotFromOwner(ActivePortal->holdSnapshot, ActivePortal->resowner);
-		ActivePortal->holdSnapshot = NULL;
-	}
-	InvalidateCatalogSnapshot();
-}
-
 PG_FUNCTION_INFO_V1(queue_sql_await);
 /* CALL queue.await(queues, wait, kinds, INOUT ready) */
 Datum
 queue_sql_await(PG_FUNCTION_ARGS)
 {
-	CallContext *context =
-		fcinfo->context != NULL && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	FetchRequest request = {0};
 	TimestampTz deadline;
 	TimestampTz now = queue_now();
@@ -521,20 +445,15 @@ queue_sql_await(PG_FUNCTION_ARGS)
 	bool		ready;
 	bool		placed;
 
-	if (context == NULL || context->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("queue.await cannot run inside a transaction block or a function"),
-				 errhint("CALL it by itself with autocommit on, or use the wait of queue.fetch.")));
-	PreventCommandDuringRecovery("queue.await()");
+	queue_sleep_check_procedure(fcinfo, "queue.await",
+								"CALL it by itself with autocommit on, or use the wait of queue.fetch.");
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "queue.await must return a row");
 	request.queues = queues_argument(fcinfo, &request.nqueues);
 	request.wait = PG_ARGISNULL(1) ? USECS_PER_MINUTE : queue_arg_wait(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
 		request.kinds = queue_texts(PG_GETARG_DATUM(2), "kinds", &request.nkinds);
-	refuse_old_snapshot("queue.await");
-	deadline = request.wait < DT_NOEND - now ? now + request.wait : DT_NOEND - 1;
+	deadline = queue_time_add(now, request.wait);
 
 	look_context = AllocSetContextCreate(CurrentMemoryContext, "queue await", ALLOCSET_SMALL_SIZES);
 	placed = begin_waiting(&request);
@@ -553,7 +472,7 @@ queue_sql_await(PG_FUNCTION_ARGS)
 		queue_fetch_waiter_learn(ready ? queue_now() + 2 * LOAN_US : next_due);
 		if (ready || queue_now() >= deadline)
 			break;
-		let_go_of_snapshot();
+		queue_sleep_no_snapshot();
 		sleep_until(deadline, placed);
 	}
 	queue_fetch_waiter_end();

@@ -67,6 +67,7 @@ static const struct
 	{"result", QUEUE_PRIV_READ},
 	{"wait_for", QUEUE_PRIV_READ},
 	{"explain_job", QUEUE_PRIV_READ},
+	{"await_idle", QUEUE_PRIV_READ},
 	{"doctor", QUEUE_PRIV_READ},
 	{"job_state", QUEUE_PRIV_READ},
 	{"job_time", QUEUE_PRIV_READ},

@@ -266,22 +266,27 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Sets or clears paused_at; what pause and resume share. */
+/*
+ * Sets or clears paused_at; what pause and resume share.  The row '*' is the switch of all queues: it is there while
+ * they are paused, and beside each queue's own.
+ */
 static void
-set_paused(FunctionCallInfo fcinfo, const char *function, const char *sql)
+set_paused(FunctionCallInfo fcinfo, const char *function, const char *sql, const char *all_sql)
 {
-	char	   *name = queue_arg_name(fcinfo, 0, "queue", false);
+	char	   *name = queue_arg_name(fcinfo, 0, "queue", true);
+	bool		all = strcmp(name, "*") == 0;
 	QueueSpi	spi;
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
 	queue_finish_writable(function);
-	queue_require(name, QUEUE_PRIV_MANAGE);
-	(void) queue_config_queue(name, false);
+	queue_require(all ? NULL : name, QUEUE_PRIV_MANAGE);
+	if (!all)
+		(void) queue_config_queue(name, false);
 
 	queue_spi_begin(&spi);
 	ensure_default_row(name);
-	if (queue_spi_run(sql, 1, &type, &value, NULL) == 0)
+	if (queue_spi_run(all ? all_sql : sql, 1, &type, &value, NULL) == 0 && !all)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);
 }
@@ -291,7 +296,9 @@ Datum
 queue_sql_pause(PG_FUNCTION_ARGS)
 {
 	set_paused(fcinfo, "queue.pause()",
-			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE name = $1");
+			   "UPDATE queue.queue SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE name = $1",
+			   "INSERT INTO queue.queue (name, paused_at) VALUES ($1, queue_internal.clock())"
+			   " ON CONFLICT (name) DO NOTHING");
 	PG_RETURN_VOID();
 }
 
@@ -299,7 +306,8 @@ queue_sql_pause(PG_FUNCTION_ARGS)
 Datum
 queue_sql_resume(PG_FUNCTION_ARGS)
 {
-	set_paused(fcinfo, "queue.resume()", "UPDATE queue.queue SET paused_at = NULL WHERE name = $1");
+	set_paused(fcinfo, "queue.resume()", "UPDATE queue.queue SET paused_at = NULL WHERE name = $1",
+			   "DELETE FROM queue.queue WHERE name = $1");
 	PG_RETURN_VOID();
 }
 

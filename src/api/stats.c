@@ -2,13 +2,13 @@
  * stats.c
  *		The functions behind queue.stat_queue, queue.stat_handler and queue.stat_worker.
  *
- * All of it is read from shared memory; no job table is scanned.  Only oldest_run_at looks
+ * All of it is read from shared memory; no job table is scanned.  Only queue_stats_oldest_run_at looks
  * at the table, at the few index entries behind a line's cursor.  Each function shows
  * only what the current user may read (config.c), so the views can be granted freely.
  *
  * Locks: none beyond those of the structures read; AccessShareLock on live_job.
  */
-#include "lib/queue.h"
+#include "api/stats.h"
 
 #include "api/handlers.h"
 #include "config/http_handlers.h"
@@ -86,7 +86,7 @@ key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot
 
 /*
  * The oldest due and unclaimed run_at of a line, as near as its exact keys and a few looks behind its cursor tell;
- * DT_NOEND: none.  Called by oldest_run_at with live_job open.
+ * DT_NOEND: none.  Called with live_job open.
  */
 static TimestampTz
 oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
@@ -138,8 +138,8 @@ oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 }
 
 /* Over the lines of a queue; DT_NOEND: nothing due waits. */
-static TimestampTz
-oldest_run_at(QueueJobTable *table, const QueueConf *conf)
+TimestampTz
+queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf)
 {
 	int			nlines;
 	QueueLine **lines = queue_lines_of(conf, &nlines);
@@ -168,8 +168,8 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	{
 		QueueConf  *conf = config->queues[i];
 		QueueCounter *counter;
-		Datum		values[14];
-		bool		nulls[14];
+		Datum		values[15];
+		bool		nulls[15];
 
 		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
 			continue;
@@ -181,6 +181,8 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 			values[1] = TimestampTzGetDatum(conf->paused_at);
 			nulls[1] = false;
 		}
+		values[14] = TimestampTzGetDatum(config->all_paused_at);
+		nulls[14] = config->all_paused_at == 0;
 		counter = queue_counter_shown(conf->counter);
 		if (counter != NULL)
 		{
@@ -203,7 +205,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 			values[9] = Int64GetDatum(gauge(&counter->failed));
 			values[10] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_DISCARDED]));
 			values[11] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_CANCELLED]));
-			oldest = oldest_run_at(table, conf);
+			oldest = queue_stats_oldest_run_at(table, conf);
 			values[12] = TimestampTzGetDatum(oldest);
 			nulls[12] = oldest == DT_NOEND;
 			values[13] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counter->reset_at));

@@ -1,9 +1,14 @@
 /*
  * wait.c
- *		Waiting for a job's end: wait_for and result.
+ *		Waiting for a job's end: wait_for and result; for a queue that has nothing to do: await_idle.
  *
  * A final state is told only if it is known: the row is kept in finished_job, or shared memory remembers how the job
  * ended (api/recent.h).  A job of which neither says anything is gone or never was, and the answer is null.
+ *
+ * A queue is idle when none of its rows is due: a job that runs keeps its row, and its run_at, until the end is
+ * committed. The cursors do not serve here, because they pass what somebody has claimed.  So await_idle remembers where
+ * it saw a due job and looks there first; only when that one is gone it looks at all lines.  Commits that end a job of
+ * the queue, or put one off, wake it.
  *
  * Locks: AccessShareLock on live_job and on partitions of finished_job.
  */
@@ -11,20 +16,31 @@
 
 #include "api/arguments.h"
 #include "api/recent.h"
+#include "api/sleep.h"
+#include "config/lines.h"
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
 #include "access/xact.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
+#define IDLE_PAUSE_MIN_US INT64CONST(1000)	/* between two looks of await_idle */
+#define IDLE_PAUSE_MAX_US INT64CONST(100000)
 #define GRACE_MS 1000			/* for the word of a commit whose effect is seen already */
 
 /* What is known of a job by id. */
@@ -106,7 +122,7 @@ wait_for_end(int64 id, int64 wait, Look *look)
 	context = AllocSetContextCreate(CurrentMemoryContext, "queue wait", ALLOCSET_SMALL_SIZES);
 	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
 	{
-		bool		woken = wait > 0 && queue_end_waiter_register(id);
+		bool		woken = wait > 0 && queue_end_waiter_register(id, 0);
 		bool		seen = false;	/* it was there, so its end is told or about to be */
 
 		for (;;)
@@ -192,4 +208,119 @@ queue_sql_result(PG_FUNCTION_ARGS)
 	if (look.result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(look.result);
+}
+
+/* ---- await_idle ---- */
+
+/* Where a due job was seen last. */
+typedef struct Due
+{
+	int64		line;			/* 0: nowhere yet */
+	QueuePos	pos;
+} Due;
+
+/* Has the line a row that is due, at or behind pos?  The first one becomes *due. */
+static bool
+due_in_line(QueueJobTable *table, int64 line, QueuePos pos, TimestampTz now, Snapshot snapshot, Due *due)
+{
+	ScanKeyData keys[3];
+	IndexScanDesc scan;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(pos.run_at));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMP_LE, TimestampTzGetDatum(now));
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 3);
+	index_rescan(scan, keys, 3, NULL, 0);
+	while (!found && index_getnext_slot(scan, ForwardScanDirection, table->slot))
+	{
+		QueueJob	job;
+
+		CHECK_FOR_INTERRUPTS();
+		queue_job_read(table->slot, &job, false);
+		found = queue_pos_cmp(queue_job_pos(&job), pos) >= 0;
+		if (found)
+			*due = (Due) {line, queue_job_pos(&job)};
+	}
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	return found;
+}
+
+/* Has the queue a job that is due or runs?  Leaves no relation lock behind. */
+static bool
+queue_has_due(const char *queue, Due *due)
+{
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	Snapshot	snapshot;
+	TimestampTz now = queue_now();
+	QueueLine **lines;
+	int			nlines;
+	bool		found;
+
+	queue_require(queue, QUEUE_PRIV_READ);
+	lines = queue_lines_of(queue_config_queue(queue, false), &nlines);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = due->line != 0 && due_in_line(table, due->line, due->pos, now, snapshot, due);
+	for (int i = 0; i < nlines && !found; i++)
+		found = due_in_line(table, lines[i]->id, (QueuePos) {DT_NOBEGIN, 0}, now, snapshot, due);
+	UnregisterSnapshot(snapshot);
+	queue_job_release(table);
+	return found;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_await_idle);
+/* CALL queue.await_idle(queue, wait, INOUT idle) */
+Datum
+queue_sql_await_idle(PG_FUNCTION_ARGS)
+{
+	char	   *queue = queue_arg_text(fcinfo, 0, "queue");
+	int64		wait = PG_ARGISNULL(1) ? USECS_PER_MINUTE : queue_arg_wait(fcinfo, 1);
+	TimestampTz deadline = queue_time_add(queue_now(), wait);
+	Due			due = {0};
+	MemoryContext context;
+	TupleDesc	desc;
+	Datum		value;
+	bool		null = false;
+	bool		idle;
+
+	queue_sleep_check_procedure(fcinfo, "queue.await_idle",
+								"CALL it by itself with autocommit on, or look at queue.stat_queue.");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "queue.await_idle must return a row");
+	context = AllocSetContextCreate(CurrentMemoryContext, "queue await_idle", ALLOCSET_SMALL_SIZES);
+	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
+	{
+		bool		woken = queue_end_waiter_register(0, queue_name_hash(queue));
+
+		for (;;)
+		{
+			TimestampTz began = queue_now();
+			MemoryContext old = MemoryContextSwitchTo(context);
+			TimestampTz next;
+
+			EnsurePortalSnapshotExists();
+			idle = !queue_has_due(queue, &due);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(context);
+			if (idle || queue_now() >= deadline)
+				break;
+			queue_sleep_no_snapshot();
+			/* many commits wake us while there is much to do: so a pause, the longer the more a look costs */
+			next = queue_now() + Min(Max(4 * (queue_now() - began), IDLE_PAUSE_MIN_US), IDLE_PAUSE_MAX_US);
+			queue_sleep(deadline, woken, queue_wait_event("QueueIdle"));
+			if (queue_now() < queue_earlier(next, deadline))
+			{
+				(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 TimestampDifferenceMilliseconds(queue_now(), queue_earlier(next, deadline)) + 1,
+								 queue_wait_event("QueueIdle"));
+				CHECK_FOR_INTERRUPTS();
+			}
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
+	queue_end_waiter_unregister();
+	MemoryContextDelete(context);
+	value = BoolGetDatum(idle);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &null));
 }

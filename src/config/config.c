@@ -325,6 +325,12 @@ build_queues(Cache *cache, Oid relid)
 		ConfEntry  *entry = make_conf(queue_reader_text(&reader, "name"));
 		QueueConf  *conf = &entry->conf;
 
+		if (strcmp(conf->name, "*") == 0)
+		{
+			/* no queue, but the switch of all */
+			config->all_paused_at = queue_reader_time(&reader, "paused_at");
+			continue;
+		}
 		conf->stored = true;
 		conf->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 25);
 		conf->lease = queue_reader_interval(&reader, "lease", conf->lease);
@@ -347,6 +353,7 @@ build_queues(Cache *cache, Oid relid)
 	{
 		ConfEntry  *entry = lfirst(lc);
 
+		entry->conf.paused = entry->conf.paused_at != 0 || config->all_paused_at != 0;
 		add_conf(cache, entry);
 		config->queues[config->nqueues++] = &entry->conf;
 	}

@@ -31,7 +31,8 @@ typedef struct QueueConf		/* one queue */
 	QueueBackoff backoff;
 	int64		keep_completed; /* us; 0: not kept */
 	int64		keep_discarded; /* us */
-	TimestampTz paused_at;		/* 0: not paused */
+	TimestampTz paused_at;		/* 0: not paused by itself */
+	bool		paused;			/* by itself, or with all queues */
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;
@@ -123,6 +124,7 @@ typedef struct QueueLine
 typedef struct QueueConfig
 {
 	Oid			extension_owner;
+	TimestampTz all_paused_at;	/* pause('*'): all queues are, also new ones; 0: not */
 	Oid			live_job, live_job_pkey, live_job_ready, job_id_seq;	/* relations, by name */
 	Oid			queue_table;
 	Oid			line_table, line_pkey, line_name, line_id_seq;

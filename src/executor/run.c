@@ -369,6 +369,14 @@ resolved_handler(QueueHandler *handler)
 	return entry;
 }
 
+Oid
+queue_run_function(QueueHandler *handler)
+{
+	Resolved   *entry = resolved_handler(handler);
+
+	return entry->parked == NULL ? entry->finfo.fn_oid : InvalidOid;
+}
+
 uint64
 queue_run_catalog_epoch(void)
 {

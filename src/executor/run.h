@@ -71,6 +71,9 @@ extern volatile sig_atomic_t queue_run_swallowed;
  */
 extern const char *queue_run_parked(QueueHandler *handler, const char **hint);
 
+/* The function that the handler calls, as resolved; InvalidOid: it is parked. */
+extern Oid	queue_run_function(QueueHandler *handler);
+
 /* A handler's function as its registration keeps it. */
 typedef struct QueueFunction
 {

@@ -78,6 +78,9 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 		{
 			pg_atomic_fetch_add_u64(&stat->failed, 1);
 			pg_atomic_write_u64(&stat->last_error_at, (uint64) queue_now());
+			pg_atomic_write_u32(&stat->last_sqlstate, result->sqlstate[0] == '\0' ? 0 :
+								MAKE_SQLSTATE(result->sqlstate[0], result->sqlstate[1], result->sqlstate[2],
+											  result->sqlstate[3], result->sqlstate[4]));
 		}
 		if (state == QUEUE_STATE_DISCARDED)
 			pg_atomic_fetch_add_u64(&stat->discarded, 1);

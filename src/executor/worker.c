@@ -172,7 +172,7 @@ eligible(QueueLine *line)
 	const char *hint;
 	const char *parked;
 
-	if (line == NULL || !line->served || line->queue->paused_at != 0 || line->handler->http ||
+	if (line == NULL || !line->served || line->queue->paused || line->handler->http ||
 		line->handler->run_as_oid != queue_my_slot->role)
 		return false;
 	parked = queue_run_parked(line->handler, &hint);

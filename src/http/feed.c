@@ -55,7 +55,7 @@ bool
 queue_feed_takes(const QueueLine *line)
 {
 	return line != NULL && line->served && line->handler->http && line->handler->adopted &&
-		   line->handler->broken == NULL && line->queue->paused_at == 0;
+		   line->handler->broken == NULL && !line->queue->paused;
 }
 
 /* How many requests of a handler may be under way, by its limits and its endpoints' limits and health; 0: none. */

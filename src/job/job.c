@@ -676,6 +676,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 	if (queue_preloaded())
 	{
 		QueueNote	note = {0};
+		bool		moves = queue_job_line(new->line)->queue != queue_job_line(old->line)->queue;
 
 		note.line = old->line;
 		note.keys = queue_line_keys(queue_job_line(old->line));
@@ -683,7 +684,8 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		note.abort_pos = note.commit_pos = queue_job_pos(old);
 		if (new->line != old->line)
 		{
-			/* it leaves its line: a note for each */
+			/* it leaves its line: a note for each; another queue counts it as enqueued there */
+			note.from = moves ? queue_job_filed(old) : QUEUE_STATE_NONE;
 			queue_note_end(queue_note_begin(&note), true);
 			note.line = new->line;
 			note.keys = queue_line_keys(queue_job_line(new->line));
@@ -698,7 +700,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		else if (old->leased_until != DT_NOBEGIN)
 			note.leased_until = DT_NOBEGIN;
 		note.failed = new->failures > old->failures;
-		note.from = queue_job_filed(old);
+		note.from = moves ? QUEUE_STATE_NONE : queue_job_filed(old);
 		note.to = queue_job_filed(new);
 		noted = queue_note_begin(&note);
 	}
@@ -783,12 +785,9 @@ queue_job_lock(QueueJobTable *table, const QueueJob *old, Snapshot snapshot, boo
 {
 	TM_FailureData tmfd;
 	TM_Result	result;
-	QueueNote	note = {0};
+	QueueNote	note = {.line = old->line, .keys = queue_line_keys(queue_job_line(old->line)), .on_abort = true};
 	int			noted;
 
-	note.line = old->line;
-	note.keys = queue_line_keys(queue_job_line(old->line));
-	note.on_abort = true;
 	note.abort_pos = queue_job_pos(old);
 	noted = queue_note_begin(&note);
 	result = table_tuple_lock(table->rel, tid_of(old), snapshot, table->slot,

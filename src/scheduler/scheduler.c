@@ -95,7 +95,7 @@ line_role(QueueLine *line, TimestampTz now)
 	QueueRole  *role;
 
 	if (line == NULL || !line->served || line->handler == NULL || line->handler->http ||
-		!line->handler->adopted || line->queue->paused_at != 0 || !OidIsValid(line->handler->run_as_oid) ||
+		!line->handler->adopted || line->queue->paused || !OidIsValid(line->handler->run_as_oid) ||
 		!queue_eligible(line->handler, now))
 		return NULL;
 	role = queue_role_of(line->handler->run_as_oid, false);

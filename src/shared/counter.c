@@ -63,6 +63,8 @@ counter_zero(QueueCounter *c)
 	pg_atomic_init_u64(&c->due_retryable, 0);
 	pg_atomic_init_u64(&c->enqueued, 0);
 	pg_atomic_init_u64(&c->failed, 0);
+	for (int i = 0; i < QUEUE_SAMPLES; i++)
+		pg_atomic_init_u64(&c->sample[i], 0);
 	pg_atomic_init_u64(&c->reset_at, (uint64) queue_now());
 }
 
@@ -81,6 +83,7 @@ kind_zero(QueueKindStat *k)
 	pg_atomic_init_u64(&k->recent_runs, 0);
 	pg_atomic_init_u64(&k->slow_until, 0);
 	pg_atomic_init_u64(&k->last_error_at, 0);
+	pg_atomic_init_u32(&k->last_sqlstate, 0);
 }
 
 /* Makes or finds the tables.  Called by the startup hook. */
@@ -293,7 +296,11 @@ queue_kind_sums(int64 handler)
 		sums.runs += (int64) pg_atomic_read_u64(&k->runs);
 		sums.total_us += (int64) pg_atomic_read_u64(&k->total_us);
 		sums.max_us = Max(sums.max_us, (int64) pg_atomic_read_u64(&k->max_us));
-		sums.last_error_at = Max(sums.last_error_at, (TimestampTz) pg_atomic_read_u64(&k->last_error_at));
+		if ((TimestampTz) pg_atomic_read_u64(&k->last_error_at) > sums.last_error_at)
+		{
+			sums.last_error_at = (TimestampTz) pg_atomic_read_u64(&k->last_error_at);
+			sums.last_sqlstate = (int) pg_atomic_read_u32(&k->last_sqlstate);
+		}
 	}
 	LWLockRelease(&shared->lock);
 	return sums;
@@ -489,6 +496,57 @@ queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n
 		pg_atomic_fetch_add_u64(&c->gauge[to], n);
 	if (from == QUEUE_STATE_NONE && to != QUEUE_STATE_NONE && !is_final(to))
 		pg_atomic_fetch_add_u64(&c->enqueued, n);
+}
+
+int64
+queue_counter_due(QueueCounter *c)
+{
+	int64		due = (int64) (pg_atomic_read_u64(&c->gauge[QUEUE_STATE_AVAILABLE]) +
+							   pg_atomic_read_u64(&c->due_scheduled) + pg_atomic_read_u64(&c->due_retryable));
+
+	return due > 0 ? due : 0;
+}
+
+/* See counter.h.  Called by note.c. */
+void
+queue_counter_sample(QueueCounterRef *ref, TimestampTz now)
+{
+	QueueCounter *c = queue_counter(ref, true);
+	uint64		minute = (uint64) now / USECS_PER_MINUTE;
+	pg_atomic_uint64 *sample;
+	uint64		old;
+	int64		due;
+
+	if (c == NULL)
+		return;
+	sample = &c->sample[minute % QUEUE_SAMPLES];
+	old = pg_atomic_read_u64(sample);
+	if (old >> 32 == minute)
+		return;
+	due = queue_counter_due(c);
+	if (due > PG_UINT32_MAX)
+		due = PG_UINT32_MAX;
+	/* who comes second has the same to tell */
+	(void) pg_atomic_compare_exchange_u64(sample, &old, minute << 32 | (uint64) due);
+}
+
+int
+queue_counter_due_before(QueueCounter *c, TimestampTz now, int64 *due)
+{
+	uint64		minute = (uint64) now / USECS_PER_MINUTE;
+	int			ago = 0;
+
+	for (int i = 0; i < QUEUE_SAMPLES; i++)
+	{
+		uint64		sample = pg_atomic_read_u64(&c->sample[i]);
+		int			age = (int) (minute - (sample >> 32));
+
+		if (sample == 0 || age <= ago || age >= QUEUE_SAMPLES)
+			continue;
+		ago = age;
+		*due = (int64) (sample & PG_UINT32_MAX);
+	}
+	return ago;
 }
 
 /* n attempts failed.  Commit-safe. */

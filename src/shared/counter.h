@@ -29,6 +29,8 @@ typedef struct QueueCounterKey
 	char		name[QUEUE_NAME_MAX + 1];	/* zeros behind it */
 } QueueCounterKey;
 
+#define QUEUE_SAMPLES 6			/* minutes */
+
 typedef struct QueueCounter		/* of one queue */
 {
 	QueueCounterKey key;
@@ -44,6 +46,8 @@ typedef struct QueueCounter		/* of one queue */
 	pg_atomic_uint64 failed;	/* failed attempts */
 	pg_atomic_uint64 ended[QUEUE_NSTATES];	/* completed, cancelled, discarded */
 	pg_atomic_uint64 reset_at;	/* stats_reset */
+	/* how many were due before the first enqueue of a minute, of the last minutes: (minute << 32) + count */
+	pg_atomic_uint64 sample[QUEUE_SAMPLES];
 } QueueCounter;
 
 typedef struct QueueKindKey
@@ -63,6 +67,7 @@ typedef struct QueueKindStat	/* of one kind with one handler */
 	pg_atomic_uint64 recent_runs;	/* runs that the moving mean has seen */
 	pg_atomic_uint64 slow_until;	/* a run took longer than commit_interval: alone until then */
 	pg_atomic_uint64 last_error_at;
+	pg_atomic_uint32 last_sqlstate; /* of that error; 0: it had none */
 } QueueKindStat;
 
 /* A queue's name in this backend, and where its numbers were last; never freed. */
@@ -78,6 +83,7 @@ typedef struct QueueKindSums
 {
 	int64		completed, failed, discarded, timeouts, runs, total_us, max_us;
 	TimestampTz last_error_at;
+	int			last_sqlstate;
 } QueueKindSums;
 
 /* Where a kind's numbers were last; zeroed at first. */
@@ -113,6 +119,12 @@ extern void queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*
 extern void queue_counter_reset(Oid db);
 /* n rows went from one filed state to another (from NONE: enqueued; to a final state: total + 1). */
 extern void queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n);
+/* Jobs that are due, running ones included. */
+extern int64 queue_counter_due(QueueCounter *counter);
+/* Jobs are about to be counted as enqueued.  Commit-safe. */
+extern void queue_counter_sample(QueueCounterRef *ref, TimestampTz now);
+/* How many were due a few minutes ago, and how many minutes; 0: not known. */
+extern int	queue_counter_due_before(QueueCounter *counter, TimestampTz now, int64 *due);
 extern void queue_counter_failed(QueueCounterRef *ref, int64 n);
 /* One run of a kind ended after `us` microseconds. */
 extern void queue_kind_ran(QueueKindStat *stat, int64 us);

@@ -1,13 +1,13 @@
 /*
  * end_waiter.c
- *		Sessions that wait for the end of a job.
+ *		Sessions that wait for the end of a job, or of all jobs of a queue that are due.
  *
  * Owns an array of QUEUE_MAX_WAITERS places, one per waiting session.  A commit that ends
  * a job reads one counter when nobody waits.  A session that finds no place looks again by
  * itself every 100 ms.
  *
- * No locks: a place is taken by compare-and-swap of its procno; job_id is what a waker
- * compares, is written last and cleared first.  A woken session that was not meant just looks once more.
+ * No locks: a place is taken by compare-and-swap of its procno; job_id and queue_key are what a waker
+ * compares, are written last and cleared first.  A woken session that was not meant just looks once more.
  */
 #include "shared/end_waiter.h"
 
@@ -19,11 +19,13 @@ typedef struct QueueWaiter
 	pg_atomic_uint32 procno;	/* PG_UINT32_MAX: free */
 	Oid			db;
 	pg_atomic_uint64 job_id;	/* 0: none */
+	pg_atomic_uint64 queue_key; /* 0: none */
 } QueueWaiter;
 
 typedef struct QueueWaiterShared
 {
 	pg_atomic_uint32 waiting;	/* sessions that wait now */
+	pg_atomic_uint32 for_queues;	/* of these, for a queue */
 	pg_atomic_uint32 used;		/* places ever taken */
 	QueueWaiter waiters[QUEUE_MAX_WAITERS];
 } QueueWaiterShared;
@@ -48,11 +50,13 @@ queue_end_waiter_shmem_init(void)
 	if (!found)
 	{
 		pg_atomic_init_u32(&shared->waiting, 0);
+		pg_atomic_init_u32(&shared->for_queues, 0);
 		pg_atomic_init_u32(&shared->used, 0);
 		for (int i = 0; i < QUEUE_MAX_WAITERS; i++)
 		{
 			pg_atomic_init_u32(&shared->waiters[i].procno, PG_UINT32_MAX);
 			pg_atomic_init_u64(&shared->waiters[i].job_id, 0);
+			pg_atomic_init_u64(&shared->waiters[i].queue_key, 0);
 			shared->waiters[i].db = InvalidOid;
 		}
 	}
@@ -65,9 +69,9 @@ waiter_exit(int code, Datum arg)
 	queue_end_waiter_unregister();
 }
 
-/* I wait for this job.  Register BEFORE the last look at it; false: no place, poll.  Called by control.c. */
+/* See end_waiter.h.  Register BEFORE the look that may be the last.  Called by wait.c. */
 bool
-queue_end_waiter_register(int64 job_id)
+queue_end_waiter_register(int64 job_id, uint64 queue_key)
 {
 	static bool exit_registered = false;
 	uint32		me;
@@ -93,9 +97,12 @@ queue_end_waiter_register(int64 job_id)
 		w->db = MyDatabaseId;
 		pg_write_barrier();
 		pg_atomic_write_u64(&w->job_id, (uint64) job_id);
+		pg_atomic_write_u64(&w->queue_key, queue_key);
 		used = pg_atomic_read_u32(&shared->used);
 		while (used < i + 1 && !pg_atomic_compare_exchange_u32(&shared->used, &used, i + 1))
 			;
+		if (queue_key != 0)
+			pg_atomic_fetch_add_u32(&shared->for_queues, 1);
 		pg_atomic_fetch_add_u32(&shared->waiting, 1);	/* a full barrier: before the caller's last look */
 		return true;
 	}
@@ -111,7 +118,10 @@ queue_end_waiter_unregister(void)
 	if (w == NULL)
 		return;
 	mine = NULL;
+	if (pg_atomic_read_u64(&w->queue_key) != 0)
+		pg_atomic_fetch_sub_u32(&shared->for_queues, 1);
 	pg_atomic_write_u64(&w->job_id, 0);
+	pg_atomic_write_u64(&w->queue_key, 0);
 	pg_write_barrier();
 	pg_atomic_write_u32(&w->procno, PG_UINT32_MAX);
 	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
@@ -136,6 +146,27 @@ queue_end_waiter_wake(Oid db, int64 job_id)
 		uint64		waited_for = pg_atomic_read_u64(&w->job_id);
 
 		if (waited_for != 0 && (job_id == 0 || waited_for == (uint64) job_id) && w->db == db)
+			queue_set_latch(pg_atomic_read_u32(&w->procno));
+	}
+}
+
+/* See end_waiter.h.  Called by note.c. */
+void
+queue_end_waiter_wake_queue(Oid db, uint64 queue_key)
+{
+	uint32		used;
+
+	if (shared == NULL)
+		return;
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&shared->for_queues) == 0)
+		return;
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i < used; i++)
+	{
+		QueueWaiter *w = &shared->waiters[i];
+
+		if (pg_atomic_read_u64(&w->queue_key) == queue_key && w->db == db)
 			queue_set_latch(pg_atomic_read_u32(&w->procno));
 	}
 }

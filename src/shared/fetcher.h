@@ -32,6 +32,10 @@ extern void queue_fetcher_got(int jobs);
 /* It told of a job: nothing if it never fetched. */
 extern void queue_fetcher_seen(void);
 
+/* It claimed jobs of this line, whose last such time is remembered; 0: none is known (a few thousand are kept). */
+extern void queue_fetcher_claimed(int64 line);
+extern TimestampTz queue_fetcher_last_claim(int64 line);
+
 /* Places of sessions, and a copy of one; false: that session does not fetch. */
 extern int	queue_fetcher_count(void);
 extern bool queue_fetcher_read(int i, QueueFetcher *fetcher);

@@ -355,8 +355,12 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
 			note[1].from != note->from || note[1].to != note->to)
 		{
+			if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE)
+				queue_counter_sample(note->keys.counter, queue_now());
 			if (note->from != note->to)
 				queue_counter_move(note->keys.counter, note->from, note->to, moved);
+			if (note->from != QUEUE_STATE_NONE)
+				queue_end_waiter_wake_queue(db, note->keys.queue_key);
 			moved = run = 0;
 		}
 	}

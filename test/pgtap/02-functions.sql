@@ -11,6 +11,7 @@ INSERT INTO expected VALUES
     ('adopt', '', 'void'),
     ('alter_job', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer, payload jsonb DEFAULT NULL::jsonb, timeout interval DEFAULT NULL::interval, tags text[] DEFAULT NULL::text[], headers jsonb DEFAULT NULL::jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reset text[] DEFAULT NULL::text[]', 'boolean'),
     ('alter_queue', 'name text, max_attempts integer DEFAULT NULL::integer, lease interval DEFAULT NULL::interval, backoff jsonb DEFAULT NULL::jsonb, max_running integer DEFAULT NULL::integer, max_running_per_key integer DEFAULT NULL::integer, rate_limit integer DEFAULT NULL::integer, rate_period interval DEFAULT NULL::interval, reserved jsonb DEFAULT NULL::jsonb, dead_letter text DEFAULT NULL::text, keep_completed interval DEFAULT NULL::interval, keep_discarded interval DEFAULT NULL::interval, rate_limit_per_key integer DEFAULT NULL::integer, fair integer DEFAULT NULL::integer, ageing interval DEFAULT NULL::interval, on_group_discard text DEFAULT NULL::text, on_discarded text DEFAULT NULL::text, description text DEFAULT NULL::text, reset text[] DEFAULT NULL::text[]', 'void'),
+    ('await_idle', 'IN queue text, IN wait interval DEFAULT ''00:01:00''::interval, INOUT idle boolean DEFAULT NULL::boolean', ''),
     ('await', 'IN queues text[], IN wait interval DEFAULT ''00:01:00''::interval, IN kinds text[] DEFAULT NULL::text[], INOUT ready boolean DEFAULT NULL::boolean', ''),
     ('cancel', 'job_id bigint, reason text DEFAULT NULL::text', 'boolean'),
     ('cancel_jobs', 'filter jsonb, reason text DEFAULT NULL::text, qty bigint DEFAULT NULL::bigint', 'bigint'),
@@ -125,6 +126,7 @@ SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['unique_key => ''x''', 'group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
                   'compensate_with => ''x''', 'unique_for => ''1 min''', 'workflow => 1']) option;
+SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
 SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)
 FROM unnest(ARRAY['wait => ''10 ms''', 'claim => ''session''', 'complete_ids => ''{1}''']) option;

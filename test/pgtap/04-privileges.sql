@@ -86,6 +86,7 @@ INSERT INTO cell VALUES
     ('manage', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
     ('read', true, true, $$SELECT queue.result(<done>)$$),
     ('read', true, true, $$SELECT queue.wait_for(<done>, '0')$$),
+    ('read', false, false, $$CALL queue.await_idle('tap_q')$$),
     ('read', true, true, $$SELECT queue.explain_job(<waiting>)$$),
     ('read', true, true, $$SELECT queue.explain_job(<done>)$$),
     ('read', true, true, $$SELECT nullif(count(*), 0) FROM queue.find_jobs('{"ids": [<waiting>]}')$$),

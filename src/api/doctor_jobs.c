@@ -1,0 +1,531 @@
+/*
+ * doctor_jobs.c
+ *		The rows of doctor() about queues, handlers and their jobs, as far as the current user may see them.
+ *
+ * Numbers are estimates from shared memory.  What makes a row fail must not happen in a healthy system under load: so a
+ * backlog counts when it grows, and a run when it is long for its kind.
+ *
+ * Locks: AccessShareLock on live_job and the catalogs.
+ */
+#include "api/doctor_jobs.h"
+
+#include "api/handlers.h"
+#include "api/stats.h"
+#include "config/http_handlers.h"
+#include "config/lines.h"
+#include "executor/run.h"
+#include "job/ready.h"
+#include "shared/channel.h"
+#include "shared/clock.h"
+#include "shared/endpoint.h"
+#include "shared/fetcher.h"
+#include "shared/limit.h"
+#include "shared/slot.h"
+
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#define BACKLOG_WAIT_US USECS_PER_MINUTE	/* a backlog whose oldest job waits for less is none */
+#define BACKLOG_JOBS 10
+#define LONG_FACTOR 10			/* a run that takes so many times its kind's mean is long .. */
+#define LONG_MIN_US USECS_PER_MINUTE	/* .. but not below this */
+#define FETCHED_US INT64CONST(3600000000)	/* who fetched a kind lately comes again */
+#define ERROR_US INT64CONST(3600000000)
+
+/* One row per queue that is paused, or whose row cannot be read as a whole. */
+static void
+check_queues(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	bool		found = false;
+	int			i;
+
+	for (i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+
+		if ((conf->paused_at == 0 && conf->broken == NULL) || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		if (conf->broken != NULL)
+			queue_finding(findings, "queue settings", false,
+				psprintf("queue \"%s\": %s; the default takes its place", conf->name, conf->broken),
+				psprintf("Set it again with queue.alter_queue(%s, ..).", quote_literal_cstr(conf->name)));
+		if (conf->paused_at == 0)
+			continue;
+		found = true;
+		queue_finding(findings, "queue paused", false,
+			psprintf("queue \"%s\" is paused since %s", conf->name, timestamptz_to_str(conf->paused_at)),
+			psprintf("Run SELECT queue.resume(%s).", quote_literal_cstr(conf->name)));
+	}
+	if (config->all_paused_at != 0)
+		queue_finding(findings, "queue paused", false,
+			psprintf("all queues are paused since %s", timestamptz_to_str(config->all_paused_at)),
+			"Run SELECT queue.resume('*'); queues that are paused by themselves stay so.");
+	else if (!found)
+		queue_finding(findings, "queue paused", true, "no queue is paused", NULL);
+}
+
+/* The first queue that a handler names and its role may not work in, or that does not exist; NULL: none. */
+static const char *
+handler_queue_problem(QueueHandler *handler, const char **hint)
+{
+	int			i;
+
+	for (i = 0; i < handler->nqueues; i++)
+	{
+		const char *queue = handler->queues[i];
+
+		if (queue_config_queue(queue, true) == NULL)
+		{
+			*hint = "Create the queue, or register the handler without it.";
+			return psprintf("queue \"%s\" does not exist", queue);
+		}
+		if (!queue_may(handler->run_as_oid, queue, handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK))
+		{
+			const char *privilege = handler->http ? "manage" : "work";
+
+			*hint = psprintf("Run SELECT queue.grant_queue(%s, %s, '%s').", quote_literal_cstr(queue),
+							 quote_literal_cstr(handler->run_as), privilege);
+			return psprintf("role \"%s\" lacks privilege %s on queue \"%s\"", handler->run_as, privilege, queue);
+		}
+	}
+	return NULL;
+}
+
+/* Which handler: its kind, and a queue that it names if the kind has several. */
+static char *
+handler_label(const QueueHandler *handler)
+{
+	if (queue_config_handlers(handler->kind)->same_kind == NULL)
+		return psprintf("kind \"%s\"", handler->kind);
+	if (handler->queues == NULL)
+		return psprintf("kind \"%s\" in all other queues", handler->kind);
+	return psprintf(handler->nqueues > 1 ? "kind \"%s\" in queue \"%s\" and %d more" : "kind \"%s\" in queue \"%s\"",
+					handler->kind, handler->queues[0], handler->nqueues - 1);
+}
+
+/* One row per handler that the caller may see. */
+static void
+check_handlers(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	int			i;
+
+	for (i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		const char *hint = NULL;
+		const char *problem;
+
+		if (!queue_handler_visible(handler))
+			continue;
+		problem = queue_handler_problem(handler, &hint);
+		if (problem == NULL && handler->run_as_oid != InvalidOid)
+			problem = handler_queue_problem(handler, &hint);
+		if (problem == NULL && handler->paused_at != 0)
+		{
+			problem = psprintf("paused since %s", timestamptz_to_str(handler->paused_at));
+			hint = psprintf("Run SELECT queue.resume_handler(%s, %s).", quote_literal_cstr(handler->kind),
+							quote_literal_cstr(handler->queues == NULL ? "*" : handler->queues[0]));
+		}
+		queue_finding(findings, "handler", problem == NULL,
+			psprintf("%s: %s", handler_label(handler),
+					 problem != NULL ? problem : psprintf("ready, runs as \"%s\"", handler->run_as)),
+			hint);
+	}
+}
+
+/* One row per endpoint that nothing is sent to because its row cannot be read; its handler may have others. */
+static void
+check_endpoints(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+
+		if (!handler->http || !queue_handler_visible(handler))
+			continue;
+		for (int j = 0; j < handler->conf->nendpoints; j++)
+		{
+			QueueEndpoint *endpoint = handler->conf->endpoints[j];
+
+			if (endpoint->broken != NULL)
+				queue_finding(findings, "endpoint", false,
+					psprintf("kind \"%s\": endpoint %s: %s", handler->kind, queue_httpconf_shown(endpoint->url),
+							 endpoint->broken),
+					"Remove that endpoint and add it again.");
+		}
+	}
+}
+
+/* The first line of an endpoint's row: which it is. */
+static char *
+endpoint_label(const QueueHandler *handler, const QueueEndpoint *endpoint)
+{
+	return psprintf("%s: endpoint %s", handler_label(handler), queue_httpconf_shown(endpoint->url));
+}
+
+/* One row per endpoint that gets no requests because too many failed, or because its health_url does not answer 200. */
+static void
+check_breakers(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	bool		found = false;
+
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+
+		if (!handler->http || handler->paused_at != 0 || !queue_handler_visible(handler))
+			continue;
+		for (int j = 0; j < handler->conf->nendpoints; j++)
+		{
+			QueueEndpoint *endpoint = handler->conf->endpoints[j];
+			QueueEndpointState *state = queue_endpoint_state_of(MyDatabaseId, endpoint->key, false);
+
+			if (state == NULL || endpoint->broken != NULL)
+				continue;
+			if (state->breaker.state != QUEUE_BREAKER_CLOSED)
+			{
+				found = true;
+				queue_finding(findings, "circuit breaker", false,
+							  psprintf("%s: its breaker is %s after %d failures in a row",
+									   endpoint_label(handler, endpoint), queue_breaker_word(state->breaker.state),
+									   state->breaker.consecutive),
+							  psprintf("It is tried again by itself; jobs go to other endpoints or wait. Its answers: "
+									   "SELECT failed_at, http_status, error FROM queue.job_error "
+									   "WHERE kind = %s ORDER BY failed_at DESC LIMIT 5.",
+									   strcmp(handler->kind, "*") == 0 ? "<kind>" : quote_literal_cstr(handler->kind)));
+			}
+			else if (endpoint->health_url != NULL && state->down_since != 0 && state->probes_failed > 0 &&
+					 pg_atomic_read_u32(&state->healthy) == 0)
+			{
+				found = true;
+				queue_finding(findings, "circuit breaker", false,
+							  psprintf("%s: its health_url does not answer 200 since %s",
+									   endpoint_label(handler, endpoint), timestamptz_to_str(state->down_since)),
+							  "Nothing is sent there before it does. Look at the service behind it, or at the url.");
+			}
+		}
+	}
+	if (!found)
+		queue_finding(findings, "circuit breaker", true, "no endpoint is kept from requests", NULL);
+}
+
+/* How many executors of this database run jobs of a role (InvalidOid: of any). */
+static int
+executors_of(Oid role)
+{
+	int			n = 0;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_EXECUTOR && slot->db == MyDatabaseId &&
+			(!OidIsValid(role) || slot->role == role))
+			n++;
+	}
+	return n;
+}
+
+/* One row per role whose jobs wait because others' jobs have all executors. */
+static void
+check_shares(QueueFindings *findings)
+{
+	TimestampTz since = queue_now() - USECS_PER_SEC;
+	bool		found = false;
+
+	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
+	{
+		QueueChannel *channel = queue_channel_nth(i);
+
+		if (channel == NULL || channel->db != MyDatabaseId || !OidIsValid(channel->role) ||
+			queue_executors == 0 || queue_channel_oldest(channel) > since || executors_of(channel->role) > 0 ||
+			executors_of(InvalidOid) < queue_executors)
+			continue;
+		found = true;
+		queue_finding(findings, "shares of executors", false,
+			psprintf("jobs of role \"%s\" wait since %s: jobs of other roles have all %d executors",
+					 GetUserNameFromId(channel->role, true), timestamptz_to_str(queue_channel_oldest(channel)),
+					 queue_executors),
+			"An executor is given to them when its job ends. Raise queue.executors, or register handlers whose jobs "
+			"run long with a timeout.");
+	}
+	if (!found)
+		queue_finding(findings, "shares of executors", true, "no role waits for executors of others", NULL);
+}
+
+/* HTTP handlers and endpoints that found no place in shared memory. */
+static void
+check_http_places(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	int			handlers = 0;
+	int			endpoints = 0;
+
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		QueueGate  *gate = handler->http ? queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, false) : NULL;
+
+		handlers += gate != NULL && gate->shared;
+		for (int j = 0; handler->http && j < handler->conf->nendpoints; j++)
+			endpoints += queue_endpoint_state_of(MyDatabaseId, handler->conf->endpoints[j]->key, false) == NULL;
+	}
+	if (queue_endpoint_places(MyDatabaseId) > 0)
+		endpoints = 0;			/* the worker has only not come by yet */
+	if (handlers + endpoints == 0 || !queue_preloaded())
+		queue_finding(findings, "http places", true, "HTTP handlers and endpoints have their places in shared memory",
+					  NULL);
+	else
+		queue_finding(findings, "http places", false,
+			psprintf("%d HTTP handlers and %d endpoints have no place in shared memory: the handlers wait for each "
+					 "other, and the endpoints' state is in no view and ends with the http worker",
+					 handlers, endpoints),
+			psprintf("A database has room for %d handlers and %d endpoints: unregister some.",
+					 QUEUE_MAX_GATES_OF_DATABASE, QUEUE_MAX_ENDPOINTS_OF_DATABASE));
+}
+
+/* Was a job of this kind fetched from this queue lately?  At any priority. */
+static bool
+fetched_lately(QueueLine **lines, int nlines, const QueueLine *mine, TimestampTz now)
+{
+	for (int i = 0; i < nlines; i++)
+	{
+		if (lines[i]->queue == mine->queue && strcmp(lines[i]->kind, mine->kind) == 0 &&
+			queue_fetcher_last_claim(lines[i]->id) > now - FETCHED_US)
+			return true;
+	}
+	return false;
+}
+
+/* Kinds with jobs that nobody takes: one row per queue and kind. */
+static void
+check_kinds(QueueFindings *findings)
+{
+	QueueJobTable *table = queue_job_open(AccessShareLock);
+	int			nlines;
+	QueueLine **lines = queue_lines_all(&nlines, NULL);
+	bool		found = false;
+	int			i;
+	int			j;
+	bool	   *told = palloc0((nlines + 1) * sizeof(bool));
+
+	for (i = 0; i < nlines; i++)
+	{
+		QueueLine  *line = lines[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
+			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !queue_ready_any(table, line->id))
+			continue;
+		for (j = 0; j < i; j++)
+		{
+			/* the same kind at another priority */
+			if (told[j] && lines[j]->queue == line->queue && strcmp(lines[j]->kind, line->kind) == 0)
+				break;
+		}
+		if (j < i)
+			continue;
+		told[i] = true;
+		if (line->handler == NULL && fetched_lately(lines, nlines, line, queue_now()))
+			continue;
+		found = true;
+		if (line->handler != NULL)
+			queue_finding(findings, "kind without handler", false,
+				psprintf("jobs of kind \"%s\" wait in queue \"%s\": its handler's role \"%s\" may not work there",
+						 line->kind, line->queue->name, line->handler->run_as),
+				psprintf("Run SELECT queue.grant_queue(%s, %s, 'work').", quote_literal_cstr(line->queue->name),
+						 quote_literal_cstr(line->handler->run_as)));
+		else
+			queue_finding(findings, "kind without handler", false,
+						  psprintf("jobs of kind \"%s\" wait in queue \"%s\", no handler serves them, and nobody "
+								   "fetched such jobs within the last hour",
+								   line->kind, line->queue->name),
+						  "Register a handler with queue.register_sql_handler or register_http_handler, or start a "
+						  "worker that fetches them.");
+	}
+	if (!found)
+		queue_finding(findings, "kind without handler", true, "every kind that has jobs has a handler or is fetched",
+					  NULL);
+	queue_job_close(table);
+}
+
+/* One row per queue that has more to do than a few minutes ago, and whose oldest job waits. */
+static void
+check_backlog(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	QueueJobTable *table;
+	TimestampTz now = queue_now();
+	bool		found = false;
+
+	if (!queue_preloaded())
+		return;
+	table = queue_job_open(AccessShareLock);
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+		QueueCounter *counter = queue_counter(conf->counter, false);
+		TimestampTz oldest;
+		int64		due;
+		int64		before;
+		int			minutes;
+
+		if (counter == NULL || conf->paused || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		due = queue_counter_due(counter);
+		minutes = queue_counter_due_before(counter, now, &before);
+		if (due < BACKLOG_JOBS || minutes == 0 || due <= before)
+			continue;
+		oldest = queue_stats_oldest_run_at(table, conf);
+		if (oldest > now - BACKLOG_WAIT_US)
+			continue;
+		found = true;
+		queue_finding(findings, "backlog", false,
+					  psprintf("queue \"%s\" falls behind: " INT64_FORMAT " jobs are due, " INT64_FORMAT
+							   " were %d minute%s ago; the oldest waits since %s",
+							   conf->name, due, before, minutes, minutes == 1 ? "" : "s", timestamptz_to_str(oldest)),
+					  "More is enqueued than done. Look for other rows here first; then raise queue.executors, start "
+					  "more workers, or make the kinds that take most of the time faster (queue.stat_handler).");
+	}
+	queue_job_close(table);
+	if (!found)
+		queue_finding(findings, "backlog", true, "no queue falls behind", NULL);
+}
+
+/* One row per job that an executor runs for much longer than its kind usually takes. */
+static void
+check_long_runs(QueueFindings *findings)
+{
+	TimestampTz now = queue_now();
+	bool		found = false;
+
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+		int64		id = (int64) pg_atomic_read_u64(&slot->job_id);
+		TimestampTz started_at = (TimestampTz) pg_atomic_read_u64(&slot->job_started_at);
+		int			pid = (int) slot->pid;
+		QueueLine  *line;
+		QueueKindStat *stat;
+		int64		usual;
+		int64		limit;
+
+		if (pg_atomic_read_u32(&slot->type) != QUEUE_SLOT_EXECUTOR || slot->db != MyDatabaseId || id == 0 ||
+			now - started_at < LONG_MIN_US)
+			continue;
+		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
+		if (line == NULL || line->handler == NULL || !queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+			continue;
+		stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, false);
+		usual = stat != NULL && queue_kind_is_known(stat) ? (int64) pg_atomic_read_u64(&stat->mean_us) : 0;
+		limit = usual > 0 ? Max(usual * LONG_FACTOR, LONG_MIN_US) : Max(line->queue->lease, LONG_MIN_US);
+		if (now - started_at < limit)
+			continue;
+		found = true;
+		queue_finding(findings, "long run", false,
+					  usual > 0 ?
+						  psprintf("job " INT64_FORMAT " of kind \"%s\" runs in executor %d since %s; its kind takes "
+								   "%.3f s on average",
+								   id, line->kind, pid, timestamptz_to_str(started_at), usual / 1e6) :
+						  psprintf("job " INT64_FORMAT " of kind \"%s\" runs in executor %d since %s", id, line->kind,
+								   pid, timestamptz_to_str(started_at)),
+					  psprintf("What it waits for: SELECT wait_event_type, wait_event, pg_blocking_pids(pid) FROM "
+							   "pg_stat_activity WHERE pid = %d. To end it: SELECT queue.cancel(" INT64_FORMAT
+							   "). A timeout of its handler ends such runs.", pid, id));
+	}
+	if (!found && queue_preloaded())
+		queue_finding(findings, "long run", true, "no job runs for longer than its kind usually does", NULL);
+}
+
+/* Does the function set a search_path of its own? */
+static bool
+sets_search_path(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		found = false;
+	bool		isnull;
+	Datum		settings;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	settings = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	if (!isnull)
+	{
+		Datum	   *elems;
+		bool	   *nulls;
+		int			nelems;
+
+		deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);
+		for (int i = 0; i < nelems && !found; i++)
+			found = !nulls[i] && pg_strncasecmp(TextDatumGetCString(elems[i]), "search_path=", 12) == 0;
+	}
+	ReleaseSysCache(tuple);
+	return found;
+}
+
+/*
+ * One row per handler whose jobs failed lately because a table, function or type was not found, and whose function has
+ * no search_path of its own: it was found when somebody tried it in a session with another one.
+ */
+static void
+check_search_paths(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	TimestampTz now = queue_now();
+	bool		found = false;
+
+	if (!queue_preloaded())
+		return;
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		QueueKindSums sums;
+		Oid			function;
+
+		if (handler->http || !queue_handler_visible(handler))
+			continue;
+		sums = queue_kind_sums(handler->id);
+		if (sums.last_error_at < now - ERROR_US ||
+			(sums.last_sqlstate != ERRCODE_UNDEFINED_TABLE && sums.last_sqlstate != ERRCODE_UNDEFINED_FUNCTION &&
+			 sums.last_sqlstate != ERRCODE_UNDEFINED_OBJECT))
+			continue;
+		function = queue_run_function(handler);
+		if (!OidIsValid(function) || sets_search_path(function))
+			continue;
+		found = true;
+		queue_finding(findings, "search_path", false,
+					  psprintf("%s: its jobs fail because something is not found (SQLSTATE %s), and function %s.%s has "
+							   "no search_path of its own", handler_label(handler),
+							   unpack_sql_state(sums.last_sqlstate), handler->function_schema, handler->function_name),
+					  psprintf("It runs with the search_path of role %s, not with yours. Run ALTER FUNCTION %s(%s) "
+							   "SET search_path = <schemas of what it uses>, or write the schemas in it.",
+							   quote_identifier(handler->run_as),
+							   quote_qualified_identifier(handler->function_schema, handler->function_name),
+							   handler->takes_job ? "queue.job" : "jsonb"));
+	}
+	if (!found)
+		queue_finding(findings, "search_path", true, "no handler fails for what its search_path does not find", NULL);
+}
+
+void
+queue_doctor_jobs(QueueFindings *findings)
+{
+	queue_finding_check(findings, "queue paused", check_queues);
+	queue_finding_check(findings, "handler", check_handlers);
+	queue_finding_check(findings, "endpoint", check_endpoints);
+	queue_finding_check(findings, "circuit breaker", check_breakers);
+	queue_finding_check(findings, "http places", check_http_places);
+	queue_finding_check(findings, "shares of executors", check_shares);
+	queue_finding_check(findings, "kind without handler", check_kinds);
+	queue_finding_check(findings, "backlog", check_backlog);
+	queue_finding_check(findings, "long run", check_long_runs);
+	queue_finding_check(findings, "search_path", check_search_paths);
+}
