@@ -144,6 +144,7 @@ cluster_init() {
 		echo "port = $PGPORT"
 		echo "shared_preload_libraries = 'queue'"
 		printf '%s\n' "$@"
+		[ -z "${QUEUE_HOSTILE:-}" ] || cat "$ROOT/test/hostile.conf"
 	} | pg tee -a "$LIB_DIR/data/postgresql.conf" >/dev/null
 }
 
@@ -151,6 +152,11 @@ cluster_init() {
 cluster_start() {
 	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -l "$LIB_DIR/server.log" -w -t 60 ${1:+-o "$*"} start >"$LIB_DIR/ctl.log" 2>&1 ||
 		{ cat "$LIB_DIR/ctl.log" >&2; tail -30 "$LIB_DIR/server.log" >&2; exit 1; }
+	if [ -n "${QUEUE_HOSTILE:-}" ] && [ ! -f "$LIB_DIR/hostile" ]; then
+		for DB in template1 postgres; do sql "$(cat "$ROOT/test/hostile.sql")"; done
+		: >"$LIB_DIR/hostile"
+		unset DB
+	fi
 }
 
 # cluster_stop [fast|immediate]: by the pid file, and the processes that outlive it by their ids.

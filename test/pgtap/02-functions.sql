@@ -3,6 +3,8 @@
 \set QUIET on
 BEGIN;
 SET LOCAL search_path = pg_catalog, public;
+-- the defaults are printed in it
+SET LOCAL IntervalStyle = postgres;
 SELECT no_plan();
 
 CREATE TEMP TABLE expected (name text, arguments text, result text);

@@ -63,12 +63,22 @@ max_worker_processes = 24
 EOS
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'")
 	  unless defined $o{preload} && !$o{preload};
+	$node->append_conf('postgresql.conf', slurp_file("$FindBin::RealBin/../hostile.conf")) if $ENV{QUEUE_HOSTILE};
 	$node->append_conf('postgresql.conf', $o{conf}) if defined $o{conf};
 	return $node if defined $o{start} && !$o{start};
 	$node->start;
+	queue_hostile($node) if $ENV{QUEUE_HOSTILE};
 	queue_install($node, 'postgres')
 	  unless defined $o{install} && !$o{install};
 	return $node;
+}
+
+# The cluster of somebody who has other settings, publications and default privileges.
+sub queue_hostile
+{
+	my ($node) = @_;
+	$node->safe_psql($_, slurp_file("$FindBin::RealBin/../hostile.sql")) for qw(template1 postgres);
+	return;
 }
 
 sub queue_install
