@@ -5,13 +5,14 @@
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
+#   make check-hostile            make check on clusters with other people's publications, privileges and settings
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
 #   make bench                    every figure that the README claims, measured here
 #
-# The last five work before PostgreSQL is installed: they call a script first
+# The last six work before PostgreSQL is installed: they call a script first
 # and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-matrix check-mutants bench
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -21,6 +22,8 @@ demo:
 	@test/demo.sh
 check:
 	@test/check.sh
+check-hostile:
+	@QUEUE_HOSTILE=1 SUITES="regress isolation pgtap unloaded tap clients docs" test/check.sh
 check-matrix:
 	@test/matrix.sh
 check-mutants:

@@ -17,6 +17,8 @@ lib_start
 WRITE=${1:-}
 cluster_init "wal_level = minimal" "max_wal_senders = 0" "fsync = off" "timezone = 'UTC'"
 cluster_start
+# as they are by default
+export PGOPTIONS="-c IntervalStyle=postgres -c DateStyle=ISO,MDY -c TimeZone=UTC"
 
 # The README makes role app and database shop itself; the other files begin where its first section ends.
 fresh_shop() {

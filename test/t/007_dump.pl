@@ -15,7 +15,7 @@ my $tmp = PostgreSQL::Test::Utils::tempdir;
 # --- an empty install
 sql($node, "CREATE DATABASE empty");
 sql($node, "CREATE EXTENSION queue", db => 'empty');
-sql($node, "CREATE DATABASE empty_copy");
+sql($node, "CREATE DATABASE empty_copy TEMPLATE template0");
 $node->command_ok([ 'pg_dump', '-f', "$tmp/empty.sql", $node->connstr('empty') ], 'pg_dump of an empty install');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('empty_copy'), '-f', "$tmp/empty.sql" ], 'restores');
 one($node, "SELECT queue.enqueue('x') > 0", 't', 'and works', db => 'empty_copy');
@@ -52,7 +52,7 @@ my $max = sql($node, 'SELECT max(id) FROM queue.job');
 for my $format (qw(plain custom parallel))
 {
 	my $db = "copy_$format";
-	sql($node, "CREATE DATABASE $db");
+	sql($node, "CREATE DATABASE $db TEMPLATE template0");
 	if ($format eq 'plain')
 	{
 		$node->command_ok([ 'pg_dump', '-f', "$tmp/$db.sql", $node->connstr('postgres') ], 'pg_dump');
@@ -106,13 +106,13 @@ ALTER ROLE before_it RENAME TO renamed;
 EOS
 $node->command_ok([ 'pg_dump', '-x', '-f', "$tmp/roles.sql", $node->connstr('postgres') ], 'pg_dump with a role that is gone');
 sql($node, 'DROP OWNED BY missing; DROP ROLE missing');
-sql($node, 'CREATE DATABASE roles');
+sql($node, 'CREATE DATABASE roles TEMPLATE template0');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('roles'), '-f', "$tmp/roles.sql" ], 'restores');
 one($node, 'SELECT queue, role, privilege FROM queue.privilege ORDER BY role::text, queue', "default|app|enqueue\nmail|app|work\nmail|renamed|manage\nmail|viewer|read",
 	'the privileges of those who are there', db => 'roles');
 
 # --- a dump of a copy restores over nothing: schema only, and one that was never adopted
-sql($node, "CREATE DATABASE bare");
+sql($node, "CREATE DATABASE bare TEMPLATE template0");
 # The extension's tables by name: a partition among them made pg_dump crash.
 $node->command_ok([ 'pg_dump', '-t', 'queue.*', '-f', "$tmp/tables.sql", $node->connstr('postgres') ], "pg_dump -t 'queue.*'");
 like(slurp_file("$tmp/tables.sql"), qr/^COPY queue\.finished_job_\d+ /m, 'with the rows of the rings');

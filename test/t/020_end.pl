@@ -8,7 +8,7 @@ use QueueTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = queue_node('end', streaming => 1, conf => "queue.shutdown_timeout = 1s\nmax_prepared_transactions = 5\nautovacuum = off\n");
+my $node = queue_node('end', streaming => 1, conf => "synchronous_commit = on\nsynchronous_standby_names = ''\nqueue.shutdown_timeout = 1s\nmax_prepared_transactions = 5\nautovacuum = off\n");
 
 # Waits until a worker of this type waits for that.
 sub wait_waiting
