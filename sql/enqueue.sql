@@ -94,9 +94,7 @@ SELECT try($$SELECT queue.enqueue('k', on_conflict => 'sometimes')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 
 -- not built yet: each says so by its own name
-SELECT try($$SELECT queue.enqueue('k', unique_key => 'u')$$);
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
-SELECT try($$SELECT queue.enqueue('k', unique_for => '1 min')$$);
 SELECT try($$SELECT queue.enqueue('k', group_key => 'g')$$);
 SELECT try($$SELECT queue.enqueue('k', concurrency_key => 'c')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_on => '{1}')$$);
@@ -169,7 +167,7 @@ SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "tags": "a"}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "tags": [1]}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "headers": []}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "queue": "nowhere"}')$$);
-SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "unique_key": "u"}')$$);
+SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "compensate_with": "u"}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "depends_on": [1]}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "payload": "\u0000"}')$$);
 
@@ -184,7 +182,7 @@ SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, {"kind": "z"}, {"ki
 SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, {"kind": "z", "queue": "nowhere"}]')$$);
 SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, 5]')$$);
 SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, {}]')$$);
-SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, {"kind": "z", "unique_key": "u"}]')$$);
+SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "z"}, {"kind": "z", "compensate_with": "u"}]')$$);
 SELECT try($$SELECT queue.enqueue_json_many('{"kind": "z"}')$$);
 SELECT try($$SELECT queue.enqueue_json_many('5')$$);
 SELECT try($$SELECT queue.enqueue_json_many(null)$$);

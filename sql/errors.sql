@@ -33,7 +33,7 @@ SELECT queue.enqueue('k', delay => interval '-1 s');
 \echo :LAST_ERROR_SQLSTATE
 SELECT queue.register_sql_handler('k', 'no_such_function');
 \echo :LAST_ERROR_SQLSTATE
-SELECT queue.enqueue('k', unique_key => 'u');
+SELECT queue.enqueue('k', compensate_with => 'u');
 \echo :LAST_ERROR_SQLSTATE
 -- drivers' untyped and text-typed parameters find the one function of a name
 PREPARE e AS SELECT queue.enqueue($1, $2, $3, $4, $5, $6, $7, $8) IS NOT NULL AS e;

@@ -49,7 +49,7 @@ SELECT queue.find_jobs('{"state": "done"}');
 SELECT queue.find_jobs('{"ids": "x"}');
 SELECT queue.find_jobs('{"ids": [1.5, true]}');
 SELECT queue.find_jobs('{"enqueued_before": 5}');
-SELECT queue.find_jobs('{"unique_key": "u"}');
+SELECT queue.find_jobs('{"workflow": 1}');
 SELECT queue.find_jobs('[]');
 SELECT queue.find_jobs('{}', 0);
 SELECT queue.cancel_jobs('{}');

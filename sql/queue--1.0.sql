@@ -127,6 +127,17 @@ CREATE TABLE queue.deadline (               -- times at which the scheduler look
     id  bigint NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deadline_at ON queue.deadline (at, id);    -- not unique: a second look does no harm
+CREATE TABLE queue.unique_key (             -- what keys are taken: of unfinished jobs, and those in their window
+    queue       text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL,
+    unique_key  text COLLATE "C" NOT NULL,
+    job_id      bigint NOT NULL,
+    until       timestamptz,                -- taken until then, although the job may have ended
+    successor   bigint,                     -- gets the key when the job ends
+    ended       boolean                     -- true: the job has ended; NULL: it has not
+) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.unique_key ADD CONSTRAINT unique_key_pkey PRIMARY KEY (queue, kind, unique_key);
 CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
@@ -179,7 +190,7 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
--- worker (string), deaths (number), first_at (time of the first HTTP attempt), run_at (what was asked for when the job was
+-- worker (string), deaths (number), unique_key (string), first_at (time of the first HTTP attempt), run_at (what was asked for when the job was
 -- blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
@@ -254,6 +265,7 @@ COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin wit
 COMMENT ON TABLE queue.line IS 'the lines of jobs: at least one per queue, kind and priority in use';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
+COMMENT ON TABLE queue.unique_key IS 'unique keys of unfinished jobs, and of ended ones as long as their unique_for lasts';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
 COMMENT ON TABLE queue.log_line IS 'what jobs logged; look at it through the view queue.job_log';
@@ -273,6 +285,7 @@ SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.deadline', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.unique_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');
@@ -477,7 +490,7 @@ SELECT j.id,
        queue_internal.job_worker(j.id, j.extra) AS worker,
        j.extra -> 'headers' AS headers,
        queue_internal.job_tags(j.extra) AS tags,
-       NULL::text AS unique_key,
+       j.extra ->> 'unique_key' AS unique_key,
        NULL::text AS group_key,
        NULL::text AS concurrency_key,
        queue_internal.job_time(j.extra, 'expires_at') AS expires_at,
@@ -511,7 +524,7 @@ SELECT f.id,
        f.extra ->> 'worker',
        f.extra -> 'headers',
        queue_internal.job_tags(f.extra),
-       NULL::text,
+       f.extra ->> 'unique_key',
        NULL::text,
        NULL::text,
        queue_internal.job_time(f.extra, 'expires_at'),
@@ -625,7 +638,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key, unique_for, group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -646,6 +659,20 @@ CREATE FUNCTION queue.enqueue_json_many(jobs text) RETURNS SETOF bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_json_many';
 COMMENT ON FUNCTION queue.enqueue_json_many IS
     'queue.enqueue_json for a JSON array of jobs; ids in the array''s order. All or nothing: an error names the index of the bad element. Needs privilege enqueue.';
+
+CREATE FUNCTION queue.enqueue_unique(
+    kind text,
+    unique_key text,
+    payload jsonb = '{}',
+    options jsonb = NULL) RETURNS TABLE (job_id bigint, outcome text)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_unique';
+COMMENT ON FUNCTION queue.enqueue_unique IS
+    'queue.enqueue with a unique key, and what became of it: inserted, existing (nothing was changed), replaced, merged or successor (a new job, which runs when the running one has ended). job_id: the job that now stands for it. options: any other of queue.enqueue, by name (unknown ones: 42704). Needs privilege enqueue.';
+
+CREATE FUNCTION queue.key_of(payload jsonb, fields text[] = NULL, period interval = NULL) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_key_of';
+COMMENT ON FUNCTION queue.key_of IS
+    'A unique_key made of a payload: the same for equal payloads, whatever the order of their members. fields: only these members of the object (22023 if it is none). period: another one in each such period, counted from 1970 on. Needs a privilege on some queue.';
 
 CREATE FUNCTION queue.publish(topic text, payload jsonb = '{}', headers jsonb = NULL) RETURNS SETOF bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
@@ -763,7 +790,7 @@ COMMENT ON FUNCTION queue.discard IS
 CREATE FUNCTION queue.retry(job_id bigint, run_at timestamptz = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry';
 COMMENT ON FUNCTION queue.retry IS
-    'Makes a waiting, retryable or finished and kept job due again at run_at (default now), failures 0, with its id; attempt goes on rising. False if there is no such job or it is running. Needs privilege manage.';
+    'Makes a waiting, retryable or finished and kept job due again at run_at (default now), failures 0, with its id; attempt goes on rising. 23505 if another job has its unique key now. False if there is no such job or it is running. Needs privilege manage.';
 
 CREATE FUNCTION queue.alter_job(
     job_id bigint,
@@ -787,12 +814,12 @@ CREATE FUNCTION queue.find_jobs(
     before_id bigint = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_find_jobs';
 COMMENT ON FUNCTION queue.find_jobs IS
-    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after; workflow, group_key, concurrency_key, unique_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
+    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key; workflow, group_key, concurrency_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
 
 CREATE FUNCTION queue.cancel_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_jobs';
 COMMENT ON FUNCTION queue.cancel_jobs IS
-    'queue.cancel for the unfinished jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Needs privilege manage; jobs of other queues are neither touched nor counted.';
+    'queue.cancel for the unfinished jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Needs privilege manage; with enqueue alone one cancels waiting jobs by naming just queue, kind and unique_key. Jobs of other queues are neither touched nor counted.';
 
 CREATE FUNCTION queue.discard_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_discard_jobs';
@@ -802,7 +829,7 @@ COMMENT ON FUNCTION queue.discard_jobs IS
 CREATE FUNCTION queue.retry_jobs(filter jsonb, run_at timestamptz = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry_jobs';
 COMMENT ON FUNCTION queue.retry_jobs IS
-    'queue.retry for the jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Without a state in the filter: discarded, cancelled and retryable ones. Needs privilege manage; jobs of other queues are neither touched nor counted.';
+    'queue.retry for the jobs that a filter names (see queue.find_jobs; an empty one: 22023), at most qty, lowest ids first; returns how many. Without a state in the filter: discarded, cancelled and retryable ones. A job whose unique key is taken is left and not counted. Needs privilege manage; jobs of other queues are neither touched nor counted.';
 
 CREATE FUNCTION queue.move_jobs(
     filter jsonb,
@@ -812,7 +839,7 @@ CREATE FUNCTION queue.move_jobs(
     qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_move_jobs';
 COMMENT ON FUNCTION queue.move_jobs IS
-    'Gives the waiting jobs that a filter names another queue, kind or priority, at most qty, lowest ids first; returns how many. Id, attempts, failures, last error, run_at and timeout stay. One that somebody works on is left alone. Needs privilege manage where they are and enqueue on the queue they go to; jobs of other queues are neither touched nor counted.';
+    'Gives the waiting jobs that a filter names another queue, kind or priority, at most qty, lowest ids first; returns how many. Id, attempts, failures, last error, run_at and timeout stay. One that somebody works on, or whose unique key is taken there, is left alone. Needs privilege manage where they are and enqueue on the queue they go to; jobs of other queues are neither touched nor counted.';
 
 CREATE FUNCTION queue.delete_jobs(filter jsonb, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_delete_jobs';

@@ -20,6 +20,7 @@
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/key.h"
 #include "job/pending.h"
 #include "job/ready.h"
 #include "job/record.h"
@@ -105,6 +106,21 @@ queue_sql_discard(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(end_job(fcinfo, "queue.discard()", QUEUE_STATE_DISCARDED, QUEUE_RUN_DISCARD));
 }
 
+/* A job that comes back needs its unique key again: 23505 if another has it. */
+static void
+take_key(const QueueFinished *finished)
+{
+	QueueKeyName key = {finished->queue, finished->kind, queue_extra_text(finished->job.extra, "unique_key")};
+	int64		holder;
+
+	if (key.key != NULL && !queue_key_take(&key, finished->job.id, true, &holder))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("unique key \"%s\" of job " INT64_FORMAT " is taken by job " INT64_FORMAT, key.key,
+						finished->job.id, holder),
+				 errhint("Retry it when that job has ended and, if it has unique_for, that is over.")));
+}
+
 /*
  * Puts a finished, kept job back into its line: same id, failures 0, attempt goes on.  *missing: none is kept, or
  * the caller may not see it.
@@ -137,6 +153,7 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 			queue_finish_retry(res);
 			continue;
 		}
+		take_key(&finished);
 		queue_finished_revive(&finished, run_at);
 		table = queue_job_open(RowExclusiveLock);
 		queue_job_insert(table, &finished.job);
@@ -165,7 +182,8 @@ queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line,
 	if (queue_claim_lock(&claim, wait) != QUEUE_CLAIM_OURS)
 		return TM_WouldBlock;
 	queue_extra_unpack(job->extra, &extra);
-	change(&new, &extra, line, arg);
+	if (!change(&new, &extra, line, arg))
+		return TM_WouldBlock;
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, true);
 }
@@ -209,13 +227,14 @@ change_waiting(int64 id, QueueChange change, void *arg, bool *missing)
 	return true;
 }
 
-void
+bool
 queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at)
 {
 	queue_job_set_run_at(job, extra, *(TimestampTz *) run_at);
 	job->failures = 0;
 	job->leased_until = DT_NOBEGIN;
 	extra->deaths = 0;
+	return true;
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_retry);
@@ -258,7 +277,7 @@ typedef struct Alteration
 	bool		change[NALTER];
 } Alteration;
 
-static void
+static bool
 change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 {
 	Alteration *alteration = arg;
@@ -286,6 +305,7 @@ change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 		extra->expires_at = request->expires_at;
 		queue_job_note_deadline(job, extra->expires_at);
 	}
+	return true;
 }
 
 /* Marks what is to be reset. */

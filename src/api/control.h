@@ -8,16 +8,16 @@
 #include "job/extra.h"
 #include "job/job.h"
 
-/* Changes the row and its extra members; line is where the job is now. */
-typedef void (*QueueChange) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
+/* Changes the row and its extra members; line is where the job is now.  False: it is left as it is after all. */
+typedef bool (*QueueChange) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
 
 /*
  * Changes a live row, read under `snapshot`, that nobody works on.  TM_WouldBlock: somebody has it, or (with wait) had
- * it, so look again; the other results as queue_job_update has them.
+ * it, so look again; or the change left it alone.  The other results as queue_job_update has them.
  */
 extern TM_Result queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line, QueueChange change,
 									  void *arg, Snapshot snapshot, bool wait);
 /* The change that retry makes; run_at is a TimestampTz *. */
-extern void queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at);
+extern bool queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at);
 
 #endif

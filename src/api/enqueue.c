@@ -14,6 +14,8 @@
 #include "config/lines.h"
 #include "config/owner.h"
 #include "job/finish.h"
+#include "job/key.h"
+#include "job/unique.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -91,14 +93,44 @@ not_built(QueueNewJob *request, const char *name, Datum value)
 static void
 set_on_conflict(QueueNewJob *request, const char *name, Datum value)
 {
+	static const char *const words[] = {
+		[QUEUE_CONFLICT_IGNORE] = "ignore", [QUEUE_CONFLICT_REPLACE] = "replace",
+		[QUEUE_CONFLICT_REPLACE_PAYLOAD] = "replace_payload", [QUEUE_CONFLICT_MERGE] = "merge",
+		[QUEUE_CONFLICT_ERROR] = "error"
+	};
 	char	   *word = TextDatumGetCString(value);
 
-	if (strcmp(word, "ignore") != 0 && strcmp(word, "replace") != 0 && strcmp(word, "replace_payload") != 0 &&
-		strcmp(word, "merge") != 0 && strcmp(word, "error") != 0)
+	for (int i = 0; i < lengthof(words); i++)
+	{
+		if (strcmp(word, words[i]) == 0)
+		{
+			request->on_conflict = i;
+			return;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown on_conflict \"%s\"", word),
+			 errhint("Use ignore, replace, replace_payload, merge or error.")));
+}
+
+static void
+set_unique_key(QueueNewJob *request, const char *name, Datum value)
+{
+	char	   *key = TextDatumGetCString(value);
+
+	if (key[0] == '\0' || strlen(key) > QUEUE_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown on_conflict \"%s\"", word),
-				 errhint("Use ignore, replace, replace_payload, merge or error.")));
+				 errmsg(key[0] == '\0' ? "%s must not be empty" : "%s is too long", name),
+				 errhint("It has 1 to %d bytes; queue.key_of makes one of a payload.", QUEUE_NAME_MAX)));
+	request->unique_key = key;
+}
+
+static void
+set_unique_for(QueueNewJob *request, const char *name, Datum value)
+{
+	request->unique_for = queue_check_span(name, DatumGetIntervalP(value), 1);
 }
 
 static void
@@ -184,9 +216,9 @@ static const Option options[] = {
 	{"delay", OPTION_INTERVAL, set_delay},
 	{"max_attempts", OPTION_INT, set_max_attempts},
 	{"timeout", OPTION_INTERVAL, set_timeout},
-	{"unique_key", OPTION_TEXT, not_built},
+	{"unique_key", OPTION_TEXT, set_unique_key},
 	{"on_conflict", OPTION_TEXT, set_on_conflict},
-	{"unique_for", OPTION_INTERVAL, not_built},
+	{"unique_for", OPTION_INTERVAL, set_unique_for},
 	{"group_key", OPTION_TEXT, not_built},
 	{"concurrency_key", OPTION_TEXT, not_built},
 	{"depends_on", OPTION_IDS, not_built},
@@ -217,31 +249,6 @@ prepare(const QueueNewJob *request, QueueJob *job)
 	queue_job_prepare(request, GetUserId(), job);
 }
 
-/* Inserts prepared jobs with rising ids and returns these as the rows of the calling function. */
-static void
-insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, int n)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	QueueJobTable *table;
-	Oid			sequence;
-
-	if (n == 0)
-		return;
-	table = queue_job_open(RowExclusiveLock);
-	sequence = queue_config()->job_id_seq;
-	for (int i = 0; i < n; i++)
-		jobs[i].id = nextval_internal(sequence, false);
-	queue_job_insert_many(table, jobs, n);
-	queue_job_close(table);
-	for (int i = 0; i < n; i++)
-	{
-		Datum		id = Int64GetDatum(jobs[i].id);
-		bool		null = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
-	}
-}
-
 /* Throws the error being caught again, with the element that it is about named in front. */
 static void
 rethrow_for_element(int index, MemoryContext context)
@@ -255,6 +262,101 @@ rethrow_for_element(int index, MemoryContext context)
 	ReThrowError(edata);
 }
 
+/* A job of many that has a unique key. */
+typedef struct Keyed
+{
+	const QueueNewJob *request;
+	QueueJob   *job;
+	int			place;			/* among all */
+	QueueKeyName name;
+} Keyed;
+
+static int
+by_key(const void *a, const void *b)
+{
+	const Keyed *left = a;
+	const Keyed *right = b;
+	int			cmp = queue_key_compare(&left->name, &right->name);
+
+	return cmp != 0 ? cmp : left->place - right->place;
+}
+
+/*
+ * Makes those of n prepared jobs that have a unique key, in the order of the keys, so that two calls with the same ones
+ * never wait for each other.  ids: what stands for each afterwards; the others are moved together.  How many those are.
+ */
+static int
+insert_keyed(QueueJob *jobs, const QueueNewJob *requests, int n, int64 *ids)
+{
+	Keyed	   *keyed = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(Keyed));
+	int			nkeyed = 0;
+	int			rest = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const QueueNewJob *request = &requests[i];
+
+		if (request->unique_key != NULL)
+			keyed[nkeyed++] = (Keyed) {request, memcpy(palloc(sizeof(QueueJob)), &jobs[i], sizeof(QueueJob)), i,
+			{request->queue, request->kind, request->unique_key}};
+		else
+			jobs[rest++] = jobs[i];
+	}
+	qsort(keyed, nkeyed, sizeof(Keyed), by_key);
+	for (int i = 0; i < nkeyed; i++)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		QueueEnqueued outcome;
+
+		PG_TRY();
+		{
+			ids[keyed[i].place] = queue_unique_create(keyed[i].request, keyed[i].job, &outcome);
+		}
+		PG_CATCH();
+		{
+			rethrow_for_element(keyed[i].place + 1, context);
+		}
+		PG_END_TRY();
+	}
+	return rest;
+}
+
+/*
+ * Inserts prepared jobs with rising ids and returns these as the rows of the calling function.  requests: what each was
+ * prepared from; NULL: none has a unique key.
+ */
+static void
+insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests, int n)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	QueueJobTable *table;
+	Oid			sequence;
+	int64	   *ids;
+	int			rest = n;
+
+	if (n == 0)
+		return;
+	sequence = queue_config()->job_id_seq;
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(int64));
+	for (int i = 0; i < n; i++)
+		ids[i] = jobs[i].id = nextval_internal(sequence, false);
+	if (requests != NULL)
+		rest = insert_keyed(jobs, requests, n, ids);
+	if (rest > 0)
+	{
+		table = queue_job_open(RowExclusiveLock);
+		queue_job_insert_many(table, jobs, rest);
+		queue_job_close(table);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		Datum		id = Int64GetDatum(ids[i]);
+		bool		null = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
+	}
+}
+
 PG_FUNCTION_INFO_V1(queue_sql_enqueue);
 /* queue.enqueue(kind, payload, queue, ...) -> bigint */
 Datum
@@ -262,6 +364,7 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 {
 	QueueNewJob request = QUEUE_NEW_JOB_NONE;
 	QueueJob	job;
+	QueueEnqueued outcome;
 
 	queue_finish_writable("queue.enqueue()");
 	Assert(PG_NARGS() <= lengthof(options));
@@ -274,7 +377,7 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 						PG_GETARG_DATUM(i));
 	}
 	prepare(&request, &job);
-	PG_RETURN_INT64(queue_job_create(&job));
+	PG_RETURN_INT64(queue_unique_create(&request, &job, &outcome));
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
@@ -330,7 +433,7 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 		jobs[i] = jobs[0];
 		jobs[i].payload = payload;
 	}
-	insert_many(fcinfo, jobs, n);
+	insert_many(fcinfo, jobs, NULL, n);
 	return (Datum) 0;
 }
 
@@ -472,6 +575,7 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 {
 	QueueNewJob request;
 	QueueJob	job;
+	QueueEnqueued outcome;
 	Jsonb	   *json;
 
 	queue_finish_writable("queue.enqueue_json()");
@@ -480,7 +584,55 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	request_of_json(&json->root, &request);
 	prepare(&request, &job);
-	PG_RETURN_INT64(queue_job_create(&job));
+	PG_RETURN_INT64(queue_unique_create(&request, &job, &outcome));
+}
+
+/* Options that a caller gives as arguments must not be among the others too. */
+static void
+refuse_option(Jsonb *options, const char *name)
+{
+	if (getKeyJsonValueFromContainer(&options->root, name, strlen(name), NULL) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" must not be among the options", name),
+				 errhint("It is an argument of its own.")));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_enqueue_unique);
+/* queue.enqueue_unique(kind, unique_key, payload, options) -> table(job_id, outcome) */
+Datum
+queue_sql_enqueue_unique(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	QueueNewJob request = QUEUE_NEW_JOB_NONE;
+	QueueJob	job;
+	QueueEnqueued outcome;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	queue_finish_writable("queue.enqueue_unique()");
+	InitMaterializedSRF(fcinfo, 0);
+	request.queue = "default";
+	if (!PG_ARGISNULL(3))
+	{
+		Jsonb	   *options = PG_GETARG_JSONB_P(3);
+
+		request_of_json(&options->root, &request);
+		refuse_option(options, "kind");
+		refuse_option(options, "unique_key");
+		refuse_option(options, "payload");
+	}
+	if (!PG_ARGISNULL(0))
+		set_kind(&request, "kind", PG_GETARG_DATUM(0));
+	if (PG_ARGISNULL(1))
+		queue_null_value("unique_key");
+	set_unique_key(&request, "unique_key", PG_GETARG_DATUM(1));
+	request.payload = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	prepare(&request, &job);
+	values[0] = Int64GetDatum(queue_unique_create(&request, &job, &outcome));
+	values[1] = CStringGetTextDatum(queue_enqueued_names[outcome]);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return (Datum) 0;
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_json_many);
@@ -491,6 +643,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 	Jsonb	   *json;
 	int			n;
 	QueueJob   *jobs;
+	QueueNewJob *requests;
 	MemoryContext context = CurrentMemoryContext;
 
 	queue_finish_writable("queue.enqueue_json_many()");
@@ -505,16 +658,16 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 				 errhint("Write it like [{\"kind\": \"mail\"}, {\"kind\": \"sms\"}].")));
 	n = JB_ROOT_COUNT(json);
 	jobs = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(QueueJob));
+	requests = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(QueueNewJob));
 	for (int i = 0; i < n; i++)
 	{
 		PG_TRY();
 		{
-			QueueNewJob request;
 			JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
 			Jsonb	   *one = JsonbValueToJsonb(element);
 
-			request_of_json(&one->root, &request);
-			prepare(&request, &jobs[i]);
+			request_of_json(&one->root, &requests[i]);
+			prepare(&requests[i], &jobs[i]);
 		}
 		PG_CATCH();
 		{
@@ -523,6 +676,6 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 		PG_END_TRY();
 		CHECK_FOR_INTERRUPTS();
 	}
-	insert_many(fcinfo, jobs, n);
+	insert_many(fcinfo, jobs, requests, n);
 	return (Datum) 0;
 }

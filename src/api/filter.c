@@ -148,11 +148,13 @@ read_time(const char *name, JsonbValue *value)
 static void
 read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 {
-	static const char *const unbuilt[] = {"workflow", "group_key", "concurrency_key", "unique_key"};
+	static const char *const unbuilt[] = {"workflow", "group_key", "concurrency_key"};
 
 	/* a null that a program passed by mistake must not mean "all" */
 	if (value->type == jbvNull)
 		refuse(name, "something other than null");
+	search->others |= strcmp(name, "queue") != 0 && strcmp(name, "kind") != 0 && strcmp(name, "unique_key") != 0 &&
+		strcmp(name, "state") != 0;
 	if (strcmp(name, "ids") == 0)
 		read_ids(&search->ids, name, value);
 	else if (strcmp(name, "queue") == 0)
@@ -161,6 +163,8 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 		read_names(&search->kinds, name, value);
 	else if (strcmp(name, "worker") == 0)
 		read_names(&search->workers, name, value);
+	else if (strcmp(name, "unique_key") == 0)
+		read_names(&search->unique_keys, name, value);
 	else if (strcmp(name, "priority") == 0)
 		read_ids(&search->priorities, name, value);
 	else if (strcmp(name, "state") == 0)
@@ -197,7 +201,7 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown filter key \"%s\"", name),
-				 errhint("The keys are ids, queue, kind, state, priority, worker, tags, payload, error,"
+				 errhint("The keys are ids, queue, kind, state, priority, worker, unique_key, tags, payload, error,"
 						 " enqueued_before, enqueued_after, finished_before and finished_after.")));
 	}
 }
@@ -237,6 +241,7 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 	if (search->finished_after != DT_NOBEGIN || search->finished_before != DT_NOEND)
 		search->states &= QUEUE_STATES_FINISHED;
 	search->deep = search->payload != NULL || search->tags != NULL || search->error != NULL || search->workers.given ||
+		search->unique_keys.given ||
 		search->enqueued_after != DT_NOBEGIN || search->enqueued_before != DT_NOEND;
 	search->context = CurrentMemoryContext;
 	search->privilege = privilege;
@@ -246,7 +251,20 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 	return search;
 }
 
+bool
+queue_search_names_keys(const QueueSearch *search)
+{
+	return search->queues.given && search->kinds.given && search->unique_keys.given && !search->others;
+}
+
 /* ---- does a job match? ---- */
+
+bool
+queue_search_may(const QueueSearch *search, const char *queue)
+{
+	return queue_may(GetUserId(), queue, search->privilege) ||
+		(search->instead != 0 && queue_may(GetUserId(), queue, search->instead));
+}
 
 bool
 queue_search_names(const QueueNames *names, const char *name)
@@ -272,7 +290,7 @@ static bool
 place_matches(QueueSearch *search, const char *queue, const char *kind, int16 priority)
 {
 	return queue_search_names(&search->kinds, kind) && queue_search_has(&search->priorities, priority) &&
-		queue_search_names(&search->queues, queue) && queue_may(GetUserId(), queue, search->privilege);
+		queue_search_names(&search->queues, queue) && queue_search_may(search, queue);
 }
 
 bool
@@ -317,6 +335,7 @@ queue_search_deep(QueueSearch *search, const QueueJob *job)
 	queue_extra_unpack(job->extra, &extra);
 	enqueued_at = extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at;
 	return queue_search_names(&search->workers, extra.worker) &&
+		queue_search_names(&search->unique_keys, extra.unique_key) &&
 		(search->enqueued_after == DT_NOBEGIN || enqueued_at > search->enqueued_after) &&
 		(search->enqueued_before == DT_NOEND || enqueued_at < search->enqueued_before) &&
 		(search->error == NULL || (extra.last_error != NULL && strstr(extra.last_error, search->error) != NULL)) &&

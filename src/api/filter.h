@@ -38,6 +38,7 @@ typedef struct QueueSearch
 	QueueNames	queues;
 	QueueNames	kinds;
 	QueueNames	workers;
+	QueueNames	unique_keys;
 	QueueIds	priorities;
 	int			states;			/* bits */
 	Jsonb	   *tags;
@@ -45,10 +46,12 @@ typedef struct QueueSearch
 	char	   *error;
 	TimestampTz enqueued_after, enqueued_before;
 	TimestampTz finished_after, finished_before;
+	bool		others;			/* has other keys than queue, kind, unique_key and state */
 	bool		deep;			/* asks for something in payload or extra */
 
 	/* the search */
 	int			privilege;
+	int			instead;		/* will do in its place; 0: none */
 	TimestampTz now;
 	HTAB	   *lines;			/* of LineMatch: lines seen */
 	QueueIds	claimed;		/* by sessions; read when first needed */
@@ -73,7 +76,14 @@ extern QueueSearch *queue_search_begin(Jsonb *filter, bool may_be_empty, int pri
 extern bool queue_search_live(QueueSearch *search, const QueueJob *job, const QueueLine *line, QueueState *state);
 extern bool queue_search_finished(QueueSearch *search, const QueueFinished *finished);
 
-/* Parts of it: the place where a job is, by names and by line; what lies in payload and extra; a live row's state. */
+/* Does the filter name jobs by queue, kind and unique key alone? */
+extern bool queue_search_names_keys(const QueueSearch *search);
+
+/*
+ * Parts of it: may the caller do it in this queue; the place where a job is, by names and by line; what lies in
+ * payload and extra; a live row's state.
+ */
+extern bool queue_search_may(const QueueSearch *search, const char *queue);
 extern bool queue_search_names(const QueueNames *names, const char *name);
 extern bool queue_search_has(const QueueIds *ids, int64 id);
 extern bool queue_search_line(QueueSearch *search, int64 line);

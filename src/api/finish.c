@@ -15,6 +15,7 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
+#include "job/key.h"
 #include "job/log.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -410,6 +411,7 @@ static void
 do_items(QueueJobTable *table, const ManyItem *items, int n, const Call *what, bool *yours)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue call", ALLOCSET_SMALL_SIZES);
+	bool		batch = what->what == CALL_COMPLETE && queue_key_batch_begin();
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	for (int i = 0; i < n; i++)
@@ -426,6 +428,8 @@ do_items(QueueJobTable *table, const ManyItem *items, int n, const Call *what, b
 			yours[items[i].place] = ok;
 		MemoryContextReset(context);
 	}
+	if (batch)
+		queue_key_batch_end();
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	CommandCounterIncrement();

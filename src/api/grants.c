@@ -48,6 +48,8 @@ static const struct
 	{"enqueue_many", QUEUE_PRIV_ENQUEUE},
 	{"enqueue_json", QUEUE_PRIV_ENQUEUE},
 	{"enqueue_json_many", QUEUE_PRIV_ENQUEUE},
+	{"enqueue_unique", QUEUE_PRIV_ENQUEUE},
+	{"key_of", PRIV_ANY},
 	{"publish", QUEUE_PRIV_ENQUEUE},
 	{"fetch", QUEUE_PRIV_WORK},
 	{"fetch_any", QUEUE_PRIV_WORK},
@@ -82,7 +84,7 @@ static const struct
 	{"stat_endpoint_rows", QUEUE_PRIV_READ},
 	{"stat_worker_rows", QUEUE_PRIV_READ},
 	{"find_jobs", QUEUE_PRIV_READ},
-	{"cancel_jobs", QUEUE_PRIV_MANAGE},
+	{"cancel_jobs", QUEUE_PRIV_MANAGE | QUEUE_PRIV_ENQUEUE},	/* those that their unique keys name */
 	{"discard_jobs", QUEUE_PRIV_MANAGE},
 	{"retry_jobs", QUEUE_PRIV_MANAGE},
 	{"move_jobs", QUEUE_PRIV_MANAGE},

@@ -17,7 +17,9 @@
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
+#include "job/claim.h"
 #include "job/finish.h"
+#include "job/key.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -58,14 +60,36 @@ filter_argument(FunctionCallInfo fcinfo)
 	return PG_ARGISNULL(0) ? NULL : PG_GETARG_JSONB_P(0);
 }
 
-/* Searches the ids that a call is about. */
+/* For a function that others may call too. */
 static void
-begin(Many *many, FunctionCallInfo fcinfo, const char *function, int states, int by_default, int qty_number)
+require_manage_somewhere(void)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MANAGE))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" holds privilege manage on no queue", GetUserNameFromId(GetUserId(), false)),
+			 errhint("With enqueue alone one cancels waiting jobs by naming just queue, kind and unique_key.")));
+}
+
+/* Searches the ids that a call is about.  by_key: whoever names jobs by their unique keys needs only enqueue. */
+static void
+begin(Many *many, FunctionCallInfo fcinfo, const char *function, int states, int by_default, int qty_number,
+	  bool by_key)
 {
 	int64		qty = qty_argument(fcinfo, qty_number);
 
 	queue_finish_writable(function);
 	many->search = queue_search_begin(filter_argument(fcinfo), false, QUEUE_PRIV_MANAGE, states, by_default);
+	if (by_key && queue_search_names_keys(many->search))
+		many->search->instead = QUEUE_PRIV_ENQUEUE;
+	else if (by_key)
+		require_manage_somewhere();
 	many->table = queue_job_open(RowExclusiveLock);
 	many->ids = queue_search_ids(many->search, many->table, queue_finish_snapshot(), PG_INT64_MIN, PG_INT64_MAX, false,
 								 qty, &many->n);
@@ -211,8 +235,16 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 		QueueLine  *line;
 		TM_Result	res;
 		QueueVerdict *own;
+		bool		manage;
 
 		if (!find_live(many, id, snapshot, &job, &line))
+		{
+			PopActiveSnapshot();
+			return 0;
+		}
+		/* with the privilege enqueue alone one ends what nobody works on, and waits for nobody */
+		manage = queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MANAGE);
+		if (!manage && queue_claim_holder(id, job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
 		{
 			PopActiveSnapshot();
 			return 0;
@@ -240,6 +272,8 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 			queue_finish_retry(res);
 			continue;
 		}
+		if (!manage)
+			return 0;
 		(void) queue_slot_cancel(MyDatabaseId, id);
 		return -1;
 	}
@@ -257,7 +291,7 @@ end_jobs(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutc
 	int64		busy = 0;
 	MemoryContext old;
 
-	begin(&many, fcinfo, function, QUEUE_STATES_LIVE, QUEUE_STATES_LIVE, 2);
+	begin(&many, fcinfo, function, QUEUE_STATES_LIVE, QUEUE_STATES_LIVE, 2, to == QUEUE_STATE_CANCELLED);
 	old = MemoryContextSwitchTo(row);
 	for (int pass = 0; pass < 2; pass++)
 	{
@@ -319,17 +353,32 @@ change_one(Many *many, int64 id, QueueChange change, void *arg, bool *live)
 	}
 }
 
-/* Deletes the kept row of one job that the search still finds. */
+/*
+ * Deletes the kept row of one job that the search still finds.  With take_key the job comes back: it needs its unique
+ * key, which is not waited for.
+ */
 static bool
-delete_one(Many *many, int64 id, QueueFinished *finished)
+delete_one(Many *many, int64 id, QueueFinished *finished, bool take_key)
 {
 	for (;;)
 	{
 		Snapshot	snapshot = queue_finish_snapshot();
 		TM_Result	res = TM_WouldBlock;
+		QueueKeyName key = {0};
+		int64		holder = 0;
 
 		if (queue_finished_find(id, snapshot, finished) && queue_search_finished(many->search, finished))
-			res = queue_finished_delete(finished, snapshot, false);
+		{
+			if (take_key)
+				key = (QueueKeyName) {finished->queue, finished->kind,
+									  queue_extra_text(finished->job.extra, "unique_key")};
+			if (key.key == NULL || queue_key_take(&key, id, false, &holder))
+			{
+				res = queue_finished_delete(finished, snapshot, false);
+				if (res != TM_Ok && key.key != NULL && holder != id)
+					queue_key_release(&key, id);
+			}
+		}
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			return true;
@@ -353,7 +402,7 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 	MemoryContext old;
 
 	begin(&many, fcinfo, "queue.retry_jobs()", QUEUE_STATES_WAITING | QUEUE_STATES_FINISHED,
-		  (1 << QUEUE_STATE_DISCARDED) | (1 << QUEUE_STATE_CANCELLED) | (1 << QUEUE_STATE_RETRYABLE), 2);
+		  (1 << QUEUE_STATE_DISCARDED) | (1 << QUEUE_STATE_CANCELLED) | (1 << QUEUE_STATE_RETRYABLE), 2, false);
 	old = MemoryContextSwitchTo(batch);
 	for (int64 i = 0; i < many.n; i++)
 	{
@@ -363,7 +412,7 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (change_one(&many, many.ids[i], queue_control_retry, &run_at, &live))
 			done++;
-		else if (!live && delete_one(&many, many.ids[i], &finished))
+		else if (!live && delete_one(&many, many.ids[i], &finished, true))
 		{
 			(void) queue_config_queue(finished.queue, false);
 			queue_finished_revive(&finished, run_at);
@@ -391,14 +440,19 @@ typedef struct Target
 	int16		priority;
 } Target;
 
-static void
+static bool
 change_for_move(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 {
 	Target	   *target = arg;
+	const char *queue = target->queue != NULL ? target->queue : line->queue->name;
+	const char *kind = target->kind != NULL ? target->kind : line->kind;
 
-	job->line = queue_line_ensure(target->queue != NULL ? target->queue : line->queue->name,
-								  target->kind != NULL ? target->kind : line->kind,
-								  target->has_priority ? target->priority : line->priority);
+	if (extra->unique_key != NULL && (strcmp(queue, line->queue->name) != 0 || strcmp(kind, line->kind) != 0) &&
+		!queue_key_move(&(QueueKeyName) {line->queue->name, line->kind, extra->unique_key},
+						&(QueueKeyName) {queue, kind, extra->unique_key}, job->id))
+		return false;
+	job->line = queue_line_ensure(queue, kind, target->has_priority ? target->priority : line->priority);
+	return true;
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_move_jobs);
@@ -430,7 +484,7 @@ queue_sql_move_jobs(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("move_jobs needs a queue, a kind or a priority"),
 				 errhint("Say where the jobs shall go.")));
-	begin(&many, fcinfo, "queue.move_jobs()", QUEUE_STATES_WAITING, QUEUE_STATES_WAITING, 4);
+	begin(&many, fcinfo, "queue.move_jobs()", QUEUE_STATES_WAITING, QUEUE_STATES_WAITING, 4, false);
 	old = MemoryContextSwitchTo(row);
 	for (int64 i = 0; i < many.n; i++)
 	{
@@ -455,14 +509,14 @@ queue_sql_delete_jobs(PG_FUNCTION_ARGS)
 	Many		many;
 	MemoryContext old;
 
-	begin(&many, fcinfo, "queue.delete_jobs()", QUEUE_STATES_FINISHED, QUEUE_STATES_FINISHED, 1);
+	begin(&many, fcinfo, "queue.delete_jobs()", QUEUE_STATES_FINISHED, QUEUE_STATES_FINISHED, 1, false);
 	old = MemoryContextSwitchTo(row);
 	for (int64 i = 0; i < many.n; i++)
 	{
 		QueueFinished finished;
 
 		CHECK_FOR_INTERRUPTS();
-		done += delete_one(&many, many.ids[i], &finished);
+		done += delete_one(&many, many.ids[i], &finished, false);
 		MemoryContextReset(row);
 	}
 	MemoryContextSwitchTo(old);

@@ -349,17 +349,14 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		}
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		PushActiveSnapshot(snapshot);
-		result = queue_job_delete(table, job, QUEUE_STATE_NONE, snapshot, running);
+		result = queue_finish_end(table, job, job->attempt, QUEUE_STATE_NONE, &(QueueEnding) {0}, snapshot, running);
 		if (running)
 			queue_slot_cancel_done(MyDatabaseId, job->id);
 		found = result == TM_Updated && queue_job_find(table, job->id, snapshot, job);
 		PopActiveSnapshot();
 		UnregisterSnapshot(snapshot);
 		if (result == TM_Ok)
-		{
-			queue_job_ended(job, queue_job_line(job->line), QUEUE_STATE_NONE, &(QueueEnding) {0});
 			return true;
-		}
 		if (result == TM_BeingModified || result == TM_WouldBlock)
 			return false;		/* somebody is taking it */
 		if (result == TM_Updated && !found)
@@ -490,6 +487,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 
 	queue_spi_begin(&spi);
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
+	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
 	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);

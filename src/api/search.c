@@ -16,12 +16,14 @@
 #include "api/search.h"
 
 #include "config/lines.h"
+#include "job/key.h"
 
 #include "access/genam.h"
 #include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/pg_collation.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -157,7 +159,7 @@ matching_lines(QueueSearch *search, int *nlines)
 		QueueLine **of_queue;
 
 		if (!queue_search_names(&search->queues, config->queues[i]->name) ||
-			!queue_may(GetUserId(), config->queues[i]->name, search->privilege))
+			!queue_search_may(search, config->queues[i]->name))
 			continue;
 		of_queue = queue_lines_of(config->queues[i], &n);
 		lines = repalloc(lines, (*nlines + n + 1) * sizeof(int64));
@@ -426,7 +428,7 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 		group[2] = CStringGetTextDatum(finished.kind);
 		if ((search->states & (1 << finished.state)) != 0 && queue_search_names(&search->queues, finished.queue) &&
 			queue_search_names(&search->kinds, finished.kind) &&
-			queue_may(GetUserId(), finished.queue, search->privilege))
+			queue_search_may(search, finished.queue))
 			read_group(search, rel, index, partition, snapshot, group, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -490,6 +492,31 @@ search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
 	MemoryContextDelete(context);
 }
 
+/* Of keys that are named with their queue and kind, the ids of the live jobs that have them. */
+static void
+find_keys(QueueSearch *search, Snapshot snapshot)
+{
+	QueueIds   *ids = &search->ids;
+	int			allocated = 16;
+
+	ids->given = true;
+	ids->n = 0;
+	ids->ids = palloc(allocated * sizeof(int64));
+	for (int i = 0; i < search->queues.n; i++)
+		for (int j = 0; j < search->kinds.n; j++)
+			for (int k = 0; k < search->unique_keys.n; k++)
+			{
+				QueueKeyName name = {search->queues.names[i], search->kinds.names[j], search->unique_keys.names[k]};
+
+				CHECK_FOR_INTERRUPTS();
+				if (ids->n + 2 > allocated)
+					ids->ids = repalloc_huge(ids->ids, (allocated *= 2) * sizeof(int64));
+				ids->n += queue_key_jobs(&name, snapshot, &ids->ids[ids->n]);
+			}
+	qsort(ids->ids, ids->n, sizeof(int64), by_id);
+	ids->n = qunique(ids->ids, ids->n, sizeof(int64), by_id);
+}
+
 int64 *
 queue_search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot,
 				 int64 above, int64 below, bool down, int64 limit, int64 *n)
@@ -498,6 +525,9 @@ queue_search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot,
 	search->below = below;
 	search->down = down;
 	search->limit = limit;
+	if (!search->ids.given && search->queues.given && search->kinds.given && search->unique_keys.given &&
+		(search->states & QUEUE_STATES_FINISHED) == 0)
+		find_keys(search, snapshot);
 	if (limit >= 0 && limit <= HEAP_IDS && !search->ids.given)
 		search->heap = binaryheap_allocate((int) limit, compare_ids, search);
 	if (search->ids.given)

@@ -93,6 +93,8 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->live_job_ready = need_relation(schema, "live_job_ready");
 	config->deadline = need_relation(schema, "deadline");
 	config->deadline_at = need_relation(schema, "deadline_at");
+	config->unique_key = need_relation(schema, "unique_key");
+	config->unique_key_pkey = need_relation(schema, "unique_key_pkey");
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);

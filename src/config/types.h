@@ -132,6 +132,7 @@ typedef struct QueueConfig
 	char	   *installation;	/* the installation's uuid; NULL: no HTTP handler was ever registered */
 	Oid			job_view, job_type;
 	Oid			deadline, deadline_at;	/* table and index */
+	Oid			unique_key, unique_key_pkey;
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */

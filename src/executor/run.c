@@ -19,6 +19,7 @@
 #include "executor/run.h"
 
 #include "executor/log.h"
+#include "job/claim.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -663,6 +664,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 	ResourceOwner owner = CurrentResourceOwner;
 	Resolved   *entry = resolved_handler(handler);
 	QueueCurrent *outer = queue_current;
+	QueueRunning running = {job->id, queue_claim_running};
 	QueueCurrent current = {.job = job, .line = line, .in_company = in_company, .context = context};
 	MemoryContext own = in_company ? NULL : AllocSetContextCreate(context, "queue call", ALLOCSET_SMALL_SIZES);
 	QueueLogTarget log = {&current.log, context};
@@ -684,8 +686,10 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 		if (ran)
 		{
 			queue_current = &current;
+			queue_claim_running = &running;
 			call(entry, handler, line, job, own, result);
 			queue_current = outer;
+			queue_claim_running = running.outer;
 			MemoryContextSwitchTo(context);
 			result->progress = current.verdict.progress;
 			result->log = current.log;
@@ -704,8 +708,10 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 		{
 			ran = true;
 			queue_current = &current;
+			queue_claim_running = &running;
 			call(entry, handler, line, job, own, result);
 			queue_current = outer;
+			queue_claim_running = running.outer;
 			MemoryContextSwitchTo(context);
 			take_verdict(&current.verdict, result);
 		}
@@ -719,6 +725,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 		ErrorData  *edata;
 
 		queue_current = outer;
+		queue_claim_running = running.outer;
 		MemoryContextSwitchTo(context);
 		edata = CopyErrorData();
 		FlushErrorState();

@@ -6,7 +6,8 @@
  * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
  * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
  * felt:
- *	- alone: kinds not known to be short, retries, expired claims, suspects;
+ *	- alone: kinds not known to be short, retries, expired claims, suspects, jobs with a unique key (an enqueue of the
+ *	  same key would wait for the group);
  *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
  *	  the past of the frozen now();
  *	- the group commits when half of commit_interval has passed, the channel is empty, the subtransaction ids near
@@ -229,7 +230,7 @@ claim_by_delete(void *arg)
 	claimed = read_row(work);
 	if (claimed == QUEUE_CLAIM_OURS &&
 		(job->failures > 0 || job->leased_until != DT_NOBEGIN || extra->deaths > 0 || extra->expires_at != DT_NOEND ||
-		 job->problem != NULL || queue_slot_cancelled(MyDatabaseId, job->id)))
+		 extra->unique_key != NULL || job->problem != NULL || queue_slot_cancelled(MyDatabaseId, job->id)))
 	{
 		/* not for company after all; what was cancelled waits there until who did that has the row */
 		work->alone = true;
@@ -611,6 +612,7 @@ recover(void)
 
 	HOLD_INTERRUPTS();
 	queue_current = NULL;
+	queue_claim_running = NULL;
 	disable_all_timeouts(false);
 	disarm();
 	MemoryContextSwitchTo(error_context);

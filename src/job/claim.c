@@ -18,11 +18,25 @@
 #include "job/claim.h"
 
 #include "job/finish.h"
+#include "job/key.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
+
+QueueRunning *queue_claim_running = NULL;
+
+bool
+queue_claim_runs_here(int64 id)
+{
+	for (QueueRunning *running = queue_claim_running; running != NULL; running = running->outer)
+	{
+		if (running->id == id)
+			return true;
+	}
+	return false;
+}
 
 QueueHolder
 queue_claim_holder(int64 id, TimestampTz leased_until, TimestampTz now)
@@ -133,7 +147,11 @@ queue_claim_judge(QueueClaim *claim)
 	QueueJob   *job = &claim->job;
 	bool late = job->attempt == 0 && claim->extra.expires_at != DT_NOEND && claim->extra.expires_at <= queue_now();
 	bool		used_up = job->attempt == PG_INT32_MAX; /* the next claim would have no number */
+	bool		replaced;
 	QueueClaimed claimed;
+	QueueState	state;
+	TM_Result	result;
+	QueueKeyName key;
 
 	if (job->problem != NULL)
 		return fail_unreadable(claim);
@@ -145,24 +163,29 @@ queue_claim_judge(QueueClaim *claim)
 	}
 	if (used_up)
 		claim->lost.error = "there is no number left for another attempt";
-	if (!late && !used_up &&
+	/* a claim that was rolled back brought it here, and meanwhile another took its place */
+	replaced = claim->extra.unique_key != NULL && queue_key_name(job, claim->line, &key) &&
+		queue_key_successor(&key, job->id, claim->snapshot) != 0;
+	if (!late && !used_up && !replaced &&
 		(claim->lost.error == NULL ||
 		 job->failures < -1 + queue_job_max_attempts(job, &claim->extra, claim->line->queue, claim->line->handler)))
 		return QUEUE_CLAIM_OURS;
 	claimed = queue_claim_lock(claim, false);
 	if (claimed != QUEUE_CLAIM_OURS)
 		return claimed;
-	if (late)
-		queue_finish_check(job, queue_finish_end(claim->table, job, job->attempt, QUEUE_STATE_CANCELLED,
-												 &(QueueEnding) {.error = "the job was not started before expires_at"},
-												 claim->snapshot, true));
+	if (late || (replaced && claim->lost.error == NULL))
+		result = queue_finish_end(claim->table, job, job->attempt, QUEUE_STATE_CANCELLED,
+								  &(QueueEnding) {.error = late ? "the job was not started before expires_at" :
+								  QUEUE_REPLACED}, claim->snapshot, false);
 	else
+		result = queue_finish_fail(claim->table, job, job->attempt, &claim->lost, -1, !replaced, claim->snapshot,
+								   false, &state);
+	if (result == TM_WouldBlock)
 	{
-		QueueState	state;
-
-		queue_finish_check(job, queue_finish_fail(claim->table, job, job->attempt, &claim->lost, -1, true,
-												  claim->snapshot, true, &state));
+		note_let_go(job);		/* an enqueue has its unique key in hand: later */
+		return QUEUE_CLAIM_NONE;
 	}
+	queue_finish_check(job, result);
 	return QUEUE_CLAIM_ENDED;
 }
 

@@ -37,6 +37,17 @@ typedef enum QueueHolder
 	QUEUE_HELD_BY_NOBODY, QUEUE_HELD_BY_LEASE, QUEUE_HELD_BY_EXECUTOR, QUEUE_HELD_BY_SESSION
 } QueueHolder;
 
+/* The jobs whose handlers this process is in, the innermost first; NULL: none.  executor/run.c keeps it. */
+typedef struct QueueRunning
+{
+	int64		id;
+	struct QueueRunning *outer;
+} QueueRunning;
+
+extern QueueRunning *queue_claim_running;
+/* Its row is locked by this very transaction then, which is in the way of nothing else that it does. */
+extern bool queue_claim_runs_here(int64 id);
+
 extern QueueHolder queue_claim_holder(int64 id, TimestampTz leased_until, TimestampTz now);
 
 /*

@@ -53,6 +53,11 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	/* the right first: who lacks it does not learn whether there is such a queue */
 	queue_require_of(creator, new->queue, QUEUE_PRIV_ENQUEUE);
 	(void) queue_config_queue(new->queue, false);
+	if (new->unique_for != 0 && new->unique_key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unique_for needs a unique_key"),
+				 errhint("It says how long that key stays taken; queue.key_of makes one of a payload.")));
 
 	memset(job, 0, sizeof(*job));
 	job->leased_until = DT_NOBEGIN;
@@ -67,6 +72,7 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	extra.expires_at = new->expires_at;
 	extra.headers = new->headers;
 	extra.tags = new->tags;
+	extra.unique_key = unconstify(char *, new->unique_key);
 	job->extra = queue_extra_pack(&extra);
 	job->line = queue_line_ensure(new->queue, new->kind, (int16) new->priority);
 }
@@ -77,7 +83,8 @@ queue_job_create(QueueJob *job)
 {
 	QueueJobTable *table = queue_job_open(RowExclusiveLock);
 
-	job->id = nextval_internal(queue_config()->job_id_seq, false);
+	if (job->id == 0)
+		job->id = nextval_internal(queue_config()->job_id_seq, false);
 	queue_job_insert(table, job);
 	queue_job_close(table);
 	return job->id;

@@ -9,6 +9,16 @@
 
 #include "utils/jsonb.h"
 
+/* What an enqueue does when the unique key is taken. */
+typedef enum QueueConflict
+{
+	QUEUE_CONFLICT_IGNORE,
+	QUEUE_CONFLICT_REPLACE,
+	QUEUE_CONFLICT_REPLACE_PAYLOAD,
+	QUEUE_CONFLICT_MERGE,
+	QUEUE_CONFLICT_ERROR
+} QueueConflict;
+
 /* One job to be, as asked for; the priority is within its range. */
 typedef struct QueueNewJob
 {
@@ -26,6 +36,9 @@ typedef struct QueueNewJob
 	TimestampTz expires_at;		/* DT_NOEND: never */
 	Jsonb	   *headers;
 	Jsonb	   *tags;
+	const char *unique_key;		/* NULL: none */
+	QueueConflict on_conflict;
+	int64		unique_for;		/* us; 0: not given */
 } QueueNewJob;
 
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})
@@ -35,7 +48,7 @@ typedef struct QueueNewJob
  * or 42704 for what is wrong, 54000 for what is too large.  The line exists afterwards.
  */
 extern void queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job);
-/* Inserts one prepared job and gives its id. */
+/* Inserts one prepared job, with a new id unless it has one, and gives its id.  With a unique key: job/unique.h. */
 extern int64 queue_job_create(QueueJob *job);
 /* 22004: what must not be null is. */
 extern void queue_null_value(const char *name) pg_attribute_noreturn();

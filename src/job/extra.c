@@ -65,7 +65,7 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->backoff == NULL && extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
-		extra->blocks == 0)
+		extra->blocks == 0 && extra->unique_key == NULL)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -92,6 +92,8 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "expires_at", extra->expires_at);
 	if (extra->deaths != 0)
 		push_int(&state, "deaths", extra->deaths);
+	if (extra->unique_key != NULL)
+		push_text(&state, "unique_key", extra->unique_key);
 	if (extra->first_at != 0)
 		push_int(&state, "first_at", extra->first_at);
 	if (extra->run_at != 0)
@@ -200,6 +202,8 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->expires_at = value_time(&value);
 		else if (strcmp(name, "deaths") == 0)
 			out->deaths = value_int32(&value);
+		else if (strcmp(name, "unique_key") == 0)
+			out->unique_key = value_text(&value);
 		else if (strcmp(name, "first_at") == 0)
 			out->first_at = value_time(&value);
 		else if (strcmp(name, "run_at") == 0)
@@ -242,6 +246,14 @@ queue_extra_worker(const Jsonb *extra, size_t *length)
 		return NULL;
 	*length = value.val.string.len;
 	return value.val.string.val;
+}
+
+char *
+queue_extra_text(const Jsonb *extra, const char *key)
+{
+	JsonbValue	value;
+
+	return find_value(extra, key, &value) ? value_text(&value) : NULL;
 }
 
 int

@@ -24,6 +24,7 @@ typedef struct QueueExtra
 	TimestampTz started_at;		/* of the present claim; 0 */
 	TimestampTz first_at;		/* of the first HTTP attempt; 0 */
 	TimestampTz expires_at;		/* cancelled if it was not started by then; DT_NOEND: never */
+	char	   *unique_key;		/* NULL: none */
 	int			deaths;			/* processes that died while they ran it alone */
 	TimestampTz run_at;			/* what was asked for when the job was blocked (pending.h); 0: its row has it */
 	int			blocks;			/* what blocks it: bits of pending.h */
@@ -37,6 +38,7 @@ extern Jsonb *queue_extra_pack(const QueueExtra *extra);	/* NULL when all is at 
 extern TimestampTz queue_extra_time(const Jsonb *extra, const char *key);	/* one time of it; 0: not there */
 extern TimestampTz queue_extra_expires_at(const Jsonb *extra);	/* DT_NOEND: never */
 extern const char *queue_extra_worker(const Jsonb *extra, size_t *length);	/* not terminated; NULL: not there */
+extern char *queue_extra_text(const Jsonb *extra, const char *key);	/* one text of it; NULL: not there */
 extern int	queue_extra_max_attempts(const Jsonb *extra);	/* 0: not there */
 
 /* What a job's payload, headers and tags (NULL: none) come to in bytes; 54000 if that, or one value, is too much. */

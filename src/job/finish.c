@@ -11,6 +11,7 @@
 #include "job/finish.h"
 
 #include "config/owner.h"
+#include "job/key.h"
 #include "job/pending.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -127,10 +128,36 @@ queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+	QueueKeyName key;
 
 	remember(job, line, to, ending);
 	if (keep > 0)
 		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending, keep);
+	if (queue_key_name(job, line, &key))
+		queue_key_release(&key, job->id);
+	else if (job->extra == NULL && job->stored_extra != NULL)
+		queue_key_release_unread(job->id);
+}
+
+/*
+ * Locks a job and its unique key, if it has one, before its end or return is written; *successor: the job that waits
+ * for the key.  The key of a pending job comes first, because who ends the job before it locks them in that order.
+ */
+static TM_Result
+hold_key(QueueJobTable *table, const QueueJob *job, const QueueLine *line, Snapshot snapshot, bool wait,
+		 int64 *successor)
+{
+	QueueKeyName key;
+	TM_Result	result = TM_Ok;
+
+	*successor = 0;
+	if (!queue_key_name(job, line, &key))
+		return TM_Ok;
+	if (!queue_job_pending(job))
+		result = queue_job_lock(table, job, snapshot, wait);
+	if (result == TM_Ok && !queue_key_hold(table, &key, job->id, wait, successor))
+		return TM_WouldBlock;
+	return result == TM_Ok && queue_job_pending(job) ? queue_job_lock(table, job, snapshot, wait) : result;
 }
 
 TM_Result
@@ -138,8 +165,14 @@ queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueSt
 				 const QueueEnding *ending, Snapshot snapshot, bool wait)
 {
 	QueueLine  *line = queue_job_line(job->line);
-	TM_Result	res = queue_job_delete(table, job, to, snapshot, wait);
+	TM_Result	res = TM_Ok;
+	int64		successor;
 
+	/* a key that may be waited for is so when the row is written, so that the ends of many take theirs in order */
+	if (!wait || queue_job_pending(job))
+		res = hold_key(table, job, line, snapshot, wait, &successor);
+	if (res == TM_Ok)
+		res = queue_job_delete(table, job, to, snapshot, wait);
 	if (res == TM_Ok)
 	{
 		QueueJob	ended = *job;
@@ -158,8 +191,11 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	QueueHandler *handler = line->handler;
 	QueueExtra	extra;
 	QueueJob	counted = *job;
-	TM_Result	res;
+	int64		successor;
+	TM_Result	res = hold_key(table, job, line, snapshot, wait, &successor);
 
+	if (res != TM_Ok)
+		return res;
 	queue_extra_unpack(job->extra, &extra);
 	counted.attempt = attempt;
 	counted.failures = Min(job->failures, PG_INT32_MAX - 1) + 1;
@@ -170,6 +206,15 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		if (res == TM_Ok)
 			queue_job_ended(&counted, line, QUEUE_STATE_DISCARDED,
 							&(QueueEnding) {.started_at = failure->started_at, .error = failure->error,
+							.worker = failure->worker});
+	}
+	else if (successor != 0)
+	{
+		*state = QUEUE_STATE_CANCELLED;
+		res = queue_job_delete(table, job, QUEUE_STATE_CANCELLED, snapshot, wait);
+		if (res == TM_Ok)
+			queue_job_ended(&counted, line, QUEUE_STATE_CANCELLED,
+							&(QueueEnding) {.started_at = failure->started_at, .error = QUEUE_REPLACED,
 							.worker = failure->worker});
 	}
 	else
@@ -192,7 +237,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	if (res == TM_Ok)
 	{
 		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
-		if (*state == QUEUE_STATE_DISCARDED)
+		if (*state != QUEUE_STATE_RETRYABLE)
 		{
 			/* the update of a retryable row counts its failure; a deleted row has none */
 			QueueNote	note = {.line = job->line, .keys = queue_line_keys(line), .failed = true};
@@ -209,7 +254,14 @@ queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int6
 {
 	QueueExtra	extra;
 	QueueJob	new;
+	int64		successor;
+	TM_Result	res = hold_key(table, job, queue_job_line(job->line), snapshot, wait, &successor);
 
+	if (res != TM_Ok)
+		return res;
+	if (successor != 0)
+		return queue_finish_end(table, job, attempt, QUEUE_STATE_CANCELLED,
+								&(QueueEnding) {.error = QUEUE_REPLACED, .progress = progress}, snapshot, wait);
 	queue_extra_unpack(job->extra, &extra);
 	if (progress != NULL)
 		extra.progress = progress;

@@ -9,6 +9,8 @@
 #include "job/job.h"
 #include "job/record.h"
 
+/* Why a job ended that would have waited while another waits for its unique key. */
+#define QUEUE_REPLACED "replaced"
 
 /*
  * What every end of a job does beside deleting its row (completed, discarded, cancelled, expired; NONE: purged or
@@ -23,10 +25,16 @@ extern void queue_job_ended(const QueueJob *job, const QueueLine *line, QueueSta
  */
 extern TM_Result queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueState to,
 								  const QueueEnding *ending, Snapshot snapshot, bool wait);
-/* A failed attempt: job_error row, failures + 1, then retryable with backoff (retry_in >= 0 overrides) or discarded. */
+/*
+ * A failed attempt: job_error row, failures + 1, then retryable with backoff (retry_in >= 0 overrides), or discarded,
+ * or cancelled because another job waits for its unique key.
+ */
 extern TM_Result queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const QueueFailure *failure,
 								   int64 retry_in, bool discard, Snapshot snapshot, bool wait, QueueState *state);
-/* Not counted: due again after delay us (snooze), or where it was (release: delay < 0). progress may be NULL. */
+/*
+ * Not counted: due again after delay us (snooze), or where it was (release: delay < 0); cancelled if another job waits
+ * for its unique key.  progress may be NULL.
+ */
 extern TM_Result queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay,
 									 Jsonb *progress, Snapshot snapshot, bool wait);
 

@@ -283,6 +283,8 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(HEADERS, JsonbPGetDatum(extra->headers));
 	if (extra->tags != NULL)
 		SET(TAGS, tags);
+	if (extra->unique_key != NULL)
+		SET(UNIQUE_KEY, CStringGetTextDatum(extra->unique_key));
 	if (extra->expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
 	if (extra->progress != NULL)

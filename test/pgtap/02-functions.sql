@@ -30,6 +30,8 @@ INSERT INTO expected VALUES
     ('doctor', '', 'TABLE(check_name text, ok boolean, detail text, hint text)'),
     ('drop_queue', 'name text, force boolean DEFAULT false', 'void'),
     ('enqueue', 'kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, max_attempts integer DEFAULT NULL::integer, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, on_conflict text DEFAULT ''ignore''::text, unique_for interval DEFAULT NULL::interval, group_key text DEFAULT NULL::text, concurrency_key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_mode text DEFAULT ''completed''::text, compensate_with text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, headers jsonb DEFAULT NULL::jsonb, tags text[] DEFAULT NULL::text[], workflow bigint DEFAULT NULL::bigint, backoff jsonb DEFAULT NULL::jsonb', 'bigint'),
+    ('enqueue_unique', 'kind text, unique_key text, payload jsonb DEFAULT ''{}''::jsonb, options jsonb DEFAULT NULL::jsonb', 'TABLE(job_id bigint, outcome text)'),
+    ('key_of', 'payload jsonb, fields text[] DEFAULT NULL::text[], period interval DEFAULT NULL::interval', 'text'),
     ('enqueue_json', 'job text', 'bigint'),
     ('enqueue_json_many', 'jobs text', 'SETOF bigint'),
     ('enqueue_many', 'kind text, payloads jsonb[], queue text DEFAULT ''default''::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF bigint'),
@@ -126,8 +128,8 @@ SELECT throws_ok(format('SELECT queue.register_sql_handler(''k'', ''f'', %s)', o
 FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
 SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'', rate_limit => 1)', '0A000', NULL, 'register_http_handler rate_limit => 1');
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
-FROM unnest(ARRAY['unique_key => ''x''', 'group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
-                  'compensate_with => ''x''', 'unique_for => ''1 min''', 'workflow => 1']) option;
+FROM unnest(ARRAY['group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
+                  'compensate_with => ''x''', 'workflow => 1']) option;
 SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
 SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)

@@ -70,6 +70,7 @@ INSERT INTO cell VALUES
     ('enqueue', false, true, $$SELECT string_agg(x::text, ',') FROM queue.enqueue_many('tap_wait', ARRAY['{}', '{}']::jsonb[], 'tap_q') x$$),
     ('enqueue', false, true, $$SELECT queue.enqueue_json('{"kind": "tap_wait", "queue": "tap_q"}')$$),
     ('enqueue', false, true, $$SELECT count(*) FROM queue.enqueue_json_many('[{"kind": "tap_wait", "queue": "tap_q"}]')$$),
+    ('enqueue', false, true, $$SELECT outcome FROM queue.enqueue_unique('tap_wait', 'tap', '{}', '{"queue": "tap_q"}')$$),
     ('enqueue', false, false, $$SELECT count(*) FROM queue.publish('t')$$),
     ('work', false, true, $$SELECT count(*) FROM queue.fetch('tap_q', kinds => ARRAY['tap_wait'])$$),
     ('work', false, true, $$SELECT count(*) FROM queue.fetch_any(ARRAY['tap_q'])$$),
