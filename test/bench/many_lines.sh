@@ -1,0 +1,95 @@
+#!/bin/bash
+# many_lines.sh [lines ...]: lines without a cliff.  The rates of enqueue, of executors and of fetch over many lines (kinds
+# here), against those over 10; the same fetch and drain under a held snapshot; what idle lines cost; the first call of a
+# session.  PARTS="enqueue drain fetch held idle first"; JOBS=100000; SPAN=5 (seconds of a measurement).
+. "$(dirname "$0")/common.sh"
+[ $# -gt 0 ] || set -- 1500 20000 100000
+PARTS=${PARTS:-enqueue drain fetch held idle first}
+JOBS=$((${JOBS:-100000} / SCALE))
+SPAN=${SPAN:-5}
+bench_start "Many lines" "max_wal_size = 4GB" "synchronous_commit = off" "queue.max_lines = 250000" "queue.debug_line_idle = 1d"
+
+script enqueue <<'SQL'
+\set k random(1, :lines)
+SELECT queue.enqueue('k' || :k, queue => 'in');
+SQL
+script fetch <<'SQL'
+SELECT id, attempt FROM queue.fetch('out') \gset
+SELECT queue.complete(:id, :attempt);
+SQL
+# spread queue jobs lines: each line has jobs / lines of them
+spread() { sql "SELECT count(queue.enqueue('k' || 1 + i % $3, queue => '$1')) FROM generate_series(1, $2) i" >/dev/null; }
+cpu() { pg cat "/proc/$1/stat" | awk '{print ($14 + $15) * 10}'; }
+
+# measure lines: rates into $LIB_DIR/rate.part.lines
+measure() {
+	local lines=$1 seconds pid before
+	DB=lines$lines
+	psql -q -d postgres -c "CREATE DATABASE $DB"
+	sql "CREATE EXTENSION queue"
+	sql "SET client_min_messages = error; CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN END \$\$;
+	     SELECT queue.create_queue('in'), queue.create_queue('out'), queue.create_queue('run'), queue.register_sql_handler('*', 'noop', queues => '{run}')" >/dev/null
+	for part in $PARTS; do
+		case $part in
+			enqueue)
+				spread in "$lines" "$lines"
+				bench_pgbench enqueue -M prepared -c 4 -j 2 -T "$SPAN" -D lines="$lines"
+				tps enqueue
+				sql "SELECT queue.purge('in')" >/dev/null
+				;;
+			drain | held)
+				[ $part = drain ] || hold_snapshot
+				for round in 1 2; do
+					sql "SELECT queue.pause('run')" >/dev/null
+					spread run "$JOBS" "$lines"
+					psql_file <<-SQL
+					SET statement_timeout = '10min';
+					SELECT clock_timestamp() AS start \gset
+					SELECT queue.resume('run') \g /dev/null
+					$WAIT_EMPTY
+					SELECT round($JOBS / extract(epoch FROM clock_timestamp() - :'start')::numeric);
+					SQL
+				done | tail -1
+				[ $part = drain ] || release_snapshot
+				;;
+			fetch)
+				spread out "$JOBS" "$lines"
+				bench_pgbench fetch -M prepared -c 4 -j 2 -t $((JOBS / 8))
+				tps fetch
+				sql "SELECT queue.purge('out')" >/dev/null
+				;;
+			idle)		# ms of the scheduler's CPU in 2 s
+				spread run "$lines" "$lines"
+				until_empty
+				pid=$(sql "SELECT pid FROM pg_stat_activity WHERE datname = '$DB' AND backend_type = 'queue scheduler'")
+				before=$(cpu "$pid")
+				sleep 2
+				echo $(($(cpu "$pid") - before))
+				;;
+			first)		# ms of a new session's first calls: fetch from a queue with all these lines, enqueue
+				spread out "$lines" "$lines"
+				sql "SELECT count(*) FROM queue.fetch('out', 1000000, lease => '1 day')" >/dev/null
+				psql_file -c '\timing on' -c "SELECT count(*) FROM queue.fetch('out')" | sed -nE 's/^Time: ([0-9.]+) ms.*/\1/p'
+				sql "SELECT queue.purge('out')" >/dev/null
+				;;
+		esac >"$LIB_DIR/rate.$part.$lines"
+	done
+	DB=bench
+}
+
+for lines in 10 "$@"; do
+	measure "$lines"
+	for part in $PARTS; do
+		value=$(cat "$LIB_DIR/rate.$part.$lines")
+		case $part in
+			idle) figure "$lines idle lines: CPU of the scheduler in 2 s" "$value" -lt 40 ms ;;
+			first) figure "$lines lines: a session's first fetch" "$value" -lt 10 ms ;;
+			*)
+				if [ "$lines" = 10 ]; then figure "$part over 10 lines" "$value" info "" /s
+				else figure "$part over $lines lines ($value/s)" "$(calc "$value / $(cat "$LIB_DIR/rate.$part.10")")" -ge 0.8 "of 10 lines"
+				fi
+				;;
+		esac
+	done
+done
+bench_end
