@@ -538,7 +538,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				of_queue[i]->handler->paused_at == 0)
 				lines[n++] = of_queue[i];
 		}
-		ready = queue_ready_begin(table, lines, n, queue_now());
+		ready = queue_ready_begin(table, &(QueueReadyLines) {.lines = lines, .nlines = n}, queue_now());
 		do
 			found = queue_ready_next(ready, &job, &line);
 		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);

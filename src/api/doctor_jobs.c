@@ -311,7 +311,7 @@ check_kinds(QueueFindings *findings)
 {
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	int			nlines;
-	QueueLine **lines = queue_lines_all(&nlines, NULL);
+	QueueLine **lines = queue_lines_all(&nlines);
 	bool		found = false;
 	int			i;
 	int			j;
@@ -322,7 +322,7 @@ check_kinds(QueueFindings *findings)
 		QueueLine  *line = lines[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
+		if (line->gone || line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
 			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !queue_ready_any(table, line->id))
 			continue;
 		for (j = 0; j < i; j++)

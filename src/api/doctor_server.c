@@ -250,12 +250,17 @@ check_places(QueueFindings *findings)
 	int			nqueues;
 	int			nkinds;
 	int			nlines;
+	QueueDatabase *base = queue_database();
+	bool		lost = base != NULL && pg_atomic_read_u32(&base->cursors_lost) != QUEUE_CURSORS_ALL;
 
-	(void) queue_lines_all(&nlines, NULL);
-	queue_finding(findings, "lines", nlines < queue_max_lines - queue_max_lines / 10,
-		psprintf("%d lines of jobs (a queue, kind and priority each); queue.max_lines is %d", nlines, queue_max_lines),
-		"Put what differs from job to job into the payload instead of the kind, or raise queue.max_lines and reload: "
-		"at the limit the first job of a new kind is refused.");
+	(void) queue_lines_all(&nlines);
+	queue_finding(findings, "lines", nlines < queue_max_lines - queue_max_lines / 10 && !lost,
+		psprintf("%d lines of jobs (a queue, kind and priority each); queue.max_lines is %d%s", nlines, queue_max_lines,
+				 lost ? "; not all have a place in shared memory, so whoever looks for jobs looks at all lines" : ""),
+		lost ? "All jobs run, but finding them takes longer. The places are shared by all databases: raise "
+		"queue.max_lines and restart the server, or use fewer kinds." :
+		"Put what differs from job to job into the payload instead of the kind, or raise queue.max_lines and restart "
+		"the server: at the limit the first job of a new kind is refused.");
 	if (!queue_preloaded())
 		return;
 	queue_counter_places(&nqueues, &nkinds);

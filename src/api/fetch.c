@@ -76,38 +76,121 @@ contains(char **strings, int n, const char *string)
 	return false;
 }
 
-/* The lines that this fetch may take from. */
-static QueueLine **
-wanted_lines(const FetchRequest *request, int *n)
+/* What a fetch reads; lives as long as the current memory context. */
+typedef struct Wanted
 {
-	QueueLine **lines = NULL;
-	int			allocated = 0;
+	QueueReadyLines lines;		/* first field */
+	int			allocated;
+	const FetchRequest *request;
+} Wanted;
 
-	*n = 0;
+/* Does this fetch, without kinds, take from this line? */
+static bool
+wants(QueueLine *line, void *arg)
+{
+	const FetchRequest *request = ((Wanted *) arg)->request;
+
+	return !line->gone && !line->served && !line->queue->paused &&
+		contains(request->queues, request->nqueues, line->queue->name);
+}
+
+static void
+add_lines(Wanted *wanted, QueueLine **lines, int n)
+{
+	if (wanted->lines.nlines + n > wanted->allocated)
+	{
+		wanted->allocated = Max(wanted->lines.nlines + n, 2 * wanted->allocated);
+		wanted->lines.lines = wanted->lines.lines == NULL ? palloc(wanted->allocated * sizeof(QueueLine *)) :
+			repalloc_huge(wanted->lines.lines, wanted->allocated * sizeof(QueueLine *));
+	}
+	for (int i = 0; i < n; i++)
+		wanted->lines.lines[wanted->lines.nlines++] = lines[i];
+}
+
+/* The lines whose kind is asked for, or those of the queue that no handler serves. */
+static void
+add_lines_of(Wanted *wanted, QueueConf *conf)
+{
+	const FetchRequest *request = wanted->request;
+	QueueLine **lines;
+	int			n;
+
+	for (int i = 0; i < request->nkinds; i++)
+	{
+		lines = queue_lines_of_kind(conf, request->kinds[i], &n);
+		add_lines(wanted, lines, n);
+	}
+	if (request->kinds != NULL)
+		return;
+	lines = queue_lines_of(conf, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!lines[i]->served)
+			add_lines(wanted, &lines[i], 1);
+	}
+}
+
+/* Lines in which this transaction itself enqueued: agendas tell of them after its commit. */
+static void
+add_own_lines(Wanted *wanted)
+{
+	int			i = 0;
+	int64		id;
+	int64		last = 0;
+
+	while (queue_note_own_line(&i, &id))
+	{
+		QueueLine  *line = id != last ? queue_config_line(id) : NULL;
+
+		if (line != NULL && wants(line, wanted))
+			add_lines(wanted, &line, 1);
+		last = id;
+	}
+}
+
+/*
+ * Do agendas tell of all lines that this fetch may take from?  Those that no handler serves are in their queue's, or
+ * among the new ones, if the scheduler sorted them by the configuration that we have.
+ */
+static bool
+agendas_tell(const FetchRequest *request)
+{
+	QueueDatabase *base = queue_database();
+
+	return base != NULL && request->kinds == NULL && !IsolationUsesXactSnapshot() &&
+		pg_atomic_read_u64(&base->sorted_generation) == queue_config()->generation &&
+		pg_atomic_read_u32(&base->cursors_lost) == QUEUE_CURSORS_ALL;
+}
+
+/* The lines that this fetch may take from. */
+static void
+find_lines(const FetchRequest *request, Wanted *wanted)
+{
+	static QueueAgenda fresh = {.type = QUEUE_AGENDA_NEW};
+	bool		agendas = agendas_tell(request);
+
+	*wanted = (Wanted) {.request = request};
+	wanted->lines.wants = wants;
+	wanted->lines.arg = wanted;
+	if (agendas)
+	{
+		/* a line may go from the new ones to its queue's, so these are read first */
+		fresh.db = MyDatabaseId;
+		wanted->lines.agendas = palloc((request->nqueues + 1) * sizeof(QueueAgenda *));
+		wanted->lines.agendas[wanted->lines.nagendas++] = &fresh;
+		add_own_lines(wanted);
+	}
 	for (int i = 0; i < request->nqueues; i++)
 	{
 		QueueConf  *conf = queue_config_queue(request->queues[i], true);
-		QueueLine **of_queue;
-		int			nlines;
 
 		if (conf == NULL || conf->paused || contains(request->queues, i, request->queues[i]))
 			continue;
-		of_queue = queue_lines_of(conf, &nlines);
-		if (*n + nlines > allocated)
-		{
-			allocated = Max(*n + nlines, 2 * allocated);
-			lines = lines == NULL ? palloc(allocated * sizeof(QueueLine *)) :
-				repalloc(lines, allocated * sizeof(QueueLine *));
-		}
-		for (int j = 0; j < nlines; j++)
-		{
-			QueueLine  *line = of_queue[j];
-
-			if (request->kinds != NULL ? contains(request->kinds, request->nkinds, line->kind) : !line->served)
-				lines[(*n)++] = line;
-		}
+		if (agendas)
+			wanted->lines.agendas[wanted->lines.nagendas++] = &conf->agenda;
+		else
+			add_lines_of(wanted, conf);
 	}
-	return lines;
 }
 
 static void
@@ -195,8 +278,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	 bool *lost)
 {
 	QueueReady *ready;
-	QueueLine **lines;
-	int			nlines;
+	Wanted		wanted;
 	QueueJob	job;
 	QueueLine  *line;
 	TimestampTz now;
@@ -207,9 +289,9 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	TimestampTz lease_end = find_lease_ends();
 
 	*lost = false;
-	lines = wanted_lines(request, &nlines);
+	find_lines(request, &wanted);
 	now = queue_now();
-	ready = queue_ready_begin(table, lines, nlines, now);
+	ready = queue_ready_begin(table, &wanted.lines, now);
 	per_job = AllocSetContextCreate(CurrentMemoryContext, "queue fetch", ALLOCSET_SMALL_SIZES);
 	while (got < request->qty && queue_ready_next(ready, &job, &line))
 	{
@@ -404,8 +486,7 @@ static bool
 anything_ready(const FetchRequest *request, TimestampTz *next_due)
 {
 	QueueJobTable *table = queue_job_open(AccessShareLock);
-	QueueLine **lines;
-	int			n;
+	Wanted		wanted;
 	QueueReady *ready;
 	QueueJob	job;
 	QueueLine  *line;
@@ -414,8 +495,8 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 
 	check_queues(request);
 	lease_end = find_lease_ends();
-	lines = wanted_lines(request, &n);
-	ready = queue_ready_begin(table, lines, n, queue_now());
+	find_lines(request, &wanted);
+	ready = queue_ready_begin(table, &wanted.lines, queue_now());
 	found = queue_ready_next(ready, &job, &line);
 	if (found)
 	{

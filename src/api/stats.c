@@ -91,9 +91,9 @@ key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot
 static TimestampTz
 oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 {
-	QueueCursorView view = queue_cursor_look(&line->cursor, line->id);
+	QueueCursorView view = queue_cursor_look(&line->cursor);
 	QueuePos	exact[QUEUE_CURSOR_KEYS];
-	int			nexact = view.valid && view.nkeys > 0 ? queue_cursor_keys(&line->cursor, line->id, exact) : 0;
+	int			nexact = view.valid && view.nkeys > 0 ? queue_cursor_keys(&line->cursor, exact) : 0;
 	TimestampTz oldest = DT_NOEND;
 	ScanKeyData keys[2];
 	IndexScanDesc scan;

@@ -259,6 +259,7 @@ make_conf(const char *name)
 	entry->conf.name = pstrdup(name);
 	entry->conf.key = queue_name_hash(name);
 	entry->conf.counter = queue_counter_ref(name);
+	entry->conf.agenda = (QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_QUEUE, .key = entry->conf.key};
 	entry->conf.max_attempts = 25;
 	entry->conf.lease = 5 * USECS_PER_MINUTE;
 	entry->conf.backoff = queue_backoff_default;

@@ -11,16 +11,18 @@
  * or make another, and when nobody can use it any more its row is deleted.  Therefore an enqueuer first locks
  * queue.line, which accepts invalidations and which others can see (fence.h), and only then trusts its cache.
  *
- * A session knows the lines that it needed: by id, by name, or all those of a queue.  They belong to one reading of the
- * configuration.  A new line does not make that stale: its id is told through shared memory after the commit
- * (shared/database.h), and whoever has the list of its queue reads that one row.  Who was not told (more new lines than
- * shared memory keeps, a standby, no preload) reads the configuration again.
+ * A session knows the lines that it needed: by id, by name, or in lists all those of a queue or of a kind in it.  They
+ * belong to one reading of the configuration.  A new line does not make that stale: its id is told through shared
+ * memory after the commit (shared/database.h), and whoever has a list that it belongs to reads that one row.  Who was
+ * not told reads its lists again (more new lines than shared memory keeps) or the configuration (a standby, no
+ * preload).  Who meets ids that it does not know (executors, the scheduler) reads some of the next ones along.
  *
  * Locks: RowExclusiveLock on live_job, then on queue.line, until the end of the transaction that enqueues; readers
  * AccessShareLock on queue.line for a moment.
  */
 #include "config/lines.h"
 
+#include "config/line_limit.h"
 #include "config/reader.h"
 #include "shared/clock.h"
 #include "shared/note.h"
@@ -48,6 +50,22 @@ typedef struct KeyEntry
 	QueueLine  *line;
 } KeyEntry;
 
+/* The list of a kind in a queue, under the key of both: what lies under one key is compared with the names. */
+typedef struct KindList
+{
+	uint64		key;
+	const QueueConf *queue;
+	char	   *kind;
+	QueueLineList lines;
+	struct KindList *same_key;
+} KindList;
+
+typedef struct KindEntry
+{
+	uint64		key;
+	KindList   *list;
+} KindEntry;
+
 /* What a reading of the configuration knows of lines so far. */
 typedef struct QueueLines
 {
@@ -57,13 +75,14 @@ typedef struct QueueLines
 	QueueLine  *last;			/* looked up by id */
 	QueueLine  *last_named;		/* and by name */
 	HTAB	   *names;			/* where new jobs go */
-	QueueLineList all;			/* of the queues that exist */
+	HTAB	   *kinds;			/* lists of kinds; NULL: none yet */
 	QueueConf **complete;		/* queues whose list was read */
 	int			ncomplete;
 	uint64		news;			/* how much of what shared memory told is in here */
-	bool		lost;			/* more than shared memory keeps: lists may lack lines */
 	TimestampTz standby;		/* a list was read on a standby, where nothing is told, by this statement; 0 */
 } QueueLines;
+
+#define READ_AHEAD 32			/* rows read along with one whose id was not known */
 
 /* Columns of queue.line. */
 typedef struct Columns
@@ -113,6 +132,75 @@ append(MemoryContext cxt, QueueLineList *list, QueueLine *line)
 	list->lines[list->n++] = line;
 }
 
+static inline uint64
+kind_list_key(uint64 queue_key, uint64 kind_key)
+{
+	return hash_combine64(queue_key, kind_key);
+}
+
+/* The list of a kind; NULL: nobody asked for it. */
+static KindList *
+find_kind(QueueLines *lines, const QueueConf *conf, const char *kind, uint64 kind_key)
+{
+	uint64		key = kind_list_key(conf->key, kind_key);
+	KindEntry  *entry = lines->kinds != NULL ? hash_search(lines->kinds, &key, HASH_FIND, NULL) : NULL;
+	KindList   *list = entry != NULL ? entry->list : NULL;
+
+	while (list != NULL && (list->queue != conf || strcmp(list->kind, kind) != 0))
+		list = list->same_key;
+	return list;
+}
+
+/* The list of a kind from now on: new lines are put in. */
+static KindList *
+keep_kind(QueueLines *lines, const QueueConf *conf, const char *kind)
+{
+	uint64		kind_key = queue_name_hash(kind);
+	KindList   *list = find_kind(lines, conf, kind, kind_key);
+	uint64		key = kind_list_key(conf->key, kind_key);
+	KindEntry  *entry;
+	bool		found;
+
+	if (list != NULL)
+		return list;
+	if (lines->kinds == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(KindEntry), .hcxt = lines->cxt};
+
+		lines->kinds = hash_create("queue lines by kind", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	list = MemoryContextAllocZero(lines->cxt, sizeof(KindList));
+	list->key = key;
+	list->queue = conf;
+	list->kind = MemoryContextStrdup(lines->cxt, kind);
+	list->lines.kept = true;
+	entry = hash_search(lines->kinds, &key, HASH_ENTER, &found);
+	list->same_key = found ? entry->list : NULL;
+	entry->list = list;
+	return list;
+}
+
+/* Lists may lack lines that shared memory did not keep: they are read again before they are used. */
+static void
+doubt_lists(QueueLines *lines)
+{
+	for (int i = 0; i < lines->ncomplete; i++)
+		lines->complete[i]->lines.complete = false;
+	lines->ncomplete = 0;
+	if (lines->kinds != NULL)
+	{
+		HASH_SEQ_STATUS seq;
+		KindEntry  *entry;
+
+		hash_seq_init(&seq, lines->kinds);
+		while ((entry = hash_seq_search(&seq)) != NULL)
+		{
+			for (KindList *list = entry->list; list != NULL; list = list->same_key)
+				list->lines.complete = false;
+		}
+	}
+}
+
 /*
  * Puts a line into the lists that are kept, once.  Lines of a queue that was dropped are in none: nobody serves them.
  */
@@ -126,10 +214,15 @@ list_line(QueueLines *lines, QueueLine *line)
 		line->in_queue = true;
 		append(lines->cxt, &line->queue->lines, line);
 	}
-	if (lines->all.kept && !line->in_all)
+	if (lines->kinds != NULL && !line->in_kind)
 	{
-		line->in_all = true;
-		append(lines->cxt, &lines->all, line);
+		KindList   *list = find_kind(lines, line->queue, line->kind, line->kind_key);
+
+		if (list != NULL)
+		{
+			line->in_kind = true;
+			append(lines->cxt, &list->lines, line);
+		}
 	}
 }
 
@@ -199,6 +292,7 @@ add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16
 	KeyEntry   *entry;
 
 	line->id = id;
+	line->cursor = (QueueCursorRef) {.line = id, .priority = priority};
 	line->kind = pstrdup(kind);
 	line->kind_key = queue_name_hash(kind);
 	line->priority = priority;
@@ -245,10 +339,11 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 
 /*
  * Reads rows through an index of queue.line, under the latest snapshot at every isolation level; with `self` also what
- * this very command inserted.  With `usable` up to the first that takes new jobs, and gives that; else the last row.
+ * this very command inserted.  With `usable` up to the first that takes new jobs, and gives that; else `max` rows, and
+ * gives the first.
  */
 static QueueLine *
-read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, bool usable)
+read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, bool usable, int max)
 {
 	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
@@ -256,15 +351,19 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(self ? SnapshotSelf : GetLatestSnapshot());
 	IndexScanDesc scan = queue_index_beginscan(rel, index, snapshot, nkeys);
-	QueueLine  *line = NULL;
+	QueueLine  *found = NULL;
 
 	index_rescan(scan, keys, nkeys, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	for (int n = 0; n < max && index_getnext_slot(scan, ForwardScanDirection, slot); n++)
 	{
+		QueueLine  *line;
+
 		CHECK_FOR_INTERRUPTS();
 		if (usable && !slot_attisnull(slot, columns.retired_at))
 			continue;
 		line = line_of_row(lines, &columns, slot);
+		if (found == NULL)
+			found = line;
 		if (usable)
 			break;
 	}
@@ -273,7 +372,7 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	return line;
+	return found;
 }
 
 static QueueLine *
@@ -282,11 +381,15 @@ read_id(QueueLines *lines, int64 id)
 	ScanKeyData key;
 	QueueLine  *line;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	line = read_index(lines, lines->config->line_pkey, &key, 1, false, false);
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
+	line = read_index(lines, lines->config->line_pkey, &key, 1, false, false, READ_AHEAD);
+	if (line != NULL && line->id == id)
+		return line;
+	if (own_lines == 0)
+		return NULL;
 	/* a row that this very command inserted is in no such snapshot */
-	return line != NULL || own_lines == 0 ? line :
-		read_index(lines, lines->config->line_pkey, &key, 1, true, false);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return read_index(lines, lines->config->line_pkey, &key, 1, true, false, 1);
 }
 
 /* A scan key for a text column of collation "C". */
@@ -306,14 +409,19 @@ read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority
 	text_key(&keys[0], 1, queue);
 	text_key(&keys[1], 2, kind);
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(priority));
-	return read_index(lines, lines->config->line_name, keys, 3, false, true);
+	return read_index(lines, lines->config->line_name, keys, 3, false, true, PG_INT32_MAX);
 }
 
 /* Is this news of a line that somebody here asked for? */
 static bool
 news_concern(QueueLines *lines, const QueueNewLine *news)
 {
-	if (lines->all.complete || hash_search(lines->names, &news->name_key, HASH_FIND, NULL) != NULL)
+	uint64		key = name_key(news->queue_key, news->kind_key, news->priority);
+
+	if (hash_search(lines->names, &key, HASH_FIND, NULL) != NULL)
+		return true;
+	key = kind_list_key(news->queue_key, news->kind_key);
+	if (lines->kinds != NULL && hash_search(lines->kinds, &key, HASH_FIND, NULL) != NULL)
 		return true;
 	for (int i = 0; i < lines->ncomplete; i++)
 	{
@@ -337,7 +445,8 @@ read_news(QueueLines *lines)
 	if (base == NULL || likely(queue_database_lines_told(base) == lines->news))
 		return;					/* without shared memory a new line's invalidation makes the configuration stale */
 	n = queue_database_new_lines(base, &lines->news, news);
-	lines->lost |= n < 0;
+	if (n < 0)
+		doubt_lists(lines);
 	for (int i = 0; i < n; i++)
 	{
 		QueueLine  *line;
@@ -346,15 +455,16 @@ read_news(QueueLines *lines)
 		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id)) == NULL || line->gone)
 			continue;
 		/* of several lines of a name the lowest takes the new jobs */
-		named = find_name(lines, news[i].name_key, line->queue, line->kind, line->priority);
+		named = find_name(lines, name_key(news[i].queue_key, news[i].kind_key, news[i].priority), line->queue,
+						  line->kind, line->priority);
 		if (named != NULL && line->id < named->id)
 			name_line(lines, line);
 	}
 }
 
 /*
- * The lines with all news in them, before a list is used.  What lists lack when more lines were made than shared memory
- * keeps, or on a standby, where nothing is told, is found by reading again.
+ * The lines with all news in them, before a list is used.  What lists lack on a standby, where nothing is told, is
+ * found by reading the configuration again.
  */
 static QueueLines *
 fresh_lines(void)
@@ -366,14 +476,12 @@ fresh_lines(void)
 		AcceptInvalidationMessages();
 	lines = current_lines();
 	read_news(lines);
-	if (unlikely((lines->lost && (lines->all.kept || lines->ncomplete > 0)) ||
-				 (lines->standby != 0 &&
-				  (lines->standby != GetCurrentStatementStartTimestamp() || !RecoveryInProgress()))))
+	if (unlikely(lines->standby != 0 &&
+				 (lines->standby != GetCurrentStatementStartTimestamp() || !RecoveryInProgress())))
 	{
 		queue_config_invalidate();
 		lines = current_lines();
 	}
-	lines->lost = false;
 	if (unlikely(RecoveryInProgress()))
 		lines->standby = GetCurrentStatementStartTimestamp();
 	return lines;
@@ -406,7 +514,7 @@ queue_lines_of(const QueueConf *conf, int *n)
 		/* kept from now on, so that a reading which an error ends is simply done again */
 		mine->lines.kept = true;
 		text_key(&key, 1, conf->name);
-		(void) read_index(lines, lines->config->line_name, &key, 1, false, false);
+		(void) read_index(lines, lines->config->line_name, &key, 1, false, false, PG_INT32_MAX);
 		mine->lines.complete = true;
 		lines->complete[lines->ncomplete++] = mine;
 	}
@@ -415,27 +523,44 @@ queue_lines_of(const QueueConf *conf, int *n)
 }
 
 QueueLine **
-queue_lines_all(int *n, QueueConfig **config)
+queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n)
 {
 	QueueLines *lines = fresh_lines();
+	QueueConf  *mine = queue_config_find(lines->config, conf->name);
+	KindList   *list;
 
-	if (!lines->all.complete)
+	*n = 0;
+	if (mine == NULL)
+		return NULL;
+	list = keep_kind(lines, mine, kind);
+	if (!list->lines.complete)
 	{
-		QueueReader reader;
-		Columns		columns;
+		ScanKeyData keys[2];
 
-		lines->all.kept = true;
-		queue_reader_begin(&reader, lines->config->line_table);
-		columns = columns_of(reader.rel);
-		while (queue_reader_next(&reader))
-			(void) line_of_row(lines, &columns, reader.slot);
-		queue_reader_end(&reader);
-		lines->all.complete = true;
+		text_key(&keys[0], 1, conf->name);
+		text_key(&keys[1], 2, kind);
+		(void) read_index(lines, lines->config->line_name, keys, 2, false, false, PG_INT32_MAX);
+		list->lines.complete = true;
 	}
-	*n = lines->all.n;
-	if (config != NULL)
-		*config = lines->config;
-	return lines->all.lines;
+	*n = list->lines.n;
+	return list->lines.lines;
+}
+
+QueueLine **
+queue_lines_all(int *n)
+{
+	QueueLines *lines = current_lines();
+	QueueLineList all = {0};
+	QueueReader reader;
+	Columns		columns;
+
+	queue_reader_begin(&reader, lines->config->line_table);
+	columns = columns_of(reader.rel);
+	while (queue_reader_next(&reader))
+		append(CurrentMemoryContext, &all, line_of_row(lines, &columns, reader.slot));
+	queue_reader_end(&reader);
+	*n = all.n;
+	return all.lines;
 }
 
 /* ---------------------------------------------------------------- queues being dropped */
@@ -541,75 +666,6 @@ register_callbacks(void)
 	done = true;
 }
 
-/* The rows of queue.line, those of open transactions too. */
-static int64
-count_rows(const QueueLines *lines)
-{
-	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
-	SnapshotData dirty;
-	TableScanDesc scan;
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		n = 0;
-
-	InitDirtySnapshot(dirty);
-	scan = table_beginscan(rel, &dirty, 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		CHECK_FOR_INTERRUPTS();
-		n++;
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
-	return n;
-}
-
-/*
- * May there be one more line?  Counts only when there may be too many: rows made since the last count are known in
- * shared memory, and rows deleted or rolled back only make them fewer.  Without it a session counts before every 256th
- * line.
- */
-static void
-check_limit(const QueueLines *lines)
-{
-	static uint64 own_made = 0;
-	QueueDatabase *base = queue_database();
-	uint64		made = base != NULL ? pg_atomic_add_fetch_u64(&base->lines_made, 1) : own_made++;
-	int64		rows;
-
-	if (base != NULL ? (int64) pg_atomic_read_u64(&base->lines_bound) + (int64) made <= queue_max_lines :
-					   made % 256 != 0)
-		return;
-	if (base != NULL)
-		made = pg_atomic_read_u64(&base->lines_made);	/* all these may be in the count, or come later */
-	rows = count_rows(lines);
-	if (base != NULL)
-		pg_atomic_write_u64(&base->lines_bound, (uint64) (rows + 1 - (int64) made));
-	if (rows >= queue_max_lines)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("there are " INT64_FORMAT " lines of jobs, more than queue.max_lines (%d) allows", rows + 1,
-						queue_max_lines),
-				 errhint(
-					 "A line is a queue, kind and priority in use. Put what differs from job to job into the payload, "
-					 "or raise queue.max_lines; lines without jobs go away by themselves after a while.")));
-}
-
-/*
- * They are counted before the next new line, and stay though they have no jobs yet.  Called by the trigger on
- * queue.line.
- */
-void
-queue_lines_loaded(void)
-{
-	QueueDatabase *base = queue_database();
-
-	if (base == NULL)
-		return;
-	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
-	pg_atomic_write_u64(&base->lines_loaded_at, (uint64) queue_now());
-}
-
 /* Inserts the row of a new line and tells of it when it commits. */
 static QueueLine *
 insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 priority)
@@ -646,7 +702,7 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	line = add_line(lines, id, conf->name, kind, priority);
 	list_line(lines, line);
 	if (queue_database() != NULL)
-		queue_note_new_line(id, conf->key, name_key(conf->key, line->kind_key, priority));
+		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, priority});
 	else
 		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
 	table_close(rel, NoLock);
@@ -680,7 +736,7 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 		line = read_name(lines, queue, kind, priority);
 		if (line == NULL)
 		{
-			check_limit(lines);
+			queue_line_limit_check(lines->config);
 			line = insert_line(lines, conf, kind, priority);
 		}
 		name_line(lines, line);

@@ -13,21 +13,17 @@
 /* By id, read from the table if need be; NULL: there is no such row that anybody sees. */
 extern QueueLine *queue_config_line(int64 id);
 
-/*
- * The lines of one queue, and those of all queues that exist (with the reading that they belong to); an array that
- * grows at its end only.  Retired ones too.
- */
+/* The lines of one queue, and of one kind in it; an array that grows at its end only.  Retired ones too. */
 extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
-extern QueueLine **queue_lines_all(int *n, QueueConfig **config);
+extern QueueLine **queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n);
+/* All rows of queue.line, read now and palloc'd: retired ones too, and those whose queue is gone. */
+extern QueueLine **queue_lines_all(int *n);
 
 /*
  * From now on to the end of this transaction whoever enqueues into this queue waits, unless it has enqueued before: for
  * those, queue_fence_begin and _wait.
  */
 extern void queue_lines_begin_drop(const char *queue);
-
-/* Rows came in by another way than through an enqueue, a restore perhaps. */
-extern void queue_lines_loaded(void);
 
 /*
  * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000:

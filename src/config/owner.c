@@ -9,7 +9,7 @@
  */
 #include "config/owner.h"
 
-#include "config/lines.h"
+#include "config/line_limit.h"
 #include "shared/note.h"
 
 #include "commands/trigger.h"

@@ -10,14 +10,14 @@
 #include "shared/counter.h"
 #include "shared/cursor.h"
 
-/* Lines, appended to only.  kept: new ones are put in; complete: all that there are (lines.c). */
+/* Lines, appended to only (lines.c). */
 typedef struct QueueLineList
 {
 	struct QueueLine **lines;
 	int			n;
 	int			allocated;
-	bool		kept;
-	bool		complete;
+	bool		kept;			/* new ones are put in */
+	bool		complete;		/* all that there are */
 } QueueLineList;
 
 typedef struct QueueConf		/* one queue */
@@ -25,6 +25,7 @@ typedef struct QueueConf		/* one queue */
 	char	   *name;
 	uint64		key;			/* queue_name_hash(name) */
 	QueueCounterRef *counter;
+	QueueAgenda agenda;			/* of its lines that no server handler serves */
 	bool		stored;			/* has a row; only 'default' may lack one */
 	int			max_attempts;
 	int64		lease;			/* us */
@@ -69,6 +70,7 @@ typedef struct QueueHttpConf
 	QueueEndpoint **endpoints;
 	int			nendpoints;
 	struct QueueGate *gate;		/* as an endpoint's state */
+	struct QueueFeed *feed;		/* feed.c's */
 } QueueHttpConf;
 
 typedef struct QueueHandler
@@ -96,6 +98,8 @@ typedef struct QueueHandler
 	TimestampTz paused_at;		/* 0: not paused */
 	bool		adopted;		/* its stamp is this system's and this database's */
 	char	   *broken;			/* why it is parked: what of its row cannot be read; NULL: nothing */
+	uint64		looked;			/* the look (eligible.c) in which .. */
+	bool		eligible;		/* .. it was asked whether it may run */
 } QueueHandler;
 
 typedef struct QueueLine
@@ -107,7 +111,8 @@ typedef struct QueueLine
 	int16		priority;
 	bool		gone;			/* its queue was dropped */
 	bool		retired;		/* takes no new jobs */
-	bool		in_queue, in_all;	/* which lists have it (lines.c) */
+	bool		in_queue, in_kind;	/* which lists have it (lines.c) */
+	uint64		reading;		/* the last one that opened it (ready.c) */
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
 	QueueCursorRef cursor;

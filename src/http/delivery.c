@@ -466,7 +466,7 @@ queue_delivery_recover(void)
 	int64	   *ids;
 
 	queue_sender_begin();
-	lines = queue_lines_all(&nlines, NULL);
+	lines = queue_lines_all(&nlines);
 	ids = MemoryContextAlloc(queue_sender.loop_context, (nlines + 1) * sizeof(int64));
 	for (int i = 0; i < nlines; i++)
 	{

@@ -31,15 +31,17 @@
 #define RESTART_MAX_US (30 * USECS_PER_SEC)
 #define STABLE_US (10 * USECS_PER_SEC)
 
-/* One HTTP handler with eligible lines. */
-typedef struct Feed
+/* One HTTP handler. */
+typedef struct QueueFeed
 {
 	QueueHandler *handler;
-	QueueLine **lines;
-	int			nlines;
-} Feed;
+	QueueAgenda agenda;			/* of its eligible lines */
+	int			nlines;			/* how many these are */
+	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
+	int			nunplaced;
+} QueueFeed;
 
-static Feed *feeds = NULL;
+static QueueFeed *feeds = NULL;
 static int	nfeeds = 0;
 static int	first_feed = 0;		/* who is read first in the next round */
 static bool wanted = false;		/* there are HTTP handlers of this database's own */
@@ -94,15 +96,12 @@ handler_limit(QueueHandler *handler)
 }
 
 void
-queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContext context)
+queue_feed_sort(QueueConfig *config)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
-	uint32		procno = queue_endpoint_procno(MyDatabaseId);
-
 	int64	   *ids = palloc((config->nhandlers + 1) * sizeof(int64));
 	int			nids = 0;
 
-	feeds = palloc0((config->nhandlers + 1) * sizeof(Feed));
+	feeds = palloc0((config->nhandlers + 1) * sizeof(QueueFeed));
 	nfeeds = 0;
 	wanted = false;
 	for (int i = 0; i < config->nhandlers; i++)
@@ -114,29 +113,58 @@ queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContex
 	for (int i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
-		Feed	   *feed = &feeds[nfeeds];
 
-		if (!handler->http || !handler->adopted || config->installation == NULL)
+		if (!handler->http)
+			continue;
+		handler->conf->feed = NULL;
+		if (!handler->adopted || config->installation == NULL)
 			continue;
 		wanted = true;
 		if (handler->conf->gate == NULL)
 			handler->conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, true);
 		if (handler->conf->gate == NULL)
 			continue;
-		feed->handler = handler;
-		feed->lines = palloc((nlines + 1) * sizeof(QueueLine *));
-		feed->nlines = 0;
-		for (int j = 0; j < nlines; j++)
-		{
-			if (lines[j]->handler == handler && queue_feed_takes(lines[j]))
-				feed->lines[feed->nlines++] = lines[j];
-		}
-		if (feed->nlines > 0)
-			nfeeds++;
+		handler->conf->feed = &feeds[nfeeds++];
+		handler->conf->feed->handler = handler;
+		handler->conf->feed->agenda =
+			(QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_HTTP, .key = (uint64) handler->id};
 	}
-	MemoryContextSwitchTo(old);
 	/* it has the configuration too: endpoints to ask for their health, jobs that may run no more */
-	queue_set_latch(procno);
+	queue_set_latch(queue_endpoint_procno(MyDatabaseId));
+}
+
+QueueAgenda *
+queue_feed_agenda(QueueHandler *handler)
+{
+	static QueueAgenda none;	/* of handlers without a gate */
+
+	none = (QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_HTTP, .key = (uint64) handler->id};
+	return handler->conf->feed != NULL ? &handler->conf->feed->agenda : &none;
+}
+
+void
+queue_feed_add(QueueLine *line, bool placed, MemoryContext context)
+{
+	QueueFeed  *feed = line->handler->conf->feed;
+
+	if (feed == NULL)
+		return;
+	feed->nlines++;
+	if (placed)
+		return;
+	if (feed->nunplaced % 64 == 0)
+		feed->unplaced = feed->unplaced == NULL ? MemoryContextAlloc(context, 64 * sizeof(QueueLine *)) :
+			repalloc_huge(feed->unplaced, (feed->nunplaced + 64) * sizeof(QueueLine *));
+	feed->unplaced[feed->nunplaced++] = line;
+}
+
+/* Is this line, which the handler's agenda has, still sent by it? */
+static bool
+is_fed(QueueLine *line, void *arg)
+{
+	const QueueFeed *feed = arg;
+
+	return queue_feed_takes(line) && line->handler->id == feed->handler->id;
 }
 
 /* Leaves the channel unclaimed. */
@@ -149,16 +177,25 @@ give_back(const QueueEntry *entry)
 
 /* Reads up to `room` due jobs of one handler into the channel.  When its lines have the next. */
 static TimestampTz
-pull_one(Feed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
+pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
 {
 	QueueGate  *gate = feed->handler->conf->gate;
+	QueueAgenda *agenda = &feed->agenda;
+	QueueReadyLines lines = {
+		.lines = feed->unplaced,
+		.nlines = feed->nunplaced,
+		.agendas = &agenda,
+		.nagendas = 1,
+		.wants = is_fed,
+		.arg = feed,
+	};
 	QueueReady *ready;
 	QueueJob	job;
 	QueueLine  *line;
 	TimestampTz stamp;
 	TimestampTz next;
 
-	ready = queue_ready_begin(table, feed->lines, feed->nlines, now);
+	ready = queue_ready_begin(table, &lines, now);
 	stamp = queue_now();
 	for (int n = 0; n < room && queue_ready_next(ready, &job, &line); n++)
 	{
@@ -200,25 +237,33 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 	bool		pulled = false;
 	int			all;
 	int			total;
+	int			nactive = 0;
 
-	if (nfeeds == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
+	for (int i = 0; i < nfeeds; i++)
+		nactive += feeds[i].nlines > 0;
+	if (nactive == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
 		return DT_NOEND;
 	all = queue_http_max_in_flight + AHEAD;
 	total = all - queue_gate_admitted(MyDatabaseId, QUEUE_GATE_HTTP);
 	for (int i = 0; i < nfeeds; i++)
 	{
-		Feed	   *feed = &feeds[(first_feed + i) % nfeeds];
+		QueueFeed  *feed = &feeds[(first_feed + i) % nfeeds];
 		QueueGate  *gate = feed->handler->conf->gate;
-		int			limit = handler_limit(feed->handler);
-		int			admitted = (int) pg_atomic_read_u32(&gate->admitted);
-		int			room = queue_gate_room(gate, limit + Min(limit, AHEAD));
+		int			limit;
+		int			admitted;
+		int			room;
 
+		if (feed->nlines == 0)
+			continue;
+		limit = handler_limit(feed->handler);
+		admitted = (int) pg_atomic_read_u32(&gate->admitted);
+		room = queue_gate_room(gate, limit + Min(limit, AHEAD));
 		/* its share is a handler's own, whatever others have under way */
-		room = Min(room, Max(total, Max(all / nfeeds, 1) - admitted));
+		room = Min(room, Max(total, Max(all / nactive, 1) - admitted));
 		room = Min(room, QUEUE_CHANNEL_SIZE - queue_channel_count(channel));
 		/* some for each when many have work; what is left over is read in the next round */
-		if (nfeeds > 1)
-			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nfeeds, 8));
+		if (nactive > 1)
+			room = Min(room, Max(QUEUE_CHANNEL_SIZE / nactive, 8));
 		if (room <= 0)
 		{
 			queue_gate_want_more(gate);

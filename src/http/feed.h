@@ -12,11 +12,12 @@
 /* May this line's jobs be sent by the http worker, as far as the configuration tells? */
 extern bool queue_feed_takes(const QueueLine *line);
 
-/*
- * The configuration was read again, or there are new lines: sorts the lines of HTTP handlers.  In `context`, which
- * lives until the next call.
- */
-extern void queue_feed_sort(QueueConfig *config, QueueLine **lines, int nlines, MemoryContext context);
+/* The configuration was read again: its HTTP handlers have no lines yet.  Memory: of the current context. */
+extern void queue_feed_sort(QueueConfig *config);
+/* The agenda of a handler's lines. */
+extern QueueAgenda *queue_feed_agenda(QueueHandler *handler);
+/* A line is in its handler's agenda, or (not placed) is not: then it is read in each round.  Memory: of `context`. */
+extern void queue_feed_add(QueueLine *line, bool placed, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */
 extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);
 /* Starts, restarts or retires the worker.  When it wants to be called again. */

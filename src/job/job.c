@@ -482,8 +482,8 @@ queue_job_line(int64 line)
 QueueLineKeys
 queue_line_keys(const QueueLine *line)
 {
-	return (QueueLineKeys){line->queue->key, line->kind_key, line->served, queue_config_generation(),
-						   line->queue->counter};
+	return (QueueLineKeys){line->queue->key, line->kind_key, line->priority, line->served,
+						   queue_config_generation(), line->queue->counter};
 }
 
 void

@@ -3,13 +3,16 @@
  *		Reading due, unclaimed jobs in (priority, run_at, id) order over a set of lines.
  *
  * The one way in which fetch and the scheduler look for work.  A line is read behind
- * its cursor by one index scan, and several are merged by their heads.  A line's scan
+ * its cursor by one index scan, and several are merged by their heads, in a heap.  A line's scan
  * is opened only when its lower bound (lowest exact key, else the cursor) may be the
- * next position, so a fetch over many lines opens few.
+ * next position.  Lines come from the caller, or from agendas, which give them in the order of their bounds,
+ * a few at a time: so a reading opens few lines, and meets none that has nothing for it.
  *
  * What was passed (returned, leased, or found locked by the caller) is told to the
- * cursors at the end, under their rules (cursor.c): looks before the snapshot, keys
- * probed first and given back unless used, no raise above READ COMMITTED.
+ * cursor when its line is done or the reading ends, under the rules of cursor.c: the sequence number before
+ * the snapshot, keys probed first and given back unless used, no raise above READ COMMITTED.  A line that is left
+ * in the midst is told the exact position of its next row, so that the next reader knows where it comes in the order
+ * without opening it.
  */
 #include "job/ready.h"
 
@@ -22,6 +25,9 @@
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 
+#define ITEMS_FIRST 4			/* lines taken from an agenda at first, */
+#define ITEMS_MAX 64			/* and at most at once */
+
 typedef struct ReadyLine
 {
 	QueueLine  *line;
@@ -30,34 +36,60 @@ typedef struct ReadyLine
 	bool		loaded;			/* bound is the position of `head` */
 	bool		from_key;		/* head came from an exact key */
 	bool		keys_done;		/* no key is left for us */
-	bool		done;			/* nothing more to read */
-	bool		at_end;			/* done: the index had no further visible row */
+	bool		at_end;			/* the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
 	bool		own;			/* reads also what only this transaction sees, and tells its notes */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */
-	TimestampTz next_due;		/* done before the end: when the first row not due falls due */
-	IndexScanDesc scan;
-	TupleTableSlot *slot;		/* where head lies */
+	TimestampTz next_due;		/* read to its end or to a row not due: when that falls due */
+	struct ReadyScan *scan;		/* NULL: not opened, or closed */
 	ScanKeyData keys[3];
 	ScanKeyData members[2];
 } ReadyLine;
 
+/* An index scan, used for one line after the other. */
+typedef struct ReadyScan
+{
+	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* where head lies */
+	struct ReadyScan *next;
+} ReadyScan;
+
+/* An agenda that is read, and the lines taken from it that are next. */
+typedef struct ReadyAgenda
+{
+	QueueAgenda *agenda;
+	QueueAgendaItem item[ITEMS_MAX];
+	int			n;
+	int			next;
+	int			max;			/* to take at once */
+	bool		done;			/* it has no more */
+} ReadyAgenda;
+
 struct QueueReady
 {
 	QueueJobTable *table;
+	QueueReadyLines what;
 	Snapshot	snapshot;
+	uint64		start_seq;
+	uint64		number;			/* of this reading */
 	bool		may_raise;
 	TimestampTz now;
-	TimestampTz next_due;		/* of lines that were not worth opening */
+	TimestampTz next_due;		/* of lines that were read to what is due, or were not worth opening */
 	bool		limited;		/* only rows before (limit_priority, limit_pos) are wanted */
 	int16		limit_priority;
 	QueuePos	limit_pos;
 	ReadyLine  *current;		/* the line of the row returned last */
 	ReadyLine  *lent;			/* whose head was lent */
+	ReadyLine **heap;			/* lines with more to read, the next one first */
 	int			n;
-	ReadyLine	line[FLEXIBLE_ARRAY_MEMBER];
+	int			allocated;
+	ReadyAgenda *agendas;
+	ReadyScan  *free_scans;
+	MemoryContext cxt;
 };
+
+static uint64 readings = 0;
 
 /* Called by doctor() and by who retires lines. */
 bool
@@ -78,67 +110,228 @@ queue_ready_any(QueueJobTable *table, int64 line)
 	return found;
 }
 
-QueueReady *
-queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, TimestampTz now)
+/* ---------------------------------------------------------------- the heap */
+
+/* Does line a come before line b, as far as is known? */
+static inline bool
+comes_before(const ReadyLine *a, const ReadyLine *b)
 {
-	QueueReady *ready = palloc0(offsetof(QueueReady, line) + nlines * sizeof(ReadyLine));
+	if (a->line->priority != b->line->priority)
+		return a->line->priority < b->line->priority;
+	return queue_pos_cmp(a->bound, b->bound) < 0;
+}
+
+/* The first line comes later now. */
+static void
+sift_down(QueueReady *ready)
+{
+	ReadyLine  *line = ready->heap[0];
+	int			i = 0;
+
+	for (;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child + 1 < ready->n && comes_before(ready->heap[child + 1], ready->heap[child]))
+			child++;
+		if (child >= ready->n || !comes_before(ready->heap[child], line))
+			break;
+		ready->heap[i] = ready->heap[child];
+		i = child;
+	}
+	ready->heap[i] = line;
+}
+
+static void
+push(QueueReady *ready, ReadyLine *line)
+{
+	int			i = ready->n++;
+
+	if (i == ready->allocated)
+	{
+		ready->allocated = Max(16, ready->allocated * 2);
+		ready->heap = ready->heap == NULL ? MemoryContextAlloc(ready->cxt, ready->allocated * sizeof(ReadyLine *)) :
+			repalloc_huge(ready->heap, ready->allocated * sizeof(ReadyLine *));
+	}
+	while (i > 0 && comes_before(line, ready->heap[(i - 1) / 2]))
+	{
+		ready->heap[i] = ready->heap[(i - 1) / 2];
+		i = (i - 1) / 2;
+	}
+	ready->heap[i] = line;
+}
+
+/* Takes the first line out. */
+static void
+pop(QueueReady *ready)
+{
+	ready->heap[0] = ready->heap[--ready->n];
+	if (ready->n > 0)
+		sift_down(ready);
+}
+
+/* ---------------------------------------------------------------- which lines */
+
+/* Takes a line into the reading, unless it is in it or its cursor tells that there is nothing for us. */
+static void
+add_line(QueueReady *ready, QueueLine *queue_line)
+{
+	QueueCursorView view;
+	ReadyLine  *line;
+	QueuePos	own_pos;
+	bool		own = false;
+
+	if (queue_line->reading == ready->number)
+		return;
+	queue_line->reading = ready->number;
+	view = queue_cursor_look(&queue_line->cursor);
+
+	/*
+	 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
+	 * the keys name.  The cursor may still be raised over it: the commit appends it.
+	 */
+	if (view.valid && ready->may_raise && queue_note_own(queue_line->id, &own_pos))
+	{
+		own = true;
+		if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own_pos) < 0)
+			own_pos = view.first_key;
+		if (view.empty || queue_pos_cmp(own_pos, view.cursor) < 0)
+			view.cursor = own_pos;
+		view.empty = false;
+		view.next_due = DT_NOBEGIN;
+		view.nkeys = 0;
+	}
+	if (view.valid && view.nkeys == 0 && ready->may_raise)
+	{
+		if (view.empty)
+			return;
+		if (view.next_due > ready->now)
+		{
+			ready->next_due = Min(ready->next_due, view.next_due);
+			return;
+		}
+	}
+	line = MemoryContextAllocZero(ready->cxt, sizeof(ReadyLine));
+	line->line = queue_line;
+	line->view = view;
+	line->own = own;
+	if (!ready->may_raise)
+	{
+		/* an old snapshot may see rows claimable that were claimed long ago, and not the new ones */
+		line->view.valid = false;
+		line->view.cursor = QUEUE_POS_FIRST;
+	}
+	line->keys_done = own || !line->view.valid;
+	line->bound = line->view.cursor;
+	if (!line->keys_done && view.nkeys > 0 && (view.empty || queue_pos_cmp(view.first_key, line->bound) < 0))
+		line->bound = view.first_key;
+	line->passed = line->view.cursor;
+	line->next_due = DT_NOEND;
+	push(ready, line);
+}
+
+QueueReady *
+queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz now)
+{
+	QueueReady *ready = palloc0(sizeof(QueueReady));
 
 	ready->table = table;
+	ready->what = *what;
 	ready->now = now;
 	ready->next_due = DT_NOEND;
 	ready->may_raise = !IsolationUsesXactSnapshot();
-	for (int i = 0; i < nlines; i++)
+	ready->number = ++readings;
+	ready->cxt = CurrentMemoryContext;
+	ready->agendas = palloc0(Max(what->nagendas, 1) * sizeof(ReadyAgenda));
+	for (int i = 0; i < what->nagendas; i++)
 	{
-		QueueCursorView view = queue_cursor_look(&lines[i]->cursor, lines[i]->id);
-		ReadyLine  *line;
-		QueuePos	own_pos;
-		bool		own = false;
-
-		/*
-		 * What this transaction itself made claimable and nobody else sees yet: read on from there, over whatever
-		 * the keys name.  The cursor may still be raised over it: the commit appends it.
-		 */
-		if (view.valid && ready->may_raise && queue_note_own(lines[i]->id, &own_pos))
-		{
-			own = true;
-			if (view.nkeys > 0 && queue_pos_cmp(view.first_key, own_pos) < 0)
-				own_pos = view.first_key;
-			if (view.empty || queue_pos_cmp(own_pos, view.cursor) < 0)
-				view.cursor = own_pos;
-			view.empty = false;
-			view.next_due = DT_NOBEGIN;
-			view.nkeys = 0;
-		}
-		if (view.valid && view.nkeys == 0 && ready->may_raise)
-		{
-			if (view.empty)
-				continue;
-			if (view.next_due > now)
-			{
-				ready->next_due = Min(ready->next_due, view.next_due);
-				continue;
-			}
-		}
-		line = &ready->line[ready->n++];
-		line->line = lines[i];
-		line->view = view;
-		line->own = own;
-		if (!ready->may_raise)
-		{
-			/* an old snapshot may see rows claimable that were claimed long ago, and not the new ones */
-			line->view.valid = false;
-			line->view.cursor = QUEUE_POS_FIRST;
-		}
-		line->keys_done = own || !line->view.valid;
-		line->bound = line->view.cursor;
-		if (!line->keys_done && view.nkeys > 0 && queue_pos_cmp(view.first_key, line->bound) < 0)
-			line->bound = view.first_key;
-		line->passed = line->view.cursor;
-		line->next_due = DT_NOEND;
+		ready->agendas[i].agenda = what->agendas[i];
+		ready->agendas[i].max = ITEMS_FIRST;
 	}
+	ready->start_seq = queue_cursor_seq();
+	for (int i = 0; i < what->nlines; i++)
+		add_line(ready, what->lines[i]);
 	PushActiveSnapshot(ready->may_raise ? GetLatestSnapshot() : GetTransactionSnapshot());
 	ready->snapshot = GetActiveSnapshot();
 	return ready;
+}
+
+/* The next line of an agenda, of which items were taken; NULL: it has no more. */
+static QueueAgendaItem *
+agenda_item(QueueReady *ready, ReadyAgenda *from)
+{
+	TimestampTz next_due;
+	QueueAgendaItem last;
+	bool		first = from->n == 0;
+
+	if (from->next < from->n)
+		return &from->item[from->next];
+	if (from->done)
+		return NULL;
+	if (!first)
+		last = from->item[from->n - 1];
+	from->n = queue_agenda_read(from->agenda, ready->now, first ? NULL : &last, from->item, from->max, &next_due);
+	ready->next_due = Min(ready->next_due, next_due);
+	from->next = 0;
+	from->done = from->n < from->max;
+	from->max = Min(from->max * 2, ITEMS_MAX);
+	return from->n > 0 ? &from->item[0] : NULL;
+}
+
+/* The next line that the agendas have for us, not taken yet; NULL: none. */
+static ReadyAgenda *
+next_from_agendas(QueueReady *ready, QueueLine **line)
+{
+	for (;;)
+	{
+		ReadyAgenda *best = NULL;
+
+		for (int i = 0; i < ready->what.nagendas; i++)
+		{
+			ReadyAgenda *from = &ready->agendas[i];
+			QueueAgendaItem *item = agenda_item(ready, from);
+
+			if (item != NULL && (best == NULL || queue_agenda_cmp(item, &best->item[best->next]) < 0))
+				best = from;
+		}
+		if (best == NULL)
+			return NULL;
+		*line = queue_config_line(best->item[best->next].line);
+		if (*line != NULL && (*line)->reading != ready->number && ready->what.wants(*line, ready->what.arg))
+			return best;
+		best->next++;
+	}
+}
+
+/* Is this position behind the limit? */
+static inline bool
+behind_limit(const QueueReady *ready, int16 priority, QueuePos pos)
+{
+	return ready->limited &&
+		(priority > ready->limit_priority ||
+		 (priority == ready->limit_priority && queue_pos_cmp(pos, ready->limit_pos) >= 0));
+}
+
+/* Takes in the lines of agendas that may come before what is known; then the first line is in heap[0]. */
+static void
+take_lines(QueueReady *ready)
+{
+	ReadyAgenda *from;
+	QueueLine  *line;
+
+	while ((from = next_from_agendas(ready, &line)) != NULL)
+	{
+		QueueAgendaItem *item = &from->item[from->next];
+
+		if (behind_limit(ready, item->priority, item->bound) ||
+			(ready->n > 0 &&
+			 (ready->heap[0]->line->priority < item->priority ||
+			  (ready->heap[0]->line->priority == item->priority &&
+			   queue_pos_cmp(ready->heap[0]->bound, item->bound) < 0))))
+			break;
+		from->next++;
+		add_line(ready, line);
+	}
 }
 
 Snapshot
@@ -153,15 +346,6 @@ queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos)
 	ready->limited = true;
 	ready->limit_priority = priority;
 	ready->limit_pos = pos;
-}
-
-/* Does the line begin at or behind the limit? */
-static inline bool
-behind_limit(const QueueReady *ready, const ReadyLine *line)
-{
-	return ready->limited &&
-		(line->line->priority > ready->limit_priority ||
-		 (line->line->priority == ready->limit_priority && queue_pos_cmp(line->bound, ready->limit_pos) >= 0));
 }
 
 /* Remembers a leased row that the scan passed, so that its expiry is noticed. */
@@ -181,7 +365,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 	QueueLine  *queue_line = line->line;
 	QueuePos	key;
 
-	while (queue_cursor_take_key(&queue_line->cursor, queue_line->id, line->view.start_seq, &key))
+	while (queue_cursor_take_key(&queue_line->cursor, ready->start_seq, &key))
 	{
 		QueueNote	note = {0};
 		QueueJob	job;
@@ -221,51 +405,78 @@ load_key(QueueReady *ready, ReadyLine *line)
 static void
 open_scan(QueueReady *ready, ReadyLine *line)
 {
-	int			nkeys = 1;
+	ReadyScan  *scan = ready->free_scans;
 
 	ScanKeyInit(&line->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->line->id));
-	if (queue_pos_cmp(line->view.cursor, QUEUE_POS_FIRST) > 0)
+	ScanKeyEntryInitialize(&line->members[0], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(line->view.cursor.run_at));
+	ScanKeyEntryInitialize(&line->members[1], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber,
+						   InvalidOid, InvalidOid, F_BTINT8CMP, Int64GetDatum(line->view.cursor.id));
+	line->keys[1].sk_flags = SK_ROW_HEADER;
+	line->keys[1].sk_attno = 2;
+	line->keys[1].sk_strategy = BTGreaterEqualStrategyNumber;
+	line->keys[1].sk_argument = PointerGetDatum(line->members);
+	if (scan != NULL)
+		ready->free_scans = scan->next;
+	else
 	{
-		ScanKeyEntryInitialize(&line->members[0], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber,
-							   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
-							   TimestampTzGetDatum(line->view.cursor.run_at));
-		ScanKeyEntryInitialize(&line->members[1], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber,
-							   InvalidOid, InvalidOid, F_BTINT8CMP, Int64GetDatum(line->view.cursor.id));
-		memset(&line->keys[1], 0, sizeof(ScanKeyData));
-		line->keys[1].sk_flags = SK_ROW_HEADER;
-		line->keys[1].sk_attno = 2;
-		line->keys[1].sk_strategy = BTGreaterEqualStrategyNumber;
-		line->keys[1].sk_argument = PointerGetDatum(line->members);
-		nkeys = 2;
+		MemoryContext old = MemoryContextSwitchTo(ready->cxt);
+
+		scan = palloc(sizeof(ReadyScan));
+		scan->slot = table_slot_create(ready->table->rel, NULL);
+		scan->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot,
+										   lengthof(line->keys));
+		MemoryContextSwitchTo(old);
 	}
 	/* pending jobs lie at infinity, and under a held snapshot many dead entries of them */
-	ScanKeyInit(&line->keys[nkeys++], 2, BTLessStrategyNumber, F_TIMESTAMP_LT, TimestampTzGetDatum(DT_NOEND));
-	line->slot = table_slot_create(ready->table->rel, NULL);
-	line->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot, nkeys);
-	index_rescan(line->scan, line->keys, nkeys, NULL, 0);
+	ScanKeyInit(&line->keys[2], 2, BTLessStrategyNumber, F_TIMESTAMP_LT, TimestampTzGetDatum(DT_NOEND));
+	index_rescan(scan->scan, line->keys, lengthof(line->keys), NULL, 0);
+	line->scan = scan;
 	line->scanned = true;
 }
 
+/* Another line may have the scan. */
 static void
-close_scan(ReadyLine *line)
+close_scan(QueueReady *ready, ReadyLine *line)
 {
-	if (line->scan != NULL)
-	{
-		index_endscan(line->scan);
-		line->scan = NULL;
-	}
-	if (line->slot != NULL)
-	{
-		ExecDropSingleTupleTableSlot(line->slot);
-		line->slot = NULL;
-	}
+	if (line->scan == NULL)
+		return;
+	ExecClearTuple(line->scan->slot);
+	line->scan->next = ready->free_scans;
+	ready->free_scans = line->scan;
+	line->scan = NULL;
 }
 
-/* Finds the line's next row; false: the line is done. */
+/* Finds the next row of the line's scan; false: there is none that is due. */
+static bool
+scan_head(QueueReady *ready, ReadyLine *line)
+{
+	if (!line->scanned)
+		open_scan(ready, line);
+	while (index_getnext_slot(line->scan->scan, ForwardScanDirection, line->scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		queue_job_read(line->scan->slot, &line->head, false);
+		line->bound = line->passed = queue_job_pos(&line->head);
+		if (line->head.run_at > ready->now)
+		{
+			line->next_due = line->head.run_at;
+			return false;
+		}
+		if (line->head.leased_until <= ready->now)
+			return true;
+		note_leased(&line->head);
+		line->passed = (QueuePos) {line->bound.run_at, line->bound.id + 1};
+	}
+	line->at_end = true;
+	return false;
+}
+
+/* Finds the line's next row; false: there is none. */
 static bool
 load_head(QueueReady *ready, ReadyLine *line)
 {
-	line->loaded = true;
 	line->from_key = false;
 	if (!line->keys_done && load_key(ready, line))
 		return true;
@@ -274,83 +485,78 @@ load_head(QueueReady *ready, ReadyLine *line)
 		/* only the keys made this line worth a look */
 		if (!line->view.empty)
 			line->next_due = line->view.next_due;
-		line->done = true;
 		return false;
 	}
-	if (!line->scanned)
-		open_scan(ready, line);
-	while (index_getnext_slot(line->scan, ForwardScanDirection, line->slot))
+	return scan_head(ready, line);
+}
+
+/* Tells the cursor, and this transaction's notes, how far the line was read; then nothing of it is needed any more. */
+static void
+end_line(QueueReady *ready, ReadyLine *line)
+{
+	QueueLine  *queue_line = line->line;
+
+	ready->next_due = Min(ready->next_due, line->next_due);
+	close_scan(ready, line);
+	if (line->own && line->scanned)
+		queue_note_own_passed(queue_line->id, line->at_end ? (QueuePos) {DT_NOEND, PG_INT64_MAX} : line->passed);
+	if (line->view.valid && line->scanned)
 	{
-		CHECK_FOR_INTERRUPTS();
-		queue_job_read(line->slot, &line->head, false);
-		line->bound = queue_job_pos(&line->head);
-		if (line->head.run_at > ready->now)
-		{
-			line->passed = line->bound;
-			line->next_due = line->head.run_at;
-			line->done = true;
-			return false;
-		}
-		if (line->head.leased_until <= ready->now)
-			return true;
-		note_leased(&line->head);
-		line->passed = (QueuePos) {line->bound.run_at, line->bound.id + 1};
+		QueuePos	pos = line->passed;
+
+		/* what commits from now on is due later than now, or is appended */
+		if (line->at_end && queue_pos_cmp((QueuePos) {ready->now, PG_INT64_MIN}, pos) > 0)
+			pos = (QueuePos) {ready->now, PG_INT64_MIN};
+		queue_cursor_raise(&queue_line->cursor, ready->start_seq, pos, line->at_end,
+						   line->at_end || line->next_due != DT_NOEND ? line->next_due : DT_NOBEGIN);
 	}
-	line->done = line->at_end = true;
-	return false;
+	pfree(line);
+}
+
+/* The row returned last is passed now. */
+static void
+pass_current(QueueReady *ready)
+{
+	ReadyLine  *line = ready->current;
+
+	if (line == NULL)
+		return;
+	if (!line->from_key)
+		line->bound = line->passed = (QueuePos) {line->head.run_at, line->head.id + 1};
+	line->loaded = false;
+	ready->current = NULL;
 }
 
 bool
 queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 {
-	ReadyLine  *best;
-
-	if (ready->current != NULL)
-	{
-		/* the row returned last is passed now */
-		ReadyLine  *last = ready->current;
-
-		if (!last->from_key)
-			last->passed = (QueuePos) {last->head.run_at, last->head.id + 1};
-		last->loaded = false;
-		ready->current = NULL;
-	}
+	pass_current(ready);
 	for (;;)
 	{
-		best = NULL;
-		for (int i = 0; i < ready->n; i++)
-		{
-			ReadyLine  *candidate = &ready->line[i];
+		ReadyLine  *best;
 
-			if (candidate->done)
-				continue;
-			if (best == NULL || candidate->line->priority < best->line->priority ||
-				(candidate->line->priority == best->line->priority &&
-				 queue_pos_cmp(candidate->bound, best->bound) < 0))
-				best = candidate;
-		}
-		if (best == NULL || behind_limit(ready, best))
+		take_lines(ready);
+		if (ready->n == 0)
 			return false;
-		if (best->loaded || load_head(ready, best))
+		best = ready->heap[0];
+		if (behind_limit(ready, best->line->priority, best->bound))
+			return false;
+		if (best->loaded)
 		{
-			/* loading may have moved its bound past another's */
-			bool		first = true;
-
-			for (int i = 0; i < ready->n && first; i++)
-			{
-				ReadyLine  *other = &ready->line[i];
-
-				first = other == best || other->done || other->line->priority != best->line->priority ||
-					queue_pos_cmp(best->bound, other->bound) <= 0;
-			}
-			if (first)
-				break;
+			ready->current = best;
+			*job = best->head;
+			*line = best->line;
+			return true;
+		}
+		best->loaded = load_head(ready, best);
+		if (best->loaded)
+			sift_down(ready);	/* loading may have moved its bound past another's */
+		else
+		{
+			pop(ready);
+			end_line(ready, best);
 		}
 	}
-	ready->current = best;
-	*job = best->head;
-	*line = best->line;
-	return true;
 }
 
 /* The row returned last was only looked at: it does not count as passed. */
@@ -380,23 +586,16 @@ queue_ready_read_deep(QueueReady *ready, QueueJob *job)
 			elog(ERROR, "job " INT64_FORMAT " vanished from its snapshot", line->head.id);
 	}
 	else
-		queue_job_read(line->slot, job, true);
+		queue_job_read(line->scan->slot, job, true);
 }
 
 TimestampTz
 queue_ready_later_due(QueueReady *ready, bool *more)
 {
-	TimestampTz due = ready->next_due;
+	QueueLine  *line;
 
-	*more = false;
-	for (int i = 0; i < ready->n; i++)
-	{
-		if (ready->line[i].done)
-			due = Min(due, ready->line[i].next_due);
-		else
-			*more = true;
-	}
-	return due;
+	*more = ready->n > 0 || next_from_agendas(ready, &line) != NULL;
+	return ready->next_due;
 }
 
 TimestampTz
@@ -408,48 +607,41 @@ queue_ready_next_due(QueueReady *ready)
 	return more ? DT_NOBEGIN : due;
 }
 
+/*
+ * Gives the line's key back if it was not used, and finds the line's next row, so that its place in the order is known
+ * exactly.
+ */
+static void
+leave_line(QueueReady *ready, ReadyLine *line)
+{
+	if (line->loaded && line->from_key && line->view.valid)
+	{
+		QueueLineKeys keys = queue_line_keys(line->line);
+
+		/* a key not used; who looked meanwhile has missed it.  What is lent, whoever lends it tells of later */
+		if (line == ready->lent)
+			(void) queue_cursor_append(MyDatabaseId, line->line->id, &keys, line->bound, 1);
+		else
+			queue_line_claimable(line->line, line->bound);
+	}
+	if (!line->loaded && line->scanned && line->view.valid)
+		(void) scan_head(ready, line);
+	end_line(ready, line);
+}
+
 void
 queue_ready_end(QueueReady *ready)
 {
-	if (ready->current != NULL)
-	{
-		ReadyLine  *last = ready->current;
-
-		if (!last->from_key)
-			last->passed = (QueuePos) {last->head.run_at, last->head.id + 1};
-		last->loaded = false;
-	}
+	pass_current(ready);
 	for (int i = 0; i < ready->n; i++)
+		leave_line(ready, ready->heap[i]);
+	while (ready->free_scans != NULL)
 	{
-		ReadyLine  *line = &ready->line[i];
-		QueueLine  *queue_line = line->line;
+		ReadyScan  *scan = ready->free_scans;
 
-		close_scan(line);
-		if (line->own && line->scanned)
-			queue_note_own_passed(queue_line->id, line->at_end ? (QueuePos) {DT_NOEND, PG_INT64_MAX} : line->passed);
-		if (!line->view.valid)
-			continue;
-		if (line->loaded && !line->done && line->from_key)
-		{
-			/* a key not used; who looked meanwhile has missed it.  What is lent, whoever lends it tells of later */
-			if (line == ready->lent)
-				(void) queue_cursor_append(MyDatabaseId, queue_line->id, line->bound, 1);
-			else
-				queue_line_claimable(queue_line, line->bound);
-		}
-		if (!line->scanned)
-			continue;
-		if (line->at_end)
-		{
-			/* what commits from now on is due later than now, or is appended */
-			QueuePos	end = {ready->now, PG_INT64_MIN};
-
-			queue_cursor_raise(&queue_line->cursor, queue_line->id, line->view.start_seq,
-							   queue_pos_cmp(end, line->passed) > 0 ? end : line->passed, true, DT_NOEND);
-		}
-		else
-			queue_cursor_raise(&queue_line->cursor, queue_line->id, line->view.start_seq, line->passed,
-							   false, line->done ? line->next_due : DT_NOBEGIN);
+		ready->free_scans = scan->next;
+		index_endscan(scan->scan);
+		ExecDropSingleTupleTableSlot(scan->slot);
 	}
 	PopActiveSnapshot();
 	pfree(ready);

@@ -13,14 +13,25 @@
 
 typedef struct QueueReady QueueReady;
 
+/* Which lines to read: those given, and those of agendas (shared/agenda.h) that are wanted.  No line is read twice. */
+typedef struct QueueReadyLines
+{
+	QueueLine **lines;
+	int			nlines;
+	QueueAgenda **agendas;
+	int			nagendas;
+	bool		(*wants) (QueueLine *line, void *arg);	/* of the agendas' */
+	void	   *arg;
+} QueueReadyLines;
+
 /* Has the line any row that the latest snapshot sees, due or not, leased or not? */
 extern bool queue_ready_any(QueueJobTable *table, int64 line);
 
 /*
- * Looks at the lines' cursors, then pushes a snapshot (the latest in READ COMMITTED; above, the transaction's,
- * and then no cursor is raised). `now` is what due means. Lines are merged by priority first.
+ * Pushes a snapshot (the latest in READ COMMITTED; above, the transaction's, and then no cursor is raised, and agendas
+ * are of no use). `now` is what due means. Lines are merged by priority first.
  */
-extern QueueReady *queue_ready_begin(QueueJobTable *table, QueueLine **lines, int nlines, TimestampTz now);
+extern QueueReady *queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz now);
 extern Snapshot queue_ready_snapshot(QueueReady *ready);
 /*
  * The next due row that is not leased (or whose lease ended: job->leased_until tells). Fixed columns only are read
@@ -36,7 +47,7 @@ extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
 /* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
 extern void queue_ready_end(QueueReady *ready);
 /*
- * When the next not-yet-due job of the lines read falls due, as far as this reading saw; DT_NOEND: none, DT_NOBEGIN:
+ * When the next not-yet-due job of the lines falls due, as far as this reading saw; DT_NOEND: none, DT_NOBEGIN:
  * more is due now.
  */
 extern TimestampTz queue_ready_next_due(QueueReady *ready);

@@ -17,7 +17,6 @@
 
 /* Sizes of the shared structures (see each file's header comment for what happens when one is full). */
 #define QUEUE_MAX_DATABASES 128
-#define QUEUE_MAX_CURSORS 1024
 #define QUEUE_MAX_CHANNELS 128
 #define QUEUE_MAX_SLOTS 256
 #define QUEUE_MAX_LEASES 16384

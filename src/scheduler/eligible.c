@@ -22,13 +22,6 @@
 #define LOOK_PAUSE_US INT64CONST(100000)
 #define MAX_REFUSED 64			/* more handlers at a time are asked again sooner */
 
-/* Whether a handler may run now. */
-typedef struct Answer
-{
-	QueueHandler *handler;
-	bool		may;
-} Answer;
-
 /* A handler that an executor could not run. */
 typedef struct Refused
 {
@@ -43,9 +36,7 @@ typedef struct Refused
  */
 static const int64 recheck_after[] = {INT64CONST(20000), INT64CONST(200000), INT64CONST(2000000)};
 
-static Answer *answers;
-static int	nanswers;
-static int	maxanswers;
+static uint64 look = 0;			/* the number of this look */
 static bool parked;				/* some handler is: what made it so may change without a word to us */
 static int	looks = 0;			/* at the present configuration */
 static const QueueConfig *seen_config = NULL;
@@ -90,9 +81,7 @@ queue_eligible_begin(const QueueConfig *config, TimestampTz now)
 {
 	uint64		epoch = queue_run_catalog_epoch();
 
-	answers = palloc(sizeof(Answer) * (config->nhandlers + 1));
-	maxanswers = config->nhandlers + 1;
-	nanswers = 0;
+	look++;
 	parked = false;
 	looked_at = now;
 	if (config != seen_config || config->serial != seen_serial)
@@ -113,21 +102,16 @@ queue_eligible(QueueHandler *handler, TimestampTz now)
 {
 	const char *hint;
 	Refused    *r = find_refused(handler->id);
-	bool		may;
 
 	if (r != NULL && r->until > now)
 		return false;
-	for (int i = 0; i < nanswers; i++)
+	if (handler->looked != look)
 	{
-		if (answers[i].handler == handler)
-			return answers[i].may;
+		handler->eligible = queue_run_parked(handler, &hint) == NULL;
+		handler->looked = look;
+		parked |= !handler->eligible;
 	}
-	may = queue_run_parked(handler, &hint) == NULL;
-	parked |= !may;
-	/* there is a place, unless the configuration was read again within the round */
-	if (nanswers < maxanswers)
-		answers[nanswers++] = (Answer) {handler, may};
-	return may;
+	return handler->eligible;
 }
 
 TimestampTz

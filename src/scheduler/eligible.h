@@ -7,7 +7,7 @@
 
 #include "scheduler/executors.h"
 
-/* A new look begins: what the catalogs were asked before is forgotten.  Its memory is of the current context. */
+/* A new look begins: what the catalogs were asked before is forgotten. */
 extern void queue_eligible_begin(const QueueConfig *config, TimestampTz now);
 /* May this handler run here now?  In a transaction. */
 extern bool queue_eligible(QueueHandler *handler, TimestampTz now);

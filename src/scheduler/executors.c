@@ -99,6 +99,7 @@ queue_role_of(Oid role, bool create)
 	}
 	r = queue_roles[queue_nroles++] = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueRole));
 	r->role = role;
+	r->agenda = (QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_ROLE, .key = role};
 	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;
 	return r;
@@ -558,7 +559,7 @@ queue_executors_forget_unused(void)
 	{
 		QueueRole  *role = queue_roles[i];
 
-		if (role->lines != NULL || tally(role->role, 0).all > 0)
+		if (role->used || tally(role->role, 0).all > 0)
 			continue;
 		if (role->channel != NULL)
 		{
@@ -567,7 +568,7 @@ queue_executors_forget_unused(void)
 			int			n = queue_channel_unshun(role->channel, DT_NOEND, entries, &left);
 
 			for (int j = 0; j < n; j++)
-				(void) queue_cursor_append(MyDatabaseId, entries[j].line,
+				(void) queue_cursor_append(MyDatabaseId, entries[j].line, NULL,
 										   (QueuePos) {entries[j].run_at, entries[j].id}, 1);
 			if (queue_channel_count(role->channel) > 0)
 				continue;

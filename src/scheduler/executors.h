@@ -14,9 +14,12 @@ typedef struct QueueRole
 {
 	Oid			role;
 	QueueChannel *channel;		/* NULL: nothing was put into it yet */
-	QueueLine **lines;			/* eligible lines, pointers into the configuration; NULL: no handler runs as it */
-	int			nlines;
-	int			maxlines;
+	bool		used;			/* a handler runs as it */
+	QueueAgenda agenda;			/* of its eligible lines */
+	int			nlines;			/* how many these are */
+	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
+	int			nunplaced;
+	int			maxunplaced;
 	bool		limited;		/* reason is a limit of connections, which only its channel tells others of */
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */

@@ -48,9 +48,6 @@ typedef struct Visit
 	TimestampTz now;
 	bool		far;			/* also rows that are not leased */
 	bool		found;
-	int64		line;			/* whose cursor the next two tell of */
-	bool		has_cursor;
-	QueuePos	cursor;
 } Visit;
 
 /* The job is claimable again: tells who may want it. */
@@ -131,13 +128,7 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 	}
 	else if (visit->far)
 	{
-		if (visit->line != job->line)
-		{
-			visit->line = job->line;
-			visit->has_cursor = queue_cursor_peek(MyDatabaseId, job->line, &visit->cursor);
-		}
-		/* behind the cursor readers come by themselves */
-		if (visit->has_cursor && queue_pos_cmp(queue_job_pos(job), visit->cursor) < 0 &&
+		if (!queue_cursor_reaches(MyDatabaseId, job->line, queue_job_pos(job)) &&
 			queue_claim_holder(job->id, job->leased_until, visit->now) == QUEUE_HELD_BY_NOBODY)
 		{
 			tell_claimable(job);
@@ -252,7 +243,7 @@ queue_leases_far_due(void)
 TimestampTz
 queue_leases_far_look(TimestampTz now)
 {
-	Visit		visit = {.now = now, .far = true, .line = PG_INT64_MIN};
+	Visit		visit = {.now = now, .far = true};
 	QueueJobTable *table;
 	bool		through;
 

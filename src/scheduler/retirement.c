@@ -177,9 +177,9 @@ is_copy(const QueueConfig *config)
 static TimestampTz
 begin_pass(TimestampTz now, int64 interval)
 {
-	QueueConfig *config;
+	QueueConfig *config = queue_config();
 	int			nlines;
-	QueueLine **lines = queue_lines_all(&nlines, &config);
+	QueueLine **lines = queue_lines_all(&nlines);
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Idle)};
 
 	sweep(config, lines, nlines);
@@ -198,7 +198,7 @@ begin_pass(TimestampTz now, int64 interval)
 	pass++;
 	for (int i = 0; i < nlines; i++)
 	{
-		if (!lines[i]->retired)
+		if (!lines[i]->retired && !lines[i]->gone)
 			add(&todo, lines[i]->id);
 	}
 	/* of queues that somebody deleted by hand */

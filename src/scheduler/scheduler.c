@@ -27,13 +27,11 @@
 #include "config/config.h"
 #include "config/owner.h"
 #include "config/relations.h"
-#include "executor/run.h"
 #include "http/feed.h"
 #include "job/pending.h"
 #include "job/ready.h"
 #include "scheduler/chores.h"
-#include "scheduler/eligible.h"
-#include "scheduler/executors.h"
+#include "scheduler/placement.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -79,28 +77,8 @@ static TimestampTz rest_until;	/* when this scheduler gives its worker slot up: 
 static bool gone = false;		/* the extension is not there any more */
 static Suspect suspects[MAX_SUSPECTS];
 static int	nsuspects = 0;
-static QueueConfig *sorted_config = NULL;	/* the configuration that sort_lines saw last .. */
-static uint64 sorted_serial = 0;	/* .. and which reading of it */
-static uint64 seen_generation = 0;
-static int	seen_lines = 0;
-static TimestampTz recheck_at = 0;
-static MemoryContext lines_context;
 
-/* ---------------------------------------------------------------- what is eligible */
-
-/* The role whose executors run this line's jobs now; NULL: nobody may. */
-static QueueRole *
-line_role(QueueLine *line, TimestampTz now)
-{
-	QueueRole  *role;
-
-	if (line == NULL || !line->served || line->handler == NULL || line->handler->http ||
-		!line->handler->adopted || line->queue->paused || !OidIsValid(line->handler->run_as_oid) ||
-		!queue_eligible(line->handler, now))
-		return NULL;
-	role = queue_role_of(line->handler->run_as_oid, false);
-	return role != NULL && queue_role_ready(role, now) ? role : NULL;
-}
+/* ---------------------------------------------------------------- entries */
 
 /* What may wait in a role's channel: as much as its executors are expected to run in about two groups each. */
 static int64
@@ -162,7 +140,7 @@ sift_channel(QueueRole *role, TimestampTz now)
 	for (int i = 0; i < n; i++)
 	{
 		QueueLine  *line = queue_config_line(entries[i].line);
-		bool		stays = line_role(line, now) == role;
+		bool		stays = queue_placement_role(line, now) == role;
 		bool		suspect = (entries[i].flags & QUEUE_ENTRY_SUSPECT) != 0;
 
 		if (stays)
@@ -170,90 +148,6 @@ sift_channel(QueueRole *role, TimestampTz now)
 		if (!stays || !put(role->channel, &entries[i], suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
 			give_back(&entries[i]);
 	}
-}
-
-/* Puts a line to the role that runs it; true: the http worker sends its jobs. */
-static bool
-place_line(QueueLine *line, int nlines, TimestampTz now)
-{
-	QueueRole  *role = line_role(line, now);
-	bool		sent = queue_feed_takes(line);
-
-	if (role != NULL && role->lines != NULL)
-	{
-		if (role->nlines == role->maxlines)
-		{
-			role->maxlines *= 2;
-			role->lines = repalloc_huge(role->lines, role->maxlines * sizeof(QueueLine *));
-		}
-		role->lines[role->nlines++] = line;
-	}
-	else
-		role = NULL;
-	/* entries beyond half of the table are better left to lines that are read */
-	if (role != NULL || sent || nlines <= QUEUE_MAX_CURSORS / 2)
-		queue_cursor_set_served(&line->cursor, line->id, role != NULL || sent);
-	return sent;
-}
-
-/* There are lines that were not when they were sorted last. */
-static void
-place_new_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
-{
-	bool		sent = false;
-
-	while (seen_lines < nlines)
-		sent |= place_line(lines[seen_lines++], nlines, now);
-	if (sent)
-		queue_feed_sort(config, lines, nlines, lines_context);
-}
-
-/*
- * Sorts the lines by the role that runs them.  Called in a transaction when the configuration is another one,
- * and every RECHECK_US while something is parked.
- */
-static void
-sort_lines(QueueConfig *config, QueueLine **lines, int nlines, TimestampTz now)
-{
-	MemoryContext old;
-	bool		waits = false;	/* some role cannot connect */
-
-	MemoryContextReset(lines_context);
-	old = MemoryContextSwitchTo(lines_context);
-	queue_eligible_begin(config, now);
-	for (int i = 0; i < queue_nroles; i++)
-	{
-		queue_roles[i]->nlines = 0;
-		queue_roles[i]->lines = NULL;
-		queue_roles[i]->more = false;
-		queue_roles[i]->next_due = DT_NOEND;
-	}
-	for (int i = 0; i < config->nhandlers; i++)
-	{
-		QueueHandler *handler = config->handlers[i];
-		QueueRole  *role;
-
-		if (handler->http || !OidIsValid(handler->run_as_oid))
-			continue;
-		role = queue_role_of(handler->run_as_oid, true);
-		if (role != NULL && role->lines == NULL)
-		{
-			role->maxlines = 64;
-			role->lines = palloc(sizeof(QueueLine *) * role->maxlines);
-			queue_executors_precheck(role, now);
-			waits |= role->reason[0] != '\0';
-		}
-	}
-	for (seen_lines = 0; seen_lines < nlines; seen_lines++)
-		(void) place_line(lines[seen_lines], nlines, now);
-	MemoryContextSwitchTo(old);
-	queue_feed_sort(config, lines, nlines, lines_context);
-	for (int i = 0; i < queue_nroles; i++)
-		sift_channel(queue_roles[i], now);
-	queue_executors_forget_unused();
-	sorted_config = config;
-	sorted_serial = config->serial;
-	recheck_at = Min(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
 }
 
 /* ---------------------------------------------------------------- suspects */
@@ -300,7 +194,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 			clear_suspect(i);
 			continue;
 		}
-		role = queue_job_pending(&job) ? NULL : line_role(queue_config_line(job.line), now);
+		role = queue_job_pending(&job) ? NULL : queue_placement_role(queue_config_line(job.line), now);
 		if (s->pushed_at != 0)
 		{
 			bool		running = queue_slot_runs(MyDatabaseId, s->id);
@@ -411,13 +305,39 @@ unshun(QueueRole *role, TimestampTz now)
 	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
 }
 
+/* Whose lines a pull reads. */
+typedef struct Puller
+{
+	QueueRole  *role;
+	TimestampTz now;
+} Puller;
+
+/* Does the role still run the jobs of this line, which its agenda has? */
+static bool
+wants(QueueLine *line, void *arg)
+{
+	const Puller *puller = arg;
+
+	return queue_placement_role(line, puller->now) == puller->role;
+}
+
 /* Pulls what fits into one role's channel, the most urgent first. */
 static void
 pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 {
 	TimestampTz retry = unshun(role, now);
 	bool		shunned = retry != DT_NOEND;
-	QueueReady *ready = queue_ready_begin(table, role->lines, role->nlines, now);
+	Puller		puller = {role, now};
+	QueueAgenda *agenda = &role->agenda;
+	QueueReadyLines lines = {
+		.lines = role->unplaced,
+		.nlines = role->nunplaced,
+		.agendas = &agenda,
+		.nagendas = 1,
+		.wants = wants,
+		.arg = &puller,
+	};
+	QueueReady *ready = queue_ready_begin(table, &lines, now);
 	QueueEntry	entry = {.stamp = queue_now()};
 	QueueJob	job;
 	QueueLine  *line;
@@ -452,44 +372,6 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 	if (role->channel != NULL)
 		queue_channel_filled(role->channel, queue_role_share(role));
 	queue_ready_end(ready);
-}
-
-/* Sorts the lines again if anything has changed that decides who runs them. */
-static void
-refresh_lines(QueueConfig *config, TimestampTz now)
-{
-	QueueLine **lines;
-	TimestampTz when;
-	int			nlines;
-
-	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
-	{
-		/* a role that was parked for a while may be tried again */
-		if (queue_roles[i]->retry_at != 0 && queue_roles[i]->retry_at <= now)
-		{
-			queue_roles[i]->retry_at = 0;
-			recheck_at = now;
-		}
-	}
-	if (config->generation != seen_generation)
-	{
-		/* what kept a role from connecting may be what was changed */
-		for (int i = 0; i < queue_nroles; i++)
-			queue_executors_retry(queue_roles[i], now);
-		seen_generation = config->generation;
-	}
-	lines = queue_lines_all(&nlines, &config);
-	if (queue_eligible_changed(&when))
-		recheck_at = Min(recheck_at, when);
-	for (int i = 0; i < queue_nroles; i++)
-	{
-		if (queue_eligible_refused(queue_roles[i], now))
-			recheck_at = now;
-	}
-	if (config != sorted_config || config->serial != sorted_serial || recheck_at <= now)
-		sort_lines(config, lines, nlines, now);
-	else if (nlines > seen_lines)
-		place_new_lines(config, lines, nlines, now);
 }
 
 /*
@@ -547,8 +429,12 @@ do_round(TimestampTz now)
 	if (!ConditionalLockRelationOid(config->live_job, AccessShareLock))
 		return now + LOCK_RETRY_US;
 	table = queue_job_open(AccessShareLock);
-	refresh_lines(queue_config(), now);
-	next = recheck_at;
+	if (queue_placement_refresh(queue_config(), now))
+	{
+		for (int i = 0; i < queue_nroles; i++)
+			sift_channel(queue_roles[i], now);
+	}
+	next = queue_placement_due();
 	if (nsuspects > 0)
 		next = queue_earlier(next, tend_suspects(table, now));
 	next = queue_earlier(next, pull_all(table, now));
@@ -759,7 +645,6 @@ queue_scheduler_main(Datum arg)
 	if (strcmp(version, QUEUE_VERSION) != 0)
 		wait_for_versions(version);
 
-	lines_context = AllocSetContextCreate(TopMemoryContext, "queue scheduler lines", ALLOCSET_DEFAULT_SIZES);
 	find_channels();
 	nsuspects = queue_suspect_collect(ids, MAX_SUSPECTS);
 	memset(suspects, 0, sizeof(suspects));
@@ -771,7 +656,7 @@ queue_scheduler_main(Datum arg)
 		TimestampTz next;
 
 		if (queue_executors_reap(queue_now()))
-			recheck_at = 0;
+			queue_placement_recheck();
 		next = DT_NOEND;
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != QUEUE_RETIRE_SOON)
 			next = work_due = queue_chores_run(work, lengthof(work), queue_now());
@@ -786,7 +671,7 @@ queue_scheduler_main(Datum arg)
 		}
 		(void) pgstat_report_stat(false);
 		if ((sleep_until(next) & QUEUE_WOKE_RELOADED) != 0)
-			recheck_at = 0;
+			queue_placement_recheck();
 	}
 	stop(QUEUE_DATABASE_UNKNOWN);
 }

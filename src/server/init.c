@@ -145,9 +145,12 @@ define_settings(void)
 							 NULL, &queue_log_format, 0, log_format_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("queue.log_level", "Sets the level of log lines about jobs and workers.",
 							 NULL, &queue_log_level, LOG, log_level_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* sizes shared memory too */
 	DefineCustomIntVariable("queue.max_lines", "Limits how many lines of jobs a database may have.",
 							"A line is a queue, kind and priority in use.",
-							&queue_max_lines, 100000, 1, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&queue_max_lines, 100000, 1, 10000000,
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("queue.debug_line_idle", "Sets how long a line stays without jobs, for tests.",
 							NULL, &queue_debug_line_idle, 1200000, 10, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_MS | GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);

@@ -34,7 +34,8 @@ static const struct
 	void		(*reset) (Oid db);	/* NULL: what it knows ends with the processes that it is about */
 }			structures[] = {
 	{queue_database_shmem_size, queue_database_shmem_init, NULL},	/* the launcher alone gives entries up */
-	{queue_cursor_shmem_size, queue_cursor_shmem_init, queue_cursor_reset},
+	{queue_agenda_shmem_size, queue_agenda_shmem_init, NULL},	/* agendas are left by what cursor.c drops */
+	{queue_cursor_shmem_size, queue_cursor_shmem_init, queue_cursor_drop},
 	{queue_lease_shmem_size, queue_lease_shmem_init, queue_lease_reset},
 	{queue_channel_shmem_size, queue_channel_shmem_init, queue_channel_reset},
 	{queue_slot_shmem_size, queue_slot_shmem_init, NULL},

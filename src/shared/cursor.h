@@ -6,25 +6,39 @@
 #ifndef QUEUE_CURSOR_H
 #define QUEUE_CURSOR_H
 
-#include "shared/database.h"
+#include "shared/agenda.h"
+#include "shared/counter.h"
 
 #define QUEUE_CURSOR_RING 64
 #define QUEUE_CURSOR_KEYS 64
+#define QUEUE_CURSORS_SURE 1024	/* entries that every database can have, whatever others have */
 
 typedef struct QueueCursor QueueCursor;
 
-/* A backend's handle on a line's entry; zeroed at first. */
+/* A backend's handle on a line's entry. */
 typedef struct QueueCursorRef
 {
-	QueueCursor *entry;
+	int64		line;
+	int16		priority;
+	QueueCursor *entry;			/* NULL at first */
 	uint64		incarnation;
 } QueueCursorRef;
 
-/* What a reader copies before it takes its snapshot. */
+/* Of which line a job became claimable. */
+typedef struct QueueLineKeys
+{
+	uint64		queue_key;
+	uint64		kind_key;
+	int16		priority;
+	bool		served;			/* as of .. */
+	uint64		generation;		/* .. this generation of the configuration: in another one it may be otherwise */
+	QueueCounterRef *counter;	/* the queue's numbers, for notes */
+} QueueLineKeys;
+
+/* What a reader copies before it reads. */
 typedef struct QueueCursorView
 {
 	bool		valid;			/* false: no shared memory or table full: read from the line's front */
-	uint64		start_seq;
 	QueuePos	cursor;
 	bool		empty;			/* nothing at all at or behind the cursor */
 	TimestampTz next_due;		/* when not empty: nothing at or behind the cursor is due before this */
@@ -35,39 +49,51 @@ typedef struct QueueCursorView
 extern Size queue_cursor_shmem_size(void);
 extern void queue_cursor_shmem_init(void);
 
-/* Finds or creates the line's entry, reads the sequence number, then the entry. Call BEFORE taking the snapshot. */
-extern QueueCursorView queue_cursor_look(QueueCursorRef *ref, int64 line);
+/* The sequence number of appends.  A reader reads it BEFORE it takes its snapshot, and tells it when it raises. */
+extern uint64 queue_cursor_seq(void);
+
+/* Finds or creates the line's entry and copies it, after queue_cursor_seq. */
+extern QueueCursorView queue_cursor_look(QueueCursorRef *ref);
 
 /*
  * Takes the lowest exact key that was appended by start_seq (so the snapshot taken after it sees the row) out of
  * the list; the caller gives it back with queue_cursor_append if it neither claims it nor finds it gone.
  */
-extern bool queue_cursor_take_key(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos *key);
+extern bool queue_cursor_take_key(QueueCursorRef *ref, uint64 start_seq, QueuePos *key);
 
 /* Copies the exact keys, unordered, without taking any: for who only wants to know. */
-extern int	queue_cursor_keys(QueueCursorRef *ref, int64 line, QueuePos keys[QUEUE_CURSOR_KEYS]);
+extern int	queue_cursor_keys(QueueCursorRef *ref, QueuePos keys[QUEUE_CURSOR_KEYS]);
 
 /*
  * Raises the cursor to `pos` ("nothing claimable before pos"), cut to the lowest position appended since
- * start_seq; refused if the ring overflowed since, or the entry is another incarnation. With `empty` nothing is
- * at or after pos; next_due: no entry at or after pos is due before it (DT_NOEND with empty).
+ * start_seq; refused if an append since then was not recorded, or the entry is another incarnation. With `empty`
+ * nothing is at or after pos; next_due: no entry at or after pos is due before it (DT_NOEND with empty).
  */
-extern void queue_cursor_raise(QueueCursorRef *ref, int64 line, uint64 start_seq, QueuePos pos,
-							   bool empty, TimestampTz next_due);
+extern void queue_cursor_raise(QueueCursorRef *ref, uint64 start_seq, QueuePos pos, bool empty, TimestampTz next_due);
 
 /*
- * Commit-safe. A row at `pos` may be claimable from now on (count > 1: that many, pos is the lowest).
- * Returns true if a scheduler may care (the line is served or nobody said it is not).
+ * Commit-safe. A row at `pos` may be claimable from now on (count > 1: that many, pos is the lowest).  Makes the line's
+ * entry, if it has none, from its keys (NULL: unknown).  Returns true if a scheduler may care (the line is served or
+ * nobody said it is not).
  */
-extern bool queue_cursor_append(Oid db, int64 line, QueuePos pos, int count);
+extern bool queue_cursor_append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /* A number that changes with each append to the line; 0: nothing is known of it. */
 extern uint64 queue_cursor_activity(Oid db, int64 line);
 /* The line was deleted: its entry is free for another. */
 extern void queue_cursor_forget(Oid db, int64 line);
 
-/* The scheduler's word on who serves the line: only a served line's commits wake it. */
-extern void queue_cursor_set_served(QueueCursorRef *ref, int64 line, bool served);
+/*
+ * The scheduler's word on whose the line is: the agenda that has it, and whether its commits wake the scheduler.
+ * NO_PLACE: the line has no entry, or its agenda no place, so nobody finds it in an agenda.
+ */
+typedef enum QueueCursorPlaced
+{
+	QUEUE_CURSOR_NO_PLACE,
+	QUEUE_CURSOR_STAYED,
+	QUEUE_CURSOR_MOVED
+} QueueCursorPlaced;
+extern QueueCursorPlaced queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served);
 
 /*
  * Commit-safe. Leases in this range of the line have no place in lease.c's table; the earliest ends at `when`.  False:
@@ -81,10 +107,14 @@ extern bool queue_cursor_note_expiry(Oid db, int64 line, QueuePos low, QueuePos 
 extern bool queue_cursor_take_expired(Oid db, TimestampTz now, int64 *line, QueuePos *low, QueuePos *high,
 									  TimestampTz *next);
 
-/* Where the line's cursor stands, without making an entry; false: it has none. */
-extern bool queue_cursor_peek(Oid db, int64 line, QueuePos *cursor);
+/* Will a reader come by a row at `pos` of this line, once it is due, without being told? */
+extern bool queue_cursor_reaches(Oid db, int64 line, QueuePos pos);
 
-/* Forget all that is known of a database (its cursors go to the front). Commit-safe. */
+/* The cursors of a database go to the front: something unknown was committed. Commit-safe. */
 extern void queue_cursor_reset(Oid db);
+/* All entries of a database are free for others. Commit-safe. */
+extern void queue_cursor_drop(Oid db);
+/* Calls gone() for the lines of this database that have an entry, and frees those for which it is true. */
+extern void queue_cursor_sweep(bool (*gone) (int64 line));
 
 #endif

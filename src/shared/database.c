@@ -67,6 +67,8 @@ base_clear(QueueDatabase *base)
 	pg_atomic_write_u64(&base->hungry_at, 0);
 	pg_atomic_write_u64(&base->rest_until, 0);
 	base->created = false;
+	pg_atomic_write_u64(&base->sorted_generation, 0);
+	pg_atomic_write_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
 	pg_atomic_write_u64(&base->lines_loaded_at, 0);
 	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
@@ -116,6 +118,9 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->lines_made, 0);
 			pg_atomic_init_u64(&base->lines_loaded_at, 0);
 			pg_atomic_init_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
+			pg_atomic_init_u64(&base->sorted_generation, 0);
+			pg_atomic_init_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
+			base->cursors = 0;
 			pg_atomic_init_u32(&base->queue_places, 0);
 			pg_atomic_init_u32(&base->kind_places, 0);
 			pg_atomic_init_u64(&base->lines_told, 0);
@@ -352,6 +357,29 @@ queue_database_change_drops(QueueDatabase *base, int n)
 {
 	if (base != NULL)
 		(void) pg_atomic_fetch_add_u32(&base->drops, n);
+}
+
+/* A line found no place: readers look at all until the scheduler has done so.  Commit-safe.  Called by cursor.c. */
+void
+queue_database_lose_cursor(QueueDatabase *base)
+{
+	if (base != NULL)
+		(void) pg_atomic_exchange_u32(&base->cursors_lost, QUEUE_CURSORS_LOST);
+}
+
+void
+queue_database_forgive_lost(QueueDatabase *base)
+{
+	(void) pg_atomic_exchange_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
+}
+
+/* Unless another was lost meanwhile. */
+void
+queue_database_know_lost(QueueDatabase *base)
+{
+	uint32		state = QUEUE_CURSORS_ALL;
+
+	(void) pg_atomic_compare_exchange_u32(&base->cursors_lost, &state, QUEUE_CURSORS_KNOWN);
 }
 
 /* A new line was committed.  Commit-safe.  Called by note.c, before it tells of the line's jobs. */

@@ -29,17 +29,18 @@ typedef enum QueueDatabaseState
 } QueueDatabaseState;
 
 /*
- * What is told of a new line once it is committed: its id, and keys of its queue and its name by which others see
+ * What is told of a new line once it is committed: its id, and keys of its queue and kind by which others see
  * whether it concerns them.
  */
 typedef struct QueueNewLine
 {
 	int64		id;
 	uint64		queue_key;
-	uint64		name_key;
+	uint64		kind_key;
+	int16		priority;
 } QueueNewLine;
 
-#define QUEUE_NEW_LINES 128		/* who was told less often reads all again */
+#define QUEUE_NEW_LINES 128		/* who was told less often reads its lists again */
 
 #define QUEUE_TROUBLE_SIZE 80
 
@@ -71,6 +72,10 @@ typedef struct QueueDatabase
 	pg_atomic_uint64 lines_made;
 	pg_atomic_uint64 lines_loaded_at;	/* when rows came in otherwise, such as by a restore; 0: never */
 	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
+	/* by which generation of the configuration the scheduler has put all lines into agendas; 0: it has not */
+	pg_atomic_uint64 sorted_generation;
+	pg_atomic_uint32 cursors_lost;	/* QueueCursorsLost */
+	uint32		cursors;		/* entries of this database; cursor.c's, under its lock */
 	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
@@ -114,6 +119,18 @@ extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation
 /* How many queues open transactions drop; a full barrier.  change: commit-safe. */
 extern uint32 queue_database_drops(QueueDatabase *base);
 extern void queue_database_change_drops(QueueDatabase *base, int n);
+
+/* Are there lines with jobs and without an entry in cursor.c, or an agenda? */
+typedef enum QueueCursorsLost
+{
+	QUEUE_CURSORS_ALL,			/* -> LOST when one found no place */
+	QUEUE_CURSORS_LOST,			/* -> ALL or KNOWN when the scheduler has looked at all lines */
+	QUEUE_CURSORS_KNOWN			/* the scheduler knows which; -> LOST */
+} QueueCursorsLost;
+
+extern void queue_database_lose_cursor(QueueDatabase *base);	/* commit-safe */
+extern void queue_database_forgive_lost(QueueDatabase *base);	/* before the scheduler looks at all lines */
+extern void queue_database_know_lost(QueueDatabase *base);	/* it found some */
 
 /* Commit-safe: a new line was committed. */
 extern void queue_database_tell_line(QueueDatabase *base, const QueueNewLine *line);

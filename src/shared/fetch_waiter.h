@@ -8,7 +8,7 @@
 #ifndef QUEUE_FETCH_WAITER_H
 #define QUEUE_FETCH_WAITER_H
 
-#include "shared/counter.h"
+#include "shared/cursor.h"
 
 #define QUEUE_FETCH_WAITER_NAMES 16
 
@@ -23,16 +23,6 @@ typedef struct QueueFetchWait
 	int			nkinds;
 	uint64		kind_key[QUEUE_FETCH_WAITER_NAMES];
 } QueueFetchWait;
-
-/* Of which line a job became claimable. */
-typedef struct QueueLineKeys
-{
-	uint64		queue_key;
-	uint64		kind_key;
-	bool		served;			/* as of .. */
-	uint64		generation;		/* .. this generation of the configuration: in another one it may be otherwise */
-	QueueCounterRef *counter;	/* the queue's numbers, for notes */
-} QueueLineKeys;
 
 extern Size queue_fetch_waiter_shmem_size(void);
 extern void queue_fetch_waiter_shmem_init(void);

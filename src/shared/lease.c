@@ -393,12 +393,12 @@ queue_lease_tell_expired(Oid db, TimestampTz now)
 	{
 		n = queue_lease_expired(db, now, leases, lengthof(leases));
 		for (int i = 0; i < n; i++)
-			(void) queue_cursor_append(db, leases[i].line, leases[i].pos, leases[i].id != 0 ? 1 : 2);
+			(void) queue_cursor_append(db, leases[i].line, NULL, leases[i].pos, leases[i].id != 0 ? 1 : 2);
 		any |= n > 0;
 	} while (n == lengthof(leases));
 	while (queue_cursor_take_expired(db, now, &line, &low, &high, &next))
 	{
-		(void) queue_cursor_append(db, line, low, 2);
+		(void) queue_cursor_append(db, line, NULL, low, 2);
 		any = true;
 	}
 	if (any)

@@ -185,6 +185,20 @@ queue_note_end(int number, bool done)
 }
 
 bool
+queue_note_own_line(int *i, int64 *line)
+{
+	for (; *i < nnotes; (*i)++)
+	{
+		if (notes[*i].on_commit && notes[*i].own_pos.run_at != DT_NOEND)
+		{
+			*line = notes[(*i)++].line;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool
 queue_note_own(int64 line, QueuePos *lowest)
 {
 	bool		found = false;
@@ -214,7 +228,7 @@ queue_note_own_passed(int64 line, QueuePos pos)
 }
 
 void
-queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key)
+queue_note_new_line(const QueueNewLine *line)
 {
 	(void) queue_database();
 	if (nnew_lines == maxnew_lines)
@@ -226,7 +240,7 @@ queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key)
 			repalloc_huge(new_lines, size * sizeof(NewLine));
 		maxnew_lines = size;
 	}
-	new_lines[nnew_lines++] = (NewLine) {GetCurrentTransactionNestLevel(), {id, queue_key, name_key}};
+	new_lines[nnew_lines++] = (NewLine) {GetCurrentTransactionNestLevel(), *line};
 }
 
 void
@@ -256,7 +270,7 @@ append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count, W
 {
 	if (pos.run_at == DT_NOEND)
 		return;					/* nobody reads there: whoever lets it into its line makes a note of that */
-	if (queue_cursor_append(db, line, pos, count))
+	if (queue_cursor_append(db, line, keys, pos, count))
 	{
 		wake->when = wake->needed ? Min(wake->when, pos.run_at) : pos.run_at;
 		wake->needed = true;

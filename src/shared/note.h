@@ -59,6 +59,11 @@ extern void queue_note_end(int number, bool done);
 extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
 /*
+ * The lines that this open transaction itself made claimable jobs in, one by one, perhaps more than once: *i counts and
+ * begins with 0.  False: that was all.
+ */
+extern bool queue_note_own_line(int *i, int64 *line);
+/*
  * The lowest position of a line that this open transaction itself made claimable and has not read past: the shared
  * cursor knows nothing of it before the commit, but this transaction's own fetch must find it.  False: none.
  */
@@ -67,7 +72,7 @@ extern bool queue_note_own(int64 line, QueuePos *lowest);
 extern void queue_note_own_passed(int64 line, QueuePos pos);
 
 /* A new line: told of after commit, before its jobs (shared/database.h). */
-extern void queue_note_new_line(int64 id, uint64 queue_key, uint64 name_key);
+extern void queue_note_new_line(const QueueNewLine *line);
 
 /* The configuration changed: bump the database's generation after commit. */
 extern void queue_note_config(void);

@@ -1,0 +1,76 @@
+/*
+ * agenda.h
+ *		Agendas: the lines that have something to do, in the order in which their jobs are taken.
+ *
+ * Every line with an entry in cursor.c is in one agenda: of the role whose executors run its jobs, of its HTTP
+ * handler, of its queue (external workers fetch from it), of the parked lines, or of the new ones that the scheduler
+ * has not sorted yet.  A reader takes an agenda's lines from the front, so it meets none that has nothing for it.
+ */
+#ifndef QUEUE_AGENDA_H
+#define QUEUE_AGENDA_H
+
+#include "shared/database.h"
+
+typedef enum QueueAgendaType
+{
+	QUEUE_AGENDA_NEW,			/* of the database; the scheduler moves them to another */
+	QUEUE_AGENDA_QUEUE,			/* key: hash of the queue's name; readers compare the name */
+	QUEUE_AGENDA_ROLE,			/* key: its Oid */
+	QUEUE_AGENDA_HTTP,			/* key: the handler's id */
+	QUEUE_AGENDA_PARKED			/* served, but by nobody at present */
+} QueueAgendaType;
+
+/* Which agenda, and where this backend found it last (zeroed at first). */
+typedef struct QueueAgenda
+{
+	Oid			db;
+	QueueAgendaType type;
+	uint64		key;
+	int			place;			/* its number + 1 */
+} QueueAgenda;
+
+/* A line with something to do. */
+typedef struct QueueAgendaItem
+{
+	int64		line;
+	QueuePos	bound;			/* nothing of it is before this */
+	int16		priority;
+} QueueAgendaItem;
+
+extern Size queue_agenda_shmem_size(void);
+extern void queue_agenda_shmem_init(void);
+
+/*
+ * For cursor.c, which holds the lock of the line's entry; commit-safe.  `number` is the entry's.  enter: the line is
+ * in this agenda, with nothing to do; false: there is no place for such an agenda, and nobody finds the line here. 
+ * set: nothing of it is before `bound`, or due before `due` (DT_NOBEGIN: unknown; DT_NOEND: there is nothing).
+ */
+extern bool queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority);
+extern void queue_agenda_leave(int number);
+extern void queue_agenda_set(int number, QueuePos bound, TimestampTz due);
+extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda);
+/* How many entries there may be. */
+extern int	queue_agenda_capacity(void);
+
+/*
+ * The first lines, in order of (priority, bound, line), that may have something due now and come after `after` (NULL:
+ * from the front).  *next_due: when the first of the others is due; DT_NOEND: never.
+ */
+extern int	queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAgendaItem *after,
+							  QueueAgendaItem *items, int max, TimestampTz *next_due);
+
+/* The order of an agenda. */
+static inline int
+queue_agenda_cmp(const QueueAgendaItem *a, const QueueAgendaItem *b)
+{
+	int			cmp;
+
+	if (a->priority != b->priority)
+		return a->priority < b->priority ? -1 : 1;
+	cmp = queue_pos_cmp(a->bound, b->bound);
+	if (cmp != 0)
+		return cmp;
+	return a->line < b->line ? -1 : (a->line > b->line ? 1 : 0);
+}
+
+#endif
