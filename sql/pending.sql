@@ -29,6 +29,8 @@ SELECT id AS k5 FROM queue.job WHERE kind = 'k5' \gset
 SELECT queue.complete(:k1), queue.fail(:k1), queue.heartbeat(:k1), queue.snooze(:k1, '1 s'), queue.release(:k1);
 SELECT queue.explain_job(:k1);
 CREATE FUNCTION h(jsonb) RETURNS void LANGUAGE sql AS '';
+-- it warns where the library is not preloaded
+SET client_min_messages = error;
 SELECT queue.pause('q'), queue.register_sql_handler('k1', 'h', '{q}');
 SELECT queue.test_run(:k1);
 SELECT * FROM queue.test_drain('q');

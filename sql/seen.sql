@@ -39,6 +39,7 @@ SET ROLE regress_seen_runs;
 SELECT * FROM seen() WHERE what ~ 'handlers|endpoints';
 -- test_run is for who runs it and may work there
 RESET ROLE;
+SELECT queue.resume('a') \g /dev/null
 SELECT queue.enqueue('s', queue => 'a') AS a, queue.enqueue('s', queue => 'b') AS b \gset s
 SET ROLE regress_seen_runs;
 SELECT queue.test_run(:sa);
