@@ -63,6 +63,7 @@ BEGIN
 	LOOP
 		BEGIN
 			LOCK TABLE public.busy;
+			RETURN;
 		EXCEPTION WHEN query_canceled THEN NULL;
 		END;
 	END LOOP;

@@ -97,16 +97,39 @@ sub queue_session
 	return $session;
 }
 
+# What the server does, for who looks into why a test waited in vain.
+sub show_activity
+{
+	my ($node) = @_;
+	my ($out, $err) = ('', '');
+	my $timed_out;
+	$node->psql('postgres',
+		q{SELECT pid, backend_type, datname, state, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 200) FROM pg_stat_activity
+		WHERE backend_type LIKE 'queue %' OR backend_type = 'client backend' AND pid <> pg_backend_pid();
+		SELECT * FROM queue.doctor() WHERE NOT ok; SELECT gid, prepared FROM pg_prepared_xacts},
+		stdout => \$out, stderr => \$err, timeout => 10, timed_out => \$timed_out);
+	diag("the server's activity:\n$out\n$err");
+	return;
+}
+
 # Runs SQL in database postgres (or db => ...) and returns its output; dies of errors.
 sub sql
 {
 	my ($node, $text, %o) = @_;
 	my ($out, $err) = ('', '');
+	my $timed_out;
 	my $rc = $node->psql(
 		$o{db} // 'postgres', $text,
 		stdout => \$out,
 		stderr => \$err,
+		timeout => $PostgreSQL::Test::Utils::timeout_default,
+		timed_out => \$timed_out,
 		extra_params => [ $o{user} ? ('-U', $o{user}) : () ]);
+	if ($timed_out)
+	{
+		show_activity($node);
+		die "SQL did not end within $PostgreSQL::Test::Utils::timeout_default s: $text";
+	}
 	die "SQL failed: $err\n$text" if $rc != 0;
 	return $out;
 }
@@ -122,20 +145,26 @@ sub one
 }
 
 # Waits until the query returns true.  Unlike poll_query_until it bears a server that restarts meanwhile, also when
-# psql finds that out before it has read its input.
+# psql finds that out before it has read its input.  Who waited in vain once has little patience left, so that the test
+# ends before it is cut short.
+my $patience;
+
 sub poll
 {
 	my ($node, $query, %o) = @_;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	$patience //= $PostgreSQL::Test::Utils::timeout_default;
+	my $deadline = time + $patience;
 	my ($out, $err) = ('', '');
 	while (1)
 	{
-		my $rc = eval { $node->psql($o{db} // 'postgres', $query, stdout => \$out, stderr => \$err) } // -1;
+		my $rc = eval { $node->psql($o{db} // 'postgres', $query, stdout => \$out, stderr => \$err, timeout => $patience) } // -1;
 		return 1 if $rc == 0 && $out eq 't';
 		last if time > $deadline;
 		usleep(50_000);
 	}
 	diag("waited in vain for: $query\nlast output: $out\nlast error: $err");
+	show_activity($node);
+	$patience = 10;
 	return 0;
 }
 
