@@ -1,0 +1,98 @@
+# doctor() WHERE NOT ok is something to alert on: what is wrong comes first, and nothing that is well is told as wrong.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+# The session's own clock goes forward where time must have passed.
+my $node = queue_node('alerts', conf => 'max_logical_replication_workers = 0');
+my $bad = q{SELECT coalesce(string_agg(concat_ws(' | ', check_name, detail, hint), E'\n'), '') FROM queue.doctor() WHERE NOT ok};
+
+sub complaint { return sql($node, ($_[1] ? "SET queue.debug_clock_offset = '$_[1]'; " : '') . "$bad AND check_name = '$_[0]'"); }
+
+wait_true($node, 'SELECT bool_and(ok) FROM queue.doctor()', 'at rest doctor() has no complaint');
+sql($node, "SELECT queue.create_queue('q'), queue.pause('q')");
+one($node, 'SELECT string_agg(ok::text, \',\') ~ \'^(false,)+(true,?)+$\' FROM queue.doctor()', 't', 'what is wrong comes first');
+sql($node, "SELECT queue.resume('q')");
+
+# --- a kind that nobody serves, but somebody fetches
+sql($node, q{SELECT queue.enqueue('ext', '{}', 'q', n % 2) FROM generate_series(1, 4) n});
+like(complaint('kind without handler'), qr/kind "ext" wait in queue "q".*nobody fetched.*or start a worker/, 'a kind that nobody takes');
+one($node, q{SELECT count(*) FROM queue.fetch('q', 1, lease => '1 day')}, 1, 'a worker fetches');
+is(complaint('kind without handler'), '', 'then all is well');
+like(complaint('kind without handler', '61 min'), qr/"ext"/, 'for an hour');
+sql($node, q{SELECT queue.enqueue('other', '{}', 'q')});
+like(complaint('kind without handler'), qr/kind "other"/, 'what it did not fetch is another kind');
+sql($node, q{SELECT queue.purge('q')});
+
+# --- a backlog
+sql($node, q{SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 20)});
+is(complaint('backlog', '10 min'), '', 'a backlog that does not grow is none');
+sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 5)});
+like(complaint('backlog', '3 min'), qr/queue "q" falls behind: 2\d jobs are due, [01] were \d minutes ago; the oldest waits since/, 'one that grows');
+sql($node, q{SELECT queue.pause('q')});
+is(complaint('backlog', '3 min'), '', 'a paused queue is told as paused');
+sql($node, q{SELECT queue.resume('q'), queue.purge('q')});
+is(complaint('backlog', '3 min'), '', 'and one that is done is no backlog');
+
+# --- a job that runs long
+sql($node, q{SELECT queue.register_sql_handler('job', 'h', timeout => '0'), queue.register_sql_handler('brief', 'h', timeout => '0')});
+my $holder = queue_session($node);
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, q{SELECT queue.enqueue('brief') FROM generate_series(1, 10)});
+wait_no_jobs($node, 'a kind that is known to be brief', kinds => 'brief');
+my ($long, $brief) = split /\|/, sql($node, q{SELECT queue.enqueue('job', '{"lock": 1}'), queue.enqueue('brief', '{"lock": 1}')});
+wait_true($node, "SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted", 'two jobs wait for a lock');
+is(complaint('long run'), '', 'a run is not long at once');
+my $said = complaint('long run', '2 min');
+like($said, qr/^long run \| job $brief of kind "brief" runs in executor \d+ since .*; its kind takes 0\.\d+ s on average \| .*pg_blocking_pids.*queue\.cancel\($brief\)/,
+	'it is when it takes ten times as long as its kind does');
+unlike($said, qr/job $long /, 'not one of a kind that nothing is known of');
+like(complaint('long run', '6 min'), qr/job $long of kind "job"/, 'that one when it has taken longer than the lease of its queue');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+$holder->quit;
+wait_no_jobs($node, 'they end', kinds => 'job|brief');
+is(complaint('long run', '6 min'), '', 'and are no more told of');
+
+# --- a breaker
+sql($node, <<'EOS');
+SELECT queue.register_http_handler('call', 'http://127.0.0.1:1/x?token=secret', breaker => '{"consecutive_failures": 2, "pause": "1 h", "cap": "1 h"}',
+	backoff => '{"type": "fixed", "base": "1 h"}');
+SELECT queue.enqueue('call') FROM generate_series(1, 3);
+EOS
+doctor_like($node, qr{circuit breaker \| kind "call": endpoint http://127\.0\.0\.1:1/x: its breaker is open after \d failures in a row \| .*WHERE kind = 'call'}, 'an open breaker');
+unlike(complaint('circuit breaker'), qr/secret/, 'without the query of its url');
+sql($node, "SELECT queue.unregister_handler('call')");
+is(complaint('circuit breaker'), '', 'none when the handler is gone');
+
+# --- a handler without SET search_path
+sql($node, <<'EOS');
+CREATE SCHEMA app; CREATE TABLE app.contact (name text);
+SET search_path = app, public;
+CREATE FUNCTION app.add(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO contact VALUES ('Ada'); END $$;
+SELECT queue.register_sql_handler('add', 'app.add', backoff => '{"type": "fixed", "base": "1 h"}');
+SELECT queue.enqueue('add');
+EOS
+doctor_like($node, qr/search_path \| kind "add": .*not found \(SQLSTATE 42P01\), and function app\.add has no search_path.*ALTER FUNCTION app\.add\(queue\.job\) SET search_path/,
+	'a relation that is not found, and a function without search_path');
+sql($node, 'ALTER FUNCTION app.add SET search_path = app');
+is(complaint('search_path'), '', 'one with it has the cure');
+
+# --- worker slots
+like(sql($node, "SELECT detail FROM queue.doctor() WHERE check_name = 'worker slots' AND ok"), qr/needs up to 6 of max_worker_processes = 24: .*4 executors; 1 database/,
+	'how many worker slots are needed and there');
+sql($node, 'ALTER SYSTEM SET queue.executors = 40; SELECT pg_reload_conf()');
+doctor_like($node, qr/worker slots \| this database needs up to 42 of max_worker_processes = 24.*Set max_worker_processes to 42/, 'too many executors for them');
+sql($node, 'ALTER SYSTEM RESET queue.executors; SELECT pg_reload_conf()');
+
+# --- a check that fails is a row of its own
+sql($node, 'ALTER SEQUENCE queue.handler_id RENAME TO gone');
+like(sql($node, $bad), qr/sequences \| this check failed: relation "queue.handler_id" does not exist/, 'a check that fails says so');
+one($node, "SELECT count(*) FROM queue.doctor() WHERE check_name IN ('table privileges', 'queue paused', 'long run', 'backlog') AND ok", 4, 'and the others go on');
+sql($node, 'ALTER SEQUENCE queue.gone RENAME TO handler_id');
+
+log_clean($node);
+done_testing();
