@@ -69,8 +69,8 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT queue.register_sql_handler('stubborn', 'stubborn', timeout => '0');
-SELECT queue.enqueue('stubborn');
 BEGIN; LOCK TABLE busy; PREPARE TRANSACTION 'busy';
+SELECT queue.enqueue('stubborn');
 EOS
 wait_waiting('executor', 'Lock', 'an executor waits for a lock');
 stops_in_time('a fast stop does not wait for that one either');
