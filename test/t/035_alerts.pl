@@ -33,6 +33,10 @@ sql($node, q{SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 20)}
 is(complaint('backlog', '10 min'), '', 'a backlog that does not grow is none');
 sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 5)});
 like(complaint('backlog', '3 min'), qr/queue "q" falls behind: 2\d jobs are due, [01] were \d minutes ago; the oldest waits since/, 'one that grows');
+sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.purge('q'); SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 12)});
+is(complaint('backlog', '7 min'), '', 'nor is one that shrinks, however long its jobs wait');
+sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 20)});
+like(complaint('backlog', '7 min'), qr/queue "q" falls behind: 3\d jobs are due, 2\d were \d minutes ago/, 'until it grows again');
 sql($node, q{SELECT queue.pause('q')});
 is(complaint('backlog', '3 min'), '', 'a paused queue is told as paused');
 sql($node, q{SELECT queue.resume('q'), queue.purge('q')});
