@@ -38,6 +38,19 @@ ROLLBACK;
 SELECT payload FROM queue.fetch('n', 5);
 SELECT queue.drop_queue('n', force => true), queue.create_queue('n', lease => '1 hour');
 
+-- ---- more than are told one by one: from the lowest of all on, in the transaction itself and after it
+SELECT queue.enqueue('k', '6', 'n') AS id \gset
+SELECT queue.complete(:id, attempt) FROM queue.fetch('n', 2);
+BEGIN;
+SELECT count(queue.enqueue('k', '7', 'n', run_at => clock_timestamp() - i * interval '1 s')) FROM generate_series(1, 100) i;
+COMMIT;
+SELECT count(*), count(queue.complete(id, attempt)) FROM queue.fetch('n', 200);
+BEGIN;
+SELECT count(queue.enqueue('k', '8', 'n', run_at => clock_timestamp() - i * interval '1 s')) FROM generate_series(1, 100) i;
+SELECT count(*), count(queue.complete(id, attempt)) FROM queue.fetch('n', 200);
+COMMIT;
+SELECT queue.drop_queue('n', force => true), queue.create_queue('n', lease => '1 hour');
+
 -- ---- claimed: released and then rolled back further out, or kept
 SELECT i AS id FROM queue.enqueue_many('k', '{11,12,13}', 'n') i ORDER BY 1 LIMIT 1 \gset
 BEGIN;
