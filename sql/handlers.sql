@@ -86,8 +86,8 @@ SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', timeout => '-1 s')$
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_attempts => 0)$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', backoff => '{"type": "x"}')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', run_as => 'regress_queue_nobody')$$);
-SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_running => 1)$$);
-SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', rate_limit => 1)$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', max_running => -1)$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job', rate_limit => -1)$$);
 SELECT kind FROM queue.stat_handler;
 SELECT queue.unregister_handler('k');
 RESET client_min_messages;

@@ -76,7 +76,7 @@ FROM (VALUES
 	($$'http://x/', timeout => '0'$$), ($$'http://x/', timeout => '2 days'$$), ($$'http://x/', timeout => '-1 s'$$),
 	($$'http://x/', connect_timeout => '0'$$), ($$'http://x/', health_timeout => '0'$$),
 	($$'http://x/', max_attempts => 0$$), ($$'http://x/', max_running => 0$$), ($$'http://x/', max_running => 100001$$), ($$E'http://x/\x7f'$$), ($$'http://x/', backoff => '{"type": "x"}'$$),
-	($$'http://x/', rate_limit => 1$$), ($$'http://x/', secret => ''$$), ($$'http://x/', secret => 'whsec_'$$), ($$'http://x/', secret => 'whsec_*'$$),
+	($$'http://x/', rate_limit => -1$$), ($$'http://x/', secret => ''$$), ($$'http://x/', secret => 'whsec_'$$), ($$'http://x/', secret => 'whsec_*'$$),
 	($$'http://x/', complete_on => '{2xx}'$$), ($$'http://x/', complete_on => '{99}'$$), ($$'http://x/', complete_on => '{299-200}'$$), ($$'http://x/', complete_on => '{200-20}'$$), ($$'http://x/', complete_on => '{200-2xx}'$$), ($$'http://x/', complete_on => '{200-2999}'$$),
 	($$'http://x/', complete_on => '{2000}'$$), ($$'http://x/', complete_on => '{099}'$$), ($$'http://x/', complete_on => '{500-600}'$$),
 	($$'http://x/', discard_on => '{NULL}'$$), ($$'http://x/', health_url => 'ftp://x/'$$), ($$'http://x/', ca_file => 'relative'$$),
@@ -111,7 +111,7 @@ SELECT h.id = b.handler AND e.id <> b.endpoint AS other, queues, url FROM queue.
 SELECT queue.register_http_handler('regress_k', 'http://y/', queues => '{regress_http2}');
 SELECT a AS arguments, try(format('SELECT queue.alter_http_handler(''regress_k'', %s)', a)) FROM (VALUES
 	($$timeout => '1 s'$$), ($$'regress_http', queues => '{regress_http,regress_http2}'$$), ($$'regress_http', queues => '{nowhere}'$$), ($$'nowhere', timeout => '1 s'$$), ($$'*', timeout => '1 s'$$),
-	($$'regress_http', timeout => '0'$$), ($$'regress_http', rate_limit => 1$$), ($$'regress_http', secrets => '{}'$$), ($$'regress_http', secrets => '{a,""}'$$), ($$'regress_http', secrets => '{NULL}'$$),
+	($$'regress_http', timeout => '0'$$), ($$'regress_http', rate_limit => -1$$), ($$'regress_http', secrets => '{}'$$), ($$'regress_http', secrets => '{a,""}'$$), ($$'regress_http', secrets => '{NULL}'$$),
 	($$'regress_http', reset => '{secret}'$$), ($$'regress_http', reset => '{url}'$$), ($$'regress_http', reset => '{timeout}', timeout => '1 s'$$), ($$'regress_http', reset => '{NULL}'$$), ($$'regress_http', body => 'job'$$), ($$'regress_http', body => 'x'$$)) t (a);
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', complete_on => array_fill('200'::text, ARRAY[501]))$$);
 SELECT try($$SELECT queue.alter_http_handler('regress_k', 'regress_http', headers => jsonb_build_object('A', repeat('a', 70000)))$$);

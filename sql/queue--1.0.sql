@@ -45,7 +45,11 @@ CREATE TABLE queue.queue (
     keep_completed  interval NOT NULL DEFAULT '0',
     keep_discarded  interval NOT NULL DEFAULT '30 days',
     paused_at       timestamptz,
-    description     text
+    description     text,
+    max_running     int,
+    rate_limit      int,
+    rate_period     interval NOT NULL DEFAULT '1 s',
+    limited_at      timestamptz         -- since when it has a limit for which claims are counted
 );
 -- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
 CREATE TYPE queue.role_name;
@@ -84,8 +88,11 @@ CREATE TABLE queue.handler (
     paused_at          timestamptz,
     system_identifier  bigint NOT NULL,
     database_oid       oid NOT NULL,
-    max_running        int,                               -- from here on: http only
-    method             text COLLATE "C",
+    max_running        int,
+    rate_limit         int,
+    rate_period        interval NOT NULL DEFAULT '1 s',
+    limited_at         timestamptz NOT NULL DEFAULT clock_timestamp(),    -- since when claims are counted for max_running
+    method             text COLLATE "C",                  -- from here on: http only
     headers            jsonb,
     connect_timeout    interval,
     secrets            text[],
@@ -921,7 +928,7 @@ CREATE FUNCTION queue.create_queue(
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. max_running, max_running_per_key, rate_limit, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded, on_group_discard ''hold'': not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded, on_group_discard ''hold'': not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,
@@ -993,7 +1000,7 @@ CREATE FUNCTION queue.register_sql_handler(
     run_as name = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_sql_handler';
 COMMENT ON FUNCTION queue.register_sql_handler IS
-    'Lets the server run this kind''s jobs with a function f(queue.job) or f(jsonb) that returns void or jsonb, as role run_as (default the current user, who must be a member of it). The owner of the function must have the privileges of run_as, or be a superuser. queues: only there; NULL: in every queue that no other handler of the kind names, which like kind * (kinds without a handler of their own in the queue) needs manage on *. Registering again replaces one''s own handlers of the kind that share a queue; another role''s: 42501. timeout: default the queue''s lease; ''0'' none. Needs privilege manage, and for run_as work, on each queue. max_running, rate_limit: not built yet (0A000).';
+    'Lets the server run this kind''s jobs with a function f(queue.job) or f(jsonb) that returns void or jsonb, as role run_as (default the current user, who must be a member of it). The owner of the function must have the privileges of run_as, or be a superuser. queues: only there; NULL: in every queue that no other handler of the kind names, which like kind * (kinds without a handler of their own in the queue) needs manage on *. Registering again replaces one''s own handlers of the kind that share a queue; another role''s: 42501. timeout: default the queue''s lease; ''0'' none. Needs privilege manage, and for run_as work, on each queue. max_running, rate_limit: of its jobs in all its queues together, as in queue.create_queue.';
 
 CREATE FUNCTION queue.register_http_handler(
     kind text,
@@ -1018,7 +1025,7 @@ CREATE FUNCTION queue.register_http_handler(
     body text = 'payload') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: not built yet (0A000). queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
 
 CREATE FUNCTION queue.alter_http_handler(
     kind text,
@@ -1045,7 +1052,7 @@ CREATE FUNCTION queue.alter_http_handler(
     reset text[] = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_http_handler';
 COMMENT ON FUNCTION queue.alter_http_handler IS
-    'Changes an HTTP handler and keeps its endpoints; NULL leaves as is, reset puts the named options back to their defaults (unknown name: 42704). Options as in queue.register_http_handler. secrets: requests are signed with each, so that a secret can be rotated: both, then the new one. url, health_url: of the only endpoint (55000 if there are several). queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. rate_limit: not built yet (0A000). For who registered it, or superusers.';
+    'Changes an HTTP handler and keeps its endpoints; NULL leaves as is, reset puts the named options back to their defaults (unknown name: 42704). Options as in queue.register_http_handler. secrets: requests are signed with each, so that a secret can be rotated: both, then the new one. url, health_url: of the only endpoint (55000 if there are several). queue: which of the kind''s handlers, by a queue that it names (* the one of all queues); NULL: one''s only one, else 22023. rate_limit: at most so many requests begin in each rate_period, evenly. For who registered it, or superusers.';
 
 CREATE FUNCTION queue.add_endpoint(
     kind text,

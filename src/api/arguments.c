@@ -103,6 +103,12 @@ queue_check_attempts(Datum value, const char *what)
 }
 
 Datum
+queue_check_limit(Datum value, const char *what)
+{
+	return Int32GetDatum((int32) queue_in_range(DatumGetInt32(value), what, 0, PG_INT32_MAX));
+}
+
+Datum
 queue_check_backoff(Datum value, const char *what)
 {
 	(void) queue_backoff_parse(DatumGetJsonbP(value));

@@ -34,6 +34,7 @@ extern char **queue_names(Datum array, const char *what, int *count);
 /* Checks a value that is not null, and gives what is to be kept of it. */
 typedef Datum (*QueueCheck) (Datum value, const char *what);
 extern Datum queue_check_attempts(Datum value, const char *what);
+extern Datum queue_check_limit(Datum value, const char *what);	/* 0 or more */
 extern Datum queue_check_backoff(Datum value, const char *what);
 extern Datum queue_check_text(Datum value, const char *what);	/* any */
 extern Datum queue_check_length(Datum value, const char *what);	/* an interval of 0 or more */

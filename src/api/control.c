@@ -24,6 +24,7 @@
 #include "job/pending.h"
 #include "job/ready.h"
 #include "job/record.h"
+#include "shared/census.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -382,6 +383,18 @@ queue_sql_current_job(PG_FUNCTION_ARGS)
 													  queue_current->started_at, NULL)));
 }
 
+/* 55000: a limit keeps the job from running now. */
+static void
+raise_limit(const QueueClaim *claim)
+{
+	const char *why = queue_limit_explain(claim->line);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("job " INT64_FORMAT " cannot run now: %s", claim->job.id, why != NULL ? why : "a limit is reached"),
+			 errhint("Limits hold for tests too: raise it with queue.alter_queue or at the handler, or try later.")));
+}
+
 /* Runs one job's SQL handler here and now; the state that it then has. */
 static QueueState
 run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
@@ -441,9 +454,11 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("job " INT64_FORMAT " could not be read: %s", id, job.problem),
 					 errhint("Its row is damaged: queue.cancel ends it without reading it.")));
-		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job};
-		claimed = queue_claim_lock(&claim, true);
+		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job, .line = line};
+		claimed = queue_claim_run(&claim, true);
 		PopActiveSnapshot();
+		if (claimed == QUEUE_CLAIM_FULL)
+			raise_limit(&claim);
 		if (claimed != QUEUE_CLAIM_OURS)
 		{
 			look_again();
@@ -480,6 +495,7 @@ queue_sql_test_run(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.test_run()");
 	CommandCounterIncrement();	/* test_run(enqueue(..)) in one statement */
+	queue_census_look(0);
 	table = queue_job_open(RowExclusiveLock);
 	state = run_here(table, id, &result);
 	queue_job_close(table);
@@ -514,6 +530,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 	queue = queue_arg_text(fcinfo, 0, "queue");
 	queue_require(queue, QUEUE_PRIV_WORK);
 	(void) queue_config_queue(queue, false);
+	queue_census_look(0);
 	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	table = queue_job_open(RowExclusiveLock);
 	for (;;)

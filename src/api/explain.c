@@ -297,6 +297,7 @@ queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *l
 	StringInfoData out;
 	QueueExtra	extra;
 	int			count = 0;
+	char	   *limit;
 
 	initStringInfo(&out);
 	queue_extra_unpack(job->extra, &extra);
@@ -333,6 +334,9 @@ queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *l
 	if (state == QUEUE_STATE_AVAILABLE)
 	{
 		explain_available(&out, &count, line->queue, line->kind, line->handler);
+		limit = queue_limit_explain(line);
+		if (limit != NULL)
+			wait_for_reason(&out, &count, limit);
 		if (count == 0)
 			explain_turn(&out, &count, table, line, job, snapshot, now);
 		if (count == 0)

@@ -28,6 +28,7 @@
 #include "job/finish.h"
 #include "job/ready.h"
 #include "job/record.h"
+#include "shared/census.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/fetcher.h"
@@ -51,6 +52,7 @@
 #define LOAN_US INT64CONST(100000)
 #define SCHEDULER_LATE_US USECS_PER_SEC
 #define LOST_LOOKS 20
+#define MAX_FULL 16				/* limits whose lines are left out of the rest of a look */
 
 typedef struct FetchRequest
 {
@@ -82,16 +84,39 @@ typedef struct Wanted
 	QueueReadyLines lines;		/* first field */
 	int			allocated;
 	const FetchRequest *request;
+	QueueLimitRefusal full[MAX_FULL];	/* limits that were found full in this look */
+	int			nfull;
 } Wanted;
+
+/* Is one of the line's limits known to be full? */
+static bool
+is_full(const Wanted *wanted, const QueueLine *line)
+{
+	for (int i = 0; i < wanted->nfull && line->limits != NULL; i++)
+	{
+		if (line->limits->of[wanted->full[i].of].id == wanted->full[i].id)
+			return true;
+	}
+	return false;
+}
+
+/* Nothing more under this limit is wanted.  One of a key is its line's, which is skipped anyway. */
+static void
+remember_full(Wanted *wanted, const QueueLimitRefusal *refusal)
+{
+	if (wanted->nfull < MAX_FULL && refusal->of != QUEUE_LIMIT_KEY)
+		wanted->full[wanted->nfull++] = *refusal;
+}
 
 /* Does this fetch, without kinds, take from this line? */
 static bool
 wants(QueueLine *line, void *arg)
 {
-	const FetchRequest *request = ((Wanted *) arg)->request;
+	const Wanted *wanted = arg;
+	const FetchRequest *request = wanted->request;
 
 	return !line->gone && !line->served && !line->queue->paused &&
-		contains(request->queues, request->nqueues, line->queue->name);
+		contains(request->queues, request->nqueues, line->queue->name) && !is_full(wanted, line);
 }
 
 static void
@@ -202,19 +227,23 @@ put(Tuplestorestate *store, const QueueClaim *claim, TimestampTz now, const char
 											   line->handler, QUEUE_STATE_RUNNING, now, worker));
 }
 
-/* Claims the row that `ready` returned last; false: somebody else has it, or it ended. */
-static bool
+/* Claims the row that `ready` returned last. */
+static QueueClaimed
 claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, TimestampTz now, Tuplestorestate *store)
 {
 	int64		lease = request->lease >= 0 ? request->lease : claim->line->queue->lease;
+	QueueClaimed claimed;
 
 	queue_ready_read_deep(ready, &claim->job);
-	if (queue_claim_look(claim) != QUEUE_CLAIM_OURS || queue_claim_judge(claim) != QUEUE_CLAIM_OURS ||
-		(request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
-		 queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now)) != QUEUE_CLAIM_OURS)
-		return false;
-	put(store, claim, now, request->worker);
-	return true;
+	claimed = queue_claim_look(claim);
+	if (claimed == QUEUE_CLAIM_OURS)
+		claimed = queue_claim_judge(claim);
+	if (claimed == QUEUE_CLAIM_OURS)
+		claimed = request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
+			queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+	if (claimed == QUEUE_CLAIM_OURS)
+		put(store, claim, now, request->worker);
+	return claimed;
 }
 
 /* ---- waiting ---- */
@@ -287,8 +316,10 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	MemoryContext old;
 
 	TimestampTz lease_end = find_lease_ends();
+	TimestampTz full_until = DT_NOEND;
 
 	*lost = false;
+	queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
 	find_lines(request, &wanted);
 	now = queue_now();
 	ready = queue_ready_begin(table, &wanted.lines, now);
@@ -300,19 +331,31 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		CHECK_FOR_INTERRUPTS();
 		old = MemoryContextSwitchTo(per_job);
 		c = (QueueClaim) {.table = table, .snapshot = queue_ready_snapshot(ready), .job = job, .line = line};
-		if (claim(ready, &c, request, now, store))
+		switch (claim(ready, &c, request, now, store))
 		{
-			got++;
-			queue_fetcher_claimed(line->id);
+			case QUEUE_CLAIM_OURS:
+				got++;
+				queue_fetcher_claimed(line->id);
+				break;
+			case QUEUE_CLAIM_FULL:
+				if (c.refusal.answer != QUEUE_UNIT_HELD)
+				{
+					full_until = Min(full_until, c.refusal.when);
+					remember_full(&wanted, &c.refusal);
+					queue_ready_skip(ready);
+					break;
+				}
+				/* fall through */
+			default:
+				*lost = true;
+				break;
 		}
-		else
-			*lost = true;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
 	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
 		queue_ready_put_back(ready);	/* who waits on learns what is next */
-	*next_due = Min(queue_ready_next_due(ready), lease_end);
+	*next_due = queue_earlier(Min(queue_ready_next_due(ready), lease_end), full_until);
 	queue_ready_end(ready);
 	MemoryContextDelete(per_job);
 	if (got > 0)

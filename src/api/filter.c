@@ -353,7 +353,7 @@ session_claimed(QueueSearch *search, int64 id)
 		{
 			MemoryContext old = MemoryContextSwitchTo(search->context);
 
-			search->claimed.n = queue_session_list(&search->claimed.ids);
+			search->claimed.n = queue_session_list(&search->claimed.ids, NULL);
 			MemoryContextSwitchTo(old);
 			qsort(search->claimed.ids, search->claimed.n, sizeof(int64), by_id);
 		}

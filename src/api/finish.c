@@ -16,6 +16,7 @@
 #include "executor/verdict.h"
 #include "job/finish.h"
 #include "job/key.h"
+#include "job/limit.h"
 #include "job/log.h"
 #include "job/record.h"
 #include "shared/clock.h"
@@ -138,9 +139,7 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 		case CALL_RELEASE:
 			return queue_finish_return(table, job, attempt, -1, NULL, snapshot, true);
 		case CALL_HEARTBEAT:
-			new.leased_until =
-				queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
-			call->until = new.leased_until;
+			new.leased_until = call->until;
 			return queue_job_update(table, job, &new, snapshot, true);
 		case CALL_PROGRESS:
 			queue_extra_unpack(job->extra, &extra);
@@ -178,8 +177,20 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 			PopActiveSnapshot();
 			return true;
 		}
+		if (call->what == CALL_HEARTBEAT)
+		{
+			call->until =
+				queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
+			if (!queue_limit_extend(line, &job, call->until))
+			{
+				PopActiveSnapshot();
+				return false;	/* its lease ended, and there is no room for it any more */
+			}
+		}
 		result = write_call(table, &job, job.attempt + (token != 0 ? 1 : 0), line, call, snapshot);
 		PopActiveSnapshot();
+		if (result != TM_Ok && call->what == CALL_HEARTBEAT)
+			queue_limit_undo(line, &job, QUEUE_UNIT_LEASE);
 		if (result == TM_Ok)
 		{
 			if (token != 0 && call->what != CALL_PROGRESS && call->what != CALL_LOG)

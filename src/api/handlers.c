@@ -65,9 +65,9 @@ static const QueueHandlerOption sql_options[] = {
 	{"timeout", ARG_TIMEOUT, QUEUE_NO_ARGUMENT, queue_check_length, INTERVALOID},
 	{"max_attempts", ARG_MAX_ATTEMPTS, QUEUE_NO_ARGUMENT, queue_check_attempts, INT4OID},
 	{"backoff", ARG_BACKOFF, QUEUE_NO_ARGUMENT, queue_check_backoff, JSONBOID},
-	{"max_running", ARG_MAX_RUNNING, QUEUE_NO_ARGUMENT},
-	{"rate_limit", ARG_RATE_LIMIT, QUEUE_NO_ARGUMENT},
-	{"rate_period", ARG_RATE_PERIOD, QUEUE_NO_ARGUMENT, queue_check_period},
+	{"max_running", ARG_MAX_RUNNING, QUEUE_NO_ARGUMENT, queue_check_limit, INT4OID},
+	{"rate_limit", ARG_RATE_LIMIT, QUEUE_NO_ARGUMENT, queue_check_limit, INT4OID},
+	{"rate_period", ARG_RATE_PERIOD, QUEUE_NO_ARGUMENT, queue_check_period, INTERVALOID, "'1 s'"},
 };
 
 /* The role that a handler is to run as. */

@@ -84,10 +84,10 @@ static const struct
 	{ARG_MAX_ATTEMPTS, "max_attempts", queue_check_attempts, INT4OID},
 	{ARG_LEASE, "lease", queue_check_period, INTERVALOID},
 	{ARG_BACKOFF, "backoff", queue_check_backoff, JSONBOID},
-	{ARG_MAX_RUNNING, "max_running"},
+	{ARG_MAX_RUNNING, "max_running", queue_check_limit, INT4OID},
 	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key"},
-	{ARG_RATE_LIMIT, "rate_limit"},
-	{ARG_RATE_PERIOD, "rate_period", queue_check_period},
+	{ARG_RATE_LIMIT, "rate_limit", queue_check_limit, INT4OID},
+	{ARG_RATE_PERIOD, "rate_period", queue_check_period, INTERVALOID},
 	{ARG_RESERVED, "reserved"},
 	{ARG_DEAD_LETTER, "dead_letter"},
 	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
@@ -150,6 +150,18 @@ raise_unknown_queue(const char *name)
 			 errhint("Create it with queue.create_queue(name).")));
 }
 
+/* Claims are counted for max_running from when it is first set until it is reset.  Inside queue_spi_begin. */
+static void
+note_limited(const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	queue_spi_run("UPDATE queue.queue SET limited_at = CASE WHEN max_running IS NOT NULL THEN clock_timestamp() END"
+				  " WHERE name = $1 AND (limited_at IS NULL) = (max_running IS NOT NULL)",
+				  1, &type, &value, NULL);
+}
+
 /* queue.create_queue(..): a row; manage on '*'. */
 Datum
 queue_sql_create_queue(PG_FUNCTION_ARGS)
@@ -182,6 +194,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 		created = queue_spi_run(psprintf("INSERT INTO queue.queue (name%s) VALUES ($1%s) ON CONFLICT (name) DO NOTHING",
 										 columns.data, values.data),
 								params.n, params.types, params.values, params.nulls);
+		note_limited(name);
 		queue_spi_end(&spi);
 	}
 	if (created == 0 && !if_not_exists)
@@ -262,6 +275,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	if (queue_spi_run(psprintf("UPDATE queue.queue SET name = name%s WHERE name = $1", changes.data),
 					  params.n, params.types, params.values, params.nulls) == 0)
 		raise_unknown_queue(name);
+	note_limited(name);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }

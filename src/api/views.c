@@ -75,7 +75,7 @@ session_claimed(FunctionCallInfo fcinfo, int64 id)
 	{
 		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 
-		claimed->n = queue_session_list(&claimed->ids);
+		claimed->n = queue_session_list(&claimed->ids, NULL);
 		MemoryContextSwitchTo(old);
 		qsort(claimed->ids, claimed->n, sizeof(int64), by_id);
 	}

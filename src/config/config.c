@@ -21,6 +21,7 @@
 #include "config/config.h"
 
 #include "config/http_handlers.h"
+#include "config/limits.h"
 #include "config/reader.h"
 #include "config/relations.h"
 #include "shared/clock.h"
@@ -264,6 +265,7 @@ make_conf(const char *name)
 	entry->conf.lease = 5 * USECS_PER_MINUTE;
 	entry->conf.backoff = queue_backoff_default;
 	entry->conf.keep_discarded = 30 * USECS_PER_DAY;
+	entry->conf.limit.max_running = entry->conf.limit.rate_limit = -1;
 	return entry;
 }
 
@@ -339,6 +341,7 @@ build_queues(Cache *cache, Oid relid)
 		conf->keep_completed = queue_reader_interval(&reader, "keep_completed", 0);
 		conf->keep_discarded = queue_reader_interval(&reader, "keep_discarded", conf->keep_discarded);
 		conf->paused_at = queue_reader_time(&reader, "paused_at");
+		queue_limits_read_queue(&reader, conf);
 		if (strcmp(conf->name, "default") == 0)
 			has_default = true;
 		found = lappend(found, entry);
@@ -482,6 +485,7 @@ build_handlers(Cache *cache, Oid relid)
 		handler->queues = queue_reader_texts(&reader, "queues", &handler->nqueues);
 		if (handler->nqueues > 0)
 			qsort(handler->queues, handler->nqueues, sizeof(char *), compare_names);
+		queue_limits_read_handler(&reader, handler);
 		handler->timeout = queue_reader_interval(&reader, "timeout", -1);
 		handler->max_attempts = (int) queue_reader_int(&reader, "max_attempts", 0);
 		handler->has_backoff = queue_reader_backoff(&reader, "backoff", &handler->backoff, &handler->broken);
@@ -544,6 +548,7 @@ queue_config_resolve(QueueConfig *config, QueueLine *line)
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
 		(entry_bits(cache, entry, handler->run_as_oid) &
 		 (handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK)) != 0;
+	queue_limits_resolve(line);
 }
 
 /* Reads everything into a new cache and puts it in place of the old one. */
@@ -571,6 +576,7 @@ build(void)
 	build_privileges(cache, privilege_table);
 	build_handlers(cache, handler_table);
 	queue_httpconf_endpoints(&cache->config);
+	cache->config.limited = queue_limits_any(&cache->config);
 
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, CacheMemoryContext);

@@ -73,7 +73,6 @@ queue_httpconf_handler(QueueReader *reader, QueueHandler *handler)
 	Datum		d;
 
 	handler->conf = conf;
-	handler->max_running = (int) queue_reader_int(reader, "max_running", 0);
 	conf->method = queue_reader_text(reader, "method");
 	if (conf->method == NULL)
 		conf->method = pstrdup("POST");

@@ -9,6 +9,7 @@
 #include "lib/breaker.h"
 #include "shared/counter.h"
 #include "shared/cursor.h"
+#include "shared/unit.h"
 
 /* Lines, appended to only (lines.c). */
 typedef struct QueueLineList
@@ -34,6 +35,7 @@ typedef struct QueueConf		/* one queue */
 	int64		keep_discarded; /* us */
 	TimestampTz paused_at;		/* 0: not paused by itself */
 	bool		paused;			/* by itself, or with all queues */
+	QueueLimit	limit;
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;
@@ -82,6 +84,7 @@ typedef struct QueueHandler
 	bool		http;
 	QueueHttpConf *conf;		/* http only */
 	int			max_running;	/* http only; 0: no limit of its own */
+	QueueLimit	limit;			/* its rate; not http: and its max_running */
 	char	   *function_schema;
 	char	   *function_name;
 	bool		takes_job;		/* f(queue.job), else f(jsonb) */
@@ -115,6 +118,7 @@ typedef struct QueueLine
 	uint64		reading;		/* the last one that opened it (ready.c) */
 	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
+	QueueLimits *limits;		/* of its claims; NULL: there is none */
 	QueueCursorRef cursor;
 	QueueKindRef stat;
 	struct QueueLine *same_key; /* lines.c's */
@@ -146,6 +150,7 @@ typedef struct QueueConfig
 	int			nqueues;
 	QueueHandler **handlers;
 	int			nhandlers;
+	bool		limited;		/* some queue or handler has limits */
 	struct QueueLines *lines;	/* what lines.c knows of them; NULL: nothing yet */
 	MemoryContext cxt;			/* lives as long as this reading */
 	uint64		generation;

@@ -242,6 +242,8 @@ claim_by_delete(void *arg)
 		claimed = queue_claim_delete(&work->claim);
 	}
 	PopActiveSnapshot();
+	if (claimed == QUEUE_CLAIM_FULL)
+		queue_entries_give_back(work->entry);
 	if (claimed == QUEUE_CLAIM_LOST)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -401,11 +403,13 @@ run_alone(QueueEntry *entry)
 	if (claimed == QUEUE_CLAIM_OURS)
 	{
 		arm(work);
-		claimed = queue_claim_lock(&work->claim, false);
+		claimed = queue_claim_run(&work->claim, false);
 		if (claimed != QUEUE_CLAIM_OURS)
 			disarm();
 	}
 	PopActiveSnapshot();
+	if (claimed == QUEUE_CLAIM_FULL)
+		queue_entries_give_back(entry);
 	if (claimed != QUEUE_CLAIM_OURS)
 	{
 		commit();

@@ -29,6 +29,7 @@
 #include "job/finish.h"
 #include "job/record.h"
 #include "lib/text.h"
+#include "shared/census.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -114,10 +115,12 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 
 /*
  * Claims one row and fills its request.  False: it is not ours to send (gone, somebody's, ended).  The
- * request is only filled, not counted.  In a transaction; *final: something was written that must not be lost.
+ * request is only filled, not counted.  In a transaction; *final: something was written that must not be lost; *full: a
+ * limit is in the way.
  */
 static bool
-claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, QueueEndpoint *endpoint, bool *final)
+claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, QueueEndpoint *endpoint, bool *final,
+		  bool *full)
 {
 	TimestampTz now = queue_now();
 	QueueClaim	claim = {.table = queue_sender.table, .snapshot = GetActiveSnapshot(), .line = line};
@@ -153,8 +156,10 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 														 true, claim.snapshot, true, &state));
 		return false;
 	}
-	if (queue_claim_lease(&claim, now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US,
-						  queue_sender.worker_name, now) != QUEUE_CLAIM_OURS)
+	claimed = queue_claim_lease(&claim, now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US,
+								queue_sender.worker_name, now);
+	*full = claimed == QUEUE_CLAIM_FULL;
+	if (claimed != QUEUE_CLAIM_OURS)
 		return false;
 	request->id = claim.job.id;
 	request->line = claim.job.line;
@@ -194,6 +199,7 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 	QueueEndpoint *endpoint;
 	QueueRoute	route;
 	QueueInFlight *place;
+	bool		full = false;
 
 	if (!queue_feed_takes(line) || queue_config()->installation == NULL)
 		return FATE_GOES_BACK;
@@ -215,12 +221,12 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 		return route == QUEUE_ROUTE_DOWN ? FATE_GOES_BACK : FATE_STAYS;
 	}
 	claiming->gate = gate;
-	if (!claim_row(claiming, entry, line, endpoint, final))
+	if (!claim_row(claiming, entry, line, endpoint, final, &full))
 	{
 		(void) queue_gate_give(gate);
 		queue_request_release(claiming);
 		claiming = NULL;
-		return FATE_IS_OVER;
+		return full ? FATE_GOES_BACK : FATE_IS_OVER;
 	}
 	place = hash_search(queue_sender.in_flight, &entry->id, HASH_ENTER, NULL);
 	place->request = claiming;
@@ -256,6 +262,7 @@ claim_some(TimestampTz now, bool *final)
 	QueueStock *stock;
 	int			nstocks = queue_stock_begin();
 
+	queue_census_look(0);
 	for (int i = 0; i < nstocks; i++)
 		queue_stock_nth(i)->urgent = is_urgent(queue_stock_nth(i), now);
 	while (nclaimed < claim_limit && !is_full() && (stock = queue_stock_next()) != NULL)

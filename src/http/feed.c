@@ -39,6 +39,7 @@ typedef struct QueueFeed
 	int			nlines;			/* how many these are */
 	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
 	int			nunplaced;
+	QueueTally *tally;			/* of this round */
 } QueueFeed;
 
 static QueueFeed *feeds = NULL;
@@ -164,7 +165,7 @@ is_fed(QueueLine *line, void *arg)
 {
 	const QueueFeed *feed = arg;
 
-	return queue_feed_takes(line) && line->handler->id == feed->handler->id;
+	return queue_feed_takes(line) && line->handler->id == feed->handler->id && queue_tally_room(feed->tally, line);
 }
 
 /* Leaves the channel unclaimed. */
@@ -197,7 +198,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 
 	ready = queue_ready_begin(table, &lines, now);
 	stamp = queue_now();
-	for (int n = 0; n < room && queue_ready_next(ready, &job, &line); n++)
+	for (int n = 0; n < room && queue_tally_next(feed->tally, ready, &job, &line); n++)
 	{
 		QueueEntry	entry = {0};
 		QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
@@ -230,7 +231,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 }
 
 TimestampTz
-queue_feed_pull(QueueJobTable *table, TimestampTz now)
+queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
 	QueueChannel *channel;
@@ -269,6 +270,7 @@ queue_feed_pull(QueueJobTable *table, TimestampTz now)
 			queue_gate_want_more(gate);
 			continue;
 		}
+		feed->tally = tally;
 		next = queue_earlier(next, pull_one(feed, channel, table, now, room));
 		total -= (int) pg_atomic_read_u32(&gate->admitted) - admitted;
 		pulled = true;

@@ -6,7 +6,7 @@
 #ifndef QUEUE_FEED_H
 #define QUEUE_FEED_H
 
-#include "job/job.h"
+#include "job/limit.h"
 #include "shared/channel.h"
 
 /* May this line's jobs be sent by the http worker, as far as the configuration tells? */
@@ -19,7 +19,7 @@ extern QueueAgenda *queue_feed_agenda(QueueHandler *handler);
 /* A line is in its handler's agenda, or (not placed) is not: then it is read in each round.  Memory: of `context`. */
 extern void queue_feed_add(QueueLine *line, bool placed, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */
-extern TimestampTz queue_feed_pull(QueueJobTable *table, TimestampTz now);
+extern TimestampTz queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now);
 /* Starts, restarts or retires the worker.  When it wants to be called again. */
 extern TimestampTz queue_feed_scale(TimestampTz now);
 /* Tells the worker to end; false: there is none. */

@@ -125,6 +125,14 @@ queue_claim_lock(QueueClaim *claim, bool wait)
 	return QUEUE_CLAIM_OURS;
 }
 
+QueueClaimed
+queue_claim_run(QueueClaim *claim, bool wait)
+{
+	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_RUN, DT_NOEND, &claim->refusal))
+		return QUEUE_CLAIM_FULL;
+	return queue_claim_lock(claim, wait);
+}
+
 /* A job that cannot be read fails like one whose handler fails: counted, with the reason, later again. */
 static QueueClaimed
 fail_unreadable(QueueClaim *claim)
@@ -192,8 +200,11 @@ queue_claim_judge(QueueClaim *claim)
 QueueClaimed
 queue_claim_delete(QueueClaim *claim)
 {
-	TM_Result	result = queue_job_delete(claim->table, &claim->job, QUEUE_STATE_COMPLETED, claim->snapshot, false);
+	TM_Result	result;
 
+	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_RUN, DT_NOEND, &claim->refusal))
+		return QUEUE_CLAIM_FULL;
+	result = queue_job_delete(claim->table, &claim->job, QUEUE_STATE_COMPLETED, claim->snapshot, false);
 	if (result != TM_Ok)
 		return refused(result);
 	if (queue_session_taken(claim->job.id))
@@ -218,9 +229,14 @@ queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, Time
 		claim->extra.last_error = unconstify(char *, claim->lost.error);
 	}
 	leased.extra = queue_extra_pack(&claim->extra);
+	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_LEASE, until, &claim->refusal))
+		return QUEUE_CLAIM_FULL;
 	result = queue_job_update(claim->table, &claim->job, &leased, claim->snapshot, false);
 	if (result != TM_Ok)
+	{
+		queue_limit_undo(claim->line, &claim->job, QUEUE_UNIT_LEASE);
 		return refused(result);
+	}
 	if (queue_session_taken(leased.id))
 	{
 		/* the row as it was, in a version of its own: other claims of this transaction stand */
@@ -257,10 +273,16 @@ queue_claim_session(QueueClaim *claim)
 	QueueLineKeys keys = queue_line_keys(claim->line);
 	SnapshotData dirty;
 	QueueJob	again;
-	int token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));
+	int			token;
 
+	if (!queue_limit_admit(claim->line, job, QUEUE_UNIT_SESSION, DT_NOEND, &claim->refusal))
+		return QUEUE_CLAIM_FULL;
+	token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));
 	if (token == 0)
+	{
+		queue_limit_undo(claim->line, job, QUEUE_UNIT_SESSION);
 		return QUEUE_CLAIM_NONE;
+	}
 	InitDirtySnapshot(dirty);
 	if (!queue_job_find(claim->table, job->id, &dirty, &again) ||
 		(TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||

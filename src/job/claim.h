@@ -7,6 +7,7 @@
 #define QUEUE_CLAIM_H
 
 #include "job/extra.h"
+#include "job/limit.h"
 #include "job/record.h"
 #include "shared/channel.h"
 
@@ -15,6 +16,7 @@ typedef enum QueueClaimed
 	QUEUE_CLAIM_OURS,			/* go on: it may be claimed, or is */
 	QUEUE_CLAIM_NONE,			/* gone, moved or somebody's, who tells where it is and when he lets go */
 	QUEUE_CLAIM_ENDED,			/* it ended here: it was not started in time, or its last attempt was lost */
+	QUEUE_CLAIM_FULL,			/* a limit is in the way: claim->refusal tells which */
 	QUEUE_CLAIM_LOST			/* a session was faster than what was just written: the caller rolls that back */
 } QueueClaimed;
 
@@ -28,6 +30,7 @@ typedef struct QueueClaim
 	QueueExtra	extra;
 	QueueLine  *line;
 	QueueFailure lost;			/* error not NULL: the claim before this one ended without a word, a failed attempt */
+	QueueLimitRefusal refusal;
 	bool		locked;			/* the row's lock is ours, and no session claimed it before that */
 } QueueClaim;
 
@@ -59,8 +62,10 @@ extern QueueClaimed queue_claim_look(QueueClaim *claim);
 /* Ends the job, if it came too late or its last attempt was lost. OURS: it may still be claimed. */
 extern QueueClaimed queue_claim_judge(QueueClaim *claim);
 
-/* The claim itself, one of these; each gives OURS, NONE or, if said, LOST. */
-extern QueueClaimed queue_claim_lock(QueueClaim *claim, bool wait);	/* for this transaction, which ends the job */
+/* For this transaction, which ends the job without running it; OURS or NONE. */
+extern QueueClaimed queue_claim_lock(QueueClaim *claim, bool wait);
+/* The claim itself, one of these; each gives OURS, NONE, FULL or, if said, LOST. */
+extern QueueClaimed queue_claim_run(QueueClaim *claim, bool wait);	/* for this transaction, which runs the job */
 extern QueueClaimed queue_claim_delete(QueueClaim *claim);	/* the same, and completes it; LOST */
 extern QueueClaimed queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, TimestampTz now);
 extern QueueClaimed queue_claim_session(QueueClaim *claim); /* for this session; job.attempt is its token */

@@ -630,6 +630,19 @@ leave_line(QueueReady *ready, ReadyLine *line)
 }
 
 void
+queue_ready_skip(QueueReady *ready)
+{
+	ReadyLine  *line = ready->current;
+
+	Assert(line == ready->heap[0]);
+	ready->current = NULL;
+	ready->lent = line;
+	pop(ready);
+	leave_line(ready, line);
+	ready->lent = NULL;
+}
+
+void
 queue_ready_end(QueueReady *ready)
 {
 	pass_current(ready);

@@ -41,6 +41,11 @@ extern Snapshot queue_ready_snapshot(QueueReady *ready);
 extern bool queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line);
 extern void queue_ready_put_back(QueueReady *ready);
 extern void queue_ready_lend(QueueReady *ready);
+/*
+ * The row returned last cannot be claimed because of a limit: it does not count as passed, and nothing more is read of
+ * its line.  Nobody is woken: who makes room does that.
+ */
+extern void queue_ready_skip(QueueReady *ready);
 /* Only rows before (priority, pos) are wanted: the reading ends there, and opens no line that begins behind it. */
 extern void queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos);
 extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);

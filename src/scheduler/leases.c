@@ -108,6 +108,16 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), again);
 }
 
+/* A lease that the far look meets: it may have come without its unit, by a restore or from a prepared transaction. */
+static void
+count_lease(const QueueJob *job)
+{
+	QueueLine  *line = queue_config_line(job->line);
+
+	if (line != NULL)
+		queue_limit_seen(line, job);
+}
+
 /* A row that a walk passes. */
 static void
 visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
@@ -120,7 +130,11 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 		far_in_row = true;
 	}
 	if (job->leased_until > visit->now)
+	{
+		if (visit->far)
+			count_lease(job);
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
+	}
 	else if (job->leased_until != DT_NOBEGIN)
 	{
 		expire(table, job->id, visit->now);

@@ -28,6 +28,7 @@
 #include "config/owner.h"
 #include "config/relations.h"
 #include "http/feed.h"
+#include "job/limit.h"
 #include "job/pending.h"
 #include "job/ready.h"
 #include "scheduler/chores.h"
@@ -309,25 +310,26 @@ unshun(QueueRole *role, TimestampTz now)
 typedef struct Puller
 {
 	QueueRole  *role;
+	QueueTally *tally;
 	TimestampTz now;
 } Puller;
 
-/* Does the role still run the jobs of this line, which its agenda has? */
+/* Does the role still run the jobs of this line, which its agenda has, and do its limits let it? */
 static bool
 wants(QueueLine *line, void *arg)
 {
 	const Puller *puller = arg;
 
-	return queue_placement_role(line, puller->now) == puller->role;
+	return queue_placement_role(line, puller->now) == puller->role && queue_tally_room(puller->tally, line);
 }
 
 /* Pulls what fits into one role's channel, the most urgent first. */
 static void
-pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
+pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
 	TimestampTz retry = unshun(role, now);
 	bool		shunned = retry != DT_NOEND;
-	Puller		puller = {role, now};
+	Puller		puller = {role, tally, now};
 	QueueAgenda *agenda = &role->agenda;
 	QueueReadyLines lines = {
 		.lines = role->unplaced,
@@ -344,7 +346,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
 	QueueLine  *last_line = NULL;
 
 	limit_to_urgent(role, ready, now);
-	while (queue_ready_next(ready, &job, &line))
+	while (queue_tally_next(tally, ready, &job, &line))
 	{
 		if (nsuspects > 0 && is_suspect(job.id))
 			continue;
@@ -380,7 +382,7 @@ pull(QueueRole *role, QueueJobTable *table, TimestampTz now)
  * other. Returns when the next job falls due.
  */
 static TimestampTz
-pull_all(QueueJobTable *table, TimestampTz now)
+pull_all(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
 	static Oid	pulling = InvalidOid;
 	QueueRole  *failed = OidIsValid(pulling) ? queue_role_of(pulling, false) : NULL;
@@ -403,7 +405,7 @@ pull_all(QueueJobTable *table, TimestampTz now)
 			continue;
 		}
 		pulling = role->role;
-		pull(role, table, now);
+		pull(role, table, tally, now);
 		pulling = InvalidOid;
 		role->failed_s = 0;
 		wake_executors(role, queue_now());
@@ -419,6 +421,7 @@ do_round(TimestampTz now)
 	TimestampTz next;
 	QueueConfig *config;
 	QueueJobTable *table;
+	QueueTally *tally;
 
 	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
 	{
@@ -437,8 +440,10 @@ do_round(TimestampTz now)
 	next = queue_placement_due();
 	if (nsuspects > 0)
 		next = queue_earlier(next, tend_suspects(table, now));
-	next = queue_earlier(next, pull_all(table, now));
-	next = queue_earlier(next, queue_feed_pull(table, now));
+	tally = queue_tally_begin(now);
+	next = queue_earlier(next, pull_all(table, tally, now));
+	next = queue_earlier(next, queue_feed_pull(table, tally, now));
+	next = queue_earlier(next, queue_tally_when(tally));
 	queue_job_close(table);
 	return next;
 }

@@ -13,7 +13,9 @@
 #include "server/ddl_hook.h"
 #include "server/launcher.h"
 #include "server/shared_memory.h"
+#include "shared/census.h"
 #include "shared/note.h"
+#include "shared/unit.h"
 
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -185,6 +187,8 @@ _PG_init(void)
 {
 	define_settings();
 	queue_note_register_callbacks();
+	queue_unit_register_callbacks();
+	queue_census_register_callbacks();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	previous_shmem_request = shmem_request_hook;

@@ -9,6 +9,7 @@
  */
 #include "server/shared_memory.h"
 
+#include "shared/census.h"
 #include "shared/channel.h"
 #include "shared/counter.h"
 #include "shared/cursor.h"
@@ -22,6 +23,7 @@
 #include "shared/note.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
+#include "shared/unit.h"
 
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -47,6 +49,8 @@ static const struct
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},
+	{queue_unit_shmem_size, queue_unit_shmem_init, queue_unit_reset},
+	{queue_census_shmem_size, queue_census_shmem_init, NULL},
 };
 
 /* How much they need.  Called by the request hook. */

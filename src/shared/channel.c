@@ -496,6 +496,19 @@ queue_channel_drain(QueueChannel *ch, QueueEntry *out)
 	return n;
 }
 
+int
+queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE])
+{
+	int			n;
+
+	SpinLockAcquire(&ch->mutex);
+	n = ch->count;
+	for (int i = 0; i < n; i++)
+		out[i] = ch->place[ch->order[(uint8) (ch->head + i)]];
+	SpinLockRelease(&ch->mutex);
+	return n;
+}
+
 /* The extension or the database was dropped: nobody reads or writes its channels any more.  Commit-safe. */
 void
 queue_channel_reset(Oid db)

@@ -104,6 +104,7 @@ extern bool queue_channel_pop(QueueChannel *ch, QueueEntry *entry);	/* the most 
  */
 extern bool queue_channel_take(QueueChannel *ch, QueueEntry *entry, bool *permit, int *left);
 extern void queue_channel_return(QueueChannel *ch, bool *permit);
+extern int	queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE]);	/* what is in it; how many */
 /* Takes everything out (configuration changed, database closed); returns how many, into out[QUEUE_CHANNEL_SIZE]. */
 extern int	queue_channel_drain(QueueChannel *ch, QueueEntry *out);
 

@@ -23,6 +23,7 @@
 #include "shared/clock.h"
 #include "shared/ended.h"
 #include "shared/endpoint.h"
+#include "shared/unit.h"
 
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -153,6 +154,14 @@ queue_note_end(int number, bool done)
 		note->on_commit = note->on_abort = note->ends = note->failed = false;
 		note->leased_until = note->deadline = 0;
 		note->to = note->from;
+	}
+	else if (note->lease_was != 0 && note->job_id != 0)
+	{
+		/* a lease that ends, or earlier */
+		if (note->leased_until == DT_NOBEGIN)
+			queue_unit_row(note->job_id, 0);
+		else if (note->leased_until < note->lease_was)
+			queue_unit_row(note->job_id, note->leased_until);
 	}
 	if (number != nnotes - 1)
 		return;

@@ -13,14 +13,15 @@
  * comes first, one of the two sees the other.
  *
  * What a session lets go of (release, abort, exit) is told to the line's cursor.  DISCARD ALL and
- * pg_advisory_unlock_all drop our locks without a word: our list is compared at the next claim, and
- * the scheduler tests the positions (noted in lease.c's table) every second.
+ * pg_advisory_unlock_all drop our locks without a word: our list is compared when that transaction commits (a long one
+ * at the next claim), and the scheduler tests the positions (noted in lease.c's table) every second.
  *
  * Locks: the advisory locks themselves, never waited for.
  */
 #include "shared/session.h"
 
 #include "shared/clock.h"
+#include "shared/unit.h"
 
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -31,6 +32,7 @@
 #include "storage/lock.h"
 #include "utils/memutils.h"
 
+#define CHECKED_CLAIMS 256		/* so many are looked after at each commit */
 #define LOCK_SPACE 0x5155		/* locktag_field4; PostgreSQL's own advisory locks use 1 and 2 */
 
 typedef struct Claim
@@ -95,6 +97,7 @@ let_go(Claim *claim, bool tell)
 		(void) LockRelease(&tag, ExclusiveLock, true);
 	}
 	uncount(&gone);
+	queue_unit_drop_session(gone.id);
 	if (tell)
 		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
 }
@@ -115,7 +118,13 @@ session_xact(XactEvent event, void *arg)
 		else if (claims[i].finish_level > 0)
 			let_go(&claims[i], false);	/* the row's own note tells where it is now, after this */
 		else
+		{
+			LOCKTAG		tag = lock_of(claims[i].id);
+
 			claims[i].level = 0;
+			if (nclaims <= CHECKED_CLAIMS && !queue_lock_held_by_me(&tag, ExclusiveLock))
+				let_go(&claims[i], true);
+		}
 	}
 }
 
@@ -151,6 +160,7 @@ session_exit(int code, Datum arg)
 		Claim		gone = claims[--nclaims];
 
 		uncount(&gone);
+		queue_unit_drop_session(gone.id);
 		queue_note_claimable(MyDatabaseId, gone.line, &gone.keys, gone.pos, 1);
 	}
 }
@@ -254,8 +264,10 @@ queue_session_finish(int64 id)
 {
 	Claim	   *claim = find(id);
 
-	if (claim != NULL)
-		claim->finish_level = GetCurrentTransactionNestLevel();
+	if (claim == NULL)
+		return;
+	claim->finish_level = GetCurrentTransactionNestLevel();
+	queue_unit_finish_session(id);
 }
 
 bool
@@ -287,12 +299,14 @@ queue_session_taken(int64 id)
 }
 
 int
-queue_session_list(int64 **ids)
+queue_session_list(int64 **ids, pid_t **pids)
 {
 	LockData   *locks = GetLockStatusData();
 	int			n = 0;
 
 	*ids = palloc(Max(locks->nelements, 1) * sizeof(int64));
+	if (pids != NULL)
+		*pids = palloc(Max(locks->nelements, 1) * sizeof(pid_t));
 	for (int i = 0; i < locks->nelements; i++)
 	{
 		LockInstanceData *lock = &locks->locks[i];
@@ -300,7 +314,11 @@ queue_session_list(int64 **ids)
 
 		if (tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LOCK_SPACE &&
 			tag->locktag_field1 == MyDatabaseId && (lock->holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+		{
+			if (pids != NULL)
+				(*pids)[n] = lock->pid;
 			(*ids)[n++] = (int64) (((uint64) tag->locktag_field2 << 32) | tag->locktag_field3);
+		}
 	}
 	return n;
 }

@@ -26,10 +26,10 @@ extern bool queue_session_taken(int64 id);
 /* May any session hold a claim in this database? True without preload.  Who asks by id need not ask this. */
 extern bool queue_session_any(void);
 /*
- * The ids of all jobs of this database that sessions have claimed, palloc'd; returns how many.  Reads the whole lock
- * table.
+ * The ids of all jobs of this database that sessions have claimed, and (unless NULL) the sessions' process ids,
+ * palloc'd; returns how many.  Reads the whole lock table.
  */
-extern int	queue_session_list(int64 **ids);
+extern int	queue_session_list(int64 **ids, pid_t **pids);
 
 #define QUEUE_SESSION_PROBE_US USECS_PER_SEC	/* how often the scheduler tests whether a claim's lock is still held */
 

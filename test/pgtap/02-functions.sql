@@ -119,14 +119,11 @@ FROM (VALUES
 
 -- options that are not built name themselves
 SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
-FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
+FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
                   'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
 SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
-FROM unnest(ARRAY['max_running => 1', 'max_running_per_key => 1', 'rate_limit => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
+FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
                   'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
-SELECT throws_ok(format('SELECT queue.register_sql_handler(''k'', ''f'', %s)', option), '0A000', NULL, 'register_sql_handler ' || option)
-FROM unnest(ARRAY['max_running => 1', 'rate_limit => 1']) option;
-SELECT throws_ok('SELECT queue.register_http_handler(''k'', ''http://localhost/'', rate_limit => 1)', '0A000', NULL, 'register_http_handler rate_limit => 1');
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
                   'compensate_with => ''x''', 'workflow => 1']) option;

@@ -1,0 +1,194 @@
+-- max_running and rate_limit of queues and handlers, through fetch, session claims and test_run
+CREATE EXTENSION queue;
+SET client_min_messages = warning;
+SET datestyle = 'ISO';
+CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE || ': ' || regexp_replace(SQLERRM, 'job \d+', 'job N');
+END $$;
+CREATE FUNCTION add(kind text, queue text, n int) RETURNS bigint LANGUAGE sql AS
+    $$ SELECT count(*) FROM queue.enqueue_many(kind, (SELECT array_agg(to_jsonb(i)) FROM generate_series(1, n) i), queue) $$;
+\pset format unaligned
+\pset tuples_only on
+CREATE VIEW held AS SELECT count(*) FROM queue.job WHERE state = 'running';
+
+-- a queue's limit, over several calls
+SELECT queue.create_queue('l_q', max_running => 3);
+SELECT add('l_k', 'l_q', 10);
+SELECT count(*) FROM queue.fetch('l_q', 2);
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT count(*) FROM queue.fetch('l_q');
+-- what waits there hides nothing of another queue
+SELECT queue.create_queue('l_free');
+SELECT add('l_k', 'l_free', 2);
+SELECT queue, count(*) FROM queue.fetch_any('{l_q,l_free}', 5) GROUP BY 1;
+SELECT regexp_replace(queue.explain_job(min(id)), 'job \d+', 'job N') FROM queue.job WHERE queue = 'l_q' AND state = 'available';
+-- each end gives a unit back
+SELECT queue.complete(min(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.fail(min(id), error => 'x') FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.snooze(min(id), '1 hour') FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.release(min(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.cancel(min(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.discard(min(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT count(*) FROM queue.fetch('l_q', 5);
+-- acknowledging and fetching in one call; and one after the other in one transaction
+SELECT array_agg(id) AS ids, array_agg(attempt) AS attempts FROM queue.job WHERE queue = 'l_q' AND state = 'running' \gset
+SELECT count(*) FROM queue.fetch('l_q', 3, complete_ids => :'ids', complete_attempts => :'attempts');
+SELECT add('l_k', 'l_q', 10);
+BEGIN;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+ROLLBACK;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+BEGIN;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SAVEPOINT s;
+SELECT count(*) FROM queue.fetch('l_q', 2);
+ROLLBACK TO s;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+COMMIT;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+-- given back and taken again
+BEGIN;
+SELECT count(queue.release(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+COMMIT;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT * FROM held;
+-- a rolled back fetch gives back
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+BEGIN;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+ROLLBACK;
+BEGIN;
+SAVEPOINT s;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+ROLLBACK TO s;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+COMMIT;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+
+-- changed while jobs run: below what runs, above it, 0, none, and set again
+SELECT queue.alter_queue('l_q', max_running => 1);
+SELECT queue.complete(min(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.alter_queue('l_q', max_running => 4);
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.alter_queue('l_q', max_running => 0);
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT regexp_replace(queue.explain_job(min(id)), 'job \d+', 'job N') FROM queue.job WHERE queue = 'l_q' AND state = 'available';
+SELECT queue.alter_queue('l_q', reset => '{max_running}');
+SELECT add('l_k', 'l_q', 10);
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT queue.alter_queue('l_q', max_running => 6);
+SELECT count(*) FROM queue.fetch('l_q', 5);
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT count(*) FROM queue.fetch('l_q', 10);
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+
+-- a lease that ended is not in force; a late finish gives nothing back twice
+SELECT queue.alter_queue('l_q', max_running => 1);
+SELECT add('l_k', 'l_q', 3);
+SELECT id AS late, attempt FROM queue.fetch('l_q', lease => '10 ms') \gset
+SELECT pg_sleep(0.05);
+SELECT count(*) FROM queue.fetch('l_q', kinds => '{l_k}', lease => '1 hour');
+SELECT queue.complete(:late, :attempt);
+SELECT count(*) FROM queue.fetch('l_q');
+-- a heartbeat after the end finds the place taken, or takes it
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT add('l_k', 'l_q', 3);
+SELECT id AS late, attempt FROM queue.fetch('l_q', lease => '10 ms') \gset
+SELECT pg_sleep(0.05);
+SELECT queue.heartbeat(:late, '1 hour', :attempt) IS NOT NULL AS extended;
+SELECT count(*) FROM queue.fetch('l_q');
+SELECT queue.heartbeat(:late, '10 ms', :attempt) IS NOT NULL AS extended;
+SELECT pg_sleep(0.05);
+SELECT count(queue.enqueue('l_k', queue => 'l_q', priority => -1));
+SELECT count(*) FROM queue.fetch('l_q', lease => '1 hour');
+SELECT queue.heartbeat(:late, '1 hour', :attempt) IS NULL AS stop;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND priority = -1;
+SELECT queue.heartbeat(:late, '1 hour', :attempt) IS NOT NULL AS extended;
+SELECT count(*) FROM queue.fetch('l_q');
+SELECT queue.purge('l_q') > 0;
+
+-- session claims
+SELECT queue.create_queue('l_s', max_running => 2);
+SELECT add('l_k', 'l_s', 5);
+SELECT count(*) FROM queue.fetch('l_s', 1);
+SELECT count(*) FROM queue.fetch('l_s', 5, claim => 'session');
+SELECT count(*) FROM queue.fetch('l_s', 5, claim => 'session');
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running' AND leased_until IS NULL;
+SELECT count(*) FROM queue.fetch('l_s', 5, claim => 'session');
+SELECT count(queue.release(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running' AND leased_until IS NULL;
+SELECT count(*) FROM queue.fetch('l_s', 5, claim => 'session');
+SELECT count(*) FROM queue.fetch('l_s', 5);
+SELECT pg_advisory_unlock_all();
+SELECT count(*) FROM queue.fetch('l_s', 5);
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running';
+-- one that was there before the limit
+SELECT queue.alter_queue('l_s', reset => '{max_running}');
+SELECT count(*) FROM queue.fetch('l_s', 1, claim => 'session');
+SELECT queue.alter_queue('l_s', max_running => 1);
+SELECT count(*) FROM queue.fetch('l_s', 1);
+DISCARD ALL;
+SET client_min_messages = warning;
+SET datestyle = 'ISO';
+SELECT count(*) FROM queue.fetch('l_s', 5);
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running';
+
+-- a handler's limit, in whatever queue; its jobs through fetch by kind, too
+CREATE FUNCTION l_f(j queue.job) RETURNS void LANGUAGE sql AS 'SELECT 1';
+SELECT queue.create_queue('l_h1');
+SELECT queue.create_queue('l_h2');
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('l_handled', 'l_f', '{l_h1,l_h2}', max_running => 2);
+SELECT queue.pause('l_h1'), queue.pause('l_h2');
+SELECT add('l_handled', 'l_h1', 2), add('l_handled', 'l_h2', 2), add('l_other', 'l_h1', 1);
+SELECT queue.pause_handler('l_handled', 'l_h1'), queue.resume('l_h1'), queue.resume('l_h2');
+SELECT queue, kind, count(*) FROM queue.fetch_any('{l_h1,l_h2}', 10) GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT regexp_replace(queue.explain_job(min(id)), ' since.*?;', ' since N;') FROM queue.job WHERE queue = 'l_h2' AND state = 'available';
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue IN ('l_h1', 'l_h2') AND state = 'running';
+SELECT queue.purge('l_h2');
+-- test_run
+SELECT queue.register_sql_handler('l_t', 'l_f', '{l_h1}', max_running => 0);
+SELECT try($$SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'))$$);
+SELECT queue.register_sql_handler('l_t', 'l_f', '{l_h1}', max_running => 1);
+BEGIN;
+SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
+SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
+ROLLBACK;
+SELECT queue.unregister_handler('l_t', 'l_h1');
+SELECT queue.unregister_handler('l_handled', 'l_h1');
+
+-- rates: empty at first, refilled evenly
+SELECT queue.create_queue('l_r', rate_limit => 2, rate_period => '1 hour');
+SELECT add('l_k', 'l_r', 5);
+SELECT count(*) FROM queue.fetch('l_r', 5);
+SELECT regexp_replace(queue.explain_job(min(id)), 'start at.*', 'start at T') FROM queue.job WHERE queue = 'l_r';
+SELECT queue.alter_queue('l_r', rate_limit => 3600000);
+SELECT pg_sleep(0.01);
+SELECT count(*) BETWEEN 1 AND 5 FROM queue.fetch('l_r', 5);
+SELECT queue.alter_queue('l_r', rate_limit => 0);
+SELECT add('l_k', 'l_r', 5);
+SELECT count(*) FROM queue.fetch('l_r', 5);
+SELECT queue.explain_job(min(id)) FROM queue.job WHERE queue = 'l_r' AND state = 'available';
+SELECT queue.alter_queue('l_r', reset => '{rate_limit,rate_period}');
+SELECT count(*) >= 5 FROM queue.fetch('l_r', 10);
+
+-- PREPARE could not tell of it
+BEGIN;
+SELECT count(*) FROM queue.fetch('l_s', 5);
+PREPARE TRANSACTION 'l';
+ROLLBACK;
+DROP EXTENSION queue CASCADE;
+DROP FUNCTION add(text, text, int), try(text);

@@ -1,0 +1,87 @@
+/*
+ * limits.c
+ *		The limits of queues and handlers, and under which of them the claims of a line are.
+ *
+ * A line under no limit has none of this (line->limits is NULL), so its claims cost nothing more.  A line under any has
+ * the ids of all that may have one: its claims are counted for each, so that another limit that is set later finds most
+ * of them counted.
+ *
+ * An HTTP handler's max_running is the http worker's own (shared/limit.h).
+ *
+ * Owns nothing: what it makes belongs to the reading of the configuration.
+ */
+#include "config/limits.h"
+
+#include "utils/timestamp.h"
+
+/* max_running, rate_limit and rate_period of a row. */
+static QueueLimit
+read_limit(QueueReader *reader)
+{
+	QueueLimit	limit = {0};
+
+	limit.max_running = (int) queue_reader_int(reader, "max_running", -1);
+	limit.rate_limit = (int) queue_reader_int(reader, "rate_limit", -1);
+	limit.rate_period = Max(queue_reader_interval(reader, "rate_period", USECS_PER_SEC), 1);
+	if (limit.max_running >= 0)
+		limit.since = queue_reader_time(reader, "limited_at");
+	return limit;
+}
+
+void
+queue_limits_read_queue(QueueReader *reader, QueueConf *conf)
+{
+	conf->limit = read_limit(reader);
+}
+
+void
+queue_limits_read_handler(QueueReader *reader, QueueHandler *handler)
+{
+	handler->limit = read_limit(reader);
+	if (!handler->http)
+		return;
+	handler->max_running = Max(handler->limit.max_running, 0);
+	handler->limit.max_running = -1;
+	handler->limit.since = 0;
+}
+
+static bool
+is_limited(const QueueLimit *limit)
+{
+	return limit->max_running >= 0 || limit->rate_limit >= 0;
+}
+
+bool
+queue_limits_any(const QueueConfig *config)
+{
+	bool		any = false;
+
+	for (int i = 0; i < config->nqueues && !any; i++)
+		any = is_limited(&config->queues[i]->limit);
+	for (int i = 0; i < config->nhandlers && !any; i++)
+		any = is_limited(&config->handlers[i]->limit);
+	return any;
+}
+
+/* Called when the line is read, in the memory context of the reading. */
+void
+queue_limits_resolve(QueueLine *line)
+{
+	QueueConf  *conf = line->queue;
+	QueueHandler *handler = line->handler;
+	QueueLimits *limits;
+
+	if (!is_limited(&conf->limit) && (handler == NULL || !is_limited(&handler->limit)))
+		return;
+	limits = palloc0(sizeof(QueueLimits));
+	limits->of[QUEUE_LIMIT_QUEUE] = conf->limit;
+	limits->of[QUEUE_LIMIT_QUEUE].id = queue_unit_id(conf->name, NULL);
+	if (handler != NULL)
+	{
+		limits->of[QUEUE_LIMIT_HANDLER] = handler->limit;
+		limits->of[QUEUE_LIMIT_HANDLER].id = (uint64) handler->id;
+	}
+	limits->of[QUEUE_LIMIT_KEY].max_running = limits->of[QUEUE_LIMIT_KEY].rate_limit = -1;
+	limits->keys = (QueueLineKeys) {.queue_key = conf->key, .kind_key = line->kind_key, .served = line->served};
+	line->limits = limits;
+}

@@ -1,0 +1,425 @@
+/*
+ * meter.c
+ *		The tables of units and meters.
+ *
+ * Units are the claims in force under limits (unit.c says whose they are and when they go).  A meter counts them by
+ * what is limited: a queue, a handler, a concurrency key; and keeps the time of its rate.  One lock covers both
+ * tables: a claim under several limits takes all or nothing, nothing is taken tentatively, and who is refused cannot
+ * miss the give-back that comes next: it leaves word in the meter under the same lock.
+ *
+ * A lease that has ended is let go by who needs its place and finds the meter full; none is looked for before the
+ * first of them ends.
+ *
+ * A rate is one theoretical arrival time per meter (GCRA): claims may be ahead of it by a period.  A new meter is a
+ * period ahead, so it begins with no token.
+ *
+ * Meters of keys go when they are at rest and another needs their place.  A key that finds none shares the meter of
+ * the spare key: its limit is never exceeded, but it may wait for other such keys.  Ids of queues and keys are hashes
+ * with a secret seed, so that nobody can make his key another's; two with one id would share a meter in the same way.
+ *
+ * Lock: QueueUnit (LWLock), a leaf.  Wake-ups happen after it.
+ */
+#include "shared/meter.h"
+
+#include "shared/clock.h"
+#include "shared/slot.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#define MAX_UNITS 16384
+#define MAX_METERS 32768
+
+typedef struct MeterShared
+{
+	LWLock		lock;
+	int			tranche;
+	uint64		seed;
+	uint64		serial;			/* of the last unit */
+	pg_atomic_uint32 nunits;
+} MeterShared;
+
+static MeterShared *shared = NULL;
+static HTAB *meters = NULL;
+static HTAB *units = NULL;
+
+/* How much shared memory they need.  Called by the request hook. */
+Size
+queue_unit_shmem_size(void)
+{
+	Size		size = MAXALIGN(sizeof(MeterShared));
+
+	size = add_size(size, hash_estimate_size(MAX_UNITS, sizeof(QueueUnit)));
+	return add_size(size, hash_estimate_size(MAX_METERS, sizeof(QueueMeter)));
+}
+
+/* Makes or finds them.  Called by the startup hook. */
+void
+queue_unit_shmem_init(void)
+{
+	bool		found;
+	HASHCTL		ctl = {.keysize = sizeof(QueueUnitKey), .entrysize = sizeof(QueueUnit)};
+
+	shared = ShmemInitStruct("queue meters", sizeof(MeterShared), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(MeterShared));
+		shared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&shared->lock, shared->tranche);
+		pg_atomic_init_u32(&shared->nunits, 0);
+		if (!pg_strong_random(&shared->seed, sizeof(shared->seed)))
+			shared->seed = (uint64) MyProcPid;
+	}
+	LWLockRegisterTranche(shared->tranche, "QueueUnit");
+	units = ShmemInitHash("queue units by job", MAX_UNITS, MAX_UNITS, &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	ctl.keysize = sizeof(QueueMeterKey);
+	ctl.entrysize = sizeof(QueueMeter);
+	meters = ShmemInitHash("queue meters by limit", MAX_METERS, MAX_METERS, &ctl,
+						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+uint64
+queue_unit_id(const char *a, const char *b)
+{
+	uint64		seed = shared != NULL ? shared->seed : 0;
+	uint64		id = hash_bytes_extended((const unsigned char *) a, strlen(a), seed);
+
+	if (b != NULL)
+		id = hash_bytes_extended((const unsigned char *) b, strlen(b), id ^ seed);
+	return Max(id, 2);
+}
+
+bool
+queue_meter_any(void)
+{
+	return shared != NULL && pg_atomic_read_u32(&shared->nunits) > 0;
+}
+
+void
+queue_meter_lock(bool exclusive)
+{
+	LWLockAcquire(&shared->lock, exclusive ? LW_EXCLUSIVE : LW_SHARED);
+}
+
+/* Commit-safe.  Sessions stay in a meter's list, because one is woken and others may wait. */
+void
+queue_meter_unlock(const QueueMeterWake *wake)
+{
+	LWLockRelease(&shared->lock);
+	if (wake == NULL)
+		return;
+	if (wake->scheduler)
+	{
+		QueueDatabase *base = queue_database_of(wake->db, false);
+
+		if (base != NULL)
+			queue_database_wake(base, 0);
+	}
+	if (wake->all)
+		queue_fetch_waiter_wake_all(wake->db);
+	for (int i = 0; i < wake->n && !wake->all; i++)
+		(void) queue_fetch_waiter_wake(wake->db, &wake->keys[i], 1);
+}
+
+/* ---- meters ---- */
+
+/* Makes room: those of keys that are at rest go. */
+static void
+evict(void)
+{
+	HASH_SEQ_STATUS seq;
+	QueueMeter *meter;
+	double		now = (double) queue_now();
+
+	hash_seq_init(&seq, meters);
+	while ((meter = hash_seq_search(&seq)) != NULL)
+	{
+		if (meter->key.of == QUEUE_LIMIT_KEY && meter->taken == 0 && !meter->refused && meter->nwaiters == 0 &&
+			(!meter->rated || meter->arrival <= now))
+			(void) hash_search(meters, &meter->key, HASH_REMOVE, NULL);
+	}
+}
+
+static QueueMeter *
+search(uint64 id, QueueLimitOf of, bool make)
+{
+	QueueMeterKey key;
+	QueueMeter *meter;
+	bool		found = true;
+
+	memset(&key, 0, sizeof(key));	/* what lies between the members is hashed too */
+	key.db = MyDatabaseId;
+	key.of = of;
+	key.id = id;
+	meter = hash_search(meters, &key, make ? HASH_ENTER_NULL : HASH_FIND, &found);
+	if (meter == NULL && make)
+	{
+		evict();
+		meter = hash_search(meters, &key, HASH_ENTER_NULL, &found);
+	}
+	if (meter != NULL && !found)
+	{
+		memset((char *) meter + sizeof(key), 0, sizeof(*meter) - sizeof(key));
+		meter->first_end = DT_NOEND;
+	}
+	return meter;
+}
+
+QueueMeter *
+queue_meter_find(const QueueLimit *limit, QueueLimitOf of)
+{
+	Assert(LWLockHeldByMe(&shared->lock));
+	return search(limit->id, of, false);
+}
+
+QueueMeter *
+queue_meter_make(const QueueLimit *limit, QueueLimitOf of)
+{
+	QueueMeter *meter;
+
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
+	meter = search(limit->id, of, true);
+	return meter != NULL || of != QUEUE_LIMIT_KEY ? meter : search(1, of, true);
+}
+
+/* The time of the meter's rate as it is now; of one that has none yet as of a start. */
+static double
+arrival_of(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
+{
+	double		latest = (double) now + (double) limit->rate_period;
+
+	if (!meter->rated)
+	{
+		meter->rated = true;
+		meter->arrival = latest;
+	}
+	return Max(Min(meter->arrival, latest), (double) now);
+}
+
+int
+queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, TimestampTz now, TimestampTz *when)
+{
+	double		arrival = arrival_of(meter, limit, now);
+	double		step;
+	double		n;
+
+	*when = DT_NOEND;
+	if (limit->rate_limit == 0)
+		return 0;
+	step = (double) limit->rate_period / limit->rate_limit;
+	n = Min(((double) now + (double) limit->rate_period - arrival) / step + 1e-6, (double) limit->rate_limit);
+	if (n < wanted)
+		*when = (TimestampTz) (arrival + wanted * step - (double) limit->rate_period) + 1;
+	return n > 0 ? (int) n : 0;
+}
+
+void
+queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
+{
+	meter->arrival = arrival_of(meter, limit, now) + (double) limit->rate_period / limit->rate_limit;
+}
+
+void
+queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake)
+{
+	wake->db = meter->key.db;
+	wake->scheduler |= meter->refused;
+	meter->refused = false;
+	if (meter->nwaiters > QUEUE_METER_WAITERS)
+	{
+		wake->all = true;
+		meter->nwaiters = 0;
+	}
+	for (int i = 0; i < meter->nwaiters; i++)
+	{
+		if (wake->n < QUEUE_METER_WAITERS)
+			wake->keys[wake->n++] = meter->waiter[i];
+		else
+			wake->all = true;
+	}
+}
+
+void
+queue_meter_refuse(QueueMeter *meter, const QueueLimits *limits)
+{
+	if (queue_my_slot != NULL || limits == NULL)
+	{
+		meter->refused = true;
+		return;
+	}
+	for (int i = 0; i < Min(meter->nwaiters, QUEUE_METER_WAITERS); i++)
+	{
+		if (meter->waiter[i].kind_key == limits->keys.kind_key &&
+			meter->waiter[i].queue_key == limits->keys.queue_key)
+		{
+			meter->waiter[i] = limits->keys;
+			return;
+		}
+	}
+	if (meter->nwaiters < QUEUE_METER_WAITERS)
+		meter->waiter[meter->nwaiters++] = limits->keys;
+	else
+		meter->nwaiters = QUEUE_METER_WAITERS + 1;
+}
+
+/* ---- units ---- */
+
+static QueueUnitKey
+unit_key(QueueUnitKind kind, int64 owner, int64 job)
+{
+	QueueUnitKey key;
+
+	memset(&key, 0, sizeof(key));
+	key.db = MyDatabaseId;
+	key.kind = kind;
+	key.owner = kind == QUEUE_UNIT_LEASE ? 0 : owner;
+	key.job = job;
+	return key;
+}
+
+QueueUnit *
+queue_unit_find(QueueUnitKind kind, int64 owner, int64 job)
+{
+	QueueUnitKey key = unit_key(kind, owner, job);
+
+	Assert(LWLockHeldByMe(&shared->lock));
+	return hash_search(units, &key, HASH_FIND, NULL);
+}
+
+/* A new one, which counts nowhere yet. */
+QueueUnit *
+queue_unit_make(QueueUnitKind kind, int64 owner, int64 job, TimestampTz until)
+{
+	QueueUnitKey key = unit_key(kind, owner, job);
+	bool		found;
+	QueueUnit  *unit = hash_search(units, &key, HASH_ENTER_NULL, &found);
+
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
+	if (unit == NULL)
+		return NULL;
+	Assert(!found);
+	pg_atomic_fetch_add_u32(&shared->nunits, 1);
+	unit->serial = ++shared->serial;
+	unit->until = until;
+	memset(unit->meter, 0, sizeof(unit->meter));
+	return unit;
+}
+
+uint64
+queue_unit_renew(QueueUnit *unit)
+{
+	return unit->serial = ++shared->serial;
+}
+
+/* It counts in this meter from now on. */
+void
+queue_unit_count(QueueUnit *unit, int i, QueueMeter *meter)
+{
+	unit->meter[i] = meter;
+	meter->taken++;
+	meter->first_end = Min(meter->first_end, unit->until);
+}
+
+/* Its lease ends then. */
+void
+queue_unit_until(QueueUnit *unit, TimestampTz until)
+{
+	unit->until = until;
+	for (int i = 0; i < QUEUE_NLIMITS; i++)
+	{
+		if (unit->meter[i] != NULL)
+			unit->meter[i]->first_end = Min(unit->meter[i]->first_end, until);
+	}
+}
+
+void
+queue_unit_delete(QueueUnit *unit, QueueMeterWake *wake)
+{
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
+	for (int i = 0; i < QUEUE_NLIMITS; i++)
+	{
+		if (unit->meter[i] == NULL)
+			continue;
+		unit->meter[i]->taken--;
+		queue_meter_opens(unit->meter[i], wake);
+	}
+	(void) hash_search(units, &unit->key, HASH_REMOVE, NULL);
+	pg_atomic_fetch_sub_u32(&shared->nunits, 1);
+}
+
+void
+queue_unit_delete_runs(QueueMeterWake *wake)
+{
+	HASH_SEQ_STATUS seq;
+	QueueUnit  *unit;
+
+	hash_seq_init(&seq, units);
+	while ((unit = hash_seq_search(&seq)) != NULL)
+	{
+		if (unit->key.db == MyDatabaseId && unit->key.kind == QUEUE_UNIT_RUN && unit->key.owner == MyProcPid)
+			queue_unit_delete(unit, wake);
+	}
+}
+
+/* Lets go of the leases in a meter that have ended. */
+static void
+expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake)
+{
+	HASH_SEQ_STATUS seq;
+	QueueUnit  *unit;
+	TimestampTz first = DT_NOEND;
+
+	hash_seq_init(&seq, units);
+	while ((unit = hash_seq_search(&seq)) != NULL)
+	{
+		bool		in = false;
+
+		for (int i = 0; i < QUEUE_NLIMITS; i++)
+			in |= unit->meter[i] == meter;
+		if (in && unit->until <= now)
+			queue_unit_delete(unit, wake);
+		else if (in)
+			first = Min(first, unit->until);
+	}
+	meter->first_end = first;
+}
+
+bool
+queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake)
+{
+	if (limit->max_running < 0 || meter->taken < limit->max_running)
+		return false;
+	if (meter->first_end <= now)
+		expire(meter, now, wake);
+	return meter->taken >= limit->max_running;
+}
+
+void
+queue_unit_reset(Oid db)
+{
+	HASH_SEQ_STATUS seq;
+	QueueUnit  *unit;
+	QueueMeter *meter;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	hash_seq_init(&seq, units);
+	while ((unit = hash_seq_search(&seq)) != NULL)
+	{
+		if (unit->key.db != db)
+			continue;
+		(void) hash_search(units, &unit->key, HASH_REMOVE, NULL);
+		pg_atomic_fetch_sub_u32(&shared->nunits, 1);
+	}
+	hash_seq_init(&seq, meters);
+	while ((meter = hash_seq_search(&seq)) != NULL)
+	{
+		if (meter->key.db == db)
+			(void) hash_search(meters, &meter->key, HASH_REMOVE, NULL);
+	}
+	LWLockRelease(&shared->lock);
+}

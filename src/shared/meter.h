@@ -1,0 +1,128 @@
+/*
+ * meter.h
+ *		Limits, and the tables of units and meters: the claims in force under them, and how many they are.
+ *
+ * What follows the tables' structs is for unit.c, and is called with the lock held.
+ */
+#ifndef QUEUE_METER_H
+#define QUEUE_METER_H
+
+#include "shared/fetch_waiter.h"
+
+/* What has limits. */
+typedef enum QueueLimitOf
+{
+	QUEUE_LIMIT_QUEUE, QUEUE_LIMIT_HANDLER, QUEUE_LIMIT_KEY,
+	QUEUE_NLIMITS
+} QueueLimitOf;
+
+/* The limits of one of them. */
+typedef struct QueueLimit
+{
+	uint64		id;				/* whose; 0: there is none */
+	int			max_running;	/* -1: any number */
+	int			rate_limit;		/* claims in a period; -1: any number */
+	int64		rate_period;	/* us */
+	TimestampTz since;			/* since when claims must be counted for it; 0: they need not be */
+} QueueLimit;
+
+/* The limits that a claim is under. */
+typedef struct QueueLimits
+{
+	QueueLimit	of[QUEUE_NLIMITS];
+	QueueLineKeys keys;			/* of its line: who waits for such a claim */
+} QueueLimits;
+
+/* To whom a unit belongs. */
+typedef enum QueueUnitKind
+{
+	QUEUE_UNIT_LEASE,			/* the job's lease: it ends with that */
+	QUEUE_UNIT_RUN,				/* this transaction, in which the job runs */
+	QUEUE_UNIT_SESSION			/* this session's claim (session.h) */
+} QueueUnitKind;
+
+extern Size queue_unit_shmem_size(void);
+extern void queue_unit_shmem_init(void);
+extern void queue_unit_reset(Oid db);	/* the extension or the database is gone.  Commit-safe */
+
+/* The id of what has these names, for QueueLimit; b may be NULL. */
+extern uint64 queue_unit_id(const char *a, const char *b);
+
+#define QUEUE_METER_WAITERS 4	/* kinds whose waiters are told apart */
+
+typedef struct QueueMeterKey
+{
+	Oid			db;
+	QueueLimitOf of;
+	uint64		id;
+} QueueMeterKey;
+
+/* How much of one limit is used. */
+typedef struct QueueMeter
+{
+	QueueMeterKey key;
+	int			taken;
+	bool		refused;		/* the scheduler or one of its workers was */
+	int			nwaiters;		/* kinds of sessions that were; more than there is room for: all */
+	QueueLineKeys waiter[QUEUE_METER_WAITERS];
+	TimestampTz first_end;		/* no lease among its units ends before this */
+	TimestampTz since;			/* for which limit it counted; 0: none */
+	TimestampTz announced_for;	/* for which limit everybody was told to read the configuration .. */
+	uint64		announced;		/* .. and when (census.h) */
+	TimestampTz counting;		/* somebody counts since then; 0: nobody */
+	bool		rated;
+	double		arrival;		/* us; of the next claim, if they came evenly */
+} QueueMeter;
+
+typedef struct QueueUnitKey
+{
+	Oid			db;
+	QueueUnitKind kind;
+	int64		owner;			/* a process id; 0: the lease */
+	int64		job;
+} QueueUnitKey;
+
+typedef struct QueueUnit
+{
+	QueueUnitKey key;
+	uint64		serial;
+	TimestampTz until;			/* of a lease; DT_NOEND */
+	QueueMeter *meter[QUEUE_NLIMITS];	/* where it counts; NULL: nowhere, or for another unit */
+} QueueUnit;
+
+/* Who is to be woken when the lock is let go. */
+typedef struct QueueMeterWake
+{
+	Oid			db;
+	bool		scheduler;
+	bool		all;
+	int			n;
+	QueueLineKeys keys[QUEUE_METER_WAITERS];
+} QueueMeterWake;
+
+extern bool queue_meter_any(void);	/* without the lock: is there any unit? */
+extern void queue_meter_lock(bool exclusive);
+extern void queue_meter_unlock(const QueueMeterWake *wake);	/* and wakes; NULL: nobody */
+
+/* The meter of a limit; NULL: there is none and no place for one. */
+extern QueueMeter *queue_meter_find(const QueueLimit *limit, QueueLimitOf of);
+extern QueueMeter *queue_meter_make(const QueueLimit *limit, QueueLimitOf of);
+/* Is there no room?  Leases that have ended are let go first. */
+extern bool queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake);
+/* This process found it full; limits NULL: it is the scheduler. */
+extern void queue_meter_refuse(QueueMeter *meter, const QueueLimits *limits);
+extern void queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake);	/* there is room again */
+/* How many tokens there are; fewer than wanted: *when there are as many.  One is used. */
+extern int	queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, TimestampTz now,
+							   TimestampTz *when);
+extern void queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now);
+
+extern QueueUnit *queue_unit_find(QueueUnitKind kind, int64 owner, int64 job);
+extern QueueUnit *queue_unit_make(QueueUnitKind kind, int64 owner, int64 job, TimestampTz until);	/* NULL: no place */
+extern uint64 queue_unit_renew(QueueUnit *unit);	/* it is another lease's: its new serial number */
+extern void queue_unit_count(QueueUnit *unit, int i, QueueMeter *meter);
+extern void queue_unit_until(QueueUnit *unit, TimestampTz until);
+extern void queue_unit_delete(QueueUnit *unit, QueueMeterWake *wake);
+extern void queue_unit_delete_runs(QueueMeterWake *wake);	/* those of this process */
+
+#endif
