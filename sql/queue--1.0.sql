@@ -44,6 +44,7 @@ CREATE TABLE queue.queue (
     backoff         jsonb,
     keep_completed  interval NOT NULL DEFAULT '0',
     keep_discarded  interval NOT NULL DEFAULT '30 days',
+    on_group_discard text COLLATE "C" NOT NULL DEFAULT 'continue',
     paused_at       timestamptz,
     description     text,
     max_running     int,
@@ -145,6 +146,21 @@ CREATE TABLE queue.unique_key (             -- what keys are taken: of unfinishe
 ) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE queue.unique_key ADD CONSTRAINT unique_key_pkey PRIMARY KEY (queue, kind, unique_key);
+CREATE TABLE queue.live_key (               -- the place of each job that has a group; only inserted and deleted
+    job_id     bigint NOT NULL,
+    position   bigint NOT NULL,             -- the lowest goes first; a number of queue.job_id
+    held       boolean NOT NULL,            -- its job was discarded, and its group waits for what is decided about it
+    queue      text COLLATE "C" NOT NULL,
+    group_key  text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX live_key_place ON queue.live_key (queue, group_key, position);
+CREATE TABLE queue.group_mark (             -- groups to be looked at, where no shared memory tells of them
+    position   bigint NOT NULL,
+    ended      boolean NOT NULL,
+    doubted    boolean NOT NULL,
+    queue      text COLLATE "C" NOT NULL,
+    group_key  text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
@@ -197,8 +213,10 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 
 -- live_job.extra keys: enqueued_at, started_at (numbers: microseconds since 2000-01-01 UTC, PostgreSQL's own int64),
 -- max_attempts, timeout (microseconds), headers (object), tags (array of strings), progress (any), last_error (string),
--- worker (string), deaths (number), unique_key (string), first_at (time of the first HTTP attempt), run_at (what was asked for when the job was
--- blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does)
+-- worker (string), deaths (number), unique_key (string), first_at (time of the first HTTP attempt), run_at (what was asked
+-- for when the job was blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does), group_key
+-- (string), position (number: its place in the group; not there: its id), holds_group (number: discarded, but its group
+-- waits)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -273,6 +291,8 @@ COMMENT ON TABLE queue.line IS 'the lines of jobs: at least one per queue, kind 
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.unique_key IS 'unique keys of unfinished jobs, and of ended ones as long as their unique_for lasts';
+COMMENT ON TABLE queue.live_key IS 'the places of jobs in their groups, and of discarded ones that hold their group';
+COMMENT ON TABLE queue.group_mark IS 'groups in which jobs came or ended, written where no shared memory tells of it; the next one who promotes jobs deletes them';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
 COMMENT ON TABLE queue.log_line IS 'what jobs logged; look at it through the view queue.job_log';
@@ -293,6 +313,8 @@ SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.deadline', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.unique_key', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.live_key', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.group_mark', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');
@@ -377,6 +399,10 @@ ALTER TABLE queue.installation ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.line
     FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
+
+CREATE TRIGGER config_changed AFTER INSERT ON queue.live_key
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.live_key ENABLE ALWAYS TRIGGER config_changed;
 
 CREATE FUNCTION queue_internal.library_version() RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_library_version';
@@ -498,7 +524,7 @@ SELECT j.id,
        j.extra -> 'headers' AS headers,
        queue_internal.job_tags(j.extra) AS tags,
        j.extra ->> 'unique_key' AS unique_key,
-       NULL::text AS group_key,
+       j.extra ->> 'group_key' AS group_key,
        NULL::text AS concurrency_key,
        queue_internal.job_time(j.extra, 'expires_at') AS expires_at,
        queue_internal.job_progress(j.id, j.extra) AS progress,
@@ -532,7 +558,7 @@ SELECT f.id,
        f.extra -> 'headers',
        queue_internal.job_tags(f.extra),
        f.extra ->> 'unique_key',
-       NULL::text,
+       f.extra ->> 'group_key',
        NULL::text,
        queue_internal.job_time(f.extra, 'expires_at'),
        f.extra -> 'progress',
@@ -645,7 +671,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key, concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -821,7 +847,7 @@ CREATE FUNCTION queue.find_jobs(
     before_id bigint = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_find_jobs';
 COMMENT ON FUNCTION queue.find_jobs IS
-    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key; workflow, group_key, concurrency_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
+    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key, group_key; workflow, concurrency_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
 
 CREATE FUNCTION queue.cancel_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_jobs';
@@ -928,7 +954,7 @@ CREATE FUNCTION queue.create_queue(
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded, on_group_discard ''hold'': not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded: not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,

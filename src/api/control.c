@@ -18,8 +18,10 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/claim.h"
+#include "job/create.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
 #include "job/ready.h"
@@ -34,6 +36,43 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+
+/* Cancels a discarded job that holds its group, so that the group goes on; false: this job holds none. */
+static bool
+cancel_holder(int64 id, const char *reason)
+{
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueFinished finished;
+		QueueExtra	extra = QUEUE_EXTRA_NONE;
+		TM_Result	res;
+
+		if (queue_finished_find(id, snapshot, &finished) && queue_may(GetUserId(), finished.queue, QUEUE_PRIV_MANAGE))
+			queue_extra_unpack(finished.job.extra, &extra);
+		if (!extra.holds_group)
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+		res = queue_finished_delete(&finished, snapshot, true);
+		PopActiveSnapshot();
+		if (res == TM_Ok)
+		{
+			QueueConf  *conf = queue_config_queue(finished.queue, true);
+
+			extra.holds_group = false;
+			finished.job.extra = queue_extra_pack(&extra);
+			if (conf != NULL)
+				queue_finished_insert(&finished.job, conf, finished.kind, finished.priority, QUEUE_STATE_CANCELLED,
+									  &(QueueEnding) {.error = reason, .started_at = finished.started_at},
+									  conf->keep_discarded);
+			CommandCounterIncrement();
+			return true;
+		}
+		queue_finish_retry(res);
+	}
+}
 
 /* cancel and discard: ends a waiting or running job as told. */
 static bool
@@ -67,7 +106,7 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 		{
 			PopActiveSnapshot();
 			queue_job_close(table);
-			return false;
+			return to == QUEUE_STATE_CANCELLED && cancel_holder(id, reason);
 		}
 		res = queue_finish_end(table, &job, job.attempt, to, &(QueueEnding) {.error = reason}, snapshot, wait);
 		PopActiveSnapshot();
@@ -157,7 +196,7 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 		take_key(&finished);
 		queue_finished_revive(&finished, run_at);
 		table = queue_job_open(RowExclusiveLock);
-		queue_job_insert(table, &finished.job);
+		queue_job_add(table, &finished.job, 1);
 		queue_job_close(table);
 		CommandCounterIncrement();
 		return true;
@@ -443,6 +482,11 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
 					 errhint("Enqueue it in the transaction that tests it: then nobody else can take it.")));
+		if (queue_job_pending(&job) && queue_group_let_in(table, &job))
+		{
+			PopActiveSnapshot();
+			continue;
+		}
 		if (queue_job_pending(&job) || line->queue->paused || line->handler->paused_at != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -555,6 +599,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				of_queue[i]->handler->paused_at == 0)
 				lines[n++] = of_queue[i];
 		}
+		queue_group_promote_own(table);
 		ready = queue_ready_begin(table, &(QueueReadyLines) {.lines = lines, .nlines = n}, queue_now());
 		do
 			found = queue_ready_next(ready, &job, &line);

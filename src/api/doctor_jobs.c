@@ -9,6 +9,7 @@
  */
 #include "api/doctor_jobs.h"
 
+#include "api/arguments.h"
 #include "api/handlers.h"
 #include "api/stats.h"
 #include "config/http_handlers.h"
@@ -23,6 +24,7 @@
 #include "shared/slot.h"
 
 #include "catalog/pg_proc.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -515,6 +517,37 @@ check_search_paths(QueueFindings *findings)
 		queue_finding(findings, "search_path", true, "no handler fails for what its search_path does not find", NULL);
 }
 
+/* One row for each queue with groups that a discarded job holds. */
+static void
+check_groups(QueueFindings *findings)
+{
+	QueueSpi	spi;
+	uint64		found;
+	bool		any = false;
+
+	queue_spi_begin(&spi);
+	found = queue_spi_run("SELECT queue, count(*), (array_agg(group_key ORDER BY position))[1], min(job_id)"
+						  " FROM queue.live_key WHERE held GROUP BY queue ORDER BY queue", 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *queue = SPI_getvalue(tuple, desc, 1);
+
+		if (!queue_may(spi.owner.userid, queue, QUEUE_PRIV_READ))
+			continue;
+		any = true;
+		queue_finding(findings, "groups on hold", false,
+					  psprintf("queue \"%s\": discarded jobs hold up %s groups, the first is \"%s\"", queue,
+							   SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3)),
+					  psprintf("Retry, cancel or delete these jobs, such as SELECT queue.retry(%s). The queue's "
+							   "on_group_discard is hold, or was.", SPI_getvalue(tuple, desc, 4)));
+	}
+	queue_spi_end(&spi);
+	if (!any)
+		queue_finding(findings, "groups on hold", true, "no group waits for a discarded job", NULL);
+}
+
 void
 queue_doctor_jobs(QueueFindings *findings)
 {
@@ -525,6 +558,7 @@ queue_doctor_jobs(QueueFindings *findings)
 	queue_finding_check(findings, "http places", check_http_places);
 	queue_finding_check(findings, "shares of executors", check_shares);
 	queue_finding_check(findings, "kind without handler", check_kinds);
+	queue_finding_check(findings, "groups on hold", check_groups);
 	queue_finding_check(findings, "backlog", check_backlog);
 	queue_finding_check(findings, "long run", check_long_runs);
 	queue_finding_check(findings, "search_path", check_search_paths);

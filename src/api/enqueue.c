@@ -17,6 +17,7 @@
 #include "job/key.h"
 #include "job/unique.h"
 #include "shared/clock.h"
+#include "shared/mark.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -88,6 +89,18 @@ not_built(QueueNewJob *request, const char *name, Datum value)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("enqueue option \"%s\" is not built yet", name),
 			 errhint("Leave it out; a later release of queue brings it.")));
+}
+
+static void
+set_group_key(QueueNewJob *request, const char *name, Datum value)
+{
+	request->group_key = TextDatumGetCString(value);
+	if (request->group_key[0] == '\0' || strlen(request->group_key) > QUEUE_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("group_key must have 1 to %d bytes, not %zu", QUEUE_KEY_MAX, strlen(request->group_key)),
+				 errhint("It names what must be done one after the other, such as 'order 42'. Leave it out for a job "
+						 "that may run beside all others.")));
 }
 
 static void
@@ -219,7 +232,7 @@ static const Option options[] = {
 	{"unique_key", OPTION_TEXT, set_unique_key},
 	{"on_conflict", OPTION_TEXT, set_on_conflict},
 	{"unique_for", OPTION_INTERVAL, set_unique_for},
-	{"group_key", OPTION_TEXT, not_built},
+	{"group_key", OPTION_TEXT, set_group_key},
 	{"concurrency_key", OPTION_TEXT, not_built},
 	{"depends_on", OPTION_IDS, not_built},
 	{"depends_mode", OPTION_TEXT, set_depends_mode},
@@ -345,7 +358,7 @@ insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests
 	if (rest > 0)
 	{
 		table = queue_job_open(RowExclusiveLock);
-		queue_job_insert_many(table, jobs, rest);
+		queue_job_add(table, jobs, rest);
 		queue_job_close(table);
 	}
 	for (int i = 0; i < n; i++)

@@ -15,6 +15,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/finished.h"
+#include "job/group.h"
 #include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/counter.h"
@@ -274,10 +275,25 @@ explain_ended(int64 id, Snapshot snapshot)
 
 /* What blocks a pending job. */
 static void
-explain_pending(StringInfo out, int *count, const QueueJob *job, const QueueExtra *extra, TimestampTz now)
+explain_pending(StringInfo out, int *count, const QueueJob *job, const QueueLine *line, const QueueExtra *extra,
+				Snapshot snapshot, TimestampTz now)
 {
-	if ((extra->blocks & QUEUE_BLOCK_GROUP) != 0)
-		wait_for_reason(out, count, "another job of its group goes first");
+	if ((extra->blocks & QUEUE_BLOCK_GROUP) != 0 && extra->group_key != NULL)
+	{
+		bool		held;
+		int64		head = queue_group_head(line->queue->name, extra->group_key, snapshot, &held);
+
+		if (held)
+			wait_for_reason(out, count,
+							psprintf("job " INT64_FORMAT " of its group was discarded and holds it until it is "
+									 "retried, cancelled or deleted", head));
+		else if (head != 0 && head != job->id)
+			wait_for_reason(out, count, psprintf("job " INT64_FORMAT " of its group goes first", head));
+		else
+			wait_for_reason(out, count, queue_group_unattended() ?
+							"it is let in by the next fetch, or by queue.maintain(), because no scheduler runs" :
+							"it is about to be let in as the first of its group");
+	}
 	if ((extra->blocks & QUEUE_BLOCK_KEY) != 0)
 		wait_for_reason(out, count, "the job before it with its unique key has not ended");
 	if ((extra->blocks & QUEUE_BLOCK_DEPENDENCY) != 0)
@@ -330,7 +346,7 @@ queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *l
 	if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
 		wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job->run_at)));
 	if (state == QUEUE_STATE_PENDING)
-		explain_pending(&out, &count, job, &extra, now);
+		explain_pending(&out, &count, job, line, &extra, snapshot, now);
 	if (state == QUEUE_STATE_AVAILABLE)
 	{
 		explain_available(&out, &count, line->queue, line->kind, line->handler);

@@ -26,6 +26,7 @@
 #include "config/owner.h"
 #include "job/claim.h"
 #include "job/finish.h"
+#include "job/group.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "shared/census.h"
@@ -319,6 +320,9 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	TimestampTz full_until = DT_NOEND;
 
 	*lost = false;
+	if (queue_group_unattended())
+		queue_group_promote(table);
+	queue_group_promote_own(table);
 	queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
 	find_lines(request, &wanted);
 	now = queue_now();

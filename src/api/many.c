@@ -18,7 +18,9 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/claim.h"
+#include "job/create.h"
 #include "job/finish.h"
+#include "job/group.h"
 #include "job/key.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -421,7 +423,7 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 		}
 		if (nrevived == INSERT_BATCH || i == many.n - 1)
 		{
-			queue_job_insert_many(many.table, revived, nrevived);
+			queue_job_add(many.table, revived, nrevived);
 			nrevived = 0;
 			MemoryContextReset(batch);
 		}
@@ -451,6 +453,7 @@ change_for_move(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 		!queue_key_move(&(QueueKeyName) {line->queue->name, line->kind, extra->unique_key},
 						&(QueueKeyName) {queue, kind, extra->unique_key}, job->id))
 		return false;
+	queue_group_move(job, extra, line->queue->name, queue);
 	job->line = queue_line_ensure(queue, kind, target->has_priority ? target->priority : line->priority);
 	return true;
 }

@@ -51,18 +51,13 @@ enum
 	ARG_FAIR, ARG_AGEING, ARG_ON_GROUP_DISCARD, ARG_ON_DISCARDED, ARG_DESCRIPTION, ARG_LAST
 };
 
-/* A group's discarded head lets go; that it may hold its group is not built. */
+/* A group's discarded head lets go, or holds its group until somebody decides about it. */
 static Datum
 check_on_group_discard(Datum value, const char *what)
 {
 	char	   *word = TextDatumGetCString(value);
 
-	if (strcmp(word, "hold") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s \"hold\" is not built yet", what),
-				 errhint("Leave it out, or pass 'continue'.")));
-	if (strcmp(word, "continue") != 0)
+	if (strcmp(word, "continue") != 0 && strcmp(word, "hold") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown %s \"%s\"", what, word),
@@ -95,7 +90,7 @@ static const struct
 	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key"},
 	{ARG_FAIR, "fair"},
 	{ARG_AGEING, "ageing"},
-	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard},
+	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard, TEXTOID},
 	{ARG_ON_DISCARDED, "on_discarded"},
 	{ARG_DESCRIPTION, "description", queue_check_text, TEXTOID},
 };
@@ -502,6 +497,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	queue_spi_begin(&spi);
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
+	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */
 	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);

@@ -340,6 +340,7 @@ build_queues(Cache *cache, Oid relid)
 		(void) queue_reader_backoff(&reader, "backoff", &conf->backoff, &conf->broken);
 		conf->keep_completed = queue_reader_interval(&reader, "keep_completed", 0);
 		conf->keep_discarded = queue_reader_interval(&reader, "keep_discarded", conf->keep_discarded);
+		conf->holds_group = strcmp(queue_reader_text(&reader, "on_group_discard"), "hold") == 0;
 		conf->paused_at = queue_reader_time(&reader, "paused_at");
 		queue_limits_read_queue(&reader, conf);
 		if (strcmp(conf->name, "default") == 0)

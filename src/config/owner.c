@@ -10,6 +10,7 @@
 #include "config/owner.h"
 
 #include "config/line_limit.h"
+#include "shared/mark.h"
 #include "shared/note.h"
 
 #include "commands/trigger.h"
@@ -104,6 +105,12 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("queue_internal.config_changed() is a trigger"),
 				 errhint("It fires by itself when a config table changes.")));
+	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "live_key") == 0)
+	{
+		/* no job of ours was enqueued so: they were restored, or somebody mends them */
+		queue_mark_all();
+		PG_RETURN_POINTER(NULL);
+	}
 	CacheInvalidateRelcache(trigdata->tg_relation);
 	queue_note_config();
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&

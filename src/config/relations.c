@@ -95,6 +95,9 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->deadline_at = need_relation(schema, "deadline_at");
 	config->unique_key = need_relation(schema, "unique_key");
 	config->unique_key_pkey = need_relation(schema, "unique_key_pkey");
+	config->live_key = need_relation(schema, "live_key");
+	config->live_key_place = need_relation(schema, "live_key_place");
+	config->group_mark = need_relation(schema, "group_mark");
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);

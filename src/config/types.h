@@ -33,6 +33,7 @@ typedef struct QueueConf		/* one queue */
 	QueueBackoff backoff;
 	int64		keep_completed; /* us; 0: not kept */
 	int64		keep_discarded; /* us */
+	bool		holds_group;	/* on_group_discard: a discarded job holds its group */
 	TimestampTz paused_at;		/* 0: not paused by itself */
 	bool		paused;			/* by itself, or with all queues */
 	QueueLimit	limit;
@@ -142,6 +143,7 @@ typedef struct QueueConfig
 	Oid			job_view, job_type;
 	Oid			deadline, deadline_at;	/* table and index */
 	Oid			unique_key, unique_key_pkey;
+	Oid			live_key, live_key_place, group_mark;	/* table and index, table */
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */

@@ -12,6 +12,7 @@
 #include "config/lines.h"
 #include "config/owner.h"
 #include "job/extra.h"
+#include "job/group.h"
 #include "shared/clock.h"
 
 #include "commands/sequence.h"
@@ -73,11 +74,22 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	extra.headers = new->headers;
 	extra.tags = new->tags;
 	extra.unique_key = unconstify(char *, new->unique_key);
+	if (new->group_key != NULL)
+		queue_group_join(job, &extra, new->group_key);
 	job->extra = queue_extra_pack(&extra);
 	job->line = queue_line_ensure(new->queue, new->kind, (int16) new->priority);
 }
 
-/* Inserts one prepared job and gives its id. */
+void
+queue_job_add(QueueJobTable *table, QueueJob *jobs, int n)
+{
+	if (n == 1)
+		queue_job_insert(table, jobs);
+	else
+		queue_job_insert_many(table, jobs, n);
+	queue_group_insert(jobs, n);
+}
+
 int64
 queue_job_create(QueueJob *job)
 {
@@ -85,7 +97,7 @@ queue_job_create(QueueJob *job)
 
 	if (job->id == 0)
 		job->id = nextval_internal(queue_config()->job_id_seq, false);
-	queue_job_insert(table, job);
+	queue_job_add(table, job, 1);
 	queue_job_close(table);
 	return job->id;
 }

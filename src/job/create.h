@@ -39,6 +39,7 @@ typedef struct QueueNewJob
 	const char *unique_key;		/* NULL: none */
 	QueueConflict on_conflict;
 	int64		unique_for;		/* us; 0: not given */
+	const char *group_key;		/* NULL: none */
 } QueueNewJob;
 
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})
@@ -48,8 +49,13 @@ typedef struct QueueNewJob
  * or 42704 for what is wrong, 54000 for what is too large.  The line exists afterwards.
  */
 extern void queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job);
-/* Inserts one prepared job, with a new id unless it has one, and gives its id.  With a unique key: job/unique.h. */
+/*
+ * Inserts one prepared job and what goes with its row, with a new id unless it has one, and gives its id.  With a
+ * unique key: job/unique.h.
+ */
 extern int64 queue_job_create(QueueJob *job);
+/* Inserts jobs that have their ids, and what goes with their rows. */
+extern void queue_job_add(QueueJobTable *table, QueueJob *jobs, int n);
 /* 22004: what must not be null is. */
 extern void queue_null_value(const char *name) pg_attribute_noreturn();
 

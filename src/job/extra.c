@@ -65,7 +65,7 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->backoff == NULL && extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
-		extra->blocks == 0 && extra->unique_key == NULL)
+		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -100,6 +100,12 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "run_at", extra->run_at);
 	if (extra->blocks != 0)
 		push_int(&state, "blocks", extra->blocks);
+	if (extra->group_key != NULL)
+		push_text(&state, "group_key", extra->group_key);
+	if (extra->position != 0)
+		push_int(&state, "position", extra->position);
+	if (extra->holds_group)
+		push_int(&state, "holds_group", 1);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(object);
 }
@@ -210,6 +216,12 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->run_at = value_time(&value);
 		else if (strcmp(name, "blocks") == 0)
 			out->blocks = value_int32(&value);
+		else if (strcmp(name, "group_key") == 0)
+			out->group_key = value_text(&value);
+		else if (strcmp(name, "position") == 0)
+			out->position = value_int(&value);
+		else if (strcmp(name, "holds_group") == 0)
+			out->holds_group = value_int(&value) != 0;
 	}
 }
 
@@ -262,6 +274,24 @@ queue_extra_max_attempts(const Jsonb *extra)
 	JsonbValue	value;
 
 	return find_value(extra, "max_attempts", &value) ? value_int32(&value) : 0;
+}
+
+bool
+queue_extra_has_group(const Jsonb *extra)
+{
+	JsonbValue	value;
+
+	return find_value(extra, "group_key", &value) && value.type == jbvString;
+}
+
+char *
+queue_extra_group(const Jsonb *extra, int64 id, int64 *position)
+{
+	JsonbValue	value;
+	char	   *key = find_value(extra, "group_key", &value) ? value_text(&value) : NULL;
+
+	*position = find_value(extra, "position", &value) ? value_int(&value) : id;
+	return key;
 }
 
 int64

@@ -28,6 +28,9 @@ typedef struct QueueExtra
 	int			deaths;			/* processes that died while they ran it alone */
 	TimestampTz run_at;			/* what was asked for when the job was blocked (pending.h); 0: its row has it */
 	int			blocks;			/* what blocks it: bits of pending.h */
+	char	   *group_key;
+	int64		position;		/* its place in the group; 0: its id */
+	bool		holds_group;	/* discarded, but its group waits for it */
 } QueueExtra;
 
 /* Everything at its default. */
@@ -40,6 +43,9 @@ extern TimestampTz queue_extra_expires_at(const Jsonb *extra);	/* DT_NOEND: neve
 extern const char *queue_extra_worker(const Jsonb *extra, size_t *length);	/* not terminated; NULL: not there */
 extern char *queue_extra_text(const Jsonb *extra, const char *key);	/* one text of it; NULL: not there */
 extern int	queue_extra_max_attempts(const Jsonb *extra);	/* 0: not there */
+extern bool queue_extra_has_group(const Jsonb *extra);
+/* The group's key and place of job `id`; NULL: it has none. */
+extern char *queue_extra_group(const Jsonb *extra, int64 id, int64 *position);
 
 /* What a job's payload, headers and tags (NULL: none) come to in bytes; 54000 if that, or one value, is too much. */
 extern int64 queue_job_size(const Jsonb *payload, const Jsonb *headers, const Jsonb *tags);

@@ -11,6 +11,7 @@
 #include "job/finish.h"
 
 #include "config/owner.h"
+#include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
 #include "job/record.h"
@@ -128,11 +129,14 @@ queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+	QueueJob	ended = *job;
 	QueueKeyName key;
 
 	remember(job, line, to, ending);
+	if (queue_group_ended(&ended, line, to))
+		keep = QUEUE_FOR_EVER;	/* it is needed until somebody decides about it */
 	if (keep > 0)
-		queue_finished_insert(job, line->queue, line->kind, line->priority, to, ending, keep);
+		queue_finished_insert(&ended, line->queue, line->kind, line->priority, to, ending, keep);
 	if (queue_key_name(job, line, &key))
 		queue_key_release(&key, job->id);
 	else if (job->extra == NULL && job->stored_extra != NULL)

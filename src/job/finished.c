@@ -12,6 +12,7 @@
 #include "job/finished.h"
 
 #include "config/lines.h"
+#include "job/group.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -156,6 +157,8 @@ queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wai
 	else
 		result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait, &tmfd, false);
 	table_close(rel, NoLock);
+	if (result == TM_Ok)
+		queue_group_let_go(finished->queue, &finished->job);
 	return result;
 }
 
@@ -176,8 +179,9 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 		extra.expires_at = DT_NOEND;	/* or it would be cancelled at once */
 	extra.worker = NULL;
 	extra.deaths = 0;
-	job->extra = queue_extra_pack(&extra);
 	job->run_at = run_at;
+	queue_group_rejoin(job, &extra);
+	job->extra = queue_extra_pack(&extra);
 	job->failures = 0;
 	job->line = queue_line_ensure(finished->queue, finished->kind, finished->priority);
 }

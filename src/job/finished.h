@@ -32,8 +32,9 @@ extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueF
  */
 extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
 /*
- * Deletes a row that was read under `snapshot`: TM_Ok, TM_Updated, TM_Deleted, TM_SelfModified; with wait = false
- * TM_BeingModified or TM_WouldBlock instead of waiting for who has it locked.
+ * Deletes a row that was read whole under `snapshot`, and lets the group go that its job holds: TM_Ok, TM_Updated,
+ * TM_Deleted, TM_SelfModified; with wait = false TM_BeingModified or TM_WouldBlock instead of waiting for who has it
+ * locked.
  */
 extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait);
 /* Makes finished->job the live row of a retry at run_at, for a row that was deleted; the caller inserts it. */

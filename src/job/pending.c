@@ -12,6 +12,8 @@
  */
 #include "job/pending.h"
 
+#include "shared/clock.h"
+
 void
 queue_job_set_run_at(QueueJob *job, QueueExtra *extra, TimestampTz run_at)
 {
@@ -25,4 +27,38 @@ queue_job_set_run_at(QueueJob *job, QueueExtra *extra, TimestampTz run_at)
 			extra->run_at = 0;
 		job->run_at = run_at;
 	}
+}
+
+void
+queue_job_hold(QueueJob *job, QueueExtra *extra, int block)
+{
+	if (!queue_job_pending(job))
+	{
+		if (extra->enqueued_at == 0)
+			extra->enqueued_at = job->run_at;
+		extra->run_at = job->run_at;
+		job->run_at = DT_NOEND;
+	}
+	extra->blocks |= block;
+}
+
+TM_Result
+queue_job_promote(QueueJobTable *table, const QueueJob *job, int block, Snapshot snapshot, bool wait)
+{
+	QueueJob	new = *job;
+	TimestampTz now = queue_now();
+
+	if (job->extra == NULL && job->stored_extra != NULL)
+		new.run_at = now;		/* nobody knows what it asked for; whoever claims it says that it cannot be read */
+	else
+	{
+		QueueExtra	extra;
+
+		queue_extra_unpack(job->extra, &extra);
+		extra.blocks &= ~block;
+		if (extra.blocks == 0)
+			new.run_at = Max(extra.run_at, now);
+		new.extra = queue_extra_pack(&extra);
+	}
+	return queue_job_update(table, job, &new, snapshot, wait);
 }

@@ -6,7 +6,6 @@
 #define QUEUE_PENDING_H
 
 #include "job/job.h"
-#include "shared/clock.h"
 
 /* What blocks a job, as bits of QueueExtra.blocks; it is pending until the last of them is gone. */
 #define QUEUE_BLOCK_GROUP		0x01	/* another job of its group goes first */
@@ -32,42 +31,11 @@ queue_job_asked(const QueueJob *job, const QueueExtra *extra)
  */
 extern void queue_job_set_run_at(QueueJob *job, QueueExtra *extra, TimestampTz run_at);
 /* Blocks a job, also one that waits in its line; the caller packs extra and writes the row. */
-static inline void
-queue_job_hold(QueueJob *job, QueueExtra *extra, int block)
-{
-	if (!queue_job_pending(job))
-	{
-		if (extra->enqueued_at == 0)
-			extra->enqueued_at = job->run_at;
-		extra->run_at = job->run_at;
-		job->run_at = DT_NOEND;
-	}
-	extra->blocks |= block;
-}
-
+extern void queue_job_hold(QueueJob *job, QueueExtra *extra, int block);
 /*
  * Takes one block away, in the row as read (lean or deep) under `snapshot`.  Without any other the job enters its line:
  * at the time that was asked for, or now, behind those that are due.  Results as of queue_job_update.
  */
-static inline TM_Result
-queue_job_promote(QueueJobTable *table, const QueueJob *job, int block, Snapshot snapshot, bool wait)
-{
-	QueueJob	new = *job;
-	TimestampTz now = queue_now();
-
-	if (job->extra == NULL && job->stored_extra != NULL)
-		new.run_at = now;		/* nobody knows what it asked for; whoever claims it says that it cannot be read */
-	else
-	{
-		QueueExtra	extra;
-
-		queue_extra_unpack(job->extra, &extra);
-		extra.blocks &= ~block;
-		if (extra.blocks == 0)
-			new.run_at = Max(extra.run_at, now);
-		new.extra = queue_extra_pack(&extra);
-	}
-	return queue_job_update(table, job, &new, snapshot, wait);
-}
+extern TM_Result queue_job_promote(QueueJobTable *table, const QueueJob *job, int block, Snapshot snapshot, bool wait);
 
 #endif

@@ -35,8 +35,6 @@ static const int64 ring_width[RING_CLASSES] = {
 	USECS_PER_HOUR, USECS_PER_DAY, 7 * USECS_PER_DAY, 30 * USECS_PER_DAY, 400 * USECS_PER_DAY
 };
 
-#define FOR_EVER (INT64CONST(360000) * USECS_PER_DAY)	/* 1000 years as an interval */
-
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 int
@@ -149,7 +147,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	nulls[i] = started_at == 0;
 	values[i++] = TimestampTzGetDatum(started_at);
 	values[i++] = TimestampTzGetDatum(now);
-	values[i++] = TimestampTzGetDatum(keep >= FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
+	values[i++] = TimestampTzGetDatum(keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
 	values[i++] = queue_job_kept_payload(job);
 	nulls[i] = extra == NULL;
 	values[i++] = JsonbPGetDatum(extra);
@@ -285,6 +283,8 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(TAGS, tags);
 	if (extra->unique_key != NULL)
 		SET(UNIQUE_KEY, CStringGetTextDatum(extra->unique_key));
+	if (extra->group_key != NULL)
+		SET(GROUP_KEY, CStringGetTextDatum(extra->group_key));
 	if (extra->expires_at != DT_NOEND)
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
 	if (extra->progress != NULL)

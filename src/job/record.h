@@ -17,6 +17,8 @@ typedef struct QueueEnding
 	Jsonb	   *progress;		/* NULL: as the row says */
 } QueueEnding;
 
+#define QUEUE_FOR_EVER (INT64CONST(360000) * USECS_PER_DAY) /* 1000 years as an interval */
+
 /* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
 extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
 								  QueueState state, const QueueEnding *ending, int64 keep);

@@ -18,6 +18,7 @@
 #include "scheduler/deadlines.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/leases.h"
+#include "scheduler/promote.h"
 #include "scheduler/retirement.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -42,6 +43,7 @@ static QueueChore chores[] = {
 	{"recount", queue_housekeeping_recount, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
+	{"promotion", queue_promote_unattended, NULL, 0},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"retention", queue_housekeeping_retention, .first = USECS_PER_SEC},
 };

@@ -33,6 +33,7 @@
 #include "job/ready.h"
 #include "scheduler/chores.h"
 #include "scheduler/placement.h"
+#include "scheduler/promote.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -599,6 +600,7 @@ may_rest(TimestampTz *next)
 
 /* What finds work, in this order, whenever the scheduler is awake. */
 static QueueChore work[] = {
+	{"the promotion of groups", queue_promote_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 	{"the search for due jobs", do_round, NULL, QUEUE_CHORE_EACH_WAKE},
 	{"the number of executors", queue_executors_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 	{"the http worker", queue_feed_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},

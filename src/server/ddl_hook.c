@@ -22,6 +22,7 @@
 #include "server/shared_memory.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/mark.h"
 #include "shared/note.h"
 #include "shared/slot.h"
 
@@ -512,6 +513,8 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 	if (finish)
 	{
 		queue_note_finish_prepared(gid, commit, maybe_old);
+		if (commit)
+			queue_mark_rows(MyDatabaseId);
 		/* it may have created the extension, or kept it by rolling a DROP back */
 		if (maybe_old || queue_database_prepared_ddl())
 			pending.created = true;

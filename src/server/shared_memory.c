@@ -20,6 +20,7 @@
 #include "shared/fetcher.h"
 #include "shared/lease.h"
 #include "shared/limit.h"
+#include "shared/mark.h"
 #include "shared/note.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
@@ -46,6 +47,7 @@ static const struct
 	{queue_fetch_waiter_shmem_size, queue_fetch_waiter_shmem_init, NULL},
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
+	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},

@@ -125,7 +125,7 @@ SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0
 FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
                   'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
-FROM unnest(ARRAY['group_key => ''x''', 'concurrency_key => ''x''', 'depends_on => ''{1}''',
+FROM unnest(ARRAY['concurrency_key => ''x''', 'depends_on => ''{1}''',
                   'compensate_with => ''x''', 'workflow => 1']) option;
 SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');

@@ -1,0 +1,769 @@
+/*
+ * group.c
+ *		FIFO groups.
+ *
+ * A job of a group is enqueued pending (pending.h), with a row in queue.live_key that is its place: (queue, group_key,
+ * position).  The position is the job's id, or a later number of the same sequence if it was retried or moved.  The row
+ * goes when the job ends; it is only ever inserted and deleted.
+ *
+ * A job is let in when it is the first of those that are committed and no other one is in.  Nobody who enqueues or
+ * ends a job lets another one in, because two of them would miss each other's uncommitted rows.  Each leaves a mark
+ * instead (shared/mark.h), and one process at a time promotes: the scheduler (scheduler/promote.c), or where none is,
+ * whoever fetches (queue_group_promote).
+ *
+ * queue_group_settle is all that promotes.  It takes the group's lock, then a snapshot, and reads forward.  From where?
+ * The front of a group is full of dead entries while anybody holds a snapshot, and walking them at each step would be
+ * quadratic.  So the scheduler remembers who is in, and that no place before him is taken; what is enqueued with a
+ * lower position afterwards brings a mark.  This memory is only a hint: the row of the job that it names tells whether
+ * it is in.  Of a group that it does not know, all places are read until one that is in is found.
+ *
+ * A job with a lower position than the one that is in may come to light by a late commit.  It waits, and its mark is
+ * parked until the group's next one.
+ *
+ * A discarded job whose queue says so holds its group: its place stays, marked, and the kept row lies outside of the
+ * ring.
+ *
+ * Locks: RowExclusiveLock on live_key and group_mark; the lock of a group (an advisory lock of our own space, to the
+ * end of the transaction, never waited for); then row locks, never waited for by who promotes.
+ */
+#include "job/group.h"
+
+#include "job/pending.h"
+#include "shared/clock.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "commands/extension.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+
+#define LOCK_SPACE 0x5156		/* locktag_field4; 0x5155 are session claims */
+#define MAX_REMEMBERED 1000000
+#define BATCH 100				/* groups that a fetch settles at most */
+
+/* The columns of live_key.  Later versions only append. */
+enum
+{
+	COL_JOB_ID = 1, COL_POSITION, COL_HELD, COL_QUEUE, COL_GROUP_KEY, NCOLS = COL_GROUP_KEY
+};
+
+/* And of group_mark. */
+enum
+{
+	MARK_POSITION = 1, MARK_ENDED, MARK_DOUBTED, MARK_QUEUE, MARK_GROUP_KEY, NMARK = MARK_GROUP_KEY
+};
+
+/* A row of live_key. */
+typedef struct Place
+{
+	int64		job_id;
+	int64		position;
+	bool		held;
+	ItemPointerData tid;
+} Place;
+
+/* live_key, open, and a scan of one group. */
+typedef struct Places
+{
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;			/* NULL: none */
+} Places;
+
+/* What the scheduler knows of a group. */
+typedef struct Memory
+{
+	uint64		hash;			/* of its names; the job's row tells whether it is this one */
+	int64		job_id;			/* who was in */
+	int64		from;			/* no place before this was taken */
+	bool		held;			/* nobody is in: a discarded job holds it */
+} Memory;
+
+static HTAB *memory = NULL;
+static bool memory_complete = false;	/* every group in which somebody is stands there */
+
+static void register_flush(void);
+
+/* ---------------------------------------------------------------- rows */
+
+static void
+places_open(Places *places, LOCKMODE lockmode)
+{
+	places->rel = table_open(queue_config()->live_key, lockmode);
+	places->index = index_open(queue_config()->live_key_place, lockmode);
+	places->slot = table_slot_create(places->rel, NULL);
+	places->scan = NULL;
+}
+
+static void
+places_end_scan(Places *places)
+{
+	ExecClearTuple(places->slot);
+	if (places->scan != NULL)
+		index_endscan(places->scan);
+	places->scan = NULL;
+}
+
+/* Closes them; the lock stays. */
+static void
+places_close(Places *places)
+{
+	places_end_scan(places);
+	ExecDropSingleTupleTableSlot(places->slot);
+	index_close(places->index, NoLock);
+	table_close(places->rel, NoLock);
+}
+
+/* Begins to read the places of one group from a position on. */
+static void
+places_scan(Places *places, const char *queue, const char *key, int64 from, Snapshot snapshot)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(queue));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(key));
+	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	places->scan = queue_index_beginscan(places->rel, places->index, snapshot, 3);
+	index_rescan(places->scan, keys, 3, NULL, 0);
+}
+
+static bool
+places_next(Places *places, Place *place)
+{
+	Datum	   *values = places->slot->tts_values;
+
+	if (!index_getnext_slot(places->scan, ForwardScanDirection, places->slot))
+		return false;
+	slot_getsomeattrs(places->slot, COL_HELD);
+	place->job_id = DatumGetInt64(values[COL_JOB_ID - 1]);
+	place->position = DatumGetInt64(values[COL_POSITION - 1]);
+	place->held = DatumGetBool(values[COL_HELD - 1]);
+	place->tid = places->slot->tts_tid;
+	return true;
+}
+
+/* One row that this transaction inserts after another: an opened relation and what an insert needs. */
+typedef struct Inserter
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+} Inserter;
+
+static void
+inserter_open(Inserter *inserter, Oid relid)
+{
+	inserter->rel = table_open(relid, RowExclusiveLock);
+	inserter->estate = CreateExecutorState();
+	inserter->rri = makeNode(ResultRelInfo);
+	inserter->slot = MakeSingleTupleTableSlot(RelationGetDescr(inserter->rel), &TTSOpsVirtual);
+	InitResultRelInfo(inserter->rri, inserter->rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(inserter->rri, false);
+	(void) GetCurrentCommandId(true);
+}
+
+static void
+inserter_put(Inserter *inserter, const Datum *values, int n)
+{
+	TupleTableSlot *slot = inserter->slot;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, n * sizeof(bool));
+	memcpy(slot->tts_values, values, n * sizeof(Datum));
+	ExecStoreVirtualTuple(slot);
+	ExecSimpleRelationInsert(inserter->rri, inserter->estate, slot);
+	ResetPerTupleExprContext(inserter->estate);
+}
+
+static void
+inserter_close(Inserter *inserter)
+{
+	ExecCloseIndices(inserter->rri);
+	ExecDropSingleTupleTableSlot(inserter->slot);
+	FreeExecutorState(inserter->estate);
+	table_close(inserter->rel, NoLock);
+}
+
+static void
+insert_place(Inserter *inserter, int64 job_id, int64 position, bool held, const char *queue, const char *key)
+{
+	Datum values[NCOLS] = {[COL_JOB_ID - 1] = Int64GetDatum(job_id),
+						   [COL_POSITION - 1] = Int64GetDatum(position),
+						   [COL_HELD - 1] = BoolGetDatum(held),
+						   [COL_QUEUE - 1] = CStringGetTextDatum(queue),
+						   [COL_GROUP_KEY - 1] = CStringGetTextDatum(key)};
+
+	inserter_put(inserter, values, NCOLS);
+}
+
+/* Deletes a place, which is its job's own: nobody else changes it. */
+static void
+delete_place(const char *queue, const char *key, int64 position)
+{
+	Places		places;
+	Place		place;
+	TM_FailureData tmfd;
+
+	places_open(&places, RowExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	places_scan(&places, queue, key, position, GetActiveSnapshot());
+	if (places_next(&places, &place) && place.position == position)
+		(void) table_tuple_delete(places.rel, &place.tid, GetCurrentCommandId(true), GetActiveSnapshot(),
+								  InvalidSnapshot, true, &tmfd, false);
+	places_close(&places);
+	PopActiveSnapshot();
+}
+
+/* ---------------------------------------------------------------- jobs come and go */
+
+/* A mark becomes a row. */
+static void
+insert_mark(Inserter *inserter, const QueueMark *mark)
+{
+	Datum values[NMARK] = {[MARK_POSITION - 1] = Int64GetDatum(mark->position),
+						   [MARK_ENDED - 1] = BoolGetDatum(mark->ended),
+						   [MARK_DOUBTED - 1] = BoolGetDatum(mark->doubted),
+						   [MARK_QUEUE - 1] = CStringGetTextDatum(mark->queue),
+						   [MARK_GROUP_KEY - 1] = CStringGetTextDatum(mark->key)};
+
+	inserter_put(inserter, values, NMARK);
+}
+
+/* A group's mark, told at the commit of this transaction. */
+static void
+note(const char *queue, const char *key, int64 position, bool ended)
+{
+	QueueMark	mark = {.position = position, .ended = ended};
+	Inserter	inserter;
+
+	strlcpy(mark.queue, queue, sizeof(mark.queue));
+	strlcpy(mark.key, key, sizeof(mark.key));
+	register_flush();
+	if (queue_mark_note(&mark) || queue_preloaded())
+		return;
+	inserter_open(&inserter, queue_config()->group_mark);
+	insert_mark(&inserter, &mark);
+	inserter_close(&inserter);
+}
+
+void
+queue_group_join(QueueJob *job, QueueExtra *extra, const char *key)
+{
+	extra->group_key = pstrdup(key);
+	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
+}
+
+void
+queue_group_rejoin(QueueJob *job, QueueExtra *extra)
+{
+	if (extra->group_key == NULL)
+		return;
+	if (!extra->holds_group)
+		extra->position = nextval_internal(queue_config()->job_id_seq, false);
+	extra->holds_group = false;
+	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
+}
+
+void
+queue_group_insert(const QueueJob *jobs, int n)
+{
+	Inserter	inserter;
+	bool		open = false;
+	MemoryContext per_job = NULL;
+	MemoryContext old = CurrentMemoryContext;
+
+	for (int i = 0; i < n; i++)
+	{
+		const QueueJob *job = &jobs[i];
+		const char *queue;
+		int64		position;
+		char	   *key;
+
+		if (!queue_extra_has_group(job->extra))
+			continue;
+		if (!open)
+		{
+			inserter_open(&inserter, queue_config()->live_key);
+			per_job = AllocSetContextCreate(old, "queue places", ALLOCSET_SMALL_SIZES);
+			open = true;
+		}
+		MemoryContextSwitchTo(per_job);
+		key = queue_extra_group(job->extra, job->id, &position);
+		queue = queue_job_line(job->line)->queue->name;
+		insert_place(&inserter, job->id, position, false, queue, key);
+		note(queue, key, position, false);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_job);
+	}
+	if (!open)
+		return;
+	inserter_close(&inserter);
+	MemoryContextDelete(per_job);
+}
+
+bool
+queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to)
+{
+	const char *queue = line->queue->name;
+	bool		holds = to == QUEUE_STATE_DISCARDED && line->queue->holds_group;
+	int64		position;
+	char	   *key;
+
+	if (!queue_extra_has_group(job->extra))
+		return false;
+	key = queue_extra_group(job->extra, job->id, &position);
+	delete_place(queue, key, position);
+	if (holds)
+	{
+		Inserter	inserter;
+		QueueExtra	extra;
+
+		inserter_open(&inserter, queue_config()->live_key);
+		insert_place(&inserter, job->id, position, true, queue, key);
+		inserter_close(&inserter);
+		queue_extra_unpack(job->extra, &extra);
+		extra.holds_group = true;
+		job->extra = queue_extra_pack(&extra);
+	}
+	else
+		note(queue, key, position, !queue_job_pending(job));
+	return holds;
+}
+
+void
+queue_group_let_go(const char *queue, const QueueJob *job)
+{
+	QueueExtra	extra;
+
+	if (!queue_extra_has_group(job->extra))
+		return;
+	queue_extra_unpack(job->extra, &extra);
+	if (!extra.holds_group)
+		return;
+	delete_place(queue, extra.group_key, extra.position != 0 ? extra.position : job->id);
+	note(queue, extra.group_key, extra.position != 0 ? extra.position : job->id, true);
+}
+
+void
+queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char *to)
+{
+	int64		position = extra->position != 0 ? extra->position : job->id;
+	Inserter	inserter;
+
+	if (extra->group_key == NULL || strcmp(from, to) == 0)
+		return;
+	delete_place(from, extra->group_key, position);
+	note(from, extra->group_key, position, !queue_job_pending(job));
+	extra->position = nextval_internal(queue_config()->job_id_seq, false);
+	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
+	inserter_open(&inserter, queue_config()->live_key);
+	insert_place(&inserter, job->id, extra->position, false, to, extra->group_key);
+	inserter_close(&inserter);
+	note(to, extra->group_key, extra->position, false);
+}
+
+int64
+queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held)
+{
+	Places		places;
+	Place		place = {0};
+
+	places_open(&places, AccessShareLock);
+	places_scan(&places, queue, key, PG_INT64_MIN, snapshot);
+	*held = places_next(&places, &place) && place.held;
+	places_close(&places);
+	return place.job_id;
+}
+
+/* ---------------------------------------------------------------- what the scheduler remembers */
+
+static uint64
+hash_of(const QueueMark *mark)
+{
+	return hash_combine64(queue_name_hash(mark->queue), queue_name_hash(mark->key));
+}
+
+void
+queue_group_remember(bool all)
+{
+	HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(Memory), .hcxt = TopMemoryContext};
+
+	memory_complete = all;
+	if (all && memory != NULL)
+		return;
+	if (memory != NULL)
+		hash_destroy(memory);
+	memory = hash_create("queue groups", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static Memory *
+remembered(uint64 hash)
+{
+	return memory == NULL ? NULL : hash_search(memory, &hash, HASH_FIND, NULL);
+}
+
+/* job_id: who is in; 0: nobody, so that the group need not be known. */
+static void
+remember(uint64 hash, int64 job_id, int64 from, bool held)
+{
+	Memory	   *entry;
+	bool		found;
+
+	if (memory == NULL)
+		return;
+	if (job_id == 0)
+	{
+		(void) hash_search(memory, &hash, HASH_REMOVE, NULL);
+		return;
+	}
+	if (hash_get_num_entries(memory) >= MAX_REMEMBERED)
+		queue_group_remember(false);
+	entry = hash_search(memory, &hash, HASH_ENTER, &found);
+	entry->job_id = job_id;
+	entry->from = from;
+	entry->held = held;
+}
+
+/* ---------------------------------------------------------------- promotion */
+
+/* Takes the lock of a group until the end of the transaction; false: somebody else has it. */
+static bool
+lock_group(uint64 hash)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, LOCK_SPACE);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Is this job of the group let in, whatever else may block it? */
+static bool
+is_in(const QueueJob *job)
+{
+	QueueExtra	extra;
+
+	if (!queue_job_pending(job))
+		return true;
+	if (job->extra == NULL)
+		return false;			/* cannot be read: let in it says so */
+	queue_extra_unpack(job->extra, &extra);
+	return (extra.blocks & QUEUE_BLOCK_GROUP) == 0;
+}
+
+/* Is the job that the scheduler remembers there, of this group, and in? */
+static bool
+still_in(QueueJobTable *jobs, const QueueMark *mark, int64 job_id, bool *of_group)
+{
+	QueueJob	job;
+	QueueExtra	extra;
+
+	*of_group = true;
+	if (!queue_job_find_lean(jobs, job_id, GetActiveSnapshot(), &job))
+		return false;
+	queue_extra_unpack(job.extra, &extra);
+	*of_group = job.extra == NULL || (extra.group_key != NULL && strcmp(extra.group_key, mark->key) == 0 &&
+									  strcmp(queue_job_line(job.line)->queue->name, mark->queue) == 0);
+	return *of_group && is_in(&job);
+}
+
+/*
+ * Reads the group's places from `from` on, under the active snapshot.  Returns the first job's place in *first
+ * (job_id 0: there is none) with its row in *job if it waits to be let in; *in: who is in or holds the group (*held),
+ * if such a one was seen (0: no).  all: beyond the first one too, until one that is in.
+ */
+static void
+look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, Place *first, QueueJob *job, int64 *in,
+	 bool *held)
+{
+	Places		places;
+	Place		place;
+
+	first->job_id = *in = 0;
+	*held = false;
+	places_open(&places, RowExclusiveLock);
+	places_scan(&places, mark->queue, mark->key, from, GetActiveSnapshot());
+	while (*in == 0 && (first->job_id == 0 || all) && places_next(&places, &place))
+	{
+		QueueJob	other;
+		bool		waits = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
+		{
+			/* the job's end could not read whose group it was in */
+			TM_FailureData tmfd;
+
+			(void) table_tuple_delete(places.rel, &place.tid, GetCurrentCommandId(true), GetActiveSnapshot(),
+									  InvalidSnapshot, false, &tmfd, false);
+			continue;
+		}
+		waits = !place.held && !is_in(&other);
+		if (!waits)
+		{
+			*in = place.job_id;
+			*held = place.held;
+		}
+		if (first->job_id == 0)
+		{
+			*first = place;
+			if (waits)
+				*job = other;
+		}
+	}
+	places_close(&places);
+}
+
+QueueSettled
+queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
+{
+	uint64		hash = hash_of(mark);
+	Memory	   *known = remembered(hash);
+	int64		from = known != NULL ? Min(known->from, mark->position) : PG_INT64_MIN;
+	bool all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
+	QueueSettled settled = QUEUE_GROUP_SETTLED;
+	bool		held;
+	Place		first;
+	QueueJob	job;
+	int64		in;
+
+	if (!glance && !lock_group(hash))
+		return QUEUE_GROUP_BUSY;
+	PushActiveSnapshot(GetLatestSnapshot());
+	look(jobs, mark, from, all, &first, &job, &in, &held);
+	if (in == 0 && first.job_id != 0 && known != NULL && !all)
+	{
+		bool		of_group;
+
+		if (still_in(jobs, mark, known->job_id, &of_group))
+			in = known->job_id;
+		else if (!of_group)
+			look(jobs, mark, PG_INT64_MIN, true, &first, &job, &in, &held);
+	}
+	if (in == 0 && first.job_id != 0)
+	{
+		if (glance)
+		{
+			PopActiveSnapshot();
+			return queue_group_settle(jobs, mark, false);
+		}
+		settled = queue_job_promote(jobs, &job, QUEUE_BLOCK_GROUP, GetActiveSnapshot(), false) == TM_Ok ?
+			QUEUE_GROUP_PROMOTED : QUEUE_GROUP_BUSY;
+		in = first.job_id;
+	}
+	else if (in != first.job_id)
+	{
+		QueueMark	parked = *mark;
+
+		/* one that was enqueued before the one that is in came to light later */
+		parked.position = first.position;
+		queue_mark_park(&parked);
+	}
+	if (settled != QUEUE_GROUP_BUSY)
+		remember(hash, in, first.position, held);
+	PopActiveSnapshot();
+	if (settled == QUEUE_GROUP_PROMOTED)
+		CommandCounterIncrement();
+	return settled;
+}
+
+bool
+queue_group_next_group(QueueMark *mark)
+{
+	Places		places;
+	ScanKeyData key;
+	ScanKeyData members[2];
+	bool		found;
+
+	places_open(&places, AccessShareLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	/* (queue, group_key) > (mark's) */
+	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_BTTEXTCMP, CStringGetTextDatum(mark->queue));
+	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER | SK_ROW_END, 2, BTGreaterStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_BTTEXTCMP, CStringGetTextDatum(mark->key));
+	memset(&key, 0, sizeof(key));
+	key.sk_flags = SK_ROW_HEADER;
+	key.sk_attno = 1;
+	key.sk_strategy = BTGreaterStrategyNumber;
+	key.sk_argument = PointerGetDatum(members);
+	places.scan = queue_index_beginscan(places.rel, places.index, GetActiveSnapshot(), 1);
+	index_rescan(places.scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(places.scan, ForwardScanDirection, places.slot);
+	if (found)
+	{
+		slot_getallattrs(places.slot);
+		memset(mark, 0, sizeof(*mark));
+		mark->position = PG_INT64_MIN;
+		strlcpy(mark->queue, TextDatumGetCString(places.slot->tts_values[COL_QUEUE - 1]), sizeof(mark->queue));
+		strlcpy(mark->key, TextDatumGetCString(places.slot->tts_values[COL_GROUP_KEY - 1]), sizeof(mark->key));
+	}
+	places_close(&places);
+	PopActiveSnapshot();
+	return found;
+}
+
+/* ---------------------------------------------------------------- marks as rows */
+
+bool
+queue_group_eat_rows(QueueJobTable *jobs, int max)
+{
+	Relation	rel = table_open(queue_config()->group_mark, RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue marks", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		all = true;
+	int			n = 0;
+
+	MemoryContextSwitchTo(per_row);
+	while (n < max && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		QueueMark	mark = {0};
+		Datum	   *values = slot->tts_values;
+		TM_FailureData tmfd;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		mark.position = DatumGetInt64(values[MARK_POSITION - 1]);
+		mark.ended = DatumGetBool(values[MARK_ENDED - 1]);
+		mark.doubted = DatumGetBool(values[MARK_DOUBTED - 1]);
+		strlcpy(mark.queue, TextDatumGetCString(values[MARK_QUEUE - 1]), sizeof(mark.queue));
+		strlcpy(mark.key, TextDatumGetCString(values[MARK_GROUP_KEY - 1]), sizeof(mark.key));
+		if (mark.queue[0] == '\0')
+			queue_mark_lose(MyDatabaseId);
+		if ((mark.queue[0] != '\0' && queue_group_settle(jobs, &mark, false) == QUEUE_GROUP_BUSY) ||
+			table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, false, &tmfd,
+							   false) != TM_Ok)
+			all = false;
+		n++;
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(per_row);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	if (n > 0)
+		CommandCounterIncrement();
+	return all && n < max;
+}
+
+/*
+ * What this transaction noted becomes rows: before PREPARE TRANSACTION, because no callback of ours runs at its COMMIT,
+ * and where there is no shared memory.
+ */
+static void
+flush(XactEvent event, void *arg)
+{
+	Inserter	inserter;
+	QueueMark  *marks;
+	bool		overflow;
+	int			n;
+
+	if (event != XACT_EVENT_PRE_PREPARE && (event != XACT_EVENT_PRE_COMMIT || queue_preloaded()))
+		return;
+	marks = queue_mark_noted(&n, &overflow);
+	if (n == 0)
+		return;
+	queue_mark_forget_noted();
+	if (!OidIsValid(get_extension_oid("queue", true)))
+		return;					/* this transaction dropped it */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	inserter_open(&inserter, queue_config()->group_mark);
+	for (int i = 0; i < n; i++)
+		insert_mark(&inserter, &marks[i]);
+	if (overflow && queue_preloaded())
+		insert_mark(&inserter, &(QueueMark) {0});	/* of all groups */
+	inserter_close(&inserter);
+	PopActiveSnapshot();
+}
+
+static void
+register_flush(void)
+{
+	static bool done = false;
+
+	if (!done)
+		RegisterXactCallback(flush, NULL);
+	done = true;
+}
+
+/* ---------------------------------------------------------------- where no scheduler is */
+
+bool
+queue_group_unattended(void)
+{
+	QueueDatabase *base = queue_database();
+
+	return base == NULL || pg_atomic_read_u32(&base->scheduler_procno) == PG_UINT32_MAX;
+}
+
+void
+queue_group_promote(QueueJobTable *jobs)
+{
+	QueueMark	taken[BATCH];
+	int			n;
+
+	if (IsolationUsesXactSnapshot())
+		return;
+	(void) queue_group_eat_rows(jobs, BATCH);
+	n = queue_mark_take(taken, BATCH);
+	for (int i = 0; i < n; i++)
+	{
+		if (queue_group_settle(jobs, &taken[i], false) == QUEUE_GROUP_BUSY)
+			(void) queue_mark_note(&taken[i]);	/* for who comes after this transaction */
+	}
+}
+
+void
+queue_group_promote_own(QueueJobTable *jobs)
+{
+	QueueMark  *marks;
+	bool		overflow;
+	int			n;
+
+	if (IsolationUsesXactSnapshot())
+		return;
+	marks = queue_mark_noted(&n, &overflow);
+	for (int i = 0; i < n && i < BATCH; i++)
+	{
+		if (queue_group_settle(jobs, &marks[i], false) != QUEUE_GROUP_BUSY)
+			queue_mark_settled(&marks[i]);
+	}
+	pfree(marks);
+}
+
+bool
+queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
+{
+	QueueMark	mark = {.doubted = true};
+	QueueJob	now;
+
+	if (IsolationUsesXactSnapshot() || !queue_extra_has_group(job->extra))
+		return false;
+	strlcpy(mark.key, queue_extra_group(job->extra, job->id, &mark.position), sizeof(mark.key));
+	strlcpy(mark.queue, queue_job_line(job->line)->queue->name, sizeof(mark.queue));
+	if (queue_group_settle(jobs, &mark, false) == QUEUE_GROUP_PROMOTED)
+	{
+		register_flush();
+		(void) queue_mark_note(&mark);	/* who promotes does not know of it */
+	}
+	return queue_job_peek(jobs, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now);
+}

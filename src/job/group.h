@@ -1,0 +1,67 @@
+/*
+ * group.h
+ *		FIFO groups: at most one job of a (queue, group_key) is let in, the one with the lowest place.
+ *
+ * See group.c.
+ */
+#ifndef QUEUE_GROUP_H
+#define QUEUE_GROUP_H
+
+#include "job/job.h"
+#include "shared/mark.h"
+
+/* A job of a group waits for its turn; the caller packs extra and inserts the row.  key as enqueue was given it. */
+extern void queue_group_join(QueueJob *job, QueueExtra *extra, const char *key);
+/* The same for a finished job that is retried: in its place if it holds its group, else in a new one. */
+extern void queue_group_rejoin(QueueJob *job, QueueExtra *extra);
+/* What goes with the rows of new jobs: the places of those that have a group. */
+extern void queue_group_insert(const QueueJob *jobs, int n);
+/*
+ * A job's row was deleted: its place is free.  True: it was discarded and goes on holding its group; job->extra then
+ * says so, and the finished row must be kept.
+ */
+extern bool queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to);
+/* A kept row of a discarded job is deleted, which may have held its group. */
+extern void queue_group_let_go(const char *queue, const QueueJob *job);
+/* A waiting job goes to another queue, to the end of its group there. */
+extern void queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char *to);
+
+/* Who is at the head of a job's group, under the snapshot; 0: nobody.  *held: a discarded job holds it. */
+extern int64 queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held);
+
+/* ---- promotion ---- */
+
+typedef enum QueueSettled
+{
+	QUEUE_GROUP_BUSY,			/* somebody has what is needed: to be tried again */
+	QUEUE_GROUP_SETTLED,		/* nothing to do: one is in, or holds it, or it is empty */
+	QUEUE_GROUP_PROMOTED		/* one was let in */
+} QueueSettled;
+
+/*
+ * Lets the first job of the mark's group in, unless one is in or holds it.  READ COMMITTED only.  glance: a look first,
+ * so that no lock is taken where nothing is to be done.
+ */
+extern QueueSettled queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance);
+/*
+ * Lets this very job in for the present transaction, if its group is all that blocks it and it is the first; it is read
+ * again then.
+ */
+extern bool queue_group_let_in(QueueJobTable *jobs, const QueueJob *job);
+/* The next group after *mark's (empty strings: the first); false: there is none. */
+extern bool queue_group_next_group(QueueMark *mark);
+/* Eats up to max rows of queue.group_mark; false: there may be more, or some could not be settled. */
+extern bool queue_group_eat_rows(QueueJobTable *jobs, int max);
+/* The same for marks in memory too: for who promotes where no scheduler does. */
+extern void queue_group_promote(QueueJobTable *jobs);
+/*
+ * In the groups in which this very transaction enqueued or ended a job: so it can go on with the next one of a group.
+ */
+extern void queue_group_promote_own(QueueJobTable *jobs);
+/* Does nobody promote but who needs it? */
+extern bool queue_group_unattended(void);
+
+/* The scheduler remembers who is in.  all: from now on it knows every group in which somebody is. */
+extern void queue_group_remember(bool all);
+
+#endif

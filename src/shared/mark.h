@@ -1,0 +1,63 @@
+/*
+ * mark.h
+ *		Marks: groups in which something happened that may let a job in, for the one who promotes.
+ *
+ * See mark.c.
+ */
+#ifndef QUEUE_MARK_H
+#define QUEUE_MARK_H
+
+#include "shared/database.h"
+
+#define QUEUE_KEY_MAX 200		/* bytes of a group's key */
+
+typedef struct QueueMark
+{
+	int64		position;		/* the lowest that is meant: of a job that came, or of a head that ended */
+	bool		ended;			/* a job ended that had been let in, so no other one is in */
+	bool		doubted;		/* .. but somebody else than who eats marks has let one in */
+	char		queue[QUEUE_NAME_MAX + 1];
+	char		key[QUEUE_KEY_MAX + 1];
+} QueueMark;
+
+extern Size queue_mark_shmem_size(void);
+extern void queue_mark_shmem_init(void);
+extern void queue_mark_reset(Oid db);	/* commit-safe */
+
+/*
+ * This transaction tells of it when it commits, once for all its marks of one group (the lowest position).  False: it
+ * has noted so many that this one is only counted as lost.
+ */
+extern bool queue_mark_note(const QueueMark *mark);
+/* What this transaction has noted, palloc'd; *overflow: more than are kept. */
+extern QueueMark *queue_mark_noted(int *n, bool *overflow);
+extern void queue_mark_forget_noted(void);
+/* This transaction's commit tells of all groups. */
+extern void queue_mark_all(void);
+/* This transaction has itself let the next one in: what it noted of the group says no more that nobody is. */
+extern void queue_mark_settled(const QueueMark *mark);
+
+/*
+ * Takes up to max marks of this database out, the oldest first; they go back if this transaction (or subtransaction)
+ * aborts.
+ */
+extern int	queue_mark_take(QueueMark *marks, int max);
+extern bool queue_mark_any(void);	/* is there one to take?  Without a lock */
+/*
+ * Leaves a mark that nobody takes until another one of its group comes: a job with a lower place than the group's head
+ * waits for that head to end.
+ */
+extern void queue_mark_park(const QueueMark *mark);
+
+/* Marks were lost, or rows came in without any: all groups are to be looked at.  Commit-safe. */
+extern void queue_mark_lose(Oid db);
+/* The one who promotes: are all groups to be looked at?  queue_mark_found: they were. */
+extern bool queue_mark_lost(void);
+extern void queue_mark_found(void);
+
+/* There may be rows in queue.group_mark (job/group.c).  Commit-safe. */
+extern void queue_mark_rows(Oid db);
+extern bool queue_mark_any_rows(void);	/* without a lock */
+extern bool queue_mark_take_rows(void);
+
+#endif
