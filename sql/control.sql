@@ -195,7 +195,6 @@ SELECT queue.resume('*');
 SELECT count(*) AS paused FROM queue.stat_queue WHERE all_paused_at IS NOT NULL;
 
 -- not built yet
-SELECT try($$SELECT queue.redrive('q')$$);
 SELECT try($$SELECT queue.schedule('s', '* * * * *', 'k')$$);
 SELECT try($$SELECT queue.unschedule('s')$$);
 SELECT try($$SELECT queue.pause_schedule('s')$$);

@@ -50,7 +50,9 @@ CREATE TABLE queue.queue (
     max_running     int,
     rate_limit      int,
     rate_period     interval NOT NULL DEFAULT '1 s',
-    limited_at      timestamptz         -- since when it has a limit for which claims are counted
+    limited_at      timestamptz,        -- since when it has a limit for which claims are counted
+    dead_letter     text COLLATE "C",     -- gets copies of discarded jobs; may name a queue that is gone
+    on_discarded    text COLLATE "C"      -- the kind of the job that each discarded one makes
 );
 -- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
 CREATE TYPE queue.role_name;
@@ -216,7 +218,7 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 -- worker (string), deaths (number), unique_key (string), first_at (time of the first HTTP attempt), run_at (what was asked
 -- for when the job was blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does), group_key
 -- (string), position (number: its place in the group; not there: its id), holds_group (number: discarded, but its group
--- waits)
+-- waits), origin (object: where it came from), dead_letter (number: of a discarded job, the id of its copy)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -501,7 +503,8 @@ COMMENT ON FUNCTION queue_internal.stat_worker_rows IS
 -- ---------------------------------------------------------------------------
 CREATE VIEW queue.job WITH (security_barrier = true) AS
 WITH line AS (
-    SELECT l.id, l.queue, l.kind, l.priority
+    -- own: no other queue's dead letters, which only handlers serve that name it
+    SELECT l.id, l.queue, l.kind, l.priority, NOT EXISTS (SELECT FROM queue.queue o WHERE o.dead_letter = l.queue) AS own
     FROM queue.line l
     WHERE queue_internal.may_read(l.queue)
 )
@@ -530,13 +533,13 @@ SELECT j.id,
        queue_internal.job_progress(j.id, j.extra) AS progress,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
-       NULL::jsonb AS origin,
+       j.extra -> 'origin' AS origin,
        NULL::bigint AS workflow
 FROM queue.live_job j
 JOIN line l ON l.id = j.line
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
-                     WHERE h.kind IN (l.kind, '*') AND (h.queues IS NULL OR l.queue = ANY (h.queues))
+                     WHERE h.kind IN (l.kind, '*') AND (l.queue = ANY (h.queues) OR (h.queues IS NULL AND l.own))
                      ORDER BY h.kind = '*', h.queues IS NULL LIMIT 1),
                     (SELECT q.max_attempts FROM queue.queue q WHERE q.name = l.queue), 25) AS max_attempts) d ON true
 UNION ALL
@@ -564,12 +567,13 @@ SELECT f.id,
        f.extra -> 'progress',
        f.result,
        f.extra ->> 'last_error',
-       NULL::jsonb,
+       f.extra -> 'origin',
        NULL::bigint
 FROM queue.finished_job f
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
-                     WHERE h.kind IN (f.kind, '*') AND (h.queues IS NULL OR f.queue = ANY (h.queues))
+                     WHERE h.kind IN (f.kind, '*')
+                       AND (f.queue = ANY (h.queues) OR (h.queues IS NULL AND NOT EXISTS (SELECT FROM queue.queue o WHERE o.dead_letter = f.queue)))
                      ORDER BY h.kind = '*', h.queues IS NULL LIMIT 1),
                     (SELECT q.max_attempts FROM queue.queue q WHERE q.name = f.queue), 25) AS max_attempts) d ON true
 WHERE queue_internal.may_read(f.queue);
@@ -880,9 +884,9 @@ COMMENT ON FUNCTION queue.delete_jobs IS
     'Deletes the finished, kept jobs that a filter names, at most qty, lowest ids first; returns how many. Their errors stay in queue.job_error as long as these are kept. Needs privilege manage; jobs of other queues are neither touched nor counted.';
 
 CREATE FUNCTION queue.redrive(queue text, qty bigint = NULL) RETURNS bigint
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_redrive';
 COMMENT ON FUNCTION queue.redrive IS
-    'Puts dead letters back where they came from. Not built yet (0A000).';
+    'Puts the dead letters that wait in this queue back where they came from, at most qty, lowest ids first, and returns how many. Each gets the id of the discarded job back, which goes, and all that it had; it waits there as after queue.retry. One that somebody works on, whose queue is gone, whose unique key is taken, or into whose queue you may not enqueue, stays and is not counted. Needs privilege manage here and enqueue there.';
 
 CREATE FUNCTION queue.result(job_id bigint, wait interval = '0') RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_result';
@@ -954,7 +958,7 @@ CREATE FUNCTION queue.create_queue(
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved, dead_letter, on_discarded: not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. dead_letter: a queue that gets a copy of each discarded job, with a new id, the same kind, and an origin that tells where it was; only handlers that name that queue serve it; not this queue itself, nor one whose dead letters come back here (22023); needs enqueue there. on_discarded: a kind of which each discarded job of another kind makes one here, with that job as its payload. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved: not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,

@@ -79,10 +79,8 @@ SELECT try($$SELECT queue.create_queue('bad', max_running => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => 1)$$);
 SELECT try($$SELECT queue.create_queue('bad', rate_limit => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', reserved => '{"-10": 2}')$$);
-SELECT try($$SELECT queue.create_queue('bad', dead_letter => 'plain')$$);
 SELECT try($$SELECT queue.alter_queue('plain', max_running => -1)$$);
 SELECT try($$SELECT queue.alter_queue('plain', rate_limit => -1, rate_period => '0')$$);
-SELECT try($$SELECT queue.alter_queue('plain', dead_letter => 'full')$$);
 SELECT try($$SELECT queue.alter_queue('plain', reserved => '{}')$$);
 
 -- alter: null leaves as is; reset brings the default back

@@ -24,10 +24,9 @@ queue_arg_text(FunctionCallInfo fcinfo, int n, const char *what)
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-char *
-queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
+static char *
+check_name(char *name, const char *what, bool star)
 {
-	char	   *name = queue_arg_text(fcinfo, n, what);
 	size_t		len = strlen(name);
 
 	if (len < 1 || len > QUEUE_NAME_MAX)
@@ -41,6 +40,12 @@ queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
 				 errmsg("%s must not be \"*\"", what),
 				 errhint("\"*\" stands for all; name one.")));
 	return name;
+}
+
+char *
+queue_arg_name(FunctionCallInfo fcinfo, int n, const char *what, bool star)
+{
+	return check_name(queue_arg_text(fcinfo, n, what), what, star);
 }
 
 int64
@@ -126,6 +131,13 @@ Datum
 queue_check_period(Datum value, const char *what)
 {
 	(void) queue_check_span(what, DatumGetIntervalP(value), 1);
+	return value;
+}
+
+Datum
+queue_check_kind(Datum value, const char *what)
+{
+	(void) check_name(TextDatumGetCString(value), what, false);
 	return value;
 }
 

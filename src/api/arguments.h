@@ -36,6 +36,7 @@ typedef Datum (*QueueCheck) (Datum value, const char *what);
 extern Datum queue_check_attempts(Datum value, const char *what);
 extern Datum queue_check_limit(Datum value, const char *what);	/* 0 or more */
 extern Datum queue_check_backoff(Datum value, const char *what);
+extern Datum queue_check_kind(Datum value, const char *what);	/* a name other than * */
 extern Datum queue_check_text(Datum value, const char *what);	/* any */
 extern Datum queue_check_length(Datum value, const char *what);	/* an interval of 0 or more */
 extern Datum queue_check_period(Datum value, const char *what);	/* an interval of more than 0 */

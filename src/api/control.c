@@ -19,6 +19,7 @@
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/create.h"
+#include "job/dead_letter.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/group.h"
@@ -161,6 +162,33 @@ take_key(const QueueFinished *finished)
 				 errhint("Retry it when that job has ended and, if it has unique_for, that is over.")));
 }
 
+void
+queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished)
+{
+	int64		id;
+	Snapshot	snapshot;
+	QueueClaim	claim;
+	QueueExtra	extra;
+	QueueOrigin origin;
+
+	queue_extra_unpack(finished->job.extra, &extra);
+	id = extra.dead_letter;
+	if (id == 0)
+		return;
+	snapshot = queue_finish_snapshot();
+	claim = (QueueClaim) {.table = table, .snapshot = snapshot};
+	if (queue_job_find_lean(table, id, snapshot, &claim.job))
+	{
+		queue_extra_unpack(claim.job.extra, &extra);
+		if (queue_dead_letter_origin(extra.origin, &origin) && origin.id == finished->job.id &&
+			queue_claim_holder(id, claim.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
+			queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS)
+			(void) queue_finish_end(table, &claim.job, claim.job.attempt, QUEUE_STATE_NONE, &(QueueEnding) {0},
+									snapshot, false);
+	}
+	PopActiveSnapshot();
+}
+
 /*
  * Puts a finished, kept job back into its line: same id, failures 0, attempt goes on.  *missing: none is kept, or
  * the caller may not see it.
@@ -194,8 +222,9 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 			continue;
 		}
 		take_key(&finished);
-		queue_finished_revive(&finished, run_at);
 		table = queue_job_open(RowExclusiveLock);
+		queue_control_drop_letter(table, &finished);
+		queue_finished_revive(&finished, run_at);
 		queue_job_add(table, &finished.job, 1);
 		queue_job_close(table);
 		CommandCounterIncrement();

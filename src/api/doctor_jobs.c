@@ -37,6 +37,49 @@
 #define FETCHED_US INT64CONST(3600000000)	/* who fetched a kind lately comes again */
 #define ERROR_US INT64CONST(3600000000)
 
+/* Does the chain of this queue's dead-letter queues come back to it?  Written by hand, or by two at once. */
+static bool
+letters_come_back(QueueConfig *config, const QueueConf *conf)
+{
+	const QueueConf *next = conf;
+
+	for (int i = 0; i < config->nqueues && next != NULL && next->dead_letter != NULL; i++)
+	{
+		if (strcmp(next->dead_letter, conf->name) == 0)
+			return true;
+		next = queue_config_find(config, next->dead_letter);
+	}
+	return false;
+}
+
+/* One row per queue whose discarded jobs do not go where they should. */
+static void
+check_dead_letters(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+
+		if (conf->dead_letter == NULL || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+			continue;
+		if (queue_config_find(config, conf->dead_letter) == NULL)
+			queue_finding(findings, "dead letters", false,
+						  psprintf("queue \"%s\" names the dead-letter queue \"%s\", which does not exist: discarded"
+								   " jobs are kept in \"%s\" for good", conf->name, conf->dead_letter, conf->name),
+						  psprintf("Create it with queue.create_queue(%s), or SELECT queue.alter_queue(%s, reset => "
+								   "'{dead_letter}').", quote_literal_cstr(conf->dead_letter),
+								   quote_literal_cstr(conf->name)));
+		else if (letters_come_back(config, conf))
+			queue_finding(findings, "dead letters", false,
+						  psprintf("dead letters of queue \"%s\" come back to it through queue \"%s\"", conf->name,
+								   conf->dead_letter),
+						  psprintf("SELECT queue.alter_queue(%s, reset => '{dead_letter}').",
+								   quote_literal_cstr(conf->name)));
+	}
+}
+
 /* One row per queue that is paused, or whose row cannot be read as a whole. */
 static void
 check_queues(QueueFindings *findings)
@@ -552,6 +595,7 @@ void
 queue_doctor_jobs(QueueFindings *findings)
 {
 	queue_finding_check(findings, "queue paused", check_queues);
+	queue_finding_check(findings, "dead letters", check_dead_letters);
 	queue_finding_check(findings, "handler", check_handlers);
 	queue_finding_check(findings, "endpoint", check_endpoints);
 	queue_finding_check(findings, "circuit breaker", check_breakers);

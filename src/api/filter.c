@@ -209,11 +209,38 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 	}
 }
 
-QueueSearch *
-queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, int by_default)
+/* A search for whatever a filter will say. */
+static QueueSearch *
+make_search(int privilege, int states)
 {
 	QueueSearch *search = palloc0(sizeof(QueueSearch));
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(LineMatch), .hcxt = CurrentMemoryContext};
+
+	search->enqueued_after = search->finished_after = DT_NOBEGIN;
+	search->enqueued_before = search->finished_before = DT_NOEND;
+	search->context = CurrentMemoryContext;
+	search->privilege = privilege;
+	search->states = states;
+	search->now = queue_now();
+	search->lines = hash_create("queue search lines", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	search->row = AllocSetContextCreate(CurrentMemoryContext, "queue search row", ALLOCSET_DEFAULT_SIZES);
+	return search;
+}
+
+QueueSearch *
+queue_search_of_queue(char *queue, int privilege, int states)
+{
+	QueueSearch *search = make_search(privilege, states);
+
+	search->queues = (QueueNames) {.given = true, .n = 1, .names = palloc(sizeof(char *))};
+	search->queues.names[0] = queue;
+	return search;
+}
+
+QueueSearch *
+queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, int by_default)
+{
+	QueueSearch *search = make_search(privilege, states);
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -230,8 +257,6 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg(JB_ROOT_IS_OBJECT(filter) ? "filter must not be empty" : "filter must be a JSON object"),
 				 errhint("Write it like {\"queue\": \"mail\", \"state\": \"discarded\"}.")));
-	search->enqueued_after = search->finished_after = DT_NOBEGIN;
-	search->enqueued_before = search->finished_before = DT_NOEND;
 	it = JsonbIteratorInit(&filter->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -247,11 +272,6 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 		search->unique_keys.given ||
 		search->groups.given ||
 		search->enqueued_after != DT_NOBEGIN || search->enqueued_before != DT_NOEND;
-	search->context = CurrentMemoryContext;
-	search->privilege = privilege;
-	search->now = queue_now();
-	search->lines = hash_create("queue search lines", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	search->row = AllocSetContextCreate(CurrentMemoryContext, "queue search row", ALLOCSET_DEFAULT_SIZES);
 	return search;
 }
 

@@ -73,6 +73,9 @@ typedef struct QueueSearch
  */
 extern QueueSearch *queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, int by_default);
 
+/* One for the jobs of a queue, without a filter. */
+extern QueueSearch *queue_search_of_queue(char *queue, int privilege, int states);
+
 /* Does it find this job, read whole?  Called again for each one under the snapshot that changes or shows it. */
 extern bool queue_search_live(QueueSearch *search, const QueueJob *job, const QueueLine *line, QueueState *state);
 extern bool queue_search_finished(QueueSearch *search, const QueueFinished *finished);

@@ -84,14 +84,14 @@ static const struct
 	{ARG_RATE_LIMIT, "rate_limit", queue_check_limit, INT4OID},
 	{ARG_RATE_PERIOD, "rate_period", queue_check_period, INTERVALOID},
 	{ARG_RESERVED, "reserved"},
-	{ARG_DEAD_LETTER, "dead_letter"},
+	{ARG_DEAD_LETTER, "dead_letter", queue_check_text, TEXTOID},
 	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
 	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, INTERVALOID},
 	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key"},
 	{ARG_FAIR, "fair"},
 	{ARG_AGEING, "ageing"},
 	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard, TEXTOID},
-	{ARG_ON_DISCARDED, "on_discarded"},
+	{ARG_ON_DISCARDED, "on_discarded", queue_check_kind, TEXTOID},
 	{ARG_DESCRIPTION, "description", queue_check_text, TEXTOID},
 };
 
@@ -157,6 +157,53 @@ note_limited(const char *name)
 				  1, &type, &value, NULL);
 }
 
+/* The part of dead_letter's check that needs no lock: the right first, as for an enqueue there. */
+static void
+check_dead_letter(FunctionCallInfo fcinfo, const char *name)
+{
+	char	   *letters;
+
+	if (PG_ARGISNULL(ARG_DEAD_LETTER))
+		return;
+	letters = text_to_cstring(PG_GETARG_TEXT_PP(ARG_DEAD_LETTER));
+	if (strcmp(letters, name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be its own dead-letter queue", name),
+				 errhint("Create another queue for its dead letters.")));
+	queue_require(letters, QUEUE_PRIV_ENQUEUE);
+	(void) queue_config_queue(letters, false);
+}
+
+/*
+ * The part that sees what other sessions do: nobody else changes queues until the end of this transaction.  Inside
+ * queue_spi_begin, before the row is written.
+ */
+static void
+lock_dead_letter(FunctionCallInfo fcinfo, const char *name)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {(Datum) 0, CStringGetTextDatum(name)};
+	char	   *letters;
+
+	if (PG_ARGISNULL(ARG_DEAD_LETTER))
+		return;
+	values[0] = PG_GETARG_DATUM(ARG_DEAD_LETTER);
+	letters = TextDatumGetCString(values[0]);
+	queue_spi_run("LOCK TABLE queue.queue IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
+	if (strcmp(letters, "default") != 0 &&
+		queue_spi_run("SELECT FROM queue.queue WHERE name = $1", 1, types, values, NULL) == 0)
+		raise_unknown_queue(letters);
+	if (queue_spi_run("WITH RECURSIVE chain AS (SELECT $1 COLLATE \"C\" AS name UNION"
+					  " SELECT q.dead_letter FROM queue.queue q JOIN chain c ON q.name = c.name"
+					  " WHERE q.dead_letter IS NOT NULL)"
+					  " SELECT FROM chain WHERE name = $2", 2, types, values, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("dead letters of queue \"%s\" would come back to it through queue \"%s\"", name, letters),
+				 errhint("A chain of dead-letter queues must end.")));
+}
+
 /* queue.create_queue(..): a row; manage on '*'. */
 Datum
 queue_sql_create_queue(PG_FUNCTION_ARGS)
@@ -168,6 +215,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 	queue_finish_writable("queue.create_queue()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
 	check_queue_options(fcinfo, "create_queue");
+	check_dead_letter(fcinfo, name);
 
 	if (strcmp(name, "default") != 0)
 	{
@@ -186,6 +234,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 			appendStringInfo(&values, ", $%d", i + 1);
 		}
 		queue_spi_begin(&spi);
+		lock_dead_letter(fcinfo, name);
 		created = queue_spi_run(psprintf("INSERT INTO queue.queue (name%s) VALUES ($1%s) ON CONFLICT (name) DO NOTHING",
 										 columns.data, values.data),
 								params.n, params.types, params.values, params.nulls);
@@ -258,12 +307,14 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	queue_require(name, QUEUE_PRIV_MANAGE);
 	(void) queue_config_queue(name, false);
 	check_queue_options(fcinfo, "alter_queue");
+	check_dead_letter(fcinfo, name);
 
 	queue_option_params(fcinfo, name, &params, options);
 	initStringInfo(&changes);
 	for (int i = 1; i < params.n; i++)
 		appendStringInfo(&changes, ", %s = $%d", options[i - 1], i + 1);
 	queue_spi_begin(&spi);
+	lock_dead_letter(fcinfo, name);
 	ensure_default_row(name);
 	if (!PG_ARGISNULL(ARG_LAST))
 		reset_options(fcinfo, name, PG_GETARG_DATUM(ARG_LAST));
@@ -451,6 +502,26 @@ queue_sql_purge(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(sweep_queue(name, false, false));
 }
 
+/*
+ * A queue that others name as dead_letter is dropped only with force; their discarded jobs then stay where they are.
+ * Inside queue_spi_begin; locks out who might name it now.
+ */
+static void
+check_not_dead_letter(const char *name, bool force)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	queue_spi_run("LOCK TABLE queue.queue IN ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
+	if (!force && queue_spi_run("SELECT name FROM queue.queue WHERE dead_letter = $1 ORDER BY name LIMIT 1", 1, &type,
+								&value, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" gets the dead letters of queue \"%s\"", name,
+						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+				 errhint("Change that with queue.alter_queue, or pass force => true: then its discarded jobs stay.")));
+}
+
 /* Deletes all jobs of a queue; without force there must be none.  For drop_queue. */
 static void
 empty_queue(const char *name, bool force)
@@ -495,6 +566,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	empty_queue(name, force);	/* what they enqueued meanwhile too; nobody can any more */
 
 	queue_spi_begin(&spi);
+	check_not_dead_letter(name, force);
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */

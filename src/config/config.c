@@ -341,6 +341,8 @@ build_queues(Cache *cache, Oid relid)
 		conf->keep_completed = queue_reader_interval(&reader, "keep_completed", 0);
 		conf->keep_discarded = queue_reader_interval(&reader, "keep_discarded", conf->keep_discarded);
 		conf->holds_group = strcmp(queue_reader_text(&reader, "on_group_discard"), "hold") == 0;
+		conf->dead_letter = queue_reader_text(&reader, "dead_letter");
+		conf->on_discarded = queue_reader_text(&reader, "on_discarded");
 		conf->paused_at = queue_reader_time(&reader, "paused_at");
 		queue_limits_read_queue(&reader, conf);
 		if (strcmp(conf->name, "default") == 0)
@@ -361,6 +363,14 @@ build_queues(Cache *cache, Oid relid)
 		entry->conf.paused = entry->conf.paused_at != 0 || config->all_paused_at != 0;
 		add_conf(cache, entry);
 		config->queues[config->nqueues++] = &entry->conf;
+	}
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		const char *name = config->queues[i]->dead_letter;
+		ConfEntry  *entry = name != NULL ? find_conf(cache, name, queue_name_hash(name)) : NULL;
+
+		if (entry != NULL)
+			entry->conf.is_dead_letter = true;
 	}
 }
 
@@ -517,9 +527,12 @@ queue_handler_names(const QueueHandler *handler, const char *queue)
 		bsearch(&queue, handler->queues, handler->nqueues, sizeof(char *), compare_names) != NULL;
 }
 
-/* Of a kind's handlers the one that names the queue, else the one for all queues; NULL: neither is there. */
+/*
+ * Of a kind's handlers the one that names the queue, else the one for all queues, which do not count a dead-letter
+ * queue; NULL: neither is there.
+ */
 static QueueHandler *
-find_handler(Cache *cache, const char *kind, uint64 key, const char *queue)
+find_handler(Cache *cache, const char *kind, uint64 key, const QueueConf *queue)
 {
 	QueueHandler *all = NULL;
 
@@ -527,10 +540,10 @@ find_handler(Cache *cache, const char *kind, uint64 key, const char *queue)
 	{
 		if (handler->queues == NULL)
 			all = handler;
-		else if (queue_handler_names(handler, queue))
+		else if (queue_handler_names(handler, queue->name))
 			return handler;
 	}
-	return all;
+	return queue->is_dead_letter ? NULL : all;
 }
 
 static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
@@ -541,10 +554,10 @@ queue_config_resolve(QueueConfig *config, QueueLine *line)
 {
 	Cache	   *cache = (Cache *) config;
 	ConfEntry  *entry = (ConfEntry *) line->queue;
-	QueueHandler *handler = find_handler(cache, line->kind, line->kind_key, line->queue->name);
+	QueueHandler *handler = find_handler(cache, line->kind, line->kind_key, line->queue);
 
 	if (handler == NULL)
-		handler = find_handler(cache, "*", queue_name_hash("*"), line->queue->name);
+		handler = find_handler(cache, "*", queue_name_hash("*"), line->queue);
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
 		(entry_bits(cache, entry, handler->run_as_oid) &

@@ -37,6 +37,9 @@ typedef struct QueueConf		/* one queue */
 	TimestampTz paused_at;		/* 0: not paused by itself */
 	bool		paused;			/* by itself, or with all queues */
 	QueueLimit	limit;
+	char	   *dead_letter;	/* the queue that gets copies of discarded jobs; NULL: none */
+	char	   *on_discarded;	/* the kind that is told of them; NULL: none */
+	bool		is_dead_letter; /* another queue's: only handlers that name it serve it */
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;
@@ -147,6 +150,7 @@ typedef struct QueueConfig
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
+	Oid			failure_job_id[QUEUE_RING_SLOTS];	/* likewise */
 	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (state, queue, kind, id) */
 	QueueConf **queues;
 	int			nqueues;

@@ -65,7 +65,8 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->backoff == NULL && extra->headers == NULL && extra->tags == NULL && extra->progress == NULL &&
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
-		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL)
+		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
+		extra->dead_letter == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -94,6 +95,10 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "deaths", extra->deaths);
 	if (extra->unique_key != NULL)
 		push_text(&state, "unique_key", extra->unique_key);
+	if (extra->origin != NULL)
+		push_json(&state, "origin", extra->origin);
+	if (extra->dead_letter != 0)
+		push_int(&state, "dead_letter", extra->dead_letter);
 	if (extra->first_at != 0)
 		push_int(&state, "first_at", extra->first_at);
 	if (extra->run_at != 0)
@@ -210,6 +215,10 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->deaths = value_int32(&value);
 		else if (strcmp(name, "unique_key") == 0)
 			out->unique_key = value_text(&value);
+		else if (strcmp(name, "origin") == 0)
+			out->origin = JsonbValueToJsonb(&value);
+		else if (strcmp(name, "dead_letter") == 0)
+			out->dead_letter = value_int(&value);
 		else if (strcmp(name, "first_at") == 0)
 			out->first_at = value_time(&value);
 		else if (strcmp(name, "run_at") == 0)

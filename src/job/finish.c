@@ -11,6 +11,7 @@
 #include "job/finish.h"
 
 #include "config/owner.h"
+#include "job/dead_letter.h"
 #include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
@@ -130,11 +131,19 @@ queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
 	QueueJob	ended = *job;
+	QueueEnding with_letter;
 	QueueKeyName key;
 
 	remember(job, line, to, ending);
 	if (queue_group_ended(&ended, line, to))
 		keep = QUEUE_FOR_EVER;	/* it is needed until somebody decides about it */
+	if (to == QUEUE_STATE_DISCARDED && (line->queue->dead_letter != NULL || line->queue->on_discarded != NULL))
+	{
+		with_letter = *ending;
+		if (queue_dead_letter_discarded(job, line, ending, &with_letter.dead_letter))
+			keep = QUEUE_FOR_EVER;
+		ending = &with_letter;
+	}
 	if (keep > 0)
 		queue_finished_insert(&ended, line->queue, line->kind, line->priority, to, ending, keep);
 	if (queue_key_name(job, line, &key))

@@ -179,6 +179,7 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 		extra.expires_at = DT_NOEND;	/* or it would be cancelled at once */
 	extra.worker = NULL;
 	extra.deaths = 0;
+	extra.dead_letter = 0;
 	job->run_at = run_at;
 	queue_group_rejoin(job, &extra);
 	job->extra = queue_extra_pack(&extra);

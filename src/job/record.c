@@ -16,15 +16,19 @@
 #include "lib/text.h"
 #include "shared/clock.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/typcache.h"
 
 #define MAX_TEXT 10000			/* bytes of an error text or its context */
@@ -117,7 +121,8 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	if (keep <= 0)
 		return;
 	slot = queue_ring_slot(now, keep);
-	if (ending->error != NULL || ending->worker != NULL || ending->progress != NULL || job->extra != NULL)
+	if (ending->error != NULL || ending->dead_letter != 0 || ending->worker != NULL || ending->progress != NULL ||
+		job->extra != NULL)
 	{
 		QueueExtra	unpacked;
 
@@ -128,6 +133,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 			unpacked.worker = pstrdup(ending->worker);
 		if (ending->progress != NULL)
 			unpacked.progress = ending->progress;
+		unpacked.dead_letter = ending->dead_letter;
 		if (started_at == 0)
 			started_at = unpacked.started_at;
 		run_at = queue_job_asked(job, &unpacked);
@@ -193,6 +199,75 @@ queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, c
 	i++;
 	Assert(i == lengthof(values));
 	queue_record_insert(queue_config()->failure[slot], values, nulls, lengthof(values));
+}
+
+/* The columns of failure that are read. */
+enum
+{
+	FAILURE_JOB_ID = 2, FAILURE_ATTEMPT = 5, FAILURE_FAILED_AT = 7, FAILURE_ERROR = 10
+};
+
+static int
+by_attempt(const void *a, const void *b)
+{
+	return ((const QueueFailed *) a)->attempt - ((const QueueFailed *) b)->attempt;
+}
+
+int
+queue_failure_last(int64 id, QueueFailed *failed, int max)
+{
+	QueueConfig *config = queue_config();
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int			n = 0;
+
+	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
+		Relation	rel = table_open(config->failure[i], AccessShareLock);
+		Relation	index;
+		TupleTableSlot *slot;
+		IndexScanDesc scan;
+		ScanKeyData key;
+
+		if (RelationGetNumberOfBlocks(rel) == 0)
+		{
+			table_close(rel, AccessShareLock);
+			continue;
+		}
+		index = index_open(config->failure_job_id[i], AccessShareLock);
+		slot = table_slot_create(rel, NULL);
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+		scan = queue_index_beginscan(rel, index, snapshot, 1);
+		index_rescan(scan, &key, 1, NULL, 0);
+		while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		{
+			bool		isnull;
+			int			place = n;
+			int			attempt = DatumGetInt32(slot_getattr(slot, FAILURE_ATTEMPT, &isnull));
+
+			CHECK_FOR_INTERRUPTS();
+			if (n < max)
+				n++;
+			else
+			{
+				/* instead of the first one, unless that is later */
+				place = 0;
+				for (int j = 1; j < n; j++)
+					place = failed[j].attempt < failed[place].attempt ? j : place;
+				if (failed[place].attempt > attempt)
+					continue;
+			}
+			failed[place].attempt = attempt;
+			failed[place].failed_at = DatumGetTimestampTz(slot_getattr(slot, FAILURE_FAILED_AT, &isnull));
+			failed[place].error = TextDatumGetCString(slot_getattr(slot, FAILURE_ERROR, &isnull));
+		}
+		index_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+		index_close(index, AccessShareLock);
+		table_close(rel, AccessShareLock);
+	}
+	UnregisterSnapshot(snapshot);
+	qsort(failed, n, sizeof(QueueFailed), by_attempt);
+	return n;
 }
 
 /* The row type queue.job.  It is not pinned: it is good until something else is looked up in the catalogs. */
@@ -289,6 +364,8 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
 	if (extra->progress != NULL)
 		SET(PROGRESS, JsonbPGetDatum(extra->progress));
+	if (extra->origin != NULL)
+		SET(ORIGIN, JsonbPGetDatum(extra->origin));
 	if (extra->last_error != NULL)
 		SET(LAST_ERROR, CStringGetTextDatum(extra->last_error));
 #undef SET

@@ -15,6 +15,7 @@ typedef struct QueueEnding
 	const char *error;
 	const char *worker;			/* NULL: as the row says */
 	Jsonb	   *progress;		/* NULL: as the row says */
+	int64		dead_letter;	/* the id of its copy; 0: none */
 } QueueEnding;
 
 #define QUEUE_FOR_EVER (INT64CONST(360000) * USECS_PER_DAY) /* 1000 years as an interval */
@@ -45,6 +46,15 @@ typedef struct QueueFailure
 	const char *worker;
 	TimestampTz started_at;		/* 0: unknown */
 } QueueFailure;
+/* A failed attempt that is kept. */
+typedef struct QueueFailed
+{
+	int			attempt;
+	TimestampTz failed_at;
+	char	   *error;
+} QueueFailed;
+/* The last ones of a job, at most max, in their order; how many. */
+extern int	queue_failure_last(int64 id, QueueFailed *failed, int max);
 extern void queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure);
 
 /*

@@ -108,7 +108,6 @@ SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc)
 SELECT throws_ok(sql, '0A000', name || ' is not built yet', name)
 FROM (VALUES
     ('queue.publish', $$SELECT queue.publish('t')$$),
-    ('queue.redrive', $$SELECT queue.redrive('default')$$),
     ('queue.schedule', $$SELECT queue.schedule('n', '* * * * *', 'k')$$),
     ('queue.unschedule', $$SELECT queue.unschedule('n')$$),
     ('queue.pause_schedule', $$SELECT queue.pause_schedule('n')$$),
@@ -119,11 +118,11 @@ FROM (VALUES
 
 -- options that are not built name themselves
 SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
-FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
-                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
+FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''',
+                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''']) option;
 SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
-FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''', 'dead_letter => ''x''',
-                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''', 'on_discarded => ''x''']) option;
+FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''',
+                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''']) option;
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['concurrency_key => ''x''', 'depends_on => ''{1}''',
                   'compensate_with => ''x''', 'workflow => 1']) option;

@@ -101,7 +101,7 @@ INSERT INTO cell VALUES
     ('manage', true, true, $$SELECT queue.discard(<waiting>)$$),
     ('manage', true, true, $$SELECT queue.retry(<done>)$$),
     ('manage', true, true, $$SELECT queue.alter_job(<waiting>, priority => 5)$$),
-    ('manage', false, false, $$SELECT queue.redrive('tap_q')$$),
+    ('manage', false, true, $$SELECT queue.redrive('tap_q')$$),
     ('manage', false, true, $$SELECT queue.pause('tap_q')$$),
     ('manage', false, true, $$SELECT queue.resume('tap_q')$$),
     ('manage', false, true, $$SELECT queue.purge('tap_q')$$),
