@@ -476,6 +476,15 @@ CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
 COMMENT ON FUNCTION queue_internal.stat_queue_rows IS
     'internal: what queue.stat_queue shows';
 
+CREATE FUNCTION queue_internal.stat_kind_rows() RETURNS TABLE (
+    queue text, kind text, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint,
+    oldest_run_at timestamptz, wait_ms_p50 double precision, wait_ms_p95 double precision,
+    wait_ms_p99 double precision, run_ms_p50 double precision, run_ms_p95 double precision,
+    run_ms_p99 double precision, completed bigint, failed bigint, discarded bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_kind_rows';
+COMMENT ON FUNCTION queue_internal.stat_kind_rows IS
+    'internal: what queue.stat_kind shows';
+
 CREATE FUNCTION queue_internal.stat_handler_rows() RETURNS TABLE (
     kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint,
     discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamptz,
@@ -629,6 +638,12 @@ SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s
        s.failed, s.discarded, s.cancelled, s.oldest_run_at, s.stats_reset, s.all_paused_at
 FROM queue_internal.stat_queue_rows() s;
 COMMENT ON VIEW queue.stat_queue IS 'one row per queue that you may read: paused_at by queue.pause of the queue, all_paused_at by queue.pause(''*''), gauges estimated in shared memory, and totals since stats_reset; NULL without shared_preload_libraries';
+
+CREATE VIEW queue.stat_kind WITH (security_barrier = true) AS
+SELECT s.queue, s.kind, s.available, s.running, s.retryable, s.scheduled, s.pending, s.oldest_run_at, s.wait_ms_p50,
+       s.wait_ms_p95, s.wait_ms_p99, s.run_ms_p50, s.run_ms_p95, s.run_ms_p99, s.completed, s.failed, s.discarded
+FROM queue_internal.stat_kind_rows() s;
+COMMENT ON VIEW queue.stat_kind IS 'one row per queue and kind that you may read, external kinds too: jobs by state, estimated in shared memory; percentiles of how long attempts that completed or failed waited (from the time that they were asked for) and ran, within a quarter; totals since stats_reset of the queue; NULL without shared_preload_libraries and for kinds that found no place (queue.doctor() says so)';
 
 CREATE VIEW queue.stat_handler WITH (security_barrier = true) AS
 SELECT s.kind, s.type, s.target, s.run_as, s.state, s.running, s.completed, s.failed, s.discarded, s.timeouts,
@@ -1004,6 +1019,11 @@ CREATE FUNCTION queue.purge(queue text) RETURNS bigint
 COMMENT ON FUNCTION queue.purge IS
     'Deletes the waiting jobs of a queue and returns how many; running and finished ones stay. Needs privilege manage.';
 
+CREATE FUNCTION queue.stat_reset(queue text = NULL) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_reset';
+COMMENT ON FUNCTION queue.stat_reset IS
+    'Lets the totals and times of a queue in queue.stat_queue and queue.stat_kind begin anew, at once and for good; without a queue, or of *, those of all queues, and those of queue.stat_handler. How many jobs wait or run is not touched. Needs privilege manage there.';
+
 CREATE FUNCTION queue.grant_queue(queue text, role name, privilege text = 'enqueue') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_grant_queue';
 COMMENT ON FUNCTION queue.grant_queue IS
@@ -1196,6 +1216,12 @@ BEGIN
     END LOOP;
 END $$;
 GRANT EXECUTE ON FUNCTION queue_internal.may_read(text), queue.current_job() TO PUBLIC;
+
+-- Monitoring sees the numbers of all queues, and no payloads.
+GRANT USAGE ON SCHEMA queue TO pg_monitor;
+GRANT SELECT ON queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker TO pg_monitor;
+GRANT EXECUTE ON FUNCTION queue.doctor(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
+    queue_internal.stat_handler_rows(), queue_internal.stat_endpoint_rows(), queue_internal.stat_worker_rows() TO pg_monitor;
 
 -- A server that will run no jobs says so at once. A script runs at level warning at least; the session's own level decides.
 DO LANGUAGE plpgsql $$

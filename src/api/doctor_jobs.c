@@ -92,7 +92,7 @@ check_queues(QueueFindings *findings)
 	{
 		QueueConf  *conf = config->queues[i];
 
-		if ((conf->paused_at == 0 && conf->broken == NULL) || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+		if ((conf->paused_at == 0 && conf->broken == NULL) || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
 			continue;
 		if (conf->broken != NULL)
 			queue_finding(findings, "queue settings", false,
@@ -368,7 +368,7 @@ check_kinds(QueueFindings *findings)
 
 		CHECK_FOR_INTERRUPTS();
 		if (line->gone || line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
-			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ) || !queue_ready_any(table, line->id))
+			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR) || !queue_ready_any(table, line->id))
 			continue;
 		for (j = 0; j < i; j++)
 		{
@@ -408,6 +408,8 @@ check_backlog(QueueFindings *findings)
 {
 	QueueConfig *config = queue_config();
 	QueueJobTable *table;
+	int			npulled;
+	QueueEntry *pulled = queue_stats_pulled(&npulled);
 	TimestampTz now = queue_now();
 	bool		found = false;
 
@@ -423,13 +425,13 @@ check_backlog(QueueFindings *findings)
 		int64		before;
 		int			minutes;
 
-		if (counter == NULL || conf->paused || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+		if (counter == NULL || conf->paused || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
 			continue;
 		due = queue_counter_due(counter);
 		minutes = queue_counter_due_before(counter, now, &before);
 		if (due < BACKLOG_JOBS || minutes == 0 || due <= before)
 			continue;
-		oldest = queue_stats_oldest_run_at(table, conf);
+		oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
 		if (oldest > now - BACKLOG_WAIT_US)
 			continue;
 		found = true;
@@ -467,7 +469,7 @@ check_long_runs(QueueFindings *findings)
 			now - started_at < LONG_MIN_US)
 			continue;
 		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
-		if (line == NULL || line->handler == NULL || !queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+		if (line == NULL || line->handler == NULL || !queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR))
 			continue;
 		stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, false);
 		usual = stat != NULL && queue_kind_is_known(stat) ? (int64) pg_atomic_read_u64(&stat->mean_us) : 0;

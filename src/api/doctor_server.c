@@ -247,8 +247,8 @@ check_slots(QueueFindings *findings)
 static void
 check_places(QueueFindings *findings)
 {
-	int			nqueues;
-	int			nkinds;
+	QueuePlaces places;
+	char	   *detail = NULL;
 	int			nlines;
 	QueueDatabase *base = queue_database();
 	bool		lost = base != NULL && pg_atomic_read_u32(&base->cursors_lost) != QUEUE_CURSORS_ALL;
@@ -263,17 +263,21 @@ check_places(QueueFindings *findings)
 		"the server: at the limit the first job of a new kind is refused.");
 	if (!queue_preloaded())
 		return;
-	queue_counter_places(&nqueues, &nkinds);
-	queue_finding(findings, "statistics", nqueues < QUEUE_MAX_PLACES && nkinds < QUEUE_MAX_PLACES,
-		nkinds >= QUEUE_MAX_PLACES	? psprintf("%d kinds have run statistics of their own, as many as a database can "
-												"have; those of a handler that came later share one",
-											   QUEUE_MAX_PLACES) :
-		nqueues >= QUEUE_MAX_PLACES ? psprintf("%d queues are counted, as many as a database can have; what came later "
-											   "shows no numbers in queue.stat_queue",
-											   QUEUE_MAX_PLACES) :
-									  psprintf("%d queues and %d kinds are counted", nqueues, nkinds),
-		"Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places of those "
-		"that are gone are free again within a quarter of an hour.");
+	places = queue_counter_places();
+	if (places.handled >= QUEUE_MAX_PLACES)
+		detail = psprintf("%d kinds have run statistics of their own, as many as a database can have; those of a "
+						  "handler that came later share one", QUEUE_MAX_PLACES);
+	else if (places.kinds >= QUEUE_MAX_PLACES)
+		detail = psprintf("%d kinds in queues are counted, as many as a database can have; what came later shows no "
+						  "numbers in queue.stat_kind", QUEUE_MAX_PLACES);
+	else if (places.queues >= QUEUE_MAX_PLACES)
+		detail = psprintf("%d queues are counted, as many as a database can have; what came later shows no numbers in "
+						  "queue.stat_queue", QUEUE_MAX_PLACES);
+	queue_finding(findings, "statistics", detail == NULL,
+				  detail != NULL ? detail :
+				  psprintf("%d queues and %d kinds are counted", places.queues, places.kinds),
+				  "Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places "
+				  "of those that are gone are free again within a quarter of an hour.");
 	queue_finding(findings, "recent jobs", queue_recent_room() == queue_recent_jobs,
 				  queue_recent_room() == queue_recent_jobs ?
 				  psprintf("the last %d jobs that end are remembered", queue_recent_jobs) :

@@ -80,6 +80,7 @@ static const struct
 	{"job_progress", QUEUE_PRIV_READ},
 	{"recent_job_rows", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
+	{"stat_kind_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},
 	{"stat_endpoint_rows", QUEUE_PRIV_READ},
 	{"stat_worker_rows", QUEUE_PRIV_READ},
@@ -97,6 +98,7 @@ static const struct
 	{"pause", QUEUE_PRIV_MANAGE},
 	{"resume", QUEUE_PRIV_MANAGE},
 	{"purge", QUEUE_PRIV_MANAGE},
+	{"stat_reset", QUEUE_PRIV_MANAGE},
 	{"alter_queue", QUEUE_PRIV_MANAGE},
 	{"drop_queue", QUEUE_PRIV_MANAGE},
 	{"grant_queue", QUEUE_PRIV_MANAGE},
@@ -121,7 +123,7 @@ static const struct
 };
 
 #define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, " \
-	"queue.stat_queue, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
+	"queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */
 static int

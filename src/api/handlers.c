@@ -357,14 +357,14 @@ queue_handler_visible(const QueueHandler *handler)
 
 		for (int i = 0; i < config->nqueues; i++)
 		{
-			if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_READ))
+			if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MONITOR))
 				return true;
 		}
 		return false;
 	}
 	for (int i = 0; i < handler->nqueues; i++)
 	{
-		if (queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_READ))
+		if (queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_MONITOR))
 			return true;
 	}
 	return false;
@@ -383,7 +383,7 @@ queue_handler_queues(const QueueHandler *handler, bool *isnull)
 		return (Datum) 0;
 	for (int i = 0; i < handler->nqueues; i++)
 	{
-		if (all || queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_READ))
+		if (all || queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_MONITOR))
 			names[n++] = handler->queues[i];
 	}
 	return queue_registration_queues(names, n);

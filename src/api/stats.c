@@ -35,29 +35,21 @@ PG_FUNCTION_INFO_V1(queue_sql_stat_worker_rows);
 /* How many leased rows behind a cursor are passed by before its line's age is taken as theirs. */
 #define OLDEST_LOOKS 16
 
-/* A gauge: counted by atomics in any order, so it may be below zero for a moment. */
-static int64
-gauge(pg_atomic_uint64 *counter)
+int64
+queue_stats_number(pg_atomic_uint64 *counter)
 {
 	int64		value = (int64) pg_atomic_read_u64(counter);
 
 	return value > 0 ? value : 0;
 }
 
-/* How many executors run a job of this queue (or, with a handler given, of its kinds) now.  No lock. */
+/* How many executors run a job of this queue, kind and handler (NULL: of any) now.  No lock. */
 static int64
-running_in_slots(const char *queue, const QueueHandler *handler)
+count_slots(const char *queue, const char *kind, const QueueHandler *handler)
 {
 	int64		running = 0;
-	int			i;
 
-	if (handler != NULL && handler->http)
-	{
-		QueueGate  *gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, false);
-
-		return gate == NULL ? 0 : (int64) pg_atomic_read_u32(&gate->taken);
-	}
-	for (i = 0; i < queue_slot_count(); i++)
+	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_nth(i);
 		QueueLine  *line;
@@ -66,12 +58,29 @@ running_in_slots(const char *queue, const QueueHandler *handler)
 			pg_atomic_read_u64(&slot->job_id) == 0)
 			continue;
 		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
-		if (line == NULL)
-			continue;
-		if (handler != NULL ? line->handler == handler : strcmp(line->queue->name, queue) == 0)
+		if (line != NULL && (queue == NULL || strcmp(line->queue->name, queue) == 0) &&
+			(kind == NULL || strcmp(line->kind, kind) == 0) && (handler == NULL || line->handler == handler))
 			running++;
 	}
 	return running;
+}
+
+int64
+queue_stats_running(const char *queue, const char *kind)
+{
+	return count_slots(queue, kind, NULL);
+}
+
+/* How many jobs of this handler's kinds are run, or sent, now. */
+static int64
+running_of_handler(const QueueHandler *handler)
+{
+	QueueGate  *gate;
+
+	if (!handler->http)
+		return count_slots(NULL, NULL, handler);
+	gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, handler->id, false);
+	return gate == NULL ? 0 : (int64) pg_atomic_read_u32(&gate->taken);
 }
 
 /* The row that an exact key names is still there, due, and nobody's. */
@@ -84,12 +93,9 @@ key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot
 		job.run_at == key.run_at && queue_claim_holder(job.id, job.leased_until, now) == QUEUE_HELD_BY_NOBODY;
 }
 
-/*
- * The oldest due and unclaimed run_at of a line, as near as its exact keys and a few looks behind its cursor tell;
- * DT_NOEND: none.  Called with live_job open.
- */
-static TimestampTz
-oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
+/* As near as the line's exact keys and a few looks behind its cursor tell.  Called with live_job open. */
+TimestampTz
+queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
 {
 	QueueCursorView view = queue_cursor_look(&line->cursor);
 	QueuePos	exact[QUEUE_CURSOR_KEYS];
@@ -137,19 +143,62 @@ oldest_in_line(QueueJobTable *table, QueueLine *line, TimestampTz now)
 	return oldest;
 }
 
-/* Over the lines of a queue; DT_NOEND: nothing due waits. */
+QueueEntry *
+queue_stats_pulled(int *n)
+{
+	QueueEntry *entries = palloc(QUEUE_CHANNEL_SIZE * sizeof(QueueEntry));
+
+	*n = 0;
+	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
+	{
+		QueueChannel *channel = queue_channel_nth(i);
+
+		if (channel == NULL || channel->db != MyDatabaseId)
+			continue;
+		entries = repalloc(entries, (*n + QUEUE_CHANNEL_SIZE) * sizeof(QueueEntry));
+		*n += queue_channel_copy(channel, &entries[*n]);
+	}
+	return entries;
+}
+
+/* Over the lines of a queue and what is pulled of them; DT_NOEND: nothing due waits. */
 TimestampTz
-queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf)
+queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf, const QueueEntry *pulled, int npulled)
 {
 	int			nlines;
 	QueueLine **lines = queue_lines_of(conf, &nlines);
 	TimestampTz now = queue_now();
 	TimestampTz oldest = DT_NOEND;
-	int			i;
 
-	for (i = 0; i < nlines; i++)
-		oldest = queue_earlier(oldest, oldest_in_line(table, lines[i], now));
+	for (int i = 0; i < nlines; i++)
+		oldest = queue_earlier(oldest, queue_stats_oldest(table, lines[i], now));
+	for (int i = 0; i < npulled; i++)
+	{
+		QueueLine  *line = queue_config_line(pulled[i].line);
+
+		if (line != NULL && strcmp(line->queue->name, conf->name) == 0)
+			oldest = Min(oldest, pulled[i].run_at);
+	}
 	return oldest;
+}
+
+void
+queue_stats_gauges(QueueCounter *counter, int64 in_slots, Datum gauges[QUEUE_NGAUGES])
+{
+	int64		scheduled = queue_stats_number(&counter->gauge[QUEUE_STATE_SCHEDULED]);
+	int64		retryable = queue_stats_number(&counter->gauge[QUEUE_STATE_RETRYABLE]);
+	int64		due_scheduled = queue_stats_number(&counter->due_scheduled);
+	int64		due_retryable = queue_stats_number(&counter->due_retryable);
+	int64		available;
+
+	due_scheduled = Min(due_scheduled, scheduled);
+	due_retryable = Min(due_retryable, retryable);
+	available = queue_stats_number(&counter->gauge[QUEUE_STATE_AVAILABLE]) + due_scheduled + due_retryable;
+	gauges[QUEUE_STAT_AVAILABLE] = Int64GetDatum(Max(available - in_slots, 0));
+	gauges[QUEUE_STAT_RUNNING] = Int64GetDatum(queue_stats_number(&counter->gauge[QUEUE_STATE_RUNNING]) + in_slots);
+	gauges[QUEUE_STAT_RETRYABLE] = Int64GetDatum(retryable - due_retryable);
+	gauges[QUEUE_STAT_SCHEDULED] = Int64GetDatum(scheduled - due_scheduled);
+	gauges[QUEUE_STAT_PENDING] = Int64GetDatum(queue_stats_number(&counter->gauge[QUEUE_STATE_PENDING]));
 }
 
 /* queue_internal.stat_queue_rows(): what VIEW queue.stat_queue shows. */
@@ -159,10 +208,13 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueJobTable *table;
 	QueueConfig *config;
+	QueueEntry *pulled;
+	int			npulled;
 	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	table = queue_job_open(AccessShareLock);
+	pulled = queue_stats_pulled(&npulled);
 	config = queue_config();
 	for (i = 0; i < config->nqueues; i++)
 	{
@@ -171,7 +223,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 		Datum		values[15];
 		bool		nulls[15];
 
-		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_READ))
+		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
 			continue;
 		memset(nulls, true, sizeof(nulls));
 		values[0] = CStringGetTextDatum(conf->name);
@@ -186,26 +238,16 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 		counter = queue_counter_shown(conf->counter);
 		if (counter != NULL)
 		{
-			int64		in_slots = running_in_slots(conf->name, NULL);
-			int64		scheduled = gauge(&counter->gauge[QUEUE_STATE_SCHEDULED]);
-			int64		retryable = gauge(&counter->gauge[QUEUE_STATE_RETRYABLE]);
-			int64		due_scheduled = Min(gauge(&counter->due_scheduled), scheduled);
-			int64		due_retryable = Min(gauge(&counter->due_retryable), retryable);
-			int64		available = gauge(&counter->gauge[QUEUE_STATE_AVAILABLE]) + due_scheduled + due_retryable;
 			TimestampTz oldest;
 
 			memset(&nulls[2], false, 10 * sizeof(bool));
-			values[2] = Int64GetDatum(Max(available - in_slots, 0));
-			values[3] = Int64GetDatum(gauge(&counter->gauge[QUEUE_STATE_RUNNING]) + in_slots);
-			values[4] = Int64GetDatum(retryable - due_retryable);
-			values[5] = Int64GetDatum(scheduled - due_scheduled);
-			values[6] = Int64GetDatum(gauge(&counter->gauge[QUEUE_STATE_PENDING]));
-			values[7] = Int64GetDatum(gauge(&counter->enqueued));
-			values[8] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_COMPLETED]));
-			values[9] = Int64GetDatum(gauge(&counter->failed));
-			values[10] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_DISCARDED]));
-			values[11] = Int64GetDatum(gauge(&counter->ended[QUEUE_STATE_CANCELLED]));
-			oldest = queue_stats_oldest_run_at(table, conf);
+			queue_stats_gauges(counter, queue_stats_running(conf->name, NULL), &values[2]);
+			values[7] = Int64GetDatum(queue_stats_number(&counter->enqueued));
+			values[8] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_COMPLETED]));
+			values[9] = Int64GetDatum(queue_stats_number(&counter->failed));
+			values[10] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_DISCARDED]));
+			values[11] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_CANCELLED]));
+			oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
 			values[12] = TimestampTzGetDatum(oldest);
 			nulls[12] = oldest == DT_NOEND;
 			values[13] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counter->reset_at));
@@ -267,7 +309,7 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 			QueueKindSums sums = queue_kind_sums(handler->id);
 
 			memset(&nulls[5], false, 5 * sizeof(bool));
-			values[5] = Int64GetDatum(running_in_slots(NULL, handler));
+			values[5] = Int64GetDatum(running_of_handler(handler));
 			values[6] = Int64GetDatum(sums.completed);
 			values[7] = Int64GetDatum(sums.failed);
 			values[8] = Int64GetDatum(sums.discarded);
@@ -352,7 +394,7 @@ put_external(ReturnSetInfo *rsinfo)
 		bool		nulls[NWORKER];
 
 		if (!queue_fetcher_read(i, &fetcher) || fetcher.db != MyDatabaseId ||
-			!queue_may(GetUserId(), fetcher.queue, QUEUE_PRIV_READ))
+			!queue_may(GetUserId(), fetcher.queue, QUEUE_PRIV_MONITOR))
 			continue;
 		memset(nulls, true, sizeof(nulls));
 		set_names(values, nulls, fetcher.db, fetcher.role);
@@ -407,7 +449,7 @@ queue_sql_stat_worker_rows(PG_FUNCTION_ARGS)
 		{
 			QueueLine  *line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
 
-			if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_READ))
+			if (line != NULL && queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR))
 			{
 				SET(JOB_ID, Int64GetDatum(job_id));
 				SET(KIND, CStringGetTextDatum(line->kind));

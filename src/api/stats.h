@@ -1,14 +1,32 @@
 /*
  * stats.h
- *		How long a queue's jobs wait, for the views and doctor().
+ *		What the stat views of queues and of kinds, and doctor(), have in common.
  */
 #ifndef QUEUE_STATS_H
 #define QUEUE_STATS_H
 
-#include "config/config.h"
 #include "job/job.h"
+#include "shared/channel.h"
 
-/* Since when its oldest due and unclaimed job waits, as near as a few looks tell; DT_NOEND: none does. */
-extern TimestampTz queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf);
+/* The first columns of numbers in both. */
+enum
+{
+	QUEUE_STAT_AVAILABLE, QUEUE_STAT_RUNNING, QUEUE_STAT_RETRYABLE, QUEUE_STAT_SCHEDULED, QUEUE_STAT_PENDING,
+	QUEUE_NGAUGES
+};
+
+/* How many jobs are in each of these states, by the place of a queue or kind and what its executors run. */
+extern void queue_stats_gauges(QueueCounter *counter, int64 in_slots, Datum gauges[QUEUE_NGAUGES]);
+/* A number counted by atomics in any order, which may be below zero for a moment. */
+extern int64 queue_stats_number(pg_atomic_uint64 *counter);
+/* How many executors run a job of this queue, or only of this kind in it (NULL: of all), now. */
+extern int64 queue_stats_running(const char *queue, const char *kind);
+/* The oldest due and unclaimed run_at of a line, as near as a few looks tell; DT_NOEND: none.  But for those pulled. */
+extern TimestampTz queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now);
+/* What the scheduler of this database has pulled out of the lines and no executor has taken yet, palloc'd. */
+extern QueueEntry *queue_stats_pulled(int *n);
+/* The oldest run_at over the lines of a queue and what is pulled of them; DT_NOEND: nothing due waits. */
+extern TimestampTz queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf, const QueueEntry *pulled,
+											 int npulled);
 
 #endif

@@ -34,6 +34,7 @@
 #include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -670,13 +671,15 @@ queue_config_handlers(const char *kind)
 static int
 compute_bits(Cache *cache, Oid userid, const char *queue)
 {
-	const int	all = QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE;
+	const int	all = QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE | QUEUE_PRIV_MONITOR;
 	int			bits = 0;
 	int			i;
 
 	if (superuser_arg(userid) || has_privs_of_role(userid, cache->config.extension_owner))
 		return all;
-	for (i = 0; i < cache->nprivileges && bits != all; i++)
+	if (has_privs_of_role(userid, ROLE_PG_MONITOR))
+		bits = QUEUE_PRIV_MONITOR;
+	for (i = 0; i < cache->nprivileges && (bits | QUEUE_PRIV_MONITOR) != all; i++)
 	{
 		PrivilegeRow *row = &cache->privileges[i];
 
@@ -685,6 +688,8 @@ compute_bits(Cache *cache, Oid userid, const char *queue)
 		if ((row->bits & ~bits) != 0 && has_privs_of_role(userid, row->role))
 			bits |= row->bits;
 	}
+	if ((bits & QUEUE_PRIV_READ) != 0)
+		bits |= QUEUE_PRIV_MONITOR;
 	return bits;
 }
 

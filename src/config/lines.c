@@ -498,6 +498,14 @@ queue_config_line(int64 id)
 	return likely(line != NULL) ? line : read_id(lines, id);
 }
 
+QueueCounterRef *
+queue_line_counter(const QueueLine *line)
+{
+	if (unlikely(line->counter == NULL))
+		unconstify(QueueLine *, line)->counter = queue_counter_kind_ref(line->queue->counter, line->kind);
+	return line->counter;
+}
+
 QueueLine **
 queue_lines_of(const QueueConf *conf, int *n)
 {

@@ -13,6 +13,9 @@
 /* By id, read from the table if need be; NULL: there is no such row that anybody sees. */
 extern QueueLine *queue_config_line(int64 id);
 
+/* Where the line's kind is counted in its queue. */
+extern QueueCounterRef *queue_line_counter(const QueueLine *line);
+
 /* The lines of one queue, and of one kind in it; an array that grows at its end only.  Retired ones too. */
 extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
 extern QueueLine **queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n);

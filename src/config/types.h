@@ -125,6 +125,7 @@ typedef struct QueueLine
 	QueueLimits *limits;		/* of its claims; NULL: there is none */
 	QueueCursorRef cursor;
 	QueueKindRef stat;
+	QueueCounterRef *counter;	/* of the kind in the queue; queue_line_counter() sets it */
 	struct QueueLine *same_key; /* lines.c's */
 } QueueLine;
 
@@ -133,6 +134,7 @@ typedef struct QueueLine
 #define QUEUE_PRIV_WORK		0x02
 #define QUEUE_PRIV_READ		0x04
 #define QUEUE_PRIV_MANAGE	0x08
+#define QUEUE_PRIV_MONITOR	0x20	/* its numbers: who may read, and members of pg_monitor */
 
 typedef struct QueueConfig
 {

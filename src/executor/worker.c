@@ -480,12 +480,12 @@ run_in_group(Work *work, bool *again)
 		*again = true;
 		return false;
 	}
+	count_run(work);
 	queue_executor_name(name, MyProcPid);
 	queue_job_ended(&work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
-					&(QueueEnding) {.started_at = work->started_at, .result = work->result.result,
-					.worker = name, .progress = work->result.progress});
+					&(QueueEnding) {.started_at = work->started_at, .ended_at = work->ended_at,
+					.result = work->result.result, .worker = name, .progress = work->result.progress});
 	queue_job_log_write(&work->claim.job, work->claim.job.attempt, work->claim.line, &work->result.log);
-	count_run(work);
 	return true;
 }
 

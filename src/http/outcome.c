@@ -148,6 +148,7 @@ record(QueueRequest *request)
 			state = QUEUE_STATE_COMPLETED;
 			res = queue_finish_end(queue_sender.table, &job, job.attempt, QUEUE_STATE_COMPLETED,
 								   &(QueueEnding) {.started_at = request->started_at,
+								   .ended_at = request->started_at + request->duration,
 								   .result = line->queue->keep_completed > 0 ? make_result(request) : NULL},
 								   snapshot, false);
 			break;
@@ -157,6 +158,7 @@ record(QueueRequest *request)
 			failure.http_status = (int) request->status;
 			failure.worker = queue_sender.worker_name;
 			failure.started_at = request->started_at;
+			failure.ended_at = request->started_at + request->duration;
 			if (request->answer_length > 0)
 				failure.context = queue_text_clean(request->answer, request->answer_length, MAX_CONTEXT, PG_UTF8);
 			res = queue_finish_fail(queue_sender.table, &job, job.attempt, &failure, request->delay,

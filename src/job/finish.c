@@ -100,15 +100,60 @@ unclaimed(const QueueJob *job, int attempt, TimestampTz run_at, QueueExtra *extr
 	return new;
 }
 
+/* Did the claim's lease end before the job was completed or failed? */
+static bool
+is_lost(const QueueJob *job)
+{
+	return job->leased_until != DT_NOBEGIN && job->leased_until <= queue_now();
+}
+
+/*
+ * Counts an attempt that completed or failed: how long it waited, from the time that it was asked for, and ran.
+ * started_at 0: nobody knows, or it is not to be counted.  What is returned is to be filled further; NULL: nobody
+ * wants to know.
+ */
+static QueueEnded *
+count_attempt(const QueueJob *job, const QueueLine *line, TimestampTz started_at, TimestampTz ended_at)
+{
+	QueueEnded *ended = queue_ended_new();
+
+	if (ended == NULL)
+		return NULL;
+	ended->recent.id = 0;
+	ended->counter = queue_line_counter(line);
+	ended->wait_us = ended->run_us = -1;
+	if (started_at != 0)
+	{
+		/* a job that was held out of its line waited from before it was let in */
+		TimestampTz asked = queue_extra_time(job->extra, "run_at");
+
+		if (ended_at == 0)
+			ended_at = queue_now();
+		ended->wait_us = Max(started_at - (asked != 0 ? asked : job->run_at), 0);
+		ended->run_us = Max(ended_at - started_at, 0);
+	}
+	return ended;
+}
+
 /* Tells those who ask later of a job that is gone.  What the run did not tell, the row does. */
 static void
 remember(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending)
 {
-	QueueEnded *ended = queue_ended_new();
-	QueueRecent *recent;
+	TimestampTz started_at = ending->started_at;
 	const char *worker = ending->worker;
 	size_t		worker_length = worker != NULL ? strlen(worker) : 0;
+	QueueEnded *ended;
+	QueueRecent *recent;
+	bool		counts;
 
+	if (!queue_preloaded())
+		return;
+	if (started_at == 0)
+		started_at = queue_extra_time(job->extra, "started_at");
+	/* what somebody ended by hand, or left when its lease ended, says nothing about its kind */
+	counts = !is_lost(job) &&
+		(to == QUEUE_STATE_COMPLETED || (to == QUEUE_STATE_DISCARDED && ending->started_at != 0));
+	ended = count_attempt(job, line, counts ? started_at : 0, ending->ended_at);
 	if (ended == NULL)
 		return;
 	recent = &ended->recent;
@@ -119,7 +164,7 @@ remember(const QueueJob *job, const QueueLine *line, QueueState to, const QueueE
 	recent->enqueued_at = queue_extra_time(job->extra, "enqueued_at");
 	if (recent->enqueued_at == 0)
 		recent->enqueued_at = job->run_at;
-	recent->started_at = ending->started_at != 0 ? ending->started_at : queue_extra_time(job->extra, "started_at");
+	recent->started_at = started_at;
 	if (worker == NULL)
 		worker = queue_extra_worker(job->extra, &worker_length);
 	queue_recent_describe(recent, line->queue->name, line->kind, worker, worker_length, ending->error);
@@ -218,8 +263,8 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
 		if (res == TM_Ok)
 			queue_job_ended(&counted, line, QUEUE_STATE_DISCARDED,
-							&(QueueEnding) {.started_at = failure->started_at, .error = failure->error,
-							.worker = failure->worker});
+							&(QueueEnding) {.started_at = failure->started_at, .ended_at = failure->ended_at,
+							.error = failure->error, .worker = failure->worker});
 	}
 	else if (successor != 0)
 	{
@@ -246,6 +291,8 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		if (job->problem == NULL || job->extra != NULL || job->stored_extra == NULL)
 			new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
+		if (res == TM_Ok && !is_lost(job))
+			(void) count_attempt(job, line, failure->started_at, failure->ended_at);
 	}
 	if (res == TM_Ok)
 	{

@@ -483,7 +483,7 @@ QueueLineKeys
 queue_line_keys(const QueueLine *line)
 {
 	return (QueueLineKeys){line->queue->key, line->kind_key, line->priority, line->served,
-						   queue_config_generation(), line->queue->counter};
+						   queue_config_generation(), queue_line_counter(line)};
 }
 
 void
@@ -675,20 +675,20 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 	prepare_write(table);
 	if (queue_preloaded())
 	{
-		QueueNote	note = {0};
-		bool		moves = queue_job_line(new->line)->queue != queue_job_line(old->line)->queue;
+		QueueLine  *from = queue_job_line(old->line);
+		QueueLine  *to = queue_job_line(new->line);
+		bool		moves = queue_line_counter(from) != queue_line_counter(to);
+		QueueNote	note = {.line = old->line, .keys = queue_line_keys(from), .on_abort = true};
 
-		note.line = old->line;
-		note.keys = queue_line_keys(queue_job_line(old->line));
-		note.on_abort = true;
 		note.abort_pos = note.commit_pos = queue_job_pos(old);
+		note.kind_only = moves && from->queue == to->queue;
 		if (new->line != old->line)
 		{
-			/* it leaves its line: a note for each; another queue counts it as enqueued there */
+			/* it leaves its line: a note for each; another queue or kind counts it as enqueued there */
 			note.from = moves ? queue_job_filed(old) : QUEUE_STATE_NONE;
 			queue_note_end(queue_note_begin(&note), true);
 			note.line = new->line;
-			note.keys = queue_line_keys(queue_job_line(new->line));
+			note.keys = queue_line_keys(to);
 			note.on_abort = false;
 		}
 		note.job_id = old->id;

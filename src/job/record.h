@@ -11,6 +11,7 @@
 typedef struct QueueEnding
 {
 	TimestampTz started_at;		/* 0: unknown */
+	TimestampTz ended_at;		/* 0: now */
 	Jsonb	   *result;
 	const char *error;
 	const char *worker;			/* NULL: as the row says */
@@ -45,6 +46,7 @@ typedef struct QueueFailure
 	const char *context;
 	const char *worker;
 	TimestampTz started_at;		/* 0: unknown */
+	TimestampTz ended_at;		/* 0: now */
 } QueueFailure;
 /* A failed attempt that is kept. */
 typedef struct QueueFailed

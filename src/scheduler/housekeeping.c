@@ -39,7 +39,6 @@
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
 #define RECOUNT_BLOCKS 256
-#define RECOUNT_QUEUES 256
 #define RING_SLOTS 16
 
 static TimestampTz recount_at = 0;
@@ -126,16 +125,17 @@ queue_housekeeping_retention(TimestampTz now)
 
 /* ---- recount ---- */
 
+/* What was found of a queue, or of a kind in one. */
 typedef struct Count
 {
-	QueueCounterRef *queue;
+	QueueCounter *place;		/* the key */
+	uint64		incarnation;
 	int64		before[QUEUE_NSTATES];
 	int64		rows[QUEUE_NSTATES];
 	int64		due[QUEUE_NSTATES];
 } Count;
 
-static Count *counts = NULL;	/* of the recount that is under way; NULL: none is */
-static int	ncounts = 0;
+static HTAB *counts = NULL;		/* of the recount that is under way; NULL: none is */
 static BlockNumber recount_block;
 static TimestampTz recount_began;
 static int64 recount_spent;
@@ -167,16 +167,35 @@ activity(uint64 *waiting)
 	return sum;
 }
 
-/* The count of a queue in the recount under way. */
+/* The count of a place in the recount under way, which begins with its gauges as they are; NULL for none. */
 static Count *
-count_of(const QueueCounterRef *queue)
+count_of(QueueCounter *place)
 {
-	for (int i = 0; i < ncounts; i++)
-	{
-		if (counts[i].queue == queue)
-			return &counts[i];
-	}
-	return NULL;
+	Count	   *count;
+	bool		found;
+
+	if (place == NULL)
+		return NULL;
+	count = hash_search(counts, &place, HASH_ENTER, &found);
+	if (found && count->incarnation == place->incarnation)
+		return count;
+	memset(count, 0, sizeof(Count));
+	count->place = place;
+	count->incarnation = place->incarnation;
+	for (int s = 0; s < QUEUE_NSTATES; s++)
+		count->before[s] = (int64) pg_atomic_read_u64(&place->gauge[s]);
+	return count;
+}
+
+/* Counts a row for a queue or kind. */
+static void
+count_row(Count *count, QueueState state, bool due)
+{
+	if (count == NULL)
+		return;
+	count->rows[state]++;
+	if (due)
+		count->due[state]++;
 }
 
 /* Gives the statistics of handlers that are gone up. */
@@ -196,19 +215,18 @@ static void
 recount_begin(TimestampTz now)
 {
 	QueueConfig *config = queue_config();
+	HASHCTL ctl = {.keysize = sizeof(QueueCounter *), .entrysize = sizeof(Count), .hcxt = TopMemoryContext};
+	QueueKindCounter **kinds;
+	int			nkinds;
 
 	forget_handlers(config);
-	counts = MemoryContextAllocZero(TopMemoryContext, RECOUNT_QUEUES * sizeof(Count));
-	ncounts = 0;
-	for (int i = 0; i < config->nqueues && ncounts < RECOUNT_QUEUES; i++)
-	{
-		Count	   *count = &counts[ncounts++];
-		QueueCounter *c = queue_counter(config->queues[i]->counter, true);
-
-		count->queue = config->queues[i]->counter;
-		for (int s = 0; c != NULL && s < QUEUE_NSTATES; s++)
-			count->before[s] = (int64) pg_atomic_read_u64(&c->gauge[s]);
-	}
+	counts = hash_create("queue recount", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (int i = 0; i < config->nqueues; i++)
+		(void) count_of(queue_counter(config->queues[i]->counter, true));
+	kinds = queue_counter_kinds(&nkinds);
+	for (int i = 0; i < nkinds; i++)
+		(void) count_of(&kinds[i]->counter);
+	pfree(kinds);
 	recount_block = 0;
 	recount_began = now;
 	recount_spent = 0;
@@ -229,18 +247,22 @@ set_right(pg_atomic_uint64 *gauge, int64 difference)
 static void
 recount_end(void)
 {
-	for (int i = 0; i < ncounts; i++)
-	{
-		QueueCounter *c = queue_counter(counts[i].queue, true);
+	HASH_SEQ_STATUS seq;
+	Count	   *count;
 
-		if (c == NULL)
-			continue;
+	hash_seq_init(&seq, counts);
+	while ((count = hash_seq_search(&seq)) != NULL)
+	{
+		QueueCounter *c = count->place;
+
+		if (c->incarnation != count->incarnation)
+			continue;			/* given up meanwhile */
 		for (int s = QUEUE_STATE_SCHEDULED; s <= QUEUE_STATE_RETRYABLE; s++)
-			set_right(&c->gauge[s], counts[i].rows[s] - counts[i].before[s]);
-		pg_atomic_write_u64(&c->due_scheduled, (uint64) counts[i].due[QUEUE_STATE_SCHEDULED]);
-		pg_atomic_write_u64(&c->due_retryable, (uint64) counts[i].due[QUEUE_STATE_RETRYABLE]);
+			set_right(&c->gauge[s], count->rows[s] - count->before[s]);
+		pg_atomic_write_u64(&c->due_scheduled, (uint64) count->due[QUEUE_STATE_SCHEDULED]);
+		pg_atomic_write_u64(&c->due_retryable, (uint64) count->due[QUEUE_STATE_RETRYABLE]);
 	}
-	pfree(counts);
+	hash_destroy(counts);
 	counts = NULL;
 	recount_at = recount_began + Max(RECOUNT_US, 100 * recount_spent);
 }
@@ -270,7 +292,6 @@ recount_slice(void)
 		{
 			QueueJob	job;
 			QueueLine  *line;
-			Count	   *count;
 			QueueState	state;
 			bool		isnull;
 			Datum		extra;
@@ -280,13 +301,12 @@ recount_slice(void)
 			extra = slot_getattr(table->slot, 8, &isnull);
 			job.extra = isnull ? NULL : DatumGetJsonbP(extra);
 			line = queue_config_line(job.line);
-			if (line == NULL || (count = count_of(line->queue->counter)) == NULL)
+			if (line == NULL || line->gone)
 				continue;
 			state = queue_job_filed(&job);
-			count->rows[state]++;
-			if (job.run_at <= began)
-				count->due[state]++;
-			else
+			count_row(count_of(queue_counter(line->queue->counter, true)), state, job.run_at <= began);
+			count_row(count_of(queue_counter(queue_line_counter(line), true)), state, job.run_at <= began);
+			if (job.run_at > began)
 				recount_due = Min(recount_due, job.run_at);
 		}
 		MemoryContextSwitchTo(old);

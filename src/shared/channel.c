@@ -186,6 +186,20 @@ queue_channel_oldest(QueueChannel *ch)
 	return oldest;
 }
 
+/* Called by the stat views, and by counts of limits: an entry is behind its line's cursor, so it is found here only. */
+int
+queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE])
+{
+	int			n;
+
+	SpinLockAcquire(&ch->mutex);
+	n = ch->count;
+	for (int i = 0; i < n; i++)
+		out[i] = *nth(ch, i);
+	SpinLockRelease(&ch->mutex);
+	return n;
+}
+
 /* Copies the least urgent entry; false when there is none.  Called by the scheduler. */
 bool
 queue_channel_last(QueueChannel *ch, QueueEntry *entry)
@@ -492,19 +506,6 @@ queue_channel_drain(QueueChannel *ch, QueueEntry *out)
 	SpinLockAcquire(&ch->mutex);
 	while (ch->count > 0)
 		take_nth(ch, 0, &out[n++]);
-	SpinLockRelease(&ch->mutex);
-	return n;
-}
-
-int
-queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE])
-{
-	int			n;
-
-	SpinLockAcquire(&ch->mutex);
-	n = ch->count;
-	for (int i = 0; i < n; i++)
-		out[i] = ch->place[ch->order[(uint8) (ch->head + i)]];
 	SpinLockRelease(&ch->mutex);
 	return n;
 }

@@ -68,6 +68,7 @@ extern void queue_channel_release(QueueChannel *ch);
 extern int	queue_channel_count(QueueChannel *ch);
 extern int	queue_channel_runnable(QueueChannel *ch);	/* those that max_long lets run now */
 extern TimestampTz queue_channel_oldest(QueueChannel *ch);	/* stamp of the entry that waits longest; DT_NOEND: none */
+extern int	queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE]);	/* all of them; how many */
 extern bool queue_channel_last(QueueChannel *ch, QueueEntry *entry);	/* a copy of the least urgent; false: none */
 extern bool queue_channel_full(QueueChannel *ch, int64 budget); /* nothing more fits within this budget */
 extern bool queue_channel_has(QueueChannel *ch, int64 id);
@@ -104,7 +105,6 @@ extern bool queue_channel_pop(QueueChannel *ch, QueueEntry *entry);	/* the most 
  */
 extern bool queue_channel_take(QueueChannel *ch, QueueEntry *entry, bool *permit, int *left);
 extern void queue_channel_return(QueueChannel *ch, bool *permit);
-extern int	queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE]);	/* what is in it; how many */
 /* Takes everything out (configuration changed, database closed); returns how many, into out[QUEUE_CHANNEL_SIZE]. */
 extern int	queue_channel_drain(QueueChannel *ch, QueueEntry *out);
 

@@ -1,15 +1,16 @@
 /*
  * counter.c
- *		Totals and gauges per queue, run statistics per kind.
+ *		Totals and gauges per queue and kind, run statistics per handler and kind.
  *
- * Owns two hash tables of fixed size in shared memory, keyed by database and name.  A database has at most
+ * Owns three hash tables of fixed size in shared memory, keyed by database and name.  A database has at most
  * QUEUE_MAX_PLACES in each, so that none can take all.  A place, once found, is kept by its users as a pointer with its
  * incarnation: while that is equal, it is still theirs.  (A place that is given up in the moment between the look and
  * the addition gives another queue a count too many; all of it is an estimate, a crash loses it, and the scheduler
  * recounts the gauges.)
  *
  * Places are given up when the scheduler finds that the configuration knows the queue, or queue.line the kind, no more,
- * and when the extension or the database is dropped.
+ * and when the extension or the database is dropped.  A kind that runs now and then has no line meanwhile; its numbers
+ * in its queue stay as long as half of the places are free.
  *
  * Locks: shared->lock (LWLock), shared to look up, exclusive to take places and to give them up.  Numbers are atomics.
  */
@@ -25,13 +26,22 @@ typedef struct QueueCounterShared
 	LWLock		lock;
 	int			tranche;
 	uint64		incarnations;
+	pg_atomic_uint64 given_up;	/* places, plus 1 */
 	TimestampTz began;
 } QueueCounterShared;
 
 static QueueCounterShared *shared = NULL;
 static HTAB *queues = NULL;		/* in shared memory */
-static HTAB *kinds = NULL;
+static HTAB *kinds = NULL;		/* in queues */
+static HTAB *handled = NULL;	/* kinds of handlers */
 static HTAB *refs = NULL;		/* this backend's */
+
+/* This backend's references of one hash of names. */
+typedef struct RefEntry
+{
+	uint64		hash;
+	QueueCounterRef *first;
+} RefEntry;
 
 /* What a handler's kinds without a place share: no kind has this name. */
 #define OTHERS "*"
@@ -47,30 +57,42 @@ Size
 queue_counter_shmem_size(void)
 {
 	return MAXALIGN(sizeof(QueueCounterShared)) + hash_estimate_size(QUEUE_MAX_COUNTERS, sizeof(QueueCounter)) +
+		hash_estimate_size(QUEUE_MAX_COUNTERS, sizeof(QueueKindCounter)) +
 		hash_estimate_size(QUEUE_MAX_COUNTERS, sizeof(QueueKindStat));
 }
 
-/* Zeroes a queue's numbers; with init, for the first time. */
+/* Zeroes what counts from stats_reset on.  For the first time too. */
+static void
+totals_zero(QueueCounter *c)
+{
+	for (int i = 0; i < QUEUE_NSTATES; i++)
+		pg_atomic_init_u64(&c->ended[i], 0);
+	pg_atomic_init_u64(&c->enqueued, 0);
+	pg_atomic_init_u64(&c->failed, 0);
+	pg_atomic_init_u64(&c->reset_at, (uint64) queue_now());
+	if (c->key.kind[0] != '\0')
+	{
+		queue_times_zero(&((QueueKindCounter *) c)->wait);
+		queue_times_zero(&((QueueKindCounter *) c)->run);
+	}
+}
+
+/* Zeroes the numbers of a queue or kind for the first time. */
 static void
 counter_zero(QueueCounter *c)
 {
 	for (int i = 0; i < QUEUE_NSTATES; i++)
-	{
 		pg_atomic_init_u64(&c->gauge[i], 0);
-		pg_atomic_init_u64(&c->ended[i], 0);
-	}
 	pg_atomic_init_u64(&c->due_scheduled, 0);
 	pg_atomic_init_u64(&c->due_retryable, 0);
-	pg_atomic_init_u64(&c->enqueued, 0);
-	pg_atomic_init_u64(&c->failed, 0);
 	for (int i = 0; i < QUEUE_SAMPLES; i++)
 		pg_atomic_init_u64(&c->sample[i], 0);
-	pg_atomic_init_u64(&c->reset_at, (uint64) queue_now());
+	totals_zero(c);
 }
 
-/* Zeroes a kind's numbers. */
+/* Zeroes what stat_handler shows of a kind. */
 static void
-kind_zero(QueueKindStat *k)
+runs_zero(QueueKindStat *k)
 {
 	pg_atomic_init_u64(&k->completed, 0);
 	pg_atomic_init_u64(&k->failed, 0);
@@ -79,11 +101,18 @@ kind_zero(QueueKindStat *k)
 	pg_atomic_init_u64(&k->runs, 0);
 	pg_atomic_init_u64(&k->total_us, 0);
 	pg_atomic_init_u64(&k->max_us, 0);
+	pg_atomic_init_u64(&k->last_error_at, 0);
+	pg_atomic_init_u32(&k->last_sqlstate, 0);
+}
+
+/* And what the executors go by. */
+static void
+kind_zero(QueueKindStat *k)
+{
+	runs_zero(k);
 	pg_atomic_init_u64(&k->mean_us, 0);
 	pg_atomic_init_u64(&k->recent_runs, 0);
 	pg_atomic_init_u64(&k->slow_until, 0);
-	pg_atomic_init_u64(&k->last_error_at, 0);
-	pg_atomic_init_u32(&k->last_sqlstate, 0);
 }
 
 /* Makes or finds the tables.  Called by the startup hook. */
@@ -99,14 +128,18 @@ queue_counter_shmem_init(void)
 		memset(shared, 0, sizeof(QueueCounterShared));
 		shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&shared->lock, shared->tranche);
+		pg_atomic_init_u64(&shared->given_up, 1);
 		shared->began = queue_now();
 	}
 	queues = ShmemInitHash("queue counters of queues", QUEUE_MAX_COUNTERS, QUEUE_MAX_COUNTERS, &ctl,
 						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	ctl.keysize = sizeof(QueueKindKey);
-	ctl.entrysize = sizeof(QueueKindStat);
+	ctl.entrysize = sizeof(QueueKindCounter);
 	kinds = ShmemInitHash("queue counters of kinds", QUEUE_MAX_COUNTERS, QUEUE_MAX_COUNTERS, &ctl,
 						  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	ctl.keysize = sizeof(QueueKindKey);
+	ctl.entrysize = sizeof(QueueKindStat);
+	handled = ShmemInitHash("queue runs of kinds", QUEUE_MAX_COUNTERS, QUEUE_MAX_COUNTERS, &ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	LWLockRegisterTranche(shared->tranche, "QueueCounter");
 }
 
@@ -119,13 +152,15 @@ queue_name_hash(const char *name)
 	return h == 0 ? 1 : h;
 }
 
-/* The key of a name in a database. */
+/* The key of a queue or a kind in a database. */
 static QueueCounterKey
-key_of(Oid db, const char *name)
+key_of(Oid db, const QueueCounterRef *ref)
 {
 	QueueCounterKey key = {.db = db};
 
-	strlcpy(key.name, name, sizeof(key.name));
+	strlcpy(key.name, ref->queue != NULL ? ref->queue->name : ref->name, sizeof(key.name));
+	if (ref->queue != NULL)
+		strlcpy(key.kind, ref->name, sizeof(key.kind));
 	return key;
 }
 
@@ -141,22 +176,47 @@ kind_key_of(Oid db, int64 handler, const char *kind)
 	return key;
 }
 
-QueueCounterRef *
-queue_counter_ref(const char *queue)
+/* Finds or makes a reference. */
+static QueueCounterRef *
+find_ref(QueueCounterRef *queue, const char *name)
 {
+	uint64		hash = hash_combine64(queue_name_hash(name), (uint64) (uintptr_t) queue);
+	RefEntry   *entry;
 	QueueCounterRef *ref;
+	Size		length = strlen(name) + 1;
 	bool		found;
 
 	if (refs == NULL)
 	{
-		HASHCTL ctl = {.keysize = sizeof(ref->name), .entrysize = sizeof(QueueCounterRef), .hcxt = TopMemoryContext};
+		HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(RefEntry), .hcxt = TopMemoryContext};
 
-		refs = hash_create("queue counters", 32, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+		refs = hash_create("queue counters", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	ref = hash_search(refs, queue, HASH_ENTER, &found);
-	if (!found)
-		ref->entry = NULL;
+	entry = hash_search(refs, &hash, HASH_FIND, NULL);
+	for (ref = entry != NULL ? entry->first : NULL; ref != NULL; ref = ref->next)
+	{
+		if (ref->queue == queue && strcmp(ref->name, name) == 0)
+			return ref;
+	}
+	ref = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueCounterRef) + length);
+	ref->queue = queue;
+	ref->name = memcpy(ref + 1, name, length);
+	entry = hash_search(refs, &hash, HASH_ENTER, &found);
+	ref->next = found ? entry->first : NULL;
+	entry->first = ref;
 	return ref;
+}
+
+QueueCounterRef *
+queue_counter_ref(const char *queue)
+{
+	return find_ref(NULL, queue);
+}
+
+QueueCounterRef *
+queue_counter_kind_ref(QueueCounterRef *queue, const char *kind)
+{
+	return find_ref(queue, kind);
 }
 
 /* May this database take one more of these places?  Counted if so.  Lock: held exclusively. */
@@ -171,29 +231,31 @@ take_place(pg_atomic_uint32 *places, uint32 max)
 	return true;
 }
 
-/* An entry of the table, made if asked; NULL: there is none, or no place.  Lock: taken. */
+/* An entry of queues or of kinds, made if asked; NULL: there is none, or no place.  Lock: taken. */
 static QueueCounter *
-find_queue(const QueueCounterKey *key, bool create)
+find_counter(const QueueCounterKey *key, bool create)
 {
+	HTAB	   *table = key->kind[0] != '\0' ? kinds : queues;
 	QueueCounter *c;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
-	c = hash_search(queues, key, HASH_FIND, NULL);
+	c = hash_search(table, key, HASH_FIND, NULL);
 	LWLockRelease(&shared->lock);
 	if (c != NULL || !create)
 		return c;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	c = hash_search(queues, key, HASH_FIND, NULL);
+	c = hash_search(table, key, HASH_FIND, NULL);
 	if (c == NULL)
 	{
 		QueueDatabase *base = queue_database_of(key->db, false);
+		pg_atomic_uint32 *places = base == NULL ? NULL : table == kinds ? &base->kind_places : &base->queue_places;
 
-		if (base != NULL && take_place(&base->queue_places, QUEUE_MAX_PLACES))
+		if (base != NULL && take_place(places, QUEUE_MAX_PLACES))
 		{
-			c = hash_search(queues, key, HASH_ENTER_NULL, NULL);
+			c = hash_search(table, key, HASH_ENTER_NULL, NULL);
 			if (c == NULL)
-				pg_atomic_fetch_sub_u32(&base->queue_places, 1);
+				pg_atomic_fetch_sub_u32(places, 1);
 			else
 			{
 				counter_zero(c);
@@ -206,22 +268,22 @@ find_queue(const QueueCounterKey *key, bool create)
 }
 
 /*
- * The same of a kind; the ones that others share have a few places of their own.  Lock: held exclusively if it may be
- * made.
+ * The same of a handler's kind; the ones that others share have a few places of their own.  Lock: held exclusively if
+ * it may be made.
  */
 static QueueKindStat *
 find_kind(const QueueKindKey *key, bool create)
 {
-	QueueKindStat *k = hash_search(kinds, key, HASH_FIND, NULL);
+	QueueKindStat *k = hash_search(handled, key, HASH_FIND, NULL);
 	QueueDatabase *base;
 
 	if (k != NULL || !create || (base = queue_database_of(key->db, false)) == NULL ||
-		!take_place(&base->kind_places,
+		!take_place(&base->handled_places,
 					strcmp(key->kind, OTHERS) == 0 ? QUEUE_MAX_PLACES + SHARED_PLACES : QUEUE_MAX_PLACES))
 		return k;
-	k = hash_search(kinds, key, HASH_ENTER_NULL, NULL);
+	k = hash_search(handled, key, HASH_ENTER_NULL, NULL);
 	if (k == NULL)
-		pg_atomic_fetch_sub_u32(&base->kind_places, 1);
+		pg_atomic_fetch_sub_u32(&base->handled_places, 1);
 	else
 	{
 		kind_zero(k);
@@ -233,19 +295,25 @@ find_kind(const QueueKindKey *key, bool create)
 QueueCounter *
 queue_counter(QueueCounterRef *ref, bool create)
 {
+	QueueCounterKey key;
+	uint64		given_up;
+
 	if (ref == NULL || shared == NULL)
 		return NULL;
-	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation)
+	if (likely(ref->entry != NULL && ref->entry->incarnation == ref->incarnation))
 		return ref->entry;
 	ref->entry = NULL;
-	if (ref->name[0] != '\0')
-	{
-		QueueCounterKey key = key_of(MyDatabaseId, ref->name);
-
-		ref->entry = find_queue(&key, create);
-		if (ref->entry != NULL)
-			ref->incarnation = ref->entry->incarnation;
-	}
+	if (ref->name == NULL)
+		return NULL;
+	/* before the look: a place that is given up after it makes us look again */
+	given_up = pg_atomic_read_u64(&shared->given_up);
+	if (ref->missed == given_up)
+		return NULL;
+	key = key_of(MyDatabaseId, ref);
+	ref->entry = find_counter(&key, create);
+	if (ref->entry != NULL)
+		ref->incarnation = ref->entry->incarnation;
+	ref->missed = ref->entry == NULL && create ? given_up : 0;
 	return ref->entry;
 }
 
@@ -284,7 +352,7 @@ queue_kind_sums(int64 handler)
 	if (shared == NULL)
 		return sums;
 	LWLockAcquire(&shared->lock, LW_SHARED);
-	hash_seq_init(&seq, kinds);
+	hash_seq_init(&seq, handled);
 	while ((k = hash_seq_search(&seq)) != NULL)
 	{
 		if (k->key.db != MyDatabaseId || k->key.handler != handler)
@@ -306,29 +374,72 @@ queue_kind_sums(int64 handler)
 	return sums;
 }
 
-void
-queue_counter_places(int *nqueues, int *nkinds)
+QueuePlaces
+queue_counter_places(void)
 {
 	QueueDatabase *base = queue_database();
 
-	*nqueues = base != NULL ? (int) pg_atomic_read_u32(&base->queue_places) : 0;
-	*nkinds = base != NULL ? (int) pg_atomic_read_u32(&base->kind_places) : 0;
+	if (base == NULL)
+		return (QueuePlaces) {0};
+	return (QueuePlaces) {(int) pg_atomic_read_u32(&base->queue_places), (int) pg_atomic_read_u32(&base->kind_places),
+		(int) pg_atomic_read_u32(&base->handled_places)};
+}
+
+/* Called by the scheduler's recount. */
+QueueKindCounter **
+queue_counter_kinds(int *n)
+{
+	QueueKindCounter **found = palloc(QUEUE_MAX_PLACES * sizeof(QueueKindCounter *));
+	HASH_SEQ_STATUS seq;
+	QueueKindCounter *k;
+
+	*n = 0;
+	if (shared == NULL)
+		return found;
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	hash_seq_init(&seq, kinds);
+	while ((k = hash_seq_search(&seq)) != NULL)
+	{
+		if (k->counter.key.db == MyDatabaseId && *n < QUEUE_MAX_PLACES)
+			found[(*n)++] = k;
+	}
+	LWLockRelease(&shared->lock);
+	return found;
+}
+
+/* Called by the views. */
+QueueKindCounter *
+queue_counter_copies(int *n)
+{
+	QueueKindCounter **found = queue_counter_kinds(n);
+	QueueKindCounter *copies = palloc_extended(Max(*n, 1) * sizeof(QueueKindCounter), MCXT_ALLOC_HUGE);
+	int			kept = 0;
+
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	for (int i = 0; i < *n; i++)
+	{
+		/* one may have been given up, and taken by another database, between the two locks */
+		if (found[i]->counter.incarnation != 0 && found[i]->counter.key.db == MyDatabaseId)
+			copies[kept++] = *found[i];
+	}
+	LWLockRelease(&shared->lock);
+	pfree(found);
+	*n = kept;
+	return copies;
 }
 
 QueueCounter *
 queue_counter_shown(QueueCounterRef *ref)
 {
-	static QueueCounter zeros;
+	static QueueKindCounter zeros = {.counter.key.kind = "-"};
 	QueueCounter *c = queue_counter(ref, false);
-	int			nqueues;
-	int			nkinds;
+	QueuePlaces places = queue_counter_places();
 
-	queue_counter_places(&nqueues, &nkinds);
-	if (c != NULL || shared == NULL || nqueues >= QUEUE_MAX_PLACES)
+	if (c != NULL || shared == NULL || (ref->queue == NULL ? places.queues : places.kinds) >= QUEUE_MAX_PLACES)
 		return c;
-	counter_zero(&zeros);
-	pg_atomic_write_u64(&zeros.reset_at, (uint64) shared->began);
-	return &zeros;
+	counter_zero(&zeros.counter);
+	pg_atomic_write_u64(&zeros.counter.reset_at, (uint64) shared->began);
+	return &zeros.counter;
 }
 
 /* Moves what a kind's runs summed up to into the numbers that the handler's others share.  Lock: held exclusively. */
@@ -351,19 +462,21 @@ fold(QueueKindStat *from)
 						Max(pg_atomic_read_u64(&to->last_error_at), pg_atomic_read_u64(&from->last_error_at)));
 }
 
-/* Gives a queue's place up.  Lock: held exclusively. */
+/* Gives the place of a queue, or of a kind in one, up.  Lock: held exclusively. */
 static void
-give_up_queue(QueueCounter *c)
+give_up_counter(QueueCounter *c)
 {
 	QueueDatabase *base = queue_database_of(c->key.db, false);
+	bool		kind = c->key.kind[0] != '\0';
 
 	c->incarnation = 0;
 	if (base != NULL)
-		pg_atomic_fetch_sub_u32(&base->queue_places, 1);
-	(void) hash_search(queues, &c->key, HASH_REMOVE, NULL);
+		pg_atomic_fetch_sub_u32(kind ? &base->kind_places : &base->queue_places, 1);
+	(void) hash_search(kind ? kinds : queues, &c->key, HASH_REMOVE, NULL);
+	pg_atomic_fetch_add_u64(&shared->given_up, 1);
 }
 
-/* Gives a kind's place up.  Lock: held exclusively. */
+/* Gives the place of a handler's kind up.  Lock: held exclusively. */
 static void
 give_up_kind(QueueKindStat *k)
 {
@@ -371,8 +484,8 @@ give_up_kind(QueueKindStat *k)
 
 	k->incarnation = 0;
 	if (base != NULL)
-		pg_atomic_fetch_sub_u32(&base->kind_places, 1);
-	(void) hash_search(kinds, &k->key, HASH_REMOVE, NULL);
+		pg_atomic_fetch_sub_u32(&base->handled_places, 1);
+	(void) hash_search(handled, &k->key, HASH_REMOVE, NULL);
 }
 
 /* See counter.h.  Called by the scheduler when the configuration changed. */
@@ -385,7 +498,7 @@ queue_kind_stat_keep(const int64 *handlers, int n)
 	if (shared == NULL)
 		return;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	hash_seq_init(&seq, kinds);
+	hash_seq_init(&seq, handled);
 	while ((k = hash_seq_search(&seq)) != NULL)
 	{
 		bool		keep = k->key.db != MyDatabaseId;
@@ -402,6 +515,7 @@ queue_kind_stat_keep(const int64 *handlers, int n)
 void
 queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) (const char *kind))
 {
+	bool		roomy = queue_counter_places().kinds <= QUEUE_MAX_PLACES / 2;
 	HASH_SEQ_STATUS seq;
 	QueueCounter *c;
 	QueueKindStat *k;
@@ -413,9 +527,15 @@ queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) 
 	while ((c = hash_seq_search(&seq)) != NULL)
 	{
 		if (c->key.db == MyDatabaseId && !queue_known(c->key.name))
-			give_up_queue(c);
+			give_up_counter(c);
 	}
 	hash_seq_init(&seq, kinds);
+	while ((c = hash_seq_search(&seq)) != NULL)
+	{
+		if (c->key.db == MyDatabaseId && (!queue_known(c->key.name) || (!roomy && !kind_known(c->key.kind))))
+			give_up_counter(c);
+	}
+	hash_seq_init(&seq, handled);
 	while ((k = hash_seq_search(&seq)) != NULL)
 	{
 		if (k->key.db == MyDatabaseId && strcmp(k->key.kind, OTHERS) != 0 && !kind_known(k->key.kind))
@@ -438,17 +558,52 @@ queue_counter_reset(Oid db)
 	if (shared == NULL)
 		return;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	hash_seq_init(&seq, queues);
-	while ((c = hash_seq_search(&seq)) != NULL)
+	for (int i = 0; i < 2; i++)
 	{
-		if (c->key.db == db)
-			give_up_queue(c);
+		hash_seq_init(&seq, i == 0 ? queues : kinds);
+		while ((c = hash_seq_search(&seq)) != NULL)
+		{
+			if (c->key.db == db)
+				give_up_counter(c);
+		}
 	}
-	hash_seq_init(&seq, kinds);
+	hash_seq_init(&seq, handled);
 	while ((k = hash_seq_search(&seq)) != NULL)
 	{
 		if (k->key.db == db)
 			give_up_kind(k);
+	}
+	LWLockRelease(&shared->lock);
+}
+
+/* See counter.h.  What is counted at this very moment may be lost or survive.  Called by stat_reset(). */
+void
+queue_counter_restart(const char *queue)
+{
+	HASH_SEQ_STATUS seq;
+	QueueCounter *c;
+	QueueKindStat *k;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < 2; i++)
+	{
+		hash_seq_init(&seq, i == 0 ? queues : kinds);
+		while ((c = hash_seq_search(&seq)) != NULL)
+		{
+			if (c->key.db == MyDatabaseId && (queue == NULL || strcmp(c->key.name, queue) == 0))
+				totals_zero(c);
+		}
+	}
+	if (queue == NULL)
+	{
+		hash_seq_init(&seq, handled);
+		while ((k = hash_seq_search(&seq)) != NULL)
+		{
+			if (k->key.db == MyDatabaseId)
+				runs_zero(k);
+		}
 	}
 	LWLockRelease(&shared->lock);
 }
@@ -470,17 +625,11 @@ is_final(QueueState state)
 	return state >= QUEUE_STATE_COMPLETED;
 }
 
-/*
- * n rows changed the state under which they are filed.  A claimed or ended row that
- * was filed as waiting was (nearly always) due, so it leaves the due count too; the next
- * recount sets that right.  Commit-safe.  Called by note.c after commit.
- */
-void
-queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n)
+/* Moves n rows of one queue or kind; c NULL: it is not counted. */
+static void
+move(QueueCounter *c, QueueState from, QueueState to, int64 n)
 {
-	QueueCounter *c = queue_counter(ref, true);
-
-	if (c == NULL || n <= 0 || from == to)
+	if (c == NULL)
 		return;
 	if (from != QUEUE_STATE_NONE && !is_final(from))
 	{
@@ -496,6 +645,21 @@ queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n
 		pg_atomic_fetch_add_u64(&c->gauge[to], n);
 	if (from == QUEUE_STATE_NONE && to != QUEUE_STATE_NONE && !is_final(to))
 		pg_atomic_fetch_add_u64(&c->enqueued, n);
+}
+
+/*
+ * n rows changed the state under which they are filed.  A claimed or ended row that
+ * was filed as waiting was (nearly always) due, so it leaves the due count too; the next
+ * recount sets that right.  Commit-safe.  Called by note.c after commit.
+ */
+void
+queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, bool kind_only)
+{
+	if (kind == NULL || n <= 0 || from == to)
+		return;
+	move(queue_counter(kind, true), from, to, n);
+	if (!kind_only)
+		move(queue_counter(kind->queue, true), from, to, n);
 }
 
 int64
@@ -551,12 +715,29 @@ queue_counter_due_before(QueueCounter *c, TimestampTz now, int64 *due)
 
 /* n attempts failed.  Commit-safe. */
 void
-queue_counter_failed(QueueCounterRef *ref, int64 n)
+queue_counter_failed(QueueCounterRef *kind, int64 n)
 {
-	QueueCounter *c = queue_counter(ref, true);
+	QueueCounter *c = queue_counter(kind, true);
 
 	if (c != NULL && n > 0)
 		pg_atomic_fetch_add_u64(&c->failed, n);
+	c = queue_counter(kind != NULL ? kind->queue : NULL, true);
+	if (c != NULL && n > 0)
+		pg_atomic_fetch_add_u64(&c->failed, n);
+}
+
+/* Commit-safe.  Called by ended.c after commit. */
+void
+queue_counter_times(QueueCounterRef *kind, int64 wait_us, int64 run_us)
+{
+	QueueKindCounter *k = (QueueKindCounter *) queue_counter(kind, true);
+
+	if (k == NULL)
+		return;
+	if (wait_us >= 0)
+		queue_times_add(&k->wait, wait_us);
+	if (run_us >= 0)
+		queue_times_add(&k->run, run_us);
 }
 
 /*

@@ -1,17 +1,17 @@
 /*
  * counter.h
- *		Totals and gauges per queue, and run statistics per kind, in shared memory:
- *		what the stat views show.  Estimates: lost in a crash, recounted by the
- *		scheduler.
+ *		Totals and gauges per queue and per kind in a queue, and run statistics per handler and kind, in shared memory:
+ *		what the stat views show.  Estimates: lost in a crash, recounted by the scheduler.
  *
- * A place is a queue's by its database and its whole name, a kind's by those and its handler's id.  Places are
- * bounded, of each database and of all; whatever finds none works on: a queue is not counted, a kind shares the
- * numbers of all such kinds of its handler.  doctor() says so.
+ * A place is a queue's by its database and its whole name, a kind's by those and its whole name, a handler's kind's by
+ * the handler's id.  Places are bounded, of each database and of all; whatever finds none works on: a queue, or a kind
+ * in it, is not counted, a kind shares the numbers of all such kinds of its handler.  doctor() says so.
  */
 #ifndef QUEUE_COUNTER_H
 #define QUEUE_COUNTER_H
 
 #include "shared/database.h"
+#include "shared/times.h"
 
 typedef enum QueueState
 {
@@ -27,11 +27,12 @@ typedef struct QueueCounterKey
 {
 	Oid			db;
 	char		name[QUEUE_NAME_MAX + 1];	/* zeros behind it */
+	char		kind[QUEUE_NAME_MAX + 1];	/* "": the queue as a whole */
 } QueueCounterKey;
 
 #define QUEUE_SAMPLES 6			/* minutes */
 
-typedef struct QueueCounter		/* of one queue */
+typedef struct QueueCounter		/* of one queue, or of one kind in it */
 {
 	QueueCounterKey key;
 	uint64		incarnation;	/* of the place: never the same again; 0: given up */
@@ -49,6 +50,13 @@ typedef struct QueueCounter		/* of one queue */
 	/* how many were due before the first enqueue of a minute, of the last minutes: (minute << 32) + count */
 	pg_atomic_uint64 sample[QUEUE_SAMPLES];
 } QueueCounter;
+
+typedef struct QueueKindCounter
+{
+	QueueCounter counter;		/* first, so that a place of either sort is known by this */
+	QueueTimes	wait;			/* of attempts that completed or failed: from when the job was due to the start .. */
+	QueueTimes	run;			/* .. and from there to the end */
+} QueueKindCounter;
 
 typedef struct QueueKindKey
 {
@@ -70,12 +78,15 @@ typedef struct QueueKindStat	/* of one kind with one handler */
 	pg_atomic_uint32 last_sqlstate; /* of that error; 0: it had none */
 } QueueKindStat;
 
-/* A queue's name in this backend, and where its numbers were last; never freed. */
+/* The name of a queue, or of a kind in it, in this backend, and where its numbers were last; never freed. */
 typedef struct QueueCounterRef
 {
-	char		name[QUEUE_NAME_MAX + 1];	/* "": only the place that was found then */
+	struct QueueCounterRef *queue;	/* of a kind: its queue's */
+	const char *name;			/* of the queue or the kind; NULL: only the place that was found then */
 	QueueCounter *entry;
 	uint64		incarnation;
+	uint64		missed;			/* there was no place, and none was given up since that number; 0: there was */
+	struct QueueCounterRef *next;	/* counter.c's */
 } QueueCounterRef;
 
 /* Over the kinds of a handler. */
@@ -97,11 +108,12 @@ extern Size queue_counter_shmem_size(void);
 extern void queue_counter_shmem_init(void);
 extern uint64 queue_name_hash(const char *name);
 
-/* This backend's reference to a queue of its database; the same pointer for the same name.  May allocate. */
+/* This backend's reference to a queue of its database, or to a kind in it; the same pointer for the same name. */
 extern QueueCounterRef *queue_counter_ref(const char *queue);
+extern QueueCounterRef *queue_counter_kind_ref(QueueCounterRef *queue, const char *kind);
 /*
- * A queue's numbers; with create a place is taken, which is for after COMMIT only: what a transaction that rolls back
- * names takes none.  Commit-safe.  NULL: no place.
+ * A queue's or a kind's numbers; with create a place is taken, which is for after COMMIT only: what a transaction that
+ * rolls back names takes none.  Commit-safe.  NULL: no place.
  */
 extern QueueCounter *queue_counter(QueueCounterRef *ref, bool create);
 /* A kind's numbers; with create they may be those that the handler's kinds without a place share.  NULL: none. */
@@ -109,23 +121,37 @@ extern QueueKindStat *queue_kind_stat(QueueKindRef *ref, int64 handler, const ch
 extern QueueKindSums queue_kind_sums(int64 handler);
 /* Handlers of this database other than these are no more: their places are free. */
 extern void queue_kind_stat_keep(const int64 *handlers, int n);
-/* How many queues and kinds of this database have places, of QUEUE_MAX_PLACES each. */
-extern void queue_counter_places(int *queues, int *kinds);
-/* What to show of a queue: zeros while nothing was committed in it; NULL: it is not counted. */
+/* How many queues, kinds in queues, and kinds of handlers of this database have places, of QUEUE_MAX_PLACES each. */
+typedef struct QueuePlaces
+{
+	int			queues, kinds, handled;
+} QueuePlaces;
+extern QueuePlaces queue_counter_places(void);
+/* The places of all kinds in queues of this database, palloc'd; what they say, copied. */
+extern QueueKindCounter **queue_counter_kinds(int *n);
+extern QueueKindCounter *queue_counter_copies(int *n);
+/* What to show of a queue or a kind: zeros while nothing was committed in it; NULL: it is not counted. */
 extern QueueCounter *queue_counter_shown(QueueCounterRef *ref);
 /* Gives up the places of this database's queues and kinds that are not known any more.  known must not throw. */
 extern void queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) (const char *kind));
 /* Gives up all places of a database.  Commit-safe. */
 extern void queue_counter_reset(Oid db);
-/* n rows went from one filed state to another (from NONE: enqueued; to a final state: total + 1). */
-extern void queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n);
+/*
+ * Of a kind and, unless kind_only, of its queue: n rows went from one filed state to another (from NONE: enqueued; to a
+ * final one: total + 1).
+ */
+extern void queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, bool kind_only);
+extern void queue_counter_failed(QueueCounterRef *kind, int64 n);
+/* An attempt of a kind waited and ran so long; -1: unknown. */
+extern void queue_counter_times(QueueCounterRef *kind, int64 wait_us, int64 run_us);
+/* The totals and times of a queue of this database and its kinds begin anew; NULL: of all, and those of handlers. */
+extern void queue_counter_restart(const char *queue);
 /* Jobs that are due, running ones included. */
 extern int64 queue_counter_due(QueueCounter *counter);
-/* Jobs are about to be counted as enqueued.  Commit-safe. */
-extern void queue_counter_sample(QueueCounterRef *ref, TimestampTz now);
+/* Jobs of a queue are about to be counted as enqueued.  Commit-safe. */
+extern void queue_counter_sample(QueueCounterRef *queue, TimestampTz now);
 /* How many were due a few minutes ago, and how many minutes; 0: not known. */
 extern int	queue_counter_due_before(QueueCounter *counter, TimestampTz now, int64 *due);
-extern void queue_counter_failed(QueueCounterRef *ref, int64 n);
 /* One run of a kind ended after `us` microseconds. */
 extern void queue_kind_ran(QueueKindStat *stat, int64 us);
 /* Do its recent runs tell how long one takes on average? (at least 4) */

@@ -32,7 +32,7 @@ typedef struct QueueLineKeys
 	int16		priority;
 	bool		served;			/* as of .. */
 	uint64		generation;		/* .. this generation of the configuration: in another one it may be otherwise */
-	QueueCounterRef *counter;	/* the queue's numbers, for notes */
+	QueueCounterRef *counter;	/* the kind's numbers in its queue, for notes */
 } QueueLineKeys;
 
 /* What a reader copies before it reads. */

@@ -123,6 +123,7 @@ queue_database_shmem_init(void)
 			base->cursors = 0;
 			pg_atomic_init_u32(&base->queue_places, 0);
 			pg_atomic_init_u32(&base->kind_places, 0);
+			pg_atomic_init_u32(&base->handled_places, 0);
 			pg_atomic_init_u64(&base->lines_told, 0);
 		}
 	}

@@ -76,7 +76,7 @@ typedef struct QueueDatabase
 	pg_atomic_uint64 sorted_generation;
 	pg_atomic_uint32 cursors_lost;	/* QueueCursorsLost */
 	uint32		cursors;		/* entries of this database; cursor.c's, under its lock */
-	pg_atomic_uint32 queue_places, kind_places;	/* counter.c's: how many this database has */
+	pg_atomic_uint32 queue_places, kind_places, handled_places; /* counter.c's: how many this database has */
 	pg_atomic_uint64 lines_told;	/* new lines since the server started */
 	QueueNewLine new_lines[QUEUE_NEW_LINES];	/* the last of them; under the lock */
 } QueueDatabase;

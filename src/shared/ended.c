@@ -1,8 +1,8 @@
 /*
  * ended.c
- *		How jobs ended in the transaction under way.
+ *		How jobs, and attempts at them, ended in the transaction under way.
  *
- * Who writes a job's end fills an entry here (job/finish.c), complete with the names: when the commit pays, it only
+ * Who writes such an end fills an entry here (job/finish.c), complete with the names: when the commit pays, it only
  * copies into shared memory.  The entries are a stack by nest level, like the notes (note.c), whose callbacks hand them
  * on, drop them and pay them.
  *
@@ -40,6 +40,9 @@ queue_ended_pay(Oid db, QueueEnded *ended, int n, TimestampTz now)
 {
 	for (int i = 0; i < n; i++)
 	{
+		queue_counter_times(ended[i].counter, ended[i].wait_us, ended[i].run_us);
+		if (ended[i].recent.id == 0)
+			continue;
 		ended[i].recent.ended_at = now;
 		queue_recent_add(db, &ended[i].recent);
 	}

@@ -1,6 +1,7 @@
 /*
  * ended.h
- *		How jobs ended in the transaction under way: told after its commit to the memory of recent jobs.
+ *		How jobs, and attempts at them, ended in the transaction under way: told after its commit to the memory of
+ *		recent jobs and to the numbers of their kind.
  */
 #ifndef QUEUE_ENDED_H
 #define QUEUE_ENDED_H
@@ -12,7 +13,10 @@
 typedef struct QueueEnded
 {
 	int			level;			/* transaction nest level; set by ended.c */
-	QueueRecent recent;
+	QueueCounterRef *counter;	/* of the kind in its queue */
+	int64		wait_us;		/* how long the attempt waited and ran; -1: not to be counted */
+	int64		run_us;
+	QueueRecent recent;			/* id 0: the job goes on */
 } QueueEnded;
 
 /* A place for one more, to be filled at once; NULL: none is left, or there is nobody to tell (no preload). */

@@ -39,6 +39,13 @@
 #define MAX_PREPARED 64			/* prepared transactions with notes at one time */
 #define PREPARED_NOTES 32
 
+/* Where a kind and its queue are counted, if they have a place, for who knows no names: another backend. */
+typedef struct PreparedCounter
+{
+	QueueCounter *kind, *queue;
+	uint64		kind_incarnation, queue_incarnation;
+} PreparedCounter;
+
 typedef struct PreparedNotes
 {
 	bool		used;
@@ -48,10 +55,10 @@ typedef struct PreparedNotes
 	bool		overflow;		/* more notes than fit: reset the database's cursors instead */
 	int			n;
 	QueueNote	note[PREPARED_NOTES];
-	QueueCounter *counter[PREPARED_NOTES];	/* of note's queue, if it has a place */
-	uint64		incarnation[PREPARED_NOTES];
+	PreparedCounter counter[PREPARED_NOTES];	/* of note's kind */
 	int			nended;
 	QueueEnded	ended[PREPARED_NOTES];
+	PreparedCounter ended_counter[PREPARED_NOTES];
 } PreparedNotes;
 
 typedef struct PreparedTable
@@ -109,7 +116,7 @@ mergeable(const QueueNote *a, const QueueNote *b)
 {
 	return a->level == b->level && a->line == b->line &&
 		a->on_commit == b->on_commit && a->on_abort == b->on_abort &&
-		a->ends == b->ends && a->failed == b->failed &&
+		a->ends == b->ends && a->failed == b->failed && a->kind_only == b->kind_only &&
 		a->keys.counter == b->keys.counter && a->from == b->from && a->to == b->to &&
 		a->leased_until == b->leased_until && a->lease_was == b->lease_was && (a->deadline != 0) == (b->deadline != 0);
 }
@@ -376,12 +383,12 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 		moved += note->count;
 		run++;
 		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
-			note[1].from != note->from || note[1].to != note->to)
+			note[1].from != note->from || note[1].to != note->to || note[1].kind_only != note->kind_only)
 		{
-			if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE)
-				queue_counter_sample(note->keys.counter, queue_now());
+			if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE && note->keys.counter != NULL)
+				queue_counter_sample(note->keys.counter->queue, queue_now());
 			if (note->from != note->to)
-				queue_counter_move(note->keys.counter, note->from, note->to, moved);
+				queue_counter_move(note->keys.counter, note->from, note->to, moved, note->kind_only);
 			if (note->from != QUEUE_STATE_NONE)
 				queue_end_waiter_wake_queue(db, note->keys.queue_key);
 			moved = run = 0;
@@ -423,6 +430,29 @@ forget_all(void)
 	}
 }
 
+/* The places of a reference, and a reference to places. */
+static PreparedCounter
+counter_of_ref(QueueCounterRef *ref)
+{
+	PreparedCounter counter = {0};
+
+	if (ref == NULL)
+		return counter;
+	counter.kind = ref->entry;
+	counter.kind_incarnation = ref->incarnation;
+	counter.queue = ref->queue->entry;
+	counter.queue_incarnation = ref->queue->incarnation;
+	return counter;
+}
+
+static QueueCounterRef *
+ref_of_counter(const PreparedCounter *counter, QueueCounterRef ref[2])
+{
+	ref[0] = (QueueCounterRef) {.queue = &ref[1], .entry = counter->kind, .incarnation = counter->kind_incarnation};
+	ref[1] = (QueueCounterRef) {.entry = counter->queue, .incarnation = counter->queue_incarnation};
+	return &ref[0];
+}
+
 /* At PREPARE TRANSACTION: the notes go to the shared table under the gid that hook.c told us. */
 static void
 store_prepared(void)
@@ -433,9 +463,14 @@ store_prepared(void)
 
 	if (prepared == NULL || (nnotes == 0 && nnew_lines == 0 && config_level == 0))
 		return;
-	/* a place for its queue now, because later nobody knows the name; should it roll back, the next sweep finds that */
+	/* places now, because later nobody knows the names; should it roll back, the next sweep finds that */
 	for (int i = 0; i < Min(nnotes, PREPARED_NOTES); i++)
-		(void) queue_counter(notes[i].keys.counter, true);
+	{
+		QueueCounterRef *ref = notes[i].keys.counter;
+
+		(void) queue_counter(ref, true);
+		(void) queue_counter(ref != NULL ? ref->queue : NULL, true);
+	}
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
 	{
@@ -456,14 +491,11 @@ store_prepared(void)
 		entry->nended = Min(nended, PREPARED_NOTES);
 		if (nended > 0)
 			memcpy(entry->ended, ended, entry->nended * sizeof(QueueEnded));
+		/* this backend's references mean nothing to who commits it */
 		for (int i = 0; i < entry->n; i++)
-		{
-			/* this backend's reference means nothing to who commits it */
-			QueueCounterRef *ref = entry->note[i].keys.counter;
-
-			entry->counter[i] = ref != NULL ? ref->entry : NULL;
-			entry->incarnation[i] = ref != NULL ? ref->incarnation : 0;
-		}
+			entry->counter[i] = counter_of_ref(notes[i].keys.counter);
+		for (int i = 0; i < entry->nended; i++)
+			entry->ended_counter[i] = counter_of_ref(ended[i].counter);
 	}
 	LWLockRelease(&prepared->lock);
 }
@@ -585,8 +617,9 @@ queue_note_knows(const char *gid)
 void
 queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 {
-	static QueueCounterRef refs[PREPARED_NOTES];
-	PreparedNotes entry;
+	static QueueCounterRef refs[PREPARED_NOTES][2];
+	static QueueCounterRef ended_refs[PREPARED_NOTES][2];
+	static PreparedNotes entry;
 	QueueDatabase *base;
 	bool		found = false;
 
@@ -610,11 +643,9 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 		return;
 
 	for (int i = 0; found && i < entry.n; i++)
-	{
-		refs[i].entry = entry.counter[i];
-		refs[i].incarnation = entry.incarnation[i];
-		entry.note[i].keys.counter = &refs[i];
-	}
+		entry.note[i].keys.counter = ref_of_counter(&entry.counter[i], refs[i]);
+	for (int i = 0; found && i < entry.nended; i++)
+		entry.ended[i].counter = ref_of_counter(&entry.ended_counter[i], ended_refs[i]);
 	base = queue_database_of(entry.db, true);
 	if (base != NULL && (entry.config || entry.overflow))
 		queue_database_bump(base);

@@ -26,6 +26,7 @@ typedef struct QueueNote
 	bool		on_abort;		/* append abort_pos when it aborts */
 	bool		ends;			/* the job ended: wake who waits for job_id, forget its lease */
 	bool		failed;			/* a failed attempt: counter */
+	bool		kind_only;		/* it changes its kind and stays in its queue, whose counters do not move */
 	QueuePos	commit_pos;
 	QueuePos	high_pos;		/* the highest commit_pos of what was merged; set by note.c */
 	QueuePos	abort_pos;

@@ -69,13 +69,14 @@ INSERT INTO expected VALUES
     ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
     ('test_run', 'job_id bigint, raise_error boolean DEFAULT true', 'text'),
     ('unregister_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
+    ('stat_reset', 'queue text DEFAULT NULL::text', 'void'),
     ('unschedule', 'name text', 'boolean'),
     ('unsubscribe', 'subscription_id bigint', 'boolean'),
     ('wait_for', 'job_id bigint, wait interval DEFAULT ''00:00:30''::interval', 'text')
 ;
 CREATE TEMP TABLE internal AS
 SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_hint', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'job_started_at', 'job_worker', 'job_progress', 'stat_queue_rows', 'stat_handler_rows',
-                    'stat_endpoint_rows', 'stat_worker_rows', 'recent_job_rows']) AS name;
+                    'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'recent_job_rows']) AS name;
 
 SELECT results_eq(
     format($$SELECT pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), '') FROM pg_proc

@@ -1,0 +1,106 @@
+# queue.stat_kind: jobs of each kind by state, how long they waited and ran, for whom, and stat_reset.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('kinds', conf => "queue.executors = 1\nmax_prepared_transactions = 5\n");
+sql($node, "SELECT queue.create_queue('own', max_attempts => 2), queue.create_queue('other')");
+sql($node, "SELECT queue.register_sql_handler(k, 'h', queues => '{default}') FROM unnest('{short,nap}'::text[]) k");
+
+# counts of a kind: available running retryable scheduled pending completed failed discarded
+sub counts
+{
+	my ($kind, $expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_true($node, "SELECT concat_ws(' ', available, running, retryable, scheduled, pending, completed, failed, discarded) = '$expected' FROM queue.stat_kind WHERE kind = '$kind'", $name);
+}
+
+# --- kinds of executors
+sql($node, "SELECT queue.enqueue_many('short', array_fill('{}'::jsonb, ARRAY[30]))");
+wait_no_jobs($node, 'thirty run');
+counts('short', '0 0 0 0 0 30 0 0', 'and are counted');
+one($node, "SELECT run_ms_p50 > 0 AND run_ms_p50 <= run_ms_p95 AND run_ms_p95 <= run_ms_p99 AND wait_ms_p50 > 0 AND wait_ms_p50 <= wait_ms_p99 FROM queue.stat_kind WHERE kind = 'short'",
+	't', 'with their times');
+my $holder = queue_session($node);
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, q{SELECT queue.enqueue('nap', '{"lock": 1}') FROM generate_series(1, 3)});
+counts('nap', '2 1 0 0 0 0 0 0', 'one runs, two wait');
+one($node, "SELECT oldest_run_at = (SELECT run_at FROM queue.job WHERE kind = 'nap' ORDER BY state = 'running' DESC, id OFFSET 1 LIMIT 1) FROM queue.stat_kind WHERE kind = 'nap'", 't',
+	'since when the oldest of them waits');
+one($node, "SELECT oldest_run_at IS NULL FROM queue.stat_kind WHERE kind = 'short'", 't', 'and no other kind does');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'all end');
+
+# --- external kinds: times by the claim; the clock of the claim is moved, the kind waits and runs for minutes
+sub at { my ($s, $call) = @_; return sql($node, "SET queue.debug_clock_offset = $s; SELECT $call"); }
+sql($node, "SELECT queue.enqueue('pick', queue => 'own') FROM generate_series(1, 4)");
+sql($node, "SELECT queue.enqueue('pick', queue => 'own', delay => '1 day')");
+counts('pick', '4 0 0 1 0 0 0 0', 'four wait, one is for later');
+my ($done, $failed, $twice, $lost) = split /\n/, at(60, "id FROM queue.fetch('own', 4, lease => '1 h')");
+counts('pick', '0 4 0 1 0 0 0 0', 'four are claimed');
+at(90, "queue.complete($done, 1)");
+at(90, "queue.fail($failed, 1, 'no')");
+at(90, "queue.discard($twice)");
+counts('pick', '0 1 1 1 0 1 1 1', 'one completed, one failed, one discarded by hand');
+one($node, "SELECT wait_ms_p50 BETWEEN 50000 AND 75000, run_ms_p50 BETWEEN 25000 AND 35000, wait_ms_p99 BETWEEN 50000 AND 75000, run_ms_p99 BETWEEN 25000 AND 35000 FROM queue.stat_kind WHERE kind = 'pick'",
+	't|t|t|t', 'how long those that completed or failed waited and ran');
+at(7200, "queue.complete($lost, 1)");
+one($node, "SELECT completed, run_ms_p99 < 35000 FROM queue.stat_kind WHERE kind = 'pick'", '2|t', 'one whose lease had ended counts, its time does not');
+
+# --- what does not commit, and two-phase commit
+my ($a, $b) = split /\n/, sql($node, "SELECT queue.enqueue('prep', queue => 'own') FROM generate_series(1, 2)");
+sql($node, "SELECT id FROM queue.fetch('own', 2, kinds => '{prep}', lease => '1 h')");
+sql($node, "BEGIN; SELECT queue.complete($a, 1); ROLLBACK");
+sql($node, "BEGIN; SAVEPOINT s; SELECT queue.complete($b, 1); ROLLBACK TO s; SELECT queue.complete($a, 1); PREPARE TRANSACTION 'p'");
+counts('prep', '0 2 0 0 0 0 0 0', 'not before the commit');
+sql($node, "COMMIT PREPARED 'p'");
+counts('prep', '0 1 0 0 0 1 0 0', 'COMMIT PREPARED counts');
+one($node, "SELECT run_ms_p50 IS NOT NULL FROM queue.stat_kind WHERE kind = 'prep'", 't', 'its time too');
+
+# --- who sees what
+sql($node, 'CREATE ROLE stranger LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE monitor LOGIN IN ROLE pg_monitor; CREATE ROLE manager LOGIN');
+sql($node, "SELECT queue.grant_queue('other', 'reader', 'read'), queue.grant_queue('other', 'stranger', 'work'), queue.grant_queue('own', 'manager', 'manage')");
+sql($node, "SELECT queue.enqueue('apart', '{\"secret\": 1}', 'other')");
+one($node, 'SELECT queue, kind FROM queue.stat_kind', 'other|apart', 'a reader sees the kinds of his queue', user => 'reader');
+like(eval { sql($node, 'SELECT * FROM queue.stat_kind', user => 'stranger') } // $@, qr/permission denied/, 'who reads none sees nothing');
+my $views = "(SELECT count(*) FROM queue.stat_kind), (SELECT count(*) FROM queue.stat_queue), (SELECT count(*) FROM queue.stat_handler), (SELECT count(*) FROM queue.doctor() WHERE NOT ok), (SELECT count(*) > 0 FROM queue.stat_worker)";
+is(sql($node, "SELECT $views", user => 'monitor'), sql($node, "SELECT $views"), 'pg_monitor sees the numbers of all');
+for my $hidden ('queue.job', 'queue.job_error', 'queue.recent_job', 'queue.find_jobs()', 'queue.live_job')
+{
+	like(eval { sql($node, "SELECT * FROM $hidden", user => 'monitor') } // $@, qr/permission denied/, "but no jobs: $hidden");
+}
+
+# --- stat_reset
+like(eval { sql($node, "SELECT queue.stat_reset($_)", user => 'manager') } // $@, qr/^SQL failed.*(privilege|permission)/, "stat_reset($_) needs manage there")
+  for ("'other'", '', "'*'");
+sql($node, "SELECT queue.stat_reset('own')", user => 'manager');
+counts('pick', '0 0 1 1 0 0 0 0', 'stat_reset: totals begin anew, jobs do not');
+one($node, "SELECT wait_ms_p50 IS NULL, run_ms_p99 IS NULL FROM queue.stat_kind WHERE kind = 'pick'", 't|t', 'times too');
+one($node, "SELECT completed, enqueued, stats_reset > now() - interval '1 min' FROM queue.stat_queue WHERE queue = 'own'", '0|0|t', 'the queue as well');
+one($node, "SELECT completed FROM queue.stat_kind WHERE kind = 'short'", '30', 'another queue keeps its own');
+sql($node, 'SELECT queue.stat_reset()');
+one($node, "SELECT sum(completed), (SELECT sum(completed) FROM queue.stat_handler) FROM queue.stat_kind", '0|0', 'stat_reset() is for all');
+like(eval { sql($node, "SELECT queue.stat_reset('nope')") } // $@, qr/queue "nope" does not exist/, 'an unknown queue');
+
+# --- a job that changes its kind is counted there at once, in a queue that counts it once
+sql($node, "SELECT queue.enqueue('before', queue => 'own') FROM generate_series(1, 3)");
+my $enqueued = sql($node, "SELECT enqueued || ' ' || available FROM queue.stat_queue WHERE queue = 'own'");
+one($node, q{SELECT queue.move_jobs('{"kind": "before", "queue": "own"}', kind => 'after', qty => 2)}, '2', 'two are moved');
+one($node, "SELECT string_agg(kind || ' ' || available, ', ' ORDER BY kind) FROM queue.stat_kind WHERE kind IN ('before', 'after')", 'after 2, before 1', 'they are counted where they are');
+one($node, "SELECT enqueued || ' ' || available FROM queue.stat_queue WHERE queue = 'own'", $enqueued, 'their queue has as many as before');
+sql($node, "SELECT queue.purge('own')");
+
+# --- another database, and a start: totals are gone, jobs are counted anew
+sql($node, 'CREATE DATABASE second');
+sql($node, 'CREATE EXTENSION queue', db => 'second');
+one($node, 'SELECT count(*) FROM queue.stat_kind', '0', 'another database has its own', db => 'second');
+$node->restart;
+counts('apart', '1 0 0 0 0 0 0 0', 'after a start what waits is counted anew');
+
+$holder->quit;
+log_clean($node);
+done_testing();
