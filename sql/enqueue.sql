@@ -59,9 +59,9 @@ SELECT try($$SELECT queue.create_queue('Bob''s "queue" ☃; DROP TABLE x')$$);
 SELECT queue.enqueue(E'k\\ind "with" ''quotes'' \n ☃', '{"n": 1}', 'Bob''s "queue" ☃; DROP TABLE x') AS id \gset
 SELECT queue, kind FROM queue.job WHERE id = :id;
 SELECT kind FROM queue.fetch('Bob''s "queue" ☃; DROP TABLE x', kinds => ARRAY[E'k\\ind "with" ''quotes'' \n ☃']);
-SELECT try(format('SELECT queue.enqueue(%L) IS NOT NULL', repeat('k', 255)));
-SELECT try(format('SELECT queue.enqueue(%L)', repeat('k', 256)));
-SELECT try(format('SELECT queue.enqueue(%L)', repeat('☃', 100)));
+SELECT try(format('SELECT queue.enqueue(%L) IS NOT NULL', repeat('k', 200)));
+SELECT try(format('SELECT queue.enqueue(%L)', repeat('k', 201)));
+SELECT try(format('SELECT queue.enqueue(%L)', repeat('☃', 67)));
 
 -- bad values
 SELECT try($$SELECT queue.enqueue(null)$$);

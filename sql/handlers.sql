@@ -61,7 +61,7 @@ SELECT count(*) FROM queue.stat_handler;
 SET client_min_messages = error;
 SELECT try($$SELECT queue.register_sql_handler(null, 'h_job')$$);
 SELECT try($$SELECT queue.register_sql_handler('', 'h_job')$$);
-SELECT try(format('SELECT queue.register_sql_handler(%L, ''h_job'')', repeat('k', 256)));
+SELECT try(format('SELECT queue.register_sql_handler(%L, ''h_job'')', repeat('k', 201)));
 SELECT try($$SELECT queue.register_sql_handler('k', null)$$);
 SELECT try($$SELECT queue.register_sql_handler('k', '')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'missing')$$);

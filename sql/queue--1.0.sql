@@ -17,6 +17,11 @@ COMMENT ON SCHEMA queue IS 'job queue: functions to enqueue, fetch and manage jo
 CREATE SCHEMA queue_internal;
 COMMENT ON SCHEMA queue_internal IS 'functions behind the views and triggers of schema queue; not to be called';
 
+CREATE FUNCTION queue_internal.execute(statement text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_execute';
+COMMENT ON FUNCTION queue_internal.execute IS
+    'internal: a statement that this script makes, because the database may be without PL/pgSQL';
+
 -- ---------------------------------------------------------------------------
 -- Tables: readable and writable by nobody but the extension's owner; users read the views.
 -- ---------------------------------------------------------------------------
@@ -273,16 +278,10 @@ CREATE TABLE queue.log_line_15 (LIKE queue.log_line INCLUDING INDEXES, CHECK (sl
 
 -- In a publication FOR ALL TABLES a row can be deleted only from a table that can name it.  These are written once and
 -- hardly ever deleted from, so an index that names their rows would cost more than the whole row in the WAL.
-DO $$
-DECLARE t regclass;
-BEGIN
-    FOR t IN SELECT c.oid FROM pg_catalog.pg_class c
-             WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind IN ('r', 'p')
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
-    LOOP
-        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', t);
-    END LOOP;
-END $$;
+SELECT queue_internal.execute(format('ALTER TABLE %s REPLICA IDENTITY FULL', c.oid::regclass))
+FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind IN ('r', 'p')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary);
 
 COMMENT ON TABLE queue.queue IS 'the queues and their settings; queue default exists without a row';
 COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by queue.grant_queue and queue.revoke_queue';
@@ -411,10 +410,10 @@ CREATE FUNCTION queue_internal.library_version() RETURNS text
 COMMENT ON FUNCTION queue_internal.library_version IS
     'internal: the version of the loaded library; update scripts compare it and ask for a restart of the server';
 
-CREATE FUNCTION queue_internal.preload_hint() RETURNS text
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_preload_hint';
-COMMENT ON FUNCTION queue_internal.preload_hint IS
-    'internal: what to do so that the server runs jobs; null if the library is preloaded';
+CREATE FUNCTION queue_internal.preload_notice() RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_preload_notice';
+COMMENT ON FUNCTION queue_internal.preload_notice IS
+    'internal: says that the server runs no jobs if the library is not preloaded, and what to do';
 
 CREATE FUNCTION queue_internal.may_read(queue text) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_may_read';
@@ -973,7 +972,7 @@ CREATE FUNCTION queue.create_queue(
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 255 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. dead_letter: a queue that gets a copy of each discarded job, with a new id, the same kind, and an origin that tells where it was; only handlers that name that queue serve it; not this queue itself, nor one whose dead letters come back here (22023); needs enqueue there. on_discarded: a kind of which each discarded job of another kind makes one here, with that job as its payload. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved: not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 200 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. dead_letter: a queue that gets a copy of each discarded job, with a new id, the same kind, and an origin that tells where it was; only handlers that name that queue serve it; not this queue itself, nor one whose dead letters come back here (22023); needs enqueue there. on_discarded: a kind of which each discarded job of another kind makes one here, with that job as its payload. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved: not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,
@@ -1188,33 +1187,26 @@ COMMENT ON FUNCTION queue.unsubscribe IS
 -- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest. What the installer's ALTER
 -- DEFAULT PRIVILEGES gave to anybody is revoked.
 -- ---------------------------------------------------------------------------
-DO LANGUAGE plpgsql $$
-DECLARE
-    grantee text;
-BEGIN
-    FOR grantee IN
-        SELECT 'PUBLIC'
-        UNION
-        SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
-        FROM (SELECT c.relacl, c.relowner FROM pg_catalog.pg_class c WHERE c.relnamespace = 'queue'::regnamespace
-              UNION ALL
-              SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p
-              WHERE p.pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
-              UNION ALL
-              SELECT t.typacl, t.typowner FROM pg_catalog.pg_type t WHERE t.typnamespace = 'queue'::regnamespace
-              UNION ALL
-              SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n
-              WHERE n.nspname IN ('queue', 'queue_internal')) o (acl, owner),
-             LATERAL pg_catalog.aclexplode(o.acl) a
-        WHERE a.grantee NOT IN (0, o.owner)
-    LOOP
-        EXECUTE 'REVOKE ALL ON SCHEMA queue, queue_internal FROM ' || grantee;
-        EXECUTE 'REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM ' || grantee;
-        EXECUTE 'REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM ' || grantee;
-        EXECUTE 'REVOKE ALL ON ALL ROUTINES IN SCHEMA queue, queue_internal FROM ' || grantee;
-        EXECUTE 'REVOKE ALL ON TYPE queue.role_name FROM ' || grantee;
-    END LOOP;
-END $$;
+SELECT queue_internal.execute(format(statement, grantee))
+FROM (SELECT 'PUBLIC'
+      UNION
+      SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+      FROM (SELECT c.relacl, c.relowner FROM pg_catalog.pg_class c WHERE c.relnamespace = 'queue'::regnamespace
+            UNION ALL
+            SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p
+            WHERE p.pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
+            UNION ALL
+            SELECT t.typacl, t.typowner FROM pg_catalog.pg_type t WHERE t.typnamespace = 'queue'::regnamespace
+            UNION ALL
+            SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n
+            WHERE n.nspname IN ('queue', 'queue_internal')) o (acl, owner),
+           LATERAL pg_catalog.aclexplode(o.acl) a
+      WHERE a.grantee NOT IN (0, o.owner)) g (grantee),
+     (VALUES ('REVOKE ALL ON SCHEMA queue, queue_internal FROM %s'),
+             ('REVOKE ALL ON ALL TABLES IN SCHEMA queue FROM %s'),
+             ('REVOKE ALL ON ALL SEQUENCES IN SCHEMA queue FROM %s'),
+             ('REVOKE ALL ON ALL ROUTINES IN SCHEMA queue, queue_internal FROM %s'),
+             ('REVOKE ALL ON TYPE queue.role_name FROM %s')) v (statement);
 GRANT EXECUTE ON FUNCTION queue_internal.may_read(text), queue.current_job() TO PUBLIC;
 
 -- Monitoring sees the numbers of all queues, and no payloads.

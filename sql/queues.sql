@@ -42,8 +42,8 @@ SELECT try($$SELECT queue.create_queue('default', if_not_exists => true)$$);
 SELECT try($$SELECT queue.create_queue(null)$$);
 SELECT try($$SELECT queue.create_queue('')$$);
 SELECT try($$SELECT queue.create_queue('*')$$);
-SELECT try($$SELECT queue.create_queue(repeat('q', 255))$$);
-SELECT try($$SELECT queue.create_queue(repeat('q', 256))$$);
+SELECT try($$SELECT queue.create_queue(repeat('q', 200))$$);
+SELECT try($$SELECT queue.create_queue(repeat('q', 201))$$);
 SELECT try($$SELECT queue.create_queue('Ünï "code" ''q''')$$);
 
 -- bad values

@@ -45,7 +45,7 @@ SELECT queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": "retry"}');
 SELECT unique_key FROM keys;
 
 -- what is refused
-SELECT try($$SELECT queue.enqueue('k', unique_key => '')$$), try($$SELECT queue.enqueue('k', unique_key => repeat('x', 256))$$),
+SELECT try($$SELECT queue.enqueue('k', unique_key => '')$$), try($$SELECT queue.enqueue('k', unique_key => repeat('x', 201))$$),
        try($$SELECT queue.enqueue('k', unique_for => '1 min')$$), try($$SELECT queue.enqueue('k', unique_key => 'a', unique_for => '0')$$),
        try($$SELECT queue.enqueue('k', unique_key => 'a', unique_for => '2000 years')$$), try($$SELECT queue.enqueue('k', unique_key => 'a', on_conflict => 'x')$$);
 

@@ -1,6 +1,7 @@
 /*
  * preload.c
- *		What is missing where the library is not in shared_preload_libraries: the line, or the restart.
+ *		What is missing where the library is not in shared_preload_libraries: the line, or the restart; and what else the
+ *		installation script calls.
  *
  * The setting takes hold when the server starts, so who has just written it into the configuration is told to restart,
  * and not to write it again.  The file is read as the extension's owner, since pg_file_settings is for superusers.
@@ -12,12 +13,14 @@
 #include "api/arguments.h"
 
 #include "catalog/pg_authid.h"
+#include "commands/extension.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-PG_FUNCTION_INFO_V1(queue_sql_preload_hint);
+PG_FUNCTION_INFO_V1(queue_sql_preload_notice);
+PG_FUNCTION_INFO_V1(queue_sql_execute);
 
 /* Is the library in a value of shared_preload_libraries? */
 static bool
@@ -92,13 +95,48 @@ queue_preload_problem(const char **hint)
 	return "the library is not in shared_preload_libraries";
 }
 
-/* queue_internal.preload_hint(): what to do so that the server runs jobs; null if it does.  CREATE EXTENSION asks. */
+/*
+ * queue_internal.preload_notice(): CREATE EXTENSION says at once that the server will run no jobs.  A script runs at
+ * client_min_messages warning at least; the session's own level decides whether this is said.
+ */
 Datum
-queue_sql_preload_hint(PG_FUNCTION_ARGS)
+queue_sql_preload_notice(PG_FUNCTION_ARGS)
 {
+	const char *own = GetConfigOptionResetString("client_min_messages");
 	const char *hint;
+	int			saved = client_min_messages;
 
-	if (queue_preload_problem(&hint) == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(hint));
+	if (queue_preload_problem(&hint) == NULL || saved != WARNING || strcmp(own, "warning") == 0 ||
+		strcmp(own, "error") == 0)
+		PG_RETURN_VOID();
+	client_min_messages = NOTICE;
+	PG_TRY();
+	{
+		ereport(NOTICE, (errmsg("the server runs no jobs yet"), errhint("%s", hint)));
+	}
+	PG_FINALLY();
+	{
+		client_min_messages = saved;
+	}
+	PG_END_TRY();
+	PG_RETURN_VOID();
+}
+
+/*
+ * queue_internal.execute(statement): what the installation script would do in a loop of PL/pgSQL, which a database may
+ * lack.  As its caller, and only from a script.
+ */
+Datum
+queue_sql_execute(PG_FUNCTION_ARGS)
+{
+	if (!creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue_internal.execute is for the scripts of the extension"),
+				 errhint("Run the statement itself.")));
+	SPI_connect();
+	if (SPI_execute(text_to_cstring(PG_GETARG_TEXT_PP(0)), false, 0) < 0)
+		elog(ERROR, "could not run a statement of the script");
+	SPI_finish();
+	PG_RETURN_VOID();
 }

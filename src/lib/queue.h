@@ -33,7 +33,7 @@
  */
 #define QUEUE_MAX_JOB_SIZE 65536
 
-#define QUEUE_NAME_MAX 255		/* bytes in a queue's or a kind's name */
+#define QUEUE_NAME_MAX 200		/* bytes in the name of a queue, kind, worker, key */
 
 /*
  * Where a job stands in its line: the ready index is (line, run_at, id), and a

@@ -177,6 +177,13 @@ for my $db (map { "many$_" } 1 .. 4)
 }
 quickly("DROP DATABASE $_", "DROP DATABASE $_") for map { "many$_" } 1 .. 4;
 
+# --- a database without PL/pgSQL
+sql($node, 'CREATE DATABASE bare');
+sql($node, 'DROP EXTENSION plpgsql; CREATE EXTENSION queue; SELECT queue.enqueue(\'x\')', db => 'bare');
+one($node, 'SELECT count(*) FROM queue.fetch(\'default\')', 1, 'the extension needs no PL/pgSQL', db => 'bare');
+one($node, "SELECT count(*) FROM pg_class WHERE oid = 'queue.failure_3'::regclass AND relreplident = 'f'", 1, 'all of its script was done', db => 'bare');
+sqlstate_like($node, "SELECT queue_internal.execute('SELECT 1')", '55000', qr/for the scripts/, 'nobody else runs statements by it');
+
 log_clean($node);
 $node->stop;
 done_testing();
