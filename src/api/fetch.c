@@ -8,8 +8,7 @@
  * wanted decides everything (queue, kinds, served or not, paused): no job ever stands
  * before another that this fetcher may take.
  *
- * With claim => 'session' nothing is written (session.c); a job whose lease had ended is leased even
- * then, because its failure must be counted.
+ * With claim => 'session' nothing is written (session.c), but for the failure of a job whose lease had ended.
  *
  * A claim whose lease ended counts as a failure when the job is taken again.
  *
@@ -240,7 +239,7 @@ claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, Timesta
 	if (claimed == QUEUE_CLAIM_OURS)
 		claimed = queue_claim_judge(claim);
 	if (claimed == QUEUE_CLAIM_OURS)
-		claimed = request->session && claim->lost.error == NULL ? queue_claim_session(claim) :
+		claimed = request->session ? queue_claim_session(claim) :
 			queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
 	if (claimed == QUEUE_CLAIM_OURS)
 		put(store, claim, now, request->worker);

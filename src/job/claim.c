@@ -266,6 +266,31 @@ queue_claim_count_lost(QueueClaim *claim)
 	claim->job.failures++;
 }
 
+/*
+ * The job's last claim ran out and is counted as failed, in the row, which a session's claim does not write: so this does,
+ * and the row is nobody's.
+ */
+static QueueClaimed
+count_lost_lease(QueueClaim *claim)
+{
+	QueueJob	freed = claim->job;
+	TM_Result	result;
+
+	freed.leased_until = DT_NOBEGIN;
+	freed.failures++;
+	claim->extra.last_error = unconstify(char *, claim->lost.error);
+	claim->extra.worker = NULL;
+	claim->extra.started_at = 0;
+	freed.extra = queue_extra_pack(&claim->extra);
+	result = queue_job_update(claim->table, &claim->job, &freed, claim->snapshot, false);
+	if (result != TM_Ok)
+		return refused(result);
+	queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost);
+	claim->job = freed;
+	CommandCounterIncrement();
+	return QUEUE_CLAIM_OURS;
+}
+
 QueueClaimed
 queue_claim_session(QueueClaim *claim)
 {
@@ -275,6 +300,8 @@ queue_claim_session(QueueClaim *claim)
 	QueueJob	again;
 	int			token;
 
+	if (claim->lost.error != NULL && count_lost_lease(claim) != QUEUE_CLAIM_OURS)
+		return QUEUE_CLAIM_NONE;
 	if (!queue_limit_admit(claim->line, job, QUEUE_UNIT_SESSION, DT_NOEND, &claim->refusal))
 		return QUEUE_CLAIM_FULL;
 	token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));

@@ -32,6 +32,31 @@ foreach my $preload (1, 0)
 	my $poll = queue_session($node);
 	$poll->query_safe("SELECT count(*) FROM queue.fetch('default')");
 
+	# --- a job whose lease ended: counted as failed, then a session's like any other
+	for my $rolled_back (0, 1)
+	{
+		my $worker = queue_session($node);
+		my $id = sql($node, q{SELECT queue.enqueue('k')});
+		is(sql($node, q{SELECT attempt FROM queue.fetch('default', lease => '1 ms')}), '1', "a lease of a moment$as");
+		wait_true($node, "SELECT state <> 'running' FROM queue.job WHERE id = $id", 'it ends');
+		$worker->query_safe('BEGIN') if $rolled_back;
+		my ($got, $token, $failures) = split /\|/, $worker->query_safe("SELECT id, attempt, failures FROM queue.fetch('default', claim => 'session')");
+		ok($got == $id && $token < 0 && $failures == 1, "a session's claim has a negative attempt also then$as");
+		is($poll->query_safe("SELECT count(*) FROM queue.fetch('default')"), '0', 'nobody else has it');
+		$worker->query_safe('ROLLBACK') if $rolled_back;
+		one($node, "SELECT failures, (SELECT count(*) FROM queue.job_error WHERE job_id = $id AND error ~ 'lease') FROM queue.job WHERE id = $id",
+			$rolled_back ? '0|0' : '1|1', $rolled_back ? 'rolled back, the failure is not counted' : 'the failure is counted');
+		if ($rolled_back)
+		{
+			is($poll->query_safe("SELECT queue.complete(id, attempt) FROM queue.fetch('default') WHERE failures = 1"), 't', 'and the claim is gone');
+			$worker->quit;
+			next;
+		}
+		is($poll->query_safe("SELECT queue.complete($id, 1)"), 'f', 'the old claim completes nothing');
+		is($worker->query_safe("SELECT queue.complete($id, $token)"), 't', 'the new one does');
+		$worker->quit;
+	}
+
 	# --- kill -9 of an idle client
 	my @took;
 	for (1 .. 5)
