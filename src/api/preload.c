@@ -1,7 +1,7 @@
 /*
  * preload.c
- *		What is missing where the library is not in shared_preload_libraries: the line, or the restart; and what else the
- *		installation script calls.
+ *		What is missing where the library is not in shared_preload_libraries: the line, or the restart; and what else
+ *		the installation script calls.
  *
  * The setting takes hold when the server starts, so who has just written it into the configuration is told to restart,
  * and not to write it again.  The file is read as the extension's owner, since pg_file_settings is for superusers.
