@@ -1215,16 +1215,5 @@ GRANT SELECT ON queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.sta
 GRANT EXECUTE ON FUNCTION queue.doctor(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
     queue_internal.stat_handler_rows(), queue_internal.stat_endpoint_rows(), queue_internal.stat_worker_rows() TO pg_monitor;
 
--- A server that will run no jobs says so at once. A script runs at level warning at least; the session's own level decides.
-DO LANGUAGE plpgsql $$
-DECLARE
-    todo text := queue_internal.preload_hint();
-BEGIN
-    IF todo IS NOT NULL AND pg_catalog.current_setting('client_min_messages') = 'warning'
-        AND (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'client_min_messages') NOT IN ('warning', 'error')
-    THEN
-        PERFORM pg_catalog.set_config('client_min_messages', 'notice', true);
-        RAISE NOTICE 'the server runs no jobs yet' USING HINT = todo;
-        PERFORM pg_catalog.set_config('client_min_messages', 'warning', true);
-    END IF;
-END $$;
+-- A server that will run no jobs says so at once.
+SELECT queue_internal.preload_notice();

@@ -267,8 +267,8 @@ queue_claim_count_lost(QueueClaim *claim)
 }
 
 /*
- * The job's last claim ran out and is counted as failed, in the row, which a session's claim does not write: so this does,
- * and the row is nobody's.
+ * The job's last claim ran out and is counted as failed, in the row, which a session's claim does not write: so this
+ * does, and the row is nobody's.
  */
 static QueueClaimed
 count_lost_lease(QueueClaim *claim)
