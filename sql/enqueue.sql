@@ -95,7 +95,6 @@ SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 
 -- not built yet: each says so by its own name
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
-SELECT try($$SELECT queue.enqueue('k', concurrency_key => 'c')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_on => '{1}')$$);
 SELECT try($$SELECT queue.enqueue('k', compensate_with => 'undo')$$);
 SELECT try($$SELECT queue.publish('topic')$$);

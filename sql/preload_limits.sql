@@ -185,6 +185,51 @@ SELECT queue.explain_job(min(id)) FROM queue.job WHERE queue = 'l_r' AND state =
 SELECT queue.alter_queue('l_r', reset => '{rate_limit,rate_period}');
 SELECT count(*) >= 5 FROM queue.fetch('l_r', 10);
 
+-- keys: each at most two at a time, jobs without one freely; none hides another
+SELECT queue.create_queue('l_c', max_running_per_key => 2);
+SELECT count(queue.enqueue('l_k', queue => 'l_c', concurrency_key => k)) FROM unnest('{a,a,a,a,b,b,b,NULL,NULL,NULL}'::text[]) k;
+SELECT concurrency_key, count(*) FROM queue.fetch('l_c', 10) GROUP BY 1 ORDER BY 1;
+SELECT queue.explain_job(min(id)) FROM queue.job WHERE queue = 'l_c' AND state = 'available' AND concurrency_key = 'a';
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_c' AND state = 'running' AND concurrency_key = 'b';
+SELECT concurrency_key, count(*) FROM queue.fetch('l_c', 10) GROUP BY 1 ORDER BY 1;
+-- with a limit of the queue beside it
+SELECT queue.alter_queue('l_c', max_running => 7);
+SELECT count(queue.enqueue('l_k', queue => 'l_c', concurrency_key => 'c')) FROM generate_series(1, 3);
+SELECT concurrency_key, count(*) FROM queue.fetch('l_c', 10) GROUP BY 1 ORDER BY 1;
+-- other priorities and kinds of the key count too
+SELECT queue.alter_queue('l_c', reset => '{max_running}');
+SELECT queue.enqueue('l_k2', queue => 'l_c', concurrency_key => 'a', priority => -5) > 0;
+SELECT concurrency_key, count(*) FROM queue.fetch('l_c', 10) GROUP BY 1 ORDER BY 1;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_c' AND state = 'running';
+SELECT kind, count(*) FROM queue.fetch('l_c', 10) GROUP BY 1 ORDER BY 1;
+SELECT queue.drop_queue('l_c', true);
+-- limits by key that come while jobs wait and run: those in lines without a key go to their keys' lines
+SELECT queue.create_queue('l_c');
+SELECT count(queue.enqueue('l_k', queue => 'l_c', concurrency_key => k)) FROM unnest('{a,a,a,b,b,NULL}'::text[]) k;
+SELECT count(*) FROM queue.line WHERE queue = 'l_c';
+SELECT concurrency_key FROM queue.fetch('l_c', 1);
+SELECT queue.alter_queue('l_c', max_running_per_key => 1);
+SELECT count(*) FROM queue.fetch('l_c', 10, wait => '1 s');
+SELECT concurrency_key, state FROM queue.job WHERE queue = 'l_c' ORDER BY id;
+SELECT count(*) FROM queue.line WHERE queue = 'l_c';
+-- the key is kept through retries and moves, is shown and can be searched
+SELECT queue.fail(min(id), discard => true) FROM queue.job WHERE queue = 'l_c' AND state = 'running' AND concurrency_key = 'a';
+SELECT queue.retry_jobs('{"queue": "l_c"}');
+SELECT queue.move_jobs('{"queue": "l_c", "concurrency_key": "a"}', priority => 3);
+SELECT j.concurrency_key, l.concurrency_key, l.priority, count(*) FROM queue.live_job v JOIN queue.job j USING (id) JOIN queue.line l ON l.id = v.line WHERE l.queue = 'l_c' GROUP BY 1, 2, 3 ORDER BY 1, 2;
+SELECT concurrency_key, count(*) FROM queue.find_jobs('{"concurrency_key": ["a", "b"]}') GROUP BY 1 ORDER BY 1;
+SELECT queue.enqueue_json('{"kind": "l_k", "queue": "l_c", "concurrency_key": "z"}') > 0;
+SELECT try($$SELECT queue.enqueue('l_k', queue => 'l_c', concurrency_key => '')$$);
+SELECT try($$SELECT queue.enqueue('l_k', queue => 'l_c', concurrency_key => repeat('x', 256))$$);
+-- rates by key
+SELECT queue.create_queue('l_d', rate_limit_per_key => 1, rate_period => '1 hour');
+SELECT count(queue.enqueue('l_k', queue => 'l_d', concurrency_key => k)) FROM unnest('{a,a,b,NULL}'::text[]) k;
+SELECT concurrency_key FROM queue.fetch('l_d', 10);
+SELECT queue.alter_queue('l_d', rate_period => '1 ms');
+SELECT count(*) FROM queue.fetch('l_d', 10);
+SELECT pg_sleep(0.02);
+SELECT concurrency_key, count(*) FROM queue.fetch('l_d', 10) GROUP BY 1 ORDER BY 1;
+
 -- PREPARE could not tell of it
 BEGIN;
 SELECT count(*) FROM queue.fetch('l_s', 5);

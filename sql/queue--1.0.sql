@@ -53,7 +53,9 @@ CREATE TABLE queue.queue (
     paused_at       timestamptz,
     description     text,
     max_running     int,
+    max_running_per_key int,
     rate_limit      int,
+    rate_limit_per_key  int,
     rate_period     interval NOT NULL DEFAULT '1 s',
     limited_at      timestamptz,        -- since when it has a limit for which claims are counted
     dead_letter     text COLLATE "C",     -- gets copies of discarded jobs; may name a queue that is gone
@@ -133,9 +135,10 @@ CREATE TABLE queue.line (               -- several rows of one queue, kind and p
     queue       text COLLATE "C" NOT NULL,
     kind        text COLLATE "C" NOT NULL,
     priority    smallint NOT NULL,
-    retired_at  timestamptz             -- takes no new jobs
+    retired_at  timestamptz,            -- takes no new jobs
+    concurrency_key text COLLATE "C"    -- of its jobs, where the queue limits or shares by key; NULL: any
 );
-CREATE INDEX line_name ON queue.line (queue, kind, priority, id);
+CREATE INDEX line_name ON queue.line (queue, kind, priority, concurrency_key, id);
 CREATE SEQUENCE queue.job_id AS bigint;
 CREATE TABLE queue.deadline (               -- times at which the scheduler looks at a job: today, its expires_at
     at  timestamptz NOT NULL,
@@ -536,7 +539,7 @@ SELECT j.id,
        queue_internal.job_tags(j.extra) AS tags,
        j.extra ->> 'unique_key' AS unique_key,
        j.extra ->> 'group_key' AS group_key,
-       NULL::text AS concurrency_key,
+       j.extra ->> 'concurrency_key' AS concurrency_key,
        queue_internal.job_time(j.extra, 'expires_at') AS expires_at,
        queue_internal.job_progress(j.id, j.extra) AS progress,
        NULL::jsonb AS result,
@@ -570,7 +573,7 @@ SELECT f.id,
        queue_internal.job_tags(f.extra),
        f.extra ->> 'unique_key',
        f.extra ->> 'group_key',
-       NULL::text,
+       f.extra ->> 'concurrency_key',
        queue_internal.job_time(f.extra, 'expires_at'),
        f.extra -> 'progress',
        f.result,
@@ -689,7 +692,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key, depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key: what max_running_per_key, rate_limit_per_key and fair of the queue go by, such as a tenant; 1 to 200 bytes. depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -865,7 +868,7 @@ CREATE FUNCTION queue.find_jobs(
     before_id bigint = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_find_jobs';
 COMMENT ON FUNCTION queue.find_jobs IS
-    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key, group_key; workflow, concurrency_key: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
+    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key, group_key, concurrency_key; workflow: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
 
 CREATE FUNCTION queue.cancel_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_jobs';
@@ -972,7 +975,7 @@ CREATE FUNCTION queue.create_queue(
     if_not_exists boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_queue';
 COMMENT ON FUNCTION queue.create_queue IS
-    'Creates a queue. Name: 1 to 200 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. dead_letter: a queue that gets a copy of each discarded job, with a new id, the same kind, and an origin that tells where it was; only handlers that name that queue serve it; not this queue itself, nor one whose dead letters come back here (22023); needs enqueue there. on_discarded: a kind of which each discarded job of another kind makes one here, with that job as its payload. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key, fair, ageing, reserved: not built yet (0A000). Needs privilege manage on *.';
+    'Creates a queue. Name: 1 to 200 bytes, not * (22023); one that exists: 23505, unless if_not_exists. lease: how long a claim holds, and how long a SQL handler may run. backoff: {"type": "polynomial" | "exponential" | "linear" | "fixed", "base": "15 s", "factor": 2, "cap": "1 day", "jitter": 0.1}. keep_completed, keep_discarded: at least so long; 1000 years is for ever. dead_letter: a queue that gets a copy of each discarded job, with a new id, the same kind, and an origin that tells where it was; only handlers that name that queue serve it; not this queue itself, nor one whose dead letters come back here (22023); needs enqueue there. on_discarded: a kind of which each discarded job of another kind makes one here, with that job as its payload. description: for people. on_group_discard: a discarded job lets its group go on (continue), or holds it and is kept until it is retried, cancelled or deleted (hold). max_running: at most so many claims are in force at once, of executors, HTTP and external workers together. rate_limit: at most so many claims in each rate_period, evenly. max_running_per_key, rate_limit_per_key: the same for the jobs of each concurrency_key. fair, ageing, reserved: not built yet (0A000). Needs privilege manage on *.';
 
 CREATE FUNCTION queue.alter_queue(
     name text,

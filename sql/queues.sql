@@ -76,7 +76,7 @@ SELECT name FROM queue.queue WHERE name LIKE 'bad%';
 
 -- not built yet
 SELECT try($$SELECT queue.create_queue('bad', max_running => -1)$$);
-SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => 1)$$);
+SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', rate_limit => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', reserved => '{"-10": 2}')$$);
 SELECT try($$SELECT queue.alter_queue('plain', max_running => -1)$$);
@@ -100,7 +100,7 @@ SELECT try($$SELECT queue.alter_queue('full', reset => '{colour}')$$);
 SELECT try($$SELECT queue.alter_queue('full', reset => '{NULL}')$$);
 SELECT try($$SELECT queue.alter_queue('full', reset => '{name}')$$);
 SELECT try($$SELECT queue.alter_queue('full', max_attempts => 3, reset => '{max_attempts}')$$);
-SELECT try($$SELECT queue.alter_queue('full', reset => '{max_running,max_running_per_key}')$$);
+SELECT try($$SELECT queue.alter_queue('full', reset => '{max_running,max_running_per_key,rate_limit_per_key}')$$);
 
 -- it takes hold for jobs that are there
 SELECT queue.enqueue('k', '1', 'full') AS a \gset

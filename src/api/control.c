@@ -356,7 +356,8 @@ change_for_alter(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 	if (change[ALTER_RUN_AT])
 		queue_job_set_run_at(job, extra, request->has_run_at ? request->run_at : queue_now());
 	if (change[ALTER_PRIORITY] && request->priority != line->priority)
-		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) request->priority);
+		job->line = queue_line_ensure(line->queue->name, line->kind, (int16) request->priority,
+									  extra->concurrency_key);
 	if (change[ALTER_MAX_ATTEMPTS])
 		extra->max_attempts = request->max_attempts;
 	if (change[ALTER_PAYLOAD])

@@ -128,6 +128,19 @@ set_on_conflict(QueueNewJob *request, const char *name, Datum value)
 }
 
 static void
+set_concurrency_key(QueueNewJob *request, const char *name, Datum value)
+{
+	char	   *key = TextDatumGetCString(value);
+
+	if (key[0] == '\0' || strlen(key) > QUEUE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg(key[0] == '\0' ? "%s must not be empty" : "%s is too long", name),
+				 errhint("It has 1 to %d bytes, such as the name of a tenant.", QUEUE_NAME_MAX)));
+	request->concurrency_key = key;
+}
+
+static void
 set_unique_key(QueueNewJob *request, const char *name, Datum value)
 {
 	char	   *key = TextDatumGetCString(value);
@@ -233,7 +246,7 @@ static const Option options[] = {
 	{"on_conflict", OPTION_TEXT, set_on_conflict},
 	{"unique_for", OPTION_INTERVAL, set_unique_for},
 	{"group_key", OPTION_TEXT, set_group_key},
-	{"concurrency_key", OPTION_TEXT, not_built},
+	{"concurrency_key", OPTION_TEXT, set_concurrency_key},
 	{"depends_on", OPTION_IDS, not_built},
 	{"depends_mode", OPTION_TEXT, set_depends_mode},
 	{"compensate_with", OPTION_TEXT, not_built},

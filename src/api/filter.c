@@ -148,7 +148,7 @@ read_time(const char *name, JsonbValue *value)
 static void
 read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 {
-	static const char *const unbuilt[] = {"workflow", "concurrency_key"};
+	static const char *const unbuilt[] = {"workflow"};
 
 	/* a null that a program passed by mistake must not mean "all" */
 	if (value->type == jbvNull)
@@ -165,6 +165,8 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 		read_names(&search->workers, name, value);
 	else if (strcmp(name, "unique_key") == 0)
 		read_names(&search->unique_keys, name, value);
+	else if (strcmp(name, "concurrency_key") == 0)
+		read_names(&search->concurrency_keys, name, value);
 	else if (strcmp(name, "group_key") == 0)
 		read_names(&search->groups, name, value);
 	else if (strcmp(name, "priority") == 0)
@@ -203,7 +205,8 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown filter key \"%s\"", name),
-				 errhint("The keys are ids, queue, kind, state, priority, worker, unique_key, group_key, tags,"
+				 errhint("The keys are ids, queue, kind, state, priority, worker, unique_key, group_key,"
+						 " concurrency_key, tags,"
 						 " payload, error,"
 						 " enqueued_before, enqueued_after, finished_before and finished_after.")));
 	}
@@ -269,7 +272,7 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 	if (search->finished_after != DT_NOBEGIN || search->finished_before != DT_NOEND)
 		search->states &= QUEUE_STATES_FINISHED;
 	search->deep = search->payload != NULL || search->tags != NULL || search->error != NULL || search->workers.given ||
-		search->unique_keys.given ||
+		search->unique_keys.given || search->concurrency_keys.given ||
 		search->groups.given ||
 		search->enqueued_after != DT_NOBEGIN || search->enqueued_before != DT_NOEND;
 	return search;
@@ -360,6 +363,7 @@ queue_search_deep(QueueSearch *search, const QueueJob *job)
 	enqueued_at = extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at;
 	return queue_search_names(&search->workers, extra.worker) &&
 		queue_search_names(&search->unique_keys, extra.unique_key) &&
+		queue_search_names(&search->concurrency_keys, extra.concurrency_key) &&
 		queue_search_names(&search->groups, extra.group_key) &&
 		(search->enqueued_after == DT_NOBEGIN || enqueued_at > search->enqueued_after) &&
 		(search->enqueued_before == DT_NOEND || enqueued_at < search->enqueued_before) &&

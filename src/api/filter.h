@@ -39,6 +39,7 @@ typedef struct QueueSearch
 	QueueNames	kinds;
 	QueueNames	workers;
 	QueueNames	unique_keys;
+	QueueNames	concurrency_keys;
 	QueueNames	groups;
 	QueueIds	priorities;
 	int			states;			/* bits */

@@ -455,7 +455,8 @@ change_for_move(QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg)
 						&(QueueKeyName) {queue, kind, extra->unique_key}, job->id))
 		return false;
 	queue_group_move(job, extra, line->queue->name, queue);
-	job->line = queue_line_ensure(queue, kind, target->has_priority ? target->priority : line->priority);
+	job->line = queue_line_ensure(queue, kind, target->has_priority ? target->priority : line->priority,
+								  extra->concurrency_key);
 	return true;
 }
 

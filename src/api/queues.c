@@ -80,14 +80,14 @@ static const struct
 	{ARG_LEASE, "lease", queue_check_period, INTERVALOID},
 	{ARG_BACKOFF, "backoff", queue_check_backoff, JSONBOID},
 	{ARG_MAX_RUNNING, "max_running", queue_check_limit, INT4OID},
-	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key"},
+	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key", queue_check_limit, INT4OID},
 	{ARG_RATE_LIMIT, "rate_limit", queue_check_limit, INT4OID},
 	{ARG_RATE_PERIOD, "rate_period", queue_check_period, INTERVALOID},
 	{ARG_RESERVED, "reserved"},
 	{ARG_DEAD_LETTER, "dead_letter", queue_check_text, TEXTOID},
 	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
 	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, INTERVALOID},
-	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key"},
+	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key", queue_check_limit, INT4OID},
 	{ARG_FAIR, "fair"},
 	{ARG_AGEING, "ageing"},
 	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard, TEXTOID},
@@ -145,15 +145,17 @@ raise_unknown_queue(const char *name)
 			 errhint("Create it with queue.create_queue(name).")));
 }
 
-/* Claims are counted for max_running from when it is first set until it is reset.  Inside queue_spi_begin. */
+/* Claims are counted while max_running or max_running_per_key is set, from then on.  Inside queue_spi_begin. */
 static void
 note_limited(const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	queue_spi_run("UPDATE queue.queue SET limited_at = CASE WHEN max_running IS NOT NULL THEN clock_timestamp() END"
-				  " WHERE name = $1 AND (limited_at IS NULL) = (max_running IS NOT NULL)",
+	queue_spi_run("UPDATE queue.queue SET limited_at ="
+				  " CASE WHEN coalesce(max_running, max_running_per_key) IS NOT NULL THEN clock_timestamp() END"
+				  " WHERE name = $1"
+				  " AND (limited_at IS NULL) = (coalesce(max_running, max_running_per_key) IS NOT NULL)",
 				  1, &type, &value, NULL);
 }
 

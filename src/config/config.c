@@ -267,6 +267,7 @@ make_conf(const char *name)
 	entry->conf.backoff = queue_backoff_default;
 	entry->conf.keep_discarded = 30 * USECS_PER_DAY;
 	entry->conf.limit.max_running = entry->conf.limit.rate_limit = -1;
+	entry->conf.key_limit.max_running = entry->conf.key_limit.rate_limit = -1;
 	return entry;
 }
 

@@ -14,14 +14,20 @@
 
 #include "utils/timestamp.h"
 
-/* max_running, rate_limit and rate_period of a row. */
+static bool
+is_limited(const QueueLimit *limit)
+{
+	return limit->max_running >= 0 || limit->rate_limit >= 0;
+}
+
+/* Of a row: these columns, and rate_period. */
 static QueueLimit
-read_limit(QueueReader *reader)
+read_limit(QueueReader *reader, const char *max_running, const char *rate_limit)
 {
 	QueueLimit	limit = {0};
 
-	limit.max_running = (int) queue_reader_int(reader, "max_running", -1);
-	limit.rate_limit = (int) queue_reader_int(reader, "rate_limit", -1);
+	limit.max_running = (int) queue_reader_int(reader, max_running, -1);
+	limit.rate_limit = (int) queue_reader_int(reader, rate_limit, -1);
 	limit.rate_period = Max(queue_reader_interval(reader, "rate_period", USECS_PER_SEC), 1);
 	if (limit.max_running >= 0)
 		limit.since = queue_reader_time(reader, "limited_at");
@@ -31,24 +37,24 @@ read_limit(QueueReader *reader)
 void
 queue_limits_read_queue(QueueReader *reader, QueueConf *conf)
 {
-	conf->limit = read_limit(reader);
+	conf->limit = read_limit(reader, "max_running", "rate_limit");
+	conf->key_limit = read_limit(reader, "max_running_per_key", "rate_limit_per_key");
+	/* what is in force is counted for the whole queue at once */
+	if (conf->key_limit.since != 0)
+		conf->limit.since = conf->key_limit.since;
+	conf->key_limit.since = 0;
+	conf->keyed = is_limited(&conf->key_limit);
 }
 
 void
 queue_limits_read_handler(QueueReader *reader, QueueHandler *handler)
 {
-	handler->limit = read_limit(reader);
+	handler->limit = read_limit(reader, "max_running", "rate_limit");
 	if (!handler->http)
 		return;
 	handler->max_running = Max(handler->limit.max_running, 0);
 	handler->limit.max_running = -1;
 	handler->limit.since = 0;
-}
-
-static bool
-is_limited(const QueueLimit *limit)
-{
-	return limit->max_running >= 0 || limit->rate_limit >= 0;
 }
 
 bool
@@ -57,7 +63,7 @@ queue_limits_any(const QueueConfig *config)
 	bool		any = false;
 
 	for (int i = 0; i < config->nqueues && !any; i++)
-		any = is_limited(&config->queues[i]->limit);
+		any = is_limited(&config->queues[i]->limit) || is_limited(&config->queues[i]->key_limit);
 	for (int i = 0; i < config->nhandlers && !any; i++)
 		any = is_limited(&config->handlers[i]->limit);
 	return any;
@@ -71,7 +77,7 @@ queue_limits_resolve(QueueLine *line)
 	QueueHandler *handler = line->handler;
 	QueueLimits *limits;
 
-	if (!is_limited(&conf->limit) && (handler == NULL || !is_limited(&handler->limit)))
+	if (!is_limited(&conf->limit) && !is_limited(&conf->key_limit) && (handler == NULL || !is_limited(&handler->limit)))
 		return;
 	limits = palloc0(sizeof(QueueLimits));
 	limits->of[QUEUE_LIMIT_QUEUE] = conf->limit;
@@ -81,7 +87,9 @@ queue_limits_resolve(QueueLine *line)
 		limits->of[QUEUE_LIMIT_HANDLER] = handler->limit;
 		limits->of[QUEUE_LIMIT_HANDLER].id = (uint64) handler->id;
 	}
-	limits->of[QUEUE_LIMIT_KEY].max_running = limits->of[QUEUE_LIMIT_KEY].rate_limit = -1;
+	limits->of[QUEUE_LIMIT_KEY] = conf->key_limit;
+	if (line->key != NULL)
+		limits->of[QUEUE_LIMIT_KEY].id = queue_unit_id(conf->name, line->key);
 	limits->keys = (QueueLineKeys) {.queue_key = conf->key, .kind_key = line->kind_key, .served = line->served};
 	line->limits = limits;
 }

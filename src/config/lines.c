@@ -87,7 +87,7 @@ typedef struct QueueLines
 /* Columns of queue.line. */
 typedef struct Columns
 {
-	AttrNumber	id, queue, kind, priority, retired_at;
+	AttrNumber	id, queue, kind, priority, retired_at, concurrency_key;
 } Columns;
 
 static int	own_lines = 0;		/* rows that this transaction inserted */
@@ -243,19 +243,35 @@ find_id(QueueLines *lines, int64 id)
 
 /* The key of a name: in this backend's table and in the news. */
 static inline uint64
-name_key(uint64 queue_key, uint64 kind_key, int16 priority)
+name_key(uint64 queue_key, uint64 kind_key, int16 priority, uint64 concurrency_hash)
 {
-	return hash_combine64(hash_combine64(queue_key, kind_key), (uint64) (uint16) priority);
+	uint64		key = hash_combine64(hash_combine64(queue_key, kind_key), (uint64) (uint16) priority);
+
+	return concurrency_hash == 0 ? key : hash_combine64(key, concurrency_hash);
+}
+
+static inline uint64
+concurrency_hash(const char *key)
+{
+	return key != NULL ? Max(queue_name_hash(key), 1) : 0;
+}
+
+static inline bool
+same_concurrency(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
 /* Where new jobs of this name go, as far as is known. */
 static QueueLine *
-find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind, int16 priority)
+find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind, int16 priority,
+		  const char *concurrency_key)
 {
 	KeyEntry   *entry = hash_search(lines->names, &key, HASH_FIND, NULL);
 	QueueLine  *line = entry != NULL ? entry->line : NULL;
 
-	while (line != NULL && (line->priority != priority || line->queue != conf || strcmp(line->kind, kind) != 0))
+	while (line != NULL && (line->priority != priority || line->queue != conf || strcmp(line->kind, kind) != 0 ||
+							!same_concurrency(line->key, concurrency_key)))
 		line = line->same_key;
 	return line;
 }
@@ -265,7 +281,7 @@ static void
 name_line(QueueLines *lines, QueueLine *line)
 {
 	bool		found;
-	uint64		key = name_key(line->queue->key, line->kind_key, line->priority);
+	uint64		key = name_key(line->queue->key, line->kind_key, line->priority, concurrency_hash(line->key));
 	KeyEntry   *entry = hash_search(lines->names, &key, HASH_ENTER, &found);
 	QueueLine **link = &entry->line;
 
@@ -273,7 +289,7 @@ name_line(QueueLines *lines, QueueLine *line)
 	if (!found)
 		entry->line = NULL;
 	while (*link != NULL && ((*link)->priority != line->priority || (*link)->queue != line->queue ||
-							 strcmp((*link)->kind, line->kind) != 0))
+							 strcmp((*link)->kind, line->kind) != 0 || !same_concurrency((*link)->key, line->key)))
 		link = &(*link)->same_key;
 	if (*link == line)
 		return;
@@ -283,7 +299,7 @@ name_line(QueueLines *lines, QueueLine *line)
 
 /* Adds a line that is not known yet. */
 static QueueLine *
-add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16 priority)
+add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16 priority, const char *concurrency_key)
 {
 	QueueConf  *conf = queue_config_find(lines->config, queue);
 	MemoryContext old = MemoryContextSwitchTo(lines->cxt);
@@ -296,6 +312,7 @@ add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16
 	line->kind = pstrdup(kind);
 	line->kind_key = queue_name_hash(kind);
 	line->priority = priority;
+	line->key = concurrency_key != NULL ? pstrdup(concurrency_key) : NULL;
 	line->gone = conf == NULL;
 	line->queue = conf != NULL ? conf : queue_conf_make(queue);
 	if (!line->gone)
@@ -312,7 +329,7 @@ static Columns
 columns_of(Relation rel)
 {
 	return (Columns) {queue_column(rel, "id"), queue_column(rel, "queue"), queue_column(rel, "kind"),
-		queue_column(rel, "priority"), queue_column(rel, "retired_at")};
+		queue_column(rel, "priority"), queue_column(rel, "retired_at"), queue_column(rel, "concurrency_key")};
 }
 
 /* The line of a row just read. */
@@ -328,7 +345,10 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 		char	   *queue = TextDatumGetCString(slot_getattr(slot, columns->queue, &isnull));
 		char	   *kind = TextDatumGetCString(slot_getattr(slot, columns->kind, &isnull));
 
-		line = add_line(lines, id, queue, kind, DatumGetInt16(slot_getattr(slot, columns->priority, &isnull)));
+		int16		priority = DatumGetInt16(slot_getattr(slot, columns->priority, &isnull));
+		Datum		key = slot_getattr(slot, columns->concurrency_key, &isnull);
+
+		line = add_line(lines, id, queue, kind, priority, isnull ? NULL : TextDatumGetCString(key));
 		line->retired = !slot_attisnull(slot, columns->retired_at);
 		pfree(queue);
 		pfree(kind);
@@ -402,21 +422,26 @@ text_key(ScanKey key, AttrNumber attno, const char *value)
 
 /* The line of lowest id that takes new jobs of this name, committed or of this transaction; NULL: none. */
 static QueueLine *
-read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority)
+read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority, const char *concurrency_key)
 {
-	ScanKeyData keys[3];
+	ScanKeyData keys[4];
 
 	text_key(&keys[0], 1, queue);
 	text_key(&keys[1], 2, kind);
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(priority));
-	return read_index(lines, lines->config->line_name, keys, 3, false, true, PG_INT32_MAX);
+	if (concurrency_key != NULL)
+		text_key(&keys[3], 4, concurrency_key);
+	else
+		ScanKeyEntryInitialize(&keys[3], SK_ISNULL | SK_SEARCHNULL, 4, InvalidStrategy, InvalidOid, InvalidOid,
+							   InvalidOid, (Datum) 0);
+	return read_index(lines, lines->config->line_name, keys, 4, false, true, PG_INT32_MAX);
 }
 
 /* Is this news of a line that somebody here asked for? */
 static bool
 news_concern(QueueLines *lines, const QueueNewLine *news)
 {
-	uint64		key = name_key(news->queue_key, news->kind_key, news->priority);
+	uint64		key = name_key(news->queue_key, news->kind_key, news->priority, news->concurrency_hash);
 
 	if (hash_search(lines->names, &key, HASH_FIND, NULL) != NULL)
 		return true;
@@ -455,8 +480,9 @@ read_news(QueueLines *lines)
 		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id)) == NULL || line->gone)
 			continue;
 		/* of several lines of a name the lowest takes the new jobs */
-		named = find_name(lines, name_key(news[i].queue_key, news[i].kind_key, news[i].priority), line->queue,
-						  line->kind, line->priority);
+		named = find_name(lines, name_key(news[i].queue_key, news[i].kind_key, news[i].priority,
+										  news[i].concurrency_hash),
+						  line->queue, line->kind, line->priority, line->key);
 		if (named != NULL && line->id < named->id)
 			name_line(lines, line);
 	}
@@ -676,7 +702,7 @@ register_callbacks(void)
 
 /* Inserts the row of a new line and tells of it when it commits. */
 static QueueLine *
-insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 priority)
+insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 priority, const char *concurrency_key)
 {
 	Relation	rel = table_open(lines->config->line_table, RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
@@ -696,6 +722,9 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	slot->tts_values[columns.queue - 1] = CStringGetTextDatum(conf->name);
 	slot->tts_values[columns.kind - 1] = CStringGetTextDatum(kind);
 	slot->tts_values[columns.priority - 1] = Int16GetDatum(priority);
+	slot->tts_isnull[columns.concurrency_key - 1] = concurrency_key == NULL;
+	if (concurrency_key != NULL)
+		slot->tts_values[columns.concurrency_key - 1] = CStringGetTextDatum(concurrency_key);
 	ExecStoreVirtualTuple(slot);
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -707,10 +736,10 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExecutorState(estate);
 
-	line = add_line(lines, id, conf->name, kind, priority);
+	line = add_line(lines, id, conf->name, kind, priority, concurrency_key);
 	list_line(lines, line);
 	if (queue_database() != NULL)
-		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, priority});
+		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, concurrency_hash(line->key), priority});
 	else
 		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
 	table_close(rel, NoLock);
@@ -722,7 +751,7 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
  * retires the line, or drops its queue, waits for us.
  */
 int64
-queue_line_ensure(const char *queue, const char *kind, int16 priority)
+queue_line_ensure(const char *queue, const char *kind, int16 priority, const char *key)
 {
 	QueueLines *lines;
 	QueueLine  *line;
@@ -733,19 +762,22 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority)
 	read_news(lines);
 	line = lines->last_named;
 	if (line != NULL && line->priority == priority && strcmp(line->kind, kind) == 0 &&
-		strcmp(line->queue->name, queue) == 0)
+		strcmp(line->queue->name, queue) == 0 && same_concurrency(line->key, line->queue->keyed ? key : NULL))
 		return line->id;
 	conf = queue_config_find(lines->config, queue);
 	if (unlikely(conf == NULL))
 		queue_config_no_queue(queue);
-	line = find_name(lines, name_key(conf->key, queue_name_hash(kind), priority), conf, kind, priority);
+	if (!conf->keyed)
+		key = NULL;
+	line = find_name(lines, name_key(conf->key, queue_name_hash(kind), priority, concurrency_hash(key)), conf, kind,
+					 priority, key);
 	if (unlikely(line == NULL))
 	{
-		line = read_name(lines, queue, kind, priority);
+		line = read_name(lines, queue, kind, priority, key);
 		if (line == NULL)
 		{
 			queue_line_limit_check(lines->config);
-			line = insert_line(lines, conf, kind, priority);
+			line = insert_line(lines, conf, kind, priority, key);
 		}
 		name_line(lines, line);
 	}

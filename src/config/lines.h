@@ -30,8 +30,8 @@ extern void queue_lines_begin_drop(const char *queue);
 
 /*
  * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000:
- * more lines than queue.max_lines.
+ * more lines than queue.max_lines.  key: the job's concurrency key or NULL, which matters where the queue goes by keys.
  */
-extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority);
+extern int64 queue_line_ensure(const char *queue, const char *kind, int16 priority, const char *key);
 
 #endif

@@ -40,6 +40,8 @@ typedef struct QueueConf		/* one queue */
 	char	   *dead_letter;	/* the queue that gets copies of discarded jobs; NULL: none */
 	char	   *on_discarded;	/* the kind that is told of them; NULL: none */
 	bool		is_dead_letter; /* another queue's: only handlers that name it serve it */
+	QueueLimit	key_limit;		/* of each concurrency key */
+	bool		keyed;			/* each key has lines of its own */
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;
@@ -116,6 +118,7 @@ typedef struct QueueLine
 	char	   *kind;
 	uint64		kind_key;		/* queue_name_hash(kind) */
 	int16		priority;
+	char	   *key;			/* the concurrency key of its jobs; NULL: of any */
 	bool		gone;			/* its queue was dropped */
 	bool		retired;		/* takes no new jobs */
 	bool		in_queue, in_kind;	/* which lists have it (lines.c) */

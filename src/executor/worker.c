@@ -230,7 +230,8 @@ claim_by_delete(void *arg)
 	claimed = read_row(work);
 	if (claimed == QUEUE_CLAIM_OURS &&
 		(job->failures > 0 || job->leased_until != DT_NOBEGIN || extra->deaths > 0 || extra->expires_at != DT_NOEND ||
-		 extra->unique_key != NULL || job->problem != NULL || queue_slot_cancelled(MyDatabaseId, job->id)))
+		 extra->unique_key != NULL || job->problem != NULL || queue_slot_cancelled(MyDatabaseId, job->id) ||
+		 queue_limit_misplaced(work->claim.line, extra->concurrency_key)))
 	{
 		/* not for company after all; what was cancelled waits there until who did that has the row */
 		work->alone = true;

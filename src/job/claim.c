@@ -125,10 +125,17 @@ queue_claim_lock(QueueClaim *claim, bool wait)
 	return QUEUE_CLAIM_OURS;
 }
 
+/* Do the limits let this claim be made? */
+static bool
+admit(QueueClaim *claim, QueueUnitKind kind, TimestampTz until)
+{
+	return queue_limit_admit(claim->line, &claim->job, claim->extra.concurrency_key, kind, until, &claim->refusal);
+}
+
 QueueClaimed
 queue_claim_run(QueueClaim *claim, bool wait)
 {
-	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_RUN, DT_NOEND, &claim->refusal))
+	if (!admit(claim, QUEUE_UNIT_RUN, DT_NOEND))
 		return QUEUE_CLAIM_FULL;
 	return queue_claim_lock(claim, wait);
 }
@@ -149,6 +156,19 @@ fail_unreadable(QueueClaim *claim)
 	return state == QUEUE_STATE_DISCARDED ? QUEUE_CLAIM_ENDED : QUEUE_CLAIM_NONE;
 }
 
+/* The job was enqueued before its queue went by keys: it goes to the line of its key, and is found there. */
+static QueueClaimed
+move_to_key(QueueClaim *claim)
+{
+	const QueueLine *line = claim->line;
+	QueueJob	moved = claim->job;
+	TM_Result	result;
+
+	moved.line = queue_line_ensure(line->queue->name, line->kind, line->priority, claim->extra.concurrency_key);
+	result = queue_job_update(claim->table, &claim->job, &moved, claim->snapshot, false);
+	return result == TM_Ok ? QUEUE_CLAIM_NONE : refused(result);
+}
+
 QueueClaimed
 queue_claim_judge(QueueClaim *claim)
 {
@@ -163,6 +183,8 @@ queue_claim_judge(QueueClaim *claim)
 
 	if (job->problem != NULL)
 		return fail_unreadable(claim);
+	if (unlikely(queue_limit_misplaced(claim->line, claim->extra.concurrency_key)))
+		return move_to_key(claim);
 	if (job->leased_until != DT_NOBEGIN)
 	{
 		claim->lost.error = "the lease ended before the job was completed";
@@ -202,7 +224,7 @@ queue_claim_delete(QueueClaim *claim)
 {
 	TM_Result	result;
 
-	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_RUN, DT_NOEND, &claim->refusal))
+	if (!admit(claim, QUEUE_UNIT_RUN, DT_NOEND))
 		return QUEUE_CLAIM_FULL;
 	result = queue_job_delete(claim->table, &claim->job, QUEUE_STATE_COMPLETED, claim->snapshot, false);
 	if (result != TM_Ok)
@@ -229,7 +251,7 @@ queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, Time
 		claim->extra.last_error = unconstify(char *, claim->lost.error);
 	}
 	leased.extra = queue_extra_pack(&claim->extra);
-	if (!queue_limit_admit(claim->line, &claim->job, QUEUE_UNIT_LEASE, until, &claim->refusal))
+	if (!admit(claim, QUEUE_UNIT_LEASE, until))
 		return QUEUE_CLAIM_FULL;
 	result = queue_job_update(claim->table, &claim->job, &leased, claim->snapshot, false);
 	if (result != TM_Ok)
@@ -302,7 +324,7 @@ queue_claim_session(QueueClaim *claim)
 
 	if (claim->lost.error != NULL && count_lost_lease(claim) != QUEUE_CLAIM_OURS)
 		return QUEUE_CLAIM_NONE;
-	if (!queue_limit_admit(claim->line, job, QUEUE_UNIT_SESSION, DT_NOEND, &claim->refusal))
+	if (!admit(claim, QUEUE_UNIT_SESSION, DT_NOEND))
 		return QUEUE_CLAIM_FULL;
 	token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));
 	if (token == 0)

@@ -74,10 +74,11 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	extra.headers = new->headers;
 	extra.tags = new->tags;
 	extra.unique_key = unconstify(char *, new->unique_key);
+	extra.concurrency_key = unconstify(char *, new->concurrency_key);
 	if (new->group_key != NULL)
 		queue_group_join(job, &extra, new->group_key);
 	job->extra = queue_extra_pack(&extra);
-	job->line = queue_line_ensure(new->queue, new->kind, (int16) new->priority);
+	job->line = queue_line_ensure(new->queue, new->kind, (int16) new->priority, new->concurrency_key);
 }
 
 void

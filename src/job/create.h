@@ -37,6 +37,7 @@ typedef struct QueueNewJob
 	Jsonb	   *headers;
 	Jsonb	   *tags;
 	const char *unique_key;		/* NULL: none */
+	const char *concurrency_key;	/* NULL: none */
 	QueueConflict on_conflict;
 	int64		unique_for;		/* us; 0: not given */
 	const char *group_key;		/* NULL: none */

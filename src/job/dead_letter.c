@@ -220,7 +220,7 @@ create(const char *queue, const char *kind, int16 priority, Jsonb *payload, Queu
 {
 	QueueJob	job = {
 		.leased_until = DT_NOBEGIN, .payload = payload, .run_at = queue_now(), .extra = queue_extra_pack(extra),
-		.line = queue_line_ensure(queue, kind, priority)
+		.line = queue_line_ensure(queue, kind, priority, extra->concurrency_key)
 	};
 
 	return queue_job_create(&job);
@@ -273,6 +273,7 @@ make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending,
 		queue_extra_unpack(job->extra, &extra);
 		copy_extra.headers = extra.headers;
 		copy_extra.tags = extra.tags;
+		copy_extra.concurrency_key = extra.concurrency_key;
 		copy_extra.origin = make_origin(&read, &extra, line, ending);
 		copy = create(conf->dead_letter, line->kind, line->priority, read.payload, &copy_extra);
 	}

@@ -66,7 +66,7 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
 		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
-		extra->dead_letter == 0)
+		extra->dead_letter == 0 && extra->concurrency_key == NULL)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -99,6 +99,8 @@ queue_extra_pack(const QueueExtra *extra)
 		push_json(&state, "origin", extra->origin);
 	if (extra->dead_letter != 0)
 		push_int(&state, "dead_letter", extra->dead_letter);
+	if (extra->concurrency_key != NULL)
+		push_text(&state, "concurrency_key", extra->concurrency_key);
 	if (extra->first_at != 0)
 		push_int(&state, "first_at", extra->first_at);
 	if (extra->run_at != 0)
@@ -219,6 +221,8 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->origin = JsonbValueToJsonb(&value);
 		else if (strcmp(name, "dead_letter") == 0)
 			out->dead_letter = value_int(&value);
+		else if (strcmp(name, "concurrency_key") == 0)
+			out->concurrency_key = value_text(&value);
 		else if (strcmp(name, "first_at") == 0)
 			out->first_at = value_time(&value);
 		else if (strcmp(name, "run_at") == 0)

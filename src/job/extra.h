@@ -27,6 +27,7 @@ typedef struct QueueExtra
 	char	   *unique_key;		/* NULL: none */
 	Jsonb	   *origin;			/* where it came from: a dead letter from its original; NULL: an enqueue */
 	int64		dead_letter;	/* of a discarded job: the id of its copy in the dead-letter queue; 0: none */
+	char	   *concurrency_key;	/* NULL: none */
 	int			deaths;			/* processes that died while they ran it alone */
 	TimestampTz run_at;			/* what was asked for when the job was blocked (pending.h); 0: its row has it */
 	int			blocks;			/* what blocks it: bits of pending.h */

@@ -184,5 +184,5 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 	queue_group_rejoin(job, &extra);
 	job->extra = queue_extra_pack(&extra);
 	job->failures = 0;
-	job->line = queue_line_ensure(finished->queue, finished->kind, finished->priority);
+	job->line = queue_line_ensure(finished->queue, finished->kind, finished->priority, extra.concurrency_key);
 }

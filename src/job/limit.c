@@ -36,6 +36,37 @@ static const char *const limit_names[QUEUE_NLIMITS] = {"queue", "handler", "conc
 
 /* ---- counting ---- */
 
+/*
+ * The limits of a job.  One in a line for any key counts for its key, too: the queue had no limit by key when it was
+ * enqueued, or has none now and may get one.
+ */
+static const QueueLimits *
+limits_of(const QueueLine *line, const char *key, QueueLimits *own)
+{
+	if (key == NULL || line->key != NULL)
+		return line->limits;
+	*own = *line->limits;
+	own->of[QUEUE_LIMIT_KEY].id = queue_unit_id(line->queue->name, key);
+	return own;
+}
+
+/* The same of a job that somebody has; to be used before the next call. */
+static const QueueLimits *
+limits_of_job(QueueJobTable *table, const QueueLine *line, int64 id)
+{
+	static QueueLimits own;
+	QueueJob	job;
+	QueueExtra	extra = QUEUE_EXTRA_NONE;
+
+	if (line->key != NULL)
+		return line->limits;
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (queue_job_find_lean(table, id, GetActiveSnapshot(), &job))
+		queue_extra_unpack(job.extra, &extra);
+	PopActiveSnapshot();
+	return limits_of(line, extra.concurrency_key, &own);
+}
+
 /* Is this line under the limit that is counted? */
 static bool
 in_scope(const QueueLine *line, const QueueLimits *limits, QueueLimitOf of)
@@ -75,13 +106,13 @@ count_row(QueueJobTable *table, const QueueJob *job, void *arg)
 		return;
 	line = queue_config_line(job->line);
 	if (in_scope(line, census->limits, census->of) &&
-		queue_unit_add(line->limits, QUEUE_UNIT_LEASE, 0, job->id, job->leased_until) &&
+		queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until) &&
 		!still_leased(table, job->id, census->now))
 		queue_unit_remove(QUEUE_UNIT_LEASE, 0, job->id);
 }
 
 static void
-count_executors(const Census *census)
+count_executors(QueueJobTable *table, const Census *census)
 {
 	pg_memory_barrier();
 	for (int i = 0; i < queue_slot_count(); i++)
@@ -95,7 +126,7 @@ count_executors(const Census *census)
 			continue;
 		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
 		if (!in_scope(line, census->limits, census->of) ||
-			!queue_unit_add(line->limits, QUEUE_UNIT_RUN, pid, id, DT_NOEND))
+			!queue_unit_add(limits_of_job(table, line, id), QUEUE_UNIT_RUN, pid, id, DT_NOEND))
 			continue;
 		queue_census_give(pg_atomic_read_u32(&slot->procno));
 		/* it takes notice at its transaction's end, unless that was before */
@@ -121,7 +152,7 @@ count_sessions(QueueJobTable *table, const Census *census)
 			line = queue_config_line(job.line);
 		PopActiveSnapshot();
 		if (in_scope(line, census->limits, census->of) &&
-			queue_unit_add(line->limits, QUEUE_UNIT_SESSION, pids[i], ids[i], DT_NOEND) &&
+			queue_unit_add(limits_of_job(table, line, ids[i]), QUEUE_UNIT_SESSION, pids[i], ids[i], DT_NOEND) &&
 			!queue_session_taken(ids[i]))
 			queue_unit_remove(QUEUE_UNIT_SESSION, pids[i], ids[i]);
 	}
@@ -178,7 +209,7 @@ count_limit(const QueueLine *line, QueueLimitOf of)
 		return false;
 	}
 	table = queue_job_open(AccessShareLock);
-	count_executors(&census);
+	count_executors(table, &census);
 	count_sessions(table, &census);
 	count_leases(table, &census);
 	queue_job_close(table);
@@ -203,11 +234,11 @@ count(const QueueLine *line)
 }
 
 void
-queue_limit_seen(const QueueLine *line, const QueueJob *job)
+queue_limit_seen(QueueJobTable *table, const QueueLine *line, const QueueJob *job)
 {
 	if (line->limits == NULL || !queue_preloaded())
 		return;
-	(void) queue_unit_add(line->limits, QUEUE_UNIT_LEASE, 0, job->id, job->leased_until);
+	(void) queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until);
 }
 
 /* ---- claims ---- */
@@ -229,10 +260,18 @@ wait_for_count(const QueueLine *line)
 }
 
 bool
-queue_limit_admit(const QueueLine *line, const QueueJob *job, QueueUnitKind kind, TimestampTz until,
+queue_limit_misplaced(const QueueLine *line, const char *key)
+{
+	return key != NULL && line->queue->keyed && line->key == NULL;
+}
+
+bool
+queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind, TimestampTz until,
 				  QueueLimitRefusal *refusal)
 {
 	QueueUnitRefusal why;
+	QueueLimits own;
+	const QueueLimits *limits;
 
 	if (likely(line->limits == NULL))
 	{
@@ -250,13 +289,14 @@ queue_limit_admit(const QueueLine *line, const QueueJob *job, QueueUnitKind kind
 	}
 	if (!queue_preloaded())
 		return true;
+	limits = limits_of(line, key, &own);
 	for (;;)
 	{
-		QueueUnitAnswer answer = queue_unit_take(line->limits, kind, job->id, until, &why);
+		QueueUnitAnswer answer = queue_unit_take(limits, kind, job->id, until, &why);
 
 		if (answer == QUEUE_UNIT_TAKEN)
 			return true;
-		*refusal = (QueueLimitRefusal) {answer, why.of, line->limits->of[why.of].id, why.when};
+		*refusal = (QueueLimitRefusal) {answer, why.of, limits->of[why.of].id, why.when};
 		if (answer != QUEUE_UNIT_UNCOUNTED)
 			return false;
 		/* the scheduler counts before its workers get the jobs */
@@ -280,9 +320,16 @@ queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind)
 bool
 queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until)
 {
+	QueueExtra	extra;
+	QueueLimits own;
+
 	if (likely(line->limits == NULL) || !queue_preloaded())
 		return true;
-	return !wait_for_count(line) || queue_unit_extend(line->limits, job->id, until);
+	if (!wait_for_count(line))
+		return true;
+	if (line->key == NULL)
+		queue_extra_unpack(job->extra, &extra);
+	return queue_unit_extend(limits_of(line, line->key == NULL ? extra.concurrency_key : NULL, &own), job->id, until);
 }
 
 char *
@@ -294,7 +341,7 @@ queue_limit_explain(const QueueLine *line)
 	{
 		const QueueLimit *limit = &line->limits->of[i];
 		const char *name = i == QUEUE_LIMIT_QUEUE ? line->queue->name :
-			i == QUEUE_LIMIT_HANDLER ? line->handler->kind : "";
+			i == QUEUE_LIMIT_HANDLER ? (line->handler != NULL ? line->handler->kind : "") : line->key;
 		TimestampTz when;
 
 		if (limit->id == 0)

@@ -18,17 +18,19 @@ typedef struct QueueLimitRefusal
 } QueueLimitRefusal;
 
 /*
- * May a claim of this job be made now?  Takes a unit and tokens; the caller calls queue_limit_undo if it then makes
- * none.  For who is under no limit it costs nothing.
+ * May a claim of this job, with this concurrency key, be made now?  Takes a unit and tokens; the caller calls
+ * queue_limit_undo if it then makes none.  For who is under no limit it costs nothing.
  */
-extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, QueueUnitKind kind, TimestampTz until,
-							  QueueLimitRefusal *refusal);
+extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind,
+							  TimestampTz until, QueueLimitRefusal *refusal);
 extern void queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind);
 /* May its lease be made to end at `until`?  False: it ended, and another has its place. */
 extern bool queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until);
+/* Does the job stand in a line for jobs of any key, although each key has lines of its own? */
+extern bool queue_limit_misplaced(const QueueLine *line, const char *key);
 
 /* The far look meets a lease: it may have come without its unit, by a restore or from a prepared transaction. */
-extern void queue_limit_seen(const QueueLine *line, const QueueJob *job);
+extern void queue_limit_seen(QueueJobTable *table, const QueueLine *line, const QueueJob *job);
 
 /* Which limit is in the way of the line's jobs now, in words; NULL: none. */
 extern char *queue_limit_explain(const QueueLine *line);

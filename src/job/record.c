@@ -358,6 +358,8 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(TAGS, tags);
 	if (extra->unique_key != NULL)
 		SET(UNIQUE_KEY, CStringGetTextDatum(extra->unique_key));
+	if (extra->concurrency_key != NULL)
+		SET(CONCURRENCY_KEY, CStringGetTextDatum(extra->concurrency_key));
 	if (extra->group_key != NULL)
 		SET(GROUP_KEY, CStringGetTextDatum(extra->group_key));
 	if (extra->expires_at != DT_NOEND)

@@ -110,12 +110,12 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 
 /* A lease that the far look meets: it may have come without its unit, by a restore or from a prepared transaction. */
 static void
-count_lease(const QueueJob *job)
+count_lease(QueueJobTable *table, const QueueJob *job)
 {
 	QueueLine  *line = queue_config_line(job->line);
 
 	if (line != NULL)
-		queue_limit_seen(line, job);
+		queue_limit_seen(table, line, job);
 }
 
 /* A row that a walk passes. */
@@ -132,7 +132,7 @@ visit_row(QueueJobTable *table, const QueueJob *job, void *arg)
 	if (job->leased_until > visit->now)
 	{
 		if (visit->far)
-			count_lease(job);
+			count_lease(table, job);
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
 	}
 	else if (job->leased_until != DT_NOBEGIN)

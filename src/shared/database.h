@@ -37,6 +37,7 @@ typedef struct QueueNewLine
 	int64		id;
 	uint64		queue_key;
 	uint64		kind_key;
+	uint64		concurrency_hash;	/* of its concurrency key; 0: none */
 	int16		priority;
 } QueueNewLine;
 

@@ -191,12 +191,13 @@ arrival_of(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
 {
 	double		latest = (double) now + (double) limit->rate_period;
 
-	if (!meter->rated)
+	/* also when the period was made shorter, or the clock went back */
+	if (!meter->rated || meter->arrival > latest)
 	{
 		meter->rated = true;
 		meter->arrival = latest;
 	}
-	return Max(Min(meter->arrival, latest), (double) now);
+	return Max(meter->arrival, (double) now);
 }
 
 int

@@ -119,13 +119,13 @@ FROM (VALUES
 
 -- options that are not built name themselves
 SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
-FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''',
-                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''']) option;
+FROM unnest(ARRAY['reserved => ''{}''',
+                  'fair => 1', 'ageing => ''1 min''']) option;
 SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
-FROM unnest(ARRAY['max_running_per_key => 1', 'reserved => ''{}''',
-                  'rate_limit_per_key => 1', 'fair => 1', 'ageing => ''1 min''']) option;
+FROM unnest(ARRAY['reserved => ''{}''',
+                  'fair => 1', 'ageing => ''1 min''']) option;
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
-FROM unnest(ARRAY['concurrency_key => ''x''', 'depends_on => ''{1}''',
+FROM unnest(ARRAY['depends_on => ''{1}''',
                   'compensate_with => ''x''', 'workflow => 1']) option;
 SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
