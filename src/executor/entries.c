@@ -75,6 +75,17 @@ queue_entries_next(void)
 	return true;
 }
 
+bool
+queue_entries_urgent(int16 priority, QueuePos pos)
+{
+	QueueEntry	first = postponed;
+
+	if (first.id == 0 && !queue_channel_first(channel, &first))
+		return false;
+	return first.priority < priority ||
+		(first.priority == priority && queue_pos_cmp((QueuePos) {first.run_at, first.id}, pos) < 0);
+}
+
 void
 queue_entries_postpone(QueueEntry *entry)
 {

@@ -24,6 +24,7 @@
 #include "executor/worker.h"
 
 #include "executor/entries.h"
+#include "executor/follow.h"
 #include "executor/interrupt.h"
 #include "executor/log.h"
 #include "executor/verdict.h"
@@ -85,6 +86,7 @@ static int	nmembers;
 static void
 begin(void)
 {
+	queue_follow_begin();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
@@ -483,7 +485,7 @@ run_in_group(Work *work, bool *again)
 	}
 	count_run(work);
 	queue_executor_name(name, MyProcPid);
-	queue_job_ended(&work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
+	queue_job_ended(table, &work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
 					&(QueueEnding) {.started_at = work->started_at, .ended_at = work->ended_at,
 					.result = work->result.result, .worker = name, .progress = work->result.progress});
 	queue_job_log_write(&work->claim.job, work->claim.job.attempt, work->claim.line, &work->result.log);
@@ -529,7 +531,7 @@ run_group(void)
 		}
 		work->stat = stat_of(work->claim.line);
 		work->started_at = queue_now();
-		if (must_be_alone(work))
+		if (must_be_alone(work) && (work->entry->flags & QUEUE_ENTRY_FOLLOWS) == 0)
 		{
 			again[nagain++] = *work->entry;
 			break;
@@ -544,12 +546,16 @@ run_group(void)
 			pg_atomic_write_u64(&queue_my_slot->sharing_since, (uint64) group_start);
 		queue_interrupt_clear();
 		if (run_in_group(work, &rerun))
+		{
 			member[nmembers++].stat = work->stat;
+			queue_follow_ended(&work->claim);
+		}
 		else if (rerun)
 		{
 			if (queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL)
 				queue_kind_ran(work->stat, (int64) queue_commit_interval * 1000 + 1);
-			if (queue_interrupt_reason() != QUEUE_INTERRUPT_CANCEL)
+			/* one that follows stays pending: the end of the job before it lets it in */
+			if (queue_interrupt_reason() != QUEUE_INTERRUPT_CANCEL && (work->entry->flags & QUEUE_ENTRY_FOLLOWS) == 0)
 			{
 				again[nagain] = *work->entry;
 				again[nagain++].flags |= QUEUE_ENTRY_ALONE;
@@ -561,7 +567,7 @@ next:
 			ShutdownRequestPending || MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS ||
 			MyProc->subxidStatus.overflowed ||
 			(work->ended_at != 0 ? work->ended_at : queue_now()) - group_start >= (int64) queue_commit_interval * 500 ||
-			!queue_entries_next())
+			(!queue_follow_next(table, group_start) && !queue_entries_next()))
 			break;
 		current = queue_nheld - 1;
 	}
@@ -693,8 +699,8 @@ process(void)
 
 		for (int i = 0; i < queue_nheld; i++)
 		{
-			if (queue_held[i].id == 0)
-				continue;		/* postponed */
+			if (queue_held[i].id == 0 || (queue_held[i].flags & QUEUE_ENTRY_FOLLOWS) != 0)
+				continue;		/* postponed, or pending again */
 			if (ran)
 			{
 				queue_entries_put_back_alone(&queue_held[i]);

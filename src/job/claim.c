@@ -19,6 +19,7 @@
 
 #include "job/finish.h"
 #include "job/key.h"
+#include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
@@ -55,8 +56,8 @@ queue_claim_look(QueueClaim *claim)
 {
 	QueueJob   *job = &claim->job;
 
-	if (job->run_at == DT_NOEND)
-		return QUEUE_CLAIM_NONE;	/* pending: promotion moves it */
+	if (queue_job_pending(job) && !claim->follows)
+		return QUEUE_CLAIM_NONE;	/* promotion moves it */
 	if (job->leased_until != DT_NOBEGIN && job->leased_until > queue_now())
 	{
 		queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), job->leased_until);
@@ -65,6 +66,8 @@ queue_claim_look(QueueClaim *claim)
 	if (queue_session_taken(job->id))
 		return QUEUE_CLAIM_NONE;
 	queue_extra_unpack(job->extra, &claim->extra);
+	if (claim->follows && claim->extra.blocks != QUEUE_BLOCK_GROUP)
+		return QUEUE_CLAIM_NONE;
 	return QUEUE_CLAIM_OURS;
 }
 
@@ -77,6 +80,9 @@ queue_claim_read(QueueClaim *claim, const QueueEntry *entry)
 	if (!queue_job_refind(claim->table, &tid, entry->id, claim->snapshot, job) ||
 		job->line != entry->line || job->run_at != entry->run_at)
 		return QUEUE_CLAIM_NONE;
+	claim->follows = (entry->flags & QUEUE_ENTRY_FOLLOWS) != 0;
+	if (claim->follows && !ItemPointerEquals(&job->tid, unconstify(ItemPointerData *, &entry->tid)))
+		return QUEUE_CLAIM_NONE;	/* changed since it was chosen */
 	return queue_claim_look(claim);
 }
 

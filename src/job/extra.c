@@ -289,6 +289,14 @@ queue_extra_max_attempts(const Jsonb *extra)
 	return find_value(extra, "max_attempts", &value) ? value_int32(&value) : 0;
 }
 
+int
+queue_extra_blocks(const Jsonb *extra)
+{
+	JsonbValue	value;
+
+	return find_value(extra, "blocks", &value) ? value_int32(&value) : 0;
+}
+
 bool
 queue_extra_has_group(const Jsonb *extra)
 {

@@ -46,6 +46,7 @@ extern TimestampTz queue_extra_expires_at(const Jsonb *extra);	/* DT_NOEND: neve
 extern const char *queue_extra_worker(const Jsonb *extra, size_t *length);	/* not terminated; NULL: not there */
 extern char *queue_extra_text(const Jsonb *extra, const char *key);	/* one text of it; NULL: not there */
 extern int	queue_extra_max_attempts(const Jsonb *extra);	/* 0: not there */
+extern int	queue_extra_blocks(const Jsonb *extra);
 extern bool queue_extra_has_group(const Jsonb *extra);
 /* The group's key and place of job `id`; NULL: it has none. */
 extern char *queue_extra_group(const Jsonb *extra, int64 id, int64 *position);

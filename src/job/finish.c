@@ -171,7 +171,8 @@ remember(const QueueJob *job, const QueueLine *line, QueueState to, const QueueE
 }
 
 void
-queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending)
+queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line, QueueState to,
+				const QueueEnding *ending)
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
@@ -180,7 +181,7 @@ queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const
 	QueueKeyName key;
 
 	remember(job, line, to, ending);
-	if (queue_group_ended(&ended, line, to))
+	if (queue_group_ended(table, &ended, line, to))
 		keep = QUEUE_FOR_EVER;	/* it is needed until somebody decides about it */
 	if (to == QUEUE_STATE_DISCARDED && (line->queue->dead_letter != NULL || line->queue->on_discarded != NULL))
 	{
@@ -236,7 +237,7 @@ queue_finish_end(QueueJobTable *table, const QueueJob *job, int attempt, QueueSt
 		QueueJob	ended = *job;
 
 		ended.attempt = attempt;
-		queue_job_ended(&ended, line, to, ending);
+		queue_job_ended(table, &ended, line, to, ending);
 	}
 	return res;
 }
@@ -262,7 +263,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		*state = QUEUE_STATE_DISCARDED;
 		res = queue_job_delete(table, job, QUEUE_STATE_DISCARDED, snapshot, wait);
 		if (res == TM_Ok)
-			queue_job_ended(&counted, line, QUEUE_STATE_DISCARDED,
+			queue_job_ended(table, &counted, line, QUEUE_STATE_DISCARDED,
 							&(QueueEnding) {.started_at = failure->started_at, .ended_at = failure->ended_at,
 							.error = failure->error, .worker = failure->worker});
 	}
@@ -271,7 +272,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		*state = QUEUE_STATE_CANCELLED;
 		res = queue_job_delete(table, job, QUEUE_STATE_CANCELLED, snapshot, wait);
 		if (res == TM_Ok)
-			queue_job_ended(&counted, line, QUEUE_STATE_CANCELLED,
+			queue_job_ended(table, &counted, line, QUEUE_STATE_CANCELLED,
 							&(QueueEnding) {.started_at = failure->started_at, .error = QUEUE_REPLACED,
 							.worker = failure->worker});
 	}

@@ -17,7 +17,8 @@
  * dropped without an end): in the transaction that deleted the row, after that.  What hangs on a job's end hangs here
  * and nowhere else.  `job` as it ends: attempt and failures counted.
  */
-extern void queue_job_ended(const QueueJob *job, const QueueLine *line, QueueState to, const QueueEnding *ending);
+extern void queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line, QueueState to,
+							const QueueEnding *ending);
 
 /*
  * Each acts on a row that the caller found under `snapshot`; `attempt` is the number of the run that ends. With

@@ -29,57 +29,27 @@
 #include "job/group.h"
 
 #include "job/pending.h"
+#include "job/place.h"
 #include "shared/clock.h"
 
-#include "access/genam.h"
-#include "access/nbtree.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "commands/extension.h"
 #include "commands/sequence.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
-#include "nodes/makefuncs.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 
 #define LOCK_SPACE 0x5156		/* locktag_field4; 0x5155 are session claims */
 #define MAX_REMEMBERED 1000000
 #define BATCH 100				/* groups that a fetch settles at most */
 
-/* The columns of live_key.  Later versions only append. */
-enum
-{
-	COL_JOB_ID = 1, COL_POSITION, COL_HELD, COL_QUEUE, COL_GROUP_KEY, NCOLS = COL_GROUP_KEY
-};
-
-/* And of group_mark. */
+/* The columns of group_mark.  Later versions only append. */
 enum
 {
 	MARK_POSITION = 1, MARK_ENDED, MARK_DOUBTED, MARK_QUEUE, MARK_GROUP_KEY, NMARK = MARK_GROUP_KEY
 };
-
-/* A row of live_key. */
-typedef struct Place
-{
-	int64		job_id;
-	int64		position;
-	bool		held;
-	ItemPointerData tid;
-} Place;
-
-/* live_key, open, and a scan of one group. */
-typedef struct Places
-{
-	Relation	rel;
-	Relation	index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;			/* NULL: none */
-} Places;
 
 /* What the scheduler knows of a group. */
 typedef struct Memory
@@ -95,145 +65,11 @@ static bool memory_complete = false;	/* every group in which somebody is stands 
 
 static void register_flush(void);
 
-/* ---------------------------------------------------------------- rows */
-
-static void
-places_open(Places *places, LOCKMODE lockmode)
-{
-	places->rel = table_open(queue_config()->live_key, lockmode);
-	places->index = index_open(queue_config()->live_key_place, lockmode);
-	places->slot = table_slot_create(places->rel, NULL);
-	places->scan = NULL;
-}
-
-static void
-places_end_scan(Places *places)
-{
-	ExecClearTuple(places->slot);
-	if (places->scan != NULL)
-		index_endscan(places->scan);
-	places->scan = NULL;
-}
-
-/* Closes them; the lock stays. */
-static void
-places_close(Places *places)
-{
-	places_end_scan(places);
-	ExecDropSingleTupleTableSlot(places->slot);
-	index_close(places->index, NoLock);
-	table_close(places->rel, NoLock);
-}
-
-/* Begins to read the places of one group from a position on. */
-static void
-places_scan(Places *places, const char *queue, const char *key, int64 from, Snapshot snapshot)
-{
-	ScanKeyData keys[3];
-
-	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-						   CStringGetTextDatum(queue));
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-						   CStringGetTextDatum(key));
-	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	places->scan = queue_index_beginscan(places->rel, places->index, snapshot, 3);
-	index_rescan(places->scan, keys, 3, NULL, 0);
-}
-
-static bool
-places_next(Places *places, Place *place)
-{
-	Datum	   *values = places->slot->tts_values;
-
-	if (!index_getnext_slot(places->scan, ForwardScanDirection, places->slot))
-		return false;
-	slot_getsomeattrs(places->slot, COL_HELD);
-	place->job_id = DatumGetInt64(values[COL_JOB_ID - 1]);
-	place->position = DatumGetInt64(values[COL_POSITION - 1]);
-	place->held = DatumGetBool(values[COL_HELD - 1]);
-	place->tid = places->slot->tts_tid;
-	return true;
-}
-
-/* One row that this transaction inserts after another: an opened relation and what an insert needs. */
-typedef struct Inserter
-{
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *rri;
-	TupleTableSlot *slot;
-} Inserter;
-
-static void
-inserter_open(Inserter *inserter, Oid relid)
-{
-	inserter->rel = table_open(relid, RowExclusiveLock);
-	inserter->estate = CreateExecutorState();
-	inserter->rri = makeNode(ResultRelInfo);
-	inserter->slot = MakeSingleTupleTableSlot(RelationGetDescr(inserter->rel), &TTSOpsVirtual);
-	InitResultRelInfo(inserter->rri, inserter->rel, 0, NULL, 0);	/* in no range table */
-	ExecOpenIndices(inserter->rri, false);
-	(void) GetCurrentCommandId(true);
-}
-
-static void
-inserter_put(Inserter *inserter, const Datum *values, int n)
-{
-	TupleTableSlot *slot = inserter->slot;
-
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
-	memset(slot->tts_isnull, false, n * sizeof(bool));
-	memcpy(slot->tts_values, values, n * sizeof(Datum));
-	ExecStoreVirtualTuple(slot);
-	ExecSimpleRelationInsert(inserter->rri, inserter->estate, slot);
-	ResetPerTupleExprContext(inserter->estate);
-}
-
-static void
-inserter_close(Inserter *inserter)
-{
-	ExecCloseIndices(inserter->rri);
-	ExecDropSingleTupleTableSlot(inserter->slot);
-	FreeExecutorState(inserter->estate);
-	table_close(inserter->rel, NoLock);
-}
-
-static void
-insert_place(Inserter *inserter, int64 job_id, int64 position, bool held, const char *queue, const char *key)
-{
-	Datum values[NCOLS] = {[COL_JOB_ID - 1] = Int64GetDatum(job_id),
-						   [COL_POSITION - 1] = Int64GetDatum(position),
-						   [COL_HELD - 1] = BoolGetDatum(held),
-						   [COL_QUEUE - 1] = CStringGetTextDatum(queue),
-						   [COL_GROUP_KEY - 1] = CStringGetTextDatum(key)};
-
-	inserter_put(inserter, values, NCOLS);
-}
-
-/* Deletes a place, which is its job's own: nobody else changes it. */
-static void
-delete_place(const char *queue, const char *key, int64 position)
-{
-	Places		places;
-	Place		place;
-	TM_FailureData tmfd;
-
-	places_open(&places, RowExclusiveLock);
-	PushActiveSnapshot(GetLatestSnapshot());
-	places_scan(&places, queue, key, position, GetActiveSnapshot());
-	if (places_next(&places, &place) && place.position == position)
-		(void) table_tuple_delete(places.rel, &place.tid, GetCurrentCommandId(true), GetActiveSnapshot(),
-								  InvalidSnapshot, true, &tmfd, false);
-	places_close(&places);
-	PopActiveSnapshot();
-}
-
 /* ---------------------------------------------------------------- jobs come and go */
 
 /* A mark becomes a row. */
 static void
-insert_mark(Inserter *inserter, const QueueMark *mark)
+insert_mark(QueueInserter *inserter, const QueueMark *mark)
 {
 	Datum values[NMARK] = {[MARK_POSITION - 1] = Int64GetDatum(mark->position),
 						   [MARK_ENDED - 1] = BoolGetDatum(mark->ended),
@@ -241,7 +77,7 @@ insert_mark(Inserter *inserter, const QueueMark *mark)
 						   [MARK_QUEUE - 1] = CStringGetTextDatum(mark->queue),
 						   [MARK_GROUP_KEY - 1] = CStringGetTextDatum(mark->key)};
 
-	inserter_put(inserter, values, NMARK);
+	queue_inserter_put(inserter, values, NMARK);
 }
 
 /* A group's mark, told at the commit of this transaction. */
@@ -249,16 +85,16 @@ static void
 note(const char *queue, const char *key, int64 position, bool ended)
 {
 	QueueMark	mark = {.position = position, .ended = ended};
-	Inserter	inserter;
+	QueueInserter	inserter;
 
 	strlcpy(mark.queue, queue, sizeof(mark.queue));
 	strlcpy(mark.key, key, sizeof(mark.key));
 	register_flush();
 	if (queue_mark_note(&mark) || queue_preloaded())
 		return;
-	inserter_open(&inserter, queue_config()->group_mark);
+	queue_inserter_open(&inserter, queue_config()->group_mark);
 	insert_mark(&inserter, &mark);
-	inserter_close(&inserter);
+	queue_inserter_close(&inserter);
 }
 
 void
@@ -282,7 +118,7 @@ queue_group_rejoin(QueueJob *job, QueueExtra *extra)
 void
 queue_group_insert(const QueueJob *jobs, int n)
 {
-	Inserter	inserter;
+	QueueInserter	inserter;
 	bool		open = false;
 	MemoryContext per_job = NULL;
 	MemoryContext old = CurrentMemoryContext;
@@ -298,26 +134,26 @@ queue_group_insert(const QueueJob *jobs, int n)
 			continue;
 		if (!open)
 		{
-			inserter_open(&inserter, queue_config()->live_key);
+			queue_inserter_open(&inserter, queue_config()->live_key);
 			per_job = AllocSetContextCreate(old, "queue places", ALLOCSET_SMALL_SIZES);
 			open = true;
 		}
 		MemoryContextSwitchTo(per_job);
 		key = queue_extra_group(job->extra, job->id, &position);
 		queue = queue_job_line(job->line)->queue->name;
-		insert_place(&inserter, job->id, position, false, queue, key);
+		queue_place_insert(&inserter, &(QueuePlace) {job->id, position}, queue, key);
 		note(queue, key, position, false);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
 	if (!open)
 		return;
-	inserter_close(&inserter);
+	queue_inserter_close(&inserter);
 	MemoryContextDelete(per_job);
 }
 
 bool
-queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to)
+queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, QueueState to)
 {
 	const char *queue = line->queue->name;
 	bool		holds = to == QUEUE_STATE_DISCARDED && line->queue->holds_group;
@@ -327,15 +163,15 @@ queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to)
 	if (!queue_extra_has_group(job->extra))
 		return false;
 	key = queue_extra_group(job->extra, job->id, &position);
-	delete_place(queue, key, position);
+	queue_place_delete(queue_places_of(jobs), queue, key, position);
 	if (holds)
 	{
-		Inserter	inserter;
+		QueueInserter	inserter;
 		QueueExtra	extra;
 
-		inserter_open(&inserter, queue_config()->live_key);
-		insert_place(&inserter, job->id, position, true, queue, key);
-		inserter_close(&inserter);
+		queue_inserter_open(&inserter, queue_config()->live_key);
+		queue_place_insert(&inserter, &(QueuePlace) {job->id, position, true}, queue, key);
+		queue_inserter_close(&inserter);
 		queue_extra_unpack(job->extra, &extra);
 		extra.holds_group = true;
 		job->extra = queue_extra_pack(&extra);
@@ -348,45 +184,53 @@ queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to)
 void
 queue_group_let_go(const char *queue, const QueueJob *job)
 {
+	QueueGroupPlaces places;
 	QueueExtra	extra;
+	int64		position;
 
 	if (!queue_extra_has_group(job->extra))
 		return;
 	queue_extra_unpack(job->extra, &extra);
 	if (!extra.holds_group)
 		return;
-	delete_place(queue, extra.group_key, extra.position != 0 ? extra.position : job->id);
-	note(queue, extra.group_key, extra.position != 0 ? extra.position : job->id, true);
+	position = extra.position != 0 ? extra.position : job->id;
+	queue_places_open(&places, RowExclusiveLock);
+	queue_place_delete(&places, queue, extra.group_key, position);
+	queue_places_close(&places);
+	note(queue, extra.group_key, position, true);
 }
 
 void
 queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char *to)
 {
 	int64		position = extra->position != 0 ? extra->position : job->id;
-	Inserter	inserter;
+	QueueGroupPlaces places;
+	QueueInserter	inserter;
 
 	if (extra->group_key == NULL || strcmp(from, to) == 0)
 		return;
-	delete_place(from, extra->group_key, position);
+	queue_places_open(&places, RowExclusiveLock);
+	queue_place_delete(&places, from, extra->group_key, position);
+	queue_places_close(&places);
 	note(from, extra->group_key, position, !queue_job_pending(job));
 	extra->position = nextval_internal(queue_config()->job_id_seq, false);
 	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
-	inserter_open(&inserter, queue_config()->live_key);
-	insert_place(&inserter, job->id, extra->position, false, to, extra->group_key);
-	inserter_close(&inserter);
+	queue_inserter_open(&inserter, queue_config()->live_key);
+	queue_place_insert(&inserter, &(QueuePlace) {job->id, extra->position}, to, extra->group_key);
+	queue_inserter_close(&inserter);
 	note(to, extra->group_key, extra->position, false);
 }
 
 int64
 queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held)
 {
-	Places		places;
-	Place		place = {0};
+	QueueGroupPlaces places;
+	QueuePlace		place = {0};
 
-	places_open(&places, AccessShareLock);
-	places_scan(&places, queue, key, PG_INT64_MIN, snapshot);
-	*held = places_next(&places, &place) && place.held;
-	places_close(&places);
+	queue_places_open(&places, AccessShareLock);
+	queue_places_scan(&places, queue, key, PG_INT64_MIN, snapshot);
+	*held = queue_places_next(&places, &place) && place.held;
+	queue_places_close(&places);
 	return place.job_id;
 }
 
@@ -455,14 +299,10 @@ lock_group(uint64 hash)
 static bool
 is_in(const QueueJob *job)
 {
-	QueueExtra	extra;
-
 	if (!queue_job_pending(job))
 		return true;
-	if (job->extra == NULL)
-		return false;			/* cannot be read: let in it says so */
-	queue_extra_unpack(job->extra, &extra);
-	return (extra.blocks & QUEUE_BLOCK_GROUP) == 0;
+	/* one that cannot be read is let in, and says so */
+	return job->extra != NULL && (queue_extra_blocks(job->extra) & QUEUE_BLOCK_GROUP) == 0;
 }
 
 /* Is the job that the scheduler remembers there, of this group, and in? */
@@ -487,17 +327,16 @@ still_in(QueueJobTable *jobs, const QueueMark *mark, int64 job_id, bool *of_grou
  * if such a one was seen (0: no).  all: beyond the first one too, until one that is in.
  */
 static void
-look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, Place *first, QueueJob *job, int64 *in,
+look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlace *first, QueueJob *job, int64 *in,
 	 bool *held)
 {
-	Places		places;
-	Place		place;
+	QueueGroupPlaces *places = queue_places_of(jobs);
+	QueuePlace		place;
 
 	first->job_id = *in = 0;
 	*held = false;
-	places_open(&places, RowExclusiveLock);
-	places_scan(&places, mark->queue, mark->key, from, GetActiveSnapshot());
-	while (*in == 0 && (first->job_id == 0 || all) && places_next(&places, &place))
+	queue_places_scan(places, mark->queue, mark->key, from, GetActiveSnapshot());
+	while (*in == 0 && (first->job_id == 0 || all) && queue_places_next(places, &place))
 	{
 		QueueJob	other;
 		bool		waits = false;
@@ -506,10 +345,7 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, Place *fi
 		if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
 		{
 			/* the job's end could not read whose group it was in */
-			TM_FailureData tmfd;
-
-			(void) table_tuple_delete(places.rel, &place.tid, GetCurrentCommandId(true), GetActiveSnapshot(),
-									  InvalidSnapshot, false, &tmfd, false);
+			queue_place_drop(places, &place, GetActiveSnapshot());
 			continue;
 		}
 		waits = !place.held && !is_in(&other);
@@ -525,7 +361,7 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, Place *fi
 				*job = other;
 		}
 	}
-	places_close(&places);
+	queue_places_end(places);
 }
 
 QueueSettled
@@ -537,7 +373,7 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
 	bool all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
 	QueueSettled settled = QUEUE_GROUP_SETTLED;
 	bool		held;
-	Place		first;
+	QueuePlace		first;
 	QueueJob	job;
 	int64		in;
 
@@ -582,38 +418,31 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
 }
 
 bool
-queue_group_next_group(QueueMark *mark)
+queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, int64 after, QueueJob *job)
 {
-	Places		places;
-	ScanKeyData key;
-	ScanKeyData members[2];
+	QueueGroupPlaces *places = queue_places_of(jobs);
+	QueuePlace		place;
 	bool		found;
 
-	places_open(&places, AccessShareLock);
+	queue_places_scan(places, queue, key, after + 1, GetActiveSnapshot());
+	found = queue_places_next(places, &place) && !place.held;
+	queue_places_end(places);
+	/* a lower place that is committed brings a mark, which stays until it is settled */
+	return found && !queue_mark_before(queue, key, place.position) &&
+		queue_job_find(jobs, place.job_id, GetActiveSnapshot(), job);
+}
+
+bool
+queue_group_next_group(QueueMark *mark)
+{
+	bool		found;
+
 	PushActiveSnapshot(GetLatestSnapshot());
-	/* (queue, group_key) > (mark's) */
-	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_BTTEXTCMP, CStringGetTextDatum(mark->queue));
-	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER | SK_ROW_END, 2, BTGreaterStrategyNumber, InvalidOid,
-						   C_COLLATION_OID, F_BTTEXTCMP, CStringGetTextDatum(mark->key));
-	memset(&key, 0, sizeof(key));
-	key.sk_flags = SK_ROW_HEADER;
-	key.sk_attno = 1;
-	key.sk_strategy = BTGreaterStrategyNumber;
-	key.sk_argument = PointerGetDatum(members);
-	places.scan = queue_index_beginscan(places.rel, places.index, GetActiveSnapshot(), 1);
-	index_rescan(places.scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(places.scan, ForwardScanDirection, places.slot);
-	if (found)
-	{
-		slot_getallattrs(places.slot);
-		memset(mark, 0, sizeof(*mark));
-		mark->position = PG_INT64_MIN;
-		strlcpy(mark->queue, TextDatumGetCString(places.slot->tts_values[COL_QUEUE - 1]), sizeof(mark->queue));
-		strlcpy(mark->key, TextDatumGetCString(places.slot->tts_values[COL_GROUP_KEY - 1]), sizeof(mark->key));
-	}
-	places_close(&places);
+	found = queue_places_next_group(mark->queue, sizeof(mark->queue), mark->key, sizeof(mark->key),
+									GetActiveSnapshot());
 	PopActiveSnapshot();
+	mark->position = PG_INT64_MIN;
+	mark->ended = mark->doubted = false;
 	return found;
 }
 
@@ -672,7 +501,7 @@ queue_group_eat_rows(QueueJobTable *jobs, int max)
 static void
 flush(XactEvent event, void *arg)
 {
-	Inserter	inserter;
+	QueueInserter	inserter;
 	QueueMark  *marks;
 	bool		overflow;
 	int			n;
@@ -686,12 +515,12 @@ flush(XactEvent event, void *arg)
 	if (!OidIsValid(get_extension_oid("queue", true)))
 		return;					/* this transaction dropped it */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	inserter_open(&inserter, queue_config()->group_mark);
+	queue_inserter_open(&inserter, queue_config()->group_mark);
 	for (int i = 0; i < n; i++)
 		insert_mark(&inserter, &marks[i]);
 	if (overflow && queue_preloaded())
 		insert_mark(&inserter, &(QueueMark) {0});	/* of all groups */
-	inserter_close(&inserter);
+	queue_inserter_close(&inserter);
 	PopActiveSnapshot();
 }
 

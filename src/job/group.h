@@ -20,12 +20,17 @@ extern void queue_group_insert(const QueueJob *jobs, int n);
  * A job's row was deleted: its place is free.  True: it was discarded and goes on holding its group; job->extra then
  * says so, and the finished row must be kept.
  */
-extern bool queue_group_ended(QueueJob *job, const QueueLine *line, QueueState to);
+extern bool queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, QueueState to);
 /* A kept row of a discarded job is deleted, which may have held its group. */
 extern void queue_group_let_go(const char *queue, const QueueJob *job);
 /* A waiting job goes to another queue, to the end of its group there. */
 extern void queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char *to);
 
+/*
+ * The job that follows a position in a group, under the active snapshot, read whole; whatever blocks it.  False: there
+ * is none, or it is not sure that none goes before it.  For who ended the job there in this very transaction.
+ */
+extern bool queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, int64 after, QueueJob *job);
 /* Who is at the head of a job's group, under the snapshot; 0: nobody.  *held: a discarded job holds it. */
 extern int64 queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held);
 

@@ -100,10 +100,11 @@ queue_job_ready(QueueJobTable *table)
 void
 queue_job_close(QueueJobTable *table)
 {
+	if (table->places != NULL)
+		table->close_places(table);
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
-	/* the slots that triggers used hold pins and row types */
-	if (table->estate != NULL)
+	if (table->estate != NULL)	/* the slots that triggers used hold pins and row types */
 		ExecResetTupleTable(table->estate->es_tupleTable, false);
 	if (table->wslot != NULL)
 		ExecDropSingleTupleTableSlot(table->wslot);

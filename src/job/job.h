@@ -52,6 +52,8 @@ typedef struct QueueJobTable
 	BlockNumber nblocks;		/* of rel, read once: our lock keeps it from shrinking; 0: not read yet */
 	struct EState *estate;		/* made at the first write that needs indexes or triggers */
 	struct ResultRelInfo *rri;
+	struct QueueGroupPlaces *places; /* live_key, which group.c opens when it is asked for; NULL: not yet */
+	void		(*close_places) (struct QueueJobTable *table);
 } QueueJobTable;
 
 extern QueueJobTable *queue_job_open(LOCKMODE lockmode);

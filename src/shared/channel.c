@@ -214,6 +214,19 @@ queue_channel_last(QueueChannel *ch, QueueEntry *entry)
 	return got;
 }
 
+bool
+queue_channel_first(QueueChannel *ch, QueueEntry *entry)
+{
+	bool		got;
+
+	SpinLockAcquire(&ch->mutex);
+	got = ch->count > 0;
+	if (got)
+		*entry = *nth(ch, 0);
+	SpinLockRelease(&ch->mutex);
+	return got;
+}
+
 /* Is there no room for even the shortest job?  Called by the scheduler. */
 bool
 queue_channel_full(QueueChannel *ch, int64 budget)

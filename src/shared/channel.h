@@ -18,6 +18,7 @@
 
 #define QUEUE_ENTRY_ALONE	0x01	/* never in company: retry, keys, expired claim */
 #define QUEUE_ENTRY_SUSPECT 0x02	/* ran in a process that died: attempt is committed first, one at a time */
+#define QUEUE_ENTRY_FOLLOWS 0x08	/* the next of a group, for who has just ended the one before it */
 #define QUEUE_ENTRY_LONG	0x04	/* of a kind that is new or slow: may keep its executor for any time */
 
 typedef struct QueueEntry
@@ -68,6 +69,7 @@ extern void queue_channel_release(QueueChannel *ch);
 extern int	queue_channel_count(QueueChannel *ch);
 extern int	queue_channel_runnable(QueueChannel *ch);	/* those that max_long lets run now */
 extern TimestampTz queue_channel_oldest(QueueChannel *ch);	/* stamp of the entry that waits longest; DT_NOEND: none */
+extern bool queue_channel_first(QueueChannel *ch, QueueEntry *entry); /* likewise of the most urgent */
 extern int	queue_channel_copy(QueueChannel *ch, QueueEntry out[QUEUE_CHANNEL_SIZE]);	/* all of them; how many */
 extern bool queue_channel_last(QueueChannel *ch, QueueEntry *entry);	/* a copy of the least urgent; false: none */
 extern bool queue_channel_full(QueueChannel *ch, int64 budget); /* nothing more fits within this budget */

@@ -14,7 +14,9 @@
  * - Where there is no shared memory, and at PREPARE TRANSACTION, what is noted goes into rows of queue.group_mark
  *   instead (job/group.c).
  *
- * A mark may be parked: it is not given out until another one of its group is merged into it.
+ * A mark that is taken stays in the table until its taker's commit.  It may then be parked: it is not given out until
+ * another one of its group is merged into it.  So who follows on in a group sees that a job with a lower place waits
+ * there (queue_mark_before).
  *
  * A group is known by its whole name, queue and key.
  *
@@ -40,7 +42,13 @@ typedef struct Entry
 	QueueMark	mark;
 	Oid			db;
 	uint32		hash;
-	bool		ready;			/* in its database's list: to be taken */
+	enum
+	{
+		MARK_READY,				/* in its database's list: to be taken -> TAKEN */
+		MARK_TAKEN,				/* somebody looks at the group -> freed or PARKED at his commit, READY at his abort */
+		MARK_PARKED				/* -> READY when another one of the group comes */
+	}			state;
+	uint64		serial;			/* of the taking */
 	int			next_in_bucket;	/* or in the free list */
 	int			next;			/* in the list of those that are ready */
 } Entry;
@@ -60,6 +68,7 @@ typedef struct MarkTable
 	LWLock		lock;
 	int			tranche;
 	int			free;
+	uint64		serials;
 	int			bucket[NBUCKETS];
 	Place		place[QUEUE_MAX_DATABASES];
 	Entry		entry[MAX_MARKS];
@@ -75,12 +84,19 @@ typedef struct Noted
 	QueueMark	mark;
 } Noted;
 
+typedef struct Taken
+{
+	int			level;
+	int			number;			/* of its entry .. */
+	uint64		serial;			/* .. which is ours as long as it has this */
+} Taken;
+
 static Noted *noted = NULL;
 static int	nnoted = 0;
 static int	maxnoted = 0;
 static int	noted_bucket[NOTED_BUCKETS];	/* good while nnoted > 0 */
 static int	overflow_level = 0; /* > 0: at this level more were noted than are kept */
-static Noted *taken = NULL;
+static Taken *taken = NULL;
 static int	ntaken = 0;
 static int	maxtaken = 0;
 
@@ -217,42 +233,13 @@ release(Place *place, int number)
 	place->n--;
 }
 
-/* Puts a mark in, or merges it.  The caller holds the lock.  Commit-safe. */
+/* It can be taken.  Commit-safe. */
 static void
-put(Oid db, const QueueMark *mark, bool ready)
+make_ready(Place *place, int number)
 {
-	uint32		hash = hash_of(db, mark->queue, mark->key);
-	Place	   *place = place_of(db);
-	int			number = find(db, hash, mark->queue, mark->key);
-	Entry	   *entry;
+	Entry	   *entry = &table->entry[number];
 
-	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
-	if (place == NULL)
-		return;					/* no room for the database either, so it has no scheduler */
-	if (number != NONE)
-		merge(&table->entry[number].mark, mark);
-	else if (table->free == NONE || place->n >= MAX_OF_DATABASE)
-	{
-		pg_atomic_write_u32(&place->lost, 1);
-		return;
-	}
-	else
-	{
-		number = table->free;
-		entry = &table->entry[number];
-		table->free = entry->next_in_bucket;
-		entry->mark = *mark;
-		entry->db = db;
-		entry->hash = hash;
-		entry->ready = false;
-		entry->next_in_bucket = table->bucket[hash % NBUCKETS];
-		table->bucket[hash % NBUCKETS] = number;
-		place->n++;
-	}
-	entry = &table->entry[number];
-	if (!ready || entry->ready)
-		return;
-	entry->ready = true;
+	entry->state = MARK_READY;
 	entry->next = NONE;
 	if (place->last == NONE)
 		place->first = number;
@@ -260,6 +247,41 @@ put(Oid db, const QueueMark *mark, bool ready)
 		table->entry[place->last].next = number;
 	place->last = number;
 	pg_atomic_fetch_add_u32(&place->ready, 1);
+}
+
+/*
+ * The entry of a mark's group, a new one (parked) if there is none; the mark is merged into it.  NONE: there is no
+ * room, so the mark is lost.  Commit-safe.
+ */
+static int
+enter(Oid db, Place *place, const QueueMark *mark)
+{
+	uint32		hash = hash_of(db, mark->queue, mark->key);
+	int			number = find(db, hash, mark->queue, mark->key);
+	Entry	   *entry;
+
+	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
+	if (number != NONE)
+	{
+		merge(&table->entry[number].mark, mark);
+		return number;
+	}
+	if (table->free == NONE || place->n >= MAX_OF_DATABASE)
+	{
+		pg_atomic_write_u32(&place->lost, 1);
+		return NONE;
+	}
+	number = table->free;
+	entry = &table->entry[number];
+	table->free = entry->next_in_bucket;
+	entry->mark = *mark;
+	entry->db = db;
+	entry->hash = hash;
+	entry->state = MARK_PARKED;
+	entry->next_in_bucket = table->bucket[hash % NBUCKETS];
+	table->bucket[hash % NBUCKETS] = number;
+	place->n++;
+	return number;
 }
 
 void
@@ -389,9 +411,17 @@ tell(void)
 
 	if (table != NULL)
 	{
+		Place	   *place;
+
 		LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-		for (int i = 0; i < nnoted; i++)
-			put(MyDatabaseId, &noted[i].mark, true);
+		place = place_of(MyDatabaseId);
+		for (int i = 0; place != NULL && i < nnoted; i++)
+		{
+			int			number = enter(MyDatabaseId, place, &noted[i].mark);
+
+			if (number != NONE && table->entry[number].state != MARK_READY)
+				make_ready(place, number);
+		}
 		LWLockRelease(&table->lock);
 		if (overflow_level > 0)
 			queue_mark_lose(MyDatabaseId);
@@ -401,15 +431,29 @@ tell(void)
 	queue_mark_forget_noted();
 }
 
-/* What an aborted (sub)transaction had taken is there again.  Commit-safe. */
+/*
+ * What was taken at this level and above is there again, or done with.  One of which another mark came meanwhile is
+ * ready already, and one that was parked stays.  Commit-safe.
+ */
 static void
-put_back(int level)
+end_taken(int level, bool again)
 {
 	if (ntaken == 0 || taken[ntaken - 1].level < level)
 		return;
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 	while (ntaken > 0 && taken[ntaken - 1].level >= level)
-		put(MyDatabaseId, &taken[--ntaken].mark, true);
+	{
+		Taken	   *mine = &taken[--ntaken];
+		Entry	   *entry = &table->entry[mine->number];
+		Place	   *place = place_of(MyDatabaseId);
+
+		if (place == NULL || entry->db != MyDatabaseId || entry->serial != mine->serial || entry->state == MARK_READY)
+			continue;
+		if (again)
+			make_ready(place, mine->number);
+		else if (entry->state == MARK_TAKEN)
+			release(place, mine->number);
+	}
 	LWLockRelease(&table->lock);
 }
 
@@ -419,9 +463,7 @@ mark_xact(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	/* a prepared transaction may yet be rolled back, so what it took stays there */
-	if (event != XACT_EVENT_COMMIT)
-		put_back(1);
-	ntaken = 0;
+	end_taken(1, event != XACT_EVENT_COMMIT);
 	if (event == XACT_EVENT_COMMIT && (nnoted > 0 || overflow_level > 0))
 		tell();
 	queue_mark_forget_noted();	/* at PREPARE they are rows by now */
@@ -438,7 +480,7 @@ mark_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId pare
 	level = GetCurrentTransactionNestLevel();
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
-		put_back(level);
+		end_taken(level, true);
 		drop_noted(level);
 		return;
 	}
@@ -484,21 +526,23 @@ queue_mark_take(QueueMark *marks, int max)
 	if (ntaken + max > maxtaken)
 	{
 		maxtaken = ntaken + max;
-		taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Noted)) :
-			repalloc(taken, maxtaken * sizeof(Noted));
+		taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Taken)) :
+			repalloc(taken, maxtaken * sizeof(Taken));
 	}
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 	while (n < max && place->first != NONE)
 	{
 		int			number = place->first;
+		Entry	   *entry = &table->entry[number];
 
-		taken[ntaken++] = (Noted) {level, NONE, table->entry[number].mark};
-		marks[n++] = table->entry[number].mark;
-		place->first = table->entry[number].next;
+		place->first = entry->next;
 		if (place->first == NONE)
 			place->last = NONE;
 		pg_atomic_fetch_sub_u32(&place->ready, 1);
-		release(place, number);
+		entry->state = MARK_TAKEN;
+		entry->serial = ++table->serials;
+		taken[ntaken++] = (Taken) {level, number, entry->serial};
+		marks[n++] = entry->mark;
 	}
 	LWLockRelease(&table->lock);
 	return n;
@@ -507,14 +551,33 @@ queue_mark_take(QueueMark *marks, int max)
 void
 queue_mark_park(const QueueMark *mark)
 {
-	QueueMark	parked = *mark;
+	Place	   *place = my_place(true);
+	int			number;
 
-	if (table == NULL)
+	if (place == NULL)
 		return;
-	parked.ended = parked.doubted = false;
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-	put(MyDatabaseId, &parked, false);
+	number = enter(MyDatabaseId, place, mark);
+	/* if another one came meanwhile, the group is looked at once more */
+	if (number != NONE && table->entry[number].state == MARK_TAKEN)
+		table->entry[number].state = MARK_PARKED;
 	LWLockRelease(&table->lock);
+}
+
+bool
+queue_mark_before(const char *queue, const char *key, int64 position)
+{
+	Place	   *place = my_place(false);
+	int			number;
+	bool		before;
+
+	if (place == NULL || pg_atomic_read_u32(&place->lost) != 0)
+		return true;
+	LWLockAcquire(&table->lock, LW_SHARED);
+	number = find(MyDatabaseId, hash_of(MyDatabaseId, queue, key), queue, key);
+	before = number != NONE && table->entry[number].mark.position < position;
+	LWLockRelease(&table->lock);
+	return before;
 }
 
 /* Sets a flag of a database that has a place; one without has no scheduler, which looks at all when it starts. */

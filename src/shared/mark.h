@@ -43,6 +43,8 @@ extern void queue_mark_settled(const QueueMark *mark);
  */
 extern int	queue_mark_take(QueueMark *marks, int max);
 extern bool queue_mark_any(void);	/* is there one to take?  Without a lock */
+/* Does any mark tell of a place before this one, or may one be missing?  For who follows on in a group. */
+extern bool queue_mark_before(const char *queue, const char *key, int64 position);
 /*
  * Leaves a mark that nobody takes until another one of its group comes: a job with a lower place than the group's head
  * waits for that head to end.
@@ -51,7 +53,7 @@ extern void queue_mark_park(const QueueMark *mark);
 
 /* Marks were lost, or rows came in without any: all groups are to be looked at.  Commit-safe. */
 extern void queue_mark_lose(Oid db);
-/* The one who promotes: are all groups to be looked at?  queue_mark_found: they were. */
+/* Are all groups to be looked at?  queue_mark_found: they were.  In between, queue_mark_before is true of all. */
 extern bool queue_mark_lost(void);
 extern void queue_mark_found(void);
 

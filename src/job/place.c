@@ -1,0 +1,214 @@
+/*
+ * place.c
+ *		The rows of queue.live_key, read and written through the table and index AM.
+ *
+ * A place is only ever inserted and deleted, by who inserts and ends its job: nobody else changes it.  What places mean
+ * is told by group.c.
+ *
+ * Locks: RowExclusiveLock on the table for writers, to the end of the transaction.
+ */
+#include "job/place.h"
+
+#include "config/config.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/resowner.h"
+
+/* The columns of live_key.  Later versions only append. */
+enum
+{
+	COL_JOB_ID = 1, COL_POSITION, COL_HELD, COL_QUEUE, COL_GROUP_KEY, NCOLS = COL_GROUP_KEY
+};
+
+void
+queue_places_open(QueueGroupPlaces *places, LOCKMODE lockmode)
+{
+	places->rel = table_open(queue_config()->live_key, lockmode);
+	places->index = index_open(queue_config()->live_key_place, lockmode);
+	places->slot = table_slot_create(places->rel, NULL);
+	places->scan = NULL;
+}
+
+void
+queue_places_end(QueueGroupPlaces *places)
+{
+	ExecClearTuple(places->slot);
+	if (places->scan != NULL)
+		index_endscan(places->scan);
+	places->scan = NULL;
+}
+
+void
+queue_places_close(QueueGroupPlaces *places)
+{
+	queue_places_end(places);
+	ExecDropSingleTupleTableSlot(places->slot);
+	index_close(places->index, NoLock);
+	table_close(places->rel, NoLock);
+}
+
+/* Called by queue_job_close. */
+static void
+close_of(QueueJobTable *jobs)
+{
+	queue_places_close(jobs->places);
+	jobs->places = NULL;
+}
+
+QueueGroupPlaces *
+queue_places_of(QueueJobTable *jobs)
+{
+	if (jobs->places == NULL)
+	{
+		ResourceOwner owner = CurrentResourceOwner;
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(jobs));
+		QueueGroupPlaces *places = palloc(sizeof(QueueGroupPlaces));
+
+		CurrentResourceOwner = jobs->owner;
+		queue_places_open(places, RowExclusiveLock);
+		CurrentResourceOwner = owner;
+		MemoryContextSwitchTo(old);
+		jobs->places = places;
+		jobs->close_places = close_of;
+	}
+	return jobs->places;
+}
+
+void
+queue_places_scan(QueueGroupPlaces *places, const char *queue, const char *key, int64 from, Snapshot snapshot)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(queue));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(key));
+	ScanKeyInit(&keys[2], 3, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	places->scan = queue_index_beginscan(places->rel, places->index, snapshot, 3);
+	index_rescan(places->scan, keys, 3, NULL, 0);
+}
+
+bool
+queue_places_next(QueueGroupPlaces *places, QueuePlace *place)
+{
+	Datum	   *values = places->slot->tts_values;
+
+	if (!index_getnext_slot(places->scan, ForwardScanDirection, places->slot))
+		return false;
+	slot_getsomeattrs(places->slot, COL_HELD);
+	place->job_id = DatumGetInt64(values[COL_JOB_ID - 1]);
+	place->position = DatumGetInt64(values[COL_POSITION - 1]);
+	place->held = DatumGetBool(values[COL_HELD - 1]);
+	place->tid = places->slot->tts_tid;
+	return true;
+}
+
+void
+queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot)
+{
+	TM_FailureData tmfd;
+
+	(void) table_tuple_delete(places->rel, unconstify(ItemPointerData *, &place->tid), GetCurrentCommandId(true),
+							  snapshot, InvalidSnapshot, false, &tmfd, false);
+}
+
+void
+queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 position)
+{
+	QueuePlace	place;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	queue_places_scan(places, queue, key, position, GetActiveSnapshot());
+	if (queue_places_next(places, &place) && place.position == position)
+		queue_place_drop(places, &place, GetActiveSnapshot());
+	queue_places_end(places);
+	PopActiveSnapshot();
+}
+
+void
+queue_inserter_open(QueueInserter *inserter, Oid relid)
+{
+	inserter->rel = table_open(relid, RowExclusiveLock);
+	inserter->estate = CreateExecutorState();
+	inserter->rri = makeNode(ResultRelInfo);
+	inserter->slot = MakeSingleTupleTableSlot(RelationGetDescr(inserter->rel), &TTSOpsVirtual);
+	InitResultRelInfo(inserter->rri, inserter->rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(inserter->rri, false);
+	(void) GetCurrentCommandId(true);
+}
+
+void
+queue_inserter_put(QueueInserter *inserter, const Datum *values, int n)
+{
+	TupleTableSlot *slot = inserter->slot;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, n * sizeof(bool));
+	memcpy(slot->tts_values, values, n * sizeof(Datum));
+	ExecStoreVirtualTuple(slot);
+	ExecSimpleRelationInsert(inserter->rri, inserter->estate, slot);
+	ResetPerTupleExprContext(inserter->estate);
+}
+
+void
+queue_inserter_close(QueueInserter *inserter)
+{
+	ExecCloseIndices(inserter->rri);
+	ExecDropSingleTupleTableSlot(inserter->slot);
+	FreeExecutorState(inserter->estate);
+	table_close(inserter->rel, NoLock);
+}
+
+void
+queue_place_insert(QueueInserter *inserter, const QueuePlace *place, const char *queue, const char *key)
+{
+	Datum values[NCOLS] = {[COL_JOB_ID - 1] = Int64GetDatum(place->job_id),
+						   [COL_POSITION - 1] = Int64GetDatum(place->position),
+						   [COL_HELD - 1] = BoolGetDatum(place->held),
+						   [COL_QUEUE - 1] = CStringGetTextDatum(queue),
+						   [COL_GROUP_KEY - 1] = CStringGetTextDatum(key)};
+
+	queue_inserter_put(inserter, values, NCOLS);
+}
+
+bool
+queue_places_next_group(char *queue, Size queue_size, char *key, Size key_size, Snapshot snapshot)
+{
+	QueueGroupPlaces places;
+	ScanKeyData scankey;
+	ScanKeyData members[2];
+	bool		found;
+
+	queue_places_open(&places, AccessShareLock);
+	/* (queue, group_key) > (these) */
+	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_BTTEXTCMP, CStringGetTextDatum(queue));
+	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER | SK_ROW_END, 2, BTGreaterStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_BTTEXTCMP, CStringGetTextDatum(key));
+	memset(&scankey, 0, sizeof(scankey));
+	scankey.sk_flags = SK_ROW_HEADER;
+	scankey.sk_attno = 1;
+	scankey.sk_strategy = BTGreaterStrategyNumber;
+	scankey.sk_argument = PointerGetDatum(members);
+	places.scan = queue_index_beginscan(places.rel, places.index, snapshot, 1);
+	index_rescan(places.scan, &scankey, 1, NULL, 0);
+	found = index_getnext_slot(places.scan, ForwardScanDirection, places.slot);
+	if (found)
+	{
+		slot_getallattrs(places.slot);
+		strlcpy(queue, TextDatumGetCString(places.slot->tts_values[COL_QUEUE - 1]), queue_size);
+		strlcpy(key, TextDatumGetCString(places.slot->tts_values[COL_GROUP_KEY - 1]), key_size);
+	}
+	queue_places_close(&places);
+	return found;
+}

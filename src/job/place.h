@@ -1,0 +1,63 @@
+/*
+ * place.h
+ *		The rows of queue.live_key: the places of jobs in their groups.
+ */
+#ifndef QUEUE_PLACE_H
+#define QUEUE_PLACE_H
+
+#include "job/job.h"
+
+#include "access/genam.h"
+
+/* One row. */
+typedef struct QueuePlace
+{
+	int64		job_id;
+	int64		position;
+	bool		held;			/* its job was discarded and holds the group */
+	ItemPointerData tid;
+} QueuePlace;
+
+/* The table, open, and a scan of one group. */
+typedef struct QueueGroupPlaces
+{
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;			/* NULL: none */
+} QueueGroupPlaces;
+
+extern void queue_places_open(QueueGroupPlaces *places, LOCKMODE lockmode);
+extern void queue_places_close(QueueGroupPlaces *places);	/* the lock stays */
+/* Open for writing as long as the table of jobs is, for who comes again and again. */
+extern QueueGroupPlaces *queue_places_of(QueueJobTable *jobs);
+
+/* Reads the places of one group from a position on, in order, until queue_places_end. */
+extern void queue_places_scan(QueueGroupPlaces *places, const char *queue, const char *key, int64 from,
+							  Snapshot snapshot);
+extern bool queue_places_next(QueueGroupPlaces *places, QueuePlace *place);
+extern void queue_places_end(QueueGroupPlaces *places);
+/* The first group after this one in the order of names, into buffers of their size; false: there is none. */
+extern bool queue_places_next_group(char *queue, Size queue_size, char *key, Size key_size, Snapshot snapshot);
+
+/* Deletes a row that was read under the snapshot; one that somebody else has is left. */
+extern void queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot);
+/* Deletes a job's own place. */
+extern void queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 position);
+
+/* Inserts of one transaction into a table, one row after another. */
+typedef struct QueueInserter
+{
+	Relation	rel;
+	struct EState *estate;
+	struct ResultRelInfo *rri;
+	TupleTableSlot *slot;
+} QueueInserter;
+
+extern void queue_inserter_open(QueueInserter *inserter, Oid relid);
+extern void queue_inserter_put(QueueInserter *inserter, const Datum *values, int n);	/* the first n columns */
+extern void queue_inserter_close(QueueInserter *inserter);
+/* Of an inserter into live_key. */
+extern void queue_place_insert(QueueInserter *inserter, const QueuePlace *place, const char *queue, const char *key);
+
+#endif
