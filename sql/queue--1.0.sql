@@ -1021,6 +1021,11 @@ CREATE FUNCTION queue.purge(queue text) RETURNS bigint
 COMMENT ON FUNCTION queue.purge IS
     'Deletes the waiting jobs of a queue and returns how many; running and finished ones stay. Needs privilege manage.';
 
+CREATE FUNCTION queue.metrics() RETURNS text
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_metrics';
+COMMENT ON FUNCTION queue.metrics IS
+    'The stat views as OpenMetrics text, for Prometheus and others (application/openmetrics-text; version=1.0.0): of all that you may see there, with histograms of how long the kinds'' attempts waited and ran. It scans no job table. promtool check metrics parses it, and misses the help of counters, because it knows only the older format. Needs privilege read, or membership in pg_monitor.';
+
 CREATE FUNCTION queue.stat_reset(queue text = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_stat_reset';
 COMMENT ON FUNCTION queue.stat_reset IS
@@ -1215,7 +1220,7 @@ GRANT EXECUTE ON FUNCTION queue_internal.may_read(text), queue.current_job() TO 
 -- Monitoring sees the numbers of all queues, and no payloads.
 GRANT USAGE ON SCHEMA queue TO pg_monitor;
 GRANT SELECT ON queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION queue.doctor(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
+GRANT EXECUTE ON FUNCTION queue.doctor(), queue.metrics(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
     queue_internal.stat_handler_rows(), queue_internal.stat_endpoint_rows(), queue_internal.stat_worker_rows() TO pg_monitor;
 
 -- A server that will run no jobs says so at once.

@@ -79,6 +79,7 @@ static const struct
 	{"job_worker", QUEUE_PRIV_READ},
 	{"job_progress", QUEUE_PRIV_READ},
 	{"recent_job_rows", QUEUE_PRIV_READ},
+	{"metrics", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_kind_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},

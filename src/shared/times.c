@@ -61,8 +61,8 @@ queue_times_add(QueueTimes *times, int64 us)
 		;
 }
 
-static int64
-count(QueueTimes *times)
+int64
+queue_times_count(QueueTimes *times)
 {
 	int64		n = 0;
 
@@ -71,11 +71,21 @@ count(QueueTimes *times)
 	return n;
 }
 
+int64
+queue_times_until(QueueTimes *times, int64 us)
+{
+	int64		n = 0;
+
+	for (int i = 0; i < lengthof(bounds) && bounds[i] <= us; i++)
+		n += (int64) pg_atomic_read_u64(&times->bucket[i]);
+	return n;
+}
+
 double
 queue_times_percentile(QueueTimes *times, double share)
 {
 	double		max = (double) pg_atomic_read_u64(&times->max_us);
-	double		rank = share * (double) count(times);
+	double		rank = share * (double) queue_times_count(times);
 	double		below = 0;
 
 	for (int i = 0; i < QUEUE_TIMES_BUCKETS; i++)

@@ -21,6 +21,9 @@ typedef struct QueueTimes
 
 extern void queue_times_zero(QueueTimes *times);
 extern void queue_times_add(QueueTimes *times, int64 us);	/* commit-safe */
+extern int64 queue_times_count(QueueTimes *times);
+/* How many took at most so long; exact for the bounds of buckets (100 us, 250, 500, and these times powers of ten). */
+extern int64 queue_times_until(QueueTimes *times, int64 us);
 /* What the part `share` (0 to 1) of them did not exceed, in us, as near as a bucket tells; -1: there are none. */
 extern double queue_times_percentile(QueueTimes *times, double share);
 

@@ -69,6 +69,7 @@ INSERT INTO expected VALUES
     ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
     ('test_run', 'job_id bigint, raise_error boolean DEFAULT true', 'text'),
     ('unregister_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
+    ('metrics', '', 'text'),
     ('stat_reset', 'queue text DEFAULT NULL::text', 'void'),
     ('unschedule', 'name text', 'boolean'),
     ('unsubscribe', 'subscription_id bigint', 'boolean'),
