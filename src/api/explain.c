@@ -275,13 +275,13 @@ explain_ended(int64 id, Snapshot snapshot)
 
 /* What blocks a pending job. */
 static void
-explain_pending(StringInfo out, int *count, const QueueJob *job, const QueueLine *line, const QueueExtra *extra,
-				Snapshot snapshot, TimestampTz now)
+explain_pending(StringInfo out, int *count, QueueJobTable *table, const QueueJob *job, const QueueLine *line,
+				const QueueExtra *extra, Snapshot snapshot, TimestampTz now)
 {
 	if ((extra->blocks & QUEUE_BLOCK_GROUP) != 0 && extra->group_key != NULL)
 	{
 		bool		held;
-		int64		head = queue_group_head(line->queue->name, extra->group_key, snapshot, &held);
+		int64		head = queue_group_head(table, line->queue->name, extra->group_key, snapshot, &held);
 
 		if (held)
 			wait_for_reason(out, count,
@@ -346,7 +346,7 @@ queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *l
 	if (state == QUEUE_STATE_SCHEDULED || state == QUEUE_STATE_RETRYABLE)
 		wait_for_reason(&out, &count, psprintf("it is due at %s", timestamptz_to_str(job->run_at)));
 	if (state == QUEUE_STATE_PENDING)
-		explain_pending(&out, &count, job, line, &extra, snapshot, now);
+		explain_pending(&out, &count, table, job, line, &extra, snapshot, now);
 	if (state == QUEUE_STATE_AVAILABLE)
 	{
 		explain_available(&out, &count, line->queue, line->kind, line->handler);

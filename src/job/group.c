@@ -44,6 +44,7 @@
 #define LOCK_SPACE 0x5156		/* locktag_field4; 0x5155 are session claims */
 #define MAX_REMEMBERED 1000000
 #define BATCH 100				/* groups that a fetch settles at most */
+#define HEAD_LOOKS 1000			/* places that explain_job looks at */
 
 /* The columns of group_mark.  Later versions only append. */
 enum
@@ -64,6 +65,7 @@ static HTAB *memory = NULL;
 static bool memory_complete = false;	/* every group in which somebody is stands there */
 
 static void register_flush(void);
+static bool is_in(const QueueJob *job);
 
 /* ---------------------------------------------------------------- jobs come and go */
 
@@ -222,16 +224,30 @@ queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char 
 }
 
 int64
-queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held)
+queue_group_head(QueueJobTable *jobs, const char *queue, const char *key, Snapshot snapshot, bool *held)
 {
 	QueueGroupPlaces places;
-	QueuePlace		place = {0};
+	QueuePlace	place;
+	int64		head = 0;
 
+	*held = false;
 	queue_places_open(&places, AccessShareLock);
 	queue_places_scan(&places, queue, key, PG_INT64_MIN, snapshot);
-	*held = queue_places_next(&places, &place) && place.held;
+	for (int i = 0; i < HEAD_LOOKS && queue_places_next(&places, &place); i++)
+	{
+		QueueJob	job;
+
+		*held = place.held;
+		if (head == 0)
+			head = place.job_id;
+		if (place.held || (queue_job_find_lean(jobs, place.job_id, snapshot, &job) && is_in(&job)))
+		{
+			head = place.job_id;
+			break;
+		}
+	}
 	queue_places_close(&places);
-	return place.job_id;
+	return head;
 }
 
 /* ---------------------------------------------------------------- what the scheduler remembers */

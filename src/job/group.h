@@ -31,8 +31,11 @@ extern void queue_group_move(QueueJob *job, QueueExtra *extra, const char *from,
  * is none, or it is not sure that none goes before it.  For who ended the job there in this very transaction.
  */
 extern bool queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, int64 after, QueueJob *job);
-/* Who is at the head of a job's group, under the snapshot; 0: nobody.  *held: a discarded job holds it. */
-extern int64 queue_group_head(const char *queue, const char *key, Snapshot snapshot, bool *held);
+/*
+ * Who is in, or will be the next, of a group, under the snapshot; 0: nobody.  *held: a discarded job holds it.  For
+ * people: it does not look at all places.
+ */
+extern int64 queue_group_head(QueueJobTable *jobs, const char *queue, const char *key, Snapshot snapshot, bool *held);
 
 /* ---- promotion ---- */
 

@@ -1,0 +1,182 @@
+# FIFO groups with processes that die: the order is kept, and nothing stands still for a mark that was lost.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('groups', conf => "max_prepared_transactions = 10\nqueue.commit_interval = 10\n");
+sql($node, <<'EOS');
+CREATE TABLE ledger (n bigserial, grp text, id bigint, failed boolean);
+-- fails each tenth job's first attempt
+CREATE FUNCTION step(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.id % 10 = 0 AND j.failures = 0 THEN
+		RAISE 'first attempt';
+	END IF;
+	INSERT INTO ledger (grp, id) VALUES (j.group_key, j.id);
+END $$;
+SELECT queue.create_queue('q', backoff => '{"type": "fixed", "base": "1 ms", "jitter": 0}');
+SELECT queue.register_sql_handler('step', 'step');
+CREATE VIEW disorder AS SELECT * FROM (SELECT grp, id, lag(id) OVER (PARTITION BY grp ORDER BY n) AS before FROM ledger) x WHERE before >= id;
+EOS
+
+sub add
+{
+	my ($groups, $jobs, $queue) = @_;
+	return "SELECT count(queue.enqueue('step', '{}', '" . ($queue // 'q') . "', group_key => 'g' || (n % $groups))) FROM generate_series(1, $groups * $jobs) n";
+}
+
+# --- order, with failures and retries; each group's jobs one after the other, none lost, none twice
+sql($node, add(20, 50));
+sql($node, add(1, 300));
+wait_no_jobs($node);
+one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '1300|1300', 'each job ran once');
+one($node, "SELECT count(*) FROM disorder", '0', 'in the order of each group');
+
+# --- executors, then the whole server, die by kill -9
+sql($node, "TRUNCATE ledger");
+sql($node, "SELECT queue.pause('q')");
+sql($node, add(20, 50));
+sql($node, "SELECT queue.resume('q')");
+for my $round (1 .. 2)
+{
+	poll($node, "SELECT count(*) > $round * 100 FROM ledger", 'some ran');
+	my ($pid) = workers($node, 'executor');
+	kill 'KILL', $pid if $pid;
+	poll($node, 'SELECT true');
+}
+wait_no_jobs($node);
+one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '1000|1000', 'after kill -9: each job ran once');
+one($node, "SELECT count(*) FROM disorder", '0', 'and in order');
+
+# --- a mark that was lost with the memory: the head ends while no scheduler promotes, then the server crashes
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'x'), queue.enqueue('ext', '{}', 'q', group_key => 'x')");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'ext' AND state = 'available'", 'the head is let in');
+my $head = sql($node, "SELECT id FROM queue.fetch('q', kinds => '{ext}')");
+# whoever holds the table so, keeps the scheduler from promoting
+my $lock = queue_session($node);
+$lock->query_safe("BEGIN; LOCK TABLE queue.live_key IN SHARE MODE");
+my $ender = queue_session($node);
+$ender->query_until(qr/go/, "\\echo go\nSELECT queue.complete($head, 1);\n");
+poll($node, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted");
+$lock->query_safe("COMMIT; BEGIN; LOCK TABLE queue.live_job IN SHARE MODE");
+$node->stop('immediate');
+$node->start;
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'ext' AND state = 'available'", 'after the crash its head is looked for');
+$_->quit for $lock, $ender;
+
+# --- a follower that was enqueued while the server was going down is let in by the next start
+sql($node, "SELECT queue.purge('q')");
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'y')");
+$node->stop('immediate');
+$node->start;
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'y' AND state = 'available'", 'a first job is let in after a crash');
+
+# --- prepared transactions carry their marks, across a restart too
+sql($node, "BEGIN; SELECT queue.enqueue('ext', '{}', 'q', group_key => 'p1'); PREPARE TRANSACTION 'p1'");
+sql($node, "BEGIN; SELECT queue.enqueue('ext', '{}', 'q', group_key => 'p2'); PREPARE TRANSACTION 'p2'");
+sql($node, "BEGIN; SELECT queue.enqueue('ext', '{}', 'q', group_key => 'p3'); PREPARE TRANSACTION 'p3'");
+sql($node, "COMMIT PREPARED 'p1'");
+sql($node, "ROLLBACK PREPARED 'p3'");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'p1' AND state = 'available'", 'COMMIT PREPARED lets its job in');
+$node->restart;
+sql($node, "COMMIT PREPARED 'p2'");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'p2' AND state = 'available'", 'also after a restart');
+one($node, "SELECT count(*) FROM queue.group_mark", '0', 'the marks that were rows are eaten');
+
+# --- a late commit with a lower place: it waits for the one that is in, and is the next
+my $late = queue_session($node);
+$late->query_safe("BEGIN");
+my $low = $late->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'late')");
+my $in = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'late')");
+my $high = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'late')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $in", 'the first that is committed is let in');
+$late->query_safe("COMMIT");
+$late->quit;
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'other')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'other'", 'the marks were eaten');
+one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'late'", 'pending available pending', 'a lower place that commits late waits');
+sql($node, "SELECT queue.cancel($in)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $low", 'and is the next');
+one($node, "SELECT state FROM queue.job WHERE id = $high", 'pending', 'alone');
+
+# --- the same where the restarted scheduler must find out who is in
+$late = queue_session($node);
+$late->query_safe("BEGIN");
+$low = $late->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'again')");
+$in = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'again')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $in", 'the first that is committed is let in');
+$late->query_safe("COMMIT");
+$late->quit;
+$node->restart;
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'third')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'third'", 'the scheduler has looked at all groups');
+one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'again'", 'pending available', 'a restart lets no second one in');
+
+# --- rows that come past the extension, as a restore brings them
+sql($node, "SELECT queue.purge('q')");
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'r')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'r'", 'let in');
+sql($node, <<'EOS');
+CREATE TABLE saved AS SELECT * FROM queue.live_job WHERE extra ->> 'group_key' = 'r';
+CREATE TABLE saved_key AS SELECT * FROM queue.live_key WHERE group_key = 'r';
+SELECT queue.cancel(id) FROM saved;
+UPDATE saved SET run_at = 'infinity', extra = extra || '{"blocks": 1}';
+INSERT INTO queue.live_job SELECT * FROM saved;
+INSERT INTO queue.live_key SELECT * FROM saved_key;
+EOS
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'r' AND state <> 'cancelled'", 'restored rows are looked at');
+
+# --- a snapshot that is held does not make a group's steps slower and slower
+sql($node, "SELECT queue.purge('q')");
+my $held = queue_session($node);
+$held->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.live_key");
+sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'long')) FROM generate_series(1, 3000)");
+my $steps = sub {
+	my ($qty) = @_;
+	return sql($node, <<"EOS");
+DO \$\$
+DECLARE began timestamptz := clock_timestamp(); n int := 0; ids bigint[]; attempts int[]; j queue.job;
+BEGIN
+	WHILE n < $qty LOOP
+		IF ids IS NULL THEN
+			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', wait => '10 s');
+		ELSE
+			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', complete_ids => ids, complete_attempts => attempts);
+		END IF;
+		COMMIT;
+		IF j.id IS NULL THEN
+			ids := NULL;
+		ELSE
+			ids := ARRAY[j.id]; attempts := ARRAY[j.attempt]; n := n + 1;
+		END IF;
+	END LOOP;
+	PERFORM queue.release(ids[1], attempts[1]);
+	DROP TABLE IF EXISTS took;
+	CREATE TABLE took AS SELECT extract(epoch FROM clock_timestamp() - began) AS s;
+END \$\$;
+SELECT s FROM took;
+EOS
+};
+my $first = $steps->(500);
+$steps->(1900);
+my $last = $steps->(500);
+cmp_ok($last, '<', 3 * $first + 0.3, "held snapshot: 500 steps at the end take as long as at the beginning ($first s, $last s)");
+$held->quit;
+
+# --- without preload: fetch and maintain() promote
+$node->safe_psql('postgres', "SELECT queue.purge('q')");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->restart;
+sql($node, "SELECT queue.enqueue('ext', to_jsonb(n), 'q', group_key => 'u') FROM generate_series(1, 3) n");
+one($node, "SELECT payload, queue.complete(id, attempt) FROM queue.fetch('q', 10, kinds => '{ext}')", "$_|t", "not preloaded: job $_ by fetch") for 1 .. 3;
+sql($node, "SELECT queue.enqueue('ext', '4', 'q', group_key => 'u')");
+sql($node, "SELECT queue.maintain()");
+one($node, "SELECT state FROM queue.job WHERE group_key = 'u'", 'available', 'maintain() promotes');
+one($node, "SELECT count(*) FROM queue.group_mark", '0', 'and eats the marks');
+
+log_clean($node);
+done_testing();
