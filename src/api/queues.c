@@ -315,6 +315,8 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	initStringInfo(&changes);
 	for (int i = 1; i < params.n; i++)
 		appendStringInfo(&changes, ", %s = $%d", options[i - 1], i + 1);
+	if (!PG_ARGISNULL(ARG_KEEP_COMPLETED) || !PG_ARGISNULL(ARG_KEEP_DISCARDED) || !PG_ARGISNULL(ARG_LAST))
+		appendStringInfoString(&changes, ", rekept_at = queue_internal.clock()");
 	queue_spi_begin(&spi);
 	lock_dead_letter(fcinfo, name);
 	ensure_default_row(name);

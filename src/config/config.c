@@ -345,6 +345,7 @@ build_queues(Cache *cache, Oid relid)
 		conf->holds_group = strcmp(queue_reader_text(&reader, "on_group_discard"), "hold") == 0;
 		conf->dead_letter = queue_reader_text(&reader, "dead_letter");
 		conf->on_discarded = queue_reader_text(&reader, "on_discarded");
+		conf->rekept_at = queue_reader_time(&reader, "rekept_at");
 		conf->paused_at = queue_reader_time(&reader, "paused_at");
 		queue_limits_read_queue(&reader, conf);
 		if (strcmp(conf->name, "default") == 0)

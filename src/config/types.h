@@ -34,6 +34,7 @@ typedef struct QueueConf		/* one queue */
 	int64		keep_completed; /* us; 0: not kept */
 	int64		keep_discarded; /* us */
 	bool		holds_group;	/* on_group_discard: a discarded job holds its group */
+	TimestampTz rekept_at;		/* when keep_* was changed; 0: never */
 	TimestampTz paused_at;		/* 0: not paused by itself */
 	bool		paused;			/* by itself, or with all queues */
 	QueueLimit	limit;

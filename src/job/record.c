@@ -53,6 +53,12 @@ queue_ring_slot(TimestampTz now, int64 keep)
 	return RING_PLAIN;
 }
 
+int64
+queue_ring_width(int slot)
+{
+	return ring_width[slot / QUEUE_RING_TURNS];
+}
+
 /*
  * Where the ring stands at `now` for one slot: was its last turn over at *expired_at, and
  * may the first row of its next turn come at *reused_at?  Called by the scheduler's retention.

@@ -26,6 +26,8 @@ extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, co
 								  QueueState state, const QueueEnding *ending, int64 keep);
 /* The partition of what is inserted now and kept so long, us. */
 extern int	queue_ring_slot(TimestampTz now, int64 keep);
+/* How long a slot receives rows, in us; not of the last one. */
+extern int64 queue_ring_width(int slot);
 /* Inserts a row into a table; further columns are null. */
 extern void queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts);
 /*

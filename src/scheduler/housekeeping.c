@@ -5,7 +5,8 @@
  * Owns two chores (chores.c runs them; each call is one slice, in the runner's transaction):
  *
  * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
- *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.
+ *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.  Where a queue keeps its
+ *   jobs for another time than when they ended, a table may go before its time, or leave rows to others (rekeep.c).
  * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
  *
  * Locks: AccessExclusiveLock on one ring table, conditional; else what a scan takes.
@@ -16,6 +17,7 @@
 #include "job/job.h"
 #include "job/ready.h"
 #include "job/record.h"
+#include "job/rekeep.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
@@ -43,14 +45,38 @@
 
 static TimestampTz recount_at = 0;
 
-/* Truncates one ring table if it is at rest and has rows. */
+/* For tables of finished jobs whose queues' keep_* changed: when the row that was seen last may go. */
+static TimestampTz rekeep_at[RING_SLOTS];
+static uint64 rekeep_serial = 0;	/* of the configuration that these are for */
+
+/* Shall a table of finished jobs be looked into because a queue keeps its jobs for another time now? */
+static bool
+rekept(int slot, TimestampTz now, bool at_rest)
+{
+	QueueConfig *config = queue_config();
+
+	if (slot == RING_SLOTS - 1 || !queue_rekeep_changed(slot, now))
+		return false;
+	if (rekeep_serial != config->serial)
+	{
+		rekeep_serial = config->serial;
+		memset(rekeep_at, 0, sizeof(rekeep_at));
+	}
+	return at_rest || rekeep_at[slot] <= now;
+}
+
+/*
+ * Truncates one ring table if it has rows and is at rest.  With `look` what its rows' queues say now decides: it goes
+ * if they keep none of them, and if it is at rest what they keep longer is copied before.
+ */
 static void
-truncate_ring_table(Oid relid, int slot)
+truncate_ring_table(Oid relid, int slot, bool look)
 {
 	Relation	rel;
 	TimestampTz expired_at;
 	TimestampTz reused_at;
 	bool		truncate;
+	int64		moved = 0;
 	char	   *command;
 
 	/* look first: an exclusive lock is written to the WAL, and standbys wait with it */
@@ -58,6 +84,11 @@ truncate_ring_table(Oid relid, int slot)
 		return;
 	rel = try_relation_open(relid, NoLock);
 	truncate = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
+	if (truncate && look && !queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
+	{
+		rekeep_at[slot] = queue_rekeep_needed(rel, queue_now());
+		truncate = rekeep_at[slot] == DT_NOBEGIN;
+	}
 	if (rel != NULL)
 		relation_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
@@ -71,8 +102,12 @@ truncate_ring_table(Oid relid, int slot)
 	if (rel == NULL)
 		return;
 	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
-	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at) &&
-		RelationGetNumberOfBlocks(rel) > 0;
+	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
+	if (look && truncate)
+		moved = queue_rekeep_move(rel, queue_now());
+	else if (look)
+		truncate = queue_rekeep_needed(rel, queue_now()) == DT_NOBEGIN;
+	truncate = truncate && RelationGetNumberOfBlocks(rel) > 0;
 	command = psprintf("TRUNCATE ONLY %s",
 					   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												  RelationGetRelationName(rel)));
@@ -83,7 +118,10 @@ truncate_ring_table(Oid relid, int slot)
 	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not truncate a ring table");
 	SPI_finish();
-	queue_log("retention", "%s", command);
+	if (moved > 0)
+		queue_log("retention", "%s; " INT64_FORMAT " jobs that are kept longer now were moved", command, moved);
+	else
+		queue_log("retention", "%s", command);
 }
 
 /* Chore: the tables of the rings that are due, one a slice.  One that cannot be emptied stops no other. */
@@ -100,13 +138,15 @@ queue_housekeeping_retention(TimestampTz now)
 		int			slot = next_table % RING_SLOTS;
 		Oid			table = next_table < RING_SLOTS ? queue_config()->finished_job[slot] :
 			next_table < 2 * RING_SLOTS ? queue_config()->failure[slot] : queue_config()->log_line[slot];
+		bool		at_rest = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
+		bool		look = next_table < RING_SLOTS && rekept(slot, queue_now(), at_rest);
 		uint64		bit = (uint64) 1 << next_table++;
 
-		if (!queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
+		if (!at_rest && !look)
 			continue;
 		failed |= bit;			/* unless we come back */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		truncate_ring_table(table, slot);
+		truncate_ring_table(table, slot, look);
 		PopActiveSnapshot();
 		failed &= ~bit;
 		return now;

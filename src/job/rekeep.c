@@ -1,0 +1,210 @@
+/*
+ * rekeep.c
+ *		Finished jobs whose queue keeps them for another time than when they ended.
+ *
+ * A row lies in the table of its expiry as the queue had it then.  When keep_completed or keep_discarded was changed
+ * since, the scheduler's retention asks here: a table in which no row is kept any more can go before its time, and one
+ * whose time has come must not take rows along that are now kept longer.  No row is deleted: a queue that keeps less
+ * lets its rows go with the table that they share with other queues' rows.
+ *
+ * Locks: the caller's on the table (AccessExclusiveLock to move); RowExclusiveLock on the tables that rows move to.
+ */
+#include "job/rekeep.h"
+
+#include "job/record.h"
+#include "shared/clock.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* Columns of finished_job, as finished.c has them. */
+#define COL_SLOT 1
+#define COL_QUEUE 3
+#define COL_STATE 6
+#define COL_FINISHED_AT 11
+#define COL_KEEP_UNTIL 12
+#define LAST_BLOCKS 64			/* where the youngest rows are: looked at first */
+
+/* An open table that rows move to. */
+typedef struct Target
+{
+	Relation	rel;			/* NULL: not open */
+	ResultRelInfo *rri;
+	TupleTableSlot *row;
+} Target;
+
+bool
+queue_rekeep_changed(int slot, TimestampTz now)
+{
+	QueueConfig *config = queue_config();
+	TimestampTz since = now - (QUEUE_RING_TURNS + 1) * queue_ring_width(slot);
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		if (config->queues[i]->rekept_at > since)
+			return true;
+	}
+	return false;
+}
+
+/* For how long its queue keeps a row, in us; of a queue that is gone: as before. */
+static int64
+keep_of(TupleTableSlot *row)
+{
+	static QueueConf *last = NULL;
+	static uint64 last_serial = 0;
+	text	   *name = DatumGetTextPP(row->tts_values[COL_QUEUE - 1]);
+	text	   *state = DatumGetTextPP(row->tts_values[COL_STATE - 1]);
+	bool		completed = VARSIZE_ANY_EXHDR(state) == 9 && memcmp(VARDATA_ANY(state), "completed", 9) == 0;
+
+	if (last == NULL || last_serial != queue_config()->serial || strlen(last->name) != VARSIZE_ANY_EXHDR(name) ||
+		memcmp(last->name, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) != 0)
+	{
+		last = queue_config_queue(text_to_cstring(name), true);
+		last_serial = queue_config()->serial;
+	}
+	if (last == NULL)
+		return DatumGetTimestampTz(row->tts_values[COL_KEEP_UNTIL - 1]) -
+			DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]);
+	return completed ? last->keep_completed : last->keep_discarded;
+}
+
+static TimestampTz
+kept_until(TupleTableSlot *row, int64 keep)
+{
+	return keep >= QUEUE_FOR_EVER ? DT_NOEND :
+		queue_time_add(DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]), keep);
+}
+
+/* Among the rows from this block on: until when the first one that is kept is; DT_NOBEGIN: none is. */
+static TimestampTz
+needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, TupleTableSlot *row)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue rekeep", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	TimestampTz until = DT_NOBEGIN;
+	ItemPointerData low;
+	ItemPointerData high;
+	TableScanDesc scan;
+
+	if (nblocks > from)
+	{
+		ItemPointerSet(&low, from, FirstOffsetNumber);
+		ItemPointerSet(&high, nblocks - 1, MaxOffsetNumber);
+		scan = table_beginscan_tidrange(rel, snapshot, &low, &high);
+		while (until == DT_NOBEGIN && table_scan_getnextslot_tidrange(scan, ForwardScanDirection, row))
+		{
+			TimestampTz kept;
+
+			CHECK_FOR_INTERRUPTS();
+			slot_getsomeattrs(row, COL_KEEP_UNTIL);
+			kept = kept_until(row, keep_of(row));
+			if (kept > now)
+				until = kept;
+			MemoryContextReset(context);
+		}
+		table_endscan(scan);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return until;
+}
+
+TimestampTz
+queue_rekeep_needed(Relation rel, TimestampTz now)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	TimestampTz until = needed_from(rel, nblocks > LAST_BLOCKS ? nblocks - LAST_BLOCKS : 0, now, snapshot, row);
+
+	if (until == DT_NOBEGIN && nblocks > LAST_BLOCKS)
+		until = needed_from(rel, 0, now, snapshot, row);
+	ExecDropSingleTupleTableSlot(row);
+	UnregisterSnapshot(snapshot);
+	return until;
+}
+
+/* Inserts the row of another table of the ring. */
+static void
+insert(Target *target, int slot, TupleTableSlot *row, TimestampTz until, EState *estate)
+{
+	TupleTableSlot *copy;
+	int			natts = row->tts_tupleDescriptor->natts;
+
+	if (target->rel == NULL)
+	{
+		target->rel = table_open(queue_config()->finished_job[slot], RowExclusiveLock);
+		target->rri = makeNode(ResultRelInfo);
+		InitResultRelInfo(target->rri, target->rel, 0, NULL, 0);
+		ExecOpenIndices(target->rri, false);
+		target->row = MakeSingleTupleTableSlot(RelationGetDescr(target->rel), &TTSOpsVirtual);
+	}
+	copy = target->row;
+	ExecClearTuple(copy);
+	memcpy(copy->tts_values, row->tts_values, natts * sizeof(Datum));
+	memcpy(copy->tts_isnull, row->tts_isnull, natts * sizeof(bool));
+	copy->tts_values[COL_SLOT - 1] = Int16GetDatum(slot);
+	copy->tts_values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(until);
+	ExecStoreVirtualTuple(copy);
+	ExecSimpleRelationInsert(target->rri, estate, copy);
+	ResetPerTupleExprContext(estate);
+}
+
+int64
+queue_rekeep_move(Relation rel, TimestampTz now)
+{
+	Target		targets[QUEUE_RING_SLOTS] = {0};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	EState	   *estate = CreateExecutorState();
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue rekeep", ALLOCSET_SMALL_SIZES);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	int64		moved = 0;
+
+	(void) GetCurrentCommandId(true);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		TimestampTz finished_at;
+		TimestampTz until;
+		int64		keep;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		keep = keep_of(row);
+		until = kept_until(row, keep);
+		finished_at = DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]);
+		MemoryContextSwitchTo(old);
+		if (until > now)
+		{
+			int			slot = queue_ring_slot(finished_at, keep);
+
+			insert(&targets[slot], slot, row, until, estate);
+			moved++;
+		}
+		MemoryContextReset(context);
+	}
+	table_endscan(scan);
+	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
+		if (targets[i].rel == NULL)
+			continue;
+		ExecCloseIndices(targets[i].rri);
+		ExecDropSingleTupleTableSlot(targets[i].row);
+		table_close(targets[i].rel, NoLock);
+	}
+	FreeExecutorState(estate);
+	ExecDropSingleTupleTableSlot(row);
+	MemoryContextDelete(context);
+	UnregisterSnapshot(snapshot);
+	return moved;
+}

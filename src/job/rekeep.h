@@ -1,0 +1,19 @@
+/*
+ * rekeep.h
+ *		Finished jobs whose queue keeps them for another time than when they ended.
+ */
+#ifndef QUEUE_REKEEP_H
+#define QUEUE_REKEEP_H
+
+#include "config/config.h"
+
+#include "utils/relcache.h"
+
+/* Has a queue's keep_completed or keep_discarded changed since rows came into this slot of the ring? */
+extern bool queue_rekeep_changed(int slot, TimestampTz now);
+/* Until when a row of this table is kept, by what its queue says now; DT_NOBEGIN: none is any more. */
+extern TimestampTz queue_rekeep_needed(Relation rel, TimestampTz now);
+/* Copies the rows that are kept longer to where they belong by that, before the table is truncated.  How many. */
+extern int64 queue_rekeep_move(Relation rel, TimestampTz now);
+
+#endif
