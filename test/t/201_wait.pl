@@ -167,6 +167,53 @@ foreach my $rotate (0, 1)
 	one($node, "SELECT started_at - '$then' BETWEEN '1.9 s' AND '4 s' FROM queue.job WHERE payload = '\"later\"' AND kind = 'd'", 't', 'the later one when it fell due');
 	sql($node, q{SELECT queue.complete(id) FROM queue.job WHERE kind = 'd'});
 }
+# --- a wake goes to a session that can use it, and who leaves with another job passes on the one that came while it
+# looked; twice each, because who is asked first changes with each wake
+sql($node, <<'EOS');
+SELECT queue.create_queue('p', lease => '1 hour');
+SET client_min_messages = error;
+SELECT queue.register_http_handler('served', 'http://127.0.0.1:1/', queues => '{p}'), queue.add_endpoint('served', 'http://127.0.0.1:1/', 0);
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.payload = '"slow"' THEN PERFORM pg_advisory_xact_lock(4721); END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER hold BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION hold();
+EOS
+my $holder = queue_session($node);
+my $in_p = "SELECT payload FROM queue.fetch('p', wait => '1 min'";
+my $soon = time;
+sub asleep
+{
+	my ($n, $type) = @_;
+	return wait_true($node, "SELECT count(*) = $n FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%fetch(''p''%' AND state = 'active' AND wait_event_type = '$type'", "$n in $type");
+}
+foreach my $round (1, 2)
+{
+	start($few[0], "$in_p)");
+	asleep(1, 'Extension');
+	start($few[1], "$in_p, kinds => '{served}')");
+	asleep(2, 'Extension');
+	sql($node, q{SELECT queue.enqueue('served', '"served"', 'p')});
+	is(finish($few[1]), '"served"', 'a job of a served kind wakes who waits for that kind');
+	sql($node, q{SELECT queue.enqueue('k', '"other"', 'p')});
+	is(finish($few[0]), '"other"', 'and no other session');
+
+	$holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(4721)');
+	start($few[0], "$in_p)");
+	asleep(1, 'Extension');
+	sql($node, q{SELECT queue.enqueue('k', '"slow"', 'p')});
+	asleep(1, 'Lock');
+	start($few[1], "$in_p)");
+	asleep(1, 'Extension');
+	sql($node, q{SELECT queue.enqueue('k', '"quick"', 'p')});
+	$holder->query_safe('COMMIT');
+	is(finish($few[0]), '"slow"', 'one leaves with the job that it was at');
+	is(finish($few[1]), '"quick"', 'another has what came meanwhile');
+}
+cmp_ok(time - $soon, '<', 40, 'at once, each time');
+$holder->quit;
+sql($node, 'DROP TRIGGER hold ON queue.live_job; DROP FUNCTION hold()');
 # --- a fast stop with sessions that wait
 my $stop = time;
 $node->stop('fast');
