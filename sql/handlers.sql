@@ -295,6 +295,50 @@ UPDATE queue.handler SET paused_at = now() WHERE kind = (SELECT kind FROM queue.
 SELECT queue.explain_job(:c) ~ 'the handler of kind .* is paused since .*, so a worker has to fetch it' AS paused;
 ROLLBACK;
 
+-- what is needed to register, and parks the handler when it is lost: the function, its schema, the role to become
+CREATE ROLE regress_queue_reg LOGIN;
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE SCHEMA h_schema;
+CREATE FUNCTION h_schema.f(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+REVOKE EXECUTE ON FUNCTION h_schema.f(jsonb) FROM PUBLIC;
+GRANT USAGE ON SCHEMA h_schema TO regress_queue_run, regress_queue_reg;
+SELECT queue.create_queue('r'), queue.grant_queue('r', 'regress_queue_reg', 'manage'), queue.grant_queue('r', 'regress_queue_run', 'work');
+GRANT regress_queue_run TO regress_queue_reg;
+CREATE FUNCTION registered() RETURNS text LANGUAGE sql AS
+	$$ SELECT try($r$SELECT queue.register_sql_handler('f', 'h_schema.f', queues => '{r}', run_as => 'regress_queue_run')$r$) $$;
+SET LOCAL ROLE regress_queue_reg;
+SELECT registered();
+SET LOCAL ROLE NONE;
+GRANT EXECUTE ON FUNCTION h_schema.f(jsonb) TO regress_queue_reg;
+SET LOCAL ROLE regress_queue_reg;
+SELECT registered();
+SET LOCAL ROLE NONE;
+GRANT EXECUTE ON FUNCTION h_schema.f(jsonb) TO regress_queue_run;
+SET LOCAL ROLE regress_queue_reg;
+SELECT registered();
+SELECT queue.enqueue('f', queue => 'r') AS a, queue.enqueue('f', queue => 'r') AS b \gset
+SET LOCAL ROLE NONE;
+REVOKE regress_queue_run FROM regress_queue_reg;
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :a));
+SET LOCAL ROLE NONE;
+GRANT regress_queue_run TO regress_queue_reg;
+REVOKE USAGE ON SCHEMA h_schema FROM regress_queue_run;
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :a));
+SET LOCAL ROLE NONE;
+GRANT USAGE ON SCHEMA h_schema TO regress_queue_run;
+SET LOCAL ROLE regress_queue_run;
+SELECT queue.test_run(:a);
+SET LOCAL ROLE NONE;
+DROP FUNCTION h_schema.f(jsonb);
+CREATE FUNCTION h_schema.f(jsonb) RETURNS int LANGUAGE sql AS 'SELECT 1';
+SET LOCAL ROLE regress_queue_run;
+SELECT try(format('SELECT queue.test_run(%s)', :b));
+ROLLBACK;
+DROP ROLE regress_queue_reg;
+
 -- a handler is of a kind in the queues that it names, and in all that no other handler of the kind names
 CREATE FUNCTION h_named(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"kind, queue"'::jsonb $$;
 CREATE FUNCTION h_kind(j queue.job) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"kind"'::jsonb $$;
