@@ -55,6 +55,7 @@
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
 
 static QueueDatabase *base;
+static char my_name[QUEUE_WORKER_NAME];	/* as queue.job shows it */
 
 static MemoryContext group_context;
 static MemoryContext job_context;
@@ -275,10 +276,8 @@ static void
 end_alone(Work *work, int attempt)
 {
 	QueueState	state;
-	char		name[QUEUE_WORKER_NAME];
 
-	queue_executor_name(name, MyProcPid);
-	state = queue_verdict_write(table, &work->claim.job, attempt, &work->result, work->started_at, name, work->stat);
+	state = queue_verdict_write(table, &work->claim.job, attempt, &work->result, work->started_at, my_name, work->stat);
 	if (work->result.outcome == QUEUE_RUN_FAILED || work->result.outcome == QUEUE_RUN_DISCARD)
 	{
 		QueueLogJob about = {work->claim.job.id, work->claim.line->kind, work->claim.line->queue->name, attempt,
@@ -454,7 +453,6 @@ run_alone(QueueEntry *entry)
 static bool
 run_in_group(Work *work, bool *again)
 {
-	char		name[QUEUE_WORKER_NAME];
 	bool		ran;
 
 	*again = false;
@@ -484,10 +482,9 @@ run_in_group(Work *work, bool *again)
 		return false;
 	}
 	count_run(work);
-	queue_executor_name(name, MyProcPid);
 	queue_job_ended(table, &work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
 					&(QueueEnding) {.started_at = work->started_at, .ended_at = work->ended_at,
-					.result = work->result.result, .worker = name, .progress = work->result.progress});
+					.result = work->result.result, .worker = my_name, .progress = work->result.progress});
 	queue_job_log_write(&work->claim.job, work->claim.job.attempt, work->claim.line, &work->result.log);
 	return true;
 }
@@ -741,6 +738,7 @@ connect_as_role(int number)
 	if (base == NULL || pg_atomic_read_u32(&base->closed) != 0)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(queue_my_slot->db, queue_my_slot->role, QUEUE_BGWORKER_CONNECT_FLAGS);
+	queue_executor_name(my_name, MyProcPid);
 	queue_suspect_attach(number);
 	pin_settings();
 	queue_interrupt_timeouts();
