@@ -23,7 +23,7 @@ lib_start
 # The server's user may not be able to read the checkout.
 TREE=$LIB_DIR/tree
 mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed"
-tar -C "$ROOT" -cf - sql expected test queue.control | tar -C "$TREE" -xf -
+tar -C "$ROOT" -cf - sql expected test queue.control README.md | tar -C "$TREE" -xf -
 [ "$(id -u)" != 0 ] || chown -R postgres: "$LIB_DIR"
 
 wanted_suite() { [ -z "${SUITES:-}" ] || [[ " $SUITES " == *" $1 "* ]]; }

@@ -290,6 +290,6 @@ queue_sql_metrics(PG_FUNCTION_ARGS)
 	kinds = queue_counter_copies(&nkinds);
 	append_histograms(&out, kinds, nkinds, true);
 	append_histograms(&out, kinds, nkinds, false);
-	appendStringInfoString(&out, "# EOF\n");
+	appendStringInfoString(&out, "# EOF");	/* the line's end is for who prints it */
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

@@ -16,7 +16,7 @@ sub parse
 	my (%family, %sample, @bad, $now, %closed);
 	my $label = qr/[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"/;
 	my $number = qr/[+-]?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|Inf)|NaN/;
-	push @bad, 'does not end with # EOF' unless $text =~ s/\n# EOF\n?\z//;
+	push @bad, 'does not end with # EOF' unless $text =~ s/\n# EOF\z//;
 	for (split /\n/, $text)
 	{
 		if (/^# (HELP|TYPE|UNIT) ([a-zA-Z_:][\w:]*) (.+)$/)
@@ -94,18 +94,33 @@ is(join(' ', @$s{map { qq(queue_handler_$_) } 'ready{kind="run",type="sql",queue
 ok(exists $s->{'queue_endpoint_requests_total{kind="web",url="http://127.0.0.1:9/a",queues="own",outcome="failed"}'}, 'an endpoint, without the query of its url');
 is($s->{'queue_workers{type="scheduler",state="running"}'} // $s->{'queue_workers{type="scheduler",state="idle"}'}, 1, 'a worker');
 unlike(sql($node, 'SELECT queue.metrics()'), qr/secret|load/, 'no secret, no payload');
-one($node, 'SET search_path = nowhere; SET extra_float_digits = 0; SELECT queue.metrics() LIKE \'%# EOF_\', current_setting(\'search_path\')', 't|nowhere', 'whatever the settings');
+one($node, 'SET search_path = nowhere; SET extra_float_digits = 0; SELECT queue.metrics() LIKE \'%# EOF\', current_setting(\'search_path\')', 't|nowhere', 'whatever the settings');
 
 SKIP:
 {
 	skip 'no promtool', 1 unless `sh -c 'command -v promtool'`;
 	my $file = PostgreSQL::Test::Utils::tempdir() . '/metrics';
-	append_to_file($file, sql($node, 'SELECT queue.metrics()'));
+	append_to_file($file, sql($node, 'SELECT queue.metrics()') . "\n");
 	my $said = `promtool check metrics <$file 2>&1`;
 	my $rc = $? >> 8;
 	# it reads the older format, in which HELP of a counter names the sample
 	my @other = grep { !/_total no help text$/ } split /\n/, $said;
 	is_deeply([ $rc == 1 ? 'failed' : 'parsed', @other ], ['parsed'], 'promtool parses it');
+}
+
+# --- the rules of the README: by promtool, and that the metrics are there
+my ($rules) = slurp_file("$FindBin::RealBin/../../README.md") =~ /```yaml\n(groups:.*?)```/s;
+for my $name ($rules =~ /\b(queue_\w+)/g)
+{
+	ok(scalar(grep { /^\Q$name\E\{/ } keys %$s), "a rule's metric: $name");
+}
+SKIP:
+{
+	skip 'no promtool', 1 unless `sh -c 'command -v promtool'`;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/rules.yml';
+	append_to_file($file, $rules);
+	my $said = `promtool check rules $file 2>&1`;
+	ok($? == 0, 'promtool reads the rules') or diag($said);
 }
 
 # --- who sees what
