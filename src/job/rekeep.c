@@ -89,7 +89,6 @@ needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, 
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue rekeep", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	TimestampTz until = DT_NOBEGIN;
 	ItemPointerData low;
 	ItemPointerData high;
@@ -102,6 +101,7 @@ needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, 
 		scan = table_beginscan_tidrange(rel, snapshot, &low, &high);
 		while (until == DT_NOBEGIN && table_scan_getnextslot_tidrange(scan, ForwardScanDirection, row))
 		{
+			MemoryContext old = MemoryContextSwitchTo(context);
 			TimestampTz kept;
 
 			CHECK_FOR_INTERRUPTS();
@@ -109,11 +109,11 @@ needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, 
 			kept = kept_until(row, keep_of(row));
 			if (kept > now)
 				until = kept;
-			MemoryContextReset(context);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(context);	/* not the scan's */
 		}
 		table_endscan(scan);
 	}
-	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return until;
 }
