@@ -214,6 +214,21 @@ SELECT payload FROM queue.fetch('f', 10);
 SELECT queue.unregister_handler('served');
 SELECT payload FROM queue.fetch('f', 10);
 ROLLBACK;
+-- what a transaction changed of the handlers holds for its own fetch, also of jobs that were there before
+CREATE FUNCTION regress_gone(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('gone', 'regress_gone', queues => '{f}');
+RESET client_min_messages;
+DROP FUNCTION regress_gone(queue.job);
+SELECT count(queue.enqueue('gone', '6', 'f'));
+SELECT payload FROM queue.fetch('f', 10);
+BEGIN;
+SELECT queue.unregister_handler('gone');
+SELECT payload FROM queue.fetch('f', 10);
+ROLLBACK;
+SELECT queue.unregister_handler('gone');
+SELECT payload FROM queue.fetch('f', 10);
+SELECT queue.purge('f'), queue.drop_queue('f', force => true), queue.create_queue('f');
 -- a handler for '*' serves every kind without a handler of its own
 BEGIN;
 SET LOCAL client_min_messages = error;

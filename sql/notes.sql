@@ -7,6 +7,12 @@ SELECT queue.enqueue('k', '"first"', 'n') AS id \gset
 SELECT payload FROM queue.fetch('n');
 SELECT queue.complete(:id, 1), (SELECT count(*) FROM queue.fetch('n')) AS none;
 
+-- ---- one that is due before what the line waits for
+SELECT queue.enqueue('k', '"later"', 'n', delay => '1 hour') IS NOT NULL AS e;
+SELECT count(*) FROM queue.fetch('n');
+SELECT queue.enqueue('k', '"now"', 'n') IS NOT NULL AS e;
+SELECT payload FROM queue.fetch('n', 5);
+
 -- ---- enqueued: released, then another savepoint rolled back
 BEGIN;
 SAVEPOINT a;

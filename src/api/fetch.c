@@ -175,14 +175,15 @@ add_own_lines(Wanted *wanted)
 
 /*
  * Do agendas tell of all lines that this fetch may take from?  Those that no handler serves are in their queue's, or
- * among the new ones, if the scheduler sorted them by the configuration that we have.
+ * among the new ones, if the scheduler sorted them by the configuration that we have; what this transaction itself
+ * changed in it nobody else has.
  */
 static bool
 agendas_tell(const FetchRequest *request)
 {
 	QueueDatabase *base = queue_database();
 
-	return base != NULL && request->kinds == NULL && !IsolationUsesXactSnapshot() &&
+	return base != NULL && request->kinds == NULL && !IsolationUsesXactSnapshot() && !queue_note_configured() &&
 		pg_atomic_read_u64(&base->sorted_generation) == queue_config()->generation &&
 		pg_atomic_read_u32(&base->cursors_lost) == QUEUE_CURSORS_ALL;
 }

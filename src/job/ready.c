@@ -27,6 +27,11 @@
 
 #define ITEMS_FIRST 4			/* lines taken from an agenda at first, */
 #define ITEMS_MAX 64			/* and at most at once */
+#define BURST_PART 8			/* of the time that a job waited */
+#define SCANS_MAX 16			/* open at once; each takes 30 kB, and the server's lists of what is open are slow */
+
+#define NKEYS 3
+#define WINDOW 4				/* a scan is opened for so many rows, by their usual distance; then for all */
 
 typedef struct ReadyLine
 {
@@ -38,12 +43,17 @@ typedef struct ReadyLine
 	bool		keys_done;		/* no key is left for us */
 	bool		at_end;			/* the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
+	int			burst;			/* jobs that were returned one after the other, .. */
+	TimestampTz burst_from;		/* .. from this run_at on */
 	bool		own;			/* reads also what only this transaction sees, and tells its notes */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */
+	TimestampTz until;			/* the scan ends before this; DT_NOEND: before rows that nobody may read yet */
+	TimestampTz returned;		/* run_at of the row that was returned last; 0: none */
+	int64		distance;		/* from there to the next row; 0: unknown */
 	TimestampTz next_due;		/* read to its end or to a row not due: when that falls due */
-	struct ReadyScan *scan;		/* NULL: not opened, or closed */
-	ScanKeyData keys[3];
+	struct ReadyScan *scan;		/* NULL: not opened, or lent to another line */
+	ScanKeyData keys[NKEYS];
 	ScanKeyData members[2];
 } ReadyLine;
 
@@ -52,7 +62,7 @@ typedef struct ReadyScan
 {
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* where head lies */
-	struct ReadyScan *next;
+	ReadyLine  *user;			/* NULL: none */
 } ReadyScan;
 
 /* An agenda that is read, and the lines taken from it that are next. */
@@ -62,6 +72,7 @@ typedef struct ReadyAgenda
 	QueueAgendaItem item[ITEMS_MAX];
 	int			n;
 	int			next;
+	QueueLine  *line;			/* of item[next]; NULL: not looked up yet */
 	int			max;			/* to take at once */
 	bool		done;			/* it has no more */
 } ReadyAgenda;
@@ -85,7 +96,8 @@ struct QueueReady
 	int			n;
 	int			allocated;
 	ReadyAgenda *agendas;
-	ReadyScan  *free_scans;
+	ReadyScan	scans[SCANS_MAX];
+	int			nscans;
 	MemoryContext cxt;
 };
 
@@ -226,7 +238,10 @@ add_line(QueueReady *ready, QueueLine *queue_line)
 	if (!line->keys_done && view.nkeys > 0 && (view.empty || queue_pos_cmp(view.first_key, line->bound) < 0))
 		line->bound = view.first_key;
 	line->passed = line->view.cursor;
-	line->next_due = DT_NOEND;
+	line->next_due = line->until = DT_NOEND;
+	/* a page of the index is read as far as the scan goes, however few of its rows are wanted */
+	if (view.distance > 0 && line->bound.run_at > 0)
+		line->until = line->bound.run_at + WINDOW * view.distance;
 	push(ready, line);
 }
 
@@ -278,6 +293,13 @@ agenda_item(QueueReady *ready, ReadyAgenda *from)
 	return from->n > 0 ? &from->item[0] : NULL;
 }
 
+static inline void
+pass_item(ReadyAgenda *from)
+{
+	from->next++;
+	from->line = NULL;
+}
+
 /* The next line that the agendas have for us, not taken yet; NULL: none. */
 static ReadyAgenda *
 next_from_agendas(QueueReady *ready, QueueLine **line)
@@ -296,10 +318,12 @@ next_from_agendas(QueueReady *ready, QueueLine **line)
 		}
 		if (best == NULL)
 			return NULL;
-		*line = queue_config_line(best->item[best->next].line);
+		if (best->line == NULL)
+			best->line = queue_config_line(best->item[best->next].line);
+		*line = best->line;
 		if (*line != NULL && (*line)->reading != ready->number && ready->what.wants(*line, ready->what.arg))
 			return best;
-		best->next++;
+		pass_item(best);
 	}
 }
 
@@ -329,7 +353,7 @@ take_lines(QueueReady *ready)
 			  (ready->heap[0]->line->priority == item->priority &&
 			   queue_pos_cmp(ready->heap[0]->bound, item->bound) < 0))))
 			break;
-		from->next++;
+		pass_item(from);
 		add_line(ready, line);
 	}
 }
@@ -401,64 +425,100 @@ load_key(QueueReady *ready, ReadyLine *line)
 	return false;
 }
 
-/* Opens the line's scan at the cursor: line = $1 AND (run_at, id) >= (cursor). */
+/* A scan that no line uses; if all are in use, that of the line which comes last. */
+static ReadyScan *
+free_scan(QueueReady *ready)
+{
+	ReadyScan  *last = NULL;
+
+	for (int i = 0; i < ready->nscans; i++)
+	{
+		ReadyScan  *scan = &ready->scans[i];
+
+		if (scan->user == NULL)
+			return scan;
+		if (last == NULL || comes_before(last->user, scan->user))
+			last = scan;
+	}
+	if (ready->nscans < SCANS_MAX)
+	{
+		ReadyScan  *scan = &ready->scans[ready->nscans];
+		MemoryContext old = MemoryContextSwitchTo(ready->cxt);
+
+		scan->slot = table_slot_create(ready->table->rel, NULL);
+		scan->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot, NKEYS);
+		scan->user = NULL;
+		ready->nscans++;
+		MemoryContextSwitchTo(old);
+		return scan;
+	}
+	last->user->scan = NULL;
+	return last;
+}
+
+/* Opens the line's scan behind what was passed: line = $1 AND (run_at, id) >= (passed) AND run_at < until. */
 static void
 open_scan(QueueReady *ready, ReadyLine *line)
 {
-	ReadyScan  *scan = ready->free_scans;
+	ReadyScan  *scan = free_scan(ready);
 
 	ScanKeyInit(&line->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->line->id));
 	ScanKeyEntryInitialize(&line->members[0], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber,
 						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
-						   TimestampTzGetDatum(line->view.cursor.run_at));
+						   TimestampTzGetDatum(line->passed.run_at));
 	ScanKeyEntryInitialize(&line->members[1], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber,
-						   InvalidOid, InvalidOid, F_BTINT8CMP, Int64GetDatum(line->view.cursor.id));
+						   InvalidOid, InvalidOid, F_BTINT8CMP, Int64GetDatum(line->passed.id));
+	memset(&line->keys[1], 0, sizeof(ScanKeyData));
 	line->keys[1].sk_flags = SK_ROW_HEADER;
 	line->keys[1].sk_attno = 2;
 	line->keys[1].sk_strategy = BTGreaterEqualStrategyNumber;
 	line->keys[1].sk_argument = PointerGetDatum(line->members);
-	if (scan != NULL)
-		ready->free_scans = scan->next;
-	else
-	{
-		MemoryContext old = MemoryContextSwitchTo(ready->cxt);
-
-		scan = palloc(sizeof(ReadyScan));
-		scan->slot = table_slot_create(ready->table->rel, NULL);
-		scan->scan = queue_index_beginscan(ready->table->rel, queue_job_ready(ready->table), ready->snapshot,
-										   lengthof(line->keys));
-		MemoryContextSwitchTo(old);
-	}
 	/* pending jobs lie at infinity, and under a held snapshot many dead entries of them */
-	ScanKeyInit(&line->keys[2], 2, BTLessStrategyNumber, F_TIMESTAMP_LT, TimestampTzGetDatum(DT_NOEND));
-	index_rescan(scan->scan, line->keys, lengthof(line->keys), NULL, 0);
+	ScanKeyInit(&line->keys[2], 2, BTLessStrategyNumber, F_TIMESTAMP_LT, TimestampTzGetDatum(line->until));
+	index_rescan(scan->scan, line->keys, NKEYS, NULL, 0);
+	scan->user = line;
 	line->scan = scan;
 	line->scanned = true;
 }
 
 /* Another line may have the scan. */
 static void
-close_scan(QueueReady *ready, ReadyLine *line)
+close_scan(ReadyLine *line)
 {
 	if (line->scan == NULL)
 		return;
 	ExecClearTuple(line->scan->slot);
-	line->scan->next = ready->free_scans;
-	ready->free_scans = line->scan;
+	line->scan->user = NULL;
 	line->scan = NULL;
+}
+
+/* The next row of the line's scan, in its slot; false: there is none. */
+static bool
+scan_row(QueueReady *ready, ReadyLine *line)
+{
+	if (line->scan == NULL)
+		open_scan(ready, line);
+	if (index_getnext_slot(line->scan->scan, ForwardScanDirection, line->scan->slot))
+		return true;
+	if (line->until == DT_NOEND)
+		return false;
+	line->until = DT_NOEND;
+	close_scan(line);
+	return scan_row(ready, line);
 }
 
 /* Finds the next row of the line's scan; false: there is none that is due. */
 static bool
 scan_head(QueueReady *ready, ReadyLine *line)
 {
-	if (!line->scanned)
-		open_scan(ready, line);
-	while (index_getnext_slot(line->scan->scan, ForwardScanDirection, line->scan->slot))
+	while (scan_row(ready, line))
 	{
 		CHECK_FOR_INTERRUPTS();
 		queue_job_read(line->scan->slot, &line->head, false);
 		line->bound = line->passed = queue_job_pos(&line->head);
+		if (line->returned != 0)
+			line->distance = line->bound.run_at - line->returned;
+		line->returned = 0;
 		if (line->head.run_at > ready->now)
 		{
 			line->next_due = line->head.run_at;
@@ -497,7 +557,7 @@ end_line(QueueReady *ready, ReadyLine *line)
 	QueueLine  *queue_line = line->line;
 
 	ready->next_due = Min(ready->next_due, line->next_due);
-	close_scan(ready, line);
+	close_scan(line);
 	if (line->own && line->scanned)
 		queue_note_own_passed(queue_line->id, line->at_end ? (QueuePos) {DT_NOEND, PG_INT64_MAX} : line->passed);
 	if (line->view.valid && line->scanned)
@@ -508,7 +568,8 @@ end_line(QueueReady *ready, ReadyLine *line)
 		if (line->at_end && queue_pos_cmp((QueuePos) {ready->now, PG_INT64_MIN}, pos) > 0)
 			pos = (QueuePos) {ready->now, PG_INT64_MIN};
 		queue_cursor_raise(&queue_line->cursor, ready->start_seq, pos, line->at_end,
-						   line->at_end || line->next_due != DT_NOEND ? line->next_due : DT_NOBEGIN);
+						   line->at_end || line->next_due != DT_NOEND ? line->next_due : DT_NOBEGIN,
+						   line->distance);
 	}
 	pfree(line);
 }
@@ -522,20 +583,39 @@ pass_current(QueueReady *ready)
 	if (line == NULL)
 		return;
 	if (!line->from_key)
+	{
 		line->bound = line->passed = (QueuePos) {line->head.run_at, line->head.id + 1};
+		line->returned = line->head.run_at;
+	}
 	line->loaded = false;
 	ready->current = NULL;
+}
+
+/*
+ * May the line's next job come right behind the one that was returned last, though another line's is older?  Only over
+ * more lines than have scans, where each change of the line costs a descent in the index, and only by a part of the
+ * time that the jobs have waited already.
+ */
+static bool
+may_burst(const QueueReady *ready, const ReadyLine *line)
+{
+	return line->burst > 0 && line->burst < ready->what.burst && ready->nscans == SCANS_MAX &&
+		line->head.run_at - line->burst_from < (ready->now - line->burst_from) / BURST_PART &&
+		!behind_limit(ready, line->line->priority, line->bound);
 }
 
 bool
 queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 {
+	ReadyLine  *last = ready->current;
+
 	pass_current(ready);
 	for (;;)
 	{
 		ReadyLine  *best;
 
-		take_lines(ready);
+		if (last == NULL)
+			take_lines(ready);
 		if (ready->n == 0)
 			return false;
 		best = ready->heap[0];
@@ -543,12 +623,18 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 			return false;
 		if (best->loaded)
 		{
+			if (best->burst++ == 0)
+				best->burst_from = best->head.run_at;
 			ready->current = best;
 			*job = best->head;
 			*line = best->line;
 			return true;
 		}
 		best->loaded = load_head(ready, best);
+		if (best->loaded && best == last && may_burst(ready, best))
+			continue;
+		last = NULL;
+		best->burst = 0;
 		if (best->loaded)
 			sift_down(ready);	/* loading may have moved its bound past another's */
 		else
@@ -580,7 +666,7 @@ queue_ready_read_deep(QueueReady *ready, QueueJob *job)
 {
 	ReadyLine  *line = ready->current;
 
-	if (line->from_key)
+	if (line->scan == NULL)
 	{
 		if (!queue_job_find(ready->table, line->head.id, ready->snapshot, job))
 			elog(ERROR, "job " INT64_FORMAT " vanished from its snapshot", line->head.id);
@@ -648,13 +734,10 @@ queue_ready_end(QueueReady *ready)
 	pass_current(ready);
 	for (int i = 0; i < ready->n; i++)
 		leave_line(ready, ready->heap[i]);
-	while (ready->free_scans != NULL)
+	for (int i = ready->nscans - 1; i >= 0; i--)
 	{
-		ReadyScan  *scan = ready->free_scans;
-
-		ready->free_scans = scan->next;
-		index_endscan(scan->scan);
-		ExecDropSingleTupleTableSlot(scan->slot);
+		index_endscan(ready->scans[i].scan);
+		ExecDropSingleTupleTableSlot(ready->scans[i].slot);
 	}
 	PopActiveSnapshot();
 	pfree(ready);

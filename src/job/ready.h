@@ -22,6 +22,7 @@ typedef struct QueueReadyLines
 	int			nagendas;
 	bool		(*wants) (QueueLine *line, void *arg);	/* of the agendas' */
 	void	   *arg;
+	int			burst;			/* over many lines so many jobs of one may come together; 0: each in its order */
 } QueueReadyLines;
 
 /* Has the line any row that the latest snapshot sees, due or not, leased or not? */

@@ -32,6 +32,7 @@
 
 #define RECHECK_US (30 * USECS_PER_SEC)
 #define LOST_US USECS_PER_SEC	/* between two looks because lines found no place */
+#define UNPLACED_US (5 * USECS_PER_SEC)
 #define NEW_AT_ONCE 64
 
 static QueueConfig *sorted_config = NULL;	/* the configuration that sort_lines saw last .. */
@@ -215,7 +216,9 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	sorted_serial = config->serial;
 	sorted_at = now;
 	pg_atomic_write_u64(&base->sorted_generation, config->generation);
-	recheck_at = Min(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
+	recheck_at = queue_earlier(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
+	if (nunplaced > 0)
+		recheck_at = Min(recheck_at, now + UNPLACED_US);	/* others may have given places up */
 }
 
 /* Did a line find no place since all were looked at, and is that long enough ago? */

@@ -12,7 +12,7 @@
 #include "shared/census.h"
 #include "shared/channel.h"
 #include "shared/counter.h"
-#include "shared/cursor.h"
+#include "shared/cursor_table.h"
 #include "shared/database.h"
 #include "shared/end_waiter.h"
 #include "shared/endpoint.h"

@@ -6,14 +6,8 @@
 #ifndef QUEUE_CURSOR_H
 #define QUEUE_CURSOR_H
 
-#include "shared/agenda.h"
 #include "shared/counter.h"
-
-#define QUEUE_CURSOR_RING 64
-#define QUEUE_CURSOR_KEYS 64
-#define QUEUE_CURSORS_SURE 1024	/* entries that every database can have, whatever others have */
-
-typedef struct QueueCursor QueueCursor;
+#include "shared/cursor_table.h"
 
 /* A backend's handle on a line's entry. */
 typedef struct QueueCursorRef
@@ -42,12 +36,10 @@ typedef struct QueueCursorView
 	QueuePos	cursor;
 	bool		empty;			/* nothing at all at or behind the cursor */
 	TimestampTz next_due;		/* when not empty: nothing at or behind the cursor is due before this */
+	int64		distance;		/* about so far lay two rows from each other, in us; 0: unknown */
 	int			nkeys;
 	QueuePos	first_key;		/* the lowest exact key, if nkeys > 0 */
 } QueueCursorView;
-
-extern Size queue_cursor_shmem_size(void);
-extern void queue_cursor_shmem_init(void);
 
 /* The sequence number of appends.  A reader reads it BEFORE it takes its snapshot, and tells it when it raises. */
 extern uint64 queue_cursor_seq(void);
@@ -67,9 +59,11 @@ extern int	queue_cursor_keys(QueueCursorRef *ref, QueuePos keys[QUEUE_CURSOR_KEY
 /*
  * Raises the cursor to `pos` ("nothing claimable before pos"), cut to the lowest position appended since
  * start_seq; refused if an append since then was not recorded, or the entry is another incarnation. With `empty`
- * nothing is at or after pos; next_due: no entry at or after pos is due before it (DT_NOEND with empty).
+ * nothing is at or after pos; next_due: no entry at or after pos is due before it (DT_NOEND with empty).  distance:
+ * what the next view shall tell; 0: as before.
  */
-extern void queue_cursor_raise(QueueCursorRef *ref, uint64 start_seq, QueuePos pos, bool empty, TimestampTz next_due);
+extern void queue_cursor_raise(QueueCursorRef *ref, uint64 start_seq, QueuePos pos, bool empty, TimestampTz next_due,
+							   int64 distance);
 
 /*
  * Commit-safe. A row at `pos` may be claimable from now on (count > 1: that many, pos is the lowest).  Makes the line's
@@ -78,10 +72,14 @@ extern void queue_cursor_raise(QueueCursorRef *ref, uint64 start_seq, QueuePos p
  */
 extern bool queue_cursor_append(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
 
+/*
+ * Commit-safe.  This transaction made the line, so nobody else has put a job into it yet: what it appends now is all
+ * that there is, unless the entry is there already.
+ */
+extern void queue_cursor_begin(Oid db, int64 line, int16 priority);
+
 /* A number that changes with each append to the line; 0: nothing is known of it. */
 extern uint64 queue_cursor_activity(Oid db, int64 line);
-/* The line was deleted: its entry is free for another. */
-extern void queue_cursor_forget(Oid db, int64 line);
 
 /*
  * The scheduler's word on whose the line is: the agenda that has it, and whether its commits wake the scheduler.
@@ -112,9 +110,5 @@ extern bool queue_cursor_reaches(Oid db, int64 line, QueuePos pos);
 
 /* The cursors of a database go to the front: something unknown was committed. Commit-safe. */
 extern void queue_cursor_reset(Oid db);
-/* All entries of a database are free for others. Commit-safe. */
-extern void queue_cursor_drop(Oid db);
-/* Calls gone() for the lines of this database that have an entry, and frees those for which it is true. */
-extern void queue_cursor_sweep(bool (*gone) (int64 line));
 
 #endif

@@ -267,6 +267,12 @@ queue_note_config(void)
 		config_level = GetCurrentTransactionNestLevel();
 }
 
+bool
+queue_note_configured(void)
+{
+	return config_level > 0;
+}
+
 void
 queue_note_launcher(void)
 {
@@ -515,7 +521,10 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			base = queue_database_of(MyDatabaseId, false);
 			for (int i = 0; i < nnew_lines; i++)
+			{
+				queue_cursor_begin(MyDatabaseId, new_lines[i].line.id, new_lines[i].line.priority);
 				queue_database_tell_line(base, &new_lines[i].line);
+			}
 			if (config_level > 0 && base != NULL)
 			{
 				queue_database_bump(base);

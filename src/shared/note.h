@@ -77,6 +77,7 @@ extern void queue_note_new_line(const QueueNewLine *line);
 
 /* The configuration changed: bump the database's generation after commit. */
 extern void queue_note_config(void);
+extern bool queue_note_configured(void);	/* did this open transaction? */
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
 extern void queue_note_launcher(void);
 
