@@ -4,9 +4,8 @@
  *
  * Owns three hash tables of fixed size in shared memory, keyed by database and name.  A database has at most
  * QUEUE_MAX_PLACES in each, so that none can take all.  A place, once found, is kept by its users as a pointer with its
- * incarnation: while that is equal, it is still theirs.  (A place that is given up in the moment between the look and
- * the addition gives another queue a count too many; all of it is an estimate, a crash loses it, and the scheduler
- * recounts the gauges.)
+ * incarnation: while that is equal, it is still theirs.  (A place that is given up between the look and the addition
+ * gives another queue a count too many: these are estimates, and the scheduler recounts the gauges.)
  *
  * Places are given up when the scheduler finds that the configuration knows the queue, or queue.line the kind, no more,
  * and when the extension or the database is dropped.  A kind that runs now and then has no line meanwhile; its numbers
@@ -625,11 +624,20 @@ is_final(QueueState state)
 	return state >= QUEUE_STATE_COMPLETED;
 }
 
-/* Moves n rows of one queue or kind; c NULL: it is not counted. */
+/* Moves n rows of one queue or kind, `due` more of which are due; c NULL: it is not counted. */
 static void
-move(QueueCounter *c, QueueState from, QueueState to, int64 n)
+move(QueueCounter *c, QueueState from, QueueState to, int64 n, int64 due)
 {
+	pg_atomic_uint64 *dues;
+
 	if (c == NULL)
+		return;
+	dues = to == QUEUE_STATE_SCHEDULED ? &c->due_scheduled : &c->due_retryable;
+	if (due < 0)
+		gauge_sub(dues, -due);
+	else if (due > 0)
+		pg_atomic_fetch_add_u64(dues, due);
+	if (from == to)
 		return;
 	if (from != QUEUE_STATE_NONE && !is_final(from))
 	{
@@ -648,18 +656,17 @@ move(QueueCounter *c, QueueState from, QueueState to, int64 n)
 }
 
 /*
- * n rows changed the state under which they are filed.  A claimed or ended row that
- * was filed as waiting was (nearly always) due, so it leaves the due count too; the next
- * recount sets that right.  Commit-safe.  Called by note.c after commit.
+ * A claimed or ended row that was filed as waiting was (nearly always) due and leaves that count too; a recount sets it
+ * right.  Commit-safe.  Called by note.c.
  */
 void
-queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, bool kind_only)
+queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, int64 due, bool kind_only)
 {
-	if (kind == NULL || n <= 0 || from == to)
+	if (kind == NULL || n <= 0 || (from == to && due == 0))
 		return;
-	move(queue_counter(kind, true), from, to, n);
+	move(queue_counter(kind, true), from, to, n, due);
 	if (!kind_only)
-		move(queue_counter(kind->queue, true), from, to, n);
+		move(queue_counter(kind->queue, true), from, to, n, due);
 }
 
 int64

@@ -361,6 +361,22 @@ tell_leases(Oid db, QueueNote *note, int n)
 	queue_lease_claimed(db, &range, note->lease_was);
 }
 
+/* How many more rows of a note, filed as waiting, are due: those that are, less those that were.  Commit-safe. */
+static int64
+became_due(const QueueNote *note)
+{
+	TimestampTz now = queue_now();
+	int64		due;
+
+	if (!note->on_commit)
+		return 0;
+	due = note->high_pos.run_at <= now ? note->count : 0;
+	/* another filing leaves the due ones with it */
+	if (note->from == note->to && note->on_abort && note->abort_pos.run_at <= now)
+		due -= note->count;
+	return due;
+}
+
 /* Pays notes of a transaction that committed, after what ended: who is woken then finds how.  Commit-safe. */
 static void
 pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
@@ -368,6 +384,7 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 	Wake		wake = {false, 0};
 	int			run = 0;		/* notes in a row that move the same counters */
 	int64		moved = 0;
+	int64		due = 0;		/* of those, the ones that need not wait for a time */
 	TimestampTz deadline = PG_INT64_MAX;
 
 	for (int i = 0; i < n; i++, note++)
@@ -388,16 +405,18 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 			queue_counter_failed(note->keys.counter, note->count);
 		moved += note->count;
 		run++;
+		/* filed as waiting for a time that has passed: promoted, redriven, released, altered */
+		if (note->to == QUEUE_STATE_SCHEDULED || note->to == QUEUE_STATE_RETRYABLE)
+			due += became_due(note);
 		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
 			note[1].from != note->from || note[1].to != note->to || note[1].kind_only != note->kind_only)
 		{
 			if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE && note->keys.counter != NULL)
 				queue_counter_sample(note->keys.counter->queue, queue_now());
-			if (note->from != note->to)
-				queue_counter_move(note->keys.counter, note->from, note->to, moved, note->kind_only);
+			queue_counter_move(note->keys.counter, note->from, note->to, moved, due, note->kind_only);
 			if (note->from != QUEUE_STATE_NONE)
 				queue_end_waiter_wake_queue(db, note->keys.queue_key);
-			moved = run = 0;
+			moved = due = run = 0;
 		}
 	}
 	if (deadline != PG_INT64_MAX)

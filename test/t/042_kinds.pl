@@ -102,5 +102,19 @@ $node->restart;
 counts('apart', '1 0 0 0 0 0 0 0', 'after a start what waits is counted anew');
 
 $holder->quit;
+# --- what is given a time that has passed is available at once, not when the rows are next counted
+sql($node, "SELECT queue.create_queue('due')");
+sql($node, "SELECT queue.enqueue('alter', '{}', 'due', delay => '1 h'), queue.enqueue('again', '{}', 'due', delay => '1 h')");
+my $due = "SELECT available, scheduled, retryable FROM queue.stat_queue WHERE queue = 'due'";
+one($node, $due, '0|2|0', 'two jobs wait for their time');
+sql($node, "SELECT queue.alter_job(id, run_at => clock_timestamp()) FROM queue.job WHERE kind = 'alter'");
+one($node, $due, '1|1|0', 'one is altered to now');
+sql($node, "SELECT queue.retry(id) FROM queue.job WHERE kind = 'again'");
+one($node, $due, '2|0|0', 'the other is to run now');
+sql($node, "SELECT queue.alter_job(id, run_at => clock_timestamp() + '1 h') FROM queue.job WHERE kind = 'alter'");
+one($node, $due, '1|1|0', 'the first is put off again');
+sql($node, "SELECT id FROM queue.fetch('due', 5, kinds => '{alter,again}')");
+one($node, $due, '0|1|0', 'a claim takes the due one out');
+
 log_clean($node);
 done_testing();
