@@ -28,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
+#include "utils/varlena.h"
 
 /* ---- the options ---- */
 
@@ -466,19 +467,19 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 /* ---- JSON ---- */
 
 static void
-refuse_json(const char *name, const char *what)
+refuse_json(const char *name, const char *what, const char *example)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("job option \"%s\" must be %s", name, what),
-			 errhint("See COMMENT ON FUNCTION queue.enqueue_json for the options.")));
+			 errhint("Write it like %s.", example)));
 }
 
 static char *
-json_text(const char *name, JsonbValue *value)
+json_text(const char *name, JsonbValue *value, const char *example)
 {
 	if (value->type != jbvString)
-		refuse_json(name, "a string");
+		refuse_json(name, "a string", example);
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
@@ -489,12 +490,12 @@ json_int(const char *name, JsonbValue *value)
 
 	/* drivers that know only strings send "3" */
 	if (value->type == jbvString)
-		return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(json_text(name, value))));
+		return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(json_text(name, value, "3"))));
 	if (value->type != jbvNumeric)
-		refuse_json(name, "a number");
+		refuse_json(name, "a number", "3");
 	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
 	if (number != floor(number))
-		refuse_json(name, "a whole number");
+		refuse_json(name, "a whole number", "3");
 	/* beyond what a double counts exactly, so beyond any option's range: its own check refuses it */
 	if (number > INT64CONST(1) << 53 || number < -(INT64CONST(1) << 53))
 		return number > 0 ? PG_INT64_MAX : PG_INT64_MIN;
@@ -518,11 +519,12 @@ json_array(const char *name, JsonbValue *value, Oid type)
 			continue;
 		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
 		if (ok)
-			array = accumArrayResult(array, type == TEXTOID ? CStringGetTextDatum(json_text(name, &element)) :
+			array = accumArrayResult(array, type == TEXTOID ? CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
 									 Int64GetDatum(json_int(name, &element)), false, type, CurrentMemoryContext);
 	}
 	if (!ok)
-		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids");
+		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids",
+					type == TEXTOID ? "[\"a\", \"b\"]" : "[1, 2]");
 	return makeArrayResult(array, CurrentMemoryContext);
 }
 
@@ -533,17 +535,18 @@ json_datum(const Option *option, JsonbValue *value)
 	switch (option->type)
 	{
 		case OPTION_TEXT:
-			return CStringGetTextDatum(json_text(option->name, value));
+			return CStringGetTextDatum(json_text(option->name, value, "\"text\""));
 		case OPTION_JSON:
 			return JsonbPGetDatum(JsonbValueToJsonb(value));
 		case OPTION_INT:
 		case OPTION_BIGINT:
 			return Int64GetDatum(json_int(option->name, value));
 		case OPTION_TIME:
-			return DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_text(option->name, value)),
+			return DirectFunctionCall3(timestamptz_in,
+									   CStringGetDatum(json_text(option->name, value, "\"2030-01-31 08:00+00\"")),
 									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		case OPTION_INTERVAL:
-			return DirectFunctionCall3(interval_in, CStringGetDatum(json_text(option->name, value)),
+			return DirectFunctionCall3(interval_in, CStringGetDatum(json_text(option->name, value, "\"30 s\"")),
 									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		case OPTION_TEXTS:
 			return json_array(option->name, value, TEXTOID);
@@ -551,6 +554,28 @@ json_datum(const Option *option, JsonbValue *value)
 			return json_array(option->name, value, INT8OID);
 	}
 	return (Datum) 0;
+}
+
+/* The option that a misspelt one may have meant, as a sentence; "": none is near. */
+static const char *
+nearest_option(const char *name)
+{
+	const char *nearest = NULL;
+	int			best = 3;
+	int			len = (int) strlen(name);
+
+	for (int i = 0; i < lengthof(options) && len < 64; i++)
+	{
+		int			distance = varstr_levenshtein_less_equal(name, len, options[i].name, (int) strlen(options[i].name),
+															 1, 1, 1, best - 1, true);
+
+		if (distance < best && distance < len)
+		{
+			best = distance;
+			nearest = options[i].name;
+		}
+	}
+	return nearest == NULL ? "" : psprintf("Perhaps you meant \"%s\". ", nearest);
 }
 
 /* Reads one job in its JSON form into a request; unknown options are errors. */
@@ -584,7 +609,7 @@ request_of_json(JsonbContainer *container, QueueNewJob *request)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("unknown job option \"%s\"", name),
-					 errhint("The options are the parameters of queue.enqueue.")));
+					 errhint("%sThe options are the parameters of queue.enqueue.", nearest_option(name))));
 		if (value.type != jbvNull)
 			option->set(request, option->name, json_datum(option, &value));
 		else if (option->set == set_payload)
