@@ -127,46 +127,39 @@ queue_end_waiter_unregister(void)
 	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
 }
 
-/* The job ended and that is committed.  Commit-safe.  Called by note.c. */
-void
-queue_end_waiter_wake(Oid db, int64 job_id)
+/* Wakes those who wait for this job (0: for any), or with a key for that queue; `waiting` counts all of their sort. */
+static void
+wake(pg_atomic_uint32 *waiting, Oid db, int64 job_id, uint64 queue_key)
 {
 	uint32		used;
 
-	if (shared == NULL)
-		return;
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&shared->waiting) == 0)
+	pg_memory_barrier();		/* what the caller tells of comes before this look */
+	if (pg_atomic_read_u32(waiting) == 0)
 		return;
 	used = pg_atomic_read_u32(&shared->used);
 	for (uint32 i = 0; i < used; i++)
 	{
 		QueueWaiter *w = &shared->waiters[i];
+		uint64		waited_for = pg_atomic_read_u64(queue_key != 0 ? &w->queue_key : &w->job_id);
 
-		uint64		waited_for = pg_atomic_read_u64(&w->job_id);
-
-		if (waited_for != 0 && (job_id == 0 || waited_for == (uint64) job_id) && w->db == db)
+		if (waited_for != 0 && w->db == db &&
+			(queue_key != 0 ? waited_for == queue_key : job_id == 0 || waited_for == (uint64) job_id))
 			queue_set_latch(pg_atomic_read_u32(&w->procno));
 	}
+}
+
+/* The job ended and that is committed.  Commit-safe.  Called by note.c. */
+void
+queue_end_waiter_wake(Oid db, int64 job_id)
+{
+	if (shared != NULL)
+		wake(&shared->waiting, db, job_id, 0);
 }
 
 /* See end_waiter.h.  Called by note.c. */
 void
 queue_end_waiter_wake_queue(Oid db, uint64 queue_key)
 {
-	uint32		used;
-
-	if (shared == NULL)
-		return;
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&shared->for_queues) == 0)
-		return;
-	used = pg_atomic_read_u32(&shared->used);
-	for (uint32 i = 0; i < used; i++)
-	{
-		QueueWaiter *w = &shared->waiters[i];
-
-		if (pg_atomic_read_u64(&w->queue_key) == queue_key && w->db == db)
-			queue_set_latch(pg_atomic_read_u32(&w->procno));
-	}
+	if (shared != NULL)
+		wake(&shared->for_queues, db, 0, queue_key);
 }
