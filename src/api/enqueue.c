@@ -519,7 +519,8 @@ json_array(const char *name, JsonbValue *value, Oid type)
 			continue;
 		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
 		if (ok)
-			array = accumArrayResult(array, type == TEXTOID ? CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
+			array = accumArrayResult(array, type == TEXTOID ?
+									 CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
 									 Int64GetDatum(json_int(name, &element)), false, type, CurrentMemoryContext);
 	}
 	if (!ok)

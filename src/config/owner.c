@@ -38,8 +38,8 @@ queue_require_of(Oid role, const char *queue, int privilege)
 			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(role, false), word,
 					shown),
 			 queue != NULL && queue_config_queue(queue, true) == NULL ?
-			 errhint("There is no queue of this name. Mind the spelling, or a role that holds manage on * can run: SELECT "
-					 "queue.create_queue(%s).", quote_literal_cstr(shown)) :
+			 errhint("There is no queue of this name. Mind the spelling, or a role that holds manage on * can run: "
+					 "SELECT queue.create_queue(%s).", quote_literal_cstr(shown)) :
 			 errhint("A role that holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
 					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(role, false)), word)));
 }
