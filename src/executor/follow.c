@@ -44,7 +44,6 @@ static bool wanted = false;		/* jobs of groups came by lately */
 static struct
 {
 	bool		valid;
-	int64		position;
 	char		queue[QUEUE_NAME_MAX + 1];
 	char		key[QUEUE_KEY_MAX + 1];
 }			ended;
@@ -121,7 +120,6 @@ queue_follow_ended(const QueueClaim *claim)
 	if (!ended.valid)
 		return;
 	wanted = true;
-	ended.position = extra->position != 0 ? extra->position : claim->job.id;
 	strlcpy(ended.queue, claim->line->queue->name, sizeof(ended.queue));
 	strlcpy(ended.key, extra->group_key, sizeof(ended.key));
 }
@@ -154,7 +152,7 @@ queue_follow_next(QueueJobTable *table, TimestampTz group_start)
 		return false;
 	ended.valid = false;
 	PushActiveSnapshot(GetLatestSnapshot());
-	found = queue_group_next(table, ended.queue, ended.key, ended.position, &job) &&
+	found = queue_group_next(table, ended.queue, ended.key, &job) &&
 		may_follow(&job, line = queue_config_line(job.line), queue_now()) && is_past(table, &job);
 	PopActiveSnapshot();
 	if (found)

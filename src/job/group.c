@@ -86,7 +86,7 @@ insert_mark(QueueInserter *inserter, const QueueMark *mark)
 static void
 note(const char *queue, const char *key, int64 position, bool ended)
 {
-	QueueMark	mark = {.position = position, .ended = ended};
+	QueueMark	mark = {.position = position, .came = !ended, .ended = ended};
 	QueueInserter	inserter;
 
 	strlcpy(mark.queue, queue, sizeof(mark.queue));
@@ -178,8 +178,8 @@ queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, Que
 		extra.holds_group = true;
 		job->extra = queue_extra_pack(&extra);
 	}
-	else
-		note(queue, key, position, !queue_job_pending(job));
+	else if (is_in(job))
+		note(queue, key, position, true);	/* one that waited kept nobody from anything */
 	return holds;
 }
 
@@ -214,7 +214,8 @@ queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char 
 	queue_places_open(&places, RowExclusiveLock);
 	queue_place_delete(&places, from, extra->group_key, position);
 	queue_places_close(&places);
-	note(from, extra->group_key, position, !queue_job_pending(job));
+	if (is_in(job))
+		note(from, extra->group_key, position, true);
 	extra->position = nextval_internal(queue_config()->job_id_seq, false);
 	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
 	queue_inserter_open(&inserter, queue_config()->live_key);
@@ -340,14 +341,16 @@ still_in(QueueJobTable *jobs, const QueueMark *mark, int64 job_id, bool *of_grou
 /*
  * Reads the group's places from `from` on, under the active snapshot.  Returns the first job's place in *first
  * (job_id 0: there is none) with its row in *job if it waits to be let in; *in: who is in or holds the group (*held),
- * if such a one was seen (0: no).  all: beyond the first one too, until one that is in.
+ * if such a one was seen (0: no); *more: it is not alone.  all: beyond the first one too, until one that is in.
  */
 static void
 look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlace *first, QueueJob *job, int64 *in,
-	 bool *held)
+	 bool *held, bool *more)
 {
 	QueueGroupPlaces *places = queue_places_of(jobs);
 	QueuePlace		place;
+
+	int			seen = 0;
 
 	first->job_id = *in = 0;
 	*held = false;
@@ -364,6 +367,7 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlac
 			queue_place_drop(places, &place, GetActiveSnapshot());
 			continue;
 		}
+		seen++;
 		waits = !place.held && !is_in(&other);
 		if (!waits)
 		{
@@ -377,26 +381,33 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlac
 				*job = other;
 		}
 	}
+	*more = seen > 1 || (seen == 1 && queue_places_next(places, &place));
 	queue_places_end(places);
 }
 
+bool
+queue_group_lock(const QueueMark *mark)
+{
+	return lock_group(hash_of(mark));
+}
+
 QueueSettled
-queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
+queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark)
 {
 	uint64		hash = hash_of(mark);
 	Memory	   *known = remembered(hash);
-	int64		from = known != NULL ? Min(known->from, mark->position) : PG_INT64_MIN;
-	bool all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
+	int64		from = known != NULL && !mark->doubted ? Min(known->from, mark->position) : PG_INT64_MIN;
+	bool		all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
 	QueueSettled settled = QUEUE_GROUP_SETTLED;
 	bool		held;
-	QueuePlace		first;
+	bool		more;
+	QueuePlace	first;
 	QueueJob	job;
 	int64		in;
 
-	if (!glance && !lock_group(hash))
-		return QUEUE_GROUP_BUSY;
-	PushActiveSnapshot(GetLatestSnapshot());
-	look(jobs, mark, from, all, &first, &job, &in, &held);
+	if (known == NULL && mark->front)
+		from = mark->position;
+	look(jobs, mark, from, all, &first, &job, &in, &held, &more);
 	if (in == 0 && first.job_id != 0 && known != NULL && !all)
 	{
 		bool		of_group;
@@ -404,29 +415,47 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
 		if (still_in(jobs, mark, known->job_id, &of_group))
 			in = known->job_id;
 		else if (!of_group)
-			look(jobs, mark, PG_INT64_MIN, true, &first, &job, &in, &held);
+			/* that is another group, of the same hash */
+			look(jobs, mark, PG_INT64_MIN, true, &first, &job, &in, &held, &more);
 	}
 	if (in == 0 && first.job_id != 0)
 	{
-		if (glance)
-		{
-			PopActiveSnapshot();
-			return queue_group_settle(jobs, mark, false);
-		}
-		settled = queue_job_promote(jobs, &job, QUEUE_BLOCK_GROUP, GetActiveSnapshot(), false) == TM_Ok ?
-			QUEUE_GROUP_PROMOTED : QUEUE_GROUP_BUSY;
+		if (queue_job_promote(jobs, &job, QUEUE_BLOCK_GROUP, GetActiveSnapshot(), false) != TM_Ok)
+			return QUEUE_GROUP_BUSY;
+		settled = QUEUE_GROUP_PROMOTED;
 		in = first.job_id;
 	}
-	else if (in != first.job_id)
-	{
-		QueueMark	parked = *mark;
+	/* who waits has a mark here: for a lower place than that of the one that is in, or just for its end */
+	if (in != first.job_id || more)
+		queue_mark_park(mark->queue, mark->key, in != first.job_id ? first.position : PG_INT64_MAX);
+	remember(hash, in, first.position, held);
+	return settled;
+}
 
-		/* one that was enqueued before the one that is in came to light later */
-		parked.position = first.position;
-		queue_mark_park(&parked);
-	}
-	if (settled != QUEUE_GROUP_BUSY)
-		remember(hash, in, first.position, held);
+bool
+queue_group_waits(QueueJobTable *jobs, const QueueMark *mark)
+{
+	QueuePlace	first;
+	QueueJob	job;
+	bool		held;
+	bool		more;
+	int64		in;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	look(jobs, mark, mark->position, false, &first, &job, &in, &held, &more);
+	PopActiveSnapshot();
+	return in == 0 && first.job_id != 0;
+}
+
+QueueSettled
+queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
+{
+	QueueSettled settled;
+
+	if (!queue_group_lock(mark))
+		return QUEUE_GROUP_BUSY;
+	PushActiveSnapshot(GetLatestSnapshot());
+	settled = queue_group_settle_locked(jobs, mark);
 	PopActiveSnapshot();
 	if (settled == QUEUE_GROUP_PROMOTED)
 		CommandCounterIncrement();
@@ -434,32 +463,32 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance)
 }
 
 bool
-queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, int64 after, QueueJob *job)
+queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJob *job)
 {
-	QueueGroupPlaces *places = queue_places_of(jobs);
-	QueuePlace		place;
-	bool		found;
+	QueuePlace *follower = &queue_places_of(jobs)->follower;
 
-	queue_places_scan(places, queue, key, after + 1, GetActiveSnapshot());
-	found = queue_places_next(places, &place) && !place.held;
-	queue_places_end(places);
 	/* a lower place that is committed brings a mark, which stays until it is settled */
-	return found && !queue_mark_before(queue, key, place.position) &&
-		queue_job_find(jobs, place.job_id, GetActiveSnapshot(), job);
+	return follower->job_id != 0 && !follower->held && !queue_mark_before(queue, key, follower->position) &&
+		queue_job_find(jobs, follower->job_id, GetActiveSnapshot(), job);
 }
 
-bool
-queue_group_next_group(QueueMark *mark)
+int
+queue_group_all(const QueueMark *after, QueueMark *marks, int max)
 {
-	bool		found;
+	QueueGroupFront *fronts = palloc(max * sizeof(QueueGroupFront));
+	int			n;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	found = queue_places_next_group(mark->queue, sizeof(mark->queue), mark->key, sizeof(mark->key),
-									GetActiveSnapshot());
+	n = queue_places_groups(after->queue, after->key, fronts, max, GetActiveSnapshot());
 	PopActiveSnapshot();
-	mark->position = PG_INT64_MIN;
-	mark->ended = mark->doubted = false;
-	return found;
+	for (int i = 0; i < n; i++)
+	{
+		marks[i] = (QueueMark) {.position = fronts[i].position, .front = true};
+		strlcpy(marks[i].queue, fronts[i].queue, sizeof(marks[i].queue));
+		strlcpy(marks[i].key, fronts[i].key, sizeof(marks[i].key));
+	}
+	pfree(fronts);
+	return n;
 }
 
 /* ---------------------------------------------------------------- marks as rows */
@@ -492,7 +521,7 @@ queue_group_eat_rows(QueueJobTable *jobs, int max)
 		strlcpy(mark.key, TextDatumGetCString(values[MARK_GROUP_KEY - 1]), sizeof(mark.key));
 		if (mark.queue[0] == '\0')
 			queue_mark_lose(MyDatabaseId);
-		if ((mark.queue[0] != '\0' && queue_group_settle(jobs, &mark, false) == QUEUE_GROUP_BUSY) ||
+		if ((mark.queue[0] != '\0' && queue_group_settle(jobs, &mark) == QUEUE_GROUP_BUSY) ||
 			table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, false, &tmfd,
 							   false) != TM_Ok)
 			all = false;
@@ -572,7 +601,7 @@ queue_group_promote(QueueJobTable *jobs)
 	n = queue_mark_take(taken, BATCH);
 	for (int i = 0; i < n; i++)
 	{
-		if (queue_group_settle(jobs, &taken[i], false) == QUEUE_GROUP_BUSY)
+		if (queue_group_settle(jobs, &taken[i]) == QUEUE_GROUP_BUSY)
 			(void) queue_mark_note(&taken[i]);	/* for who comes after this transaction */
 	}
 }
@@ -589,7 +618,7 @@ queue_group_promote_own(QueueJobTable *jobs)
 	marks = queue_mark_noted(&n, &overflow);
 	for (int i = 0; i < n && i < BATCH; i++)
 	{
-		if (queue_group_settle(jobs, &marks[i], false) != QUEUE_GROUP_BUSY)
+		if (queue_group_settle(jobs, &marks[i]) != QUEUE_GROUP_BUSY)
 			queue_mark_settled(&marks[i]);
 	}
 	pfree(marks);
@@ -605,7 +634,7 @@ queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
 		return false;
 	strlcpy(mark.key, queue_extra_group(job->extra, job->id, &mark.position), sizeof(mark.key));
 	strlcpy(mark.queue, queue_job_line(job->line)->queue->name, sizeof(mark.queue));
-	if (queue_group_settle(jobs, &mark, false) == QUEUE_GROUP_PROMOTED)
+	if (queue_group_settle(jobs, &mark) == QUEUE_GROUP_PROMOTED)
 	{
 		register_flush();
 		(void) queue_mark_note(&mark);	/* who promotes does not know of it */

@@ -27,10 +27,10 @@ extern void queue_group_let_go(const char *queue, const QueueJob *job);
 extern void queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char *to);
 
 /*
- * The job that follows a position in a group, under the active snapshot, read whole; whatever blocks it.  False: there
- * is none, or it is not sure that none goes before it.  For who ended the job there in this very transaction.
+ * The job behind the one that this very transaction ended last in this group, under the active snapshot, read whole;
+ * whatever blocks it.  False: there is none, or it is not sure that none goes before it.
  */
-extern bool queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, int64 after, QueueJob *job);
+extern bool queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJob *job);
 /*
  * Who is in, or will be the next, of a group, under the snapshot; 0: nobody.  *held: a discarded job holds it.  For
  * people: it does not look at all places.
@@ -47,17 +47,21 @@ typedef enum QueueSettled
 } QueueSettled;
 
 /*
- * Lets the first job of the mark's group in, unless one is in or holds it.  READ COMMITTED only.  glance: a look first,
- * so that no lock is taken where nothing is to be done.
+ * Lets the first job of the mark's group in, unless one is in or holds it.  READ COMMITTED only.  The same for many
+ * groups: all their locks (false: somebody else has it), then a snapshot, made active, then each.
  */
-extern QueueSettled queue_group_settle(QueueJobTable *jobs, const QueueMark *mark, bool glance);
+extern QueueSettled queue_group_settle(QueueJobTable *jobs, const QueueMark *mark);
+/* Would there be anything to do?  Without a lock, and only as far as the first place tells. */
+extern bool queue_group_waits(QueueJobTable *jobs, const QueueMark *mark);
+extern bool queue_group_lock(const QueueMark *mark);
+extern QueueSettled queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark);
 /*
  * Lets this very job in for the present transaction, if its group is all that blocks it and it is the first; it is read
  * again then.
  */
 extern bool queue_group_let_in(QueueJobTable *jobs, const QueueJob *job);
-/* The next group after *mark's (empty strings: the first); false: there is none. */
-extern bool queue_group_next_group(QueueMark *mark);
+/* Marks of up to max groups after that of `after` (empty strings: of the first ones), as they are now; how many. */
+extern int	queue_group_all(const QueueMark *after, QueueMark *marks, int max);
 /* Eats up to max rows of queue.group_mark; false: there may be more, or some could not be settled. */
 extern bool queue_group_eat_rows(QueueJobTable *jobs, int max);
 /* The same for marks in memory too: for who promotes where no scheduler does. */

@@ -23,6 +23,8 @@
 #include "utils/fmgroids.h"
 #include "utils/resowner.h"
 
+#define LONG_GROUP 8			/* places of a group to pass by before the next group is searched for */
+
 /* The columns of live_key.  Later versions only append. */
 enum
 {
@@ -128,8 +130,13 @@ queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key,
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	queue_places_scan(places, queue, key, position, GetActiveSnapshot());
+	places->follower.job_id = 0;
 	if (queue_places_next(places, &place) && place.position == position)
+	{
 		queue_place_drop(places, &place, GetActiveSnapshot());
+		if (!queue_places_next(places, &places->follower))
+			places->follower.job_id = 0;
+	}
 	queue_places_end(places);
 	PopActiveSnapshot();
 }
@@ -181,15 +188,12 @@ queue_place_insert(QueueInserter *inserter, const QueuePlace *place, const char 
 	queue_inserter_put(inserter, values, NCOLS);
 }
 
-bool
-queue_places_next_group(char *queue, Size queue_size, char *key, Size key_size, Snapshot snapshot)
+/* Begins to read at the first place of the group after this one.  members: lives as long as the scan. */
+static void
+scan_after(QueueGroupPlaces *places, const char *queue, const char *key, ScanKeyData members[2], Snapshot snapshot)
 {
-	QueueGroupPlaces places;
 	ScanKeyData scankey;
-	ScanKeyData members[2];
-	bool		found;
 
-	queue_places_open(&places, AccessShareLock);
 	/* (queue, group_key) > (these) */
 	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_BTTEXTCMP, CStringGetTextDatum(queue));
@@ -200,15 +204,43 @@ queue_places_next_group(char *queue, Size queue_size, char *key, Size key_size, 
 	scankey.sk_attno = 1;
 	scankey.sk_strategy = BTGreaterStrategyNumber;
 	scankey.sk_argument = PointerGetDatum(members);
-	places.scan = queue_index_beginscan(places.rel, places.index, snapshot, 1);
-	index_rescan(places.scan, &scankey, 1, NULL, 0);
-	found = index_getnext_slot(places.scan, ForwardScanDirection, places.slot);
-	if (found)
+	queue_places_end(places);
+	places->scan = queue_index_beginscan(places->rel, places->index, snapshot, 1);
+	index_rescan(places->scan, &scankey, 1, NULL, 0);
+}
+
+int
+queue_places_groups(const char *queue, const char *key, QueueGroupFront *fronts, int max, Snapshot snapshot)
+{
+	QueueGroupPlaces places;
+	ScanKeyData members[2];
+	int			passed = 0;		/* places of the last group, read in vain */
+	int			n = 0;
+
+	queue_places_open(&places, AccessShareLock);
+	scan_after(&places, queue, key, members, snapshot);
+	while (n < max && index_getnext_slot(places.scan, ForwardScanDirection, places.slot))
 	{
+		QueueGroupFront *front = &fronts[n];
+
+		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(places.slot);
-		strlcpy(queue, TextDatumGetCString(places.slot->tts_values[COL_QUEUE - 1]), queue_size);
-		strlcpy(key, TextDatumGetCString(places.slot->tts_values[COL_GROUP_KEY - 1]), key_size);
+		text_to_cstring_buffer(DatumGetTextPP(places.slot->tts_values[COL_QUEUE - 1]), front->queue,
+							   sizeof(front->queue));
+		text_to_cstring_buffer(DatumGetTextPP(places.slot->tts_values[COL_GROUP_KEY - 1]), front->key,
+							   sizeof(front->key));
+		front->position = DatumGetInt64(places.slot->tts_values[COL_POSITION - 1]);
+		if (n == 0 || strcmp(front[-1].key, front->key) != 0 || strcmp(front[-1].queue, front->queue) != 0)
+		{
+			n++;
+			passed = 0;
+		}
+		else if (++passed == LONG_GROUP)
+		{
+			scan_after(&places, front->queue, front->key, members, snapshot);
+			passed = 0;
+		}
 	}
 	queue_places_close(&places);
-	return found;
+	return n;
 }

@@ -6,6 +6,7 @@
 #define QUEUE_PLACE_H
 
 #include "job/job.h"
+#include "shared/mark.h"
 
 #include "access/genam.h"
 
@@ -18,6 +19,14 @@ typedef struct QueuePlace
 	ItemPointerData tid;
 } QueuePlace;
 
+/* A group and its first place. */
+typedef struct QueueGroupFront
+{
+	char		queue[QUEUE_NAME_MAX + 1];
+	char		key[QUEUE_KEY_MAX + 1];
+	int64		position;
+} QueueGroupFront;
+
 /* The table, open, and a scan of one group. */
 typedef struct QueueGroupPlaces
 {
@@ -25,6 +34,7 @@ typedef struct QueueGroupPlaces
 	Relation	index;
 	TupleTableSlot *slot;
 	IndexScanDesc scan;			/* NULL: none */
+	QueuePlace	follower;		/* the place behind the one that was deleted last; job_id 0: there was none */
 } QueueGroupPlaces;
 
 extern void queue_places_open(QueueGroupPlaces *places, LOCKMODE lockmode);
@@ -37,8 +47,9 @@ extern void queue_places_scan(QueueGroupPlaces *places, const char *queue, const
 							  Snapshot snapshot);
 extern bool queue_places_next(QueueGroupPlaces *places, QueuePlace *place);
 extern void queue_places_end(QueueGroupPlaces *places);
-/* The first group after this one in the order of names, into buffers of their size; false: there is none. */
-extern bool queue_places_next_group(char *queue, Size queue_size, char *key, Size key_size, Snapshot snapshot);
+/* Up to max groups after this one in the order of their names, each with its first place; how many. */
+extern int	queue_places_groups(const char *queue, const char *key, QueueGroupFront *fronts, int max,
+								Snapshot snapshot);
 
 /* Deletes a row that was read under the snapshot; one that somebody else has is left. */
 extern void queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot);

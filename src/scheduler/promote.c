@@ -24,7 +24,6 @@
 
 #define BATCH 200				/* marks a transaction, and so locks */
 #define MAX_PROMOTED 1000		/* by one maintain(), whose transaction keeps as many locks */
-#define SLICE_US INT64CONST(10000)
 #define MAX_DEFERRED 512
 #define BUSY_US INT64CONST(10000)
 #define MAX_BUSY_US INT64CONST(200000)
@@ -66,6 +65,8 @@ static void
 merge(QueueMark *into, const QueueMark *mark)
 {
 	into->position = Min(into->position, mark->position);
+	into->front = false;
+	into->came |= mark->came;
 	into->ended |= mark->ended;
 	into->doubted |= mark->doubted;
 }
@@ -101,73 +102,94 @@ deferred_due(void)
 	return due;
 }
 
-/* Settles one group, or defers it; one that was deferred is so no more once it is settled. */
+/* Adds a group to the batch, unless it was deferred and its pause is not over. */
 static void
-settle(QueueJobTable *jobs, const QueueMark *mark, bool glance, TimestampTz now)
+add(QueueMark *batch, int *n, const QueueMark *mark, TimestampTz now)
 {
 	Deferred   *waits = find_deferred(mark);
-	QueueMark	whole = *mark;
 
-	CHECK_FOR_INTERRUPTS();
 	if (waits != NULL && waits->again_at > now)
 	{
-		/* not before its pause is over */
 		merge(&waits->mark, mark);
 		return;
 	}
+	batch[*n] = *mark;
 	if (waits != NULL)
-		merge(&whole, &waits->mark);
-	in_hand = whole;
-	if (queue_group_settle(jobs, &whole, glance) == QUEUE_GROUP_BUSY)
-		defer(&whole, now, BUSY_US, MAX_BUSY_US);
-	else if (waits != NULL)
-		*waits = deferred[--ndeferred];
-	in_hand.queue[0] = '\0';
+		merge(&batch[*n], &waits->mark);
+	(*n)++;
+}
+
+/* Settles the groups of a batch, or defers them; one that was deferred is so no more once it is settled. */
+static void
+settle(QueueJobTable *jobs, const QueueMark *batch, int n, TimestampTz now)
+{
+	MemoryContext per_group = AllocSetContextCreate(CurrentMemoryContext, "queue groups", ALLOCSET_SMALL_SIZES);
+	bool	   *locked = palloc(Max(n, 1) * sizeof(bool));
+	MemoryContext old;
+
+	for (int i = 0; i < n; i++)
+		locked[i] = queue_group_lock(&batch[i]);
+	PushActiveSnapshot(GetLatestSnapshot());
+	old = MemoryContextSwitchTo(per_group);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		in_hand = batch[i];
+		if (!locked[i] || queue_group_settle_locked(jobs, &batch[i]) == QUEUE_GROUP_BUSY)
+			defer(&batch[i], now, BUSY_US, MAX_BUSY_US);
+		else if (ndeferred > 0)
+		{
+			Deferred   *waited = find_deferred(&batch[i]);
+
+			if (waited != NULL)
+				*waited = deferred[--ndeferred];
+		}
+		in_hand.queue[0] = '\0';
+		MemoryContextReset(per_group);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_group);
+	PopActiveSnapshot();
 }
 
 /* One batch, in a transaction.  True: there is more to do at once. */
 static bool
 run_batch(TimestampTz now)
 {
-	static QueueMark marks[BATCH];
+	static QueueMark taken[BATCH];
+	static QueueMark batch[BATCH + MAX_DEFERRED];
 	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
-	MemoryContext per_group = AllocSetContextCreate(CurrentMemoryContext, "queue groups", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(per_group);
 	bool		more = false;
-	int			n = queue_mark_take(marks, BATCH);
+	int			ntaken = queue_mark_take(taken, all_under_way ? BATCH / 2 : BATCH);
+	int			max = all_under_way ? BATCH - ntaken : 0;
+	int			nall;
+	int			n = 0;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < ntaken; i++)
+		add(batch, &n, &taken[i], now);
+	for (int i = 0; i < ndeferred; i++)
 	{
-		settle(jobs, &marks[i], false, now);
-		MemoryContextReset(per_group);
-	}
-	for (int i = ndeferred - 1; i >= 0; i--)
-	{
-		QueueMark	mark = deferred[i].mark;
-
 		if (deferred[i].again_at <= now)
-			settle(jobs, &mark, false, now);	/* the last one takes the place of one that is settled */
-		MemoryContextReset(per_group);
+			batch[n++] = deferred[i].mark;
+	}
+	nall = max > 0 ? queue_group_all(&all_at, taken, max) : 0;
+	for (int i = 0; i < nall; i++)
+		add(batch, &n, &taken[i], now);
+	settle(jobs, batch, n, now);
+	/* only now: what an error cuts short is looked at again */
+	if (nall > 0)
+		all_at = taken[nall - 1];
+	if (nall < max)
+	{
+		all_under_way = false;
+		queue_group_remember(true);
+		queue_mark_found();
 	}
 	if (queue_mark_take_rows() && !queue_group_eat_rows(jobs, BATCH))
 	{
 		queue_mark_rows(MyDatabaseId);
 		more = true;
 	}
-	for (n = 0; all_under_way && n < BATCH && queue_now() - now < SLICE_US; n++)
-	{
-		all_under_way = queue_group_next_group(&all_at);
-		if (all_under_way)
-			settle(jobs, &all_at, true, now);
-		else
-		{
-			queue_group_remember(true);
-			queue_mark_found();
-		}
-		MemoryContextReset(per_group);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(per_group);
 	queue_job_close(jobs);
 	return more || all_under_way || queue_mark_any();
 }
@@ -222,7 +244,8 @@ TimestampTz
 queue_promote_unattended(TimestampTz now)
 {
 	QueueJobTable *jobs;
-	QueueMark	mark = {0};
+	QueueMark  *marks;
+	int			n = 1;
 	int			promoted = 0;
 
 	if (!queue_group_unattended())
@@ -230,10 +253,15 @@ queue_promote_unattended(TimestampTz now)
 	jobs = queue_job_open(RowExclusiveLock);
 	queue_group_promote(jobs);
 	/* what no mark tells of: a crash, a restore */
-	while (promoted < MAX_PROMOTED && queue_group_next_group(&mark))
+	marks = palloc0(BATCH * sizeof(QueueMark));
+	while (promoted < MAX_PROMOTED && (n = queue_group_all(&marks[n - 1], marks, BATCH)) > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
-		promoted += queue_group_settle(jobs, &mark, true) == QUEUE_GROUP_PROMOTED;
+		for (int i = 0; i < n; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			promoted += queue_group_waits(jobs, &marks[i]) &&
+				queue_group_settle(jobs, &marks[i]) == QUEUE_GROUP_PROMOTED;
+		}
 	}
 	queue_job_close(jobs);
 	return DT_NOEND;

@@ -15,8 +15,12 @@
  *   instead (job/group.c).
  *
  * A mark that is taken stays in the table until its taker's commit.  It may then be parked: it is not given out until
- * another one of its group is merged into it.  So who follows on in a group sees that a job with a lower place waits
- * there (queue_mark_before).
+ * another one of its group is merged into it.  That is done for two reasons:
+ *
+ * - A job with a lower place than the one that is in waits: who follows on must not pass it by (queue_mark_before).
+ * - Others wait behind the one that is in.  As long as every group in which somebody waits has an entry here, the end
+ *   of a job in a group without one concerns nobody, and is not told: what is enqueued there later brings a mark of its
+ *   own, after the end.  `crowded` says that not every one has.
  *
  * A group is known by its whole name, queue and key.
  *
@@ -32,6 +36,7 @@
 
 #define MAX_MARKS 2048			/* in shared memory, of all databases */
 #define MAX_OF_DATABASE 1536
+#define MAX_WAITED 768			/* of a database, of groups in which somebody waits and nothing is to be done */
 #define NBUCKETS 4096
 #define MAX_NOTED 1024			/* groups of one transaction; more and all groups are looked at */
 #define NOTED_BUCKETS 2048
@@ -48,6 +53,7 @@ typedef struct Entry
 		MARK_TAKEN,				/* somebody looks at the group -> freed or PARKED at his commit, READY at his abort */
 		MARK_PARKED				/* -> READY when another one of the group comes */
 	}			state;
+	bool		waited;			/* counted in nparked */
 	uint64		serial;			/* of the taking */
 	int			next_in_bucket;	/* or in the free list */
 	int			next;			/* in the list of those that are ready */
@@ -58,6 +64,8 @@ typedef struct Place			/* what there is of a database */
 	Oid			db;				/* InvalidOid: free */
 	int			first, last;	/* of those that are ready */
 	int			n;				/* of all */
+	int			nparked;		/* of those that were parked because others wait */
+	pg_atomic_uint32 crowded;	/* not all groups in which somebody waits are known here */
 	pg_atomic_uint32 ready;		/* how many are ready */
 	pg_atomic_uint32 lost;		/* 1: all groups are to be looked at; 2: somebody does */
 	pg_atomic_uint32 rows;		/* rows of queue.group_mark were committed */
@@ -127,6 +135,7 @@ queue_mark_shmem_init(void)
 			pg_atomic_init_u32(&table->place[i].ready, 0);
 			pg_atomic_init_u32(&table->place[i].lost, 0);
 			pg_atomic_init_u32(&table->place[i].rows, 0);
+			pg_atomic_init_u32(&table->place[i].crowded, 0);
 		}
 		for (int i = 0; i < MAX_MARKS; i++)
 			table->entry[i].next_in_bucket = i + 1 < MAX_MARKS ? i + 1 : NONE;
@@ -154,6 +163,8 @@ static void
 merge(QueueMark *into, const QueueMark *mark)
 {
 	into->position = Min(into->position, mark->position);
+	into->front = false;
+	into->came |= mark->came;
 	into->ended |= mark->ended;
 	into->doubted |= mark->doubted;
 }
@@ -183,8 +194,10 @@ place_of(Oid db)
 		unused->first = unused->last = NONE;
 		unused->n = 0;
 		pg_atomic_write_u32(&unused->ready, 0);
-		pg_atomic_write_u32(&unused->lost, 0);
+		pg_atomic_write_u32(&unused->lost, 1);	/* until somebody has looked, nothing is known */
 		pg_atomic_write_u32(&unused->rows, 0);
+		pg_atomic_write_u32(&unused->crowded, 0);
+		unused->nparked = 0;
 		return unused;
 	}
 	return NULL;
@@ -228,6 +241,8 @@ release(Place *place, int number)
 		link = &table->entry[*link].next_in_bucket;
 	*link = table->entry[number].next_in_bucket;
 	table->entry[number].db = InvalidOid;
+	place->nparked -= table->entry[number].waited;
+	table->entry[number].waited = false;
 	table->entry[number].next_in_bucket = table->free;
 	table->free = number;
 	place->n--;
@@ -240,6 +255,8 @@ make_ready(Place *place, int number)
 	Entry	   *entry = &table->entry[number];
 
 	entry->state = MARK_READY;
+	place->nparked -= entry->waited;
+	entry->waited = false;
 	entry->next = NONE;
 	if (place->last == NONE)
 		place->first = number;
@@ -278,6 +295,7 @@ enter(Oid db, Place *place, const QueueMark *mark)
 	entry->db = db;
 	entry->hash = hash;
 	entry->state = MARK_PARKED;
+	entry->waited = false;
 	entry->next_in_bucket = table->bucket[hash % NBUCKETS];
 	table->bucket[hash % NBUCKETS] = number;
 	place->n++;
@@ -302,6 +320,7 @@ queue_mark_reset(Oid db)
 				release(place, number);
 		}
 		place->db = InvalidOid;
+		place->nparked = 0;
 		place->first = place->last = NONE;
 		pg_atomic_write_u32(&place->ready, 0);
 	}
@@ -411,21 +430,28 @@ tell(void)
 
 	if (table != NULL)
 	{
+		bool		told = overflow_level > 0;
 		Place	   *place;
 
 		LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 		place = place_of(MyDatabaseId);
 		for (int i = 0; place != NULL && i < nnoted; i++)
 		{
-			int			number = enter(MyDatabaseId, place, &noted[i].mark);
+			const QueueMark *mark = &noted[i].mark;
+			int			number;
 
+			if (!mark->came && pg_atomic_read_u32(&place->crowded) == 0 && pg_atomic_read_u32(&place->lost) == 0 &&
+				find(MyDatabaseId, hash_of(MyDatabaseId, mark->queue, mark->key), mark->queue, mark->key) == NONE)
+				continue;		/* nobody waits for that end */
+			told = true;
+			number = enter(MyDatabaseId, place, mark);
 			if (number != NONE && table->entry[number].state != MARK_READY)
 				make_ready(place, number);
 		}
 		LWLockRelease(&table->lock);
 		if (overflow_level > 0)
 			queue_mark_lose(MyDatabaseId);
-		if (base != NULL)
+		if (told && base != NULL)
 			queue_database_wake(base, 0);
 	}
 	queue_mark_forget_noted();
@@ -549,18 +575,34 @@ queue_mark_take(QueueMark *marks, int max)
 }
 
 void
-queue_mark_park(const QueueMark *mark)
+queue_mark_park(const char *queue, const char *key, int64 position)
 {
 	Place	   *place = my_place(true);
+	QueueMark	mark = {.position = position};
 	int			number;
 
 	if (place == NULL)
 		return;
+	strlcpy(mark.queue, queue, sizeof(mark.queue));
+	strlcpy(mark.key, key, sizeof(mark.key));
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-	number = enter(MyDatabaseId, place, mark);
-	/* if another one came meanwhile, the group is looked at once more */
-	if (number != NONE && table->entry[number].state == MARK_TAKEN)
-		table->entry[number].state = MARK_PARKED;
+	number = find(MyDatabaseId, hash_of(MyDatabaseId, queue, key), queue, key);
+	if (number != NONE && table->entry[number].state == MARK_READY)
+		;						/* another one came meanwhile: the group is looked at once more */
+	else if (position == PG_INT64_MAX && place->nparked >= MAX_WAITED)
+		pg_atomic_write_u32(&place->crowded, 1);
+	else
+	{
+		if (number != NONE)
+			table->entry[number].mark.position = PG_INT64_MAX;	/* what it told of is settled */
+		number = enter(MyDatabaseId, place, &mark);
+		if (number != NONE)
+		{
+			table->entry[number].state = MARK_PARKED;
+			place->nparked += !table->entry[number].waited;
+			table->entry[number].waited = true;
+		}
+	}
 	LWLockRelease(&table->lock);
 }
 
@@ -614,7 +656,10 @@ queue_mark_lost(void)
 	Place	   *place = my_place(true);
 	uint32		lost = 1;
 
-	return place != NULL && pg_atomic_compare_exchange_u32(&place->lost, &lost, 2);
+	if (place == NULL || !pg_atomic_compare_exchange_u32(&place->lost, &lost, 2))
+		return false;
+	pg_atomic_write_u32(&place->crowded, 0);
+	return true;
 }
 
 void

@@ -14,7 +14,9 @@
 typedef struct QueueMark
 {
 	int64		position;		/* the lowest that is meant: of a job that came, or of a head that ended */
+	bool		came;			/* a job came */
 	bool		ended;			/* a job ended that had been let in, so no other one is in */
+	bool		front;			/* position is that of the group's first place */
 	bool		doubted;		/* .. but somebody else than who eats marks has let one in */
 	char		queue[QUEUE_NAME_MAX + 1];
 	char		key[QUEUE_KEY_MAX + 1];
@@ -46,10 +48,10 @@ extern bool queue_mark_any(void);	/* is there one to take?  Without a lock */
 /* Does any mark tell of a place before this one, or may one be missing?  For who follows on in a group. */
 extern bool queue_mark_before(const char *queue, const char *key, int64 position);
 /*
- * Leaves a mark that nobody takes until another one of its group comes: a job with a lower place than the group's head
- * waits for that head to end.
+ * Leaves a mark that nobody takes until another one of its group comes.  position: of a job that was enqueued before
+ * the one that is in, and waits for the end of that; PG_INT64_MAX: others wait, as is usual.
  */
-extern void queue_mark_park(const QueueMark *mark);
+extern void queue_mark_park(const char *queue, const char *key, int64 position);
 
 /* Marks were lost, or rows came in without any: all groups are to be looked at.  Commit-safe. */
 extern void queue_mark_lose(Oid db);
