@@ -42,7 +42,9 @@ SELECT available FROM queue.stat_queue WHERE queue = 'dead' UNION ALL SELECT cou
 SELECT count(*) AS keys FROM queue.unique_key;
 
 -- only handlers that name the queue serve it; fetch takes what none serves
+SET client_min_messages = error;
 SELECT queue.register_sql_handler('k', 'h');
+RESET client_min_messages;
 SELECT kind, max_attempts, origin = (SELECT origin FROM queue.job WHERE id = :copy) AS origin FROM queue.fetch('dead', 1);
 SELECT queue.release(:copy);
 SELECT try($$SELECT queue.test_run($$ || :copy || ')');
@@ -136,4 +138,5 @@ SELECT name, dead_letter, on_discarded FROM queue.queue ORDER BY name;
 DROP FUNCTION try, h(jsonb);
 DROP OWNED BY regress_queue_dead;
 DROP ROLE regress_queue_dead;
+SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;

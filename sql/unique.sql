@@ -201,7 +201,9 @@ CREATE FUNCTION again(j queue.job) RETURNS void BEGIN ATOMIC
 	SELECT outcome FROM queue.enqueue_unique('again', j.unique_key, '{"n": 2}', '{"queue": "j", "on_conflict": "replace"}') WHERE j.payload = '{"n": 1}';
 END;
 BEGIN;
+SET client_min_messages = error;
 SELECT queue.register_sql_handler('again', 'again', '{j}');
+RESET client_min_messages;
 SELECT queue.test_run(queue.enqueue('again', '{"n": 1}', 'j', unique_key => 'h'));
 SELECT payload, state FROM queue.job WHERE kind = 'again' AND queue = 'j';
 SELECT state FROM queue.test_drain('j');
@@ -224,4 +226,5 @@ SELECT queue.key_of('{}', period => '1 day') = :'later' AS same_later;
 DROP FUNCTION try;
 DROP OWNED BY regress_queue_unique;
 DROP ROLE regress_queue_unique;
+SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;
