@@ -115,6 +115,14 @@ SELECT state, payload FROM jobs WHERE payload = '{"n": 8}';
 SELECT queue.cancel(:t);
 SELECT * FROM keys;
 
+-- whose lease has ended may still be completed by its worker: it gets a successor, and is not changed
+SELECT queue.enqueue('k', '{"n": 9}', 'q', unique_key => 'a') AS a \gset
+SELECT leased_until <= clock_timestamp() AS ended FROM queue.fetch('q', 1, lease => '1 us', kinds => '{k}');
+SELECT outcome FROM queue.enqueue_unique('k', 'a', '{"n": 10}', '{"queue": "q", "on_conflict": "replace"}');
+SELECT queue.complete(:a, 1);
+SELECT payload FROM queue.fetch('q', 1, kinds => '{k}');
+SELECT queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": "a"}');
+
 -- unique_for: also when the job has ended
 SELECT queue.enqueue('k', '1', 'q', unique_key => 'w', unique_for => '1 hour') AS w \gset
 SELECT queue.complete(id, attempt) FROM queue.fetch('q', 1, kinds => '{k}');
