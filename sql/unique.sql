@@ -143,6 +143,19 @@ SELECT queue.enqueue('k', '1', 'q', unique_key => 'past', unique_for => '1 us') 
 SELECT queue.cancel(:w), count(*) AS keys FROM queue.unique_key GROUP BY ();
 SELECT * FROM keys;
 
+-- what is of no use any more goes: a window that is over, the key of a job that somebody deleted
+SELECT queue.enqueue('k', '1', 'q', unique_key => 'over', unique_for => '1 hour') AS o, queue.enqueue('k', '2', 'q', unique_key => 'live', unique_for => '1 hour') AS l,
+       queue.enqueue('k', '3', 'q', unique_key => 'gone') AS g \gset
+SELECT queue.cancel(:o);
+DELETE FROM queue.live_job WHERE id = :g;
+SELECT queue.maintain();
+SELECT unique_key, ended FROM keys;
+SET queue.debug_clock_offset = '2h';
+SELECT queue.maintain();
+RESET queue.debug_clock_offset;
+SELECT unique_key, ended FROM keys;
+SELECT queue.purge('q'), queue.delete_jobs('{"queue": "q"}') > 0 AS deleted;
+
 -- retry_jobs, move_jobs: a job whose key is taken is left and not counted; of two with one key the first wins
 SELECT queue.enqueue('x', '1', 'q', unique_key => 'a') AS x \gset
 SELECT queue.cancel(:x, 'twice'), queue.enqueue('x', '2', 'q', unique_key => 'a') AS x, queue.enqueue('x', '3', 'q', unique_key => 'b') AS y \gset

@@ -31,6 +31,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -533,6 +534,64 @@ queue_key_successor(const QueueKeyName *name, int64 id, Snapshot snapshot)
 	int64		ids[2];
 
 	return queue_key_jobs(name, snapshot, ids) == 2 && ids[0] == id ? ids[1] : 0;
+}
+
+/* Is this row, which the snapshot sees, of no use any more? */
+static bool
+is_useless(const QueueKeyRow *row, QueueJobTable *jobs, Snapshot snapshot, TimestampTz now)
+{
+	QueueJob	job;
+
+	return row->ended ? row->until <= now : !queue_job_peek(jobs, row->job_id, snapshot, &job);
+}
+
+bool
+queue_key_sweep(BlockNumber *block, BlockNumber blocks, TimestampTz now)
+{
+	QueueKeyTable *table = queue_key_open();
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	BlockNumber end = RelationGetNumberOfBlocks(table->rel);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue keys", ALLOCSET_SMALL_SIZES);
+	MemoryContext old;
+	ItemPointerData first;
+	ItemPointerData last;
+	TableScanDesc scan;
+
+	if (end - Min(*block, end) > blocks)
+		end = *block + blocks;
+	ItemPointerSet(&first, *block, FirstOffsetNumber);
+	ItemPointerSet(&last, end > 0 ? end - 1 : 0, MaxOffsetNumber);
+	scan = table_beginscan_tidrange(table->rel, snapshot, &first, &last);
+	old = MemoryContextSwitchTo(context);
+	while (*block < end && table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		QueueKeyRow row = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		read_row(slot, &row);
+		if (is_useless(&row, jobs, snapshot, now) && queue_key_lock(table, &row, false) == TM_Ok)
+		{
+			if (row.ended)
+				write_locked(table, &row, NULL);
+			else
+				(void) release_row(table, &(QueueKeyName) {TextDatumGetCString(slot->tts_values[COL_QUEUE - 1]),
+								   TextDatumGetCString(slot->tts_values[COL_KIND - 1]),
+								   TextDatumGetCString(slot->tts_values[COL_KEY - 1])}, &row, row.job_id);
+		}
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	*block = Max(*block, end);
+	end = RelationGetNumberOfBlocks(table->rel);
+	queue_job_close(jobs);
+	queue_key_close(table);
+	return *block >= end;
 }
 
 /* ---- many ---- */

@@ -91,6 +91,11 @@ extern int	queue_key_jobs(const QueueKeyName *name, Snapshot snapshot, int64 ids
 /* The successor that waits for a job, as `snapshot` sees it; 0: none. */
 extern int64 queue_key_successor(const QueueKeyName *name, int64 id, Snapshot snapshot);
 
+/*
+ * Deletes what is of no use any more in so many blocks from *block on, and moves that: keys whose window is over, and
+ * those of jobs that are not there.  True: the table ends there.
+ */
+extern bool queue_key_sweep(BlockNumber *block, BlockNumber blocks, TimestampTz now);
 /* Their order, in which calls about many jobs take and release keys. */
 extern int	queue_key_compare(const QueueKeyName *left, const QueueKeyName *right);
 /*

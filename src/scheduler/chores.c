@@ -17,6 +17,7 @@
 #include "config/owner.h"
 #include "scheduler/deadlines.h"
 #include "scheduler/housekeeping.h"
+#include "scheduler/keys.h"
 #include "scheduler/leases.h"
 #include "scheduler/promote.h"
 #include "scheduler/retirement.h"
@@ -45,6 +46,7 @@ static QueueChore chores[] = {
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"promotion", queue_promote_unattended, NULL, 0},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
+	{"unique keys", queue_keys_run, .first = USECS_PER_MINUTE},
 	{"retention", queue_housekeeping_retention, .first = USECS_PER_SEC},
 };
 
