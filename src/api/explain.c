@@ -16,6 +16,7 @@
 #include "job/claim.h"
 #include "job/finished.h"
 #include "job/group.h"
+#include "job/key.h"
 #include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/counter.h"
@@ -295,7 +296,14 @@ explain_pending(StringInfo out, int *count, QueueJobTable *table, const QueueJob
 							"it is about to be let in as the first of its group");
 	}
 	if ((extra->blocks & QUEUE_BLOCK_KEY) != 0)
-		wait_for_reason(out, count, "the job before it with its unique key has not ended");
+	{
+		QueueKeyName name;
+		int64		ids[2];
+
+		wait_for_reason(out, count, !queue_key_name(job, line, &name) || queue_key_jobs(&name, snapshot, ids) == 0 ?
+						"the job before it with its unique key has not ended" :
+						psprintf("job " INT64_FORMAT ", which has unique key \"%s\", has not ended", ids[0], name.key));
+	}
 	if ((extra->blocks & QUEUE_BLOCK_DEPENDENCY) != 0)
 		wait_for_reason(out, count, "a job that it depends on has not ended");
 	if (extra->run_at > now)
