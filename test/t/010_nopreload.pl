@@ -117,6 +117,20 @@ sql($node, "SELECT queue.drop_queue('kept', true)");
 sql($node, "BEGIN; SELECT queue.enqueue('mail'); PREPARE TRANSACTION 'g'; COMMIT PREPARED 'g'");
 one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't', 'two-phase commit');
 
+# all queues paused; a queue that has nothing to do, which is polled here
+sql($node, "SELECT queue.create_queue('still'), queue.pause('*')");
+$id = sql($node, "SELECT queue.enqueue('mail', '{}', 'still')");
+one($node, "SELECT count(*) FROM queue.fetch('still')", '0', "pause('*') stops fetch");
+one($node, "CALL queue.await_idle('still', '1 ms')", 'f', 'and its queue is not idle');
+sql($node, "SELECT queue.resume('*')");
+{
+	my $session = queue_session($node);
+	$session->query_until(qr/waiting/, "\\echo waiting\nCALL queue.await_idle('still', '1 min');\n");
+	one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still')", 't', 'resumed, it gives its job');
+	like($session->query_safe('SELECT 1'), qr/^t/, 'and is idle then');
+	$session->quit;
+}
+
 # statistics do not fail
 one($node, "SELECT count(*) >= 1 FROM queue.stat_queue", 't', 'stat_queue');
 one($node, "SELECT count(*) FROM queue.stat_worker", '0', 'stat_worker');
