@@ -244,6 +244,8 @@ claim_by_delete(void *arg)
 	{
 		arm(work);				/* before the row is ours: who finds it locked finds us */
 		claimed = queue_claim_delete(&work->claim);
+		if (work->claim.line->limits != NULL)
+			work->started_at = queue_now(); /* with its unit */
 	}
 	PopActiveSnapshot();
 	if (claimed == QUEUE_CLAIM_FULL)
@@ -406,6 +408,8 @@ run_alone(QueueEntry *entry)
 	{
 		arm(work);
 		claimed = queue_claim_run(&work->claim, false);
+		if (work->claim.line->limits != NULL)
+			work->started_at = queue_now();
 		if (claimed != QUEUE_CLAIM_OURS)
 			disarm();
 	}

@@ -247,9 +247,12 @@ queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, Time
 	QueueJob	leased = claim->job;
 	TM_Result	result;
 
+	if (!admit(claim, QUEUE_UNIT_LEASE, until))
+		return QUEUE_CLAIM_FULL;
 	leased.attempt++;
 	leased.leased_until = until;
-	claim->extra.started_at = now;
+	/* under a limit the claim begins with its unit: what shows how many run at once is then right */
+	claim->extra.started_at = claim->line->limits == NULL ? now : queue_now();
 	claim->extra.worker = unconstify(char *, worker);
 	if (claim->lost.error != NULL)
 	{
@@ -257,8 +260,6 @@ queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, Time
 		claim->extra.last_error = unconstify(char *, claim->lost.error);
 	}
 	leased.extra = queue_extra_pack(&claim->extra);
-	if (!admit(claim, QUEUE_UNIT_LEASE, until))
-		return QUEUE_CLAIM_FULL;
 	result = queue_job_update(claim->table, &claim->job, &leased, claim->snapshot, false);
 	if (result != TM_Ok)
 	{

@@ -402,6 +402,7 @@ pull_all(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
 	static Oid	pulling = InvalidOid;
 	QueueRole  *failed = OidIsValid(pulling) ? queue_role_of(pulling, false) : NULL;
+	static int	first = 0;
 	TimestampTz next = DT_NOEND;
 
 	if (failed != NULL)
@@ -409,9 +410,10 @@ pull_all(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		failed->failed_s = failed->failed_s == 0 ? 1 : Min(failed->failed_s * 2, FAILED_MAX_S);
 		failed->failed_until = now + failed->failed_s * USECS_PER_SEC;
 	}
+	first = queue_nroles > 0 && tally != NULL ? (first + 1) % queue_nroles : 0;
 	for (int i = 0; i < queue_nroles; i++)
 	{
-		QueueRole  *role = queue_roles[i];
+		QueueRole  *role = queue_roles[(first + i) % queue_nroles];
 
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
@@ -438,6 +440,7 @@ do_round(TimestampTz now)
 	QueueConfig *config;
 	QueueJobTable *table;
 	QueueTally *tally;
+	static bool feed_first = false;
 
 	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
 	{
@@ -457,8 +460,13 @@ do_round(TimestampTz now)
 	if (nsuspects > 0)
 		next = queue_earlier(next, tend_suspects(table, now));
 	tally = queue_tally_begin(now);
+	/* who is read first takes what room there is under a limit that they share */
+	feed_first = tally != NULL && !feed_first;
+	if (feed_first)
+		next = queue_earlier(next, queue_feed_pull(table, tally, now));
 	next = queue_earlier(next, pull_all(table, tally, now));
-	next = queue_earlier(next, queue_feed_pull(table, tally, now));
+	if (!feed_first)
+		next = queue_earlier(next, queue_feed_pull(table, tally, now));
 	next = queue_earlier(next, queue_tally_when(tally));
 	queue_job_close(table);
 	return next;

@@ -1,0 +1,109 @@
+# Limits with processes that die: executors, sessions and leases count together; a session that waits is woken by a
+# give-back; after kill -9 of an executor, of the server, and after a restart what is in force is counted again; a limit
+# that is set while executors run jobs finds them.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('limits');
+sql($node, <<'EOS');
+SELECT queue.create_queue('q', max_running => 3, lease => '1 hour');
+SELECT queue.register_sql_handler('k', 'h', '{q}', timeout => '0');
+EOS
+my $holder = queue_session($node);
+my $worker = queue_session($node);
+my $running = "SELECT count(*) FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NOT NULL";
+
+# jobs that wait for lock 1 run until $holder lets go
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sub enqueue { return sql($node, "SELECT count(queue.enqueue('k', '{\"lock\": 1}', 'q')) FROM generate_series(1, $_[0])") }
+enqueue(5);
+wait_true($node, "SELECT ($running) = 3", 'executors run three');
+one($node, "SELECT count(*) FROM queue.enqueue_many('ext', '{1,2,3,4}', 'q')", '4', 'external jobs wait');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '0', 'and get no unit');
+one($node, "SELECT queue.explain_job(min(id)) ~ 'max_running of queue q is 3, and 3 run' FROM queue.job WHERE kind = 'ext'", 't', 'explained');
+
+# below what runs, and above
+sql($node, "SELECT queue.alter_queue('q', max_running => 5)");
+wait_true($node, "SELECT ($running) = 4", 'more room: as many executors as there are run');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '1', 'and one external job');
+sql($node, "SELECT queue.alter_queue('q', max_running => 2)");
+one($node, "SELECT queue.complete(id) FROM queue.job WHERE kind = 'ext' AND state = 'running'", 't', 'one ends');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '0', 'none begins, because more run than may');
+
+# a session that waits for a unit is woken by who gives it back
+sql($node, "SELECT queue.alter_queue('q', max_running => 4)");
+$worker->query_until(qr/sent/, "\\echo sent\nSELECT 'got ' || count(*) FROM queue.fetch('q', kinds => '{ext}', wait => '30 s');\n");
+wait_true($node, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%wait => ''30 s''%' AND wait_event_type IN ('Extension', 'IPC', 'Client') AND pid <> pg_backend_pid())",
+	'it waits');
+sql($node, "SELECT queue.pause_handler('k', 'q')");
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+like($worker->query_until(qr/got \d/, "\\echo\n"), qr/got 1/, 'a give-back wakes it');
+wait_true($node, "SELECT ($running) = 0", 'the others have ended');
+sql($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE kind = 'ext' AND state = 'running'");
+
+# a limit that is new while executors and sessions work
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, "SELECT queue.alter_queue('q', reset => '{max_running}'); SELECT queue.purge('q'); SELECT queue.resume_handler('k', 'q')");
+enqueue(3);
+sql($node, "SELECT count(*) FROM queue.enqueue_many('ext', '{1,2,3,4,5,6}', 'q')");
+wait_true($node, "SELECT ($running) = 3", 'three run without a limit');
+is($worker->query_safe("SELECT count(*) FROM queue.fetch('q', claim => 'session')"), '1', 'and a session has one');
+one($node, "SELECT count(*) FROM queue.fetch('q')", '1', 'and a lease');
+sql($node, "SELECT queue.alter_queue('q', max_running => 6)");
+one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '1', 'all are counted for the new limit');
+$worker->quit;
+wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('q', 5)", 'the session gave its unit back by its end');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_true($node, "SELECT ($running) = 0", 'the executors have ended');
+wait_true($node, "SELECT count(*) = 3 FROM queue.fetch('q', 5)", 'and gave back');
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", '6', 'six leases');
+
+# after a restart and after a crash they are counted from the table
+for my $how ('restart', 'kill -9')
+{
+	if ($how eq 'restart')
+	{
+		$holder->quit;
+		$node->restart;
+	}
+	else
+	{
+		my $victim = queue_session($node);
+		my $v = $victim->query_safe('SELECT pg_backend_pid()');
+		kill 9, $v;
+		poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $v)");
+	}
+	sql($node, "SELECT count(*) FROM queue.enqueue_many('ext', '{1,2,3,4}', 'q')");
+	one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '0', "$how: six are counted, none fits");
+	one($node, "SELECT count(queue.complete(id)) FROM (SELECT min(id) AS id FROM queue.job WHERE state = 'running') x", '1', "$how: one ends");
+	one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '1', "$how: its place is taken");
+}
+
+# an executor that dies takes its unit along
+my $lock = queue_session($node);
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE kind = 'ext' AND state = 'running'; SELECT queue.purge('q'); SELECT queue.alter_queue('q', max_running => 1)");
+enqueue(2);
+wait_true($node, "SELECT ($running) = 1", 'one runs');
+sql($node, "SELECT pg_terminate_backend(pid) FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NOT NULL");
+wait_true($node, "SELECT ($running) = 1", 'another executor runs one');
+one($node, $running, '1', 'and no more than one');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'all ended', kinds => '^k$');
+
+# a rate holds for executors, too
+sql($node, <<'EOS');
+SELECT queue.create_queue('r', rate_limit => 100);
+SELECT queue.pause('r');
+SELECT queue.register_sql_handler('rk', 'h', '{r}');
+SELECT count(*) FROM queue.enqueue_many('rk', (SELECT array_agg('{}'::jsonb) FROM generate_series(1, 150)), 'r');
+SELECT queue.resume('r');
+EOS
+wait_no_jobs($node, 'the jobs under a rate ran', kinds => '^rk$');
+# 150 at 100 a second: the bucket is empty at first, so the last starts at least 1.4 s after the first
+one($node, "SELECT extract(epoch FROM max(at) - min(at)) >= 1.4 FROM seen WHERE kind = 'rk'", 't', 'not faster than the rate');
+done_testing();
