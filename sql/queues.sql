@@ -78,10 +78,10 @@ SELECT name FROM queue.queue WHERE name LIKE 'bad%';
 SELECT try($$SELECT queue.create_queue('bad', max_running => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', rate_limit => -1)$$);
-SELECT try($$SELECT queue.create_queue('bad', reserved => '{"-10": 2}')$$);
+SELECT try($$SELECT queue.create_queue('bad', reserved => '{"-10": 0}')$$);
 SELECT try($$SELECT queue.alter_queue('plain', max_running => -1)$$);
 SELECT try($$SELECT queue.alter_queue('plain', rate_limit => -1, rate_period => '0')$$);
-SELECT try($$SELECT queue.alter_queue('plain', reserved => '{}')$$);
+SELECT try($$SELECT queue.alter_queue('plain', reserved => '[1]')$$);
 
 -- alter: null leaves as is; reset brings the default back
 SELECT queue.alter_queue('full', max_attempts => 9, keep_completed => '0');

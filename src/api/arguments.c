@@ -6,6 +6,8 @@
  */
 #include "api/arguments.h"
 
+#include "config/limits.h"
+
 #include "config/owner.h"
 #include "shared/clock.h"
 
@@ -111,6 +113,18 @@ Datum
 queue_check_limit(Datum value, const char *what)
 {
 	return Int32GetDatum((int32) queue_in_range(DatumGetInt32(value), what, 0, PG_INT32_MAX));
+}
+
+Datum
+queue_check_reserved(Datum value, const char *what)
+{
+	QueueReserved reserved[QUEUE_MAX_RESERVED];
+	int			n;
+	QueueComplaint wrong;
+
+	if (!queue_reserved_read(DatumGetJsonbP(value), reserved, &n, &wrong))
+		queue_complaint_raise(&wrong);
+	return value;
 }
 
 Datum

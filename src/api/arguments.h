@@ -35,6 +35,7 @@ extern char **queue_names(Datum array, const char *what, int *count);
 typedef Datum (*QueueCheck) (Datum value, const char *what);
 extern Datum queue_check_attempts(Datum value, const char *what);
 extern Datum queue_check_limit(Datum value, const char *what);	/* 0 or more */
+extern Datum queue_check_reserved(Datum value, const char *what);
 extern Datum queue_check_backoff(Datum value, const char *what);
 extern Datum queue_check_kind(Datum value, const char *what);	/* a name other than * */
 extern Datum queue_check_text(Datum value, const char *what);	/* any */

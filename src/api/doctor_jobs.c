@@ -80,6 +80,60 @@ check_dead_letters(QueueFindings *findings)
 	}
 }
 
+/* A limit of 0 lets nothing run. */
+static bool
+finding_of_limit(QueueFindings *findings, const char *whose, const char *option, int value, const char *cure)
+{
+	if (value != 0)
+		return false;
+	queue_finding(findings, "limits", false, psprintf("%s of %s is 0, so nothing of it runs", option, whose), cure);
+	return true;
+}
+
+/* Rows for limits of 0, and for more reserved executors than there are. */
+static void
+check_limits(QueueFindings *findings)
+{
+	QueueConfig *config = queue_config();
+	bool		found = false;
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+		const char *whose = psprintf("queue \"%s\"", conf->name);
+		const char *cure = psprintf("Raise it with queue.alter_queue(%s, ..), or reset it.", quote_literal_cstr(conf->name));
+
+		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
+			continue;
+		found |= finding_of_limit(findings, whose, "max_running", conf->limit.max_running, cure);
+		found |= finding_of_limit(findings, whose, "rate_limit", conf->limit.rate_limit, cure);
+		found |= finding_of_limit(findings, whose, "max_running_per_key", conf->key_limit.max_running, cure);
+		found |= finding_of_limit(findings, whose, "rate_limit_per_key", conf->key_limit.rate_limit, cure);
+		for (int j = 0; j < conf->nreserved; j++)
+		{
+			if (conf->reserved[j].executors < queue_executors)
+				continue;
+			found = true;
+			queue_finding(findings, "limits", false,
+						  psprintf("queue \"%s\" reserves %d executors for priority %d and below, and there are %d in all",
+								   conf->name, conf->reserved[j].executors, conf->reserved[j].priority, queue_executors),
+						  "One executor is left to the others. Raise queue.executors, or reserve fewer.");
+		}
+	}
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueHandler *handler = config->handlers[i];
+		const char *whose = psprintf("the handler of kind \"%s\"", handler->kind);
+
+		if (!queue_handler_visible(handler))
+			continue;
+		found |= finding_of_limit(findings, whose, "max_running", handler->limit.max_running, "Register it with another.");
+		found |= finding_of_limit(findings, whose, "rate_limit", handler->limit.rate_limit, "Register it with another.");
+	}
+	if (!found)
+		queue_finding(findings, "limits", true, "no limit is 0", NULL);
+}
+
 /* One row per queue that is paused, or whose row cannot be read as a whole. */
 static void
 check_queues(QueueFindings *findings)
@@ -597,6 +651,7 @@ void
 queue_doctor_jobs(QueueFindings *findings)
 {
 	queue_finding_check(findings, "queue paused", check_queues);
+	queue_finding_check(findings, "limits", check_limits);
 	queue_finding_check(findings, "dead letters", check_dead_letters);
 	queue_finding_check(findings, "handler", check_handlers);
 	queue_finding_check(findings, "endpoint", check_endpoints);

@@ -83,7 +83,7 @@ static const struct
 	{ARG_MAX_RUNNING_PER_KEY, "max_running_per_key", queue_check_limit, INT4OID},
 	{ARG_RATE_LIMIT, "rate_limit", queue_check_limit, INT4OID},
 	{ARG_RATE_PERIOD, "rate_period", queue_check_period, INTERVALOID},
-	{ARG_RESERVED, "reserved"},
+	{ARG_RESERVED, "reserved", queue_check_reserved, JSONBOID},
 	{ARG_DEAD_LETTER, "dead_letter", queue_check_text, TEXTOID},
 	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
 	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, INTERVALOID},

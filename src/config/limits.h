@@ -14,4 +14,7 @@ extern void queue_limits_read_handler(QueueReader *reader, QueueHandler *handler
 extern void queue_limits_resolve(QueueLine *line);
 extern bool queue_limits_any(const QueueConfig *config);
 
+/* reserved, as in {"-10": 2}: at most QUEUE_MAX_RESERVED priorities.  False: what is wrong with it. */
+extern bool queue_reserved_read(Jsonb *json, QueueReserved reserved[QUEUE_MAX_RESERVED], int *n, QueueComplaint *wrong);
+
 #endif

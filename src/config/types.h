@@ -21,6 +21,13 @@ typedef struct QueueLineList
 	bool		complete;		/* all that there are */
 } QueueLineList;
 
+/* So many executors are kept for jobs of this priority and more urgent ones. */
+typedef struct QueueReserved
+{
+	int16		priority;
+	int			executors;
+} QueueReserved;
+
 typedef struct QueueConf		/* one queue */
 {
 	char	   *name;
@@ -43,6 +50,8 @@ typedef struct QueueConf		/* one queue */
 	bool		is_dead_letter; /* another queue's: only handlers that name it serve it */
 	QueueLimit	key_limit;		/* of each concurrency key */
 	bool		keyed;			/* each key has lines of its own */
+	QueueReserved reserved[QUEUE_MAX_RESERVED]; /* executors kept for urgent jobs */
+	int			nreserved;
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
 	QueueLineList lines;		/* lines.c's */
 } QueueConf;

@@ -32,7 +32,7 @@
 #define RETRY_US INT64CONST(20000)	/* who must wait for a count looks again after this */
 #define PATIENCE_US INT64CONST(500000)	/* for which a fetch waits for it */
 
-static const char *const limit_names[QUEUE_NLIMITS] = {"queue", "handler", "concurrency key"};
+static const char *const limit_names[] = {"queue", "handler", "concurrency key"};
 
 /* ---- counting ---- */
 
@@ -346,6 +346,14 @@ queue_limit_explain(const QueueLine *line)
 
 		if (limit->id == 0)
 			continue;
+		if (i >= QUEUE_LIMIT_RESERVED)
+		{
+			if (line->served && queue_unit_taken(limit, i) >= queue_limit_most(limit))
+				return psprintf("%d of %d executors are reserved for more urgent jobs of queue %s, and %d run others",
+								Min(limit->reserved, queue_executors - 1), queue_executors, line->queue->name,
+								queue_unit_taken(limit, i));
+			continue;
+		}
 		if (limit->max_running >= 0)
 		{
 			int			taken = queue_unit_taken(limit, i);
@@ -487,7 +495,7 @@ queue_tally_room(QueueTally *tally, const QueueLine *line)
 	}
 	for (int i = 0; i < QUEUE_NLIMITS; i++)
 	{
-		if (limits->of[i].id != 0 && (limits->of[i].max_running >= 0 || limits->of[i].rate_limit >= 0) &&
+		if (limits->of[i].id != 0 && (queue_limit_most(&limits->of[i]) >= 0 || limits->of[i].rate_limit >= 0) &&
 			!limit_room(tally, limits, i))
 			return false;
 	}

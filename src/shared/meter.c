@@ -391,11 +391,13 @@ expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake)
 bool
 queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake)
 {
-	if (limit->max_running < 0 || meter->taken < limit->max_running)
+	int			most = queue_limit_most(limit);
+
+	if (most < 0 || meter->taken < most)
 		return false;
 	if (meter->first_end <= now)
 		expire(meter, now, wake);
-	return meter->taken >= limit->max_running;
+	return meter->taken >= most;
 }
 
 void

@@ -9,11 +9,14 @@
 
 #include "shared/fetch_waiter.h"
 
+#define QUEUE_MAX_RESERVED 4	/* priorities for which a queue keeps executors */
+
 /* What has limits. */
 typedef enum QueueLimitOf
 {
 	QUEUE_LIMIT_QUEUE, QUEUE_LIMIT_HANDLER, QUEUE_LIMIT_KEY,
-	QUEUE_NLIMITS
+	QUEUE_LIMIT_RESERVED,		/* and the next ones: what runs in executors beside those kept for urgent jobs */
+	QUEUE_NLIMITS = QUEUE_LIMIT_RESERVED + QUEUE_MAX_RESERVED
 } QueueLimitOf;
 
 /* The limits of one of them. */
@@ -24,7 +27,15 @@ typedef struct QueueLimit
 	int			rate_limit;		/* claims in a period; -1: any number */
 	int64		rate_period;	/* us */
 	TimestampTz since;			/* since when claims must be counted for it; 0: they need not be */
+	int			reserved;		/* RESERVED: so many executors are kept for others; one at least is not */
 } QueueLimit;
+
+/* How many claims it lets be in force; -1: any number. */
+static inline int
+queue_limit_most(const QueueLimit *limit)
+{
+	return limit->reserved > 0 ? Max(queue_executors - limit->reserved, 1) : limit->max_running;
+}
 
 /* The limits that a claim is under. */
 typedef struct QueueLimits

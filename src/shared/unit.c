@@ -256,15 +256,24 @@ queue_unit_register_callbacks(void)
 
 /* ---- taking ---- */
 
+/* Does such a limit bear on such a claim?  Reserved executors are kept from jobs that executors run. */
+static bool
+applies(QueueLimitOf of, QueueUnitKind kind)
+{
+	return of < QUEUE_LIMIT_RESERVED || (kind == QUEUE_UNIT_RUN && queue_my_slot != NULL);
+}
+
 /* Has this transaction's run a unit that also serves a job under these limits? */
 static bool
 run_serves(const QueueLimits *limits)
 {
-	for (int i = 0; i < nruns; i++)
+	for (int n = 0; n < nruns; n++)
 	{
-		if (runs[i].id[QUEUE_LIMIT_QUEUE] == limits->of[QUEUE_LIMIT_QUEUE].id &&
-			runs[i].id[QUEUE_LIMIT_HANDLER] == limits->of[QUEUE_LIMIT_HANDLER].id &&
-			runs[i].id[QUEUE_LIMIT_KEY] == limits->of[QUEUE_LIMIT_KEY].id)
+		bool		same = true;
+
+		for (int i = 0; i < QUEUE_NLIMITS && same; i++)
+			same = runs[n].id[i] == limits->of[i].id;
+		if (same)
 			return true;
 	}
 	return false;
@@ -381,7 +390,7 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 	{
 		const QueueLimit *limit = &limits->of[i];
 
-		if (limit->id == 0)
+		if (limit->id == 0 || !applies(i, kind))
 			continue;
 		refusal->of = i;
 		meter[i] = queue_meter_make(limit, i);
@@ -545,8 +554,8 @@ queue_unit_room(const QueueLimit *limit, QueueLimitOf of, int wanted, TimestampT
 	{
 		if (queue_meter_full(meter, limit, now, &wake))
 			room = 0;
-		else if (limit->max_running >= 0)
-			room = limit->max_running - meter->taken;
+		else if (queue_limit_most(limit) >= 0)
+			room = queue_limit_most(limit) - meter->taken;
 		if (room < wanted)
 		{
 			*when = meter->first_end;
@@ -670,7 +679,8 @@ queue_unit_add(const QueueLimits *limits, QueueUnitKind kind, pid_t owner, int64
 		unit = queue_unit_make(kind, owner, job, until);
 	for (int i = 0; unit != NULL && i < QUEUE_NLIMITS; i++)
 	{
-		QueueMeter *meter = limits->of[i].id != 0 ? queue_meter_make(&limits->of[i], i) : NULL;
+		bool		counts = limits->of[i].id != 0 && (i < QUEUE_LIMIT_RESERVED || kind == QUEUE_UNIT_RUN);
+		QueueMeter *meter = counts ? queue_meter_make(&limits->of[i], i) : NULL;
 
 		if (meter != NULL)
 			queue_unit_count(unit, i, meter);

@@ -63,7 +63,7 @@ SELECT is(pg_temp.try(sql), expected, sql) FROM (VALUES
     ($$SELECT queue.alter_queue('tap_q', max_attempts => 0)$$, '22023'),
     ($$SELECT queue.alter_queue('tap_q', reset => '{max_attempts,lease,backoff,keep_completed,keep_discarded,description}')$$, 'ok'),
     ($$SELECT queue.alter_queue('tap_q', reset => '{wrong}')$$, '42704'),
-    ($$SELECT queue.alter_queue('tap_q', reset => '{reserved}')$$, '0A000'),
+    ($$SELECT queue.alter_queue('tap_q', reset => '{fair}')$$, '0A000'),
     ($$SELECT queue.alter_queue('tap_q', reset => '{NULL}')$$, '22004'),
     ($$SELECT queue.alter_queue('tap_q', lease => '1 s', reset => '{lease}')$$, '22023'),
     ($$SELECT queue.drop_queue('tap_q')$$, 'ok'),
