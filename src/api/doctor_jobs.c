@@ -101,7 +101,8 @@ check_limits(QueueFindings *findings)
 	{
 		QueueConf  *conf = config->queues[i];
 		const char *whose = psprintf("queue \"%s\"", conf->name);
-		const char *cure = psprintf("Raise it with queue.alter_queue(%s, ..), or reset it.", quote_literal_cstr(conf->name));
+		const char *cure = psprintf("Raise or reset it with queue.alter_queue(%s, ..).",
+									quote_literal_cstr(conf->name));
 
 		if (!queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
 			continue;
@@ -115,8 +116,9 @@ check_limits(QueueFindings *findings)
 				continue;
 			found = true;
 			queue_finding(findings, "limits", false,
-						  psprintf("queue \"%s\" reserves %d executors for priority %d and below, and there are %d in all",
-								   conf->name, conf->reserved[j].executors, conf->reserved[j].priority, queue_executors),
+						  psprintf("queue \"%s\" reserves %d executors for priority %d and below, of %d in all",
+								   conf->name, conf->reserved[j].executors, conf->reserved[j].priority,
+								   queue_executors),
 						  "One executor is left to the others. Raise queue.executors, or reserve fewer.");
 		}
 	}
@@ -127,8 +129,10 @@ check_limits(QueueFindings *findings)
 
 		if (!queue_handler_visible(handler))
 			continue;
-		found |= finding_of_limit(findings, whose, "max_running", handler->limit.max_running, "Register it with another.");
-		found |= finding_of_limit(findings, whose, "rate_limit", handler->limit.rate_limit, "Register it with another.");
+		found |= finding_of_limit(findings, whose, "max_running", handler->limit.max_running,
+								  "Register it with another.");
+		found |= finding_of_limit(findings, whose, "rate_limit", handler->limit.rate_limit,
+								  "Register it with another.");
 	}
 	if (!found)
 		queue_finding(findings, "limits", true, "no limit is 0", NULL);

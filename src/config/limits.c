@@ -60,7 +60,8 @@ queue_reserved_read(Jsonb *json, QueueReserved reserved[QUEUE_MAX_RESERVED], int
 			continue;
 		priority = strtol(key, &end, 10);
 		if (*key == '\0' || *end != '\0' || priority < PG_INT16_MIN || priority > PG_INT16_MAX)
-			return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, hint, "\"%s\" in reserved is no priority", key);
+			return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, hint, "\"%s\" in reserved is no priority",
+								  key);
 		if (!queue_option_number(&value, &executors) || executors < 1 || executors > 10000 ||
 			executors != (int) executors)
 			return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, hint,

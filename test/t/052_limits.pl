@@ -95,6 +95,25 @@ one($node, $running, '1', 'and no more than one');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'all ended', kinds => '^k$');
 
+# executors are kept for urgent jobs: with four, low ones get three, and an urgent one need not wait for them
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, <<'EOS');
+SELECT queue.create_queue('u', reserved => '{"-10": 1}');
+SELECT queue.register_sql_handler('uk', 'h', '{u}', timeout => '0');
+SELECT count(queue.enqueue('uk', '{"lock": 1}', 'u')) FROM generate_series(1, 6);
+EOS
+wait_true($node, "SELECT ($running) = 3", 'low jobs run in three of four executors');
+wait_true($node, "SELECT queue.explain_job(max(id)) ~ '1 of 4 executors are reserved' FROM queue.job WHERE kind = 'uk'", 'explained');
+sql($node, q{SELECT queue.enqueue('uk', '{"note": "urgent"}', 'u', priority => -10)});
+wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE note = 'urgent')", 'an urgent one runs at once');
+one($node, $running, '3', 'beside the low ones');
+sql($node, q{SELECT queue.alter_queue('u', reserved => '{"-10": 9}', max_running => 0)});
+like(sql($node, "SELECT string_agg(detail, '; ') FROM queue.doctor() WHERE NOT ok AND check_name = 'limits'"),
+	qr/max_running of queue "u" is 0.*reserves 9 executors/s, 'doctor() names limits of 0, and reserves that are cut');
+sql($node, q{SELECT queue.alter_queue('u', reset => '{max_running,reserved}')});
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'the low ones have ended', kinds => '^uk$');
+
 # a rate holds for executors, too
 sql($node, <<'EOS');
 SELECT queue.create_queue('r', rate_limit => 100);
