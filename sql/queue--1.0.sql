@@ -472,6 +472,13 @@ CREATE FUNCTION queue_internal.recent_job_rows() RETURNS TABLE (
 COMMENT ON FUNCTION queue_internal.recent_job_rows IS
     'internal: what queue.recent_job shows';
 
+CREATE FUNCTION queue_internal.history_rows() RETURNS TABLE (
+    queue text, minute timestamptz, enqueued bigint, completed bigint, failed bigint, discarded bigint, waiting bigint,
+    oldest_s bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_history_rows';
+COMMENT ON FUNCTION queue_internal.history_rows IS
+    'internal: what queue.history shows';
+
 CREATE FUNCTION queue_internal.stat_queue_rows() RETURNS TABLE (
     queue text, paused_at timestamptz, available bigint, running bigint, retryable bigint, scheduled bigint,
     pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint,
@@ -636,6 +643,11 @@ CREATE VIEW queue.recent_job WITH (security_barrier = true) AS
 SELECT r.id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, r.worker, r.error
 FROM queue_internal.recent_job_rows() r;
 COMMENT ON VIEW queue.recent_job IS 'the last queue.recent_jobs jobs of this database that ended, of the queues that you may read, also of those that keep nothing: state completed | cancelled | discarded, or deleted (purged, or its queue dropped); error is the first line of the last one, or the reason of its end, as far as there is room; from shared memory, so it scans no table and a restart empties it; ORDER BY finished_at DESC';
+
+CREATE VIEW queue.history WITH (security_barrier = true) AS
+SELECT h.queue, h.minute, h.enqueued, h.completed, h.failed, h.discarded, h.waiting, h.oldest_s
+FROM queue_internal.history_rows() h;
+COMMENT ON VIEW queue.history IS 'what each queue that you may read did in each minute of the last 24 hours: jobs enqueued, completed and discarded and attempts failed in it; jobs that were due and waited at its end, and since how many seconds the oldest; recorded by the scheduler in shared memory for up to 64 queues of a database (queue.doctor() says when there are more), emptied by a restart; ORDER BY queue, minute';
 
 CREATE VIEW queue.stat_queue WITH (security_barrier = true) AS
 SELECT s.queue, s.paused_at, s.available, s.running, s.retryable, s.scheduled, s.pending, s.enqueued, s.completed,
@@ -1221,8 +1233,8 @@ GRANT EXECUTE ON FUNCTION queue_internal.may_read(text), queue.current_job() TO 
 
 -- Monitoring sees the numbers of all queues, and no payloads.
 GRANT USAGE ON SCHEMA queue TO pg_monitor;
-GRANT SELECT ON queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker TO pg_monitor;
-GRANT EXECUTE ON FUNCTION queue.doctor(), queue.metrics(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
+GRANT SELECT ON queue.history, queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker TO pg_monitor;
+GRANT EXECUTE ON FUNCTION queue.doctor(), queue.metrics(), queue_internal.history_rows(), queue_internal.stat_queue_rows(), queue_internal.stat_kind_rows(),
     queue_internal.stat_handler_rows(), queue_internal.stat_endpoint_rows(), queue_internal.stat_worker_rows() TO pg_monitor;
 
 -- A server that will run no jobs says so at once.

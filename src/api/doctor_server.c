@@ -13,6 +13,7 @@
 #include "config/relations.h"
 #include "shared/counter.h"
 #include "shared/database.h"
+#include "shared/history.h"
 #include "shared/recent.h"
 
 #include "access/genam.h"
@@ -278,6 +279,9 @@ check_places(QueueFindings *findings)
 				  psprintf("%d queues and %d kinds are counted", places.queues, places.kinds),
 				  "Jobs run all the same. Use fewer kinds (put what differs into the payload) or fewer queues; places "
 				  "of those that are gone are free again within a quarter of an hour.");
+	queue_finding(findings, "history", queue_history_count() < QUEUE_HISTORY_OF_DATABASE,
+				  psprintf("%d queues of this database have a history", queue_history_count()),
+				  psprintf("There is room for %d; others show none in queue.history.", QUEUE_HISTORY_OF_DATABASE));
 	queue_finding(findings, "recent jobs", queue_recent_room() == queue_recent_jobs,
 				  queue_recent_room() == queue_recent_jobs ?
 				  psprintf("the last %d jobs that end are remembered", queue_recent_jobs) :

@@ -80,6 +80,7 @@ static const struct
 	{"job_progress", QUEUE_PRIV_READ},
 	{"recent_job_rows", QUEUE_PRIV_READ},
 	{"metrics", QUEUE_PRIV_READ},
+	{"history_rows", QUEUE_PRIV_READ},
 	{"stat_queue_rows", QUEUE_PRIV_READ},
 	{"stat_kind_rows", QUEUE_PRIV_READ},
 	{"stat_handler_rows", QUEUE_PRIV_READ},
@@ -123,7 +124,7 @@ static const struct
 	{"maintain", PRIV_STAR},
 };
 
-#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, " \
+#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, queue.history, " \
 	"queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */

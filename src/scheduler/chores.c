@@ -19,6 +19,7 @@
 #include "scheduler/housekeeping.h"
 #include "scheduler/keys.h"
 #include "scheduler/leases.h"
+#include "scheduler/minutes.h"
 #include "scheduler/promote.h"
 #include "scheduler/retirement.h"
 #include "shared/clock.h"
@@ -42,6 +43,7 @@ static QueueChore chores[] = {
 	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
 	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
 	{"recount", queue_housekeeping_recount, NULL, QUEUE_CHORE_MEMORY},
+	{"history", queue_minutes_run, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"promotion", queue_promote_unattended, NULL, 0},

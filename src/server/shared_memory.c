@@ -18,6 +18,7 @@
 #include "shared/endpoint.h"
 #include "shared/fetch_waiter.h"
 #include "shared/fetcher.h"
+#include "shared/history.h"
 #include "shared/lease.h"
 #include "shared/limit.h"
 #include "shared/mark.h"
@@ -46,6 +47,7 @@ static const struct
 	{queue_end_waiter_shmem_size, queue_end_waiter_shmem_init, NULL},
 	{queue_fetch_waiter_shmem_size, queue_fetch_waiter_shmem_init, NULL},
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
+	{queue_history_shmem_size, queue_history_shmem_init, queue_history_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */

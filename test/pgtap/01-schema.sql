@@ -16,7 +16,7 @@ SELECT tables_are('queue',
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
-SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']);
+SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']);
 SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
@@ -49,6 +49,7 @@ FROM (VALUES
     ('stat_kind', 'queue text, kind text, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, oldest_run_at timestamp with time zone, wait_ms_p50 double precision, wait_ms_p95 double precision, wait_ms_p99 double precision, run_ms_p50 double precision, run_ms_p95 double precision, run_ms_p99 double precision, completed bigint, failed bigint, discarded bigint'),
     ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone, queues text[]'),
     ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone, queues text[]'),
+    ('history', 'queue text, minute timestamp with time zone, enqueued bigint, completed bigint, failed bigint, discarded bigint, waiting bigint, oldest_s bigint'),
     ('recent_job', 'id bigint, queue text, kind text, state text, attempt integer, enqueued_at timestamp with time zone, started_at timestamp with time zone, finished_at timestamp with time zone, worker text, error text'),
     ('stat_worker', 'pid integer, type text, database name, role name, state text, job_id bigint, kind text, started_at timestamp with time zone, jobs bigint, restarts integer, job_started_at timestamp with time zone, worker text, queue text, last_seen timestamp with time zone')
 ) v (view, cols), LATERAL unnest(string_to_array(v.cols, ',')) WITH ORDINALITY c (col);
@@ -57,10 +58,10 @@ SELECT is(
      WHERE attrelid = ('queue.' || v)::regclass AND attnum > 0),
     (SELECT string_agg(position || ' ' || name || ' ' || type, E'\n' ORDER BY position) FROM expected_column WHERE view = v),
     'columns of queue.' || v)
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],
           'queue.' || v || ' is a security barrier')
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
 
 -- everything that holds data belongs in a dump, whole
 SELECT set_eq(

@@ -77,7 +77,7 @@ INSERT INTO expected VALUES
 ;
 CREATE TEMP TABLE internal AS
 SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_notice', 'execute', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'job_started_at', 'job_worker', 'job_progress', 'stat_queue_rows', 'stat_handler_rows',
-                    'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'recent_job_rows']) AS name;
+                    'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'history_rows', 'recent_job_rows']) AS name;
 
 SELECT results_eq(
     format($$SELECT pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), '') FROM pg_proc

@@ -157,10 +157,10 @@ FROM cell c WHERE c.by_id ORDER BY c.sql;
 
 -- the views: SELECT by read, rows only of queues that one may read
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '42501', a.role || ' may not read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
 WHERE a.privileges && '{read}' = false AND a.role <> 'queue_tap_other';
 SELECT matches(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '^ok: ', a.role || ' may read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
 WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
 SELECT is(pg_temp.try(a.role, $$SELECT count(*) FROM queue.job WHERE queue = 'tap_q'$$), 'ok: 3', a.role || ' sees the queue''s jobs')
 FROM actor a WHERE a.privileges && '{read}';

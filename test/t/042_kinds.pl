@@ -44,7 +44,7 @@ my ($done, $failed, $twice, $lost) = split /\n/, at(60, "id FROM queue.fetch('ow
 counts('pick', '0 4 0 1 0 0 0 0', 'four are claimed');
 at(90, "queue.complete($done, 1)");
 at(90, "queue.fail($failed, 1, 'no')");
-at(90, "queue.discard($twice)");
+at(3000, "queue.discard($twice)");
 counts('pick', '0 1 1 1 0 1 1 1', 'one completed, one failed, one discarded by hand');
 one($node, "SELECT wait_ms_p50 BETWEEN 50000 AND 75000, run_ms_p50 BETWEEN 25000 AND 35000, wait_ms_p99 BETWEEN 50000 AND 75000, run_ms_p99 BETWEEN 25000 AND 35000 FROM queue.stat_kind WHERE kind = 'pick'",
 	't|t|t|t', 'how long those that completed or failed waited and ran');
