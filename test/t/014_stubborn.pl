@@ -19,7 +19,6 @@ CREATE FUNCTION inner_run(j queue.job) RETURNS void LANGUAGE sql AS $$
 	SELECT count(*) FROM queue.job;
 $$;
 SELECT queue.create_queue('manual');
-SELECT queue.pause('manual');
 SELECT queue.register_sql_handler('again', 'inner_run', '{manual}');
 EOS
 my $out = sql($node, <<'EOS');
