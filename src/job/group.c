@@ -165,7 +165,7 @@ queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, Que
 	if (!queue_extra_has_group(job->extra))
 		return false;
 	key = queue_extra_group(job->extra, job->id, &position);
-	queue_place_delete(queue_places_of(jobs), queue, key, position);
+	queue_place_delete(queue_places_of(jobs), queue, key, job->id, position);
 	if (holds)
 	{
 		QueueInserter	inserter;
@@ -197,7 +197,7 @@ queue_group_let_go(const char *queue, const QueueJob *job)
 		return;
 	position = extra.position != 0 ? extra.position : job->id;
 	queue_places_open(&places, RowExclusiveLock);
-	queue_place_delete(&places, queue, extra.group_key, position);
+	queue_place_delete(&places, queue, extra.group_key, job->id, position);
 	queue_places_close(&places);
 	note(queue, extra.group_key, position, true);
 }
@@ -212,7 +212,7 @@ queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char 
 	if (extra->group_key == NULL || strcmp(from, to) == 0)
 		return;
 	queue_places_open(&places, RowExclusiveLock);
-	queue_place_delete(&places, from, extra->group_key, position);
+	queue_place_delete(&places, from, extra->group_key, job->id, position);
 	queue_places_close(&places);
 	if (is_in(job))
 		note(from, extra->group_key, position, true);
@@ -465,10 +465,10 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
 bool
 queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJob *job)
 {
-	QueuePlace *follower = &queue_places_of(jobs)->follower;
+	const QueuePlace *follower = queue_place_follower(queue_places_of(jobs));
 
 	/* a lower place that is committed brings a mark, which stays until it is settled */
-	return follower->job_id != 0 && !follower->held && !queue_mark_before(queue, key, follower->position) &&
+	return follower != NULL && !follower->held && !queue_mark_before(queue, key, follower->position) &&
 		queue_job_find(jobs, follower->job_id, GetActiveSnapshot(), job);
 }
 
@@ -533,7 +533,8 @@ queue_group_eat_rows(QueueJobTable *jobs, int max)
 	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(per_row);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
+	/* who only looks, perhaps again and again while it waits, keeps off no DDL */
+	table_close(rel, n > 0 ? NoLock : RowExclusiveLock);
 	if (n > 0)
 		CommandCounterIncrement();
 	return all && n < max;
@@ -613,7 +614,7 @@ queue_group_promote_own(QueueJobTable *jobs)
 	bool		overflow;
 	int			n;
 
-	if (IsolationUsesXactSnapshot())
+	if (!queue_mark_any_noted() || IsolationUsesXactSnapshot())
 		return;
 	marks = queue_mark_noted(&n, &overflow);
 	for (int i = 0; i < n && i < BATCH; i++)

@@ -38,6 +38,7 @@ queue_places_open(QueueGroupPlaces *places, LOCKMODE lockmode)
 	places->index = index_open(queue_config()->live_key_place, lockmode);
 	places->slot = table_slot_create(places->rel, NULL);
 	places->scan = NULL;
+	places->nahead = places->next = places->qty = 0;
 }
 
 void
@@ -123,22 +124,37 @@ queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot sna
 							  snapshot, InvalidSnapshot, false, &tmfd, false);
 }
 
+/*
+ * Who goes through a group ends one job after the other.  A scan reads a whole page of the index whatever it returns,
+ * so the places behind are read with it, ever more, and the next of them need no scan.
+ */
 void
-queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 position)
+queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 job_id, int64 position)
 {
+	bool		known = places->next < places->nahead && places->ahead[places->next].job_id == job_id;
 	QueuePlace	place;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	queue_places_scan(places, queue, key, position, GetActiveSnapshot());
-	places->follower.job_id = 0;
-	if (queue_places_next(places, &place) && place.position == position)
+	if (known)
+		queue_place_drop(places, &places->ahead[places->next++], GetActiveSnapshot());
+	if (!known || places->next == places->nahead)
 	{
-		queue_place_drop(places, &place, GetActiveSnapshot());
-		if (!queue_places_next(places, &places->follower))
-			places->follower.job_id = 0;
+		places->nahead = places->next = 0;
+		places->qty = known ? Min(Max(2 * places->qty, 1), QUEUE_PLACES_AHEAD) : 1;
+		queue_places_scan(places, queue, key, known ? position + 1 : position, GetActiveSnapshot());
+		if (!known && queue_places_next(places, &place) && place.job_id == job_id)
+			queue_place_drop(places, &place, GetActiveSnapshot());
+		while (places->nahead < places->qty && queue_places_next(places, &places->ahead[places->nahead]))
+			places->nahead++;
+		queue_places_end(places);
 	}
-	queue_places_end(places);
 	PopActiveSnapshot();
+}
+
+const QueuePlace *
+queue_place_follower(const QueueGroupPlaces *places)
+{
+	return places->next < places->nahead ? &places->ahead[places->next] : NULL;
 }
 
 void

@@ -19,6 +19,8 @@ typedef struct QueuePlace
 	ItemPointerData tid;
 } QueuePlace;
 
+#define QUEUE_PLACES_AHEAD 32
+
 /* A group and its first place. */
 typedef struct QueueGroupFront
 {
@@ -34,7 +36,11 @@ typedef struct QueueGroupPlaces
 	Relation	index;
 	TupleTableSlot *slot;
 	IndexScanDesc scan;			/* NULL: none */
-	QueuePlace	follower;		/* the place behind the one that was deleted last; job_id 0: there was none */
+	/* the places behind the one that was deleted last, as far as they were read */
+	QueuePlace	ahead[QUEUE_PLACES_AHEAD];
+	int			nahead;
+	int			next;			/* the first of them that is not deleted */
+	int			qty;			/* how many are read at once: more each time */
 } QueueGroupPlaces;
 
 extern void queue_places_open(QueueGroupPlaces *places, LOCKMODE lockmode);
@@ -54,7 +60,10 @@ extern int	queue_places_groups(const char *queue, const char *key, QueueGroupFro
 /* Deletes a row that was read under the snapshot; one that somebody else has is left. */
 extern void queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot);
 /* Deletes a job's own place. */
-extern void queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 position);
+extern void queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 job_id,
+							   int64 position);
+/* The place behind the one that was deleted last; NULL: there was none when it was read. */
+extern const QueuePlace *queue_place_follower(const QueueGroupPlaces *places);
 
 /* Inserts of one transaction into a table, one row after another. */
 typedef struct QueueInserter

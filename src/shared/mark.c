@@ -401,6 +401,12 @@ queue_mark_noted(int *n, bool *overflow)
 	return marks;
 }
 
+bool
+queue_mark_any_noted(void)
+{
+	return nnoted > 0;
+}
+
 void
 queue_mark_forget_noted(void)
 {

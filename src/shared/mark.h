@@ -33,6 +33,7 @@ extern void queue_mark_reset(Oid db);	/* commit-safe */
 extern bool queue_mark_note(const QueueMark *mark);
 /* What this transaction has noted, palloc'd; *overflow: more than are kept. */
 extern QueueMark *queue_mark_noted(int *n, bool *overflow);
+extern bool queue_mark_any_noted(void);
 extern void queue_mark_forget_noted(void);
 /* This transaction's commit tells of all groups. */
 extern void queue_mark_all(void);
