@@ -937,7 +937,7 @@ COMMENT ON FUNCTION queue.explain_job IS
 CREATE PROCEDURE queue.await_idle(queue text, wait interval = '1 min', INOUT idle boolean = NULL)
     LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_await_idle';
 COMMENT ON PROCEDURE queue.await_idle IS
-    'Waits, holding no snapshot, until no job of the queue is due or running (idle is true) or wait has passed (false). Jobs that are due later, or pending, do not count; those of a paused queue do. Outside of a transaction block only, and in READ COMMITTED: 25001. Needs privilege read.';
+    'Waits, holding no snapshot, until no job of the queue is due or running (idle is true) or wait has passed (false). Jobs that are due later, and pending ones, do not count, but for the next of a group that is about to be let in; those of a paused queue do. Outside of a transaction block only, and in READ COMMITTED: 25001. Needs privilege read.';
 
 CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detail text, hint text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_doctor';

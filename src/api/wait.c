@@ -21,8 +21,12 @@
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/group.h"
+#include "job/pending.h"
+#include "job/place.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
+#include "shared/mark.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -38,6 +42,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #define IDLE_PAUSE_MIN_US INT64CONST(1000)	/* between two looks of await_idle */
 #define IDLE_PAUSE_MAX_US INT64CONST(100000)
@@ -247,7 +252,43 @@ due_in_line(QueueJobTable *table, int64 line, QueuePos pos, TimestampTz now, Sna
 	return found;
 }
 
-/* Has the queue a job that is due or runs?  Leaves no relation lock behind. */
+/*
+ * Is there a group of the queue whose head has ended, and the next job is not let in yet?  In a subtransaction that is
+ * rolled back, which lets the locks go.
+ */
+static bool
+promotion_is_due(QueueJobTable *table, const char *name, Snapshot snapshot)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char		queue[QUEUE_NAME_MAX + 1];
+	char		key[QUEUE_KEY_MAX + 1] = "";
+	bool		found = false;
+
+	strlcpy(queue, name, sizeof(queue));
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	while (!found && queue_places_next_group(queue, sizeof(queue), key, sizeof(key), snapshot) &&
+		   strcmp(queue, name) == 0)
+	{
+		bool		held;
+		int64		head = queue_group_head(table, queue, key, snapshot, &held);
+		QueueJob	job;
+		QueueExtra	extra;
+
+		CHECK_FOR_INTERRUPTS();
+		if (head == 0 || held || !queue_job_find(table, head, snapshot, &job) || !queue_job_pending(&job))
+			continue;
+		queue_extra_unpack(job.extra, &extra);
+		found = extra.blocks == QUEUE_BLOCK_GROUP && queue_job_asked(&job, &extra) <= queue_now();
+	}
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return found;
+}
+
+/* Has the queue a job that is due or runs, or will be due as soon as it is let in?  Leaves no relation lock behind. */
 static bool
 queue_has_due(const char *queue, Due *due)
 {
@@ -264,6 +305,8 @@ queue_has_due(const char *queue, Due *due)
 	found = due->line != 0 && due_in_line(table, due->line, due->pos, now, snapshot, due);
 	for (int i = 0; i < nlines && !found; i++)
 		found = due_in_line(table, lines[i]->id, (QueuePos) {DT_NOBEGIN, 0}, now, snapshot, due);
+	if (!found && nlines > 0)
+		found = promotion_is_due(table, queue, snapshot);
 	UnregisterSnapshot(snapshot);
 	queue_job_release(table);
 	return found;

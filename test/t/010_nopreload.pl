@@ -131,6 +131,15 @@ sql($node, "SELECT queue.resume('*')");
 	$session->quit;
 }
 
+# the next one of a group is not let in before somebody fetches: it counts, one behind a delayed job does not
+$id = sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g'); SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g')");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still', 1)", 't', 'the first of a group ends');
+one($node, "CALL queue.await_idle('still', '1 ms')", 'f', 'the queue is not idle, because the next one is due');
+one($node, "SELECT queue.snooze(id, '1 hour', attempt) FROM queue.fetch('still', 1)", 't', 'that one is put off');
+sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g')");
+one($node, "CALL queue.await_idle('still', '1 ms')", 't', 'then one behind it does not count');
+sql($node, "SELECT queue.drop_queue('still', true)");
+
 # statistics do not fail
 one($node, "SELECT count(*) >= 1 FROM queue.stat_queue", 't', 'stat_queue');
 one($node, "SELECT count(*) FROM queue.stat_worker", '0', 'stat_worker');
