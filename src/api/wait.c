@@ -46,6 +46,7 @@
 
 #define IDLE_PAUSE_MIN_US INT64CONST(1000)	/* between two looks of await_idle */
 #define IDLE_PAUSE_MAX_US INT64CONST(100000)
+#define GROUPS_AT_ONCE 64
 #define GRACE_MS 1000			/* for the word of a commit whose effect is seen already */
 
 /* What is known of a job by id. */
@@ -261,27 +262,38 @@ promotion_is_due(QueueJobTable *table, const char *name, Snapshot snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char		queue[QUEUE_NAME_MAX + 1];
+	QueueGroupFront *fronts = palloc(GROUPS_AT_ONCE * sizeof(QueueGroupFront));
 	char		key[QUEUE_KEY_MAX + 1] = "";
 	bool		found = false;
+	int			n;
 
-	strlcpy(queue, name, sizeof(queue));
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	while (!found && queue_places_next_group(queue, sizeof(queue), key, sizeof(key), snapshot) &&
-		   strcmp(queue, name) == 0)
+	do
 	{
-		bool		held;
-		int64		head = queue_group_head(table, queue, key, snapshot, &held);
-		QueueJob	job;
-		QueueExtra	extra;
+		n = queue_places_groups(name, key, fronts, GROUPS_AT_ONCE, snapshot);
+		for (int i = 0; i < n && !found; i++)
+		{
+			bool		held;
+			int64		head;
+			QueueJob	job;
+			QueueExtra	extra;
 
-		CHECK_FOR_INTERRUPTS();
-		if (head == 0 || held || !queue_job_find(table, head, snapshot, &job) || !queue_job_pending(&job))
-			continue;
-		queue_extra_unpack(job.extra, &extra);
-		found = extra.blocks == QUEUE_BLOCK_GROUP && queue_job_asked(&job, &extra) <= queue_now();
-	}
+			CHECK_FOR_INTERRUPTS();
+			if (strcmp(fronts[i].queue, name) != 0)
+			{
+				n = 0;			/* and so are all behind it */
+				break;
+			}
+			strlcpy(key, fronts[i].key, sizeof(key));
+			head = queue_group_head(table, name, key, snapshot, &held);
+			if (head == 0 || held || !queue_job_find_lean(table, head, snapshot, &job) || !queue_job_pending(&job) ||
+				!queue_job_find(table, head, snapshot, &job))
+				continue;
+			queue_extra_unpack(job.extra, &extra);
+			found = extra.blocks == QUEUE_BLOCK_GROUP && queue_job_asked(&job, &extra) <= queue_now();
+		}
+	} while (n == GROUPS_AT_ONCE && !found);
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
