@@ -22,6 +22,7 @@
 #include "scheduler/minutes.h"
 #include "scheduler/promote.h"
 #include "scheduler/retirement.h"
+#include "scheduler/survey.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 
@@ -47,6 +48,7 @@ static QueueChore chores[] = {
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"promotion", queue_promote_unattended, NULL, 0},
+	{"survey of lines", queue_survey_run, queue_survey_due, QUEUE_CHORE_MEMORY},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"unique keys", queue_keys_run, .first = USECS_PER_MINUTE},
 	{"retention", queue_housekeeping_retention, .first = USECS_PER_SEC},

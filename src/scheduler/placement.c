@@ -26,6 +26,7 @@
 #include "http/feed.h"
 #include "job/job.h"
 #include "scheduler/eligible.h"
+#include "scheduler/survey.h"
 #include "shared/clock.h"
 
 #include "utils/memutils.h"
@@ -212,6 +213,8 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	if (nunplaced > 0)
 		queue_database_know_lost(base);
 	queue_executors_forget_unused();
+	if (sorted_config == NULL)
+		queue_survey_wanted();
 	sorted_config = config;
 	sorted_serial = config->serial;
 	sorted_at = now;
