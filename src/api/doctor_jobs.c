@@ -34,6 +34,7 @@
 #define BACKLOG_JOBS 10
 #define LONG_FACTOR 10			/* a run that takes so many times its kind's mean is long .. */
 #define LONG_MIN_US USECS_PER_MINUTE	/* .. but not below this */
+#define MAX_KINDS 50			/* rows about kinds without handler */
 #define FETCHED_US INT64CONST(3600000000)	/* who fetched a kind lately comes again */
 #define ERROR_US INT64CONST(3600000000)
 
@@ -395,66 +396,87 @@ check_http_places(QueueFindings *findings)
 					 QUEUE_MAX_GATES_OF_DATABASE, QUEUE_MAX_ENDPOINTS_OF_DATABASE));
 }
 
-/* Was a job of this kind fetched from this queue lately?  At any priority. */
-static bool
-fetched_lately(QueueLine **lines, int nlines, const QueueLine *mine, TimestampTz now)
+/* By queue, then kind. */
+static int
+compare_lines(const void *a, const void *b)
 {
-	for (int i = 0; i < nlines; i++)
-	{
-		if (lines[i]->queue == mine->queue && strcmp(lines[i]->kind, mine->kind) == 0 &&
-			queue_fetcher_last_claim(lines[i]->id) > now - FETCHED_US)
-			return true;
-	}
-	return false;
+	const QueueLine *left = *(QueueLine *const *) a;
+	const QueueLine *right = *(QueueLine *const *) b;
+	int			cmp = left->queue == right->queue ? 0 : strcmp(left->queue->name, right->queue->name);
+
+	return cmp != 0 ? cmp : strcmp(left->kind, right->kind);
 }
 
-/* Kinds with jobs that nobody takes: one row per queue and kind. */
+/* Has one of these lines a job?  And was none of its jobs fetched lately, where no handler serves them? */
+static bool
+nobody_takes(QueueJobTable *table, QueueLine **lines, int n, TimestampTz now)
+{
+	bool		waits = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (lines[i]->handler == NULL && queue_fetcher_last_claim(lines[i]->id) > now - FETCHED_US)
+			return false;
+	}
+	for (int i = 0; i < n && !waits; i++)
+		waits = queue_ready_any(table, lines[i]->id);
+	return waits;
+}
+
+/* Of this kind in this queue jobs wait, and nobody takes them. */
+static void
+tell_kind(QueueFindings *findings, const QueueLine *line)
+{
+	if (line->handler != NULL)
+		queue_finding(findings, "kind without handler", false,
+			psprintf("jobs of kind \"%s\" wait in queue \"%s\": its handler's role \"%s\" may not work there",
+					 line->kind, line->queue->name, line->handler->run_as),
+			psprintf("Run SELECT queue.grant_queue(%s, %s, 'work').", quote_literal_cstr(line->queue->name),
+					 quote_literal_cstr(line->handler->run_as)));
+	else
+		queue_finding(findings, "kind without handler", false,
+					  psprintf("jobs of kind \"%s\" wait in queue \"%s\", no handler serves them, and nobody "
+							   "fetched such jobs within the last hour",
+							   line->kind, line->queue->name),
+					  "Register a handler with queue.register_sql_handler or register_http_handler, or start a "
+					  "worker that fetches them.");
+}
+
+/* Kinds with jobs that nobody takes: one row per queue and kind, up to MAX_KINDS. */
 static void
 check_kinds(QueueFindings *findings)
 {
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	int			nlines;
 	QueueLine **lines = queue_lines_all(&nlines);
-	bool		found = false;
-	int			i;
-	int			j;
-	bool	   *told = palloc0((nlines + 1) * sizeof(bool));
+	TimestampTz now = queue_now();
+	int			n = 0;
+	int			found = 0;
+	int			same;
 
-	for (i = 0; i < nlines; i++)
+	for (int i = 0; i < nlines; i++)
 	{
 		QueueLine  *line = lines[i];
 
-		CHECK_FOR_INTERRUPTS();
-		if (line->gone || line->served || (line->handler != NULL && line->handler->paused_at != 0) ||
-			!queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR) || !queue_ready_any(table, line->id))
-			continue;
-		for (j = 0; j < i; j++)
-		{
-			/* the same kind at another priority */
-			if (told[j] && lines[j]->queue == line->queue && strcmp(lines[j]->kind, line->kind) == 0)
-				break;
-		}
-		if (j < i)
-			continue;
-		told[i] = true;
-		if (line->handler == NULL && fetched_lately(lines, nlines, line, queue_now()))
-			continue;
-		found = true;
-		if (line->handler != NULL)
-			queue_finding(findings, "kind without handler", false,
-				psprintf("jobs of kind \"%s\" wait in queue \"%s\": its handler's role \"%s\" may not work there",
-						 line->kind, line->queue->name, line->handler->run_as),
-				psprintf("Run SELECT queue.grant_queue(%s, %s, 'work').", quote_literal_cstr(line->queue->name),
-						 quote_literal_cstr(line->handler->run_as)));
-		else
-			queue_finding(findings, "kind without handler", false,
-						  psprintf("jobs of kind \"%s\" wait in queue \"%s\", no handler serves them, and nobody "
-								   "fetched such jobs within the last hour",
-								   line->kind, line->queue->name),
-						  "Register a handler with queue.register_sql_handler or register_http_handler, or start a "
-						  "worker that fetches them.");
+		if (!line->gone && !line->served && (line->handler == NULL || line->handler->paused_at == 0) &&
+			queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR))
+			lines[n++] = line;
 	}
-	if (!found)
+	if (n > 1)
+		qsort(lines, n, sizeof(QueueLine *), compare_lines);
+	for (int i = 0; i < n && found <= MAX_KINDS; i += same)
+	{
+		same = 1;
+		while (i + same < n && compare_lines(&lines[i], &lines[i + same]) == 0)
+			same++;
+		if (nobody_takes(table, &lines[i], same, now) && ++found <= MAX_KINDS)
+			tell_kind(findings, lines[i]);
+	}
+	if (found > MAX_KINDS)
+		queue_finding(findings, "kind without handler", false, "jobs of more kinds wait that nobody takes",
+					  "SELECT queue, kind, available FROM queue.stat_kind shows them all.");
+	if (found == 0)
 		queue_finding(findings, "kind without handler", true, "every kind that has jobs has a handler or is fetched",
 					  NULL);
 	queue_job_close(table);
