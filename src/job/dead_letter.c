@@ -287,26 +287,21 @@ make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending,
 	return copy;
 }
 
-bool
-queue_dead_letter_discarded(const QueueJob *job, const QueueLine *line, const QueueEnding *ending, int64 *copy)
+/*
+ * make_jobs behind an error boundary.  False: no line is left, or the queue was dropped a moment ago.
+ */
+static bool
+try_make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending, bool copied, int64 *copy)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	QueueConf  *conf = line->queue;
-	bool		copied = conf->dead_letter != NULL && queue_config_queue(conf->dead_letter, true) != NULL;
-	volatile int64 id = 0;
-	volatile bool failed = false;
-	int			hold;
+	volatile bool made = true;
 
-	*copy = 0;
-	if (!copied && conf->on_discarded == NULL)
-		return conf->dead_letter != NULL;
-	hold = queue_config_hold();
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		id = make_jobs(job, line, ending, copied);
+		*copy = make_jobs(job, line, ending, copied);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -317,19 +312,47 @@ queue_dead_letter_discarded(const QueueJob *job, const QueueLine *line, const Qu
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		/* no line is left; or the queue was dropped a moment ago */
 		if (error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED && error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT)
 			ReThrowError(error);
 		ereport(LOG,
 				(errmsg("job " INT64_FORMAT " is discarded without a dead letter: %s", job->id, error->message),
 				 errhint("It is kept in queue \"%s\"; queue.retry_jobs brings it back.", line->queue->name)));
 		FreeErrorData(error);
-		failed = true;
+		*copy = 0;
+		made = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return made;
+}
+
+bool
+queue_dead_letter_discarded(const QueueJob *job, const QueueLine *line, const QueueEnding *ending, int64 *copy)
+{
+	/* whose lines this transaction was able to make a moment ago, outside of any savepoint: they are there */
+	static TimestampTz made_in = 0;
+	static int64 made_for = 0;
+	static uint64 made_by = 0;	/* the configuration of that moment */
+	QueueConf  *conf = line->queue;
+	bool		copied = conf->dead_letter != NULL && queue_config_queue(conf->dead_letter, true) != NULL;
+	bool		made = true;
+	int			hold;
+
+	*copy = 0;
+	if (!copied && conf->on_discarded == NULL)
+		return conf->dead_letter != NULL;
+	hold = queue_config_hold();
+	if (made_for == line->id && made_by == queue_config()->serial && made_in == queue_transaction_start() &&
+		GetCurrentTransactionNestLevel() == 1)
+		*copy = make_jobs(job, line, ending, copied);	/* many in one call: no subtransaction for each */
+	else
+	{
+		made = try_make_jobs(job, line, ending, copied, copy);
+		made_for = made && GetCurrentTransactionNestLevel() == 1 ? line->id : 0;
+		made_in = queue_transaction_start();
+		made_by = queue_config()->serial;
+	}
 	queue_config_release(hold);
-	*copy = id;
-	return conf->dead_letter != NULL && (failed || !copied);
+	return conf->dead_letter != NULL && !(made && copied);
 }
