@@ -29,12 +29,12 @@ RESET ROLE;
 SELECT queue.alter_queue('a', dead_letter => 'dead');
 
 -- out of attempts: the job is kept as discarded, and its copy waits
-SELECT queue.enqueue('k', '{"n": 1}', 'a', priority => 3, unique_key => 'u', tags => '{x,y}', headers => '{"h": 1}', timeout => '7 s', expires_at => clock_timestamp() + '1 day') AS a \gset
+SELECT queue.enqueue('k', '{"n": 1}', 'a', priority => 3, unique_key => 'u', tags => '{x,y}', headers => '{"h": 1}', timeout => '7 s', concurrency_key => 'c', expires_at => clock_timestamp() + '1 day') AS a \gset
 SELECT queue.fail(id, attempt, 'first') FROM queue.fetch('a', 1);
 SELECT enqueued_at AS enqueued FROM queue.job WHERE id = :a \gset
 SELECT queue.fail(id, attempt, 'last') FROM queue.fetch('a', 1, wait => '10 s');
 SELECT * FROM jobs;
-SELECT id AS copy, id > :a AS new_id, expires_at IS NULL AS no_expiry FROM queue.job WHERE queue = 'dead' \gset
+SELECT id AS copy, id > :a AS new_id, expires_at IS NULL AND concurrency_key IS NULL AS no_expiry FROM queue.job WHERE queue = 'dead' \gset
 SELECT origin ->> 'queue' AS queue, (origin -> 'id')::bigint = :a AS id, origin -> 'priority' AS priority, origin -> 'attempt' AS attempt, (origin ->> 'enqueued_at')::timestamptz = :'enqueued' AS enqueued,
        (origin ->> 'expires_at')::timestamptz = (SELECT expires_at FROM queue.job WHERE id = :a) AS expires, origin ->> 'unique_key' AS key, jsonb_path_query_array(origin, '$.errors[*].attempt') AS attempts,
        jsonb_path_query_array(origin, '$.errors[*].error') AS errors, (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(origin) k) FROM queue.job WHERE id = :copy;
@@ -55,7 +55,7 @@ SELECT try($$SELECT queue.redrive(NULL)$$), try($$SELECT queue.redrive('none')$$
 SELECT queue.redrive('a'), queue.redrive('dead');
 SELECT * FROM jobs;
 SELECT id = :a AS same_id, enqueued_at = :'enqueued' AS enqueued, expires_at > clock_timestamp() AS expires, origin FROM queue.job;
-SELECT extra -> 'timeout' AS timeout FROM queue.live_job;
+SELECT extra -> 'timeout' AS timeout, (SELECT concurrency_key FROM queue.job) FROM queue.live_job;
 SELECT kind, unique_key, job_id = :a AS holder FROM queue.unique_key;
 SELECT attempt, queue.complete(id, attempt) FROM queue.fetch('a', 1);
 

@@ -61,6 +61,12 @@ SELECT queue.fail(id, attempt, 'no') FROM queue.fetch('q', 1, kinds => '{k}');
 SELECT * FROM jobs WHERE state = 'retryable';
 SELECT queue.enqueue('k', '4', 'q', unique_key => 'a', on_conflict => 'replace') = :a AS replaced;
 SELECT * FROM jobs WHERE state = 'available';
+-- its concurrency key stays, and with it its line
+SELECT queue.create_queue('keyed', max_running_per_key => 1);
+SELECT queue.enqueue('k', '1', 'keyed', unique_key => 'a', concurrency_key => 'one') AS c \gset
+SELECT queue.enqueue('k', '2', 'keyed', unique_key => 'a', concurrency_key => 'two', on_conflict => 'replace') = :c AS replaced;
+SELECT payload, concurrency_key FROM queue.fetch('keyed');
+SELECT queue.drop_queue('keyed', force => true);
 -- replace_payload keeps the earlier run_at
 SELECT queue.enqueue('k', '5', 'q', delay => '1 day', unique_key => 'a', on_conflict => 'replace_payload') = :a AS replaced;
 SELECT * FROM jobs WHERE unique_key = 'a' AND state IN ('available', 'scheduled');

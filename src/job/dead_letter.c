@@ -273,7 +273,6 @@ make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending,
 		queue_extra_unpack(job->extra, &extra);
 		copy_extra.headers = extra.headers;
 		copy_extra.tags = extra.tags;
-		copy_extra.concurrency_key = extra.concurrency_key;
 		copy_extra.origin = make_origin(&read, &extra, line, ending);
 		copy = create(conf->dead_letter, line->kind, line->priority, read.payload, &copy_extra);
 	}

@@ -110,7 +110,8 @@ change(Request *request, QueueJobTable *table, const QueueJob *old, Snapshot sna
 	if (request->new->on_conflict != QUEUE_CONFLICT_REPLACE)
 		run_at = Min(run_at, queue_job_asked(old, &extra));
 	queue_job_set_run_at(&new, &extra, run_at);
-	new.line = request->job->line;
+	new.line = queue_line_ensure(request->name.queue, request->name.kind, (int16) request->new->priority,
+								 extra.concurrency_key);
 	if (new.failures > 0)
 		new.failures = 0;
 	extra.deaths = 0;
