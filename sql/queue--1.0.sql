@@ -173,6 +173,15 @@ CREATE TABLE queue.group_mark (             -- groups to be looked at, where no 
     queue      text COLLATE "C" NOT NULL,
     group_key  text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE queue.limit_slot (             -- claims under limits where the library is not preloaded; else in shared memory
+    scope    text COLLATE "C" NOT NULL,     -- whose limit
+    slot     int NOT NULL,                  -- 0: none; the limit's own
+    job_id   bigint,
+    attempt  int,
+    arrival  float8,                        -- of the next claim under a rate
+    counted  text COLLATE "C",              -- for which setting of the limit, and which start of the server
+    PRIMARY KEY (scope, slot)
+);
 CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,
     id           bigint NOT NULL,
@@ -295,6 +304,7 @@ COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; wr
 COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
 COMMENT ON TABLE queue.line IS 'the lines of jobs: at least one per queue, kind and priority in use';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
+COMMENT ON TABLE queue.limit_slot IS 'claims under limits where the library is not preloaded';
 COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobody asks for it, such as at its expires_at; a row outlives its job and is deleted when its time has come';
 COMMENT ON TABLE queue.unique_key IS 'unique keys of unfinished jobs, and of ended ones as long as their unique_for lasts';
 COMMENT ON TABLE queue.live_key IS 'the places of jobs in their groups, and of discarded ones that hold their group';
@@ -318,6 +328,7 @@ SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.deadline', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.limit_slot', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.unique_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.group_mark', '');

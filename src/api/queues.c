@@ -145,18 +145,23 @@ raise_unknown_queue(const char *name)
 			 errhint("Create it with queue.create_queue(name).")));
 }
 
-/* Claims are counted while max_running or max_running_per_key is set, from then on.  Inside queue_spi_begin. */
+/*
+ * Claims are counted anew when max_running or max_running_per_key is set or reset, but not when it only changes.
+ * by_queue, by_key: whether they were set before.  Inside queue_spi_begin.
+ */
 static void
-note_limited(const char *name)
+note_limited(const char *name, bool by_queue, bool by_key)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(name);
+	QueueParams params = {0};
 
+	queue_param(&params, TEXTOID, CStringGetTextDatum(name), false);
+	queue_param(&params, BOOLOID, BoolGetDatum(by_queue), false);
+	queue_param(&params, BOOLOID, BoolGetDatum(by_key), false);
 	queue_spi_run("UPDATE queue.queue SET limited_at ="
 				  " CASE WHEN coalesce(max_running, max_running_per_key) IS NOT NULL THEN clock_timestamp() END"
 				  " WHERE name = $1"
-				  " AND (limited_at IS NULL) = (coalesce(max_running, max_running_per_key) IS NOT NULL)",
-				  1, &type, &value, NULL);
+				  " AND ((max_running IS NOT NULL) <> $2 OR (max_running_per_key IS NOT NULL) <> $3)",
+				  params.n, params.types, params.values, params.nulls);
 }
 
 /* The part of dead_letter's check that needs no lock: the right first, as for an enqueue there. */
@@ -240,7 +245,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 		created = queue_spi_run(psprintf("INSERT INTO queue.queue (name%s) VALUES ($1%s) ON CONFLICT (name) DO NOTHING",
 										 columns.data, values.data),
 								params.n, params.types, params.values, params.nulls);
-		note_limited(name);
+		note_limited(name, false, false);
 		queue_spi_end(&spi);
 	}
 	if (created == 0 && !if_not_exists)
@@ -304,10 +309,15 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	QueueParams params;
 	const char *options[lengthof(queue_options)];
 	StringInfoData changes;
+	QueueConf  *conf;
+	bool		by_queue;
+	bool		by_key;
 
 	queue_finish_writable("queue.alter_queue()");
 	queue_require(name, QUEUE_PRIV_MANAGE);
-	(void) queue_config_queue(name, false);
+	conf = queue_config_queue(name, false);
+	by_queue = conf->limit.max_running >= 0;
+	by_key = conf->key_limit.max_running >= 0;
 	check_queue_options(fcinfo, "alter_queue");
 	check_dead_letter(fcinfo, name);
 
@@ -325,7 +335,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	if (queue_spi_run(psprintf("UPDATE queue.queue SET name = name%s WHERE name = $1", changes.data),
 					  params.n, params.types, params.values, params.nulls) == 0)
 		raise_unknown_queue(name);
-	note_limited(name);
+	note_limited(name, by_queue, by_key);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();
 }

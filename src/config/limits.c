@@ -97,7 +97,8 @@ queue_limits_read_queue(QueueReader *reader, QueueConf *conf)
 	/* what is in force is counted for the whole queue at once */
 	if (conf->key_limit.since != 0)
 		conf->limit.since = conf->key_limit.since;
-	conf->key_limit.since = 0;
+	if (queue_preloaded())
+		conf->key_limit.since = 0;
 	conf->keyed = is_limited(&conf->key_limit);
 	reserved = queue_reader_datum(reader, "reserved", &isnull);
 	if (!isnull && !queue_reserved_read(DatumGetJsonbP(reserved), conf->reserved, &conf->nreserved, &wrong))

@@ -18,6 +18,7 @@
 #include "job/limit.h"
 
 #include "config/lines.h"
+#include "job/limit_rows.h"
 #include "job/walk.h"
 #include "shared/census.h"
 #include "shared/channel.h"
@@ -287,9 +288,9 @@ queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, Q
 		}
 		return true;
 	}
-	if (!queue_preloaded())
-		return true;
 	limits = limits_of(line, key, &own);
+	if (!queue_preloaded())
+		return queue_limit_rows_admit(line, limits, key, job->id, job->attempt + 1, kind, refusal);
 	for (;;)
 	{
 		QueueUnitAnswer answer = queue_unit_take(limits, kind, job->id, until, &why);
@@ -317,19 +318,34 @@ queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind)
 		queue_unit_undo(job->id);
 }
 
+/* The same limits but for their rates: a lease that goes on is no new claim. */
+static const QueueLimits *
+without_rates(const QueueLimits *limits, QueueLimits *own)
+{
+	*own = *limits;
+	for (int i = 0; i < QUEUE_NLIMITS; i++)
+		own->of[i].rate_limit = -1;
+	return own;
+}
+
 bool
 queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until)
 {
 	QueueExtra	extra;
 	QueueLimits own;
+	QueueLimits unrated;
+	const QueueLimits *limits;
+	QueueLimitRefusal refusal;
 
-	if (likely(line->limits == NULL) || !queue_preloaded())
+	if (likely(line->limits == NULL))
 		return true;
-	if (!wait_for_count(line))
-		return true;
-	if (line->key == NULL)
-		queue_extra_unpack(job->extra, &extra);
-	return queue_unit_extend(limits_of(line, line->key == NULL ? extra.concurrency_key : NULL, &own), job->id, until);
+	queue_extra_unpack(job->extra, &extra);
+	limits = limits_of(line, extra.concurrency_key, &own);
+	if (!queue_preloaded())
+		return job->leased_until > queue_now() ||
+			queue_limit_rows_admit(line, without_rates(limits, &unrated), extra.concurrency_key, job->id, job->attempt,
+								   QUEUE_UNIT_LEASE, &refusal);
+	return !wait_for_count(line) || queue_unit_extend(limits, job->id, until);
 }
 
 char *

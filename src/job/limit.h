@@ -5,17 +5,8 @@
 #ifndef QUEUE_JOB_LIMIT_H
 #define QUEUE_JOB_LIMIT_H
 
+#include "job/limit_rows.h"
 #include "job/ready.h"
-#include "shared/unit.h"
-
-/* Why a claim could not be made. */
-typedef struct QueueLimitRefusal
-{
-	QueueUnitAnswer answer;
-	QueueLimitOf of;
-	uint64		id;				/* of the limit */
-	TimestampTz when;			/* when to look again though nobody wakes; DT_NOEND: never */
-} QueueLimitRefusal;
 
 /*
  * May a claim of this job, with this concurrency key, be made now?  Takes a unit and tokens; the caller calls

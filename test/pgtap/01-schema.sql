@@ -12,7 +12,7 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_i
 
 SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'live_key', 'group_mark', 'finished_job', 'failure',
-          'log_line', 'unique_key']
+          'log_line', 'unique_key', 'limit_slot']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));

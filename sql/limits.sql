@@ -1,0 +1,49 @@
+-- Limits, in short, with the library preloaded and without (there they are rows): claims in force, keys, rates.
+SET client_min_messages = warning;
+CREATE EXTENSION queue;
+\pset format unaligned
+\pset tuples_only on
+SELECT queue.create_queue('q', max_running => 2, lease => '1 min');
+SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6,7}', 'q');
+SELECT payload FROM queue.fetch('q', 5);
+SELECT payload FROM queue.fetch('q', 5);
+SELECT queue.complete(min(id)) FROM queue.job WHERE state = 'running';
+SELECT payload FROM queue.fetch('q', 5);
+-- a transaction uses again what it let go of, and a rollback undoes both
+BEGIN;
+SELECT count(queue.complete(id)) FROM queue.job WHERE state = 'running';
+SELECT payload FROM queue.fetch('q', 5);
+ROLLBACK;
+SELECT payload FROM queue.fetch('q', 5);
+BEGIN;
+SELECT count(queue.complete(id)) FROM queue.job WHERE state = 'running';
+SELECT payload FROM queue.fetch('q', 5, lease => '50 ms');
+COMMIT;
+SELECT payload FROM queue.fetch('q', 5);
+-- a lease that ended has no place; a heartbeat takes one if there is one
+SELECT pg_sleep(0.1);
+SELECT count(queue.enqueue('k', '0', 'q', priority => -1));
+SELECT payload FROM queue.fetch('q', 1);
+SELECT queue.heartbeat(id, '1 min', 1) IS NOT NULL FROM queue.job WHERE payload = '4';
+SELECT queue.heartbeat(id, '1 min', 1) IS NOT NULL FROM queue.job WHERE payload = '5';
+SELECT payload FROM queue.fetch('q', 5);
+-- by key, set while jobs wait
+SELECT count(queue.complete(id)) FROM queue.job WHERE state = 'running';
+SELECT queue.purge('q');
+SELECT count(queue.enqueue('k', to_jsonb(k), 'q', concurrency_key => k)) FROM unnest('{a,a,b}'::text[]) k;
+SELECT queue.alter_queue('q', max_running_per_key => 1, reset => '{max_running}');
+SELECT count(*) <= 2 FROM queue.fetch('q', 5);
+SELECT count(*) <= 2 FROM queue.fetch('q', 5);
+SELECT payload FROM queue.job WHERE state = 'running' ORDER BY id;
+SELECT payload FROM queue.fetch('q', 5);
+-- a limit that is set while jobs run counts them
+SELECT queue.alter_queue('q', max_running => 3, reset => '{max_running_per_key}');
+SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6,7}', 'q');
+SELECT payload FROM queue.fetch('q', 5);
+-- rates: no token at first
+SELECT queue.create_queue('r', rate_limit => 100);
+SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'r');
+SELECT payload FROM queue.fetch('r', 10);
+SELECT pg_sleep(0.025);
+SELECT count(*) >= 1 FROM queue.fetch('r', 10);
+DROP EXTENSION queue CASCADE;
