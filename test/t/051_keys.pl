@@ -54,6 +54,32 @@ one($node, "SELECT count(*) FROM seen a WHERE note = 'keyed' AND EXISTS (SELECT 
 one($node, "SELECT count(DISTINCT xid) < 20 FROM seen WHERE note = 'plain'", 't', 'the others do');
 one($node, 'SELECT count(*) FROM queue.unique_key', '0', 'no key is left');
 
+# --- 32 sessions on one key, beside the executor and two workers that end, fail and give back: never two live jobs, no
+# error, no deadlock, and what is left of it is as it should be
+{
+	my $dir = PostgreSQL::Test::Utils::tempdir;
+	append_to_file("$dir/put.sql", <<'EOS');
+\set n random(0, 3)
+\set m random(0, 1)
+SELECT put('one', jsonb_build_object('n', :n), (ARRAY['ignore', 'replace', 'replace_payload', 'merge'])[:n + 1], (ARRAY['job', 'external'])[:m + 1]);
+EOS
+	append_to_file("$dir/work.sql", <<'EOS');
+\set n random(0, 4)
+SELECT CASE :n WHEN 0 THEN queue.release(id, attempt)::text WHEN 1 THEN queue.fail(id, attempt, 'no', '1 ms') WHEN 2 THEN queue.cancel(id)::text
+	ELSE queue.complete(id, attempt)::text END FROM queue.fetch('default', 1, kinds => '{external}');
+EOS
+	append_to_file("$dir/look.sql", <<'EOS');
+SELECT 1 / (count(*) < 2)::int FROM queue.live_job j JOIN queue.line l ON l.id = j.line WHERE j.extra ? 'unique_key' AND j.run_at <> 'infinity' GROUP BY l.kind;
+EOS
+	$node->command_checks_all(
+		[ 'pgbench', '-n', '-c', '35', '-j', '2', '-T', '4', '-f', "$dir/put.sql\@32", '-f', "$dir/work.sql\@2", '-f', "$dir/look.sql\@1", $node->connstr('postgres') ],
+		0, [qr/number of failed transactions: 0/], [qr/^$|vacuum|starting/], '35 sessions');
+	sql($node, "SELECT queue.cancel_jobs('{\"queue\": \"default\", \"kind\": \"external\"}')");
+	wait_no_jobs($node, 'all ended');
+	one($node, 'SELECT count(*) FROM queue.unique_key', '0', 'no key is left');
+	unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
+}
+
 # --- an enqueue beside the run: nobody waits, and the successor runs next
 my $hold = running('beside', 11);
 one($node, q{SELECT put('beside', '{"note": "new"}')}, 'successor', 'a request beside the run');
