@@ -63,6 +63,7 @@ CREATE TABLE queue.queue (
     dead_letter     text COLLATE "C",     -- gets copies of discarded jobs; may name a queue that is gone
     on_discarded    text COLLATE "C"      -- the kind of the job that each discarded one makes
 );
+CREATE INDEX queue_dead_letter ON queue.queue (dead_letter) WHERE dead_letter IS NOT NULL;  -- the view queue.job asks
 -- A role, kept as its OID and written as its name: a dump carries names. One that does not exist reads as 0.
 CREATE TYPE queue.role_name;
 CREATE FUNCTION queue_internal.role_name_in(cstring) RETURNS queue.role_name
