@@ -489,13 +489,14 @@ check_backlog(QueueFindings *findings)
 	QueueConfig *config = queue_config();
 	QueueJobTable *table;
 	int			npulled;
-	QueueEntry *pulled = queue_stats_pulled(&npulled);
+	QueueEntry *pulled;
 	TimestampTz now = queue_now();
 	bool		found = false;
 
 	if (!queue_preloaded())
 		return;
 	table = queue_job_open(AccessShareLock);
+	pulled = queue_stats_pulled(table, &npulled);
 	for (int i = 0; i < config->nqueues; i++)
 	{
 		QueueConf  *conf = config->queues[i];

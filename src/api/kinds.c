@@ -60,7 +60,7 @@ collect(QueueJobTable *table)
 	int			ncopies;
 	QueueKindCounter *copies = queue_counter_copies(&ncopies);
 	int			npulled;
-	QueueEntry *pulled = queue_stats_pulled(&npulled);
+	QueueEntry *pulled = queue_stats_pulled(table, &npulled);
 	QueueConfig *config = queue_config();
 	TimestampTz now = queue_now();
 

@@ -93,6 +93,16 @@ key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot
 		job.run_at == key.run_at && queue_claim_holder(job.id, job.leased_until, now) == QUEUE_HELD_BY_NOBODY;
 }
 
+/* From when a job waits: a job that was held out of its line has waited since the time that was asked for. */
+static TimestampTz
+waits_since(QueueJobTable *table, QueuePos pos, Snapshot snapshot)
+{
+	QueueJob	job;
+	TimestampTz asked = queue_job_find_lean(table, pos.id, snapshot, &job) ? queue_extra_time(job.extra, "run_at") : 0;
+
+	return asked != 0 ? Min(asked, pos.run_at) : pos.run_at;
+}
+
 /* As near as the line's exact keys and a few looks behind its cursor tell.  Called with live_job open. */
 TimestampTz
 queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
@@ -100,6 +110,7 @@ queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
 	QueueCursorView view = queue_cursor_look(&line->cursor);
 	QueuePos	exact[QUEUE_CURSOR_KEYS];
 	int			nexact = view.valid && view.nkeys > 0 ? queue_cursor_keys(&line->cursor, exact) : 0;
+	QueuePos	found = {DT_NOEND, 0};
 	TimestampTz oldest = DT_NOEND;
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
@@ -111,14 +122,17 @@ queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < nexact; i++)
 	{
-		if (exact[i].run_at < oldest && key_waits(table, line, exact[i], snapshot, now))
-			oldest = exact[i].run_at;
+		if (exact[i].run_at < found.run_at && key_waits(table, line, exact[i], snapshot, now))
+			found = exact[i];
 	}
-	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= oldest))
+	if (found.id != 0)
+		oldest = waits_since(table, found, snapshot);
+	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= found.run_at))
 	{
 		UnregisterSnapshot(snapshot);
 		return oldest;
 	}
+	found.id = 0;
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(view.cursor.run_at));
 	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 2);
@@ -134,18 +148,21 @@ queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
 			break;
 		if (looks < OLDEST_LOOKS && queue_claim_holder(job.id, job.leased_until, now) != QUEUE_HELD_BY_NOBODY)
 			continue;
-		oldest = Min(oldest, job.run_at);
+		found = queue_job_pos(&job);
 		break;
 	}
 	ExecClearTuple(table->slot);
 	index_endscan(scan);
+	if (found.id != 0)
+		oldest = queue_earlier(oldest, waits_since(table, found, snapshot));
 	UnregisterSnapshot(snapshot);
 	return oldest;
 }
 
 QueueEntry *
-queue_stats_pulled(int *n)
+queue_stats_pulled(QueueJobTable *table, int *n)
 {
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	QueueEntry *entries = palloc(QUEUE_CHANNEL_SIZE * sizeof(QueueEntry));
 
 	*n = 0;
@@ -158,6 +175,9 @@ queue_stats_pulled(int *n)
 		entries = repalloc(entries, (*n + QUEUE_CHANNEL_SIZE) * sizeof(QueueEntry));
 		*n += queue_channel_copy(channel, &entries[*n]);
 	}
+	for (int i = 0; i < *n; i++)
+		entries[i].run_at = waits_since(table, (QueuePos) {entries[i].run_at, entries[i].id}, snapshot);
+	UnregisterSnapshot(snapshot);
 	return entries;
 }
 
@@ -214,7 +234,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	table = queue_job_open(AccessShareLock);
-	pulled = queue_stats_pulled(&npulled);
+	pulled = queue_stats_pulled(table, &npulled);
 	config = queue_config();
 	for (i = 0; i < config->nqueues; i++)
 	{

@@ -40,7 +40,7 @@ record(QueueConf *conf, uint32 minute, TimestampTz now)
 	{
 		QueueJobTable *table = queue_job_open(AccessShareLock);
 		int			npulled;
-		QueueEntry *pulled = queue_stats_pulled(&npulled);
+		QueueEntry *pulled = queue_stats_pulled(table, &npulled);
 
 		oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
 		queue_job_close(table);

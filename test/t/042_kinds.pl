@@ -94,6 +94,15 @@ one($node, "SELECT string_agg(kind || ' ' || available, ', ' ORDER BY kind) FROM
 one($node, "SELECT enqueued || ' ' || available FROM queue.stat_queue WHERE queue = 'own'", $enqueued, 'their queue has as many as before');
 sql($node, "SELECT queue.purge('own')");
 
+# --- a job that its group held waits since it was asked for, also when it is let in
+my ($head, $next) = split /\n/, sql($node, "SELECT queue.enqueue('grouped', queue => 'own', group_key => 'g') FROM generate_series(1, 2)");
+sql($node, "SELECT id FROM queue.fetch('own', 1, kinds => '{grouped}', lease => '1 h')");
+my $asked = sql($node, 'SELECT clock_timestamp()');
+sql($node, "SELECT queue.complete($head, 1)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $next", 'the next of a group is let in');
+one($node, "SELECT oldest_run_at < '$asked' FROM queue.stat_kind WHERE kind = 'grouped'", 't', 'and waits since before');
+sql($node, "SELECT queue.purge('own')");
+
 # --- another database, and a start: totals are gone, jobs are counted anew
 sql($node, 'CREATE DATABASE second');
 sql($node, 'CREATE EXTENSION queue', db => 'second');
