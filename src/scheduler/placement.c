@@ -14,7 +14,7 @@
  *
  * All lines are looked at when the configuration was read again, when something parked may be tried again, and when a
  * line found no place in shared memory; else only the new ones, in which there is something to do.  While all are
- * looked at, and whenever the configuration is newer, base->sorted_generation tells sessions that fetch to look at all
+ * looked at because of a newer configuration, base->sorted_generation tells sessions that fetch to look at all
  * lines of their queue themselves.  A line that comes into a queue's agenda wakes one of those that wait: it may have
  * missed the line on its way.
  *
@@ -196,7 +196,10 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	if (lines_context == NULL)
 		lines_context = AllocSetContextCreate(TopMemoryContext, "queue scheduler lines", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(lines_context);
-	pg_atomic_write_u64(&base->sorted_generation, 0);
+	/* when what the configuration says is the same, what fetch reads stays where it is */
+	if (pg_atomic_read_u64(&base->sorted_generation) != config->generation ||
+		pg_atomic_read_u32(&base->cursors_lost) != QUEUE_CURSORS_ALL)
+		pg_atomic_write_u64(&base->sorted_generation, 0);
 	queue_database_forgive_lost(base);
 	nunplaced = 0;
 	queue_eligible_begin(config, now);
