@@ -78,6 +78,8 @@ expect('status 200 not in complete_on', outcome('/status/200', register => ", co
 	$id = outcome('/status/429?retry=99999999999');
 	one($node, "SELECT run_at - now() BETWEEN '23 h' AND '1 day' FROM queue.job WHERE id = $id", 't', 'Retry-After of ages: a day at most');
 	expect("the Retry-After of a 1xx is not the answer's", outcome('/early/202'), 'completed');
+	$id = outcome('/status/503?retry=soon');
+	one($node, "SELECT run_at - now() > '50 min' FROM queue.job WHERE id = $id", 't', 'a Retry-After that cannot be read is none');
 	$server->forget;
 	outcome('/status/202?retry=0');
 	poll($node, "SELECT attempt > 1 FROM queue.job WHERE kind = 'k$n'");
@@ -229,7 +231,18 @@ SKIP:
 	one($node, q{SELECT succeeded FROM queue.stat_endpoint WHERE kind ~ '^odd'}, '2', 'the endpoint is the same');
 }
 
+# --- a type of its own, the handler's or else the job's; a header without a value
+{
+	$server->forget;
+	my $typed = ", headers => '{\"Content-type\": \"text/plain\", \"X-Empty\": \"\"}'";
+	expect('typed', outcome('/status/200', register => $typed), 'completed');
+	expect('typed twice', outcome('/status/200', register => $typed, enqueue => q{, headers => '{"Content-Type": "text/html"}'}), 'completed');
+	expect('typed by the job', outcome('/status/200', enqueue => q{, headers => '{"Content-Type": "text/html"}'}), 'completed');
+	is(join(' ', map { "$_->{'content-type'}" . (defined $_->{'x-empty'} ? ":$_->{'x-empty'}" : '') } $server->seen('request')), 'text/plain: text/plain: text/html', 'one type each');
+}
+
 # --- a job's header that no request can carry
+expect('long job header', outcome('/status/200', enqueue => q{, headers => jsonb_build_object('X-Long', repeat('x', 20000))}), 'discarded', qr/header "X-Long" cannot be sent/);
 expect('bad job header', outcome('/status/200', enqueue => q{, headers => '{"X-Bad": "a\r\nb"}'}), 'discarded', qr/header "X-Bad" cannot be sent/);
 
 # --- max_attempts, backoff, the job's own timeout

@@ -118,9 +118,10 @@ one($node, "SELECT breaker FROM queue.stat_endpoint WHERE kind = 'r' AND url ~ '
 # none available: any one is taken
 unlink "$dir/HEALTHY";
 register('n', $server->url('/status/503'), q{, max_running => 4, max_attempts => 60, backoff => '{"type": "fixed", "base": "10 ms"}', breaker => '{"consecutive_failures": 2, "pause": "1 h", "cap": "1 h"}'});
-sql($node, "SELECT queue.add_endpoint('n', '" . $server->url('/status/502') . "')");
+sql($node, "SELECT queue.add_endpoint('n', '" . $server->url('/status/502') . "'), queue.add_endpoint('n', '" . $server->url('/status/504') . "', 0)");
 enqueue('n', 1);
 none_left('with both breakers open the system does not sit still');
+is(scalar(grep { $_->{path} eq '/status/504' } $server->seen('request')), 0, 'but sends nothing to one of weight 0');
 
 # with all breakers open nothing goes to an endpoint whose health check fails: only the others are any
 $server->forget;
@@ -150,6 +151,16 @@ open($healthy, '>', "$dir/HEALTHY") or die $!;
 close $healthy;
 none_left('healthy: all are sent');
 one($node, "SELECT healthy FROM queue.stat_endpoint WHERE kind = 'g'", 't', 'and it shows');
+
+# another health_url is asked from then on; one of weight 0 is not asked
+register('moved', $server->url('/status/200'), ", health_url => '" . $server->url('/status/503') . "'");
+sql($node, "SELECT queue.add_endpoint('moved', '" . $server->url('/status/201') . "', 0, health_url => '" . $server->url('/status/404') . "')");
+wait_true($node, "SELECT NOT healthy AND next_probe_at IS NOT NULL FROM queue.stat_endpoint WHERE kind = 'moved' AND weight = 1", 'down');
+sql($node, "UPDATE queue.endpoint SET health_url = '" . $server->url('/status/200') . "' WHERE url ~ '/status/200' AND health_url ~ '/status/503'");
+enqueue('moved', 1);
+none_left('its new health_url says that it is up');
+is(scalar(grep { $_->{path} eq '/status/404' } $server->seen('request')), 0, 'one of weight 0 is not asked');
+sql($node, "SELECT queue.unregister_handler('moved')");
 
 # a handler with an endpoint that is not there: its jobs go once it is
 my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;

@@ -115,6 +115,24 @@ $session->query_safe('COMMIT');
 ok(is_over($locked), 'then it is');
 is(scalar(grep { $_->{'queue-job-id'} == $locked } $server->seen('request')), 1, 'without another request');
 one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $locked", 0, 'and not when its lease ends');
+
+# --- and one whose job was cancelled or given back meanwhile is none
+my %attempts = (cancel => '', release => ', 1');
+for my $what (sort keys %attempts)
+{
+	my $late = enqueue('locked', "late_$what");
+	in_flight('locked', 1);
+	$session->query_safe("BEGIN; SELECT queue.pause_handler('locked'), queue.$what($late$attempts{$what})");
+	$server->say_status("late_$what", 200);
+	in_flight('locked', 0);
+	run('fault', 's200');
+	$session->query_safe('COMMIT');
+	run('fault', qw(s200 s200 s200));
+	one($node, "SELECT state, attempt FROM queue.job WHERE id = $late", $what eq 'cancel' ? 'cancelled|1' : 'available|1', "$what goes before an answer that comes late");
+	sql($node, "SELECT queue.resume_handler('locked')");
+	ok(is_over($late), "$what: it ends");
+	is(scalar(grep { $_->{'queue-job-id'} == $late } $server->seen('request')), $what eq 'cancel' ? 1 : 2, "$what: sent as often as it was taken");
+}
 $session->quit;
 
 # --- what a worker that was killed had under way is sent again at once, not when its lease ends
