@@ -365,14 +365,15 @@ queue_unit_delete_runs(QueueMeterWake *wake)
 	}
 }
 
-/* Lets go of the leases in a meter that have ended. */
-static void
-expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake)
+void
+queue_meter_expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake)
 {
 	HASH_SEQ_STATUS seq;
 	QueueUnit  *unit;
 	TimestampTz first = DT_NOEND;
 
+	if (meter->first_end > now)
+		return;
 	hash_seq_init(&seq, units);
 	while ((unit = hash_seq_search(&seq)) != NULL)
 	{
@@ -395,8 +396,7 @@ queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, Qu
 
 	if (most < 0 || meter->taken < most)
 		return false;
-	if (meter->first_end <= now)
-		expire(meter, now, wake);
+	queue_meter_expire(meter, now, wake);
 	return meter->taken >= most;
 }
 

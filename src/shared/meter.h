@@ -118,6 +118,8 @@ extern void queue_meter_unlock(const QueueMeterWake *wake);	/* and wakes; NULL: 
 /* The meter of a limit; NULL: there is none and no place for one. */
 extern QueueMeter *queue_meter_find(const QueueLimit *limit, QueueLimitOf of);
 extern QueueMeter *queue_meter_make(const QueueLimit *limit, QueueLimitOf of);
+/* Lets go of the leases that have ended; none ends before meter->first_end then. */
+extern void queue_meter_expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake);
 /* Is there no room?  Leases that have ended are let go first. */
 extern bool queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake);
 /* This process found it full; limits NULL: it is the scheduler. */

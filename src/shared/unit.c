@@ -552,6 +552,8 @@ queue_unit_room(const QueueLimit *limit, QueueLimitOf of, int wanted, TimestampT
 		room = 0;
 	else
 	{
+		/* or the time to look again would have passed */
+		queue_meter_expire(meter, now, &wake);
 		if (queue_meter_full(meter, limit, now, &wake))
 			room = 0;
 		else if (queue_limit_most(limit) >= 0)
