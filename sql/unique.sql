@@ -237,6 +237,17 @@ SELECT state FROM queue.test_drain('j');
 SELECT * FROM keys;
 COMMIT;
 
+-- a replacement that names a group brings its own time to the waiting job
+BEGIN;
+SELECT queue.create_queue('timed');
+SELECT outcome FROM queue.enqueue_unique('k', 'u', '{"n": 1}', '{"queue": "timed"}');
+SELECT outcome FROM queue.enqueue_unique('k', 'u', '{"n": 2}', '{"queue": "timed", "group_key": "g", "on_conflict": "replace"}');
+SELECT payload, state, run_at <= clock_timestamp() AS due, group_key FROM queue.job WHERE queue = 'timed';
+SELECT outcome FROM queue.enqueue_unique('k', 'h', '{"n": 1}', '{"queue": "timed", "group_key": "g", "delay": "1 day"}');
+SELECT outcome FROM queue.enqueue_unique('k', 'h', '{"n": 2}', '{"queue": "timed", "group_key": "g", "delay": "1 hour", "on_conflict": "replace_payload"}');
+SELECT payload, state, run_at < clock_timestamp() + interval '2 hours' AS sooner, group_key FROM queue.job WHERE queue = 'timed' AND unique_key = 'h';
+ROLLBACK;
+
 -- key_of
 SELECT queue.key_of('{"a": 1, "b": [1, {"c": null}]}') = queue.key_of('{"b": [1.0, {"c": null}], "a": 1.00}') AS same,
        length(queue.key_of('{}'));

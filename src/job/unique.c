@@ -102,8 +102,11 @@ change(Request *request, QueueJobTable *table, const QueueJob *old, Snapshot sna
 {
 	QueueJob	new = *old;
 	QueueExtra	extra;
-	TimestampTz run_at = request->job->run_at;
+	TimestampTz run_at;
 
+	/* the request may name a group, and is pending then */
+	queue_extra_unpack(request->job->extra, &extra);
+	run_at = queue_job_asked(request->job, &extra);
 	queue_extra_unpack(old->extra, &extra);
 	new.payload = new_payload(request, old->payload);
 	queue_check_size("job", queue_job_size(new.payload, extra.headers, extra.tags));
