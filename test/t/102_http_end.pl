@@ -69,7 +69,9 @@ cmp_ok(time - $began, '<', 30, 'at the deadline');
 one($node, "SELECT count(*), sum(failures), count(*) FILTER (WHERE state = 'available') FROM queue.job", '60|0|60', 'its jobs are released, uncounted');
 one($node, "SELECT sum(attempt) FROM queue.job", 50, 'their attempts stand');
 
-# --- a restart of the server with requests in flight
+# --- a restart of the server with requests in flight, which have the time to end
+sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
+sql($node, 'SELECT pg_reload_conf()');
 sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('hang')");
 $server->forget;
 sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/1') . "', max_running => 100)");
