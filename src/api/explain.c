@@ -18,6 +18,7 @@
 #include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
+#include "job/rekeep.h"
 #include "shared/clock.h"
 #include "shared/counter.h"
 #include "shared/share.h"
@@ -249,14 +250,16 @@ explain_ended(int64 id, Snapshot snapshot)
 	{
 		if (queue_may(GetUserId(), finished.queue, QUEUE_PRIV_READ))
 		{
+			TimestampTz until = queue_rekeep_until(&finished);
 			QueueExtra	extra;
 
 			queue_extra_unpack(finished.job.extra, &extra);
-			return psprintf("%s at %s%s%s; kept %s", queue_state_names[finished.state],
+			return psprintf("%s at %s%s%s; %s", queue_state_names[finished.state],
 							time_text(finished.finished_at), extra.last_error != NULL ? ": " : "",
 							extra.last_error != NULL ? extra.last_error : "",
-							finished.keep_until == DT_NOEND ? "for ever" :
-							psprintf("at least until %s", time_text(finished.keep_until)));
+							until == DT_NOEND ? "kept for ever" :
+							until <= queue_now() ? "its time to be kept is over" :
+							psprintf("kept at least until %s", time_text(until)));
 		}
 	}
 	else if (queue_recent_job(id, &ended))

@@ -77,10 +77,27 @@ keep_of(TupleTableSlot *row)
 }
 
 static TimestampTz
+until_of(TimestampTz finished_at, int64 keep)
+{
+	return keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(finished_at, keep);
+}
+
+static TimestampTz
 kept_until(TupleTableSlot *row, int64 keep)
 {
-	return keep >= QUEUE_FOR_EVER ? DT_NOEND :
-		queue_time_add(DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]), keep);
+	return until_of(DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]), keep);
+}
+
+/* See rekeep.h.  No locks.  Called by explain_job. */
+TimestampTz
+queue_rekeep_until(const QueueFinished *finished)
+{
+	QueueConf  *conf = queue_config_queue(finished->queue, true);
+
+	if (conf == NULL)
+		return finished->keep_until;
+	return until_of(finished->finished_at,
+					finished->state == QUEUE_STATE_COMPLETED ? conf->keep_completed : conf->keep_discarded);
 }
 
 /* Among the rows from this block on: until when the first one that is kept is; DT_NOBEGIN: none is. */

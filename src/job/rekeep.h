@@ -6,6 +6,7 @@
 #define QUEUE_REKEEP_H
 
 #include "config/config.h"
+#include "job/finished.h"
 
 #include "utils/relcache.h"
 
@@ -13,6 +14,8 @@
 extern bool queue_rekeep_changed(int slot, TimestampTz now);
 /* Until when a row of this table is kept, by what its queue says now; DT_NOBEGIN: none is any more. */
 extern TimestampTz queue_rekeep_needed(Relation rel, TimestampTz now);
+/* Until when this job is kept, by what its queue says now; of a queue that is gone: as before. */
+extern TimestampTz queue_rekeep_until(const QueueFinished *finished);
 /* Copies the rows that are kept longer to where they belong by that, before the table is truncated.  How many. */
 extern int64 queue_rekeep_move(Relation rel, TimestampTz now);
 

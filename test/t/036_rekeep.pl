@@ -39,6 +39,8 @@ is(kept(), 'a 3, b 2, dropped 2', 'kept for an hour');
 
 # --- longer: when the hour's table goes, they stay
 at(q{SELECT queue.alter_queue('a', keep_completed => '30 days'), queue.drop_queue('dropped')});
+is(at(q{SELECT queue.explain_job(id) LIKE '%; kept at least until ' || finished_at + interval '30 days' FROM queue.job WHERE queue = 'a' LIMIT 1}),
+	't', 'explain_job says how long the queue keeps it now');
 $clock = 2;
 at('SELECT queue.maintain()');
 is(kept(), 'a 3', 'who is kept longer now stays, the others go');
@@ -52,6 +54,8 @@ complete('c', 400, '1');
 my $together = sql($node, 'SELECT count(DISTINCT tableoid) FROM queue.finished_job') == 1;
 at(q{SELECT queue.alter_queue('c', keep_completed => '1 hour')});
 $clock = 4;
+like(at(q{SELECT queue.explain_job(max(id)) FROM queue.job WHERE queue = 'c'}), qr/^completed at .*; its time to be kept is over$/,
+	'explain_job says when it need not be kept');
 at('SELECT queue.maintain()');
 SKIP:
 {
