@@ -414,13 +414,13 @@ queue_counter_copies(int *n)
 	QueueKindCounter *copies = palloc_extended(Max(*n, 1) * sizeof(QueueKindCounter), MCXT_ALLOC_HUGE);
 	int			kept = 0;
 
+	if (*n == 0)
+		return copies;			/* also without preload, where there is no lock */
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	for (int i = 0; i < *n; i++)
-	{
 		/* one may have been given up, and taken by another database, between the two locks */
 		if (found[i]->counter.incarnation != 0 && found[i]->counter.key.db == MyDatabaseId)
 			copies[kept++] = *found[i];
-	}
 	LWLockRelease(&shared->lock);
 	pfree(found);
 	*n = kept;

@@ -143,6 +143,8 @@ sql($node, "SELECT queue.drop_queue('still', true)");
 # statistics do not fail
 one($node, "SELECT count(*) >= 1 FROM queue.stat_queue", 't', 'stat_queue');
 one($node, "SELECT count(*) FROM queue.stat_worker", '0', 'stat_worker');
+one($node, "SELECT count(*) >= 1 AND count(completed) = 0 FROM queue.stat_kind", 't', 'stat_kind');
+one($node, "SELECT queue.metrics() LIKE '%# EOF%'", 't', 'metrics');
 one($node, "SELECT count(*) >= 0 FROM queue.stat_handler", 't', 'stat_handler');
 
 # --- what needs workers says what to set
