@@ -69,15 +69,17 @@ SELECT queue.redrive('b'), queue.redrive('b'), queue.redrive('dead');
 SELECT queue, state, id = :a AS first FROM queue.job;
 SELECT queue.purge('a'), queue.alter_queue('dead', reset => '{dead_letter}');
 
--- a retry of the original removes its letter, unless somebody works on that
+-- a retry of the original removes its letter; one that somebody works on would stay, and its job run once more
 SELECT queue.enqueue('k', to_jsonb(n), 'a') FROM generate_series(1, 4) n \g /dev/null
 SELECT queue.discard_jobs('{"queue": "a"}');
 SELECT payload FROM queue.fetch('dead', 1);
-SELECT queue.retry(id) FROM queue.job WHERE state = 'discarded' AND payload IN ('1', '2') ORDER BY id;
+SELECT payload, regexp_replace(try('SELECT queue.retry(' || id || ')'), 'letter \d+', 'letter N') AS retry FROM queue.job WHERE state = 'discarded' AND payload IN ('1', '2') ORDER BY id;
 SELECT queue.retry_jobs('{"queue": "a", "payload": 3}');
+SELECT regexp_replace(try($$SELECT queue.retry_jobs('{"queue": "a", "payload": 1}')$$), 'letter \d+', 'letter N') AS retry_jobs;
 SELECT queue, payload, state FROM jobs;
--- then the letter finds its original alive, and stays
+-- it waits again: the original comes back, by itself or by its letter
 SELECT queue.release(id) FROM queue.job WHERE queue = 'dead' AND payload = '1';
+SELECT queue.retry(id) FROM queue.job WHERE queue = 'a' AND payload = '1';
 SELECT queue.redrive('dead', 1);
 SELECT queue, payload, state FROM jobs;
 SELECT queue.purge('a'), queue.purge('dead'), queue.delete_jobs('{"queue": "a"}');

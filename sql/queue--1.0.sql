@@ -870,7 +870,7 @@ COMMENT ON FUNCTION queue.discard IS
 CREATE FUNCTION queue.retry(job_id bigint, run_at timestamptz = NULL) RETURNS boolean
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry';
 COMMENT ON FUNCTION queue.retry IS
-    'Makes a waiting, retryable or finished and kept job due again at run_at (default now), failures 0, with its id; attempt goes on rising. 23505 if another job has its unique key now. False if there is no such job or it is running. Needs privilege manage.';
+    'Makes a waiting, retryable or finished and kept job due again at run_at (default now), failures 0, with its id; attempt goes on rising. Its dead letter goes (55000 while somebody has that). 23505 if another job has its unique key now. False if there is no such job or it is running. Needs privilege manage.';
 
 CREATE FUNCTION queue.alter_job(
     job_id bigint,

@@ -180,11 +180,19 @@ queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished)
 	if (queue_job_find_lean(table, id, snapshot, &claim.job))
 	{
 		queue_extra_unpack(claim.job.extra, &extra);
-		if (queue_dead_letter_origin(extra.origin, &origin) && origin.id == finished->job.id &&
-			queue_claim_holder(id, claim.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
-			queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS)
-			(void) queue_finish_end(table, &claim.job, claim.job.attempt, QUEUE_STATE_NONE, &(QueueEnding) {0},
-									snapshot, false);
+		if (queue_dead_letter_origin(extra.origin, &origin) && origin.id == finished->job.id)
+		{
+			/* left behind, it could be redriven later, and its job would run once more */
+			if (queue_claim_holder(id, claim.job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY ||
+				queue_claim_lock(&claim, false) != QUEUE_CLAIM_OURS ||
+				queue_finish_end(table, &claim.job, claim.job.attempt, QUEUE_STATE_NONE, &(QueueEnding) {0},
+								 snapshot, false) != TM_Ok)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("the dead letter " INT64_FORMAT " of job " INT64_FORMAT " is in somebody's hands", id,
+								finished->job.id),
+						 errhint("Cancel the letter first, or retry the job when the letter waits again.")));
+		}
 	}
 	PopActiveSnapshot();
 }

@@ -18,7 +18,7 @@ typedef bool (*QueueChange) (QueueJob *job, QueueExtra *extra, QueueLine *line, 
  */
 extern TM_Result queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line, QueueChange change,
 									  void *arg, Snapshot snapshot, bool wait);
-/* Of a discarded job that comes back: its copy in a dead-letter queue goes, unless somebody works on that. */
+/* Of a discarded job that comes back: its copy in a dead-letter queue goes; 55000 if somebody has that. */
 extern void queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished);
 /* The change that retry makes; run_at is a TimestampTz *. */
 extern bool queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at);
