@@ -253,13 +253,6 @@ child_ended(Child *child, QueueDatabase *base, TimestampTz now)
 	child->retry_at = now + child->retry_ms * INT64CONST(1000);
 }
 
-/* Since when it waits for a worker slot; who does not yet comes last. */
-static TimestampTz
-wait_start(const Child *child, TimestampTz now)
-{
-	return child->waits_since != 0 ? child->waits_since : now;
-}
-
 /*
  * The database that has waited longest for its scheduler and may have one now; NULL: none.  *next: when that may be
  * otherwise.
@@ -287,8 +280,14 @@ next_child(TimestampTz now, TimestampTz *next)
 		else if (state != QUEUE_DATABASE_UNKNOWN)
 			not_before = child->retry_at;
 		if (not_before > now)
+		{
 			*next = Min(*next, not_before);
-		else if (best == NULL || wait_start(child, now) < wait_start(best, now))
+			continue;
+		}
+		/* it waits from here on, so that one that came just back from a rest stands behind it */
+		if (child->waits_since == 0)
+			child->waits_since = now;
+		if (best == NULL || child->waits_since < best->waits_since)
 			best = child;
 	}
 	return best;
@@ -343,14 +342,11 @@ tend_children(void)
 		}
 		if (start_scheduler(child, base))
 		{
-			if (child->waits_since != 0)
-				queue_share_sated(base);
+			queue_share_sated(base);
 			child->waits_since = 0;
 			probing++;
 			continue;
 		}
-		if (child->waits_since == 0)
-			child->waits_since = now;
 		if (told_at + STEADY_MS * INT64CONST(1000) < now)
 		{
 			told_at = now;
