@@ -10,8 +10,9 @@
  *	3. for a first executor or a scheduler: a scheduler that sleeps with nothing to do.  It rests (database.h): the
  *	   launcher starts it again when its time has come or somebody commits a job;
  *	4. likewise, when nothing else helped for PATIENCE_US: the scheduler longest in service, which rests as soon as
- *	   what its executors run has ended, and then waits its turn.  If no database has any executor, all slots being
- *	   taken by schedulers, the last one started goes at once.
+ *	   what its executors run has ended, and then waits its turn.  For a first executor, when no database has any, all
+ *	   slots being taken by schedulers, the last one started goes at once.  (Not for a scheduler: one that has just
+ *	   started is idle in a second, and would be wanted again at once.)
  *
  * So each database has a scheduler and an executor as far as slots go, and in turns beyond that.
  *
@@ -133,7 +134,7 @@ my_turn(QueueDatabase *base, TimestampTz now)
 
 /* A scheduler that can be spared. */
 static void
-spare_scheduler(QueueDatabase *base, TimestampTz now)
+spare_scheduler(QueueDatabase *base, QueueHunger hunger, TimestampTz now)
 {
 	QueueSlot  *idle = NULL;
 	QueueSlot  *oldest = NULL;
@@ -173,7 +174,7 @@ spare_scheduler(QueueDatabase *base, TimestampTz now)
 		retire(idle, QUEUE_RETIRE_IF_IDLE);
 	else if (!my_turn(base, now))
 		return;
-	else if (!any_executor && youngest != NULL)
+	else if (hunger == QUEUE_HUNGER_FIRST && !any_executor && youngest != NULL)
 		retire(youngest, QUEUE_RETIRE_SOON);
 	else if (!patient && oldest != NULL)
 		retire(oldest, QUEUE_RETIRE_SOON);
@@ -187,7 +188,7 @@ queue_share_hungry(QueueDatabase *base, QueueHunger hunger, TimestampTz now)
 	pg_atomic_write_u32(&base->hunger, hunger);
 	pg_atomic_write_u64(&base->hungry_at, (uint64) now);
 	if (!spare_executor(base->db) && hunger >= QUEUE_HUNGER_FIRST)
-		spare_scheduler(base, now);
+		spare_scheduler(base, hunger, now);
 }
 
 void
