@@ -89,9 +89,9 @@ exists() {
 	esac
 }
 
-# passes suite/test tree server: a hang is a failure too
+# passes suite/test tree server: a hang is a failure too, and so is a wait in vain, which need not last three minutes
 passes() {
-	SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' \
+	SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' PG_TEST_TIMEOUT_DEFAULT=30 \
 		timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
 }
 
