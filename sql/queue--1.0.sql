@@ -462,6 +462,11 @@ CREATE FUNCTION queue_internal.job_tags(extra jsonb) RETURNS text[]
 COMMENT ON FUNCTION queue_internal.job_tags IS
     'internal: the tags in live_job.extra';
 
+CREATE FUNCTION queue_internal.job_attempt(id bigint, attempt int) RETURNS int
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_attempt';
+COMMENT ON FUNCTION queue_internal.job_attempt IS
+    'internal: how often a job was claimed, also by the executor that runs it';
+
 CREATE FUNCTION queue_internal.job_started_at(id bigint, extra jsonb) RETURNS timestamptz
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_job_started_at';
 COMMENT ON FUNCTION queue_internal.job_started_at IS
@@ -546,7 +551,7 @@ SELECT j.id,
        queue_internal.job_state(j.id, j.run_at, j.leased_until, j.failures) COLLATE "C" AS state,
        j.payload,
        l.priority::int AS priority,
-       coalesce(j.attempt, 0) AS attempt,
+       queue_internal.job_attempt(j.id, j.attempt) AS attempt,
        coalesce(j.failures, 0) AS failures,
        coalesce(queue_internal.job_max_attempts(j.extra), d.max_attempts) AS max_attempts,
        CASE WHEN j.run_at = 'infinity' THEN coalesce(queue_internal.job_time(j.extra, 'run_at'), j.run_at)

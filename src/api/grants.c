@@ -75,6 +75,7 @@ static const struct
 	{"job_time", QUEUE_PRIV_READ},
 	{"job_max_attempts", QUEUE_PRIV_READ},
 	{"job_tags", QUEUE_PRIV_READ},
+	{"job_attempt", QUEUE_PRIV_READ},
 	{"job_started_at", QUEUE_PRIV_READ},
 	{"job_worker", QUEUE_PRIV_READ},
 	{"job_progress", QUEUE_PRIV_READ},

@@ -197,7 +197,10 @@ queue_sql_find_jobs(PG_FUNCTION_ARGS)
 
 				queue_extra_unpack(job.extra, &extra);
 				if (in_slot)
+				{
 					queue_executor_name(worker, slot_job.pid);
+					job.attempt++;	/* by a claim that has not committed yet */
+				}
 				tuplestore_puttuple(rsinfo->setResult,
 									queue_job_tuple(&job, &extra, line->queue, line->kind, line->priority,
 													line->handler, state,

@@ -122,16 +122,35 @@ queue_sql_job_state(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[state]));
 }
 
+/* Does an executor run this job, and may the caller know?  Then *run tells since when and where. */
+static bool
+may_see_run(FunctionCallInfo fcinfo, QueueSlotJob *run)
+{
+	return !PG_ARGISNULL(0) && queue_slot_job(MyDatabaseId, PG_GETARG_INT64(0), run) &&
+		may_read_job(PG_GETARG_INT64(0));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_job_attempt);
+/* queue_internal.job_attempt(id, attempt): with the claim of the executor that runs it, which has not committed yet. */
+Datum
+queue_sql_job_attempt(PG_FUNCTION_ARGS)
+{
+	int			attempt = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	QueueSlotJob run;
+
+	PG_RETURN_INT32(may_see_run(fcinfo, &run) ? attempt + 1 : attempt);
+}
+
 PG_FUNCTION_INFO_V1(queue_sql_job_started_at);
 /* queue_internal.job_started_at(id, extra): of the run in an executor, else of the claim; null: it does not run. */
 Datum
 queue_sql_job_started_at(PG_FUNCTION_ARGS)
 {
-	QueueSlotJob job;
+	QueueSlotJob run;
 	TimestampTz at = 0;
 
-	if (!PG_ARGISNULL(0) && queue_slot_job(MyDatabaseId, PG_GETARG_INT64(0), &job) && may_read_job(PG_GETARG_INT64(0)))
-		at = job.started_at;
+	if (may_see_run(fcinfo, &run))
+		at = run.started_at;
 	else if (!PG_ARGISNULL(1))
 		at = queue_extra_time(PG_GETARG_JSONB_P(1), "started_at");
 	if (at == 0)
@@ -144,13 +163,13 @@ PG_FUNCTION_INFO_V1(queue_sql_job_worker);
 Datum
 queue_sql_job_worker(PG_FUNCTION_ARGS)
 {
-	QueueSlotJob job;
+	QueueSlotJob run;
 	char		name[QUEUE_WORKER_NAME];
 	QueueExtra	extra;
 
-	if (!PG_ARGISNULL(0) && queue_slot_job(MyDatabaseId, PG_GETARG_INT64(0), &job) && may_read_job(PG_GETARG_INT64(0)))
+	if (may_see_run(fcinfo, &run))
 	{
-		queue_executor_name(name, job.pid);
+		queue_executor_name(name, run.pid);
 		PG_RETURN_TEXT_P(cstring_to_text(name));
 	}
 	if (PG_ARGISNULL(1))

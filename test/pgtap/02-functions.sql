@@ -76,7 +76,7 @@ INSERT INTO expected VALUES
     ('wait_for', 'job_id bigint, wait interval DEFAULT ''00:00:30''::interval', 'text')
 ;
 CREATE TEMP TABLE internal AS
-SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_notice', 'execute', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'job_started_at', 'job_worker', 'job_progress', 'stat_queue_rows', 'stat_handler_rows',
+SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_notice', 'execute', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'job_attempt', 'job_started_at', 'job_worker', 'job_progress', 'stat_queue_rows', 'stat_handler_rows',
                     'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'history_rows', 'recent_job_rows']) AS name;
 
 SELECT results_eq(
@@ -102,7 +102,7 @@ SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'queue'::regn
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND prosecdef$$,
                 'none is SECURITY DEFINER');
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
-                  AND proname <> ALL ('{role_name_in,role_name_out,job_state,job_time,job_max_attempts,job_tags,job_started_at,job_worker,job_progress}') AND (proparallel <> 'u' OR provolatile <> 'v' OR proisstrict)$$,
+                  AND proname <> ALL ('{role_name_in,role_name_out,job_state,job_time,job_max_attempts,job_tags,job_attempt,job_started_at,job_worker,job_progress}') AND (proparallel <> 'u' OR provolatile <> 'v' OR proisstrict)$$,
                 'all are VOLATILE, PARALLEL UNSAFE and check nulls themselves');
 SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc), 'p', 'await is a procedure');
 

@@ -19,6 +19,8 @@ my ($first, $second, $third) = split /\n/, sql($node, q{SELECT queue.enqueue_man
 like(sql($node, "SELECT queue.explain_job($nap[0])"), qr/^running for \d+ s in executor \d+$/, 'since when and where a job runs');
 one($node, "SELECT queue.explain_job(id) = 'running for ' || floor(extract(epoch FROM clock_timestamp() - started_at)) || ' s in ' || worker FROM queue.job WHERE id = $nap[1]",
 	't', 'as the view has it');
+one($node, "SELECT (SELECT attempt FROM queue.job WHERE id = $nap[0]), (SELECT attempt FROM queue.find_jobs('{\"ids\": $nap[0]}')), (SELECT attempt FROM queue.job WHERE id = $first)",
+	'1|1|0', 'a run is an attempt, although its claim has not committed; what waits has none');
 like(sql($node, "SELECT queue.explain_job($first)"), qr/^available; waits: 2 of 2 executors busy \(nap 2, the longest \d+ s\)$/,
 	'the next one waits for an executor');
 like(sql($node, "SELECT queue.explain_job($third)"), qr/^available; waits: behind 2 jobs; 2 of 2 executors busy \(nap 2, the longest \d+ s\)$/,
