@@ -9,6 +9,7 @@
  */
 #include "config/line_limit.h"
 
+#include "config/relations.h"
 #include "shared/clock.h"
 
 #include "access/relscan.h"
@@ -20,7 +21,7 @@
 static int64
 count_rows(const QueueConfig *config)
 {
-	Relation	rel = table_open(config->line_table, AccessShareLock);
+	Relation	rel = queue_relation_open(config->line_table, AccessShareLock);
 	SnapshotData dirty;
 	TableScanDesc scan;
 	TupleTableSlot *slot = table_slot_create(rel, NULL);

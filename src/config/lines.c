@@ -24,6 +24,7 @@
 
 #include "config/line_limit.h"
 #include "config/reader.h"
+#include "config/relations.h"
 #include "shared/clock.h"
 #include "shared/note.h"
 
@@ -365,7 +366,7 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 static QueueLine *
 read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, bool usable, int max)
 {
-	Relation	rel = table_open(lines->config->line_table, AccessShareLock);
+	Relation	rel = queue_relation_open(lines->config->line_table, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
 	Columns		columns = columns_of(rel);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -704,7 +705,7 @@ register_callbacks(void)
 static QueueLine *
 insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 priority, const char *concurrency_key)
 {
-	Relation	rel = table_open(lines->config->line_table, RowExclusiveLock);
+	Relation	rel = queue_relation_open(lines->config->line_table, RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);

@@ -9,6 +9,8 @@
  */
 #include "config/reader.h"
 
+#include "config/relations.h"
+
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -21,7 +23,7 @@
 void
 queue_reader_begin(QueueReader *reader, Oid relid)
 {
-	reader->rel = table_open(relid, AccessShareLock);
+	reader->rel = queue_relation_open(relid, AccessShareLock);
 	reader->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	reader->slot = table_slot_create(reader->rel, NULL);
 	reader->scan = table_beginscan(reader->rel, reader->snapshot, 0, NULL);

@@ -113,6 +113,19 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	}
 }
 
+Relation
+queue_relation_open(Oid relid, LOCKMODE lockmode)
+{
+	Relation	rel = try_table_open(relid, lockmode);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension queue was dropped meanwhile"),
+				 errhint("Run CREATE EXTENSION queue, or this statement again if the extension is there by now.")));
+	return rel;
+}
+
 /* Called by the scheduler at its start and by doctor(). */
 char *
 queue_extension_version(void)

@@ -19,6 +19,7 @@
 #include "job/job.h"
 
 #include "config/lines.h"
+#include "config/relations.h"
 #include "job/deadline.h"
 
 #include "access/genam.h"
@@ -30,7 +31,6 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
-#include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
@@ -58,7 +58,7 @@ queue_job_open(LOCKMODE lockmode)
 	table->owner = CurrentResourceOwner;
 	table->pkey_oid = config->live_job_pkey;
 	table->ready_oid = config->live_job_ready;
-	table->rel = table_open(config->live_job, lockmode);
+	table->rel = queue_relation_open(config->live_job, lockmode);
 	if (RelationGetNumberOfAttributes(table->rel) < NCOLS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -114,6 +114,23 @@ one($node, "SELECT count(*) FROM queue.stat_queue WHERE all_paused_at IS NOT NUL
 	'a queue that was paused by itself stays so');
 one($node, "SELECT count(*) FROM queue.fetch('other')", 0, 'and gives nothing');
 
+# --- a DROP EXTENSION that holds the tables when a call looks at them: the call tells that the extension is gone
+{
+	my $drop = queue_session($node);
+	my @calls = ("CALL queue.await_idle('other', '1 min')", "CALL queue.await('{other}', '1 min')", 'SELECT id FROM queue.find_jobs()');
+	my @sessions = map { queue_session($node) } 0 .. $#calls;
+	my $fresh = queue_session($node);
+	$sessions[$_]->query_safe($calls[$_] =~ s/1 min/1 ms/r) for 0 .. $#calls;
+	$drop->query_safe('SET client_min_messages = error; BEGIN; DROP EXTENSION queue CASCADE');
+	$sessions[$_]->query_until(qr/waiting/, "\\echo waiting\n$calls[$_];\n") for 0 .. $#calls;
+	$fresh->query_until(qr/waiting/, "\\echo waiting\n$calls[0];\n");
+	poll($node, q{SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'queue\.(await|find)'});
+	$drop->query_safe('COMMIT');
+	like($_->query('SELECT 1') . $_->{stderr}, qr/extension queue was dropped meanwhile/, 'a call that waited for DROP EXTENSION')
+	  for @sessions, $fresh;
+	$_->quit for $drop, @sessions, $fresh;
+}
+
 log_clean($node);
 $server->stop if $server->can('stop');
 done_testing();
