@@ -37,11 +37,10 @@ queue_require_of(Oid role, const char *queue, int privilege)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("role \"%s\" lacks privilege %s on queue \"%s\"", GetUserNameFromId(role, false), word,
 					shown),
-			 queue != NULL && queue_config_queue(queue, true) == NULL ?
-			 errhint("There is no queue of this name. Mind the spelling, or a role that holds manage on * can run: "
-					 "SELECT queue.create_queue(%s).", quote_literal_cstr(shown)) :
-			 errhint("A role that holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
-					 quote_literal_cstr(shown), quote_literal_cstr(GetUserNameFromId(role, false)), word)));
+			 /* the same words if there is no such queue: who has no right in it shall not learn whether there is one */
+			 errhint("%s role that holds manage on it can run: SELECT queue.grant_queue(%s, %s, '%s').",
+					 queue == NULL ? "A" : "If the queue's name is right, a", quote_literal_cstr(shown),
+					 quote_literal_cstr(GetUserNameFromId(role, false)), word)));
 }
 
 void
