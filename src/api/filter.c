@@ -6,6 +6,8 @@
  */
 #include "api/filter.h"
 
+#include <ctype.h>
+
 #include "config/lines.h"
 #include "job/extra.h"
 #include "shared/clock.h"
@@ -86,6 +88,22 @@ by_id(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+/* A whole number that fits into bigint. */
+static int64
+whole_number(const char *name, const char *word)
+{
+	char	   *end;
+	int64		number;
+
+	errno = 0;
+	number = strtoi64(word, &end, 10);
+	while (isspace((unsigned char) *end))
+		end++;
+	if (end == word || *end != '\0' || errno == ERANGE)
+		refuse(name, "a whole number or an array of them, each within the range of bigint");
+	return number;
+}
+
 /* Whole numbers, also as strings, since not every driver has 64 bits; sorted, each once. */
 static void
 read_ids(QueueIds *ids, const char *name, JsonbValue *value)
@@ -98,9 +116,9 @@ read_ids(QueueIds *ids, const char *name, JsonbValue *value)
 	for (int i = 0; i < n; i++)
 	{
 		if (elements[i].type == jbvNumeric)
-			ids->ids[i] = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(elements[i].val.numeric)));
+			ids->ids[i] = whole_number(name, numeric_normalize(elements[i].val.numeric));
 		else if (elements[i].type == jbvString)
-			ids->ids[i] = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text_of(name, &elements[i]))));
+			ids->ids[i] = whole_number(name, text_of(name, &elements[i]));
 		else
 			refuse(name, "a whole number or an array of them");
 	}
@@ -135,13 +153,28 @@ read_states(const char *name, JsonbValue *value)
 	return states;
 }
 
+/* An error about a time in the filter: tells the key, and how to write one. */
+static void
+tell_key(void *name)
+{
+	errcontext("filter key \"%s\"", (const char *) name);
+	errhint("Write filter key \"%s\" like \"2026-01-31 08:00:00+00\".", (const char *) name);
+}
+
 static TimestampTz
 read_time(const char *name, JsonbValue *value)
 {
+	ErrorContextCallback context = {.callback = tell_key, .arg = unconstify(char *, name)};
+	TimestampTz time;
+
 	if (value->type != jbvString)
 		refuse(name, "a time in a string");
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text_of(name, value)),
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text_of(name, value)),
 												   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	error_context_stack = context.previous;
+	return time;
 }
 
 /* Reads one member of the filter. */
