@@ -32,7 +32,6 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
-#include "common/string.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -43,6 +42,7 @@
 #include "utils/regproc.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
@@ -425,16 +425,35 @@ raise_not_found(const char *function, List *names)
 			 errhint("Give the name of a function that takes one queue.job, or one jsonb (the payload).")));
 }
 
-/* The name without "(queue.job)" or "(jsonb)" at its end, which restrict what it may mean. */
-static char *
-function_name(const char *function, bool *job, bool *jsonb)
+/* Splits f, f(queue.job) or f(jsonb) into the name's parts, and what may be its argument. */
+static List *
+function_names(const char *function, bool *job, bool *jsonb)
 {
-	static const char *const job_suffix = "(queue.job)";
-	static const char *const jsonb_suffix = "(jsonb)";
+	char	   *name = pstrdup(function);
+	char	   *argument = strrchr(name, '(');
+	char		closing;
+	char		word[16];
+	char		rest;
+	List	   *parts;
+	List	   *names = NIL;
+	ListCell   *cell;
 
-	*job = !pg_str_endswith(function, jsonb_suffix);
-	*jsonb = !pg_str_endswith(function, job_suffix);
-	return pnstrdup(function, strlen(function) - (*job && *jsonb ? 0 : strlen(*job ? job_suffix : jsonb_suffix)));
+	*job = *jsonb = true;
+	if (argument != NULL && sscanf(argument, "( %15[a-z.] %c %c", word, &closing, &rest) == 2 && closing == ')' &&
+		(strcmp(word, "queue.job") == 0 || strcmp(word, "jsonb") == 0))
+	{
+		*job = strcmp(word, "queue.job") == 0;
+		*jsonb = !*job;
+		*argument = '\0';
+	}
+	if (!SplitIdentifierString(name, '.', &parts) || parts == NIL || list_length(parts) > 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("\"%s\" is not the name of a function", function),
+				 errhint("Write name, schema.name, or one of them with (queue.job) or (jsonb) behind it.")));
+	foreach(cell, parts)
+		names = lappend(names, makeString(lfirst(cell)));
+	return names;
 }
 
 /*
@@ -446,8 +465,7 @@ find_function(const char *function, bool *takes_job)
 {
 	bool		job;
 	bool		jsonb;
-	char	   *name = function_name(function, &job, &jsonb);
-	List	   *names = queue_qualified_name_list(name);
+	List	   *names = function_names(function, &job, &jsonb);
 	Oid			job_type = queue_config()->job_type;
 	FuncCandidateList best = NULL;
 
@@ -460,7 +478,7 @@ find_function(const char *function, bool *takes_job)
 			best = c;
 	}
 	if (best == NULL)
-		raise_not_found(name, names);
+		raise_not_found(NameListToQuotedString(names), names);
 	*takes_job = best->args[0] == job_type;
 	return best->oid;
 }

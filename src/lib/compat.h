@@ -108,11 +108,9 @@ typedef bool QueueUpdateIndexes;
 #include "catalog/pg_proc.h"
 #define queue_proc_aclcheck(proc, role) object_aclcheck(ProcedureRelationId, proc, role, ACL_EXECUTE)
 #define queue_namespace_aclcheck(nsp, role) object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE)
-#define queue_qualified_name_list(text) stringToQualifiedNameList(text, NULL)
 #else
 #define queue_proc_aclcheck(proc, role) pg_proc_aclcheck(proc, role, ACL_EXECUTE)
 #define queue_namespace_aclcheck(nsp, role) pg_namespace_aclcheck(nsp, role, ACL_USAGE)
-#define queue_qualified_name_list(text) stringToQualifiedNameList(text)
 #endif
 
 /* 18 has pg_noreturn, before a declaration, instead. */
