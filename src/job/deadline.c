@@ -13,6 +13,7 @@
 #include "job/deadline.h"
 
 #include "config/config.h"
+#include "job/write.h"
 
 #include "access/genam.h"
 #include "access/nbtree.h"
@@ -49,12 +50,12 @@ queue_deadline_insert(const QueuePos *deadlines, int n)
 		memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
 		slot->tts_isnull[COL_AT - 1] = slot->tts_isnull[COL_ID - 1] = false;
 		ExecStoreVirtualTuple(slot);
-		ExecSimpleRelationInsert(rri, estate, slot);
+		queue_write_insert(rri, estate, slot, true);
 		ResetPerTupleExprContext(estate);
 	}
 	ExecCloseIndices(rri);
 	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
+	queue_write_end(estate);
 	table_close(rel, NoLock);
 }
 

@@ -13,13 +13,13 @@
 
 #include "config/lines.h"
 #include "job/group.h"
+#include "job/write.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
@@ -128,17 +128,10 @@ delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot, bool wait
 	{
 		EState	   *estate = CreateExecutorState();
 		ResultRelInfo *rri = makeNode(ResultRelInfo);
-		EPQState	epq;
 
 		InitResultRelInfo(rri, rel, 0, NULL, 0);
-		estate->es_opened_result_relations = lappend(NIL, rri);
-		queue_epq_init(&epq, estate);
-		AfterTriggerBeginQuery();
-		ExecSimpleRelationDelete(rri, estate, &epq, row);
-		AfterTriggerEndQuery(estate);
-		EvalPlanQualEnd(&epq);
-		ExecResetTupleTable(estate->es_tupleTable, false);
-		FreeExecutorState(estate);
+		queue_write_locked(rri, estate, row, NULL);
+		queue_write_end(estate);
 	}
 	ExecDropSingleTupleTableSlot(row);
 	return result;

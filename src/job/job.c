@@ -21,6 +21,7 @@
 #include "config/lines.h"
 #include "config/relations.h"
 #include "job/deadline.h"
+#include "job/write.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -29,7 +30,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
@@ -104,13 +104,11 @@ queue_job_close(QueueJobTable *table)
 		table->close_places(table);
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
-	if (table->estate != NULL)	/* the slots that triggers used hold pins and row types */
-		ExecResetTupleTable(table->estate->es_tupleTable, false);
 	if (table->wslot != NULL)
 		ExecDropSingleTupleTableSlot(table->wslot);
 	ExecDropSingleTupleTableSlot(table->slot);
 	if (table->estate != NULL)
-		FreeExecutorState(table->estate);
+		queue_write_end(table->estate);
 	if (table->ready != NULL)
 		index_close(table->ready, NoLock);
 	if (table->pkey != NULL)
@@ -155,8 +153,6 @@ prepare_write(QueueJobTable *table)
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, table->rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(table->rri, false);
-	/* so that triggers find this one and open no other, which nobody would close */
-	table->estate->es_opened_result_relations = lappend(table->estate->es_opened_result_relations, table->rri);
 	table->wslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
 }
@@ -561,18 +557,6 @@ queue_job_note_deadline(const QueueJob *job, TimestampTz at)
 	queue_note_end(queue_note_begin(&note), true);
 }
 
-/* One insert into an opened relation, with its row triggers if it has any. */
-static void
-insert_slot(QueueJobTable *table, TupleTableSlot *slot)
-{
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerBeginQuery();
-	ExecSimpleRelationInsert(table->rri, table->estate, slot);
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerEndQuery(table->estate);
-	ResetPerTupleExprContext(table->estate);
-}
-
 void
 queue_job_insert(QueueJobTable *table, QueueJob *job)
 {
@@ -582,7 +566,8 @@ queue_job_insert(QueueJobTable *table, QueueJob *job)
 	note = note_insert(job);
 	fill_slot(table->wslot, job, NULL);
 	(void) GetCurrentCommandId(true);
-	insert_slot(table, table->wslot);
+	queue_write_insert(table->rri, table->estate, table->wslot, true);
+	ResetPerTupleExprContext(table->estate);
 	job->tid = table->wslot->tts_tid;
 	insert_deadlines(job, 1);
 	queue_note_end(note, true);
@@ -606,7 +591,8 @@ queue_job_insert_many(QueueJobTable *table, QueueJob *jobs, int n)
 		{
 			fill_slot(table->wslot, &jobs[i], NULL);
 			(void) GetCurrentCommandId(true);
-			insert_slot(table, table->wslot);
+			queue_write_insert(table->rri, table->estate, table->wslot, true);
+			ResetPerTupleExprContext(table->estate);
 		}
 		insert_deadlines(jobs, n);
 		return;
@@ -644,22 +630,12 @@ with_triggers(QueueJobTable *table, const QueueJob *old, TupleTableSlot *new, Sn
 {
 	TM_FailureData tmfd;
 	TM_Result	result;
-	EPQState	epq;
 
 	result = table_tuple_lock(table->rel, tid_of(old), snapshot, table->slot,
 							  GetCurrentCommandId(true), LockTupleExclusive,
 							  wait ? LockWaitBlock : LockWaitSkip, 0, &tmfd);
 	if (result == TM_Ok)
-	{
-		queue_epq_init(&epq, table->estate);
-		AfterTriggerBeginQuery();
-		if (new != NULL)
-			ExecSimpleRelationUpdate(table->rri, table->estate, &epq, table->slot, new);
-		else
-			ExecSimpleRelationDelete(table->rri, table->estate, &epq, table->slot);
-		AfterTriggerEndQuery(table->estate);
-		EvalPlanQualEnd(&epq);
-	}
+		queue_write_locked(table->rri, table->estate, table->slot, new);
 	ExecClearTuple(table->slot);
 	return result;
 }
@@ -714,6 +690,8 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 	if (unlikely(table->rel->trigdesc != NULL))
 	{
 		result = with_triggers(table, old, table->wslot, snapshot, wait);
+		if (result == TM_Ok)
+			new->tid = table->wslot->tts_tid;
 		queue_note_end(noted, result == TM_Ok);
 		return result;
 	}

@@ -19,6 +19,7 @@
 
 #include "config/config.h"
 #include "job/pending.h"
+#include "job/write.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -26,7 +27,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
-#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -73,10 +73,7 @@ queue_key_close(QueueKeyTable *table)
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
 	if (table->estate != NULL)
-	{
-		ExecResetTupleTable(table->estate->es_tupleTable, false);
-		FreeExecutorState(table->estate);
-	}
+		queue_write_end(table->estate);
 	ExecDropSingleTupleTableSlot(table->slot);
 	index_close(table->index, NoLock);
 	table_close(table->rel, NoLock);
@@ -189,7 +186,6 @@ prepare_write(QueueKeyTable *table)
 		table->rri = makeNode(ResultRelInfo);
 		InitResultRelInfo(table->rri, table->rel, 0, NULL, 0);	/* in no range table */
 		ExecOpenIndices(table->rri, false);
-		table->estate->es_opened_result_relations = lappend(NIL, table->rri);
 		MemoryContextSwitchTo(old);
 	}
 	(void) GetCurrentCommandId(true);
@@ -241,11 +237,7 @@ queue_key_insert(QueueKeyTable *table, const QueueKeyName *name, const QueueKeyR
 
 	prepare_write(table);
 	slot = make_slot(table, name, row);
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerBeginQuery();
-	ExecSimpleRelationInsert(table->rri, table->estate, slot);
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerEndQuery(table->estate);
+	queue_write_insert(table->rri, table->estate, slot, true);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -253,22 +245,10 @@ queue_key_insert(QueueKeyTable *table, const QueueKeyName *name, const QueueKeyR
 static void
 write_locked(QueueKeyTable *table, const QueueKeyRow *row, TupleTableSlot *slot)
 {
-	EPQState	epq;
-
 	prepare_write(table);
 	if (!table_tuple_fetch_row_version(table->rel, unconstify(ItemPointerData *, &row->tid), SnapshotAny, table->slot))
 		elog(ERROR, "a locked row of queue.unique_key is gone");
-	queue_epq_init(&epq, table->estate);
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerBeginQuery();
-	if (slot != NULL)
-		ExecSimpleRelationUpdate(table->rri, table->estate, &epq, table->slot, slot);
-	else
-		ExecSimpleRelationDelete(table->rri, table->estate, &epq, table->slot);
-	if (table->rel->trigdesc != NULL)
-		AfterTriggerEndQuery(table->estate);
-	EvalPlanQualEnd(&epq);
-	ExecClearTuple(table->slot);
+	queue_write_locked(table->rri, table->estate, table->slot, slot);
 }
 
 void

@@ -10,6 +10,7 @@
 #include "job/place.h"
 
 #include "config/config.h"
+#include "job/write.h"
 
 #include "access/genam.h"
 #include "access/nbtree.h"
@@ -179,7 +180,7 @@ queue_inserter_put(QueueInserter *inserter, const Datum *values, int n)
 	memset(slot->tts_isnull, false, n * sizeof(bool));
 	memcpy(slot->tts_values, values, n * sizeof(Datum));
 	ExecStoreVirtualTuple(slot);
-	ExecSimpleRelationInsert(inserter->rri, inserter->estate, slot);
+	queue_write_insert(inserter->rri, inserter->estate, slot, true);
 	ResetPerTupleExprContext(inserter->estate);
 }
 
@@ -188,7 +189,7 @@ queue_inserter_close(QueueInserter *inserter)
 {
 	ExecCloseIndices(inserter->rri);
 	ExecDropSingleTupleTableSlot(inserter->slot);
-	FreeExecutorState(inserter->estate);
+	queue_write_end(inserter->estate);
 	table_close(inserter->rel, NoLock);
 }
 

@@ -13,6 +13,7 @@
 #include "job/record.h"
 
 #include "job/pending.h"
+#include "job/write.h"
 #include "lib/text.h"
 #include "shared/clock.h"
 
@@ -98,10 +99,10 @@ queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts)
 	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
 	ExecOpenIndices(rri, false);
 	(void) GetCurrentCommandId(true);
-	ExecSimpleRelationInsert(rri, estate, slot);
+	queue_write_insert(rri, estate, slot, false);
 	ExecCloseIndices(rri);
 	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
+	queue_write_end(estate);
 	table_close(rel, NoLock);
 }
 

@@ -12,6 +12,7 @@
 #include "job/rekeep.h"
 
 #include "job/record.h"
+#include "job/write.h"
 #include "shared/clock.h"
 
 #include "access/table.h"
@@ -172,7 +173,7 @@ insert(Target *target, int slot, TupleTableSlot *row, TimestampTz until, EState 
 	copy->tts_values[COL_SLOT - 1] = Int16GetDatum(slot);
 	copy->tts_values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(until);
 	ExecStoreVirtualTuple(copy);
-	ExecSimpleRelationInsert(target->rri, estate, copy);
+	queue_write_insert(target->rri, estate, copy, false);
 	ResetPerTupleExprContext(estate);
 }
 
@@ -219,7 +220,7 @@ queue_rekeep_move(Relation rel, TimestampTz now)
 		ExecDropSingleTupleTableSlot(targets[i].row);
 		table_close(targets[i].rel, NoLock);
 	}
-	FreeExecutorState(estate);
+	queue_write_end(estate);
 	ExecDropSingleTupleTableSlot(row);
 	MemoryContextDelete(context);
 	UnregisterSnapshot(snapshot);

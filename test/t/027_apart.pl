@@ -137,6 +137,21 @@ wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.job WHERE payload ? 'pois
 	'it runs when its row can be written');
 wait_no_jobs($node, 'and so did the others', kinds => '^good$');
 
+# A user's trigger on what is kept of failed attempts: an executor is in no query, in which triggers usually run.
+sql($node, <<'EOS');
+CREATE TABLE public.told (job_id bigint);
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.told VALUES (NEW.job_id);
+	RETURN NULL;
+END $$;
+SELECT format('CREATE TRIGGER tell AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION public.tell()', inhrelid::regclass)
+FROM pg_inherits WHERE inhparent = 'queue.failure'::regclass \gexec
+SELECT queue.enqueue('good', '{"raise": "22012"}', max_attempts => 1);
+EOS
+wait_true($node, 'SELECT count(*) = 1 FROM public.told', 'a trigger hears of a failed attempt');
+sql($node, 'DROP FUNCTION public.tell() CASCADE');
+
 # What a role takes when it logs in is not what its handlers run as.
 sql($node, <<'EOS');
 CREATE ROLE other;

@@ -1,0 +1,22 @@
+/*
+ * write.h
+ *		Writes of single rows through the executor, with the triggers that a user has put on our tables.
+ */
+#ifndef QUEUE_WRITE_H
+#define QUEUE_WRITE_H
+
+#include "lib/compat.h"
+
+#include "nodes/execnodes.h"
+
+/*
+ * One insert; the slot's tid tells where.  The caller has RowExclusiveLock, opened the indexes and took a command id.
+ * Unless it is needed, a trigger may skip it.
+ */
+extern void queue_write_insert(ResultRelInfo *rri, EState *estate, TupleTableSlot *row, bool needed);
+/* Updates (to `new`) or deletes (NULL) the row in `old`, which this transaction has locked; `old` is cleared. */
+extern void queue_write_locked(ResultRelInfo *rri, EState *estate, TupleTableSlot *old, TupleTableSlot *new);
+/* Frees the state of writes, with what triggers used. */
+extern void queue_write_end(EState *estate);
+
+#endif
