@@ -75,6 +75,7 @@ typedef struct ReadyAgenda
 	QueueLine  *line;			/* of item[next]; NULL: not looked up yet */
 	int			max;			/* to take at once */
 	bool		done;			/* it has no more */
+	uint64		changed;		/* the agenda's number when its front was read */
 } ReadyAgenda;
 
 struct QueueReady
@@ -277,6 +278,7 @@ agenda_item(QueueReady *ready, ReadyAgenda *from)
 {
 	TimestampTz next_due;
 	QueueAgendaItem last;
+	uint64		changed;
 	bool		first = from->n == 0;
 
 	if (from->next < from->n)
@@ -285,8 +287,11 @@ agenda_item(QueueReady *ready, ReadyAgenda *from)
 		return NULL;
 	if (!first)
 		last = from->item[from->n - 1];
-	from->n = queue_agenda_read(from->agenda, ready->now, first ? NULL : &last, from->item, from->max, &next_due);
+	from->n = queue_agenda_read(from->agenda, ready->now, first ? NULL : &last, from->item, from->max, &next_due,
+								&changed);
 	ready->next_due = Min(ready->next_due, next_due);
+	if (first)
+		from->changed = changed;
 	from->next = 0;
 	from->done = from->n < from->max;
 	from->max = Min(from->max * 2, ITEMS_MAX);
@@ -298,6 +303,27 @@ pass_item(ReadyAgenda *from)
 {
 	from->next++;
 	from->line = NULL;
+}
+
+/*
+ * All were read to their end, but step by step: a line that went from one to another, or to an earlier place, may be in
+ * none of what was read.  True: they are to be read from their fronts again.
+ */
+static bool
+begin_again(QueueReady *ready)
+{
+	bool		again = false;
+
+	for (int i = 0; i < ready->what.nagendas && !again; i++)
+		again = queue_agenda_changed(ready->agendas[i].agenda) != ready->agendas[i].changed;
+	for (int i = 0; i < ready->what.nagendas && again; i++)
+	{
+		ready->agendas[i].n = ready->agendas[i].next = 0;
+		ready->agendas[i].line = NULL;
+		ready->agendas[i].max = ITEMS_FIRST;
+		ready->agendas[i].done = false;
+	}
+	return again;
 }
 
 /* The next line that the agendas have for us, not taken yet; NULL: none. */
@@ -317,7 +343,12 @@ next_from_agendas(QueueReady *ready, QueueLine **line)
 				best = from;
 		}
 		if (best == NULL)
-			return NULL;
+		{
+			if (!begin_again(ready))
+				return NULL;
+			CHECK_FOR_INTERRUPTS();
+			continue;
+		}
 		if (best->line == NULL)
 			best->line = queue_config_line(best->item[best->next].line);
 		*line = best->line;

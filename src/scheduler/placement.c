@@ -124,7 +124,7 @@ place_new_lines(TimestampTz now)
 	fresh.db = MyDatabaseId;
 	do
 	{
-		n = queue_agenda_read(&fresh, now, after, items, NEW_AT_ONCE, &new_due);
+		n = queue_agenda_read(&fresh, now, after, items, NEW_AT_ONCE, &new_due, NULL);
 		for (int i = 0; i < n; i++)
 		{
 			QueueLine  *line = queue_config_line(items[i].line);

@@ -62,7 +62,7 @@ survey_some(QueueJobTable *table, QueueAgenda *agenda, TimestampTz now)
 	QueueLine  *lines[ITEMS];
 	TimestampTz next_due;
 	int			nlines = 0;
-	int			n = queue_agenda_read(agenda, now, begun ? &after : NULL, items, ITEMS, &next_due);
+	int			n = queue_agenda_read(agenda, now, begun ? &after : NULL, items, ITEMS, &next_due, NULL);
 
 	for (int i = 0; i < n; i++)
 	{

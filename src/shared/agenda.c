@@ -16,7 +16,7 @@
  *
  * Locks: a node's agenda, bound and due time are changed under the lock of its entry (cursor.c) and that of its agenda,
  * so either is enough to read them; its links and which tree it is in, under that of the agenda.  Table lock (to find
- * and make agendas) < an agenda's lock.  Two agendas are never locked at once.
+ * and make agendas) < an agenda's lock.  Only who moves a line locks two agendas at once: a database's one scheduler.
  */
 #include "shared/agenda.h"
 
@@ -59,6 +59,7 @@ typedef struct Agenda
 	int			ready,			/* roots */
 				later;
 	TimestampTz later_due;		/* of the first in `later`; DT_NOEND: it is empty */
+	uint64		changed;		/* another one whenever a line has left, or comes earlier */
 } Agenda;
 
 typedef struct AgendaTable
@@ -67,6 +68,7 @@ typedef struct AgendaTable
 	int			tranche;
 	int			free;
 	int			hand;			/* where the search for one without lines goes on */
+	pg_atomic_uint64 changes;	/* of all agendas */
 } AgendaTable;
 
 static AgendaTable *table = NULL;
@@ -112,6 +114,7 @@ queue_agenda_shmem_init(void)
 		memset(table, 0, sizeof(AgendaTable));
 		table->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&table->lock, table->tranche);
+		pg_atomic_init_u64(&table->changes, 0);
 		for (int i = 0; i < agenda_count(); i++)
 		{
 			memset(&agendas[i], 0, sizeof(Agenda));
@@ -260,6 +263,13 @@ collect_unused(void)
 	}
 }
 
+/* Who reads this agenda step by step may miss a line.  The caller holds its lock exclusively. */
+static inline void
+change(Agenda *agenda)
+{
+	agenda->changed = pg_atomic_add_fetch_u64(&table->changes, 1);
+}
+
 /* Makes an agenda unless it is there; NONE: no place.  The caller holds the table lock exclusively. */
 static int
 make(const QueueAgenda *wanted)
@@ -284,6 +294,7 @@ make(const QueueAgenda *wanted)
 	agenda->lines = 0;
 	agenda->ready = agenda->later = NONE;
 	agenda->later_due = DT_NOEND;
+	change(agenda);
 	agenda->next = *bucket;
 	*bucket = i;
 	LWLockRelease(&agenda->lock);
@@ -321,6 +332,22 @@ find_later_due(Agenda *agenda)
 	int			node = first(agenda->later);
 
 	agenda->later_due = node != NONE ? nodes[node].due : DT_NOEND;
+}
+
+/* Puts a node, which is in no tree, into one.  The caller holds the agenda's lock exclusively. */
+static void
+put_in(Agenda *agenda, int number, int tree)
+{
+	LineNode   *node = &nodes[number];
+
+	if (tree == READY)
+		insert(READY, &agenda->ready, number);
+	else if (tree == LATER)
+	{
+		insert(LATER, &agenda->later, number);
+		agenda->later_due = Min(agenda->later_due, node->due);
+	}
+	node->tree = tree;
 }
 
 /* Takes a node out of its tree.  The caller holds the agenda's lock exclusively. */
@@ -361,6 +388,17 @@ queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority)
 	return true;
 }
 
+/* The caller holds the agenda's lock exclusively. */
+static void
+remove_line(Agenda *agenda, int number)
+{
+	if (nodes[number].tree != IDLE)
+		change(agenda);
+	take_out(agenda, number);
+	nodes[number].agenda = NONE;
+	agenda->lines--;
+}
+
 void
 queue_agenda_leave(int number)
 {
@@ -371,10 +409,36 @@ queue_agenda_leave(int number)
 		return;
 	agenda = &agendas[node->agenda];
 	LWLockAcquire(&agenda->lock, LW_EXCLUSIVE);
-	take_out(agenda, number);
-	node->agenda = NONE;
-	agenda->lines--;
+	remove_line(agenda, number);
 	LWLockRelease(&agenda->lock);
+}
+
+bool
+queue_agenda_move(int number, QueueAgenda *to, int64 line, int16 priority)
+{
+	LineNode   *node = &nodes[number];
+	Agenda	   *old;
+	Agenda	   *found;
+	uint8		tree;
+
+	if (node->agenda == NONE)
+		return queue_agenda_enter(number, to, line, priority);
+	old = &agendas[node->agenda];
+	found = lock_agenda(to, LW_EXCLUSIVE, true);
+	if (found == NULL)
+	{
+		queue_agenda_leave(number);
+		return false;
+	}
+	LWLockAcquire(&old->lock, LW_EXCLUSIVE);
+	tree = node->tree;
+	remove_line(old, number);
+	node->agenda = (int) (found - agendas);
+	found->lines++;
+	put_in(found, number, tree);
+	LWLockRelease(&old->lock);
+	LWLockRelease(&found->lock);
+	return true;
 }
 
 void
@@ -389,17 +453,12 @@ queue_agenda_set(int number, QueuePos bound, TimestampTz due)
 	ready = due == DT_NOBEGIN || (due != DT_NOEND && due <= queue_now());
 	agenda = &agendas[node->agenda];
 	LWLockAcquire(&agenda->lock, LW_EXCLUSIVE);
+	if (ready && node->tree == READY && queue_pos_cmp(bound, node->item.bound) < 0)
+		change(agenda);
 	take_out(agenda, number);
 	node->item.bound = bound;
 	node->due = due;
-	if (ready)
-		insert(READY, &agenda->ready, number);
-	else if (due != DT_NOEND)
-	{
-		insert(LATER, &agenda->later, number);
-		agenda->later_due = Min(agenda->later_due, due);
-	}
-	node->tree = ready ? READY : due != DT_NOEND ? LATER : IDLE;
+	put_in(agenda, number, ready ? READY : due != DT_NOEND ? LATER : IDLE);
 	LWLockRelease(&agenda->lock);
 }
 
@@ -418,8 +477,7 @@ advance(Agenda *agenda, TimestampTz now)
 		int			number = first(agenda->later);
 
 		take_out(agenda, number);
-		insert(READY, &agenda->ready, number);
-		nodes[number].tree = READY;
+		put_in(agenda, number, READY);
 	}
 }
 
@@ -442,12 +500,14 @@ copy_items(int root, const QueueAgendaItem *after, QueueAgendaItem *items, int m
 
 int
 queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAgendaItem *after, QueueAgendaItem *items, int max,
-				  TimestampTz *next_due)
+				  TimestampTz *next_due, uint64 *changed)
 {
 	Agenda	   *found;
 	int			n;
 
 	*next_due = DT_NOEND;
+	if (changed != NULL)
+		*changed = 0;
 	if (table == NULL || (found = lock_agenda(agenda, LW_SHARED, false)) == NULL)
 		return 0;
 	if (found->later_due <= now)
@@ -460,6 +520,22 @@ queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAgendaItem *a
 	}
 	n = copy_items(found->ready, after, items, max);
 	*next_due = found->later_due;
+	if (changed != NULL)
+		*changed = found->changed;
 	LWLockRelease(&found->lock);
 	return n;
+}
+
+uint64
+queue_agenda_changed(QueueAgenda *agenda)
+{
+	Agenda	   *found = table != NULL ? lock_agenda(agenda, LW_SHARED, false) : NULL;
+	uint64		changed = 0;
+
+	if (found != NULL)
+	{
+		changed = found->changed;
+		LWLockRelease(&found->lock);
+	}
+	return changed;
 }

@@ -47,6 +47,8 @@ extern void queue_agenda_shmem_init(void);
  */
 extern bool queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority);
 extern void queue_agenda_leave(int number);
+/* Likewise, and out of the agenda that it is in, at once; false: it is in none now. */
+extern bool queue_agenda_move(int number, QueueAgenda *to, int64 line, int16 priority);
 extern void queue_agenda_set(int number, QueuePos bound, TimestampTz due);
 extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda);
 /* How many entries there may be. */
@@ -54,10 +56,13 @@ extern int	queue_agenda_capacity(void);
 
 /*
  * The first lines, in order of (priority, bound, line), that may have something due now and come after `after` (NULL:
- * from the front).  *next_due: when the first of the others is due; DT_NOEND: never.
+ * from the front).  *next_due: when the first of the others is due; DT_NOEND: never.  *changed (if not NULL): another
+ * number whenever a line has left, or comes earlier than it did: who reads in several steps may have missed it.
  */
 extern int	queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAgendaItem *after,
-							  QueueAgendaItem *items, int max, TimestampTz *next_due);
+							  QueueAgendaItem *items, int max, TimestampTz *next_due, uint64 *changed);
+/* That number now. */
+extern uint64 queue_agenda_changed(QueueAgenda *agenda);
 
 /* The order of an agenda. */
 static inline int

@@ -333,8 +333,7 @@ queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served)
 	number = queue_cursor_number(ref->entry);
 	if (!queue_agenda_is_in(number, agenda))
 	{
-		queue_agenda_leave(number);
-		placed = queue_agenda_enter(number, agenda, ref->line, ref->priority) ?
+		placed = queue_agenda_move(number, agenda, ref->line, ref->priority) ?
 			QUEUE_CURSOR_MOVED : QUEUE_CURSOR_NO_PLACE;
 		queue_cursor_settle(ref->entry);
 	}
