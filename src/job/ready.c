@@ -425,6 +425,8 @@ load_key(QueueReady *ready, ReadyLine *line)
 		QueueNote	note = {0};
 		QueueJob	job;
 
+		line->view.nkeys--;
+
 		/* in hand until it is claimed: given back if this transaction aborts meanwhile */
 		note.line = queue_line->id;
 		note.keys = queue_line_keys(queue_line);
@@ -568,9 +570,17 @@ scan_head(QueueReady *ready, ReadyLine *line)
 static bool
 load_head(QueueReady *ready, ReadyLine *line)
 {
+	QueueLine  *queue_line = line->line;
+
 	line->from_key = false;
 	if (!line->keys_done && load_key(ready, line))
 		return true;
+	if (!line->scanned && line->view.valid && line->view.nkeys > 0)
+	{
+		/* a key that we saw is gone: another took it, or it was the line's single row and is one of several now */
+		line->view = queue_cursor_look(&queue_line->cursor);
+		line->passed = line->view.cursor;
+	}
 	if (!line->scanned && line->view.valid && (line->view.empty || line->view.next_due > ready->now))
 	{
 		/* only the keys made this line worth a look */
