@@ -388,7 +388,7 @@ queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority)
 	return true;
 }
 
-/* The caller holds the agenda's lock exclusively. */
+/* Takes a line out of its agenda.  The caller holds the agenda's lock exclusively. */
 static void
 remove_line(Agenda *agenda, int number)
 {
