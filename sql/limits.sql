@@ -40,6 +40,10 @@ SELECT payload FROM queue.fetch('q', 5);
 SELECT queue.alter_queue('q', max_running => 3, reset => '{max_running_per_key}');
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6,7}', 'q');
 SELECT payload FROM queue.fetch('q', 5);
+-- the largest limit is like any other
+SELECT queue.create_queue('l', max_running => 2147483647);
+SELECT count(*) FROM queue.enqueue_many('k', '{1,2}', 'l');
+SELECT payload FROM queue.fetch('l', 5);
 -- rates: no token at first
 SELECT queue.create_queue('r', rate_limit => 100);
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'r');

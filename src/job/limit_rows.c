@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "postmaster/postmaster.h"
 #include "storage/lock.h"
 #include "utils/array.h"
@@ -126,30 +127,34 @@ in_force(const Scope *scope, int slot, int64 job, int attempt)
 static bool
 take_slot(const Scope *scope, int64 job, int attempt, QueueUnitKind kind)
 {
-	bool	   *used;
+	int		   *used;			/* slots, in order: as many as there are claims, whatever the limit is */
 	int			most = scope->limit->max_running;
 	uint64		n;
+	uint64		next = 0;
 
 	count(scope);
-	n = RUN2(scope, "SELECT s.slot " IN_FORCE);
+	n = RUN2(scope, "SELECT s.slot " IN_FORCE " ORDER BY s.slot");
 	if (n >= (uint64) most)
 		return false;
-	used = palloc0((most + 1) * sizeof(bool));
+	used = palloc((n + 1) * sizeof(int));
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
-		int			slot = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
-		if (slot <= most)
-			used[slot] = true;
+		used[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
-	for (int slot = 1; slot <= most; slot++)
+	for (int64 number = 1; number <= most; number++)
 	{
+		int			slot = (int) number;
 		LOCKTAG		tag = lock_of(scope, slot);
 		LockAcquireResult lock;
 
-		if (used[slot])
+		CHECK_FOR_INTERRUPTS();
+		if (next < n && used[next] == slot)
+		{
+			next++;
 			continue;
+		}
 		lock = LockAcquire(&tag, ExclusiveLock, false, true);
 		if (lock == LOCKACQUIRE_NOT_AVAIL)
 			continue;
