@@ -43,7 +43,7 @@ PG_FUNCTION_INFO_V1(queue_sql_maintain);
 static QueueChore chores[] = {
 	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
 	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
-	{"recount", queue_housekeeping_recount, NULL, QUEUE_CHORE_MEMORY},
+	{"recount", queue_housekeeping_recount, queue_housekeeping_recount_due, QUEUE_CHORE_MEMORY},
 	{"history", queue_minutes_run, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},

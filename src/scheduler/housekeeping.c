@@ -40,6 +40,8 @@
 #define RETENTION_US (10 * USECS_PER_MINUTE)
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
+#define SOON_US USECS_PER_SEC	/* between two recounts because the time of a job has passed */
+#define SOON_SHARE 200			/* and at least so many times what the last one took */
 #define RECOUNT_BLOCKS 256
 #define RING_SLOTS 16
 
@@ -259,6 +261,8 @@ recount_begin(TimestampTz now)
 	QueueKindCounter **kinds;
 	int			nkinds;
 
+	if (queue_database() != NULL)
+		queue_database_forget_waiting(queue_database());	/* before the first snapshot */
 	forget_handlers(config);
 	counts = hash_create("queue recount", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (int i = 0; i < config->nqueues; i++)
@@ -361,6 +365,22 @@ recount_slice(void)
 	queue_job_close(table);
 }
 
+/*
+ * When a job that waits falls due, those that the last recount saw and those that are new; but not soon after the last
+ * recount, the later the longer that took.
+ */
+TimestampTz
+queue_housekeeping_recount_due(void)
+{
+	TimestampTz soon = recount_began + Max(SOON_US, SOON_SHARE * recount_spent);
+	TimestampTz due;
+
+	if (counts != NULL || queue_database() == NULL)
+		return DT_NOEND;		/* the one under way sees them */
+	due = Min(recount_due, (TimestampTz) pg_atomic_read_u64(&queue_database()->waiting_low));
+	return due == DT_NOEND ? DT_NOEND : Max(due, Min(soon, recount_at));
+}
+
 /* Chore: sets the gauges right when something has happened since they were; one slice of the scan. */
 TimestampTz
 queue_housekeeping_recount(TimestampTz now)
@@ -369,18 +389,20 @@ queue_housekeeping_recount(TimestampTz now)
 	{
 		uint64		waiting;
 		uint64		seen = activity(&waiting);
+		bool		due = queue_housekeeping_recount_due() <= now;
 
-		if (now < recount_at)
+		if (due && waiting == 0)
+		{
+			/* all of them were claimed */
+			queue_database_forget_waiting(queue_database());
+			recount_due = DT_NOEND;
+			due = false;
+		}
+		if (!due && now < recount_at)
 			return recount_at;
-		/*
-		 * what changed while it was counted may be counted twice: counted again, until nothing has happened meanwhile
-		 */
-		if (recount_at != 0 && seen == recount_seen && (waiting == 0 || recount_due > now))
-			/*
-			 * nothing to set right; a due time that passes is told by recount_due, a row filed as waiting is seen
-			 * here
-			 */
-			return waiting == 0 ? now + FAR_US : Max(recount_due, now + FAR_US);
+		/* what changes while it is counted may be counted twice: so again, until nothing has happened meanwhile */
+		if (!due && recount_at != 0 && seen == recount_seen)
+			return now + FAR_US;
 		recount_seen = seen;
 		recount_begin(now);
 	}

@@ -10,6 +10,7 @@
 
 /* Chores (chores.h): in a transaction, one slice of each; when it wants to be called again. */
 extern TimestampTz queue_housekeeping_recount(TimestampTz now);
+extern TimestampTz queue_housekeeping_recount_due(void);
 extern TimestampTz queue_housekeeping_retention(TimestampTz now);
 
 #endif

@@ -58,6 +58,7 @@ base_clear(QueueDatabase *base)
 	pg_atomic_write_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
+	pg_atomic_write_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
@@ -104,6 +105,7 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->next_expiry, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
+			pg_atomic_init_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
@@ -515,11 +517,32 @@ queue_database_deadline(QueueDatabase *base, TimestampTz at)
 	queue_database_wake(base, at);
 }
 
+/*
+ * A job waits for this time: then it counts as available, which only a recount finds out of a job that nobody claims.
+ * A scheduler that rests does not come back for that.  Commit-safe.  Called by note.c.
+ */
+void
+queue_database_waiting(QueueDatabase *base, TimestampTz at)
+{
+	if (base == NULL || at >= (TimestampTz) pg_atomic_read_u64(&base->waiting_low))
+		return;
+	queue_database_lower(&base->waiting_low, at);
+	if (pg_atomic_read_u32(&base->state) != QUEUE_DATABASE_RESTING)
+		queue_database_wake(base, at);
+}
+
 /* What was told since the last call.  Called by the scheduler. */
 TimestampTz
 queue_database_take_deadline(QueueDatabase *base)
 {
 	return (TimestampTz) pg_atomic_exchange_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
+}
+
+/* Those who waited are seen by the recount that begins now.  Called by the scheduler. */
+void
+queue_database_forget_waiting(QueueDatabase *base)
+{
+	(void) pg_atomic_exchange_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
 }
 
 /* One claim more; returns the incarnation that it is counted in.  Called by session.c before it takes the lock. */

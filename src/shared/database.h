@@ -57,6 +57,8 @@ typedef struct QueueDatabase
 	/* earliest lease end that neither lease.c nor a cursor has; PG_INT64_MAX: none */
 	pg_atomic_uint64 unplaced_expiry;
 	pg_atomic_uint64 deadline_low;	/* lowest deadline committed since the scheduler looked; PG_INT64_MAX: none */
+	/* lowest time that a job was filed to wait for since the last recount began; PG_INT64_MAX: none */
+	pg_atomic_uint64 waiting_low;
 	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
@@ -158,6 +160,8 @@ extern void queue_database_unplaced(QueueDatabase *base, TimestampTz until);
  * of the lowest of a transaction, DT_NOBEGIN of unknown ones.  The scheduler takes the word BEFORE its snapshot.
  */
 extern void queue_database_deadline(QueueDatabase *base, TimestampTz at);
+extern void queue_database_waiting(QueueDatabase *base, TimestampTz at);
+extern void queue_database_forget_waiting(QueueDatabase *base);
 extern TimestampTz queue_database_take_deadline(QueueDatabase *base);	/* PG_INT64_MAX: none */
 
 /*

@@ -386,6 +386,7 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 	int64		moved = 0;
 	int64		due = 0;		/* of those, the ones that need not wait for a time */
 	TimestampTz deadline = PG_INT64_MAX;
+	TimestampTz waiting = DT_NOEND; /* the earliest time that one of them waits for */
 
 	for (int i = 0; i < n; i++, note++)
 	{
@@ -407,7 +408,13 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 		run++;
 		/* filed as waiting for a time that has passed: promoted, redriven, released, altered */
 		if (note->to == QUEUE_STATE_SCHEDULED || note->to == QUEUE_STATE_RETRYABLE)
-			due += became_due(note);
+		{
+			int64		passed = became_due(note);
+
+			due += passed;
+			if (note->on_commit && passed <= 0)
+				waiting = Min(waiting, note->commit_pos.run_at);
+		}
 		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
 			note[1].from != note->from || note[1].to != note->to || note[1].kind_only != note->kind_only)
 		{
@@ -419,6 +426,8 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 			moved = due = run = 0;
 		}
 	}
+	if (waiting != DT_NOEND)
+		queue_database_waiting(base, waiting);
 	if (deadline != PG_INT64_MAX)
 		queue_database_deadline(base, deadline);
 	wake_scheduler(base, &wake);

@@ -125,5 +125,16 @@ one($node, $due, '1|1|0', 'the first is put off again');
 sql($node, "SELECT id FROM queue.fetch('due', 5, kinds => '{alter,again}')");
 one($node, $due, '0|1|0', 'a claim takes the due one out');
 
+# --- a job that nobody claims counts as available soon after its time has come, also right after a recount
+sql($node, "SELECT queue.create_queue('later')");
+for my $n (1, 2)
+{
+	my $began = time;
+	sql($node, "SELECT queue.enqueue('later', queue => 'later', delay => '1 s')");
+	wait_true($node, "SELECT available = $n AND scheduled = 0 FROM queue.stat_queue WHERE queue = 'later'", "job $n falls due");
+	cmp_ok(time - $began, '<', 30, "job $n: and counts soon") if $n == 2;
+}
+counts('later', '2 0 0 0 0 0 0 0', 'for its kind as well');
+
 log_clean($node);
 done_testing();
