@@ -15,8 +15,7 @@
  * All lines are looked at when the configuration was read again, when something parked may be tried again, and when a
  * line found no place in shared memory; else only the new ones, in which there is something to do.  While all are
  * looked at because of a newer configuration, base->sorted_generation tells sessions that fetch to look at all
- * lines of their queue themselves.  A line that comes into a queue's agenda wakes one of those that wait: it may have
- * missed the line on its way.
+ * lines of their queue themselves.
  *
  * The scheduler's own memory.  Locks: those of cursor.c, for a moment.
  */
@@ -80,7 +79,7 @@ place_line(QueueLine *line, TimestampTz now)
 	QueueRole  *role = NULL;
 	bool		sent = false;
 	QueueAgenda *agenda = &parked;
-	QueueCursorPlaced placed;
+	bool		placed;
 
 	parked.db = MyDatabaseId;
 	if (line->gone)
@@ -92,22 +91,16 @@ place_line(QueueLine *line, TimestampTz now)
 	else if ((sent = queue_feed_takes(line)))
 		agenda = queue_feed_agenda(line->handler);
 	placed = queue_cursor_place(&line->cursor, agenda, role != NULL || sent);
-	if (placed == QUEUE_CURSOR_NO_PLACE)
+	if (!placed)
 		nunplaced++;
 	if (role != NULL)
 	{
 		role->nlines++;
-		if (placed == QUEUE_CURSOR_NO_PLACE)
+		if (!placed)
 			keep_unplaced(role, line);
 	}
 	else if (sent)
-		queue_feed_add(line, placed != QUEUE_CURSOR_NO_PLACE, lines_context);
-	else if (placed == QUEUE_CURSOR_MOVED && agenda->type == QUEUE_AGENDA_QUEUE)
-	{
-		QueueLineKeys keys = queue_line_keys(line);
-
-		(void) queue_fetch_waiter_wake(MyDatabaseId, &keys, 1);
-	}
+		queue_feed_add(line, placed, lines_context);
 }
 
 /* Puts the new lines in which there is something to do into their agendas. */

@@ -321,20 +321,19 @@ queue_cursor_note_expiry(Oid db, int64 line, QueuePos low, QueuePos high, Timest
 
 /* ---------------------------------------------------------------- the scheduler */
 
-QueueCursorPlaced
+bool
 queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served)
 {
-	QueueCursorPlaced placed = QUEUE_CURSOR_STAYED;
+	bool		placed = true;
 	int			number;
 
 	if (!lock_ref(ref, true))
-		return QUEUE_CURSOR_NO_PLACE;
+		return false;
 	ref->entry->unserved = !served;
 	number = queue_cursor_number(ref->entry);
 	if (!queue_agenda_is_in(number, agenda))
 	{
-		placed = queue_agenda_move(number, agenda, ref->line, ref->priority) ?
-			QUEUE_CURSOR_MOVED : QUEUE_CURSOR_NO_PLACE;
+		placed = queue_agenda_move(number, agenda, ref->line, ref->priority);
 		queue_cursor_settle(ref->entry);
 	}
 	unlock_ref(ref);

@@ -83,15 +83,9 @@ extern uint64 queue_cursor_activity(Oid db, int64 line);
 
 /*
  * The scheduler's word on whose the line is: the agenda that has it, and whether its commits wake the scheduler.
- * NO_PLACE: the line has no entry, or its agenda no place, so nobody finds it in an agenda.
+ * False: the line has no entry, or its agenda no place, so nobody finds it in an agenda.
  */
-typedef enum QueueCursorPlaced
-{
-	QUEUE_CURSOR_NO_PLACE,
-	QUEUE_CURSOR_STAYED,
-	QUEUE_CURSOR_MOVED
-} QueueCursorPlaced;
-extern QueueCursorPlaced queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served);
+extern bool queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served);
 
 /*
  * Commit-safe. Leases in this range of the line have no place in lease.c's table; the earliest ends at `when`.  False:

@@ -299,8 +299,9 @@ give_up(QueueCursor *entry)
 	LWLockRelease(&queue_cursors->pool);
 }
 
-void
-queue_cursor_forget(Oid db, int64 line)
+/* Frees the line's entry; activity > 0: unless there was an append since its last_seq was that. */
+static void
+forget(Oid db, int64 line, uint64 activity)
 {
 	LWLock	   *lock;
 	QueueCursor *entry;
@@ -310,9 +311,15 @@ queue_cursor_forget(Oid db, int64 line)
 	lock = queue_cursor_lock(db, line);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = queue_cursor_find(db, line);
-	if (entry != NULL)
+	if (entry != NULL && (activity == 0 || entry->last_seq == activity))
 		give_up(entry);
 	LWLockRelease(lock);
+}
+
+void
+queue_cursor_forget(Oid db, int64 line)
+{
+	forget(db, line, 0);
 }
 
 /* Calls visit() for each entry of a database, under its lock. */
@@ -353,8 +360,10 @@ queue_cursor_sweep(bool (*gone) (int64 line))
 	for (int i = 0; queue_cursors != NULL && i < queue_cursors->used; i++)
 	{
 		int64		line = queue_cursors->entry[i].line;
+		uint64		activity = queue_cursors->entry[i].last_seq;
 
+		/* its maker may have looked at the line, and commit it with jobs once gone() has not seen it */
 		if (queue_cursors->entry[i].db == MyDatabaseId && gone(line))
-			queue_cursor_forget(MyDatabaseId, line);
+			forget(MyDatabaseId, line, activity);
 	}
 }
