@@ -346,6 +346,8 @@ commit_suspect_attempt(Work *work)
 			if (work->stat != NULL)
 				pg_atomic_fetch_add_u64(&work->stat->discarded, 1);
 		}
+		else if (queue_limit_explain(work->claim.line) != NULL)
+			queue_entries_give_back(work->entry);	/* the limit is full again: it would not run */
 		else
 		{
 			QueueJob	new = work->claim.job;

@@ -183,6 +183,8 @@ clear_suspect(int i)
 static TimestampTz
 tend_suspects(QueueJobTable *table, TimestampTz now)
 {
+	QueueTally *tally = queue_tally_begin(now);
+
 	PushActiveSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < nsuspects;)
 	{
@@ -220,7 +222,7 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 			clear_suspect(i);
 			continue;
 		}
-		if (role == NULL)
+		if (role == NULL || !queue_tally_room(tally, queue_config_line(job.line)))
 		{
 			i++;				/* nobody may run it now; the others need not wait for that */
 			continue;
