@@ -383,6 +383,19 @@ contains(Jsonb *outer, Jsonb *inner)
 	return JsonbDeepContains(&left, &right);
 }
 
+/* Is it of a worker that is asked for?  As queue.job shows it: the executor that runs it, else who claimed it. */
+static bool
+worker_matches(const QueueSearch *search, const QueueJob *job, const QueueExtra *extra)
+{
+	QueueSlotJob run;
+	char		name[QUEUE_WORKER_NAME];
+
+	if (!search->workers.given || !queue_slot_job(MyDatabaseId, job->id, &run))
+		return queue_search_names(&search->workers, extra->worker);
+	queue_executor_name(name, run.pid);
+	return queue_search_names(&search->workers, name);
+}
+
 /* What lies in payload and extra. */
 bool
 queue_search_deep(QueueSearch *search, const QueueJob *job)
@@ -394,7 +407,7 @@ queue_search_deep(QueueSearch *search, const QueueJob *job)
 		return true;
 	queue_extra_unpack(job->extra, &extra);
 	enqueued_at = extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at;
-	return queue_search_names(&search->workers, extra.worker) &&
+	return worker_matches(search, job, &extra) &&
 		queue_search_names(&search->unique_keys, extra.unique_key) &&
 		queue_search_names(&search->concurrency_keys, extra.concurrency_key) &&
 		queue_search_names(&search->groups, extra.group_key) &&

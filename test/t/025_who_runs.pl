@@ -21,6 +21,7 @@ one($node, "SELECT queue.explain_job(id) = 'running for ' || floor(extract(epoch
 	't', 'as the view has it');
 one($node, "SELECT (SELECT attempt FROM queue.job WHERE id = $nap[0]), (SELECT attempt FROM queue.find_jobs('{\"ids\": $nap[0]}')), (SELECT attempt FROM queue.job WHERE id = $first)",
 	'1|1|0', 'a run is an attempt, although its claim has not committed; what waits has none');
+one($node, "SELECT f.id FROM queue.job j, queue.find_jobs(jsonb_build_object('worker', j.worker)) f WHERE j.id = $nap[1]", $nap[1], 'find_jobs finds it by its executor');
 like(sql($node, "SELECT queue.explain_job($first)"), qr/^available; waits: 2 of 2 executors busy \(nap 2, the longest \d+ s\)$/,
 	'the next one waits for an executor');
 like(sql($node, "SELECT queue.explain_job($third)"), qr/^available; waits: behind 2 jobs; 2 of 2 executors busy \(nap 2, the longest \d+ s\)$/,
