@@ -199,8 +199,6 @@ SELECT try($$SELECT queue.schedule('s', '* * * * *', 'k')$$);
 SELECT try($$SELECT queue.unschedule('s')$$);
 SELECT try($$SELECT queue.pause_schedule('s')$$);
 SELECT try($$SELECT queue.resume_schedule('s')$$);
-SELECT try($$SELECT queue.subscribe('t', 'k')$$);
-SELECT try($$SELECT queue.unsubscribe(1)$$);
 
 DROP FUNCTION on_each(text);
 DROP FUNCTION try(text);

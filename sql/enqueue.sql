@@ -97,8 +97,6 @@ SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', depends_on => '{1}')$$);
 SELECT try($$SELECT queue.enqueue('k', compensate_with => 'undo')$$);
-SELECT try($$SELECT queue.publish('topic')$$);
-SELECT try($$SELECT queue.publish('topic', '{}', '{}')$$);
 
 -- none of the failures left a job
 SELECT queue, kind, count(*) FROM queue.job GROUP BY queue, kind ORDER BY queue, kind COLLATE "C";

@@ -113,7 +113,8 @@ CREATE TABLE queue.handler (
     discard_on         text[] COLLATE "C",
     health_timeout     interval,
     ca_file            text,
-    breaker            jsonb                              -- of endpoints that have none of their own
+    breaker            jsonb,                             -- of endpoints that have none of their own
+    body               text COLLATE "C"                   -- what is sent: payload | job
 );
 CREATE INDEX handler_kind ON queue.handler (kind);
 CREATE TABLE queue.endpoint (
@@ -132,6 +133,20 @@ CREATE TABLE queue.installation (       -- one row, made by the first register_h
     single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
     id      uuid NOT NULL
 );
+CREATE SEQUENCE queue.subscription_id AS bigint;
+CREATE TABLE queue.subscription (       -- who gets a job for each message of a topic
+    id      bigint NOT NULL PRIMARY KEY,
+    topic   text COLLATE "C" NOT NULL,      -- words with dots; * is one word, # any number
+    kind    text COLLATE "C" NOT NULL,
+    queue   text COLLATE "C" NOT NULL,
+    filter  jsonpath
+);
+CREATE TABLE queue.step (                   -- durable steps of unfinished jobs; of a kept one they are in its extra
+    job_id  bigint NOT NULL,
+    name    text COLLATE "C" NOT NULL,
+    value   jsonb NOT NULL
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.step ADD CONSTRAINT step_pkey PRIMARY KEY (job_id, name);
 CREATE SEQUENCE queue.line_id AS bigint;
 CREATE TABLE queue.line (               -- several rows of one queue, kind and priority are harmless: one line in parts
     id          bigint NOT NULL PRIMARY KEY,
@@ -238,7 +253,8 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 -- worker (string), deaths (number), unique_key (string), first_at (time of the first HTTP attempt), run_at (what was asked
 -- for when the job was blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does), group_key
 -- (string), position (number: its place in the group; not there: its id), holds_group (number: discarded, but its group
--- waits), origin (object: where it came from), dead_letter (number: of a discarded job, the id of its copy)
+-- waits), origin (object: where it came from), dead_letter (number: of a discarded job, the id of its copy), steps_size
+-- (number: bytes that its steps take), steps (object: of an ended job)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -303,6 +319,9 @@ COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by 
 COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler and queue.register_http_handler';
 COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; written by queue.register_http_handler and queue.add_endpoint';
 COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
+COMMENT ON TABLE queue.step IS 'what workers stored of unfinished jobs with queue.save_step';
+COMMENT ON TABLE queue.subscription IS 'who gets a job for each message that is published to a topic; written by queue.subscribe and queue.unsubscribe';
+COMMENT ON SEQUENCE queue.subscription_id IS 'ids of subscriptions';
 COMMENT ON TABLE queue.line IS 'the lines of jobs: at least one per queue, kind and priority in use';
 COMMENT ON TABLE queue.live_job IS 'jobs that have not ended, one narrow row each; look at them through the view queue.job';
 COMMENT ON TABLE queue.limit_slot IS 'claims under limits where the library is not preloaded';
@@ -324,6 +343,9 @@ SELECT pg_catalog.pg_extension_config_dump('queue.handler_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.endpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.subscription_id', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.step', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
@@ -414,6 +436,9 @@ ALTER TABLE queue.endpoint ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.installation
     FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.installation ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.subscription
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.subscription ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.line
     FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
@@ -760,9 +785,9 @@ COMMENT ON FUNCTION queue.key_of IS
     'A unique_key made of a payload: the same for equal payloads, whatever the order of their members. fields: only these members of the object (22023 if it is none). period: another one in each such period, counted from 1970 on. Needs a privilege on some queue.';
 
 CREATE FUNCTION queue.publish(topic text, payload jsonb = '{}', headers jsonb = NULL) RETURNS SETOF bigint
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_publish';
 COMMENT ON FUNCTION queue.publish IS
-    'Enqueues one job per subscription of the topic. Not built yet (0A000).';
+    'Enqueues a job, with this payload and these headers, for each subscription that the topic and the payload match, and returns their ids in the order of the subscriptions; the jobs exist if and only if the transaction commits. origin tells {"topic", "subscription"} of each. topic: words with dots, such as orders.eu.paid, at most 200 bytes (22023). A subscription whose queue is not there gets nothing; a job of a kind whose handler is paused or gone waits for it. Needs privilege enqueue on the queue of each subscription that matches; without it on one of them nothing is enqueued (42501), because a message that reaches only some of its subscribers would go unnoticed.';
 
 -- ---------------------------------------------------------------------------
 -- Jobs out: external workers.
@@ -853,6 +878,16 @@ CREATE FUNCTION queue.progress(job_id bigint, value jsonb, attempt bigint = NULL
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_progress';
 COMMENT ON FUNCTION queue.progress IS
     'Notes a value that queue.job shows as progress; false if the job is not yours any more. Inside an SQL handler up to 1 kB of it is shown at once, more when the job''s transaction has committed. Needs privilege work.';
+
+CREATE FUNCTION queue.save_step(job_id bigint, name text, value jsonb = 'null', attempt bigint = NULL) RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_save_step';
+COMMENT ON FUNCTION queue.save_step IS
+    'Stores the result of a step of a claimed job, once: the first value of that name stays, and is what comes back. Extends the claim as queue.heartbeat does. SQL NULL: the job is not yours any more, stop working. Call it in a transaction of its own, when the step is done; the next attempt asks queue.steps what it need not do again. Inside an SQL handler the step is kept if the handler''s effects are. All of a job''s steps together: at most queue.max_job_size (54000). Needs privilege work.';
+
+CREATE FUNCTION queue.steps(job_id bigint) RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_steps';
+COMMENT ON FUNCTION queue.steps IS
+    'What queue.save_step stored for a job, {"name": value}; {}: nothing. They stay with the job until it is gone, through retries and as long as it is kept. NULL: there is no such job. Needs privilege work.';
 
 CREATE FUNCTION queue.log(message text, level text = 'info', job_id bigint = NULL, attempt bigint = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_log';
@@ -1113,7 +1148,7 @@ CREATE FUNCTION queue.register_http_handler(
     body text = 'payload') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. body: ''payload'', or ''job'': {"job": as queue.job shows it, "steps": what queue.save_step stored}. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
 
 CREATE FUNCTION queue.alter_http_handler(
     kind text,
@@ -1180,7 +1215,7 @@ COMMENT ON FUNCTION queue.current_job IS
     'Inside a handler: the job being run; else NULL.';
 
 -- ---------------------------------------------------------------------------
--- Schedules and topics: not built yet, the signatures are fixed.
+-- Schedules (not built yet, the signatures are fixed) and topics.
 -- ---------------------------------------------------------------------------
 CREATE FUNCTION queue.schedule(
     name text,
@@ -1213,14 +1248,14 @@ COMMENT ON FUNCTION queue.resume_schedule IS
     'Undoes queue.pause_schedule. Not built yet (0A000).';
 
 CREATE FUNCTION queue.subscribe(topic text, kind text, queue text = 'default', filter jsonpath = NULL) RETURNS bigint
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_subscribe';
 COMMENT ON FUNCTION queue.subscribe IS
-    'Enqueues a job of this kind for each message published under the topic. Not built yet (0A000).';
+    'From its commit on, each queue.publish to a topic that matches enqueues a job of this kind in this queue. Returns the id of the subscription; of one that is there with the same arguments, its id. topic: words with dots; * stands for one word, # for any number of words, none too (orders.# matches orders and orders.eu.paid). filter: a jsonpath over the payload, which passes if it gives true, or anything that is neither false nor null, such as ''$.total > 100'' or ''$ ? (@.total > 100)''; one that fails, or is wrong, lets nothing pass. A dropped queue''s subscriptions stay, for a queue of that name that is created again. Needs privilege manage on *.';
 
 CREATE FUNCTION queue.unsubscribe(subscription_id bigint) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_unsubscribe';
 COMMENT ON FUNCTION queue.unsubscribe IS
-    'Removes a subscription. Not built yet (0A000).';
+    'Removes a subscription; false if there is none of this id. Jobs that it got stay. Needs privilege manage on *.';
 
 -- ---------------------------------------------------------------------------
 -- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest. What the installer's ALTER

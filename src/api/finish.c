@@ -1,7 +1,7 @@
 /*
  * finish.c
  *		SQL functions with which a worker tells of its job: complete, fail, snooze, release, heartbeat, progress,
- *		log, and the _many forms.
+ *		log, save_step, and the _many forms.
  *
  * Every call finds the row by primary key, checks that the claim is still the caller's (leased, and of the given
  * attempt: the fencing token) and changes it (job/finish.c).  A call about the job whose handler is running in this
@@ -15,10 +15,12 @@
 #include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/finish.h"
+#include "job/finished.h"
 #include "job/key.h"
 #include "job/limit.h"
 #include "job/log.h"
 #include "job/record.h"
+#include "job/step.h"
 #include "shared/clock.h"
 #include "shared/fetcher.h"
 #include "shared/session.h"
@@ -35,19 +37,33 @@ typedef struct Call
 {
 	enum
 	{
-		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS, CALL_LOG
+		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS, CALL_LOG,
+		CALL_STEP
 	}			what;
 	bool		fenced;
 	int64		attempt;		/* one that no claim can have fits none */
-	Jsonb	   *json;			/* result or progress */
+	Jsonb	   *json;			/* result, progress or a step's value; of a step also out: what is stored */
 	int64		us;				/* snooze delay, retry_in or lease; -1: default */
 	bool		discard;
+	const char *step;			/* its name */
 	const char *error;			/* or the message of a log line .. */
 	QueueLogLevel level;		/* .. and its level */
 	QueueState	state;			/* out: fail */
-	TimestampTz until;			/* out: heartbeat */
+	TimestampTz until;			/* out: heartbeat, step */
 	TimestampTz now;			/* of a call for many, so that their leases end together; 0: when it is written */
 } Call;
+
+/* Stores a step, or finds what is stored; the caller has the job, and writes what this changes of it. */
+static void
+store_step(QueueJob *job, Call *call)
+{
+	Jsonb	   *stored = queue_step_find(job->id, call->step);
+
+	if (stored == NULL)
+		queue_step_store(job, call->step, call->json);
+	else
+		call->json = stored;
+}
 
 /* A call about the job whose handler is running here: noted, to take hold when the handler returns. */
 static bool
@@ -77,7 +93,13 @@ leave_verdict(int64 id, Call *call)
 		return true;
 	}
 	old = MemoryContextSwitchTo(queue_current->context);
-	if (call->what == CALL_PROGRESS)
+	if (call->what == CALL_STEP)
+	{
+		/* kept if the handler's effects are */
+		store_step(queue_current->job, call);
+		queue_current->saved_steps = true;
+	}
+	else if (call->what == CALL_PROGRESS)
 	{
 		QueueSlotJob run;
 		Jsonb	   *value = call->json == NULL ? NULL : (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(call->json));
@@ -121,6 +143,7 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 	QueueFailure failure = {0};
 	QueueExtra	extra;
 	QueueJob	new = *job;
+	TM_Result	result;
 
 	switch (call->what)
 	{
@@ -149,8 +172,21 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 		case CALL_LOG:
 			queue_job_log_append(job, attempt, line, call->level, call->error);
 			return TM_Ok;
+		case CALL_STEP:
+			result = queue_job_lock(table, job, snapshot, true);
+			if (result != TM_Ok)
+				return result;
+			store_step(&new, call);
+			new.leased_until = call->until;
+			return queue_job_update(table, job, &new, snapshot, true);
 	}
 	return TM_Invisible;		/* not reached */
+}
+
+static bool
+extends_lease(const Call *call)
+{
+	return call->what == CALL_HEARTBEAT || call->what == CALL_STEP;
 }
 
 /* Does the call on one row; false: the claim is not the caller's (any more). */
@@ -177,10 +213,13 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 			PopActiveSnapshot();
 			return true;
 		}
-		if (call->what == CALL_HEARTBEAT)
+		call->until = job.leased_until;
+		if (extends_lease(call) && token == 0)
 		{
 			call->until =
 				queue_time_add(call->now != 0 ? call->now : queue_now(), call->us >= 0 ? call->us : line->queue->lease);
+			if (call->what == CALL_STEP)
+				call->until = Max(call->until, job.leased_until);
 			if (!queue_limit_extend(line, &job, call->until))
 			{
 				PopActiveSnapshot();
@@ -189,11 +228,11 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 		}
 		result = write_call(table, &job, job.attempt + (token != 0 ? 1 : 0), line, call, snapshot);
 		PopActiveSnapshot();
-		if (result != TM_Ok && call->what == CALL_HEARTBEAT)
+		if (result != TM_Ok && extends_lease(call) && token == 0)
 			queue_limit_undo(line, &job, QUEUE_UNIT_LEASE);
 		if (result == TM_Ok)
 		{
-			if (token != 0 && call->what != CALL_PROGRESS && call->what != CALL_LOG)
+			if (token != 0 && call->what != CALL_PROGRESS && call->what != CALL_LOG && call->what != CALL_STEP)
 				queue_session_finish(id);
 			return true;
 		}
@@ -312,6 +351,62 @@ queue_sql_progress(PG_FUNCTION_ARGS)
 		queue_check_size("progress", VARSIZE(call.json) - VARHDRSZ);
 	}
 	PG_RETURN_BOOL(call_one(fcinfo, "queue.progress()", 2, &call));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_save_step);
+/* queue.save_step(job_id, name, value, attempt) -> jsonb */
+Datum
+queue_sql_save_step(PG_FUNCTION_ARGS)
+{
+	Call		call = {.what = CALL_STEP, .us = -1};
+
+	call.step = queue_arg_name(fcinfo, 1, "name", true);
+	call.json = PG_ARGISNULL(2) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("null"))) :
+		PG_GETARG_JSONB_P(2);
+	if (!call_one(fcinfo, "queue.save_step()", 3, &call))
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(call.json);
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_steps);
+/* queue.steps(job_id) -> jsonb: of a live job, or of one that is kept */
+Datum
+queue_sql_steps(PG_FUNCTION_ARGS)
+{
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
+	QueueJobTable *table;
+	Snapshot	snapshot;
+	QueueJob	job;
+	QueueLine  *line;
+	bool		found;
+
+	if (queue_current != NULL && queue_current->job->id == id)
+		PG_RETURN_JSONB_P(queue_steps_of(id));	/* in company its row is gone */
+	table = queue_job_open(AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = queue_finish_find(table, id, QUEUE_PRIV_WORK, snapshot, &job, &line);
+	queue_job_close(table);
+	if (!found)
+	{
+		QueueFinished finished;
+		QueueExtra	extra = QUEUE_EXTRA_NONE;
+
+		found = queue_finished_find(id, snapshot, &finished);
+		if (found && queue_may(GetUserId(), finished.queue, QUEUE_PRIV_READ))
+			queue_require(finished.queue, QUEUE_PRIV_WORK);
+		found = found && queue_may(GetUserId(), finished.queue, QUEUE_PRIV_WORK);
+		if (found)
+			queue_extra_unpack(finished.job.extra, &extra);
+		if (extra.steps != NULL)
+		{
+			UnregisterSnapshot(snapshot);
+			PG_RETURN_JSONB_P(extra.steps);
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(queue_steps_of(id));
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_log);

@@ -266,18 +266,13 @@ check_secrets(Datum value, const char *what)
 	return secrets_datum(secrets, count, what);
 }
 
-/* What is sent: the payload so far. */
+/* What is sent. */
 static Datum
 check_body(Datum value, const char *what)
 {
 	char	   *body = text_to_cstring(DatumGetTextPP(value));
 
-	if (strcmp(body, "job") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s 'job' is not built yet", what),
-				 errhint("Leave it out: the payload is sent.")));
-	if (strcmp(body, "payload") != 0)
+	if (strcmp(body, "payload") != 0 && strcmp(body, "job") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown %s \"%s\"", what, body),
@@ -331,7 +326,7 @@ static const QueueHandlerOption http_options[] = {
 	{"health_timeout", ARG_HEALTH_TIMEOUT, ALTER_HEALTH_TIMEOUT, check_duration, INTERVALOID, "'1 min'"},
 	{"ca_file", ARG_CA_FILE, ALTER_CA_FILE, check_ca_file, TEXTOID},
 	{"breaker", ARG_BREAKER, ALTER_BREAKER, check_breaker, JSONBOID},
-	{"body", ARG_BODY, ALTER_BODY, check_body},
+	{"body", ARG_BODY, ALTER_BODY, check_body, TEXTOID, "'payload'"},
 };
 
 /* One of an endpoint's columns: its argument as `check` gives it, or null. */

@@ -77,7 +77,7 @@ typedef struct Cache
 } Cache;
 
 /* Relations whose relcache invalidations make the cache stale. */
-#define WATCHED_MAX 8
+#define WATCHED_MAX 16
 
 /* Replaced caches kept for pointers held up the stack: the first ones of a transaction, and the last ones. */
 #define RETIRED_FIRST 64
@@ -247,6 +247,7 @@ build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handl
 	watch(*handler_table);
 	watch(config->endpoint_table);
 	watch(config->installation_table);
+	watch(config->subscription);
 	watch(config->line_table);
 	watch(config->live_job);
 	watch(config->job_view);

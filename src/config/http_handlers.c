@@ -69,10 +69,12 @@ void
 queue_httpconf_handler(QueueReader *reader, QueueHandler *handler)
 {
 	QueueHttpConf *conf = palloc0(sizeof(QueueHttpConf));
+	char	   *body = queue_reader_text(reader, "body");
 	bool		isnull;
 	Datum		d;
 
 	handler->conf = conf;
+	conf->sends_job = body != NULL && strcmp(body, "job") == 0;
 	conf->method = queue_reader_text(reader, "method");
 	if (conf->method == NULL)
 		conf->method = pstrdup("POST");

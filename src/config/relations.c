@@ -84,6 +84,9 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	*handler_table = need_relation(schema, "handler");
 	config->endpoint_table = need_relation(schema, "endpoint");
 	config->installation_table = need_relation(schema, "installation");
+	config->subscription = need_relation(schema, "subscription");
+	config->step = need_relation(schema, "step");
+	config->step_pkey = need_relation(schema, "step_pkey");
 	config->line_table = need_relation(schema, "line");
 	config->line_pkey = need_relation(schema, "line_pkey");
 	config->line_name = need_relation(schema, "line_name");

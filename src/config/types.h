@@ -76,6 +76,7 @@ typedef struct QueueEndpoint
 typedef struct QueueHttpConf
 {
 	char	   *method;
+	bool		sends_job;		/* body => 'job' */
 	Jsonb	   *headers;		/* NULL: none */
 	int64		connect_timeout;	/* us */
 	char	  **secrets;		/* a request is signed with each */
@@ -173,6 +174,9 @@ typedef struct QueueConfig
 	int			nhandlers;
 	bool		limited;		/* some queue or handler has limits */
 	struct QueueLines *lines;	/* what lines.c knows of them; NULL: nothing yet */
+	Oid			subscription;
+	Oid			step, step_pkey;
+	struct QueueTopics *topics; /* topics.c's tree of them; NULL: not read yet */
 	MemoryContext cxt;			/* lives as long as this reading */
 	uint64		generation;
 	uint64		serial;			/* counts the readings of this backend: another serial, other pointers */

@@ -27,6 +27,7 @@ typedef struct QueueRunResult
 	int64		delay;			/* us, snooze */
 	int64		retry_in;		/* us, fail() of oneself; -1: backoff */
 	Jsonb	   *progress;		/* progress() of oneself: kept if the row is */
+	int64		steps_size;		/* of all that save_step() of oneself stored; 0: it was not called */
 	char	   *error;			/* message (and detail), never with payload */
 	char		sqlstate[6];
 	char	   *context;
@@ -56,6 +57,7 @@ typedef struct QueueCurrent
 	MemoryContext context;		/* where a verdict's values and the log's lines must live */
 	bool		in_company;		/* its row is already deleted in a group: a verdict makes it rerun alone */
 	bool		wants_alone;	/* a verdict was tried in company */
+	bool		saved_steps;	/* and job->extra says how many bytes it has now, at the most */
 	QueueVerdict verdict;
 	QueueJobLog log;
 } QueueCurrent;

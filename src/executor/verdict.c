@@ -32,7 +32,18 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 	QueueState	state = QUEUE_STATE_COMPLETED;
 	TM_Result	res = TM_Ok;
 	Snapshot	snapshot = queue_finish_snapshot();
+	QueueJob	marked;
 
+	if (result->steps_size > 0)
+	{
+		QueueExtra	extra;
+
+		marked = *job;
+		queue_extra_unpack(job->extra, &extra);
+		extra.steps_size = result->steps_size;
+		marked.extra = queue_extra_pack(&extra);
+		job = &marked;
+	}
 	failure.error = result->error != NULL ? result->error : "failed without an error text";
 	failure.sqlstate = result->sqlstate;
 	failure.context = result->context;

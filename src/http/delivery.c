@@ -19,6 +19,7 @@
  */
 #include "http/delivery.h"
 
+#include "http/body.h"
 #include "http/feed.h"
 #include "http/router.h"
 #include "http/sender.h"
@@ -90,7 +91,8 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 	{
 		size_t		length;
 
-		body = queue_webhook_body(job->payload, &length, &error);
+		body = queue_webhook_body(conf->sends_job ? queue_body_of_job(job, extra, line, now) : job->payload, &length,
+								  &error);
 		if (body != NULL && !queue_request_set_body(request, body, length))
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),

@@ -12,7 +12,7 @@ struct curl_slist;
 /* whsec_ and base64, or any text that is not empty. */
 extern bool queue_webhook_secret_ok(const char *secret);
 
-/* The payload in UTF-8; palloc'd.  NULL: it has none, and *error says why. */
+/* A payload in UTF-8; palloc'd.  NULL: it has none, and *error says why. */
 extern char *queue_webhook_body(const Jsonb *payload, size_t *length, char **error);
 
 /*

@@ -75,6 +75,7 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	extra.tags = new->tags;
 	extra.unique_key = unconstify(char *, new->unique_key);
 	extra.concurrency_key = unconstify(char *, new->concurrency_key);
+	extra.origin = new->origin;
 	if (new->group_key != NULL)
 		queue_group_join(job, &extra, new->group_key);
 	job->extra = queue_extra_pack(&extra);

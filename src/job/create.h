@@ -41,6 +41,7 @@ typedef struct QueueNewJob
 	QueueConflict on_conflict;
 	int64		unique_for;		/* us; 0: not given */
 	const char *group_key;		/* NULL: none */
+	Jsonb	   *origin;			/* what made the job, if no enqueue did; NULL: an enqueue */
 } QueueNewJob;
 
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})

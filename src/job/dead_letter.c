@@ -233,11 +233,9 @@ job_as_json(const QueueJob *job, const QueueLine *line, const QueueEnding *endin
 	QueueExtra	extra;
 	HeapTuple	tuple;
 	TupleDesc	desc;
-	FmgrInfo	to_jsonb;
 	int			finished_at;
 	Datum		now = TimestampTzGetDatum(queue_now());
 	bool		isnull = false;
-	Oid			type = queue_config()->job_type;
 
 	queue_extra_unpack(job->extra, &extra);
 	if (ending->error != NULL)
@@ -245,14 +243,9 @@ job_as_json(const QueueJob *job, const QueueLine *line, const QueueEnding *endin
 	tuple = queue_job_tuple(job, &extra, line->queue, line->kind, line->priority, line->handler, QUEUE_STATE_DISCARDED,
 							ending->started_at != 0 ? ending->started_at : extra.started_at,
 							ending->worker != NULL ? ending->worker : extra.worker);
-	desc = lookup_rowtype_tupdesc_copy(type, -1);
+	desc = lookup_rowtype_tupdesc_copy(queue_config()->job_type, -1);
 	finished_at = SPI_fnumber(desc, "finished_at");
-	tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &finished_at, &now, &isnull);
-	fmgr_info(F_TO_JSONB, &to_jsonb);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-											 list_make1(makeConst(type, -1, InvalidOid, -1, (Datum) 0, true, false)),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL), &to_jsonb);
-	return DatumGetJsonbP(FunctionCall1(&to_jsonb, heap_copy_tuple_as_datum(tuple, desc)));
+	return queue_job_json(heap_modify_tuple_by_cols(tuple, desc, 1, &finished_at, &now, &isnull));
 }
 
 /* Makes what the queue asks for; the id of the copy. */

@@ -66,7 +66,7 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
 		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
-		extra->dead_letter == 0 && extra->concurrency_key == NULL)
+		extra->dead_letter == 0 && extra->concurrency_key == NULL && extra->steps_size == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -113,6 +113,10 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "position", extra->position);
 	if (extra->holds_group)
 		push_int(&state, "holds_group", 1);
+	if (extra->steps_size != 0)
+		push_int(&state, "steps_size", extra->steps_size);
+	if (extra->steps != NULL)
+		push_json(&state, "steps", extra->steps);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(object);
 }
@@ -235,6 +239,10 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->position = value_int(&value);
 		else if (strcmp(name, "holds_group") == 0)
 			out->holds_group = value_int(&value) != 0;
+		else if (strcmp(name, "steps_size") == 0)
+			out->steps_size = value_int(&value);
+		else if (strcmp(name, "steps") == 0)
+			out->steps = JsonbValueToJsonb(&value);
 	}
 }
 
@@ -295,6 +303,14 @@ queue_extra_blocks(const Jsonb *extra)
 	JsonbValue	value;
 
 	return find_value(extra, "blocks", &value) ? value_int32(&value) : 0;
+}
+
+int64
+queue_extra_int(const Jsonb *extra, const char *key)
+{
+	JsonbValue	value;
+
+	return find_value(extra, key, &value) ? value_int(&value) : 0;
 }
 
 bool

@@ -34,6 +34,8 @@ typedef struct QueueExtra
 	char	   *group_key;
 	int64		position;		/* its place in the group; 0: its id */
 	bool		holds_group;	/* discarded, but its group waits for it */
+	int64		steps_size;		/* bytes that its steps have (step.h); 0: it has none */
+	Jsonb	   *steps;			/* of an ended job; of a live one they are rows */
 } QueueExtra;
 
 /* Everything at its default. */
@@ -47,6 +49,7 @@ extern const char *queue_extra_worker(const Jsonb *extra, size_t *length);	/* no
 extern char *queue_extra_text(const Jsonb *extra, const char *key);	/* one text of it; NULL: not there */
 extern int	queue_extra_max_attempts(const Jsonb *extra);	/* 0: not there */
 extern int	queue_extra_blocks(const Jsonb *extra);
+extern int64 queue_extra_int(const Jsonb *extra, const char *key);	/* one number of it; 0: not there */
 extern bool queue_extra_has_group(const Jsonb *extra);
 /* The group's key and place of job `id`; NULL: it has none. */
 extern char *queue_extra_group(const Jsonb *extra, int64 id, int64 *position);

@@ -16,6 +16,7 @@
 #include "job/key.h"
 #include "job/pending.h"
 #include "job/record.h"
+#include "job/step.h"
 #include "shared/clock.h"
 #include "shared/ended.h"
 
@@ -176,11 +177,15 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
-	QueueJob	ended = *job;
+	QueueJob	with_steps = *job;
+	QueueJob	ended;
 	QueueEnding with_letter;
 	QueueKeyName key;
 
 	remember(job, line, to, ending);
+	queue_steps_end(&with_steps);
+	job = &with_steps;
+	ended = *job;
 	if (queue_group_ended(table, &ended, line, to))
 		keep = QUEUE_FOR_EVER;	/* it is needed until somebody decides about it */
 	if (to == QUEUE_STATE_DISCARDED && (line->queue->dead_letter != NULL || line->queue->on_discarded != NULL))

@@ -13,6 +13,7 @@
 
 #include "config/lines.h"
 #include "job/group.h"
+#include "job/step.h"
 #include "job/write.h"
 #include "shared/clock.h"
 
@@ -173,6 +174,7 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 	extra.worker = NULL;
 	extra.deaths = 0;
 	extra.dead_letter = 0;
+	queue_steps_revive(job->id, &extra);
 	job->run_at = run_at;
 	queue_group_rejoin(job, &extra);
 	job->extra = queue_extra_pack(&extra);

@@ -383,3 +383,17 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 	pfree(nulls);
 	return tuple;
 }
+
+Jsonb *
+queue_job_json(HeapTuple job)
+{
+	Oid			type = queue_config()->job_type;
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
+	FmgrInfo	to_jsonb;
+
+	fmgr_info(F_TO_JSONB, &to_jsonb);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
+											 list_make1(makeConst(type, -1, InvalidOid, -1, (Datum) 0, true, false)),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL), &to_jsonb);
+	return DatumGetJsonbP(FunctionCall1(&to_jsonb, heap_copy_tuple_as_datum(job, desc)));
+}

@@ -68,6 +68,7 @@ extern void queue_failure_insert(const QueueJob *job, const char *queue, const c
 extern HeapTuple queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *conf,
 								 const char *kind, int16 priority, const QueueHandler *handler, QueueState state,
 								 TimestampTz started_at, const char *worker);
+extern Jsonb *queue_job_json(HeapTuple job);	/* such a tuple as JSON, as to_jsonb writes it */
 extern Datum queue_tags_array(Jsonb *tags);	/* text[] of a JSON array of strings */
 
 #endif

@@ -64,6 +64,8 @@ SELECT is((SELECT count(*)::int FROM queue.fetch('tap_q', 2, kinds => ARRAY['tap
 SELECT ok(queue.complete(done, 1, '{"a": 1}'), 'one completed') FROM job;
 SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_work');
 
+SELECT ok(queue.subscribe('tap.*', 'tap_wait', 'tap_q') > 0, 'one subscription');
+
 CREATE TEMP TABLE cell (privilege text, by_id boolean, built boolean, sql text);
 INSERT INTO cell VALUES
     ('enqueue', false, true, $$SELECT queue.enqueue('tap_wait', queue => 'tap_q')$$),
@@ -71,7 +73,7 @@ INSERT INTO cell VALUES
     ('enqueue', false, true, $$SELECT queue.enqueue_json('{"kind": "tap_wait", "queue": "tap_q"}')$$),
     ('enqueue', false, true, $$SELECT count(*) FROM queue.enqueue_json_many('[{"kind": "tap_wait", "queue": "tap_q"}]')$$),
     ('enqueue', false, true, $$SELECT outcome FROM queue.enqueue_unique('tap_wait', 'tap', '{}', '{"queue": "tap_q"}')$$),
-    ('enqueue', false, false, $$SELECT count(*) FROM queue.publish('t')$$),
+    ('enqueue', false, true, $$SELECT count(*) FROM queue.publish('tap.topic')$$),
     ('work', false, true, $$SELECT count(*) FROM queue.fetch('tap_q', kinds => ARRAY['tap_wait'])$$),
     ('work', false, true, $$SELECT count(*) FROM queue.fetch_any(ARRAY['tap_q'])$$),
     ('work', false, false, $$CALL queue.await(ARRAY['tap_q'])$$),
@@ -84,6 +86,8 @@ INSERT INTO cell VALUES
     ('work', true, true, $$SELECT queue.heartbeat(<claimed>, '1 min', 1) IS NOT NULL$$),
     ('work', true, true, $$SELECT string_agg(x::text, ',') FROM queue.heartbeat_many(ARRAY[<claimed>], '1 min', ARRAY[1]) x$$),
     ('work', true, true, $$SELECT queue.progress(<claimed>, '1', 1)$$),
+    ('work', true, true, $$SELECT queue.save_step(<claimed>, 's', '1', 1)$$),
+    ('work', true, true, $$SELECT queue.steps(<done>)$$),
     ('manage', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
     ('read', true, true, $$SELECT queue.result(<done>)$$),
     ('read', true, true, $$SELECT queue.wait_for(<done>, '0')$$),
@@ -126,8 +130,8 @@ INSERT INTO cell VALUES
     ('star', false, true, $$SELECT queue.resume_handler('tap_super')$$),
     ('star', false, true, $$SELECT queue.adopt()$$),
     ('star', false, true, $$SELECT queue.maintain()$$),
-    ('star', false, false, $$SELECT queue.subscribe('t', 'k', 'tap_q')$$),
-    ('star', false, false, $$SELECT queue.unsubscribe(1)$$);
+    ('star', false, true, $$SELECT queue.subscribe('t', 'k', 'tap_q')$$),
+    ('star', false, true, $$SELECT queue.unsubscribe(1)$$);
 UPDATE cell SET sql = replace(replace(replace(sql, '<waiting>', waiting::text), '<claimed>', claimed::text), '<done>', done::text)
 FROM job;
 ALTER TABLE cell ADD missing text;     -- the same call for an id that is gone
@@ -192,7 +196,7 @@ FROM actor a;
 
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
-FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0']) t
+FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0', 'subscription', 'step']) t
 WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of

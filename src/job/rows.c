@@ -1,0 +1,82 @@
+/*
+ * rows.c
+ *		Scans of small tables beside the jobs, through the table and index AM.
+ *
+ * Why not SPI: these are looked at when a job ends or is let in, by whoever does that, in the middle of his work.
+ *
+ * Locks: as asked for, kept by writers to the end of the transaction.
+ */
+#include "job/rows.h"
+
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+
+void
+queue_rows_where_int8(QueueRows *rows, StrategyNumber strategy, int64 value)
+{
+	Assert(strategy == BTEqualStrategyNumber || strategy == BTGreaterEqualStrategyNumber);
+	Assert(rows->nkeys < QUEUE_ROWS_KEYS);
+	ScanKeyInit(&rows->keys[rows->nkeys], rows->nkeys + 1, strategy,
+				strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE, Int64GetDatum(value));
+	rows->nkeys++;
+}
+
+void
+queue_rows_where_text(QueueRows *rows, const char *value)
+{
+	Assert(rows->nkeys < QUEUE_ROWS_KEYS);
+	ScanKeyEntryInitialize(&rows->keys[rows->nkeys], 0, rows->nkeys + 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(value));
+	rows->nkeys++;
+}
+
+void
+queue_rows_begin(QueueRows *rows, Oid relid, Oid index, LOCKMODE lockmode)
+{
+	rows->lockmode = lockmode;
+	rows->rel = table_open(relid, lockmode);
+	rows->index = index_open(index, lockmode);
+	rows->slot = table_slot_create(rows->rel, NULL);
+	rows->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	rows->scan = queue_index_beginscan(rows->rel, rows->index, rows->snapshot, rows->nkeys);
+	index_rescan(rows->scan, rows->keys, rows->nkeys, NULL, 0);
+}
+
+bool
+queue_rows_next(QueueRows *rows)
+{
+	CHECK_FOR_INTERRUPTS();
+	return index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot);
+}
+
+Datum
+queue_rows_datum(QueueRows *rows, int column, bool *isnull)
+{
+	return slot_getattr(rows->slot, column, isnull);
+}
+
+bool
+queue_rows_delete(QueueRows *rows)
+{
+	TM_FailureData tmfd;
+
+	return table_tuple_delete(rows->rel, &rows->slot->tts_tid, GetCurrentCommandId(true), rows->snapshot,
+							  InvalidSnapshot, false, &tmfd, false) == TM_Ok;
+}
+
+void
+queue_rows_end(QueueRows *rows)
+{
+	LOCKMODE	kept = rows->lockmode == AccessShareLock ? AccessShareLock : NoLock;
+
+	index_endscan(rows->scan);
+	ExecDropSingleTupleTableSlot(rows->slot);
+	UnregisterSnapshot(rows->snapshot);
+	index_close(rows->index, kept);
+	table_close(rows->rel, kept);
+	rows->nkeys = 0;
+}
