@@ -124,6 +124,14 @@ queue_follow_ended(const QueueClaim *claim)
 	strlcpy(ended.key, extra->group_key, sizeof(ended.key));
 }
 
+/* Is the line's kind known to be short? */
+static bool
+is_short(QueueLine *line, TimestampTz now)
+{
+	(void) queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	return queue_kind_is_short(&line->stat, now);
+}
+
 /* May this executor run the job here and now, as far as it alone tells? */
 static bool
 may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
@@ -133,7 +141,7 @@ may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 	if (job->problem != NULL || job->extra == NULL || job->attempt > 0 || !queue_job_pending(job) || line == NULL ||
 		!line->served || line->queue->paused || line->handler->http ||
 		line->handler->run_as_oid != queue_my_slot->role ||
-		!queue_kind_is_short(queue_kind_stat(&line->stat, line->handler->id, line->kind, true), now))
+		!is_short(line, now))
 		return false;
 	queue_extra_unpack(job->extra, &extra);
 	return extra.blocks == QUEUE_BLOCK_GROUP && extra.run_at <= now && extra.unique_key == NULL &&

@@ -268,7 +268,7 @@ count_run(Work *work)
 	work->ended_at = queue_now();
 	us = work->ended_at - work->started_at;
 	/* a run that looks long only because it waited for a CPU says nothing about its kind */
-	queue_kind_ran(work->stat,
+	queue_kind_ran(&work->claim.line->stat,
 				   us > (int64) queue_commit_interval * 100 && queue_interrupt_preempted(&used) ? used : us);
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);
 }
@@ -500,7 +500,7 @@ static bool
 must_be_alone(const Work *work)
 {
 	return (work->entry->flags & (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)) != 0 ||
-		!queue_kind_is_short(work->stat, work->started_at);
+		!queue_kind_is_short(&work->claim.line->stat, work->started_at);
 }
 
 /*
@@ -556,7 +556,7 @@ run_group(void)
 		else if (rerun)
 		{
 			if (queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL)
-				queue_kind_ran(work->stat, (int64) queue_commit_interval * 1000 + 1);
+				queue_kind_ran(&work->claim.line->stat, (int64) queue_commit_interval * 1000 + 1);
 			/* one that follows stays pending: the end of the job before it lets it in */
 			if (queue_interrupt_reason() != QUEUE_INTERRUPT_CANCEL && (work->entry->flags & QUEUE_ENTRY_FOLLOWS) == 0)
 			{

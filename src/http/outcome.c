@@ -112,7 +112,7 @@ count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 	if (stat == NULL)
 		return;
 	if (request->verdict != QUEUE_HTTP_RELEASE)
-		queue_kind_ran(stat, request->duration);
+		queue_kind_ran(&line->stat, request->duration);
 	if (request->verdict == QUEUE_HTTP_COMPLETE)
 		pg_atomic_fetch_add_u64(&stat->completed, 1);
 	if (failed)

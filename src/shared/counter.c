@@ -319,7 +319,7 @@ queue_counter(QueueCounterRef *ref, bool create)
 QueueKindStat *
 queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 {
-	QueueKindKey key;
+	QueueKindKey key, others;
 	QueueKindStat *k;
 
 	if (shared == NULL)
@@ -327,13 +327,11 @@ queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation)
 		return ref->entry;
 	key = kind_key_of(MyDatabaseId, handler, kind);
+	others = kind_key_of(MyDatabaseId, handler, OTHERS);
 	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	k = find_kind(&key, create);
 	if (k == NULL && create)
-	{
-		key = kind_key_of(MyDatabaseId, handler, OTHERS);
-		k = find_kind(&key, true);
-	}
+		k = find_kind(&others, true);
 	ref->entry = k;
 	ref->incarnation = k != NULL ? k->incarnation : 0;
 	LWLockRelease(&shared->lock);
@@ -748,16 +746,15 @@ queue_counter_times(QueueCounterRef *kind, int64 wait_us, int64 run_us)
 }
 
 /*
- * One run of a kind took us microseconds.  The moving mean weighs the last 16 or so
- * runs; concurrent executors may lose one of two updates, which an estimate bears.
- * A run longer than commit_interval makes the kind run alone for the next second.
+ * The moving mean weighs the last 16 or so runs; concurrent executors may lose one of two updates, which an estimate
+ * bears.  A run longer than commit_interval makes the kind run alone for the next second.  One that shares its numbers
+ * runs alone in this process until it was fast again: among thousands of kinds there is always a slow one.
  */
 void
-queue_kind_ran(QueueKindStat *stat, int64 us)
+queue_kind_ran(QueueKindRef *ref, int64 us)
 {
-	uint64		seen;
-	uint64		mean;
-	uint64		max;
+	QueueKindStat *stat = ref->entry;
+	uint64		seen, mean, max;
 	int64		interval_us = (int64) queue_commit_interval * 1000;
 
 	if (stat == NULL)
@@ -778,7 +775,8 @@ queue_kind_ran(QueueKindStat *stat, int64 us)
 	else
 		mean = (mean * 15 + (uint64) us) / 16;
 	pg_atomic_write_u64(&stat->mean_us, mean);
-	if (us > interval_us)
+	ref->slow = us > interval_us && strcmp(stat->key.kind, OTHERS) == 0;
+	if (us > interval_us && !ref->slow)
 		pg_atomic_write_u64(&stat->slow_until, (uint64) (queue_now() + USECS_PER_SEC));
 }
 
@@ -791,10 +789,11 @@ queue_kind_is_known(QueueKindStat *stat)
 
 /* May this kind's jobs share a commit?  Called by executors before each job. */
 bool
-queue_kind_is_short(QueueKindStat *stat, TimestampTz now)
+queue_kind_is_short(const QueueKindRef *ref, TimestampTz now)
 {
+	QueueKindStat *stat = ref->entry;
 	uint64		limit_us = (uint64) queue_commit_interval * 1000 / 10;
 
-	return stat != NULL && queue_kind_is_known(stat) && pg_atomic_read_u64(&stat->mean_us) < limit_us &&
+	return stat != NULL && !ref->slow && queue_kind_is_known(stat) && pg_atomic_read_u64(&stat->mean_us) < limit_us &&
 		now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
 }

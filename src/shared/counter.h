@@ -102,6 +102,7 @@ typedef struct QueueKindRef
 {
 	QueueKindStat *entry;
 	uint64		incarnation;
+	bool		slow;			/* its last run here was longer than commit_interval; of kinds that share numbers */
 } QueueKindRef;
 
 extern Size queue_counter_shmem_size(void);
@@ -154,10 +155,10 @@ extern void queue_counter_sample(QueueCounterRef *queue, TimestampTz now);
 /* How many were due a few minutes ago, and how many minutes; 0: not known. */
 extern int	queue_counter_due_before(QueueCounter *counter, TimestampTz now, int64 *due);
 /* One run of a kind ended after `us` microseconds. */
-extern void queue_kind_ran(QueueKindStat *stat, int64 us);
+extern void queue_kind_ran(QueueKindRef *ref, int64 us);
 /* Do its recent runs tell how long one takes on average? (at least 4) */
 extern bool queue_kind_is_known(QueueKindStat *stat);
 /* May jobs of this kind share a commit? (mean under commit_interval / 10 over >= 4 runs, no long one lately) */
-extern bool queue_kind_is_short(QueueKindStat *stat, TimestampTz now);
+extern bool queue_kind_is_short(const QueueKindRef *ref, TimestampTz now);
 
 #endif

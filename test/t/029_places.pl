@@ -30,6 +30,12 @@ sql($node, q{SELECT queue.pause('default')});
 sql($node, q{TRUNCATE seen; SELECT count(queue.enqueue('late')) FROM generate_series(1, 60); SELECT queue.resume('default')});
 wait_no_jobs($node, 'the late kind ran', kinds => '^late');
 one($node, q{SELECT count(*) || ' ' || (count(DISTINCT xid) < 50) FROM seen}, '60 true', 'kinds without a place do not run alone for ever');
+# a slow one among them sends only itself to run alone
+sql($node, q{SELECT queue.pause('default')});
+sql($node, q{TRUNCATE seen; SELECT count(queue.enqueue('slow', '{"sleep": 0.2}')) FROM generate_series(1, 2)});
+sql($node, q{SELECT count(queue.enqueue('late')) FROM generate_series(1, 200); SELECT queue.resume('default')});
+wait_no_jobs($node, 'the late and the slow kind ran', kinds => '^(late|slow)');
+one($node, q{SELECT count(DISTINCT xid) < 100 FROM seen WHERE kind = 'late'}, 't', 'a slow kind without a place does not keep the others alone');
 
 # two kinds whose names have one 64-bit hash have statistics of their own
 sql($node, q{SELECT queue.create_queue('hash'), queue.register_sql_handler('pay', 'h', queues => '{hash}'),
