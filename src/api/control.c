@@ -638,10 +638,13 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				lines[n++] = of_queue[i];
 		}
 		queue_group_promote_own(table);
-		ready = queue_ready_begin(table, &(QueueReadyLines) {.lines = lines, .nlines = n}, queue_now());
+		ready = queue_ready_begin(table, &(QueueReadyLines) {
+								  .lines = lines, .nlines = n, .readers = (uint64) MyProcPid << 32}, queue_now());
 		do
 			found = queue_ready_next(ready, &job, &line);
 		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);
+		if (found)
+			queue_ready_use(ready, true);
 		queue_ready_end(ready);
 		if (!found)
 			break;

@@ -15,7 +15,7 @@
 #include "config/http_handlers.h"
 #include "config/lines.h"
 #include "executor/run.h"
-#include "job/ready.h"
+#include "job/walk.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
@@ -420,7 +420,7 @@ nobody_takes(QueueJobTable *table, QueueLine **lines, int n, TimestampTz now)
 			return false;
 	}
 	for (int i = 0; i < n && !waits; i++)
-		waits = queue_ready_any(table, lines[i]->id);
+		waits = queue_walk_any(table, lines[i]->id);
 	return waits;
 }
 

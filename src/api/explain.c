@@ -167,6 +167,9 @@ explain_turn(StringInfo out, int *count, QueueJobTable *table, const QueueLine *
 	}
 	if (ahead > 0)
 		wait_for_reason(out, count, psprintf("behind " INT64_FORMAT " job%s", ahead, ahead == 1 ? "" : "s"));
+	if (ahead > 0 && line->queue->fair > 0)
+		wait_for_reason(out, count, psprintf("concurrency keys take turns of %d job%s", line->queue->fair,
+											 line->queue->fair == 1 ? "" : "s"));
 	if (line->handler->http || busy.executors == 0)
 		return;
 	initStringInfo(&text);

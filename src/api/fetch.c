@@ -188,6 +188,17 @@ agendas_tell(const FetchRequest *request)
 		pg_atomic_read_u32(&base->cursors_lost) == QUEUE_CURSORS_ALL;
 }
 
+/* Fetches of the same kinds compete for the same jobs, so they give concurrency keys turns together. */
+static uint64
+readers(const FetchRequest *request)
+{
+	uint64		kinds = 0;
+
+	for (int i = 0; i < request->nkinds; i++)
+		kinds += queue_name_hash(request->kinds[i]);
+	return kinds << 4 | QUEUE_AGENDA_QUEUE;
+}
+
 /* The lines that this fetch may take from. */
 static void
 find_lines(const FetchRequest *request, Wanted *wanted)
@@ -196,6 +207,7 @@ find_lines(const FetchRequest *request, Wanted *wanted)
 	bool		agendas = agendas_tell(request);
 
 	*wanted = (Wanted) {.request = request};
+	wanted->lines.readers = readers(request);
 	wanted->lines.wants = wants;
 	wanted->lines.arg = wanted;
 	if (agendas)
@@ -213,7 +225,10 @@ find_lines(const FetchRequest *request, Wanted *wanted)
 		if (conf == NULL || conf->paused || contains(request->queues, i, request->queues[i]))
 			continue;
 		if (agendas)
+		{
 			wanted->lines.agendas[wanted->lines.nagendas++] = &conf->agenda;
+			wanted->lines.new_first |= conf->agenda.special;
+		}
 		else
 			add_lines_of(wanted, conf);
 	}
@@ -339,6 +354,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		{
 			case QUEUE_CLAIM_OURS:
 				got++;
+				queue_ready_use(ready, true);
 				queue_fetcher_claimed(line->id);
 				break;
 			case QUEUE_CLAIM_FULL:

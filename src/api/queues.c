@@ -19,6 +19,7 @@
 #include "job/job.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
+#include "shared/turn.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -65,10 +66,14 @@ check_on_group_discard(Datum value, const char *what)
 	return value;
 }
 
-/*
- * The options in the order of their arguments, with how each is checked (NULL: it is not built) and the type of the
- * column of its name that keeps it (InvalidOid: none does).
- */
+/* How many jobs make a turn. */
+static Datum
+check_fair(Datum value, const char *what)
+{
+	return Int32GetDatum((int32) queue_in_range(DatumGetInt32(value), what, 1, QUEUE_FAIR_MAX));
+}
+
+/* The options in the order of their arguments, with how each is checked and the type of the column that keeps it. */
 static const struct
 {
 	int			arg;
@@ -88,8 +93,8 @@ static const struct
 	{ARG_KEEP_COMPLETED, "keep_completed", queue_check_length, INTERVALOID},
 	{ARG_KEEP_DISCARDED, "keep_discarded", queue_check_length, INTERVALOID},
 	{ARG_RATE_LIMIT_PER_KEY, "rate_limit_per_key", queue_check_limit, INT4OID},
-	{ARG_FAIR, "fair"},
-	{ARG_AGEING, "ageing"},
+	{ARG_FAIR, "fair", check_fair, INT4OID},
+	{ARG_AGEING, "ageing", queue_check_period, INTERVALOID},
 	{ARG_ON_GROUP_DISCARD, "on_group_discard", check_on_group_discard, TEXTOID},
 	{ARG_ON_DISCARDED, "on_discarded", queue_check_kind, TEXTOID},
 	{ARG_DESCRIPTION, "description", queue_check_text, TEXTOID},
@@ -97,13 +102,11 @@ static const struct
 
 /* Checks the values of create_queue's and alter_queue's options. */
 static void
-check_queue_options(FunctionCallInfo fcinfo, const char *function)
+check_queue_options(FunctionCallInfo fcinfo)
 {
 	for (int i = 0; i < lengthof(queue_options); i++)
 	{
-		if (queue_options[i].check == NULL)
-			queue_arg_not_built(fcinfo, queue_options[i].arg, function, queue_options[i].name);
-		else if (!PG_ARGISNULL(queue_options[i].arg))
+		if (!PG_ARGISNULL(queue_options[i].arg))
 			(void) queue_options[i].check(PG_GETARG_DATUM(queue_options[i].arg), queue_options[i].name);
 	}
 }
@@ -119,7 +122,7 @@ queue_option_params(FunctionCallInfo fcinfo, const char *name, QueueParams *para
 	queue_param(params, TEXTOID, CStringGetTextDatum(name), false);
 	for (int i = 0; i < lengthof(queue_options); i++)
 	{
-		if (!OidIsValid(queue_options[i].column) || PG_ARGISNULL(queue_options[i].arg))
+		if (PG_ARGISNULL(queue_options[i].arg))
 			continue;
 		options[params->n - 1] = queue_options[i].name;
 		queue_param(params, queue_options[i].column, PG_GETARG_DATUM(queue_options[i].arg), false);
@@ -221,7 +224,7 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 
 	queue_finish_writable("queue.create_queue()");
 	queue_require(NULL, QUEUE_PRIV_MANAGE);
-	check_queue_options(fcinfo, "create_queue");
+	check_queue_options(fcinfo);
 	check_dead_letter(fcinfo, name);
 
 	if (strcmp(name, "default") != 0)
@@ -285,11 +288,6 @@ reset_options(FunctionCallInfo fcinfo, const char *name, Datum reset)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("a queue has no option \"%s\"", option),
 					 errhint("Its options are the parameters of queue.alter_queue.")));
-		if (!OidIsValid(queue_options[j].column))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("option %s of queue.alter_queue is not built yet", option),
-					 errhint("Leave it out of reset; it has no value yet.")));
 		if (!PG_ARGISNULL(queue_options[j].arg))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -318,7 +316,7 @@ queue_sql_alter_queue(PG_FUNCTION_ARGS)
 	conf = queue_config_queue(name, false);
 	by_queue = conf->limit.max_running >= 0;
 	by_key = conf->key_limit.max_running >= 0;
-	check_queue_options(fcinfo, "alter_queue");
+	check_queue_options(fcinfo);
 	check_dead_letter(fcinfo, name);
 
 	queue_option_params(fcinfo, name, &params, options);

@@ -1,6 +1,7 @@
 /*
  * limits.c
- *		The limits of queues and handlers, and under which of them the claims of a line are.
+ *		The limits of queues and handlers, and under which of them the claims of a line are; and turns and ageing of
+ *		queues.
  *
  * A line under no limit has none of this (line->limits is NULL), so its claims cost nothing more.  A line under any has
  * the ids of all that may have one: its claims are counted for each, so that another limit that is set later finds most
@@ -99,7 +100,10 @@ queue_limits_read_queue(QueueReader *reader, QueueConf *conf)
 		conf->limit.since = conf->key_limit.since;
 	if (queue_preloaded())
 		conf->key_limit.since = 0;
-	conf->keyed = is_limited(&conf->key_limit);
+	conf->fair = (int) Max(queue_reader_int(reader, "fair", 0), 0);
+	conf->ageing = Max(queue_reader_interval(reader, "ageing", 0), 0);
+	conf->keyed = is_limited(&conf->key_limit) || conf->fair > 0;
+	conf->agenda.special = conf->fair > 0 || conf->ageing > 0;
 	reserved = queue_reader_datum(reader, "reserved", &isnull);
 	if (!isnull && !queue_reserved_read(DatumGetJsonbP(reserved), conf->reserved, &conf->nreserved, &wrong))
 	{
@@ -141,6 +145,8 @@ queue_limits_resolve(QueueLine *line)
 	QueueHandler *handler = line->handler;
 	QueueLimits *limits;
 
+	if (conf->fair > 0)
+		line->turn_id = queue_unit_id(conf->name, line->key);
 	if (!is_limited(&conf->limit) && !is_limited(&conf->key_limit) &&
 		(handler == NULL || !is_limited(&handler->limit)) && !yields(line))
 		return;

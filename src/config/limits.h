@@ -1,6 +1,7 @@
 /*
  * limits.h
- *		The limits of queues and handlers, and under which of them the claims of a line are.
+ *		The limits of queues and handlers, and under which of them the claims of a line are; and turns and ageing of
+ *		queues.
  */
 #ifndef QUEUE_CONFIG_LIMITS_H
 #define QUEUE_CONFIG_LIMITS_H

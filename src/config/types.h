@@ -50,6 +50,8 @@ typedef struct QueueConf		/* one queue */
 	bool		is_dead_letter; /* another queue's: only handlers that name it serve it */
 	QueueLimit	key_limit;		/* of each concurrency key */
 	bool		keyed;			/* each key has lines of its own */
+	int			fair;			/* so many jobs of a key make a turn; 0: keys take none */
+	int64		ageing;			/* us of waiting that make a job one step more urgent; 0: none do */
 	QueueReserved reserved[QUEUE_MAX_RESERVED]; /* executors kept for urgent jobs */
 	int			nreserved;
 	char	   *broken;			/* what of its row cannot be read (a default stands for it); NULL: nothing */
@@ -130,6 +132,7 @@ typedef struct QueueLine
 	uint64		kind_key;		/* queue_name_hash(kind) */
 	int16		priority;
 	char	   *key;			/* the concurrency key of its jobs; NULL: of any */
+	uint64		turn_id;		/* of a fair queue: the key's number */
 	bool		gone;			/* its queue was dropped */
 	bool		retired;		/* takes no new jobs */
 	bool		in_queue, in_kind;	/* which lists have it (lines.c) */
@@ -142,6 +145,17 @@ typedef struct QueueLine
 	QueueCounterRef *counter;	/* of the kind in the queue; queue_line_counter() sets it */
 	struct QueueLine *same_key; /* lines.c's */
 } QueueLine;
+
+/* How urgent a job is that waits since run_at: its priority, less a step for each `ageing` of its queue. */
+static inline int32
+queue_urgency(const QueueConf *conf, int16 priority, TimestampTz run_at, TimestampTz now)
+{
+	if (likely(conf->ageing == 0) || run_at >= now)
+		return priority;
+	if (run_at == DT_NOBEGIN)
+		return PG_INT32_MIN / 2;	/* unknown */
+	return priority - (int32) Min((now - run_at) / conf->ageing, PG_INT32_MAX / 4);
+}
 
 /* Privileges, in rising order of the matrix's bits. */
 #define QUEUE_PRIV_ENQUEUE	0x01

@@ -69,6 +69,7 @@ queue_entries_next(void)
 		queue_channel_return(channel, &permit); /* what needed it has ended */
 	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
 		return false;
+	queue_turn_started(&queue_held[queue_nheld].order);
 	queue_nheld++;
 	if (left == channel->low || left == 0)
 		queue_database_wake(queue_database(), 0);
@@ -76,14 +77,13 @@ queue_entries_next(void)
 }
 
 bool
-queue_entries_urgent(int16 priority, QueuePos pos)
+queue_entries_urgent(const QueueOrder *order)
 {
 	QueueEntry	first = postponed;
 
 	if (first.id == 0 && !queue_channel_first(channel, &first))
 		return false;
-	return first.priority < priority ||
-		(first.priority == priority && queue_pos_cmp((QueuePos) {first.run_at, first.id}, pos) < 0);
+	return queue_order_before(&first.order, order);
 }
 
 void

@@ -132,11 +132,21 @@ is_short(QueueLine *line, TimestampTz now)
 	return queue_kind_is_short(&line->stat, now);
 }
 
+/* Where the job would come, had it not been blocked; where keys take turns, behind all that waits. */
+static QueueOrder
+order_of(const QueueLine *line, const QueueExtra *extra, int64 id, TimestampTz now)
+{
+	if (line->queue->fair > 0)
+		return (QueueOrder) {PG_INT32_MAX, {DT_NOEND, PG_INT64_MAX}, 0, 0};
+	return (QueueOrder) {queue_urgency(line->queue, line->priority, extra->run_at, now), {extra->run_at, id}, 0, 0};
+}
+
 /* May this executor run the job here and now, as far as it alone tells? */
 static bool
 may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 {
 	QueueExtra	extra;
+	QueueOrder	order;
 
 	if (job->problem != NULL || job->extra == NULL || job->attempt > 0 || !queue_job_pending(job) || line == NULL ||
 		!line->served || line->queue->paused || line->handler->http ||
@@ -144,9 +154,10 @@ may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 		!is_short(line, now))
 		return false;
 	queue_extra_unpack(job->extra, &extra);
+	order = order_of(line, &extra, job->id, now);
 	return extra.blocks == QUEUE_BLOCK_GROUP && extra.run_at <= now && extra.unique_key == NULL &&
 		extra.expires_at == DT_NOEND && extra.deaths == 0 &&
-		!queue_entries_urgent(line->priority, (QueuePos) {extra.run_at, job->id});
+		!queue_entries_urgent(&order);
 }
 
 bool
@@ -166,7 +177,7 @@ queue_follow_next(QueueJobTable *table, TimestampTz group_start)
 	if (found)
 		queue_held[queue_nheld++] = (QueueEntry) {
 			.id = job.id, .line = job.line, .run_at = job.run_at, .stamp = group_start, .tid = job.tid,
-			.flags = QUEUE_ENTRY_FOLLOWS, .priority = line->priority
+			.flags = QUEUE_ENTRY_FOLLOWS
 		};
 	return found;
 }

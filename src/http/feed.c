@@ -35,7 +35,7 @@
 typedef struct QueueFeed
 {
 	QueueHandler *handler;
-	QueueAgenda agenda;			/* of its eligible lines */
+	QueueAgendaSet agendas;		/* of its eligible lines */
 	int			nlines;			/* how many these are */
 	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
 	int			nunplaced;
@@ -127,20 +127,22 @@ queue_feed_sort(QueueConfig *config)
 			continue;
 		handler->conf->feed = &feeds[nfeeds++];
 		handler->conf->feed->handler = handler;
-		handler->conf->feed->agenda =
-			(QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_HTTP, .key = (uint64) handler->id};
+		queue_agenda_set_begin(&handler->conf->feed->agendas, QUEUE_AGENDA_HTTP, (uint64) handler->id,
+							   CurrentMemoryContext);
 	}
 	/* it has the configuration too: endpoints to ask for their health, jobs that may run no more */
 	queue_set_latch(queue_endpoint_procno(MyDatabaseId));
 }
 
 QueueAgenda *
-queue_feed_agenda(QueueHandler *handler)
+queue_feed_agenda(const QueueLine *line)
 {
 	static QueueAgenda none;	/* of handlers without a gate */
+	QueueHandler *handler = line->handler;
 
 	none = (QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_HTTP, .key = (uint64) handler->id};
-	return handler->conf->feed != NULL ? &handler->conf->feed->agenda : &none;
+	return handler->conf->feed == NULL ? &none :
+		queue_agenda_set_of(&handler->conf->feed->agendas, line->queue->key, line->queue->agenda.special);
 }
 
 void
@@ -181,14 +183,14 @@ static TimestampTz
 pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
 {
 	QueueGate  *gate = feed->handler->conf->gate;
-	QueueAgenda *agenda = &feed->agenda;
 	QueueReadyLines lines = {
 		.lines = feed->unplaced,
 		.nlines = feed->nunplaced,
-		.agendas = &agenda,
-		.nagendas = 1,
+		.agendas = feed->agendas.agendas,
+		.nagendas = feed->agendas.n,
 		.wants = is_fed,
 		.arg = feed,
+		.readers = (uint64) feed->handler->id << 32 | QUEUE_AGENDA_HTTP,
 	};
 	QueueReady *ready;
 	QueueJob	job;
@@ -209,7 +211,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		entry.run_at = job.run_at;
 		entry.stamp = stamp;
 		entry.tid = job.tid;
-		entry.priority = line->priority;
+		entry.order = queue_ready_order(ready);
 		entry.gate = queue_gate_number(gate);
 		queue_gate_admit(gate);
 		if (!queue_channel_put(channel, &entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
@@ -220,6 +222,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		}
 		for (int i = 0; i < nevicted; i++)
 			give_back(&evicted[i]);
+		queue_ready_use(ready, false);
 	}
 	next = queue_ready_next_due(ready);
 	queue_ready_end(ready);

@@ -14,8 +14,8 @@ extern bool queue_feed_takes(const QueueLine *line);
 
 /* The configuration was read again: its HTTP handlers have no lines yet.  Memory: of the current context. */
 extern void queue_feed_sort(QueueConfig *config);
-/* The agenda of a handler's lines. */
-extern QueueAgenda *queue_feed_agenda(QueueHandler *handler);
+/* The agenda of a line that its handler takes. */
+extern QueueAgenda *queue_feed_agenda(const QueueLine *line);
 /* A line is in its handler's agenda, or (not placed) is not: then it is read in each round.  Memory: of `context`. */
 extern void queue_feed_add(QueueLine *line, bool placed, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */

@@ -7,7 +7,8 @@
  * leave, and when these have something it is next as soon as any request ends.  A handler with an endpoint whose
  * breaker is to be tried out goes before all.
  *
- * Within a handler the order is that of the channel.  Owns only memory of the http worker; no locks.
+ * Within a handler the order is that of the channel, which later entries may enter in the midst.  Owns only memory of
+ * the http worker; no locks.
  */
 #include "http/stock.h"
 
@@ -65,6 +66,7 @@ queue_stock_fill(QueueChannel *channel)
 	while (queue_channel_pop(channel, &entry))
 	{
 		QueueStock *stock = stock_of(queue_gate_nth(entry.gate));
+		int			i;
 
 		if (stock->first + stock->n == stock->size)
 		{
@@ -79,7 +81,10 @@ queue_stock_fill(QueueChannel *channel)
 				stock->size *= 2;
 			}
 		}
-		stock->entries[stock->first + stock->n++] = entry;
+		for (i = stock->first + stock->n++;
+			 i > stock->first && queue_order_before(&entry.order, &stock->entries[i - 1].order); i--)
+			stock->entries[i] = stock->entries[i - 1];
+		stock->entries[i] = entry;
 		nentries++;
 		any = true;
 	}
@@ -155,6 +160,7 @@ void
 queue_stock_remove(QueueStock *stock)
 {
 	Assert(stock->tried < stock->n);
+	queue_turn_started(&queue_stock_entry(stock)->order);
 	/* nearly always the first one */
 	memmove(&stock->entries[stock->first + 1], &stock->entries[stock->first], stock->tried * sizeof(QueueEntry));
 	stock->first++;

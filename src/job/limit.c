@@ -263,7 +263,9 @@ wait_for_count(const QueueLine *line)
 bool
 queue_limit_misplaced(const QueueLine *line, const char *key)
 {
-	return key != NULL && line->queue->keyed && line->key == NULL;
+	const QueueLimit *limit = &line->queue->key_limit;
+
+	return key != NULL && line->key == NULL && (limit->max_running >= 0 || limit->rate_limit >= 0);
 }
 
 bool

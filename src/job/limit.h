@@ -17,7 +17,7 @@ extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, const 
 extern void queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind);
 /* May its lease be made to end at `until`?  False: it ended, and another has its place. */
 extern bool queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until);
-/* Does the job stand in a line for jobs of any key, although each key has lines of its own? */
+/* Does the job stand in a line for jobs of any key, although each key has limits of its own? */
 extern bool queue_limit_misplaced(const QueueLine *line, const char *key);
 
 /* The far look meets a lease: it may have come without its unit, by a restore or from a prepared transaction. */

@@ -1,6 +1,7 @@
 /*
  * ready.c
- *		Reading due, unclaimed jobs in (priority, run_at, id) order over a set of lines.
+ *		Reading due, unclaimed jobs in (priority, run_at, id) order over a set of lines; where concurrency keys take
+ *		turns, in the order of these.
  *
  * The one way in which fetch and the scheduler look for work.  A line is read behind
  * its cursor by one index scan, and several are merged by their heads, in a heap.  A line's scan
@@ -16,6 +17,7 @@
  */
 #include "job/ready.h"
 
+#include "job/ready_line.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -25,58 +27,10 @@
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 
-#define ITEMS_FIRST 4			/* lines taken from an agenda at first, */
-#define ITEMS_MAX 64			/* and at most at once */
 #define BURST_PART 8			/* of the time that a job waited */
 #define SCANS_MAX 16			/* open at once; each takes 30 kB, and the server's lists of what is open are slow */
 
-#define NKEYS 3
 #define WINDOW 4				/* a scan is opened for so many rows, by their usual distance; then for all */
-
-typedef struct ReadyLine
-{
-	QueueLine  *line;
-	QueueCursorView view;
-	QueuePos	bound;			/* no unread row of this line is before it */
-	bool		loaded;			/* bound is the position of `head` */
-	bool		from_key;		/* head came from an exact key */
-	bool		keys_done;		/* no key is left for us */
-	bool		at_end;			/* the index had no further visible row */
-	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
-	int			burst;			/* jobs that were returned one after the other, .. */
-	TimestampTz burst_from;		/* .. from this run_at on */
-	bool		own;			/* reads also what only this transaction sees, and tells its notes */
-	QueueJob	head;
-	QueuePos	passed;			/* everything before it was passed by the scan */
-	TimestampTz until;			/* the scan ends before this; DT_NOEND: before rows that nobody may read yet */
-	TimestampTz returned;		/* run_at of the row that was returned last; 0: none */
-	int64		distance;		/* from there to the next row; 0: unknown */
-	TimestampTz next_due;		/* read to its end or to a row not due: when that falls due */
-	struct ReadyScan *scan;		/* NULL: not opened, or lent to another line */
-	ScanKeyData keys[NKEYS];
-	ScanKeyData members[2];
-} ReadyLine;
-
-/* An index scan, used for one line after the other. */
-typedef struct ReadyScan
-{
-	IndexScanDesc scan;
-	TupleTableSlot *slot;		/* where head lies */
-	ReadyLine  *user;			/* NULL: none */
-} ReadyScan;
-
-/* An agenda that is read, and the lines taken from it that are next. */
-typedef struct ReadyAgenda
-{
-	QueueAgenda *agenda;
-	QueueAgendaItem item[ITEMS_MAX];
-	int			n;
-	int			next;
-	QueueLine  *line;			/* of item[next]; NULL: not looked up yet */
-	int			max;			/* to take at once */
-	bool		done;			/* it has no more */
-	uint64		changed;		/* the agenda's number when its front was read */
-} ReadyAgenda;
 
 struct QueueReady
 {
@@ -88,15 +42,15 @@ struct QueueReady
 	bool		may_raise;
 	TimestampTz now;
 	TimestampTz next_due;		/* of lines that were read to what is due, or were not worth opening */
-	bool		limited;		/* only rows before (limit_priority, limit_pos) are wanted */
-	int16		limit_priority;
-	QueuePos	limit_pos;
+	bool		limited;		/* only rows before .. are wanted */
+	QueueOrder	limit;
 	ReadyLine  *current;		/* the line of the row returned last */
 	ReadyLine  *lent;			/* whose head was lent */
 	ReadyLine **heap;			/* lines with more to read, the next one first */
 	int			n;
 	int			allocated;
-	ReadyAgenda *agendas;
+	QueueTurns	turns;
+	QueueStreams streams;
 	ReadyScan	scans[SCANS_MAX];
 	int			nscans;
 	MemoryContext cxt;
@@ -104,42 +58,13 @@ struct QueueReady
 
 static uint64 readings = 0;
 
-/* Called by doctor() and by who retires lines. */
-bool
-queue_ready_any(QueueJobTable *table, int64 line)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData key;
-	IndexScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
-	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 1);
-	index_rescan(scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
-	ExecClearTuple(table->slot);
-	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
 /* ---------------------------------------------------------------- the heap */
 
-/* Does line a come before line b, as far as is known? */
-static inline bool
-comes_before(const ReadyLine *a, const ReadyLine *b)
-{
-	if (a->line->priority != b->line->priority)
-		return a->line->priority < b->line->priority;
-	return queue_pos_cmp(a->bound, b->bound) < 0;
-}
-
-/* The first line comes later now. */
+/* The i'th line comes later now. */
 static void
-sift_down(QueueReady *ready)
+sift_down_at(QueueReady *ready, int i)
 {
-	ReadyLine  *line = ready->heap[0];
-	int			i = 0;
+	ReadyLine  *line = ready->heap[i];
 
 	for (;;)
 	{
@@ -153,6 +78,13 @@ sift_down(QueueReady *ready)
 		i = child;
 	}
 	ready->heap[i] = line;
+}
+
+/* The first line comes later now. */
+static inline void
+sift_down(QueueReady *ready)
+{
+	sift_down_at(ready, 0);
 }
 
 static void
@@ -185,9 +117,23 @@ pop(QueueReady *ready)
 
 /* ---------------------------------------------------------------- which lines */
 
+/* The line's key takes turns with others.  Where the group comes is fixed once the reading has begun. */
+static void
+join_group(QueueReady *ready, ReadyLine *line)
+{
+	line->group = queue_turns_group(&ready->turns, line->line->queue, line->line->priority);
+	line->tells_turn &= line->group != NULL;
+	if (line->group == NULL)
+		return;
+	line->order.group = line->group->order.group;
+	line->order.turn = queue_turns_of(line->group, line->line);
+	if (line->view.valid && (ready->snapshot == NULL || !queue_turns_seen(line->group)))
+		queue_turns_see(&ready->turns, line->group, line->bound);
+}
+
 /* Takes a line into the reading, unless it is in it or its cursor tells that there is nothing for us. */
 static void
-add_line(QueueReady *ready, QueueLine *queue_line)
+add_line(QueueReady *ready, QueueLine *queue_line, bool tells_turn, uint64 told_turn)
 {
 	QueueCursorView view;
 	ReadyLine  *line;
@@ -243,7 +189,46 @@ add_line(QueueReady *ready, QueueLine *queue_line)
 	/* a page of the index is read as far as the scan goes, however few of its rows are wanted */
 	if (view.distance > 0 && line->bound.run_at > 0)
 		line->until = line->bound.run_at + WINDOW * view.distance;
+	line->tells_turn = tells_turn;
+	line->told_turn = told_turn;
+	join_group(ready, line);
+	order_line(line, ready->now);
 	push(ready, line);
+}
+
+static bool load_head(QueueReady *ready, ReadyLine *line);
+static void end_line(QueueReady *ready, ReadyLine *line);
+
+/*
+ * Now that all lines are known that were given, where groups come among others: by their oldest jobs.  Where no cursor
+ * tells of these, the lines are opened.
+ */
+static void
+place_groups(QueueReady *ready)
+{
+	int			n = ready->n;
+
+	ready->n = 0;
+	for (int i = 0; i < n; i++)
+	{
+		ReadyLine  *line = ready->heap[i];
+
+		if (line->group != NULL && !line->view.valid)
+		{
+			line->loaded = load_head(ready, line);
+			if (!line->loaded)
+			{
+				end_line(ready, line);
+				continue;
+			}
+			queue_turns_see(&ready->turns, line->group, line->bound);
+		}
+		ready->heap[ready->n++] = line;
+	}
+	for (int i = 0; i < ready->n; i++)
+		order_line(ready->heap[i], ready->now);
+	for (int i = ready->n / 2 - 1; i >= 0; i--)
+		sift_down_at(ready, i);
 }
 
 QueueReady *
@@ -258,134 +243,44 @@ queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz
 	ready->may_raise = !IsolationUsesXactSnapshot();
 	ready->number = ++readings;
 	ready->cxt = CurrentMemoryContext;
-	ready->agendas = palloc0(Max(what->nagendas, 1) * sizeof(ReadyAgenda));
-	for (int i = 0; i < what->nagendas; i++)
-	{
-		ready->agendas[i].agenda = what->agendas[i];
-		ready->agendas[i].max = ITEMS_FIRST;
-	}
+	ready->turns = (QueueTurns) {.readers = what->readers, .now = now, .cxt = CurrentMemoryContext};
 	ready->start_seq = queue_cursor_seq();
+	queue_streams_begin(&ready->streams, &ready->what, &ready->turns, ready->number);
 	for (int i = 0; i < what->nlines; i++)
-		add_line(ready, what->lines[i]);
+		add_line(ready, what->lines[i], false, 0);
 	PushActiveSnapshot(ready->may_raise ? GetLatestSnapshot() : GetTransactionSnapshot());
 	ready->snapshot = GetActiveSnapshot();
+	if (ready->turns.groups != NULL)
+		place_groups(ready);
 	return ready;
 }
 
-/* The next line of an agenda, of which items were taken; NULL: it has no more. */
-static QueueAgendaItem *
-agenda_item(QueueReady *ready, ReadyAgenda *from)
-{
-	TimestampTz next_due;
-	QueueAgendaItem last;
-	uint64		changed;
-	bool		first = from->n == 0;
-
-	if (from->next < from->n)
-		return &from->item[from->next];
-	if (from->done)
-		return NULL;
-	if (!first)
-		last = from->item[from->n - 1];
-	from->n = queue_agenda_read(from->agenda, ready->now, first ? NULL : &last, from->item, from->max, &next_due,
-								&changed);
-	ready->next_due = Min(ready->next_due, next_due);
-	if (first)
-		from->changed = changed;
-	from->next = 0;
-	from->done = from->n < from->max;
-	from->max = Min(from->max * 2, ITEMS_MAX);
-	return from->n > 0 ? &from->item[0] : NULL;
-}
-
-static inline void
-pass_item(ReadyAgenda *from)
-{
-	from->next++;
-	from->line = NULL;
-}
-
-/*
- * All were read to their end, but step by step: a line that went from one to another, or to an earlier place, may be in
- * none of what was read.  True: they are to be read from their fronts again.
- */
-static bool
-begin_again(QueueReady *ready)
-{
-	bool		again = false;
-
-	for (int i = 0; i < ready->what.nagendas && !again; i++)
-		again = queue_agenda_changed(ready->agendas[i].agenda) != ready->agendas[i].changed;
-	for (int i = 0; i < ready->what.nagendas && again; i++)
-	{
-		ready->agendas[i].n = ready->agendas[i].next = 0;
-		ready->agendas[i].line = NULL;
-		ready->agendas[i].max = ITEMS_FIRST;
-		ready->agendas[i].done = false;
-	}
-	return again;
-}
-
-/* The next line that the agendas have for us, not taken yet; NULL: none. */
-static ReadyAgenda *
-next_from_agendas(QueueReady *ready, QueueLine **line)
-{
-	for (;;)
-	{
-		ReadyAgenda *best = NULL;
-
-		for (int i = 0; i < ready->what.nagendas; i++)
-		{
-			ReadyAgenda *from = &ready->agendas[i];
-			QueueAgendaItem *item = agenda_item(ready, from);
-
-			if (item != NULL && (best == NULL || queue_agenda_cmp(item, &best->item[best->next]) < 0))
-				best = from;
-		}
-		if (best == NULL)
-		{
-			if (!begin_again(ready))
-				return NULL;
-			CHECK_FOR_INTERRUPTS();
-			continue;
-		}
-		if (best->line == NULL)
-			best->line = queue_config_line(best->item[best->next].line);
-		*line = best->line;
-		if (*line != NULL && (*line)->reading != ready->number && ready->what.wants(*line, ready->what.arg))
-			return best;
-		pass_item(best);
-	}
-}
-
-/* Is this position behind the limit? */
+/* Is this behind the limit? */
 static inline bool
-behind_limit(const QueueReady *ready, int16 priority, QueuePos pos)
+behind_limit(const QueueReady *ready, const QueueOrder *order)
 {
-	return ready->limited &&
-		(priority > ready->limit_priority ||
-		 (priority == ready->limit_priority && queue_pos_cmp(pos, ready->limit_pos) >= 0));
+	return unlikely(ready->limited) && order->group == 0 && !queue_order_before(order, &ready->limit);
 }
 
 /* Takes in the lines of agendas that may come before what is known; then the first line is in heap[0]. */
 static void
 take_lines(QueueReady *ready)
 {
-	ReadyAgenda *from;
 	QueueLine  *line;
+	QueueOrder	order;
+	QueuePos	bound;
 
-	while ((from = next_from_agendas(ready, &line)) != NULL)
+	while (queue_streams_peek(&ready->streams, &line, &order, &bound))
 	{
-		QueueAgendaItem *item = &from->item[from->next];
+		uint64		turn;
+		bool		tells;
 
-		if (behind_limit(ready, item->priority, item->bound) ||
-			(ready->n > 0 &&
-			 (ready->heap[0]->line->priority < item->priority ||
-			  (ready->heap[0]->line->priority == item->priority &&
-			   queue_pos_cmp(ready->heap[0]->bound, item->bound) < 0))))
+		if (behind_limit(ready, &order))
 			break;
-		pass_item(from);
-		add_line(ready, line);
+		if (ready->n > 0 && may_go_before(ready->heap[0], &order, bound))
+			break;
+		tells = queue_streams_pass(&ready->streams, &turn);
+		add_line(ready, line, tells, turn);
 	}
 }
 
@@ -396,11 +291,52 @@ queue_ready_snapshot(QueueReady *ready)
 }
 
 void
-queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos)
+queue_ready_before(QueueReady *ready, const QueueOrder *limit)
 {
 	ready->limited = true;
-	ready->limit_priority = priority;
-	ready->limit_pos = pos;
+	ready->limit = *limit;
+}
+
+QueueOrder
+queue_ready_order(const QueueReady *ready)
+{
+	const ReadyLine *line = ready->current;
+	QueueOrder	order = line->order;
+
+	if (line->group != NULL)
+		order.turn = queue_turns_of(line->group, line->line);
+	return order;
+}
+
+void
+queue_ready_use(QueueReady *ready, bool started)
+{
+	ReadyLine  *line = ready->current;
+	uint64		turn;
+
+	if (likely(line->group == NULL))
+		return;
+	if (started)
+		queue_turn_started(&line->order);
+	turn = queue_turns_use(line->group, line->line);
+	line->in_turn = queue_turn_round(turn) == queue_turn_round(line->order.turn);
+	if (!line->in_turn)
+		line->order.turn = turn;
+}
+
+/* Another line of its key, or another session, may have used some of its turn.  True: it comes later. */
+static bool
+turn_passed(QueueReady *ready, ReadyLine *line)
+{
+	uint64		turn;
+
+	if (likely(line->group == NULL) || line->in_turn)
+		return false;
+	turn = queue_turns_of(line->group, line->line);
+	if (turn <= line->order.turn)
+		return false;
+	line->order.turn = turn;
+	return true;
 }
 
 /* Remembers a leased row that the scan passed, so that its expiry is noticed. */
@@ -591,6 +527,16 @@ load_head(QueueReady *ready, ReadyLine *line)
 	return scan_head(ready, line);
 }
 
+/* Tells the agenda of the line's turn, if that is another than it knows. */
+static void
+tell_turn(ReadyLine *line)
+{
+	uint64		turn = queue_turns_of(line->group, line->line);
+
+	if (turn != line->told_turn)
+		queue_cursor_tell_turn(&line->line->cursor, turn);
+}
+
 /* Tells the cursor, and this transaction's notes, how far the line was read; then nothing of it is needed any more. */
 static void
 end_line(QueueReady *ready, ReadyLine *line)
@@ -612,6 +558,8 @@ end_line(QueueReady *ready, ReadyLine *line)
 						   line->at_end || line->next_due != DT_NOEND ? line->next_due : DT_NOBEGIN,
 						   line->distance);
 	}
+	if (line->tells_turn)
+		tell_turn(line);
 	pfree(line);
 }
 
@@ -629,6 +577,7 @@ pass_current(QueueReady *ready)
 		line->returned = line->head.run_at;
 	}
 	line->loaded = false;
+	order_line(line, ready->now);
 	ready->current = NULL;
 }
 
@@ -642,7 +591,7 @@ may_burst(const QueueReady *ready, const ReadyLine *line)
 {
 	return line->burst > 0 && line->burst < ready->what.burst && ready->nscans == SCANS_MAX &&
 		line->head.run_at - line->burst_from < (ready->now - line->burst_from) / BURST_PART &&
-		!behind_limit(ready, line->line->priority, line->bound);
+		line->group == NULL && !behind_limit(ready, &line->order);
 }
 
 bool
@@ -660,8 +609,14 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 		if (ready->n == 0)
 			return false;
 		best = ready->heap[0];
-		if (behind_limit(ready, best->line->priority, best->bound))
+		if (behind_limit(ready, &best->order))
 			return false;
+		if (turn_passed(ready, best))
+		{
+			sift_down(ready);
+			last = NULL;
+			continue;
+		}
 		if (best->loaded)
 		{
 			if (best->burst++ == 0)
@@ -672,6 +627,7 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 			return true;
 		}
 		best->loaded = load_head(ready, best);
+		order_line(best, ready->now);
 		if (best->loaded && best == last && may_burst(ready, best))
 			continue;
 		last = NULL;
@@ -720,9 +676,11 @@ TimestampTz
 queue_ready_later_due(QueueReady *ready, bool *more)
 {
 	QueueLine  *line;
+	QueueOrder	order;
+	QueuePos	bound;
 
-	*more = ready->n > 0 || next_from_agendas(ready, &line) != NULL;
-	return ready->next_due;
+	*more = ready->n > 0 || queue_streams_peek(&ready->streams, &line, &order, &bound);
+	return Min(ready->next_due, ready->streams.next_due);
 }
 
 TimestampTz

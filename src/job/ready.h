@@ -9,28 +9,14 @@
 #define QUEUE_READY_H
 
 #include "job/job.h"
+#include "job/stream.h"
 #include "shared/slot.h"
 
 typedef struct QueueReady QueueReady;
 
-/* Which lines to read: those given, and those of agendas (shared/agenda.h) that are wanted.  No line is read twice. */
-typedef struct QueueReadyLines
-{
-	QueueLine **lines;
-	int			nlines;
-	QueueAgenda **agendas;
-	int			nagendas;
-	bool		(*wants) (QueueLine *line, void *arg);	/* of the agendas' */
-	void	   *arg;
-	int			burst;			/* over many lines so many jobs of one may come together; 0: each in its order */
-} QueueReadyLines;
-
-/* Has the line any row that the latest snapshot sees, due or not, leased or not? */
-extern bool queue_ready_any(QueueJobTable *table, int64 line);
-
 /*
  * Pushes a snapshot (the latest in READ COMMITTED; above, the transaction's, and then no cursor is raised, and agendas
- * are of no use). `now` is what due means. Lines are merged by priority first.
+ * are of no use). `now` is what due means. Lines are merged by priority, or what became of it by waiting, first.
  */
 extern QueueReady *queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz now);
 extern Snapshot queue_ready_snapshot(QueueReady *ready);
@@ -47,8 +33,15 @@ extern void queue_ready_lend(QueueReady *ready);
  * its line.  Nobody is woken: who makes room does that.
  */
 extern void queue_ready_skip(QueueReady *ready);
-/* Only rows before (priority, pos) are wanted: the reading ends there, and opens no line that begins behind it. */
-extern void queue_ready_before(QueueReady *ready, int16 priority, QueuePos pos);
+/* Where the row returned last comes. */
+extern QueueOrder queue_ready_order(const QueueReady *ready);
+/* It is taken: it counts for its key's turn.  started: and begins. */
+extern void queue_ready_use(QueueReady *ready, bool started);
+/*
+ * Only rows before this are wanted: the reading ends there, and opens no line that begins behind it.  Where keys take
+ * turns it does not end.
+ */
+extern void queue_ready_before(QueueReady *ready, const QueueOrder *limit);
 extern void queue_ready_read_deep(QueueReady *ready, QueueJob *job);
 /* Raises the cursors, gives unused keys back, closes the scans, pops the snapshot. */
 extern void queue_ready_end(QueueReady *ready);

@@ -83,3 +83,22 @@ queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz no
 	ExecDropSingleTupleTableSlot(slot);
 	return through;
 }
+
+/* Called by doctor() and by who retires lines. */
+bool
+queue_walk_any(QueueJobTable *table, int64 line)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData key;
+	IndexScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line));
+	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
+	ExecClearTuple(table->slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}

@@ -22,5 +22,7 @@ typedef void (*QueueWalkVisit) (QueueJobTable *table, const QueueJob *job, void 
 
 extern bool queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz now, int64 budget_us,
 					   QueueWalkVisit visit, void *arg);
+/* Has the line any row that the latest snapshot sees, due or not, leased or not? */
+extern bool queue_walk_any(QueueJobTable *table, int64 line);
 
 #endif

@@ -99,7 +99,6 @@ queue_role_of(Oid role, bool create)
 	}
 	r = queue_roles[queue_nroles++] = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueRole));
 	r->role = role;
-	r->agenda = (QueueAgenda) {.db = MyDatabaseId, .type = QUEUE_AGENDA_ROLE, .key = role};
 	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;
 	return r;

@@ -15,7 +15,7 @@ typedef struct QueueRole
 	Oid			role;
 	QueueChannel *channel;		/* NULL: nothing was put into it yet */
 	bool		used;			/* a handler runs as it */
-	QueueAgenda agenda;			/* of its eligible lines */
+	QueueAgendaSet agendas;		/* of its eligible lines */
 	int			nlines;			/* how many these are */
 	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
 	int			nunplaced;
@@ -29,6 +29,7 @@ typedef struct QueueRole
 	uint32		refusals;		/* of its channel, as far as they were heard */
 	bool		more;			/* its lines have more due jobs than the channel took */
 	TimestampTz next_due;		/* of its lines, when they have no more */
+	bool		ages;			/* some of its lines gain urgency by waiting */
 	TimestampTz started_at;		/* when an executor was last started for it; 0: never */
 } QueueRole;
 

@@ -87,15 +87,16 @@ place_line(QueueLine *line, TimestampTz now)
 	else if (!line->served)
 		agenda = &line->queue->agenda;
 	else if ((role = queue_placement_role(line, now)) != NULL)
-		agenda = &role->agenda;
+		agenda = queue_agenda_set_of(&role->agendas, line->queue->key, line->queue->agenda.special);
 	else if ((sent = queue_feed_takes(line)))
-		agenda = queue_feed_agenda(line->handler);
-	placed = queue_cursor_place(&line->cursor, agenda, role != NULL || sent);
+		agenda = queue_feed_agenda(line);
+	placed = queue_cursor_place(&line->cursor, agenda, role != NULL || sent, line->queue->fair > 0);
 	if (!placed)
 		nunplaced++;
 	if (role != NULL)
 	{
 		role->nlines++;
+		role->ages |= line->queue->ageing > 0;
 		if (!placed)
 			keep_unplaced(role, line);
 	}
@@ -145,7 +146,8 @@ find_roles(QueueConfig *config, TimestampTz now)
 		queue_roles[i]->nlines = 0;
 		queue_roles[i]->unplaced = NULL;
 		queue_roles[i]->nunplaced = queue_roles[i]->maxunplaced = 0;
-		queue_roles[i]->more = false;
+		queue_roles[i]->more = queue_roles[i]->ages = false;
+		queue_agenda_set_begin(&queue_roles[i]->agendas, QUEUE_AGENDA_ROLE, queue_roles[i]->role, lines_context);
 		queue_roles[i]->next_due = DT_NOEND;
 	}
 	for (int i = 0; i < config->nhandlers; i++)
@@ -156,6 +158,8 @@ find_roles(QueueConfig *config, TimestampTz now)
 		if (handler->http || !OidIsValid(handler->run_as_oid))
 			continue;
 		role = queue_role_of(handler->run_as_oid, true);
+		if (role->agendas.n == 0)
+			queue_agenda_set_begin(&role->agendas, QUEUE_AGENDA_ROLE, role->role, lines_context);
 		if (!role->used)
 		{
 			role->used = true;

@@ -20,7 +20,7 @@
 
 #include "config/fence.h"
 #include "config/lines.h"
-#include "job/ready.h"
+#include "job/walk.h"
 #include "shared/clock.h"
 
 #include "catalog/pg_type.h"
@@ -224,7 +224,7 @@ is_idle(QueueJobTable *table, int64 line, TimestampTz now, int64 limit)
 	}
 	if (now - entry->since < limit)
 		return false;
-	if (!queue_ready_any(table, line))
+	if (!queue_walk_any(table, line))
 		return true;
 	entry->since = now;
 	return false;
@@ -299,7 +299,7 @@ delete_empty(TimestampTz now, int64 interval)
 	found.n = 0;
 	while (next < todo.n && queue_now() - began < SLICE_US)
 	{
-		if (!queue_ready_any(table, todo.id[next]))
+		if (!queue_walk_any(table, todo.id[next]))
 			add(&found, todo.id[next]);
 		next++;
 	}

@@ -130,6 +130,16 @@ put(QueueChannel *channel, const QueueEntry *entry, int64 budget)
 	return ok;
 }
 
+/* How urgent is an entry now?  Of a group as its oldest job was. */
+static int32
+urgency_of(const QueueEntry *entry, TimestampTz now)
+{
+	QueueLine  *line = queue_config_line(entry->line);
+
+	return line == NULL ? entry->order.urgency :
+		queue_urgency(line->queue, line->priority, entry->order.place.run_at, now);
+}
+
 /* Takes entries that may no longer run, or would wait too long, out of a channel and lets others have them. */
 static void
 sift_channel(QueueRole *role, TimestampTz now)
@@ -147,10 +157,27 @@ sift_channel(QueueRole *role, TimestampTz now)
 		bool		suspect = (entries[i].flags & QUEUE_ENTRY_SUSPECT) != 0;
 
 		if (stays)
+		{
 			estimate(&entries[i], line);
+			entries[i].order.urgency = urgency_of(&entries[i], now);
+		}
 		if (!stays || !put(role->channel, &entries[i], suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
 			give_back(&entries[i]);
 	}
+}
+
+/* Entries that have become more urgent by waiting take their new places. */
+static void
+age_channel(QueueRole *role, TimestampTz now)
+{
+	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
+	bool		aged = false;
+	int			n = role->channel == NULL ? 0 : queue_channel_copy(role->channel, entries);
+
+	for (int i = 0; i < n && !aged; i++)
+		aged = urgency_of(&entries[i], now) != entries[i].order.urgency;
+	if (aged)
+		sift_channel(role, now);
 }
 
 /* ---------------------------------------------------------------- suspects */
@@ -234,7 +261,8 @@ tend_suspects(QueueJobTable *table, TimestampTz now)
 		entry.tid = job.tid;
 		entry.stamp = queue_now();
 		entry.flags = QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_ALONE;
-		entry.priority = queue_config_line(job.line)->priority;
+		entry.order.place = queue_job_pos(&job);
+		entry.order.urgency = urgency_of(&entry, now);
 		if (queue_role_channel(role) != NULL && put(role->channel, &entry, QUEUE_CHANNEL_ANY_COST))
 		{
 			s->pushed_at = now;
@@ -291,7 +319,7 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 			return;
 	}
 	if (queue_channel_full(role->channel, channel_budget()))
-		queue_ready_before(ready, last.priority, (QueuePos) {last.run_at, last.id});
+		queue_ready_before(ready, &last.order);
 }
 
 /* Jobs that executors left alone for a while may be tried again.  When to look again; DT_NOEND: there are none. */
@@ -319,8 +347,8 @@ crowded_out(QueueChannel *channel, const QueueEntry *entry, TimestampTz stamp)
 {
 	QueueEntry	last;
 
-	return queue_channel_full(channel, channel_budget()) && queue_channel_last(channel, &last) &&
-		last.stamp == stamp && last.priority <= entry->priority;
+	return entry->order.group == 0 && queue_channel_full(channel, channel_budget()) &&
+		queue_channel_last(channel, &last) && last.stamp == stamp && last.order.urgency <= entry->order.urgency;
 }
 
 /* Whose lines a pull reads. */
@@ -347,22 +375,26 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	TimestampTz retry = unshun(role, now);
 	bool		shunned = retry != DT_NOEND;
 	Puller		puller = {role, tally, now};
-	QueueAgenda *agenda = &role->agenda;
 	QueueReadyLines lines = {
 		.lines = role->unplaced,
 		.nlines = role->nunplaced,
-		.agendas = &agenda,
-		.nagendas = 1,
+		.agendas = role->agendas.agendas,
+		.nagendas = role->agendas.n,
 		.wants = wants,
 		.arg = &puller,
 		.burst = BURST,
+		.readers = (uint64) role->role << 32 | QUEUE_AGENDA_ROLE,
 	};
-	QueueReady *ready = queue_ready_begin(table, &lines, now);
-	QueueEntry	entry = {.stamp = queue_now()};
+	QueueReady *ready;
+	QueueEntry	entry = {0};
 	QueueJob	job;
 	QueueLine  *line;
 	QueueLine  *last_line = NULL;
 
+	if (role->ages)
+		age_channel(role, now);
+	ready = queue_ready_begin(table, &lines, now);
+	entry.stamp = queue_now();	/* after the snapshot */
 	limit_to_urgent(role, ready, now);
 	while (queue_tally_next(tally, ready, &job, &line))
 	{
@@ -374,7 +406,7 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		entry.line = job.line;
 		entry.run_at = job.run_at;
 		entry.tid = job.tid;
-		entry.priority = line->priority;
+		entry.order = queue_ready_order(ready);
 		if (line != last_line)
 			estimate(&entry, last_line = line);
 		if (job.failures > 0 || job.leased_until != DT_NOBEGIN)
@@ -384,7 +416,10 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		if (queue_role_channel(role) == NULL)
 			retry = Min(retry, now + NO_CHANNEL_RETRY_US);
 		else if (!crowded_out(role->channel, &entry, entry.stamp) && put(role->channel, &entry, channel_budget()))
+		{
+			queue_ready_use(ready, false);
 			continue;
+		}
 		queue_ready_put_back(ready);
 		break;
 	}

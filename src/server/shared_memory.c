@@ -25,6 +25,7 @@
 #include "shared/note.h"
 #include "shared/recent.h"
 #include "shared/slot.h"
+#include "shared/turn.h"
 #include "shared/unit.h"
 
 #include "storage/ipc.h"
@@ -55,6 +56,7 @@ static const struct
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},
 	{queue_unit_shmem_size, queue_unit_shmem_init, queue_unit_reset},
 	{queue_census_shmem_size, queue_census_shmem_init, NULL},
+	{queue_turn_shmem_size, queue_turn_shmem_init, NULL},	/* a new group of an old number begins anew */
 };
 
 /* How much they need.  Called by the request hook. */

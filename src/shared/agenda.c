@@ -3,9 +3,9 @@
  *		Agendas: the lines that have something to do, in the order in which their jobs are taken.
  *
  * Why: a reader that looked at each of its lines would pay for 100,000 idle ones.  An agenda has those that are not
- * empty: in one search tree those that may have something due, by (priority, bound, line), in another those whose next
- * job falls due later, by that time; each look moves over what has fallen due meanwhile.  Taking, adding and moving a
- * line costs O(log n), and a line without work costs nothing.
+ * empty: in one search tree those that may have something due, by (priority, turn, bound, line), in another those
+ * whose next job falls due later, by that time; each look moves over what has fallen due meanwhile.  Taking, adding
+ * and moving a line costs O(log n), and a line without work costs nothing.
  *
  * Owns one node per entry of cursor.c, under the same number, and the agendas, in a hash table of fixed size.  The
  * trees are treaps: a node's rank is a hash of its number, so they are balanced whatever the order of arrival, and
@@ -224,6 +224,45 @@ is(const Agenda *agenda, const QueueAgenda *wanted)
 	return agenda->db == wanted->db && agenda->type == wanted->type && agenda->key == wanted->key;
 }
 
+static void
+add_to_set(QueueAgendaSet *set, QueueAgendaType type, uint64 key, bool special)
+{
+	QueueAgenda *agenda = MemoryContextAllocZero(set->cxt, sizeof(QueueAgenda));
+
+	*agenda = (QueueAgenda) {.db = MyDatabaseId, .type = type, .key = key, .special = special};
+	if (set->n == set->allocated)
+	{
+		set->allocated = Max(4, set->allocated * 2);
+		set->agendas = set->agendas == NULL ? MemoryContextAlloc(set->cxt, set->allocated * sizeof(QueueAgenda *)) :
+			repalloc(set->agendas, set->allocated * sizeof(QueueAgenda *));
+	}
+	set->agendas[set->n++] = agenda;
+}
+
+void
+queue_agenda_set_begin(QueueAgendaSet *set, QueueAgendaType type, uint64 key, MemoryContext cxt)
+{
+	*set = (QueueAgendaSet) {.cxt = cxt};
+	add_to_set(set, type, key, false);
+}
+
+QueueAgenda *
+queue_agenda_set_of(QueueAgendaSet *set, uint64 queue_key, bool special)
+{
+	QueueAgenda *own = set->agendas[0];
+	uint64		key = hash_combine64(own->key, queue_key);
+
+	if (likely(!special))
+		return own;
+	for (int i = 1; i < set->n; i++)
+	{
+		if (set->agendas[i]->key == key)
+			return set->agendas[i];
+	}
+	add_to_set(set, own->type, key, true);
+	return set->agendas[set->n - 1];
+}
+
 /* Finds an agenda by its key; the caller holds the table lock. */
 static int
 find(const QueueAgenda *wanted)
@@ -378,7 +417,7 @@ queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority)
 	if (found == NULL)
 		return false;
 	*node = (LineNode) {
-		.item = {line, QUEUE_POS_FIRST, priority},
+		.item = {line, QUEUE_POS_FIRST, priority, 0},
 		.due = DT_NOEND,
 		.agenda = (int) (found - agendas),
 		.tree = IDLE,
@@ -433,6 +472,7 @@ queue_agenda_move(int number, QueueAgenda *to, int64 line, int16 priority)
 	LWLockAcquire(&old->lock, LW_EXCLUSIVE);
 	tree = node->tree;
 	remove_line(old, number);
+	node->item.turn = 0;
 	node->agenda = (int) (found - agendas);
 	found->lines++;
 	put_in(found, number, tree);
@@ -459,6 +499,26 @@ queue_agenda_set(int number, QueuePos bound, TimestampTz due)
 	node->item.bound = bound;
 	node->due = due;
 	put_in(agenda, number, ready ? READY : due != DT_NOEND ? LATER : IDLE);
+	LWLockRelease(&agenda->lock);
+}
+
+void
+queue_agenda_tell_turn(int number, uint64 turn)
+{
+	LineNode   *node = &nodes[number];
+	Agenda	   *agenda;
+	uint8		tree;
+
+	if (node->agenda == NONE || node->item.turn == turn)
+		return;
+	agenda = &agendas[node->agenda];
+	LWLockAcquire(&agenda->lock, LW_EXCLUSIVE);
+	if (node->tree == READY && turn < node->item.turn)
+		change(agenda);
+	tree = node->tree;
+	take_out(agenda, number);
+	node->item.turn = turn;
+	put_in(agenda, number, tree);
 	LWLockRelease(&agenda->lock);
 }
 

@@ -27,7 +27,17 @@ typedef struct QueueAgenda
 	QueueAgendaType type;
 	uint64		key;
 	int			place;			/* its number + 1 */
+	bool		special;		/* of a queue that is fair or ages: its readers take it priority by priority */
 } QueueAgenda;
+
+/* The agendas of one reader: its own, and one for each queue that is fair or ages. */
+typedef struct QueueAgendaSet
+{
+	QueueAgenda **agendas;
+	int			n;
+	int			allocated;
+	MemoryContext cxt;
+} QueueAgendaSet;
 
 /* A line with something to do. */
 typedef struct QueueAgendaItem
@@ -35,7 +45,12 @@ typedef struct QueueAgendaItem
 	int64		line;
 	QueuePos	bound;			/* nothing of it is before this */
 	int16		priority;
+	uint64		turn;			/* of a fair queue's key: not before this one (shared/turn.h); else 0 */
 } QueueAgendaItem;
+
+extern void queue_agenda_set_begin(QueueAgendaSet *set, QueueAgendaType type, uint64 key, MemoryContext cxt);
+/* The one for the lines of a queue. */
+extern QueueAgenda *queue_agenda_set_of(QueueAgendaSet *set, uint64 queue_key, bool special);
 
 extern Size queue_agenda_shmem_size(void);
 extern void queue_agenda_shmem_init(void);
@@ -50,14 +65,16 @@ extern void queue_agenda_leave(int number);
 /* Likewise, and out of the agenda that it is in, at once; false: it is in none now. */
 extern bool queue_agenda_move(int number, QueueAgenda *to, int64 line, int16 priority);
 extern void queue_agenda_set(int number, QueuePos bound, TimestampTz due);
+extern void queue_agenda_tell_turn(int number, uint64 turn);
 extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda);
 /* How many entries there may be. */
 extern int	queue_agenda_capacity(void);
 
 /*
- * The first lines, in order of (priority, bound, line), that may have something due now and come after `after` (NULL:
- * from the front).  *next_due: when the first of the others is due; DT_NOEND: never.  *changed (if not NULL): another
- * number whenever a line has left, or comes earlier than it did: who reads in several steps may have missed it.
+ * The first lines, in order of (priority, turn, bound, line), that may have something due now and come after `after`
+ * (NULL: from the front).  *next_due: when the first of the others is due; DT_NOEND: never.  *changed (if not NULL):
+ * another number whenever a line has left, or comes earlier than it did: who reads in several steps may have missed
+ * it.
  */
 extern int	queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAgendaItem *after,
 							  QueueAgendaItem *items, int max, TimestampTz *next_due, uint64 *changed);
@@ -72,6 +89,8 @@ queue_agenda_cmp(const QueueAgendaItem *a, const QueueAgendaItem *b)
 
 	if (a->priority != b->priority)
 		return a->priority < b->priority ? -1 : 1;
+	if (a->turn != b->turn)
+		return a->turn < b->turn ? -1 : 1;
 	cmp = queue_pos_cmp(a->bound, b->bound);
 	if (cmp != 0)
 		return cmp;

@@ -388,15 +388,6 @@ queue_channel_filled(QueueChannel *ch, int max_long)
 	SpinLockRelease(&ch->mutex);
 }
 
-/* How two entries follow each other: by (priority, run_at, id). */
-static int
-entry_cmp(const QueueEntry *a, const QueueEntry *b)
-{
-	if (a->priority != b->priority)
-		return a->priority < b->priority ? -1 : 1;
-	return queue_pos_cmp((QueuePos) {a->run_at, a->id}, (QueuePos) {b->run_at, b->id});
-}
-
 /* Is there room for it beside what waits?  Lock: the channel's. */
 static bool
 fits(const QueueChannel *ch, const QueueEntry *entry, int64 budget)
@@ -404,44 +395,51 @@ fits(const QueueChannel *ch, const QueueEntry *entry, int64 budget)
 	return ch->count < QUEUE_CHANNEL_SIZE && (ch->count < 2 || ch->cost <= budget - entry->cost);
 }
 
-/* Must the last entry leave for this one?  A suspect stays: it is the only one under way.  Lock: the channel's. */
-static bool
+/*
+ * Which entry must leave for this one: the last, if it is less urgent, or the last of its group, if its turn is after;
+ * -1: none.  A suspect stays: it is the only one under way.  Lock: the channel's.
+ */
+static int
 leaves_for(QueueChannel *ch, const QueueEntry *entry)
 {
-	const QueueEntry *last = nth(ch, ch->count - 1);
+	int			i = ch->count - 1;
+	bool		leaves = queue_order_before(&entry->order, &nth(ch, i)->order);
 
-	return entry_cmp(entry, last) < 0 && (last->flags & QUEUE_ENTRY_SUSPECT) == 0;
+	if (!leaves && entry->order.group != 0)
+	{
+		while (i >= 0 && nth(ch, i)->order.group != entry->order.group)
+			i--;
+		leaves = i >= 0 && queue_order_before(&entry->order, &nth(ch, i)->order);
+	}
+	return leaves && (nth(ch, i)->flags & QUEUE_ENTRY_SUSPECT) == 0 ? i : -1;
 }
 
-/* Puts an entry in its place.  Called by the scheduler and, with what must run again, by executors. */
-bool
-queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
-				  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted)
+/*
+ * The i'th entry goes before those of its group whose turns are after: what is one's place in the order of all becomes
+ * that of the next one, so that the order of the others stays.  Lock: the channel's.
+ */
+static void
+take_turn(QueueChannel *ch, int i)
 {
-	bool		ok;
-
-	*nevicted = 0;
-	SpinLockAcquire(&ch->mutex);
-	while (!(ok = fits(ch, entry, budget)) && leaves_for(ch, entry))
+	for (int j = i - 1; j >= 0; j--)
 	{
-		evicted[*nevicted] = *nth(ch, ch->count - 1);
-		ch->cost -= evicted[(*nevicted)++].cost;
-		ch->count--;
-	}
-	if (ok)
-	{
-		uint8		place = ch->order[(uint8) (ch->head + ch->count)];
-		int			i = ch->count;
+		QueueEntry *mine = nth(ch, i);
+		QueueEntry *other = nth(ch, j);
+		QueueOrder	order = mine->order;
+		uint8		place = ch->order[(uint8) (ch->head + i)];
 
-		ch->place[place] = *entry;
-		for (; i > 0 && entry_cmp(entry, nth(ch, i - 1)) < 0; i--)
-			ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + i - 1)];
-		ch->order[(uint8) (ch->head + i)] = place;
-		ch->count++;
-		ch->cost += entry->cost;
+		if (other->order.group != order.group)
+			continue;
+		if (!queue_order_before(&mine->order, &other->order))
+			break;
+		mine->order.urgency = other->order.urgency;
+		mine->order.place = other->order.place;
+		other->order.urgency = order.urgency;
+		other->order.place = order.place;
+		ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + j)];
+		ch->order[(uint8) (ch->head + j)] = place;
+		i = j;
 	}
-	SpinLockRelease(&ch->mutex);
-	return ok;
 }
 
 /* Takes the i'th entry out.  Lock: the channel's. */
@@ -457,6 +455,46 @@ take_nth(QueueChannel *ch, int i, QueueEntry *entry)
 	ch->head = (uint8) (ch->head + 1);
 	ch->count--;
 	ch->cost -= entry->cost;
+}
+
+/* Puts an entry in its place.  Called by the scheduler and, with what must run again, by executors. */
+bool
+queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
+				  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted)
+{
+	bool		ok;
+	int			leaver;
+
+	*nevicted = 0;
+	SpinLockAcquire(&ch->mutex);
+	while (!(ok = fits(ch, entry, budget)) && (leaver = leaves_for(ch, entry)) >= 0)
+	{
+		if (leaver == ch->count - 1)
+		{
+			evicted[*nevicted] = *nth(ch, leaver);
+			ch->cost -= evicted[*nevicted].cost;
+			ch->count--;
+		}
+		else
+			take_nth(ch, leaver, &evicted[*nevicted]);
+		(*nevicted)++;
+	}
+	if (ok)
+	{
+		uint8		place = ch->order[(uint8) (ch->head + ch->count)];
+		int			i = ch->count;
+
+		ch->place[place] = *entry;
+		for (; i > 0 && queue_order_before(&entry->order, &nth(ch, i - 1)->order); i--)
+			ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + i - 1)];
+		ch->order[(uint8) (ch->head + i)] = place;
+		ch->count++;
+		if (entry->order.group != 0)
+			take_turn(ch, i);
+		ch->cost += entry->cost;
+	}
+	SpinLockRelease(&ch->mutex);
+	return ok;
 }
 
 /* Takes the most urgent entry; false when there is none.  Called by the http worker, and to empty a channel. */

@@ -11,7 +11,7 @@
 #ifndef QUEUE_CHANNEL_H
 #define QUEUE_CHANNEL_H
 
-#include "shared/database.h"
+#include "shared/turn.h"
 
 #include "storage/itemptr.h"
 #include "storage/spin.h"
@@ -29,7 +29,7 @@ typedef struct QueueEntry
 	TimestampTz stamp;			/* clock read after the scheduler's snapshot */
 	ItemPointerData tid;
 	uint16		flags;
-	int16		priority;		/* of its line */
+	QueueOrder	order;			/* where it comes */
 	int32		cost;			/* us that its run is expected to take */
 	int32		gate;			/* http only: the number of the gate that admitted it */
 } QueueEntry;
@@ -95,8 +95,9 @@ extern void queue_channel_filled(QueueChannel *ch, int max_long);
 #define QUEUE_CHANNEL_ANY_COST PG_INT64_MAX
 /*
  * Puts an entry in its place.  It fits while no more than `budget` us are expected to wait (two entries always fit);
- * otherwise the last entry leaves for a more urgent one.  False: it did not fit.  `evicted` gets the entries that
- * left, *nevicted their number, also when false; the caller gives them back to their lines.
+ * otherwise the last entry leaves for a more urgent one, or the last of its group for one whose turn is before.  False:
+ * it did not fit.  `evicted` gets the entries that left, *nevicted their number, also when false; the caller gives
+ * them back to their lines.
  */
 extern bool queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
 							  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted);

@@ -322,7 +322,7 @@ queue_cursor_note_expiry(Oid db, int64 line, QueuePos low, QueuePos high, Timest
 /* ---------------------------------------------------------------- the scheduler */
 
 bool
-queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served)
+queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served, bool fair)
 {
 	bool		placed = true;
 	int			number;
@@ -336,8 +336,19 @@ queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served)
 		placed = queue_agenda_move(number, agenda, ref->line, ref->priority);
 		queue_cursor_settle(ref->entry);
 	}
+	if (!fair)
+		queue_agenda_tell_turn(number, 0);
 	unlock_ref(ref);
 	return placed;
+}
+
+void
+queue_cursor_tell_turn(QueueCursorRef *ref, uint64 turn)
+{
+	if (!lock_ref(ref, false))
+		return;
+	queue_agenda_tell_turn(queue_cursor_number(ref->entry), turn);
+	unlock_ref(ref);
 }
 
 bool

@@ -82,10 +82,13 @@ extern void queue_cursor_begin(Oid db, int64 line, int16 priority);
 extern uint64 queue_cursor_activity(Oid db, int64 line);
 
 /*
- * The scheduler's word on whose the line is: the agenda that has it, and whether its commits wake the scheduler.
- * False: the line has no entry, or its agenda no place, so nobody finds it in an agenda.
+ * The scheduler's word on whose the line is: the agenda that has it, whether its commits wake the scheduler, and
+ * whether keys take turns in its queue. False: the line has no entry, or its agenda no place, so nobody finds it in
+ * an agenda.
  */
-extern bool queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served);
+extern bool queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served, bool fair);
+/* The line's key does not come before this turn (shared/turn.h). */
+extern void queue_cursor_tell_turn(QueueCursorRef *ref, uint64 turn);
 
 /*
  * Commit-safe. Leases in this range of the line have no place in lease.c's table; the earliest ends at `when`.  False:

@@ -118,10 +118,6 @@ FROM (VALUES
 ) AS t (name, sql);
 
 -- options that are not built name themselves
-SELECT throws_like(format('SELECT queue.create_queue(''tap'', %s)', option), '%option ' || split_part(option, ' ', 1) || ' of queue.create_queue is not built yet%', option)
-FROM unnest(ARRAY['fair => 1', 'ageing => ''1 min''']) option;
-SELECT throws_ok(format('SELECT queue.alter_queue(''default'', %s)', option), '0A000', NULL, 'alter_queue ' || option)
-FROM unnest(ARRAY['fair => 1', 'ageing => ''1 min''']) option;
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
 FROM unnest(ARRAY['depends_on => ''{1}''',
                   'compensate_with => ''x''', 'workflow => 1']) option;

@@ -1,0 +1,42 @@
+/*
+ * stream.h
+ *		The lines of agendas, as a reading (ready.c) takes them one after the other.
+ */
+#ifndef QUEUE_STREAM_H
+#define QUEUE_STREAM_H
+
+#include "job/turns.h"
+
+/* Which lines to read: those given, and those of agendas (shared/agenda.h) that are wanted.  No line is read twice. */
+typedef struct QueueReadyLines
+{
+	QueueLine **lines;
+	int			nlines;
+	QueueAgenda **agendas;
+	int			nagendas;
+	bool		new_first;		/* the first agenda is that of new lines, and others are special: they come first */
+	bool		(*wants) (QueueLine *line, void *arg);	/* of the agendas' */
+	void	   *arg;
+	int			burst;			/* over many lines so many jobs of one may come together; 0: each in its order */
+	uint64		readers;		/* who reads: each sort gives concurrency keys turns of its own */
+} QueueReadyLines;
+
+typedef struct QueueStreams
+{
+	const QueueReadyLines *what;
+	QueueTurns *turns;
+	uint64		number;			/* of the reading: lines that have it are passed */
+	struct QueueStream **streams;
+	int			n;
+	int			allocated;
+	struct QueueStream *best;
+	TimestampTz next_due;		/* when the next line falls due that the agendas know of */
+} QueueStreams;
+
+extern void queue_streams_begin(QueueStreams *streams, const QueueReadyLines *what, QueueTurns *turns, uint64 number);
+/* The next line that is wanted, the earliest place that it can have, and its bound; false: none. */
+extern bool queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, QueuePos *bound);
+/* It is taken: from now on another is next.  *turn: what its agenda says of its turn; false: nothing. */
+extern bool queue_streams_pass(QueueStreams *streams, uint64 *turn);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * turns.c
+ *		The groups of a reading whose concurrency keys take turns.
+ *
+ * A reading takes a group's lines by their keys' turns; where the group comes among other lines of its priority, its
+ * oldest job tells, as far as is known when the reading begins.
+ *
+ * Owns nothing but what lives as long as a reading.
+ */
+#include "job/turns.h"
+
+#include "common/hashfn.h"
+
+QueueTurnGroup *
+queue_turns_group(QueueTurns *turns, QueueConf *queue, int16 priority)
+{
+	QueueTurnGroup *group;
+	uint64		id;
+
+	if (likely(queue->fair == 0))
+		return NULL;
+	for (group = turns->groups; group != NULL; group = group->next)
+	{
+		if (group->queue == queue && group->priority == priority)
+			return group;
+	}
+	id = hash_combine64(queue_unit_id(queue->name, NULL), turns->readers);
+	id = Max(hash_combine64(id, (uint64) (uint16) priority | (uint64) MyDatabaseId << 32), 1);
+	group = MemoryContextAllocZero(turns->cxt, sizeof(QueueTurnGroup));
+	group->queue = queue;
+	group->priority = priority;
+	group->order = (QueueOrder) {
+		.urgency = priority,
+		.place = {DT_NOEND, PG_INT64_MAX},
+		.group = id,
+		.turn = queue_turn_of_round(queue_turn_group_round(id)),
+	};
+	group->next = turns->groups;
+	turns->groups = group;
+	return group;
+}
+
+void
+queue_turns_see(QueueTurns *turns, QueueTurnGroup *group, QueuePos pos)
+{
+	if (queue_pos_cmp(pos, group->order.place) >= 0)
+		return;
+	group->order.place = pos;
+	group->order.urgency = queue_urgency(group->queue, group->priority, pos.run_at, turns->now);
+}
+
+/* A key's number in a group. */
+static inline uint64
+number(const QueueTurnGroup *group, const QueueLine *line)
+{
+	return Max(hash_combine64(group->order.group, line->turn_id), 1);
+}
+
+uint64
+queue_turns_of(const QueueTurnGroup *group, const QueueLine *line)
+{
+	uint64		turn = queue_turn_of_key(number(group, line), queue_turn_round(group->order.turn));
+	uint64		begin = queue_turn_of_round(queue_turn_round(turn));
+
+	return Min(turn, begin + 1);
+}
+
+uint64
+queue_turns_use(const QueueTurnGroup *group, const QueueLine *line)
+{
+	uint64		key = number(group, line);
+	uint64		turn = queue_turn_of_key(key, queue_turn_round(group->order.turn));
+
+	turn = queue_turn_after(turn, group->queue->fair);
+	queue_turn_set(key, turn);
+	return Min(turn, queue_turn_of_round(queue_turn_round(turn)) + 1);
+}

@@ -1,0 +1,110 @@
+#!/bin/bash
+# Turns: a tenant with 100,000 jobs in a queue with fair 16, and jobs of others that come meanwhile, through SQL handlers
+# and through fetch; rates of the big tenant alone, and of 10,000 tenants with 10 jobs each, against the same
+# queue without fair.  Ageing: the oldest job of low priority under an urgent load that fills all executors.
+. "$(dirname "$0")/common.sh"
+bench_start "Turns and ageing" "max_wal_size = 4GB" "synchronous_commit = off" "queue.debug_line_idle = 1d"
+JOBS=$((100000 / SCALE))
+TENANTS=$((10000 / SCALE))
+
+psql_file <<SQL >/dev/null
+CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN END \$\$;
+CREATE TABLE started (tenant text, at timestamptz);
+CREATE FUNCTION work(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+	INSERT INTO started VALUES (j.concurrency_key, clock_timestamp());
+	PERFORM pg_sleep(0.002);
+END \$\$;
+SELECT queue.create_queue('fair', fair => 16), queue.create_queue('plain'), queue.create_queue('out', fair => 16);
+SELECT queue.register_sql_handler('noop', 'noop'), queue.register_sql_handler('work', 'work');
+SQL
+
+# fill queue kind jobs tenants
+fill() {
+	sql "SELECT count(queue.enqueue('$2', queue => '$1', concurrency_key => 't' || i % $4)) FROM generate_series(1, $3) i" >/dev/null
+}
+# drain queue jobs: of noop jobs that were put into the paused queue
+drain() {
+	psql_file <<SQL
+SET statement_timeout = '10min';
+SELECT clock_timestamp() AS start \gset
+SELECT queue.resume('$1') \g /dev/null
+$WAIT_EMPTY
+SELECT round($2 / extract(epoch FROM clock_timestamp() - :'start')::numeric);
+SQL
+}
+# rate queue tenants: the better of two drains after one that warms up
+rate() {
+	for round in 1 2 3; do
+		sql "SELECT queue.pause('$1')" >/dev/null
+		fill "$1" noop "$JOBS" "$2"
+		drain "$1" "$JOBS"
+	done | tail -2 | sort -n | tail -1
+}
+
+for tenants in 1 "$TENANTS"; do
+	plain=$(rate plain "$tenants")
+	fair=$(rate fair "$tenants")
+	figure "$tenants tenants: jobs a second without fair" "$plain" info
+	figure "$tenants tenants: with fair 16" "$fair" info
+	figure "$tenants tenants: of the rate without" "$(calc "$fair / $plain")" -ge "$([ "$tenants" = 1 ] && echo 0.9 || echo 0.6)"
+done
+
+# a newcomer beside the big tenant, 20 times
+fill fair work "$JOBS" 1
+sleep 2
+for i in $(seq 20); do
+	psql_file <<-SQL >/dev/null
+	SELECT clock_timestamp() AS asked \gset
+	SELECT queue.enqueue('work', queue => 'fair', concurrency_key => 'new$i');
+	INSERT INTO started VALUES ('asked new$i', :'asked');
+	SQL
+	wait_sql 10 "EXISTS (SELECT FROM started WHERE tenant = 'new$i')"
+done
+sql "SELECT queue.purge('fair')" >/dev/null
+figure "jobs of the big tenant that start before a newcomer's, at most" "$(sql "
+	SELECT max((SELECT count(*) FROM started b WHERE b.tenant = 't0' AND b.at > a.at AND b.at < n.at))
+	FROM started a JOIN started n ON a.tenant = 'asked ' || n.tenant")" -lt 20
+
+# through fetch, one by one
+fill out k "$JOBS" 1
+sql "SELECT count(*) FROM queue.fetch('out', 100)" >/dev/null
+figure "and through fetch, 20 times, at most" "$(psql_file <<'SQL'
+DO $$
+DECLARE
+	most int = 0;
+	got text;
+BEGIN
+	FOR i IN 1..20 LOOP
+		PERFORM queue.enqueue('k', queue => 'out', concurrency_key => 'new' || i);
+		COMMIT;
+		FOR n IN 0..1000 LOOP
+			SELECT concurrency_key INTO got FROM queue.fetch('out');
+			COMMIT;
+			IF got LIKE 'new%' THEN most = greatest(most, n); EXIT; END IF;
+		END LOOP;
+	END LOOP;
+	PERFORM set_config('bench.most', most::text, false);
+END $$;
+SELECT current_setting('bench.most');
+SQL
+)" -lt 20
+sql "SELECT queue.purge('out')" >/dev/null
+
+# ageing: more urgent jobs than the executors can do
+psql_file <<'SQL' >/dev/null
+SELECT queue.create_queue('old', ageing => '1 s');
+SQL
+script urgent <<'SQL'
+SELECT count(queue.enqueue('work', queue => 'old')) FROM generate_series(1, 8);
+SQL
+pg "$BIN/pgbench" -n -f "$LIB_DIR/urgent.sql" -c 1 -R 400 -T 12 "$DB" >/dev/null 2>&1 &
+LIB_PIDS+=($!)
+wait_sql 10 "(SELECT count(*) FROM queue.job WHERE queue = 'old' AND state = 'available') > 500"
+sql "SELECT queue.enqueue('work', queue => 'old', priority => 2, concurrency_key => 'low')" >/dev/null
+begin=$(sql "SELECT clock_timestamp()")
+wait_sql 20 "EXISTS (SELECT FROM started WHERE tenant = 'low')"
+figure "low job (priority 2) under an urgent load, ageing 1 s: started after" "$(sql "
+	SELECT round(extract(epoch FROM at - '$begin')::numeric, 2) FROM started WHERE tenant = 'low'")" -le 8 s
+figure "urgent jobs that waited then" "$(sql "SELECT count(*) FROM queue.job WHERE queue = 'old' AND state = 'available'")" -ge 100
+bench_end
