@@ -86,18 +86,19 @@ typedef struct Wanted
 	const FetchRequest *request;
 	QueueLimitRefusal full[MAX_FULL];	/* limits that were found full in this look */
 	int			nfull;
+	TimestampTz full_until;		/* when to look again though nobody gives back */
 } Wanted;
 
-/* Is one of the line's limits known to be full? */
+/* Is one of the line's limits full, as far as can be told without its jobs? */
 static bool
-is_full(const Wanted *wanted, const QueueLine *line)
+is_full(Wanted *wanted, const QueueLine *line)
 {
 	for (int i = 0; i < wanted->nfull && line->limits != NULL; i++)
 	{
 		if (line->limits->of[wanted->full[i].of].id == wanted->full[i].id)
 			return true;
 	}
-	return false;
+	return queue_limit_blocked(line, &wanted->full_until);
 }
 
 /* Nothing more under this limit is wanted.  One of a key is its line's, which is skipped anyway. */
@@ -112,7 +113,7 @@ remember_full(Wanted *wanted, const QueueLimitRefusal *refusal)
 static bool
 wants(QueueLine *line, void *arg)
 {
-	const Wanted *wanted = arg;
+	Wanted	   *wanted = arg;
 	const FetchRequest *request = wanted->request;
 
 	return !line->gone && !line->served && !line->queue->paused &&
@@ -143,14 +144,18 @@ add_lines_of(Wanted *wanted, QueueConf *conf)
 	for (int i = 0; i < request->nkinds; i++)
 	{
 		lines = queue_lines_of_kind(conf, request->kinds[i], &n);
-		add_lines(wanted, lines, n);
+		for (int j = 0; j < n; j++)
+		{
+			if (!is_full(wanted, lines[j]))
+				add_lines(wanted, &lines[j], 1);
+		}
 	}
 	if (request->kinds != NULL)
 		return;
 	lines = queue_lines_of(conf, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (!lines[i]->served)
+		if (!lines[i]->served && !is_full(wanted, lines[i]))
 			add_lines(wanted, &lines[i], 1);
 	}
 }
@@ -206,7 +211,7 @@ find_lines(const FetchRequest *request, Wanted *wanted)
 	static QueueAgenda fresh = {.type = QUEUE_AGENDA_NEW};
 	bool		agendas = agendas_tell(request);
 
-	*wanted = (Wanted) {.request = request};
+	*wanted = (Wanted) {.request = request, .full_until = DT_NOEND};
 	wanted->lines.readers = readers(request);
 	wanted->lines.wants = wants;
 	wanted->lines.arg = wanted;
@@ -332,16 +337,23 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	MemoryContext old;
 
 	TimestampTz lease_end = find_lease_ends();
-	TimestampTz full_until = DT_NOEND;
 
 	*lost = false;
 	if (queue_group_unattended())
 		queue_group_promote(table);
 	queue_group_promote_own(table);
 	queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
-	find_lines(request, &wanted);
-	now = queue_now();
-	ready = queue_ready_begin(table, &wanted.lines, now);
+	for (;;)
+	{
+		find_lines(request, &wanted);
+		now = queue_now();
+		ready = queue_ready_begin(table, &wanted.lines, now);
+		/* whoever counts for a new limit relies on that lines made after it are read by who knows it */
+		if (likely(!queue_config_stale()))
+			break;
+		queue_ready_end(ready);
+		CHECK_FOR_INTERRUPTS();
+	}
 	per_job = AllocSetContextCreate(CurrentMemoryContext, "queue fetch", ALLOCSET_SMALL_SIZES);
 	while (got < request->qty && queue_ready_next(ready, &job, &line))
 	{
@@ -360,7 +372,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 			case QUEUE_CLAIM_FULL:
 				if (c.refusal.answer != QUEUE_UNIT_HELD)
 				{
-					full_until = Min(full_until, c.refusal.when);
+					wanted.full_until = Min(wanted.full_until, c.refusal.when);
 					remember_full(&wanted, &c.refusal);
 					queue_ready_skip(ready);
 					break;
@@ -375,7 +387,8 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	}
 	if (waiting && got == request->qty && queue_ready_next(ready, &job, &line))
 		queue_ready_put_back(ready);	/* who waits on learns what is next */
-	*next_due = queue_earlier(Min(queue_ready_next_due(ready), lease_end), full_until);
+	*next_due = queue_earlier(queue_ready_next_due(ready), lease_end);
+	*next_due = queue_earlier(*next_due, wanted.full_until);
 	queue_ready_end(ready);
 	MemoryContextDelete(per_job);
 	if (got > 0)
@@ -567,7 +580,8 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 		queue_ready_lend(ready);
 		queue_lease_note(MyDatabaseId, job.id, job.line, queue_job_pos(&job), queue_now() + LOAN_US);
 	}
-	*next_due = Min(queue_ready_next_due(ready), lease_end);
+	*next_due = queue_earlier(queue_ready_next_due(ready), lease_end);
+	*next_due = queue_earlier(*next_due, wanted.full_until);
 	queue_ready_end(ready);
 	queue_job_release(table);
 	return found;

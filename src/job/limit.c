@@ -23,6 +23,7 @@
 #include "shared/census.h"
 #include "shared/channel.h"
 #include "shared/clock.h"
+#include "shared/room.h"
 #include "shared/session.h"
 #include "shared/slot.h"
 
@@ -96,6 +97,15 @@ still_leased(QueueJobTable *table, int64 id, TimestampTz now)
 	return leased;
 }
 
+/* A lease gets its unit, if it lacks that and is in force. */
+static void
+add_lease(QueueJobTable *table, const QueueLine *line, const QueueJob *job, TimestampTz now)
+{
+	if (queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until) &&
+		!still_leased(table, job->id, now))
+		queue_unit_remove(QUEUE_UNIT_LEASE, 0, job->id);
+}
+
 /* A row: a lease in force gets its unit. */
 static void
 count_row(QueueJobTable *table, const QueueJob *job, void *arg)
@@ -106,10 +116,8 @@ count_row(QueueJobTable *table, const QueueJob *job, void *arg)
 	if (job->leased_until <= census->now)
 		return;
 	line = queue_config_line(job->line);
-	if (in_scope(line, census->limits, census->of) &&
-		queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until) &&
-		!still_leased(table, job->id, census->now))
-		queue_unit_remove(QUEUE_UNIT_LEASE, 0, job->id);
+	if (in_scope(line, census->limits, census->of))
+		add_lease(table, line, job, census->now);
 }
 
 static void
@@ -181,6 +189,58 @@ count_leases(QueueJobTable *table, Census *census)
 	pfree(ids);
 }
 
+/*
+ * Everybody reads the configuration again before he claims.  That is said for all limits at once, so that a start with
+ * many of them costs one reading.
+ */
+static void
+announce(void)
+{
+	QueueConfig *config = queue_config();
+	uint64		announced;
+
+	queue_database_bump(queue_database());
+	announced = queue_census_announce();
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueLimit	limit = config->queues[i]->limit;
+
+		limit.id = queue_unit_id(config->queues[i]->name, NULL);
+		if (limit.since != 0)
+			queue_unit_announced(&limit, QUEUE_LIMIT_QUEUE, announced);
+	}
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		QueueLimit	limit = config->handlers[i]->limit;
+
+		limit.id = (uint64) config->handlers[i]->id;
+		if (limit.since != 0)
+			queue_unit_announced(&limit, QUEUE_LIMIT_HANDLER, announced);
+	}
+}
+
+/* Does another transaction claim in a queue of the limit's as if there were no limit? */
+static bool
+somebody_looks(const Census *census, uint64 announced)
+{
+	QueueConf  *last = NULL;
+	QueueLine **lines;
+	int			n;
+
+	if (census->of == QUEUE_LIMIT_QUEUE)
+		return queue_census_looks(census->limits->keys.queue_key, announced);
+	lines = queue_lines_all(&n);
+	for (int i = 0; i < n; i++)
+	{
+		if (lines[i]->queue == last || !in_scope(lines[i], census->limits, census->of))
+			continue;
+		last = lines[i]->queue;
+		if (queue_census_looks(last->key, announced))
+			return true;
+	}
+	return false;
+}
+
 /* Counts for one limit of a line.  False: not yet. */
 static bool
 count_limit(const QueueLine *line, QueueLimitOf of)
@@ -198,13 +258,12 @@ count_limit(const QueueLine *line, QueueLimitOf of)
 		case QUEUE_COUNT_OTHERS:
 			return false;
 		case QUEUE_COUNT_FIRST:
-			queue_database_bump(queue_database());
-			queue_unit_announced(limit, of, queue_census_announce());
+			announce();
 			return count_limit(line, of);
 		case QUEUE_COUNT_YOURS:
 			break;
 	}
-	if (queue_census_looks(of == QUEUE_LIMIT_QUEUE ? line->queue->key : 0, announced))
+	if (somebody_looks(&census, announced))
 	{
 		queue_unit_counted(limit, of, false);
 		return false;
@@ -239,7 +298,7 @@ queue_limit_seen(QueueJobTable *table, const QueueLine *line, const QueueJob *jo
 {
 	if (line->limits == NULL || !queue_preloaded())
 		return;
-	(void) queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until);
+	add_lease(table, line, job, queue_now());
 }
 
 /* ---- claims ---- */
@@ -311,6 +370,25 @@ queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, Q
 	}
 }
 
+/* By what its reader may have the line held back. */
+static QueueRoomHold
+hold_of(const QueueLine *line)
+{
+	return (QueueRoomHold) {line->id, queue_note_configured() ? 0 : queue_config_generation()};
+}
+
+bool
+queue_limit_blocked(const QueueLine *line, TimestampTz *when)
+{
+	QueueUnitRefusal refusal;
+
+	if (likely(line->limits == NULL) || !queue_preloaded() ||
+		!queue_room_blocked(line->limits, hold_of(line), &refusal))
+		return false;
+	*when = Min(*when, refusal.when);
+	return true;
+}
+
 void
 queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind)
 {
@@ -366,15 +444,15 @@ queue_limit_explain(const QueueLine *line)
 			continue;
 		if (i >= QUEUE_LIMIT_RESERVED)
 		{
-			if (line->served && queue_unit_taken(limit, i) >= queue_limit_most(limit))
+			if (line->served && queue_room_taken(limit, i) >= queue_limit_most(limit))
 				return psprintf("%d of %d executors are reserved for more urgent jobs of queue %s, and %d run others",
 								Min(limit->reserved, queue_executors - 1), queue_executors, line->queue->name,
-								queue_unit_taken(limit, i));
+								queue_room_taken(limit, i));
 			continue;
 		}
 		if (limit->max_running >= 0)
 		{
-			int			taken = queue_unit_taken(limit, i);
+			int			taken = queue_room_taken(limit, i);
 
 			if (taken >= limit->max_running)
 				return psprintf("max_running of %s %s is %d, and %d run", limit_names[i], name, limit->max_running,
@@ -382,7 +460,7 @@ queue_limit_explain(const QueueLine *line)
 		}
 		if (limit->rate_limit == 0)
 			return psprintf("rate_limit of %s %s is 0", limit_names[i], name);
-		if (limit->rate_limit > 0 && queue_unit_tokens(limit, i, queue_now(), &when) == 0)
+		if (limit->rate_limit > 0 && queue_room_tokens(limit, i, queue_now(), &when) == 0)
 			return psprintf("rate_limit of %s %s: the next may start at %s", limit_names[i], name,
 							timestamptz_to_str(when));
 	}
@@ -409,6 +487,7 @@ typedef struct TallyEntry
 struct QueueTally
 {
 	HTAB	   *entries;
+	bool		begun;			/* what waits in channels is counted: since the first line with limits */
 	TimestampTz now;
 	TimestampTz when;
 };
@@ -429,7 +508,7 @@ tally_entry(QueueTally *tally, const QueueLimits *limits, QueueLimitOf of)
 static void
 use(QueueTally *tally, const QueueLine *line)
 {
-	if (tally == NULL || line->limits == NULL)
+	if (tally == NULL || line->limits == NULL || !tally->begun)
 		return;
 	for (int i = 0; i < QUEUE_NLIMITS; i++)
 	{
@@ -444,6 +523,7 @@ tally_channels(QueueTally *tally)
 {
 	QueueEntry *entries = palloc(QUEUE_CHANNEL_SIZE * sizeof(QueueEntry));
 
+	tally->begun = true;
 	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
 	{
 		QueueChannel *channel = queue_channel_nth(i);
@@ -475,23 +555,29 @@ queue_tally_begin(TimestampTz now)
 	tally->entries = hash_create("queue tally", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	tally->now = now;
 	tally->when = DT_NOEND;
-	tally_channels(tally);
 	return tally;
 }
 
-/* Has one limit room for one more?  If not, who gives back wakes the scheduler. */
+/* Has one limit of a line room for one more?  If not, who gives back wakes the scheduler. */
 static bool
-limit_room(QueueTally *tally, const QueueLimits *limits, QueueLimitOf of)
+limit_room(QueueTally *tally, const QueueLine *line, QueueLimitOf of)
 {
-	TallyEntry *entry = tally_entry(tally, limits, of);
+	QueueLimit	limit = line->limits->of[of];
+	TallyEntry *entry;
 	TimestampTz when;
+
+	if (limit.gated)
+		limit.max_running = -1;
+	if (limit.id == 0 || (queue_limit_most(&limit) < 0 && limit.rate_limit < 0))
+		return true;
+	entry = tally_entry(tally, line->limits, of);
 
 	if (entry->full)
 		return false;
 	if (entry->asked && entry->pending < entry->room)
 		return true;
 	entry->asked = true;
-	entry->room = queue_unit_room(&limits->of[of], of, entry->pending + 1, tally->now, &when);
+	entry->room = queue_room(&limit, of, entry->pending + 1, hold_of(line), tally->now, &when);
 	if (entry->pending < entry->room)
 		return true;
 	entry->full = true;
@@ -502,10 +588,10 @@ limit_room(QueueTally *tally, const QueueLimits *limits, QueueLimitOf of)
 bool
 queue_tally_room(QueueTally *tally, const QueueLine *line)
 {
-	const QueueLimits *limits = line->limits;
-
-	if (tally == NULL || limits == NULL)
+	if (tally == NULL || line->limits == NULL)
 		return true;
+	if (!tally->begun)
+		tally_channels(tally);
 	if (!count(line))
 	{
 		tally->when = Min(tally->when, tally->now + RETRY_US);
@@ -513,8 +599,7 @@ queue_tally_room(QueueTally *tally, const QueueLine *line)
 	}
 	for (int i = 0; i < QUEUE_NLIMITS; i++)
 	{
-		if (limits->of[i].id != 0 && (queue_limit_most(&limits->of[i]) >= 0 || limits->of[i].rate_limit >= 0) &&
-			!limit_room(tally, limits, i))
+		if (!limit_room(tally, line, i))
 			return false;
 	}
 	return true;
@@ -533,6 +618,22 @@ queue_tally_next(QueueTally *tally, QueueReady *ready, QueueJob *job, QueueLine 
 		queue_ready_skip(ready);
 	}
 	return false;
+}
+
+int
+queue_tally_others(QueueTally *tally, const QueueHandler *handler, int own)
+{
+	QueueLimit	limit = handler->limit;
+	TimestampTz when;
+	int			others;
+
+	if (limit.max_running < 0)
+		return 0;
+	limit.id = (uint64) handler->id;
+	others = queue_room_others(&limit, QUEUE_LIMIT_HANDLER, own, &when);
+	if (tally != NULL)
+		tally->when = Min(tally->when, when);
+	return others;
 }
 
 TimestampTz

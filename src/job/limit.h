@@ -14,6 +14,11 @@
  */
 extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind,
 							  TimestampTz until, QueueLimitRefusal *refusal);
+/*
+ * Is one of the line's limits full for a session that fetches?  Then *when is lowered to when to look again, and a
+ * give-back wakes.  False may be wrong; the claim tells.
+ */
+extern bool queue_limit_blocked(const QueueLine *line, TimestampTz *when);
 extern void queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind);
 /* May its lease be made to end at `until`?  False: it ended, and another has its place. */
 extern bool queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until);
@@ -37,6 +42,11 @@ extern QueueTally *queue_tally_begin(TimestampTz now);
 extern bool queue_tally_next(QueueTally *tally, QueueReady *ready, QueueJob *job, QueueLine **line);
 /* Has the line room for one more job? */
 extern bool queue_tally_room(QueueTally *tally, const QueueLine *line);
+/*
+ * How many jobs of an HTTP handler others than its worker have, which has `own`: a give-back wakes the scheduler.
+ * tally NULL: for the worker.
+ */
+extern int	queue_tally_others(QueueTally *tally, const QueueHandler *handler, int own);
 /* When to look again though nobody wakes; DT_NOEND: never. */
 extern TimestampTz queue_tally_when(const QueueTally *tally);
 

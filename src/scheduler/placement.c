@@ -27,6 +27,7 @@
 #include "scheduler/eligible.h"
 #include "scheduler/survey.h"
 #include "shared/clock.h"
+#include "shared/room.h"
 
 #include "utils/memutils.h"
 
@@ -199,6 +200,8 @@ sort_lines(QueueConfig *config, TimestampTz now)
 		pg_atomic_write_u64(&base->sorted_generation, 0);
 	queue_database_forgive_lost(base);
 	nunplaced = 0;
+	if (config != sorted_config || config->serial != sorted_serial)
+		queue_room_open_all();
 	queue_eligible_begin(config, now);
 	waits = find_roles(config, now);
 	old = MemoryContextSwitchTo(lines_context);

@@ -5,7 +5,8 @@
  * Why: a reader that looked at each of its lines would pay for 100,000 idle ones.  An agenda has those that are not
  * empty: in one search tree those that may have something due, by (priority, turn, bound, line), in another those
  * whose next job falls due later, by that time; each look moves over what has fallen due meanwhile.  Taking, adding
- * and moving a line costs O(log n), and a line without work costs nothing.
+ * and moving a line costs O(log n), and a line without work costs nothing.  A line whose jobs nobody may take at present,
+ * because its key's limit is full, is held (meter.c): it stands among the later ones, or in no tree, until it is let go.
  *
  * Owns one node per entry of cursor.c, under the same number, and the agendas, in a hash table of fixed size.  The
  * trees are treaps: a node's rank is a hash of its number, so they are balanced whatever the order of arrival, and
@@ -14,7 +15,7 @@
  * An agenda is found by database, type and key.  It is made when a line enters that has none, and its place is
  * another's when it has no lines; whoever kept its number compares the key.
  *
- * Locks: a node's agenda, bound and due time are changed under the lock of its entry (cursor.c) and that of its agenda,
+ * Locks: a node's agenda, bound and times are changed under the lock of its entry (cursor.c) and that of its agenda,
  * so either is enough to read them; its links and which tree it is in, under that of the agenda.  Table lock (to find
  * and make agendas) < an agenda's lock.  Only who moves a line locks two agendas at once: a database's one scheduler.
  */
@@ -35,13 +36,15 @@ enum
 {
 	IDLE,						/* in no tree: nothing to do */
 	READY,						/* something may be due */
-	LATER						/* something falls due at node->due */
+	LATER						/* something falls due at node->at */
 };
 
 typedef struct LineNode
 {
 	QueueAgendaItem item;
-	TimestampTz due;
+	TimestampTz due;			/* nothing is, before this; DT_NOEND: there is nothing */
+	TimestampTz held;			/* nothing may be taken before this, whatever is due; DT_NOBEGIN: it is not held */
+	TimestampTz at;				/* the later of both */
 	int			left,
 				right;
 	int			agenda;			/* NONE: in none */
@@ -136,8 +139,8 @@ before(int tree, int a, int b)
 {
 	if (tree == READY)
 		return queue_agenda_cmp(&nodes[a].item, &nodes[b].item) < 0;
-	if (nodes[a].due != nodes[b].due)
-		return nodes[a].due < nodes[b].due;
+	if (nodes[a].at != nodes[b].at)
+		return nodes[a].at < nodes[b].at;
 	return nodes[a].item.line < nodes[b].item.line;
 }
 
@@ -370,7 +373,7 @@ find_later_due(Agenda *agenda)
 {
 	int			node = first(agenda->later);
 
-	agenda->later_due = node != NONE ? nodes[node].due : DT_NOEND;
+	agenda->later_due = node != NONE ? nodes[node].at : DT_NOEND;
 }
 
 /* Puts a node, which is in no tree, into one.  The caller holds the agenda's lock exclusively. */
@@ -384,7 +387,7 @@ put_in(Agenda *agenda, int number, int tree)
 	else if (tree == LATER)
 	{
 		insert(LATER, &agenda->later, number);
-		agenda->later_due = Min(agenda->later_due, node->due);
+		agenda->later_due = Min(agenda->later_due, node->at);
 	}
 	node->tree = tree;
 }
@@ -401,10 +404,28 @@ take_out(Agenda *agenda, int number)
 	else if (node->tree == LATER)
 	{
 		delete(LATER, &agenda->later, number);
-		if (node->due == agenda->later_due)
+		if (node->at == agenda->later_due)
 			find_later_due(agenda);
 	}
 	node->tree = IDLE;
+}
+
+/* Puts a node into the tree where it belongs.  The caller holds the agenda's lock exclusively. */
+static void
+place(Agenda *agenda, int number, QueuePos bound, TimestampTz due, TimestampTz held)
+{
+	LineNode   *node = &nodes[number];
+	TimestampTz at = due == DT_NOEND || due >= held ? due : held;
+	bool		ready = at == DT_NOBEGIN || (at != DT_NOEND && at <= queue_now());
+
+	if (ready && node->tree == READY && queue_pos_cmp(bound, node->item.bound) < 0)
+		change(agenda);
+	take_out(agenda, number);
+	node->item.bound = bound;
+	node->due = due;
+	node->held = held;
+	node->at = at;
+	put_in(agenda, number, ready ? READY : at != DT_NOEND ? LATER : IDLE);
 }
 
 bool
@@ -419,6 +440,8 @@ queue_agenda_enter(int number, QueueAgenda *agenda, int64 line, int16 priority)
 	*node = (LineNode) {
 		.item = {line, QUEUE_POS_FIRST, priority, 0},
 		.due = DT_NOEND,
+		.held = DT_NOBEGIN,
+		.at = DT_NOEND,
 		.agenda = (int) (found - agendas),
 		.tree = IDLE,
 	};
@@ -486,19 +509,26 @@ queue_agenda_set(int number, QueuePos bound, TimestampTz due)
 {
 	LineNode   *node = &nodes[number];
 	Agenda	   *agenda;
-	bool		ready;
 
 	if (node->agenda == NONE || (node->due == due && queue_pos_cmp(node->item.bound, bound) == 0))
 		return;
-	ready = due == DT_NOBEGIN || (due != DT_NOEND && due <= queue_now());
 	agenda = &agendas[node->agenda];
 	LWLockAcquire(&agenda->lock, LW_EXCLUSIVE);
-	if (ready && node->tree == READY && queue_pos_cmp(bound, node->item.bound) < 0)
-		change(agenda);
-	take_out(agenda, number);
-	node->item.bound = bound;
-	node->due = due;
-	put_in(agenda, number, ready ? READY : due != DT_NOEND ? LATER : IDLE);
+	place(agenda, number, bound, due, node->held);
+	LWLockRelease(&agenda->lock);
+}
+
+void
+queue_agenda_hold(int number, TimestampTz until)
+{
+	LineNode   *node = &nodes[number];
+	Agenda	   *agenda;
+
+	if (node->agenda == NONE || node->held == until)
+		return;
+	agenda = &agendas[node->agenda];
+	LWLockAcquire(&agenda->lock, LW_EXCLUSIVE);
+	place(agenda, number, node->item.bound, node->due, until);
 	LWLockRelease(&agenda->lock);
 }
 
@@ -598,4 +628,19 @@ queue_agenda_changed(QueueAgenda *agenda)
 		LWLockRelease(&found->lock);
 	}
 	return changed;
+}
+
+int
+queue_agenda_due(int used, TimestampTz now, QueueAgendaItem *items)
+{
+	int			n = 0;
+
+	for (int i = 0; i < used; i++)
+	{
+		int			agenda = nodes[i].agenda;
+
+		if (agenda != NONE && agendas[agenda].db == MyDatabaseId && nodes[i].due != DT_NOEND && nodes[i].due <= now)
+			items[n++] = nodes[i].item;
+	}
+	return n;
 }

@@ -66,6 +66,8 @@ extern void queue_agenda_leave(int number);
 extern bool queue_agenda_move(int number, QueueAgenda *to, int64 line, int16 priority);
 extern void queue_agenda_set(int number, QueuePos bound, TimestampTz due);
 extern void queue_agenda_tell_turn(int number, uint64 turn);
+/* Likewise: nothing of the line is to be taken before `until` (DT_NOBEGIN: it is as due as queue_agenda_set says). */
+extern void queue_agenda_hold(int number, TimestampTz until);
 extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda);
 /* How many entries there may be. */
 extern int	queue_agenda_capacity(void);
@@ -80,6 +82,12 @@ extern int	queue_agenda_read(QueueAgenda *agenda, TimestampTz now, const QueueAg
 							  QueueAgendaItem *items, int max, TimestampTz *next_due, uint64 *changed);
 /* That number now. */
 extern uint64 queue_agenda_changed(QueueAgenda *agenda);
+
+/*
+ * Lines of this database that may have something due, held ones too, of the first `used` entries; unordered, and read
+ * without locks: for who shows them.  `items` has room for all.
+ */
+extern int	queue_agenda_due(int used, TimestampTz now, QueueAgendaItem *items);
 
 /* The order of an agenda. */
 static inline int

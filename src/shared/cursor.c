@@ -161,6 +161,16 @@ queue_cursor_keys(QueueCursorRef *ref, QueuePos keys[QUEUE_CURSOR_KEYS])
 	return n;
 }
 
+QueueAgendaItem *
+queue_cursor_due_lines(TimestampTz now, int *n)
+{
+	int			used = queue_cursors != NULL ? queue_cursors->used : 0;
+	QueueAgendaItem *items = palloc((used + 1) * sizeof(QueueAgendaItem));
+
+	*n = queue_agenda_due(used, now, items);
+	return items;
+}
+
 void
 queue_cursor_raise(QueueCursorRef *ref, uint64 start_seq, QueuePos pos, bool empty, TimestampTz next_due,
 				   int64 distance)
@@ -292,6 +302,40 @@ queue_cursor_begin(Oid db, int64 line, int16 priority)
 		queue_cursor_settle(entry);
 	}
 	LWLockRelease(lock);
+}
+
+/* The line's agenda holds it until then.  True: the scheduler cares. */
+static bool
+hold(Oid db, int64 line, TimestampTz until)
+{
+	LWLock	   *lock;
+	QueueCursor *entry;
+	bool		cares = false;
+
+	if (queue_cursors == NULL)
+		return false;
+	lock = queue_cursor_lock(db, line);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = queue_cursor_find(db, line);
+	if (entry != NULL)
+	{
+		queue_agenda_hold(queue_cursor_number(entry), until);
+		cares = !entry->unserved;
+	}
+	LWLockRelease(lock);
+	return cares;
+}
+
+void
+queue_cursor_hold(Oid db, int64 line, TimestampTz until)
+{
+	(void) hold(db, line, until);
+}
+
+bool
+queue_cursor_let_go(Oid db, int64 line)
+{
+	return hold(db, line, DT_NOBEGIN);
 }
 
 bool

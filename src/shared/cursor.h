@@ -56,6 +56,9 @@ extern bool queue_cursor_take_key(QueueCursorRef *ref, uint64 start_seq, QueuePo
 /* Copies the exact keys, unordered, without taking any: for who only wants to know. */
 extern int	queue_cursor_keys(QueueCursorRef *ref, QueuePos keys[QUEUE_CURSOR_KEYS]);
 
+/* The lines of this database that may have something due, held ones too, palloc'd: for who shows them. */
+extern QueueAgendaItem *queue_cursor_due_lines(TimestampTz now, int *n);
+
 /*
  * Raises the cursor to `pos` ("nothing claimable before pos"), cut to the lowest position appended since
  * start_seq; refused if an append since then was not recorded, or the entry is another incarnation. With `empty`
@@ -89,6 +92,13 @@ extern uint64 queue_cursor_activity(Oid db, int64 line);
 extern bool queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served, bool fair);
 /* The line's key does not come before this turn (shared/turn.h). */
 extern void queue_cursor_tell_turn(QueueCursorRef *ref, uint64 turn);
+
+/*
+ * Commit-safe, and called under the lock of meter.c.  No agenda gives the line out before `until`, because its limit is
+ * full; or it does again.  Of the latter: does a scheduler care?
+ */
+extern void queue_cursor_hold(Oid db, int64 line, TimestampTz until);
+extern bool queue_cursor_let_go(Oid db, int64 line);
 
 /*
  * Commit-safe. Leases in this range of the line have no place in lease.c's table; the earliest ends at `when`.  False:

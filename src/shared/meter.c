@@ -10,6 +10,10 @@
  * A lease that has ended is let go by who needs its place and finds the meter full; none is looked for before the
  * first of them ends.
  *
+ * A line whose key is full would be passed over by every reader.  So who finds it full has the line's agenda hold it
+ * back, under the lock, until the first lease ends; and whoever gives a place back lets it go, under the lock too.
+ * Only who knows the latest configuration may: when that has changed, the scheduler lets all go.
+ *
  * A rate is one theoretical arrival time per meter (GCRA): claims may be ahead of it by a period.  A new meter is a
  * period ahead, so it begins with no token.
  *
@@ -17,7 +21,7 @@
  * the spare key: its limit is never exceeded, but it may wait for other such keys.  Ids of queues and keys are hashes
  * with a secret seed, so that nobody can make his key another's; two with one id would share a meter in the same way.
  *
- * Lock: QueueUnit (LWLock), a leaf.  Wake-ups happen after it.
+ * Lock: QueueUnit (LWLock); under it those of cursor.c and agenda.c.  Wake-ups happen after it.
  */
 #include "shared/meter.h"
 
@@ -30,7 +34,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
-#define MAX_UNITS 16384
+#define UNITS 16384				/* beside one for each HTTP request */
 #define MAX_METERS 32768
 
 typedef struct MeterShared
@@ -52,7 +56,7 @@ queue_unit_shmem_size(void)
 {
 	Size		size = MAXALIGN(sizeof(MeterShared));
 
-	size = add_size(size, hash_estimate_size(MAX_UNITS, sizeof(QueueUnit)));
+	size = add_size(size, hash_estimate_size(UNITS + queue_http_max_in_flight, sizeof(QueueUnit)));
 	return add_size(size, hash_estimate_size(MAX_METERS, sizeof(QueueMeter)));
 }
 
@@ -74,7 +78,8 @@ queue_unit_shmem_init(void)
 			shared->seed = (uint64) MyProcPid;
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueUnit");
-	units = ShmemInitHash("queue units by job", MAX_UNITS, MAX_UNITS, &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	units = ShmemInitHash("queue units by job", UNITS + queue_http_max_in_flight, UNITS + queue_http_max_in_flight,
+						  &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	ctl.keysize = sizeof(QueueMeterKey);
 	ctl.entrysize = sizeof(QueueMeter);
 	meters = ShmemInitHash("queue meters by limit", MAX_METERS, MAX_METERS, &ctl,
@@ -138,6 +143,7 @@ evict(void)
 	while ((meter = hash_seq_search(&seq)) != NULL)
 	{
 		if (meter->key.of == QUEUE_LIMIT_KEY && meter->taken == 0 && !meter->refused && meter->nwaiters == 0 &&
+			meter->nlines == 0 && meter->touched != shared->serial &&
 			(!meter->rated || meter->arrival <= now))
 			(void) hash_search(meters, &meter->key, HASH_REMOVE, NULL);
 	}
@@ -165,6 +171,8 @@ search(uint64 id, QueueLimitOf of, bool make)
 		memset((char *) meter + sizeof(key), 0, sizeof(*meter) - sizeof(key));
 		meter->first_end = DT_NOEND;
 	}
+	if (meter != NULL && make)
+		meter->touched = shared->serial;
 	return meter;
 }
 
@@ -217,6 +225,19 @@ queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, Times
 	return n > 0 ? (int) n : 0;
 }
 
+bool
+queue_meter_dry(const QueueMeter *meter, const QueueLimit *limit, TimestampTz now, TimestampTz *when)
+{
+	double		step;
+
+	/* one that must be set right first is for queue_meter_tokens */
+	if (limit->rate_limit <= 0 || !meter->rated || meter->arrival > (double) now + (double) limit->rate_period)
+		return false;
+	step = (double) limit->rate_period / limit->rate_limit;
+	*when = (TimestampTz) (meter->arrival + step - (double) limit->rate_period) + 1;
+	return *when > now + 1;
+}
+
 void
 queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
 {
@@ -224,10 +245,52 @@ queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz no
 }
 
 void
+queue_meter_hold(QueueMeter *meter, int64 line, TimestampTz until)
+{
+	int			i = 0;
+
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
+	while (i < meter->nlines && meter->line[i] != line)
+		i++;
+	if (i == QUEUE_METER_LINES)
+		return;
+	meter->line[i] = line;
+	meter->nlines = Max(meter->nlines, i + 1);
+	queue_cursor_hold(meter->key.db, line, until);
+}
+
+bool
+queue_meter_let_go(QueueMeter *meter)
+{
+	bool		cares = false;
+
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
+	for (int i = 0; i < meter->nlines; i++)
+		cares |= queue_cursor_let_go(meter->key.db, meter->line[i]);
+	meter->nlines = 0;
+	return cares;
+}
+
+void
+queue_meter_open_all(QueueMeterWake *wake)
+{
+	HASH_SEQ_STATUS seq;
+	QueueMeter *meter;
+
+	hash_seq_init(&seq, meters);
+	while ((meter = hash_seq_search(&seq)) != NULL)
+	{
+		if (meter->key.db == MyDatabaseId && meter->nlines > 0)
+			queue_meter_opens(meter, wake);
+	}
+}
+
+void
 queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake)
 {
 	wake->db = meter->key.db;
-	wake->scheduler |= meter->refused;
+	/* whoever found it full and held a line back, the scheduler too may have a use for that */
+	wake->scheduler |= queue_meter_let_go(meter) | meter->refused;
 	meter->refused = false;
 	if (meter->nwaiters > QUEUE_METER_WAITERS)
 	{
@@ -365,28 +428,32 @@ queue_unit_delete_runs(QueueMeterWake *wake)
 	}
 }
 
+/* One pass for all meters of the database: of many full ones none costs a pass of its own. */
 void
 queue_meter_expire(QueueMeter *meter, TimestampTz now, QueueMeterWake *wake)
 {
 	HASH_SEQ_STATUS seq;
+	QueueMeter *m;
 	QueueUnit  *unit;
-	TimestampTz first = DT_NOEND;
 
 	if (meter->first_end > now)
 		return;
+	hash_seq_init(&seq, meters);
+	while ((m = hash_seq_search(&seq)) != NULL)
+	{
+		if (m->key.db == meter->key.db)
+			m->first_end = DT_NOEND;
+	}
 	hash_seq_init(&seq, units);
 	while ((unit = hash_seq_search(&seq)) != NULL)
 	{
-		bool		in = false;
-
-		for (int i = 0; i < QUEUE_NLIMITS; i++)
-			in |= unit->meter[i] == meter;
-		if (in && unit->until <= now)
+		if (unit->key.db != meter->key.db)
+			continue;
+		if (unit->until <= now)
 			queue_unit_delete(unit, wake);
-		else if (in)
-			first = Min(first, unit->until);
+		else
+			queue_unit_until(unit, unit->until);
 	}
-	meter->first_end = first;
 }
 
 bool

@@ -27,6 +27,7 @@ typedef struct QueueLimit
 	int			rate_limit;		/* claims in a period; -1: any number */
 	int64		rate_period;	/* us */
 	TimestampTz since;			/* since when claims must be counted for it; 0: they need not be */
+	bool		gated;			/* an HTTP handler's: how much is read ahead is for feed.c */
 	int			reserved;		/* RESERVED: so many executors are kept for others; one at least is not */
 } QueueLimit;
 
@@ -60,6 +61,7 @@ extern void queue_unit_reset(Oid db);	/* the extension or the database is gone. 
 extern uint64 queue_unit_id(const char *a, const char *b);
 
 #define QUEUE_METER_WAITERS 4	/* kinds whose waiters are told apart */
+#define QUEUE_METER_LINES 8		/* lines of a key that are held back while it is full; further ones are passed over */
 
 typedef struct QueueMeterKey
 {
@@ -72,10 +74,13 @@ typedef struct QueueMeterKey
 typedef struct QueueMeter
 {
 	QueueMeterKey key;
+	uint64		touched;		/* by which unit: while one is made, its meters stay */
 	int			taken;
 	bool		refused;		/* the scheduler or one of its workers was */
 	int			nwaiters;		/* kinds of sessions that were; more than there is room for: all */
 	QueueLineKeys waiter[QUEUE_METER_WAITERS];
+	int			nlines;			/* held back until there is room */
+	int64		line[QUEUE_METER_LINES];
 	TimestampTz first_end;		/* no lease among its units ends before this */
 	TimestampTz since;			/* for which limit it counted; 0: none */
 	TimestampTz announced_for;	/* for which limit everybody was told to read the configuration .. */
@@ -124,10 +129,16 @@ extern void queue_meter_expire(QueueMeter *meter, TimestampTz now, QueueMeterWak
 extern bool queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake);
 /* This process found it full; limits NULL: it is the scheduler. */
 extern void queue_meter_refuse(QueueMeter *meter, const QueueLimits *limits);
+/* Agendas hold this line back until then, or until there is room. */
+extern void queue_meter_hold(QueueMeter *meter, int64 line, TimestampTz until);
+extern bool queue_meter_let_go(QueueMeter *meter);	/* all of them; true: a scheduler cares */
 extern void queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake);	/* there is room again */
+extern void queue_meter_open_all(QueueMeterWake *wake);	/* of this database: the limits may be others now */
 /* How many tokens there are; fewer than wanted: *when there are as many.  One is used. */
 extern int	queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, TimestampTz now,
 							   TimestampTz *when);
+/* As the first, without the lock's being exclusive: is there none? */
+extern bool queue_meter_dry(const QueueMeter *meter, const QueueLimit *limit, TimestampTz now, TimestampTz *when);
 extern void queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now);
 
 extern QueueUnit *queue_unit_find(QueueUnitKind kind, int64 owner, int64 job);

@@ -16,7 +16,7 @@
  * (note.c). A unit of a claim that this transaction has ended serves its next claim under the same limit, before the
  * commit.
  *
- * Locks: QueueUnit (meter.c).
+ * Locks: QueueUnit (meter.c), and what is taken under it.
  */
 #include "shared/unit.h"
 
@@ -57,6 +57,7 @@ typedef struct Op
 static Op  *ops = NULL;
 static int	nops = 0;
 static int	maxops = 0;
+static int	nends = 0;			/* those that end a lease */
 
 /* Units of this transaction's runs. */
 typedef struct Run
@@ -95,8 +96,18 @@ static Op *
 push(OpWhat what, int64 job, uint64 serial)
 {
 	Assert(nops < maxops);
+	nends += what == OP_END;
 	ops[nops] = (Op) {.what = what, .level = GetCurrentTransactionNestLevel(), .job = job, .serial = serial};
 	return &ops[nops++];
+}
+
+/* Takes the last one off. */
+static Op *
+pop(void)
+{
+	nops--;
+	nends -= ops[nops].what == OP_END;
+	return &ops[nops];
 }
 
 /* The unit that an op is about, if it is still that lease's. */
@@ -191,7 +202,7 @@ end_transaction(bool commit)
 	if (given)
 		queue_unit_delete_runs(&wake);
 	queue_meter_unlock(&wake);
-	nops = nruns = 0;
+	nops = nends = nruns = 0;
 	if (maxops > KEEP_OPS)
 	{
 		pfree(ops);
@@ -243,7 +254,7 @@ unit_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId pare
 		return;
 	queue_meter_lock(true);
 	while (nops > 0 && ops[nops - 1].level >= level)
-		undo(&ops[--nops], &wake);
+		undo(pop(), &wake);
 	queue_meter_unlock(&wake);
 }
 
@@ -473,8 +484,7 @@ queue_unit_undo(int64 job)
 	if (nops == 0 || ops[nops - 1].job != job)
 		return;
 	queue_meter_lock(true);
-	nops--;
-	undo(&ops[nops], &wake);
+	undo(pop(), &wake);
 	queue_meter_unlock(&wake);
 }
 
@@ -488,7 +498,8 @@ queue_unit_extend(const QueueLimits *limits, int64 job, TimestampTz until)
 	reserve();
 	queue_meter_lock(true);
 	unit = queue_unit_find(QUEUE_UNIT_LEASE, 0, job);
-	if (unit != NULL)
+	/* one that is to end earlier does so with the commit (queue_unit_row) */
+	if (unit != NULL && until > unit->until)
 	{
 		push(OP_EXTEND, job, unit->serial)->until = unit->until;
 		queue_unit_until(unit, until);
@@ -501,11 +512,28 @@ queue_unit_extend(const QueueLimits *limits, int64 job, TimestampTz until)
 	return queue_unit_take(&unrated, QUEUE_UNIT_LEASE, job, until, &refusal) == QUEUE_UNIT_TAKEN;
 }
 
+/* This transaction may have the place of this lease, and must see the lines for that. */
+static void
+show_held(int64 job)
+{
+	QueueUnit  *unit;
+
+	queue_meter_lock(true);
+	unit = queue_unit_find(QUEUE_UNIT_LEASE, 0, job);
+	for (int i = 0; i < QUEUE_NLIMITS && unit != NULL; i++)
+	{
+		if (unit->meter[i] != NULL && queue_meter_let_go(unit->meter[i]))
+			unit->meter[i]->refused = true;	/* the scheduler may have held them: it is told when the place is free */
+	}
+	queue_meter_unlock(NULL);
+}
+
 void
 queue_unit_row(int64 job, TimestampTz until)
 {
 	QueueUnit  *unit;
 	uint64		serial = 0;
+	bool		holds = false;
 
 	if (likely(!queue_meter_any()))
 		return;
@@ -513,10 +541,17 @@ queue_unit_row(int64 job, TimestampTz until)
 	queue_meter_lock(false);
 	unit = queue_unit_find(QUEUE_UNIT_LEASE, 0, job);
 	if (unit != NULL && (until == 0 || until < unit->until))
+	{
 		serial = unit->serial;
+		for (int i = 0; i < QUEUE_NLIMITS && until == 0; i++)
+			holds |= unit->meter[i] != NULL && unit->meter[i]->nlines > 0;
+	}
 	queue_meter_unlock(NULL);
-	if (serial != 0)
-		push(OP_END, job, serial)->until = until;
+	if (serial == 0)
+		return;
+	push(OP_END, job, serial)->until = until;
+	if (holds)
+		show_held(job);
 }
 
 void
@@ -536,74 +571,10 @@ queue_unit_finish_session(int64 job)
 	queue_meter_unlock(NULL);
 }
 
-/* ---- looking ---- */
-
-int
-queue_unit_room(const QueueLimit *limit, QueueLimitOf of, int wanted, TimestampTz now, TimestampTz *when)
+bool
+queue_unit_ended_any(void)
 {
-	QueueMeterWake wake = {0};
-	QueueMeter *meter;
-	int			room = PG_INT32_MAX;
-
-	*when = DT_NOEND;
-	queue_meter_lock(true);
-	meter = queue_meter_make(limit, of);
-	if (meter == NULL)
-		room = 0;
-	else
-	{
-		/* or the time to look again would have passed */
-		queue_meter_expire(meter, now, &wake);
-		if (queue_meter_full(meter, limit, now, &wake))
-			room = 0;
-		else if (queue_limit_most(limit) >= 0)
-			room = queue_limit_most(limit) - meter->taken;
-		if (room < wanted)
-		{
-			*when = meter->first_end;
-			queue_meter_refuse(meter, NULL);
-		}
-		if (limit->rate_limit >= 0)
-		{
-			TimestampTz token;
-			int			tokens = queue_meter_tokens(meter, limit, wanted, now, &token);
-
-			if (tokens < wanted && room >= wanted)
-				*when = token;
-			room = Min(room, tokens);
-		}
-	}
-	queue_meter_unlock(&wake);
-	return room;
-}
-
-int
-queue_unit_tokens(const QueueLimit *limit, QueueLimitOf of, TimestampTz now, TimestampTz *when)
-{
-	QueueMeter *meter;
-	int			tokens = 0;
-
-	queue_meter_lock(true);
-	meter = queue_meter_make(limit, of);
-	if (meter != NULL)
-		tokens = queue_meter_tokens(meter, limit, 1, now, when);
-	queue_meter_unlock(NULL);
-	return tokens;
-}
-
-int
-queue_unit_taken(const QueueLimit *limit, QueueLimitOf of)
-{
-	QueueMeter *meter;
-	int			taken;
-
-	if (!queue_meter_any())
-		return 0;
-	queue_meter_lock(false);
-	meter = queue_meter_find(limit, of);
-	taken = meter != NULL ? meter->taken : 0;
-	queue_meter_unlock(NULL);
-	return taken;
+	return nends > 0;
 }
 
 /* ---- counting ---- */
@@ -642,7 +613,7 @@ queue_unit_announced(const QueueLimit *limit, QueueLimitOf of, uint64 announced)
 
 	queue_meter_lock(true);
 	meter = queue_meter_make(limit, of);
-	if (meter != NULL)
+	if (meter != NULL && meter->since != limit->since && meter->announced_for != limit->since)
 	{
 		meter->announced_for = limit->since;
 		meter->announced = announced;

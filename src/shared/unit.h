@@ -42,14 +42,8 @@ extern void queue_unit_drop_session(int64 job);
 /* It ends with this transaction, of which PREPARE could not tell: that is refused. */
 extern void queue_unit_finish_session(int64 job);
 
-/*
- * How many more claims are possible under this limit now.  Fewer than wanted: who gives one back wakes the scheduler,
- * and *when is when to look again though nobody does (DT_NOEND: never).
- */
-extern int	queue_unit_room(const QueueLimit *limit, QueueLimitOf of, int wanted, TimestampTz now, TimestampTz *when);
-/* How many are in force; for who shows it. */
-extern int	queue_unit_taken(const QueueLimit *limit, QueueLimitOf of);
-extern int	queue_unit_tokens(const QueueLimit *limit, QueueLimitOf of, TimestampTz now, TimestampTz *when);
+/* Has this transaction ended leases whose units serve its next claims? */
+extern bool queue_unit_ended_any(void);
 
 /* ---- counting (job/limit.c) ---- */
 
@@ -61,6 +55,7 @@ typedef enum QueueCount
 	QUEUE_COUNT_OTHERS			/* somebody else does */
 } QueueCount;
 extern QueueCount queue_unit_count_state(const QueueLimit *limit, QueueLimitOf of, uint64 *announced);
+/* For a limit that has not counted and for which that was not done. */
 extern void queue_unit_announced(const QueueLimit *limit, QueueLimitOf of, uint64 announced);
 extern void queue_unit_counted(const QueueLimit *limit, QueueLimitOf of, bool all);	/* false: it was not possible yet */
 /* A claim in force that may lack its unit gets it, whatever the limits are.  False: it has one. */
