@@ -7,7 +7,7 @@
  * the ids of all that may have one: its claims are counted for each, so that another limit that is set later finds most
  * of them counted.
  *
- * An HTTP handler's max_running is the http worker's own (shared/limit.h).
+ * An HTTP handler's max_running is also the http worker's own gate (shared/limit.h), by which jobs are read ahead.
  *
  * Owns nothing: what it makes belongs to the reading of the configuration.
  */
@@ -120,8 +120,7 @@ queue_limits_read_handler(QueueReader *reader, QueueHandler *handler)
 	if (!handler->http)
 		return;
 	handler->max_running = Max(handler->limit.max_running, 0);
-	handler->limit.max_running = -1;
-	handler->limit.since = 0;
+	handler->limit.gated = true;
 }
 
 bool

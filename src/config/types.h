@@ -103,7 +103,7 @@ typedef struct QueueHandler
 	bool		http;
 	QueueHttpConf *conf;		/* http only */
 	int			max_running;	/* http only; 0: no limit of its own */
-	QueueLimit	limit;			/* its rate; not http: and its max_running */
+	QueueLimit	limit;
 	char	   *function_schema;
 	char	   *function_name;
 	bool		takes_job;		/* f(queue.job), else f(jsonb) */

@@ -168,7 +168,7 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 	request->run_at = claim.job.run_at;
 	request->tid = claim.job.tid;
 	request->attempt = claim.job.attempt;
-	request->started_at = now;
+	request->started_at = claim.extra.started_at;	/* with the claim's unit, if it is under a limit */
 	return true;
 }
 
@@ -192,6 +192,16 @@ has_memory(QueueGate *gate)
 	return queue_request_memory() < (pg_atomic_read_u32(&gate->taken) == 0 ? 2 * MEMORY_BUDGET : MEMORY_BUDGET);
 }
 
+/* How many requests of a handler may be under way: sessions that fetch its kinds have some of its max_running. */
+static int
+handler_room(const QueueHandler *handler, QueueGate *gate)
+{
+	if (handler->max_running == 0)
+		return INT_MAX;
+	return Max(handler->max_running -
+			   queue_tally_others(NULL, handler, (int) pg_atomic_read_u32(&gate->taken)), 0);
+}
+
 /* One waiting entry; its gate counts it when it is claimed. */
 static Fate
 claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *final)
@@ -212,9 +222,13 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 		conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, line->handler->id, true);
 	if (conf->gate != gate)
 		return FATE_GOES_BACK;	/* another handler's now */
-	if (!has_memory(gate) ||
-		!queue_gate_take(gate, line->handler->max_running > 0 ? line->handler->max_running : INT_MAX))
+	if (!has_memory(gate))
 		return FATE_STAYS;
+	if (!queue_gate_take(gate, handler_room(line->handler, gate)))
+	{
+		queue_sender.hurry = true;
+		return FATE_STAYS;
+	}
 	route = queue_router_pick(line->handler, now, &endpoint);
 	claiming = route == QUEUE_ROUTE_GO ? queue_request_take() : NULL;
 	if (claiming == NULL)
@@ -312,6 +326,7 @@ unclaim(void)
 		hash_search(queue_sender.in_flight, &claimed[i]->id, HASH_REMOVE, NULL);
 		queue_request_release(claimed[i]);
 		give_back(&claimed_entry[i]);
+		(void) queue_gate_give(gate);
 		queue_sender_dismiss(gate);
 	}
 	nclaimed = 0;

@@ -40,6 +40,7 @@ typedef struct QueueFeed
 	QueueLine **unplaced;		/* those that are in no agenda, for want of a place */
 	int			nunplaced;
 	QueueTally *tally;			/* of this round */
+	int			others;			/* claims of its kinds that sessions had in the last round */
 } QueueFeed;
 
 static QueueFeed *feeds = NULL;
@@ -239,6 +240,7 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	TimestampTz next = DT_NOEND;
 	QueueChannel *channel;
 	bool		pulled = false;
+	bool		freed = false;
 	int			all;
 	int			total;
 	int			nactive = 0;
@@ -255,12 +257,18 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		QueueGate  *gate = feed->handler->conf->gate;
 		int			limit;
 		int			admitted;
+		int			others;
 		int			room;
 
 		if (feed->nlines == 0)
 			continue;
-		limit = handler_limit(feed->handler);
 		admitted = (int) pg_atomic_read_u32(&gate->admitted);
+		limit = handler_limit(feed->handler);
+		others = queue_tally_others(tally, feed->handler, (int) pg_atomic_read_u32(&gate->taken));
+		if (others > 0)
+			limit = Max(Min(limit, feed->handler->max_running - others), 0);
+		freed |= others < feed->others;
+		feed->others = others;
 		room = queue_gate_room(gate, limit + Min(limit, AHEAD));
 		/* its share is a handler's own, whatever others have under way */
 		room = Min(room, Max(total, Max(all / nactive, 1) - admitted));
@@ -279,7 +287,8 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		pulled = true;
 	}
 	first_feed = (first_feed + 1) % nfeeds;
-	if (pulled && queue_channel_count(channel) > 0)
+	/* or what the worker has in stock may go now */
+	if ((pulled && queue_channel_count(channel) > 0) || freed)
 		queue_set_latch(queue_endpoint_procno(MyDatabaseId));
 	return next;
 }

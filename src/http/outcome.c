@@ -3,7 +3,8 @@
  *		What the http worker records of requests that ended.
  *
  * Outcomes that ended within QUEUE_SENDER_FLUSH_US are recorded in one transaction, so that one flush of the log
- * serves many; at once when nothing else is under way, or when there are enough.  Each is fenced by the attempt: a
+ * serves many; at once when nothing else is under way, when there are enough, or when a handler at its limit waits for
+ * them: a claim is in force until its outcome is recorded.  Each is fenced by the attempt: a
  * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
  * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one, and one
  * that fails for itself is given up: its lease ends, and the job is sent again.
@@ -256,7 +257,7 @@ queue_outcome_record(bool all)
 	int			passes = queue_sender.ndone;
 
 	while (queue_sender.ndone > 0 && passes-- > 0 &&
-		   (all || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT ||
+		   (all || queue_sender.hurry || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT ||
 			queue_now() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
 	{
 		int			before = queue_sender.ndone;
@@ -265,4 +266,5 @@ queue_outcome_record(bool all)
 		if (queue_sender.ndone >= before && !all)
 			break;
 	}
+	queue_sender.hurry = false;
 }

@@ -242,7 +242,6 @@ queue_router_ended(QueueRequest *request, TimestampTz now, bool aborted)
 	QueueBreakerState before = state->breaker.state;
 
 	queue_endpoint_lower(&state->in_flight);
-	(void) queue_gate_give(request->gate);
 	if (aborted)
 	{
 		queue_breaker_aborted(&state->breaker, request->probe);

@@ -87,5 +87,6 @@ queue_sender_forget(QueueRequest *request)
 
 	hash_search(queue_sender.in_flight, &request->id, HASH_REMOVE, NULL);
 	queue_request_release(request);
+	(void) queue_gate_give(gate);
 	queue_sender_dismiss(gate);
 }

@@ -35,6 +35,7 @@ typedef struct QueueSender
 	QueueRequest *done_last;
 	int			ndone;
 	TimestampTz oldest_done;
+	bool		hurry;			/* a handler at its limit waits for outcomes to be recorded */
 	MemoryContext loop_context; /* reset in each turn of the loop */
 	MemoryContext work_context; /* reset for each transaction */
 	QueueJobTable *table;		/* in a transaction */

@@ -267,6 +267,7 @@ turn(void)
 	static bool running = false;
 	TimestampTz next;
 	bool		busy;
+	bool		hurried = false;
 
 	obey_stops();
 	queue_transfer_turn();
@@ -275,8 +276,14 @@ turn(void)
 	queue_delivery_take_entries();
 	if (queue_config_stale() || seen_serial == 0)
 		read_configuration();
-	while (queue_delivery_pass())
+	for (;;)
 	{
+		if (queue_delivery_pass())
+			hurried = false;
+		else if (queue_sender.hurry && queue_sender.ndone > 0 && !hurried)
+			hurried = true;
+		else
+			break;
 		queue_transfer_turn();
 		queue_outcome_collect();
 		queue_outcome_record(false);

@@ -1,0 +1,92 @@
+# max_running and rate_limit of a handler hold over its own worker and everybody who fetches its kinds: HTTP and SQL
+# handlers, leases and session claims, test_run.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('http_limits');
+my $url = $server->url('/file');
+# requests under way are those that wait for a file: $server->say_status lets them go
+my $sent = "SELECT coalesce(sum(in_flight), 0) FROM queue.stat_endpoint WHERE kind = 'k'";
+
+sql($node, <<"EOS");
+SELECT queue.create_queue('q', lease => '1 hour');
+SELECT queue.register_http_handler('k', '$url', '{q}', max_running => 3);
+SELECT queue.pause_handler('k', 'q');
+SELECT count(*) FROM queue.enqueue_many('k', array_fill('{"file": "one"}'::jsonb, '{6}'), 'q');
+EOS
+one($node, "SELECT count(*) FROM queue.fetch('q', 2)", '2', 'a worker of its own takes two jobs of a paused HTTP handler');
+sql($node, "SELECT queue.resume_handler('k', 'q')");
+wait_true($node, "SELECT ($sent) = 1", 'one request is sent beside them');
+wait_true($node, "SELECT bool_or(queue.explain_job(id) ~ 'max_running of handler k is 3, and 3 run') FROM queue.job WHERE state = 'available'", 'explained');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{k}')", '0', 'no fourth');
+one($node, $sent, '1', 'not as a request either');
+one($node, "SELECT queue.complete(min(id)) FROM queue.job WHERE worker IS NULL AND state = 'running'", 't', 'the worker ends one');
+wait_true($node, "SELECT ($sent) = 2", 'and another request is sent');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{k}')", '0', 'so there is no room');
+# a worker that waits for one of the kind is woken when a request ends
+sql($node, "SELECT queue.pause_handler('k', 'q')");
+$server->say_status('one', 200);
+wait_true($node, "SELECT ($sent) = 0", 'the requests end');
+wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE worker LIKE 'queue http%'", 'and are recorded');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{k}')", '2', 'their places are free again');
+sql($node, "SELECT count(queue.complete(id)) FROM queue.job; SELECT queue.purge('q')");
+
+# session claims
+my $session = queue_session($node);
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('k', array_fill('{"file": "two"}'::jsonb, '{6}'), 'q')});
+like($session->query_safe("SELECT count(*) FROM queue.fetch('q', 2, claim => 'session')"), qr/^\s*2$/, 'a session claims two');
+sql($node, "SELECT queue.resume_handler('k', 'q')");
+wait_true($node, "SELECT ($sent) = 1", 'one request is sent beside them');
+$session->quit;
+wait_true($node, "SELECT ($sent) = 3", 'and two more when the session has ended');
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{k}', claim => 'session')", '0', 'no room for a session');
+# after a crash what was sent is not counted for ever, and the rest goes on
+my $victim = queue_session($node);
+my $pid = $victim->query_safe('SELECT pg_backend_pid()');
+kill 9, $pid;
+poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+$server->say_status('two', 200);
+wait_no_jobs($node, 'all are delivered', kinds => '^k$');
+
+# its rate, too: no token for an hour
+sql($node, <<"EOS");
+SELECT queue.register_http_handler('r', '$url', '{q}', rate_limit => 1, rate_period => '1 hour');
+SELECT count(*) FROM queue.enqueue_many('r', array_fill('{"file": "two"}'::jsonb, '{3}'), 'q');
+EOS
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{r}')", '0', 'no token: not for who fetches');
+wait_true($node, "SELECT bool_and(queue.explain_job(id) ~ 'rate_limit of handler r') FROM queue.job WHERE kind = 'r'", 'explained');
+one($node, "SELECT sum(succeeded + in_flight) FROM queue.stat_endpoint WHERE kind = 'r'", '0', 'nor a request');
+sql($node, "SELECT queue.alter_http_handler('r', rate_limit => 1000, rate_period => '1 s')");
+wait_no_jobs($node, 'with more tokens they go', kinds => '^r$');
+
+# an SQL handler's
+my $holder = queue_session($node);
+my $running = "SELECT count(*) FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NOT NULL";
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('s', 'h', '{q}', timeout => '0', max_running => 3);
+SELECT count(*) FROM queue.enqueue_many('s', array_fill('{"lock": 1}'::jsonb, '{2}'), 'q');
+EOS
+wait_true($node, "SELECT ($running) = 2", 'executors run two');
+sql($node, "SELECT count(*) FROM queue.enqueue_many('s', array_fill('{}'::jsonb, '{3}'), 'q', run_at => clock_timestamp() + interval '1 day')");
+sql($node, "SELECT queue.pause_handler('s', 'q'); SELECT count(queue.alter_job(id, run_at => clock_timestamp())) FROM queue.job WHERE state = 'scheduled'");
+one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '1', 'a worker gets one beside them');
+sql($node, "SELECT queue.resume_handler('s', 'q')");
+one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{s}', claim => 'session')", '0', 'a session none');
+sqlstate_like($node, "SELECT queue.test_run(max(id)) FROM queue.job WHERE kind = 's' AND state = 'available'", '55000', qr/max_running of handler s is 3, and 3 run/, 'nor test_run');
+one($node, $running, '2', 'nor a third executor');
+one($node, "SELECT queue.complete(id) FROM queue.job WHERE kind = 's' AND leased_until IS NOT NULL", 't', 'the worker ends its job');
+wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE kind = 's' AND job_id = (SELECT max(job_id) FROM seen WHERE kind = 's'))", 'and an executor has the next');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'all have ended', kinds => '^s$');
+$holder->quit;
+log_clean($node);
+done_testing();
