@@ -11,6 +11,7 @@
 
 #include "api/arguments.h"
 #include "api/handlers.h"
+#include "api/oldest.h"
 #include "api/stats.h"
 #include "config/http_handlers.h"
 #include "config/lines.h"
@@ -488,15 +489,12 @@ check_backlog(QueueFindings *findings)
 {
 	QueueConfig *config = queue_config();
 	QueueJobTable *table;
-	int			npulled;
-	QueueEntry *pulled;
 	TimestampTz now = queue_now();
 	bool		found = false;
 
 	if (!queue_preloaded())
 		return;
 	table = queue_job_open(AccessShareLock);
-	pulled = queue_stats_pulled(table, &npulled);
 	for (int i = 0; i < config->nqueues; i++)
 	{
 		QueueConf  *conf = config->queues[i];
@@ -512,7 +510,7 @@ check_backlog(QueueFindings *findings)
 		minutes = queue_counter_due_before(counter, now, &before);
 		if (due < BACKLOG_JOBS || minutes == 0 || due <= before)
 			continue;
-		oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
+		oldest = queue_oldest_of(table, conf);
 		if (oldest > now - BACKLOG_WAIT_US)
 			continue;
 		found = true;

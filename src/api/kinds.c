@@ -3,13 +3,14 @@
  *		The function behind queue.stat_kind, and stat_reset.
  *
  * Shown are the kinds that are counted, and those that have a line; the numbers are read from shared memory, and only
- * oldest_run_at looks at the few index entries behind each line's cursor.
+ * oldest_run_at looks at a few rows (oldest.c).
  *
  * Locks: none beyond those of the structures read; AccessShareLock on live_job.
  */
 #include "lib/queue.h"
 
 #include "api/arguments.h"
+#include "api/oldest.h"
 #include "api/stats.h"
 #include "config/owner.h"
 #include "shared/clock.h"
@@ -31,46 +32,33 @@ enum
 /* A kind in a queue that the reader may know of. */
 typedef struct Kind
 {
-	QueueCounterRef *ref;		/* the key; has the names */
-	TimestampTz oldest;
+	QueueOldest oldest;			/* and the key, which has the names */
 	QueueKindCounter *numbers;	/* NULL: none were copied */
 } Kind;
-
-/* The entry of a kind, made if need be. */
-static Kind *
-kind_of(HTAB *table, QueueCounterRef *ref)
-{
-	bool		found;
-	Kind	   *kind = hash_search(table, &ref, HASH_ENTER, &found);
-
-	if (!found)
-	{
-		kind->oldest = DT_NOEND;
-		kind->numbers = NULL;
-	}
-	return kind;
-}
 
 /* Collects what the caller may see: what is counted, then what has lines. */
 static HTAB *
 collect(QueueJobTable *table)
 {
-	HASHCTL ctl = {.keysize = sizeof(QueueCounterRef *), .entrysize = sizeof(Kind), .hcxt = CurrentMemoryContext};
-	HTAB	   *kinds = hash_create("queue kinds", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	HTAB	   *kinds = queue_oldest_table(sizeof(Kind));
 	int			ncopies;
 	QueueKindCounter *copies = queue_counter_copies(&ncopies);
-	int			npulled;
-	QueueEntry *pulled = queue_stats_pulled(table, &npulled);
 	QueueConfig *config = queue_config();
-	TimestampTz now = queue_now();
+	Kind	   *kind;
+	bool		found;
 
 	for (int i = 0; i < ncopies; i++)
 	{
 		QueueCounterKey *key = &copies[i].counter.key;
 		QueueConf  *conf = queue_config_find(config, key->name);
+		Datum		gauges[QUEUE_NGAUGES];
 
-		if (conf != NULL && queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
-			kind_of(kinds, queue_counter_kind_ref(conf->counter, key->kind))->numbers = &copies[i];
+		if (conf == NULL || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
+			continue;
+		queue_stats_gauges(&copies[i].counter, queue_stats_running(key->name, key->kind), gauges);
+		kind = (Kind *) queue_oldest_want(kinds, queue_counter_kind_ref(conf->counter, key->kind),
+										  DatumGetInt64(gauges[QUEUE_STAT_AVAILABLE]) > 0);
+		kind->numbers = &copies[i];
 	}
 	for (int i = 0; i < config->nqueues; i++)
 	{
@@ -82,21 +70,15 @@ collect(QueueJobTable *table)
 		lines = queue_lines_of(config->queues[i], &nlines);
 		for (int j = 0; j < nlines; j++)
 		{
-			Kind	   *kind = kind_of(kinds, queue_line_counter(lines[j]));
+			QueueCounterRef *ref = queue_line_counter(lines[j]);
 
 			CHECK_FOR_INTERRUPTS();
-			kind->oldest = queue_earlier(kind->oldest, queue_stats_oldest(table, lines[j], now));
+			(void) hash_search(kinds, &ref, HASH_FIND, &found);
+			if (!found)
+				((Kind *) queue_oldest_want(kinds, ref, false))->numbers = NULL;
 		}
 	}
-	for (int i = 0; i < npulled; i++)
-	{
-		QueueLine  *line = queue_config_line(pulled[i].line);
-		QueueCounterRef *ref = line == NULL ? NULL : queue_line_counter(line);
-		Kind	   *kind = ref == NULL ? NULL : hash_search(kinds, &ref, HASH_FIND, NULL);
-
-		if (kind != NULL)
-			kind->oldest = Min(kind->oldest, pulled[i].run_at);
-	}
+	queue_oldest_find(table, kinds, true);
 	return kinds;
 }
 
@@ -130,20 +112,21 @@ queue_sql_stat_kind_rows(PG_FUNCTION_ARGS)
 	hash_seq_init(&seq, collect(table));
 	while ((kind = hash_seq_search(&seq)) != NULL)
 	{
-		QueueCounter *counter = kind->numbers != NULL ? &kind->numbers->counter : queue_counter_shown(kind->ref);
+		QueueCounter *counter = kind->numbers != NULL ? &kind->numbers->counter : queue_counter_shown(kind->oldest.ref);
 		Datum		values[NKIND];
 		bool		nulls[NKIND];
 
 		memset(nulls, true, sizeof(nulls));
-		values[QUEUE] = CStringGetTextDatum(kind->ref->queue->name);
-		values[KIND] = CStringGetTextDatum(kind->ref->name);
+		values[QUEUE] = CStringGetTextDatum(kind->oldest.ref->queue->name);
+		values[KIND] = CStringGetTextDatum(kind->oldest.ref->name);
 		nulls[QUEUE] = nulls[KIND] = false;
-		values[OLDEST_RUN_AT] = TimestampTzGetDatum(kind->oldest);
-		nulls[OLDEST_RUN_AT] = kind->oldest == DT_NOEND;
+		values[OLDEST_RUN_AT] = TimestampTzGetDatum(kind->oldest.since);
+		nulls[OLDEST_RUN_AT] = kind->oldest.since == DT_NOEND;
 		if (counter != NULL)
 		{
 			memset(&nulls[GAUGES], false, QUEUE_NGAUGES * sizeof(bool));
-			queue_stats_gauges(counter, queue_stats_running(kind->ref->queue->name, kind->ref->name), &values[GAUGES]);
+			queue_stats_gauges(counter, queue_stats_running(kind->oldest.ref->queue->name, kind->oldest.ref->name),
+							   &values[GAUGES]);
 			percentiles(&((QueueKindCounter *) counter)->wait, &values[WAIT_MS], &nulls[WAIT_MS]);
 			percentiles(&((QueueKindCounter *) counter)->run, &values[RUN_MS], &nulls[RUN_MS]);
 			values[COMPLETED] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_COMPLETED]));

@@ -2,38 +2,30 @@
  * stats.c
  *		The functions behind queue.stat_queue, queue.stat_handler and queue.stat_worker.
  *
- * All of it is read from shared memory; no job table is scanned.  Only queue_stats_oldest_run_at looks
- * at the table, at the few index entries behind a line's cursor.  Each function shows
- * only what the current user may read (config.c), so the views can be granted freely.
+ * All of it is read from shared memory; no job table is scanned, but for the few rows that oldest.c looks at.  Each
+ * function shows only what the current user may read (config.c), so the views can be granted freely.
  *
  * Locks: none beyond those of the structures read; AccessShareLock on live_job.
  */
 #include "api/stats.h"
 
 #include "api/handlers.h"
+#include "api/oldest.h"
 #include "config/http_handlers.h"
-#include "job/claim.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
 #include "shared/fetcher.h"
 #include "shared/limit.h"
 #include "shared/slot.h"
 
-#include "access/genam.h"
-#include "access/relscan.h"
-#include "access/stratnum.h"
 #include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_stat_queue_rows);
 PG_FUNCTION_INFO_V1(queue_sql_stat_handler_rows);
 PG_FUNCTION_INFO_V1(queue_sql_stat_worker_rows);
-
-/* How many leased rows behind a cursor are passed by before its line's age is taken as theirs. */
-#define OLDEST_LOOKS 16
 
 int64
 queue_stats_number(pg_atomic_uint64 *counter)
@@ -83,125 +75,6 @@ running_of_handler(const QueueHandler *handler)
 	return gate == NULL ? 0 : (int64) pg_atomic_read_u32(&gate->taken);
 }
 
-/* The row that an exact key names is still there, due, and nobody's. */
-static bool
-key_waits(QueueJobTable *table, QueueLine *line, QueuePos key, Snapshot snapshot, TimestampTz now)
-{
-	QueueJob	job;
-
-	return key.run_at <= now && queue_job_peek(table, key.id, snapshot, &job) && job.line == line->id &&
-		job.run_at == key.run_at && queue_claim_holder(job.id, job.leased_until, now) == QUEUE_HELD_BY_NOBODY;
-}
-
-/* From when a job waits: a job that was held out of its line has waited since the time that was asked for. */
-static TimestampTz
-waits_since(QueueJobTable *table, QueuePos pos, Snapshot snapshot)
-{
-	QueueJob	job;
-	TimestampTz asked = queue_job_find_lean(table, pos.id, snapshot, &job) ? queue_extra_time(job.extra, "run_at") : 0;
-
-	return asked != 0 ? Min(asked, pos.run_at) : pos.run_at;
-}
-
-/* As near as the line's exact keys and a few looks behind its cursor tell.  Called with live_job open. */
-TimestampTz
-queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now)
-{
-	QueueCursorView view = queue_cursor_look(&line->cursor);
-	QueuePos	exact[QUEUE_CURSOR_KEYS];
-	int			nexact = view.valid && view.nkeys > 0 ? queue_cursor_keys(&line->cursor, exact) : 0;
-	QueuePos	found = {DT_NOEND, 0};
-	TimestampTz oldest = DT_NOEND;
-	ScanKeyData keys[2];
-	IndexScanDesc scan;
-	Snapshot	snapshot;
-	int			looks;
-
-	if (nexact == 0 && view.valid && (view.empty || view.next_due > now))
-		return oldest;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	for (int i = 0; i < nexact; i++)
-	{
-		if (exact[i].run_at < found.run_at && key_waits(table, line, exact[i], snapshot, now))
-			found = exact[i];
-	}
-	if (found.id != 0)
-		oldest = waits_since(table, found, snapshot);
-	if (view.valid && (view.empty || view.next_due > now || view.cursor.run_at >= found.run_at))
-	{
-		UnregisterSnapshot(snapshot);
-		return oldest;
-	}
-	found.id = 0;
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(view.cursor.run_at));
-	scan = queue_index_beginscan(table->rel, queue_job_ready(table), snapshot, 2);
-	index_rescan(scan, keys, 2, NULL, 0);
-	for (looks = 0; looks <= OLDEST_LOOKS; looks++)
-	{
-		QueueJob	job;
-
-		if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
-			break;
-		queue_job_read(table->slot, &job, false);
-		if (job.run_at > now)
-			break;
-		if (looks < OLDEST_LOOKS && queue_claim_holder(job.id, job.leased_until, now) != QUEUE_HELD_BY_NOBODY)
-			continue;
-		found = queue_job_pos(&job);
-		break;
-	}
-	ExecClearTuple(table->slot);
-	index_endscan(scan);
-	if (found.id != 0)
-		oldest = queue_earlier(oldest, waits_since(table, found, snapshot));
-	UnregisterSnapshot(snapshot);
-	return oldest;
-}
-
-QueueEntry *
-queue_stats_pulled(QueueJobTable *table, int *n)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	QueueEntry *entries = palloc(QUEUE_CHANNEL_SIZE * sizeof(QueueEntry));
-
-	*n = 0;
-	for (int i = 0; i < QUEUE_MAX_CHANNELS; i++)
-	{
-		QueueChannel *channel = queue_channel_nth(i);
-
-		if (channel == NULL || channel->db != MyDatabaseId)
-			continue;
-		entries = repalloc(entries, (*n + QUEUE_CHANNEL_SIZE) * sizeof(QueueEntry));
-		*n += queue_channel_copy(channel, &entries[*n]);
-	}
-	for (int i = 0; i < *n; i++)
-		entries[i].run_at = waits_since(table, (QueuePos) {entries[i].run_at, entries[i].id}, snapshot);
-	UnregisterSnapshot(snapshot);
-	return entries;
-}
-
-/* Over the lines of a queue and what is pulled of them; DT_NOEND: nothing due waits. */
-TimestampTz
-queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf, const QueueEntry *pulled, int npulled)
-{
-	int			nlines;
-	QueueLine **lines = queue_lines_of(conf, &nlines);
-	TimestampTz now = queue_now();
-	TimestampTz oldest = DT_NOEND;
-
-	for (int i = 0; i < nlines; i++)
-		oldest = queue_earlier(oldest, queue_stats_oldest(table, lines[i], now));
-	for (int i = 0; i < npulled; i++)
-	{
-		QueueLine  *line = queue_config_line(pulled[i].line);
-
-		if (line != NULL && strcmp(line->queue->name, conf->name) == 0)
-			oldest = Min(oldest, pulled[i].run_at);
-	}
-	return oldest;
-}
-
 void
 queue_stats_gauges(QueueCounter *counter, int64 in_slots, Datum gauges[QUEUE_NGAUGES])
 {
@@ -228,15 +101,25 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueJobTable *table;
 	QueueConfig *config;
-	QueueEntry *pulled;
-	int			npulled;
-	int			i;
+	HTAB	   *oldest = queue_oldest_table(sizeof(QueueOldest));
+	int			held = queue_config_hold();
 
 	InitMaterializedSRF(fcinfo, 0);
 	table = queue_job_open(AccessShareLock);
-	pulled = queue_stats_pulled(table, &npulled);
 	config = queue_config();
-	for (i = 0; i < config->nqueues; i++)
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		QueueConf  *conf = config->queues[i];
+		QueueCounter *counter = queue_counter_shown(conf->counter);
+		Datum		gauges[QUEUE_NGAUGES];
+
+		if (counter == NULL || !queue_may(GetUserId(), conf->name, QUEUE_PRIV_MONITOR))
+			continue;
+		queue_stats_gauges(counter, queue_stats_running(conf->name, NULL), gauges);
+		queue_oldest_want(oldest, conf->counter, DatumGetInt64(gauges[QUEUE_STAT_AVAILABLE]) > 0);
+	}
+	queue_oldest_find(table, oldest, false);
+	for (int i = 0; i < config->nqueues; i++)
 	{
 		QueueConf  *conf = config->queues[i];
 		QueueCounter *counter;
@@ -258,7 +141,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 		counter = queue_counter_shown(conf->counter);
 		if (counter != NULL)
 		{
-			TimestampTz oldest;
+			TimestampTz since = queue_oldest_since(oldest, conf->counter);
 
 			memset(&nulls[2], false, 10 * sizeof(bool));
 			queue_stats_gauges(counter, queue_stats_running(conf->name, NULL), &values[2]);
@@ -267,15 +150,15 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 			values[9] = Int64GetDatum(queue_stats_number(&counter->failed));
 			values[10] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_DISCARDED]));
 			values[11] = Int64GetDatum(queue_stats_number(&counter->ended[QUEUE_STATE_CANCELLED]));
-			oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
-			values[12] = TimestampTzGetDatum(oldest);
-			nulls[12] = oldest == DT_NOEND;
+			values[12] = TimestampTzGetDatum(since);
+			nulls[12] = since == DT_NOEND;
 			values[13] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&counter->reset_at));
 			nulls[13] = false;
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	queue_job_close(table);
+	queue_config_release(held);
 	PG_RETURN_NULL();
 }
 

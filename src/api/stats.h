@@ -21,15 +21,5 @@ extern void queue_stats_gauges(QueueCounter *counter, int64 in_slots, Datum gaug
 extern int64 queue_stats_number(pg_atomic_uint64 *counter);
 /* How many executors run a job of this queue, or only of this kind in it (NULL: of all), now. */
 extern int64 queue_stats_running(const char *queue, const char *kind);
-/* The oldest due and unclaimed run_at of a line, as near as a few looks tell; DT_NOEND: none.  But for those pulled. */
-extern TimestampTz queue_stats_oldest(QueueJobTable *table, QueueLine *line, TimestampTz now);
-/*
- * What the scheduler of this database has pulled out of the lines and no executor has taken yet, palloc'd; run_at is
- * since when the job waits.
- */
-extern QueueEntry *queue_stats_pulled(QueueJobTable *table, int *n);
-/* The oldest run_at over the lines of a queue and what is pulled of them; DT_NOEND: nothing due waits. */
-extern TimestampTz queue_stats_oldest_run_at(QueueJobTable *table, const QueueConf *conf, const QueueEntry *pulled,
-											 int npulled);
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "scheduler/minutes.h"
 
+#include "api/oldest.h"
 #include "api/stats.h"
 #include "shared/clock.h"
 #include "shared/history.h"
@@ -39,10 +40,8 @@ record(QueueConf *conf, uint32 minute, TimestampTz now)
 	if (waiting > 0)
 	{
 		QueueJobTable *table = queue_job_open(AccessShareLock);
-		int			npulled;
-		QueueEntry *pulled = queue_stats_pulled(table, &npulled);
 
-		oldest = queue_stats_oldest_run_at(table, conf, pulled, npulled);
+		oldest = queue_oldest_of(table, conf);
 		queue_job_close(table);
 	}
 	queue_history_record(conf->name, counter, minute, Min(waiting, PG_UINT32_MAX),
