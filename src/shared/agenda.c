@@ -5,8 +5,9 @@
  * Why: a reader that looked at each of its lines would pay for 100,000 idle ones.  An agenda has those that are not
  * empty: in one search tree those that may have something due, by (priority, turn, bound, line), in another those
  * whose next job falls due later, by that time; each look moves over what has fallen due meanwhile.  Taking, adding
- * and moving a line costs O(log n), and a line without work costs nothing.  A line whose jobs nobody may take at present,
- * because its key's limit is full, is held (meter.c): it stands among the later ones, or in no tree, until it is let go.
+ * and moving a line costs O(log n), and a line without work costs nothing.  A line whose jobs nobody may take at
+ * present, because its key's limit is full, is held (meter.c): it stands among the later ones, or in no tree, until it
+ * is let go.
  *
  * Owns one node per entry of cursor.c, under the same number, and the agendas, in a hash table of fixed size.  The
  * trees are treaps: a node's rank is a hash of its number, so they are balanced whatever the order of arrival, and
