@@ -53,6 +53,12 @@ queue_entries_any(void)
 	return queue_channel_runnable(channel) > 0;
 }
 
+void
+queue_entries_ended(void)
+{
+	queue_channel_return(channel, &permit);
+}
+
 /* Tells the scheduler when the channel runs low. */
 bool
 queue_entries_next(void)
@@ -66,7 +72,7 @@ queue_entries_next(void)
 		return true;
 	}
 	if (queue_nheld == 0)
-		queue_channel_return(channel, &permit); /* what needed it has ended */
+		queue_entries_ended();
 	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
 		return false;
 	queue_turn_started(&queue_held[queue_nheld].order);

@@ -15,6 +15,7 @@ extern int	queue_nheld;
 extern bool queue_entries_open(void);	/* finds the role's channel; false: there is none */
 extern bool queue_entries_any(void);	/* does the channel have one that may run? */
 extern bool queue_entries_next(void);	/* takes one more into queue_held; false: none, or no place for it */
+extern void queue_entries_ended(void);	/* all that were taken have: none of them needs a permit any more */
 extern bool queue_entries_urgent(const QueueOrder *order);	/* does any wait that comes before this? */
 extern void queue_entries_postpone(QueueEntry *entry);	/* it heads the next group */
 extern void queue_entries_put_back_alone(QueueEntry *entry);	/* into the channel, for whichever executor is free */

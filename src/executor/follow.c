@@ -13,7 +13,11 @@
  *	- nothing in the channel would have come before it, had it not been blocked.
  * A job that does not end well just stays pending: the mark of the end before it brings it back.
  *
- * Locks: none but those of reading.
+ * When the transaction has to end and the group goes on, the next transaction goes on with it likewise.  In between
+ * others may look at the group, so this takes the group's lock before it looks, as who promotes does; and the mark of
+ * the end is kept (shared/mark.c), so that nobody looks without need.
+ *
+ * Locks: the lock of a group, to the end of a transaction that goes on in it.
  */
 #include "executor/follow.h"
 
@@ -40,13 +44,9 @@ static struct
 
 static bool wanted = false;		/* jobs of groups came by lately */
 
-/* The job that ended last, if it has a group. */
-static struct
-{
-	bool		valid;
-	char		queue[QUEUE_NAME_MAX + 1];
-	char		key[QUEUE_KEY_MAX + 1];
-}			ended;
+static QueueJob followed;		/* the job that was found last */
+static bool ended_valid = false;	/* the job that ended last in this transaction has a group, .. */
+static QueueMark ended;			/* .. and this place in it */
 
 void
 queue_follow_begin(void)
@@ -54,7 +54,7 @@ queue_follow_begin(void)
 	Snapshot	snapshot;
 	int			n;
 
-	past.valid = ended.valid = false;
+	past.valid = ended_valid = false;
 	if (!wanted)
 		return;
 	wanted = false;
@@ -116,10 +116,11 @@ queue_follow_ended(const QueueClaim *claim)
 {
 	const QueueExtra *extra = &claim->extra;
 
-	ended.valid = extra->group_key != NULL;
-	if (!ended.valid)
+	ended_valid = extra->group_key != NULL;
+	if (!ended_valid)
 		return;
 	wanted = true;
+	ended.position = extra->position != 0 ? extra->position : claim->job.id;
 	strlcpy(ended.queue, claim->line->queue->name, sizeof(ended.queue));
 	strlcpy(ended.key, extra->group_key, sizeof(ended.key));
 }
@@ -134,18 +135,18 @@ is_short(QueueLine *line, TimestampTz now)
 
 /* Where the job would come, had it not been blocked; where keys take turns, behind all that waits. */
 static QueueOrder
-order_of(const QueueLine *line, const QueueExtra *extra, int64 id, TimestampTz now)
+order_of(const QueueLine *line, TimestampTz asked, int64 id, TimestampTz now)
 {
 	if (line->queue->fair > 0)
 		return (QueueOrder) {PG_INT32_MAX, {DT_NOEND, PG_INT64_MAX}, 0, 0};
-	return (QueueOrder) {queue_urgency(line->queue, line->priority, extra->run_at, now), {extra->run_at, id}, 0, 0};
+	return (QueueOrder) {queue_urgency(line->queue, line->priority, asked, now), {asked, id}, 0, 0};
 }
 
-/* May this executor run the job here and now, as far as it alone tells? */
+/* May this executor run the job here and now?  What its claim finds out is left to that. */
 static bool
 may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 {
-	QueueExtra	extra;
+	TimestampTz asked;
 	QueueOrder	order;
 
 	if (job->problem != NULL || job->extra == NULL || job->attempt > 0 || !queue_job_pending(job) || line == NULL ||
@@ -153,31 +154,75 @@ may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 		line->handler->run_as_oid != queue_my_slot->role ||
 		!is_short(line, now))
 		return false;
-	queue_extra_unpack(job->extra, &extra);
-	order = order_of(line, &extra, job->id, now);
-	return extra.blocks == QUEUE_BLOCK_GROUP && extra.run_at <= now && extra.unique_key == NULL &&
-		extra.expires_at == DT_NOEND && extra.deaths == 0 &&
-		!queue_entries_urgent(&order);
+	asked = queue_extra_time(job->extra, "run_at");
+	order = order_of(line, asked, job->id, now);
+	return asked <= now && !queue_entries_urgent(&order);
+}
+
+/* Puts the job that was found under the active snapshot into queue_held, if this executor may run it. */
+static bool
+take(QueueJobTable *table, TimestampTz group_start)
+{
+	const QueueJob *job = &followed;
+
+	if (!may_follow(job, queue_config_line(job->line), queue_now()) || !is_past(table, job))
+		return false;
+	queue_held[queue_nheld++] = (QueueEntry) {
+		.id = job->id, .line = job->line, .run_at = job->run_at, .stamp = group_start, .tid = job->tid,
+		.flags = QUEUE_ENTRY_FOLLOWS
+	};
+	return true;
 }
 
 bool
 queue_follow_next(QueueJobTable *table, TimestampTz group_start)
 {
-	QueueJob	job;
-	QueueLine  *line = NULL;
 	bool		found;
 
-	if (!past.valid || !ended.valid || queue_nheld == QUEUE_SUSPECT_IDS)
+	if (!ended_valid)
 		return false;
-	ended.valid = false;
+	ended_valid = false;
+	if (!past.valid || queue_nheld == QUEUE_SUSPECT_IDS || !queue_group_has_next(table))
+		return false;
 	PushActiveSnapshot(GetLatestSnapshot());
-	found = queue_group_next(table, ended.queue, ended.key, &job) &&
-		may_follow(&job, line = queue_config_line(job.line), queue_now()) && is_past(table, &job);
+	found = queue_group_next(table, ended.queue, ended.key, &followed) && take(table, group_start);
 	PopActiveSnapshot();
-	if (found)
-		queue_held[queue_nheld++] = (QueueEntry) {
-			.id = job.id, .line = job.line, .run_at = job.run_at, .stamp = group_start, .tid = job.tid,
-			.flags = QUEUE_ENTRY_FOLLOWS
-		};
+	return found;
+}
+
+const QueueJob *
+queue_follow_found(void)
+{
+	return &followed;
+}
+
+bool
+queue_follow_keep(QueueJobTable *table)
+{
+	bool		keep = ended_valid && queue_group_has_next(table);
+
+	if (keep)
+		queue_mark_keep(ended.queue, ended.key);
+	return keep;
+}
+
+bool
+queue_follow_resume(QueueJobTable *table, TimestampTz group_start)
+{
+	bool		found = false;
+
+	if (!queue_mark_kept())
+		return false;
+	queue_entries_ended();
+	if (past.valid && queue_group_lock(&ended))
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		found = queue_group_resume(table, &ended, &followed) && take(table, group_start);
+		PopActiveSnapshot();
+		if (!found)
+			queue_group_unlock(&ended);
+	}
+	if (!found)
+		queue_mark_unkeep();
 	return found;
 }

@@ -10,6 +10,7 @@
  */
 #include "executor/verdict.h"
 
+#include "executor/interrupt.h"
 #include "job/finish.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -22,6 +23,33 @@
  */
 #define RELEASED_US USECS_PER_SEC
 #define SNOOZED_MIN_US INT64CONST(10000)
+
+/*
+ * What an interrupt means for the job: true if it is let go uncounted (its transaction
+ * is to be rolled back); a timeout or a user's cancel is a failed attempt.
+ */
+bool
+queue_verdict_lets_go(QueueRunResult *result)
+{
+	if (queue_interrupt_reason() == QUEUE_INTERRUPT_CANCEL)
+		return true;			/* even if the handler swallowed it: the caller waits for the row */
+	if (strcmp(result->sqlstate, "57014") != 0 && result->outcome != QUEUE_RUN_INTERRUPTED)
+		return false;
+	switch (queue_interrupt_reason())
+	{
+		case QUEUE_INTERRUPT_TIMEOUT:
+			result->outcome = QUEUE_RUN_FAILED;
+			result->timed_out = true;
+			result->error = "the job ran longer than its timeout";
+			return false;
+		case QUEUE_INTERRUPT_INTERVAL:
+		case QUEUE_INTERRUPT_CANCEL:
+		case QUEUE_INTERRUPT_STOP:
+			return true;
+		default:
+			return result->outcome == QUEUE_RUN_INTERRUPTED;
+	}
+}
 
 QueueState
 queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, const QueueRunResult *result,

@@ -7,6 +7,9 @@
 
 #include "executor/run.h"
 
+/* After a run in an executor: is it let go uncounted, to be rolled back?  Else a timeout is made a failure. */
+extern bool queue_verdict_lets_go(QueueRunResult *result);
+
 /*
  * Writes how a run of a handler ended (not INTERRUPTED) for a job that this transaction has locked; counts it in
  * `stat`.

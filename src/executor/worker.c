@@ -2,10 +2,10 @@
  * worker.c
  *		The process that runs SQL handlers, connected as their role.
  *
- * It takes entries from its role's channel and claims the rows itself.  A job runs ALONE (row locked, handler in a
- * subtransaction, row ended, commit) or, when its kind is known to be short, in a GROUP that shares one commit: there
- * the delete of the row is the claim and the completion, inside the job's own subtransaction.  Sharing must never be
- * felt:
+ * It takes entries from its role's channel, which then stand in queue_held (entries.c), and claims the rows itself.
+ * A job runs ALONE (row locked, handler in a subtransaction, row ended, commit) or, when its kind is known to be short,
+ * in a GROUP that shares one commit: there the delete of the row is the claim and the completion, inside the job's own
+ * subtransaction.  Sharing must never be felt:
  *	- alone: kinds not known to be short, retries, expired claims, suspects, jobs with a unique key (an enqueue of the
  *	  same key would wait for the group);
  *	- a job joins only if its entry is stamped not later than the group's start, so that all its enqueuer wrote is in
@@ -13,11 +13,9 @@
  *	- the group commits when half of commit_interval has passed, the channel is empty, the subtransaction ids near
  *	  what the proc array caches, or a job used temp objects or advisory locks;
  *	- a timer at commit_interval rolls back the current job if it has company; it runs again alone, uncounted;
- *	- a failure counts only for a job that was alone in its transaction; an error in
- *	  company, or any error at COMMIT, runs the jobs concerned again alone.
+ *	- a failure counts only for a job that was alone in its transaction; an error in company, or any error at COMMIT,
+ *	  runs the jobs concerned again alone.
  * The first job of a group runs without a subtransaction: its error undoes nobody else's work.
- *
- * What it has taken from the channel stands in queue_held (entries.c).
  *
  * Locks: RowExclusiveLock on live_job, the row lock of each claimed job.
  */
@@ -32,6 +30,7 @@
 #include "job/finish.h"
 #include "job/record.h"
 #include "shared/clock.h"
+#include "shared/mark.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 #include "shared/worker.h"
@@ -51,7 +50,6 @@
 #include "utils/portal.h"
 #include "utils/timeout.h"
 
-#define GROUP_MAX_SUBXIDS 48	/* of the 64 that the proc array caches */
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
 
 static QueueDatabase *base;
@@ -74,12 +72,17 @@ static struct
 	QueueJobLog log;			/* in job_context */
 }			uncommitted;
 
-/* A job that ended well in this group. */
-static struct
-{
-	QueueKindStat *stat;
-}			member[QUEUE_SUSPECT_IDS];
+/* The kinds of the jobs that ended well in this group. */
+static QueueKindStat *member[QUEUE_SUSPECT_IDS];
 static int	nmembers;
+
+/* Is it to end after the current job? */
+static bool
+must_stop(void)
+{
+	return ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0 ||
+		pg_atomic_read_u32(&base->closed) != 0;
+}
 
 /* ---- transactions ---- */
 
@@ -194,6 +197,12 @@ read_row(Work *work)
 	work->claim.snapshot = GetActiveSnapshot();
 	work->claim.locked = false;
 	memset(&work->claim.lost, 0, sizeof(work->claim.lost));
+	if ((work->entry->flags & QUEUE_ENTRY_FOLLOWS) != 0)
+	{
+		work->claim.job = *queue_follow_found();
+		work->claim.follows = true;
+		return queue_claim_look(&work->claim);
+	}
 	return queue_claim_read(&work->claim, work->entry);
 }
 
@@ -289,35 +298,6 @@ end_alone(Work *work, int attempt)
 					  "job " INT64_FORMAT " of kind \"%s\" failed (attempt %d, SQLSTATE %s, now %s): %s", about.id,
 					  about.kind, attempt, work->result.sqlstate[0] ? work->result.sqlstate : "-",
 					  queue_state_names[state], about.error);
-	}
-}
-
-/*
- * What an interrupt means for the job: true if it is let go uncounted (its transaction
- * is to be rolled back); a timeout or a user's cancel is a failed attempt.
- */
-static bool
-let_go(Work *work)
-{
-	QueueRunResult *result = &work->result;
-
-	if (queue_interrupt_reason() == QUEUE_INTERRUPT_CANCEL)
-		return true;			/* even if the handler swallowed it: the caller waits for the row */
-	if (strcmp(result->sqlstate, "57014") != 0 && result->outcome != QUEUE_RUN_INTERRUPTED)
-		return false;
-	switch (queue_interrupt_reason())
-	{
-		case QUEUE_INTERRUPT_TIMEOUT:
-			result->outcome = QUEUE_RUN_FAILED;
-			result->timed_out = true;
-			result->error = "the job ran longer than its timeout";
-			return false;
-		case QUEUE_INTERRUPT_INTERVAL:
-		case QUEUE_INTERRUPT_CANCEL:
-		case QUEUE_INTERRUPT_STOP:
-			return true;
-		default:
-			return result->outcome == QUEUE_RUN_INTERRUPTED;
 	}
 }
 
@@ -436,7 +416,7 @@ run_alone(QueueEntry *entry)
 							NULL, &work->result);
 		MemoryContextSwitchTo(group_context);
 		disarm();
-		if (!ran || let_go(work))
+		if (!ran || queue_verdict_lets_go(&work->result))
 		{
 			/* rolled back, not counted; the abort gives the row back to its line */
 			rollback();
@@ -504,8 +484,8 @@ must_be_alone(const Work *work)
 }
 
 /*
- * Runs a group that begins with queue_held[0], taking further entries from the channel.  On
- * return its transaction is over and queue_held has what must run alone.
+ * Runs a group that begins with queue_held[0], or with what follows the last job of the transaction before it, taking
+ * further entries from the channel.  On return its transaction is over and queue_held has what must run alone.
  */
 static void
 run_group(void)
@@ -513,8 +493,16 @@ run_group(void)
 	QueueEntry	again[QUEUE_SUSPECT_IDS];
 	int			nagain = 0;
 	int			current = 0;
+	int			subxids = 2;	/* that a job may need: more than any has */
+	int			had;
+	bool		keep;
 
 	begin();
+	if (queue_nheld == 0 && !queue_follow_resume(table, group_start) && !queue_entries_next())
+	{
+		commit();
+		return;
+	}
 	queue_interrupt_group_begin(group_start);
 	for (;;)
 	{
@@ -547,10 +535,11 @@ run_group(void)
 		}
 		if (nmembers == 0)
 			pg_atomic_write_u64(&queue_my_slot->sharing_since, (uint64) group_start);
+		had = MyProc->subxidStatus.count;
 		queue_interrupt_clear();
 		if (run_in_group(work, &rerun))
 		{
-			member[nmembers++].stat = work->stat;
+			member[nmembers++] = work->stat;
 			queue_follow_ended(&work->claim);
 		}
 		else if (rerun)
@@ -564,22 +553,26 @@ run_group(void)
 				again[nagain++].flags |= QUEUE_ENTRY_ALONE;
 			}
 		}
+		subxids = Max(subxids, 2 * (MyProc->subxidStatus.count - had));
 		MemoryContextReset(job_context);
 next:
 		if (group_must_end || nagain > 8 || queue_interrupt_reason() == QUEUE_INTERRUPT_INTERVAL ||
-			ShutdownRequestPending || MyProc->subxidStatus.count >= GROUP_MAX_SUBXIDS ||
-			MyProc->subxidStatus.overflowed ||
+			ShutdownRequestPending || MyProc->subxidStatus.overflowed ||
+			MyProc->subxidStatus.count + subxids >= PGPROC_MAX_CACHED_SUBXIDS ||
 			(work->ended_at != 0 ? work->ended_at : queue_now()) - group_start >= (int64) queue_commit_interval * 500 ||
 			(!queue_follow_next(table, group_start) && !queue_entries_next()))
 			break;
 		current = queue_nheld - 1;
 	}
 	queue_interrupt_group_end();
+	keep = nagain == 0 && !group_must_end && !must_stop() && queue_follow_keep(table);
 	commit();
+	if (!keep)
+		queue_mark_unkeep();
 	for (int i = 0; i < nmembers; i++)
 	{
-		if (member[i].stat != NULL)
-			pg_atomic_fetch_add_u64(&member[i].stat->completed, 1);
+		if (member[i] != NULL)
+			pg_atomic_fetch_add_u64(&member[i]->completed, 1);
 	}
 	memcpy(queue_held, again, nagain * sizeof(QueueEntry));
 	queue_nheld = nagain;
@@ -753,14 +746,6 @@ connect_as_role(int number)
 	error_context = AllocSetContextCreate(TopMemoryContext, "queue error", ALLOCSET_SMALL_SIZES);
 }
 
-/* Is it to end after the current job? */
-static bool
-must_stop(void)
-{
-	return ShutdownRequestPending || pg_atomic_read_u32(&queue_my_slot->retire) != 0 ||
-		pg_atomic_read_u32(&base->closed) != 0;
-}
-
 void
 queue_executor_main(Datum arg)
 {
@@ -782,7 +767,8 @@ queue_executor_main(Datum arg)
 			do
 			{
 				process();
-			} while (!must_stop() && !ConfigReloadPending && queue_entries_next());
+			} while (!must_stop() && !ConfigReloadPending && (queue_mark_kept() || queue_entries_next()));
+			queue_mark_unkeep();
 			pgstat_report_activity(STATE_IDLE, NULL);
 		}
 		else

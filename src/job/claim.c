@@ -80,9 +80,7 @@ queue_claim_read(QueueClaim *claim, const QueueEntry *entry)
 	if (!queue_job_refind(claim->table, &tid, entry->id, claim->snapshot, job) ||
 		job->line != entry->line || job->run_at != entry->run_at)
 		return QUEUE_CLAIM_NONE;
-	claim->follows = (entry->flags & QUEUE_ENTRY_FOLLOWS) != 0;
-	if (claim->follows && !ItemPointerEquals(&job->tid, unconstify(ItemPointerData *, &entry->tid)))
-		return QUEUE_CLAIM_NONE;	/* changed since it was chosen */
+	claim->follows = false;
 	return queue_claim_look(claim);
 }
 

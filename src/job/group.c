@@ -32,6 +32,8 @@
 #include "job/place.h"
 #include "shared/clock.h"
 
+#include "access/genam.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -39,9 +41,10 @@
 #include "common/hashfn.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 
-#define LOCK_SPACE 0x5156		/* locktag_field4; 0x5155 are session claims */
+#define RANGE_ROWS 2000			/* of a range looked at in one transaction */
 #define MAX_REMEMBERED 1000000
 #define BATCH 100				/* groups that a fetch settles at most */
 #define HEAD_LOOKS 1000			/* places that explain_job looks at */
@@ -82,17 +85,17 @@ insert_mark(QueueInserter *inserter, const QueueMark *mark)
 	queue_inserter_put(inserter, values, NMARK);
 }
 
-/* A group's mark, told at the commit of this transaction. */
+/* A group's mark, told at the commit of this transaction: a job came, or (job_id 0) one ended that was let in. */
 static void
-note(const char *queue, const char *key, int64 position, bool ended)
+note(const char *queue, const char *key, int64 position, int64 job_id)
 {
-	QueueMark	mark = {.position = position, .came = !ended, .ended = ended};
+	QueueMark	mark = {.position = position, .came = job_id != 0, .ended = job_id == 0};
 	QueueInserter	inserter;
 
 	strlcpy(mark.queue, queue, sizeof(mark.queue));
 	strlcpy(mark.key, key, sizeof(mark.key));
 	register_flush();
-	if (queue_mark_note(&mark) || queue_preloaded())
+	if (queue_mark_note(&mark, job_id) || queue_preloaded())
 		return;
 	queue_inserter_open(&inserter, queue_config()->group_mark);
 	insert_mark(&inserter, &mark);
@@ -144,7 +147,7 @@ queue_group_insert(const QueueJob *jobs, int n)
 		key = queue_extra_group(job->extra, job->id, &position);
 		queue = queue_job_line(job->line)->queue->name;
 		queue_place_insert(&inserter, &(QueuePlace) {job->id, position}, queue, key);
-		note(queue, key, position, false);
+		note(queue, key, position, job->id);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_job);
 	}
@@ -179,7 +182,7 @@ queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, Que
 		job->extra = queue_extra_pack(&extra);
 	}
 	else if (is_in(job))
-		note(queue, key, position, true);	/* one that waited kept nobody from anything */
+		note(queue, key, position, 0);	/* one that waited kept nobody from anything */
 	return holds;
 }
 
@@ -199,7 +202,7 @@ queue_group_let_go(const char *queue, const QueueJob *job)
 	queue_places_open(&places, RowExclusiveLock);
 	queue_place_delete(&places, queue, extra.group_key, job->id, position);
 	queue_places_close(&places);
-	note(queue, extra.group_key, position, true);
+	note(queue, extra.group_key, position, 0);
 }
 
 void
@@ -215,13 +218,13 @@ queue_group_move(QueueJob *job, QueueExtra *extra, const char *from, const char 
 	queue_place_delete(&places, from, extra->group_key, job->id, position);
 	queue_places_close(&places);
 	if (is_in(job))
-		note(from, extra->group_key, position, true);
+		note(from, extra->group_key, position, 0);
 	extra->position = nextval_internal(queue_config()->job_id_seq, false);
 	queue_job_hold(job, extra, QUEUE_BLOCK_GROUP);
 	queue_inserter_open(&inserter, queue_config()->live_key);
 	queue_place_insert(&inserter, &(QueuePlace) {job->id, extra->position}, to, extra->group_key);
 	queue_inserter_close(&inserter);
-	note(to, extra->group_key, extra->position, false);
+	note(to, extra->group_key, extra->position, job->id);
 }
 
 int64
@@ -302,14 +305,14 @@ remember(uint64 hash, int64 job_id, int64 from, bool held)
 
 /* ---------------------------------------------------------------- promotion */
 
-/* Takes the lock of a group until the end of the transaction; false: somebody else has it. */
-static bool
-lock_group(uint64 hash)
+static LOCKTAG
+lock_of(const QueueMark *mark)
 {
+	uint64		hash = hash_of(mark);
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, LOCK_SPACE);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, QUEUE_GROUP_LOCK_SPACE);
+	return tag;
 }
 
 /* Is this job of the group let in, whatever else may block it? */
@@ -341,15 +344,15 @@ still_in(QueueJobTable *jobs, const QueueMark *mark, int64 job_id, bool *of_grou
 /*
  * Reads the group's places from `from` on, under the active snapshot.  Returns the first job's place in *first
  * (job_id 0: there is none) with its row in *job if it waits to be let in; *in: who is in or holds the group (*held),
- * if such a one was seen (0: no); *more: it is not alone.  all: beyond the first one too, until one that is in.
+ * if such a one was seen (0: no); *more: it is not alone.  all: beyond the first one too, until one that is in.  read:
+ * a job as somebody has read it, maybe a version that is not the last one; NULL: none.
  */
 static void
-look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlace *first, QueueJob *job, int64 *in,
-	 bool *held, bool *more)
+look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, const QueueJob *read, QueuePlace *first,
+	 QueueJob *job, int64 *in, bool *held, bool *more)
 {
 	QueueGroupPlaces *places = queue_places_of(jobs);
-	QueuePlace		place;
-
+	QueuePlace	place;
 	int			seen = 0;
 
 	first->job_id = *in = 0;
@@ -361,7 +364,9 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlac
 		bool		waits = false;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
+		if (read != NULL && place.job_id == read->id && !place.held)
+			other = *read;
+		else if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
 		{
 			/* the job's end could not read whose group it was in */
 			queue_place_drop(places, &place, GetActiveSnapshot());
@@ -388,11 +393,13 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, QueuePlac
 bool
 queue_group_lock(const QueueMark *mark)
 {
-	return lock_group(hash_of(mark));
+	LOCKTAG		tag = lock_of(mark);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 QueueSettled
-queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark)
+queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark, const QueueJob *read)
 {
 	uint64		hash = hash_of(mark);
 	Memory	   *known = remembered(hash);
@@ -407,7 +414,7 @@ queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark)
 
 	if (known == NULL && mark->front)
 		from = mark->position;
-	look(jobs, mark, from, all, &first, &job, &in, &held, &more);
+	look(jobs, mark, from, all, read, &first, &job, &in, &held, &more);
 	if (in == 0 && first.job_id != 0 && known != NULL && !all)
 	{
 		bool		of_group;
@@ -416,7 +423,7 @@ queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark)
 			in = known->job_id;
 		else if (!of_group)
 			/* that is another group, of the same hash */
-			look(jobs, mark, PG_INT64_MIN, true, &first, &job, &in, &held, &more);
+			look(jobs, mark, PG_INT64_MIN, true, read, &first, &job, &in, &held, &more);
 	}
 	if (in == 0 && first.job_id != 0)
 	{
@@ -442,7 +449,7 @@ queue_group_waits(QueueJobTable *jobs, const QueueMark *mark)
 	int64		in;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	look(jobs, mark, mark->position, false, &first, &job, &in, &held, &more);
+	look(jobs, mark, mark->position, false, NULL, &first, &job, &in, &held, &more);
 	PopActiveSnapshot();
 	return in == 0 && first.job_id != 0;
 }
@@ -455,7 +462,7 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
 	if (!queue_group_lock(mark))
 		return QUEUE_GROUP_BUSY;
 	PushActiveSnapshot(GetLatestSnapshot());
-	settled = queue_group_settle_locked(jobs, mark);
+	settled = queue_group_settle_locked(jobs, mark, NULL);
 	PopActiveSnapshot();
 	if (settled == QUEUE_GROUP_PROMOTED)
 		CommandCounterIncrement();
@@ -463,13 +470,95 @@ queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
 }
 
 bool
+queue_group_has_next(QueueJobTable *jobs)
+{
+	return jobs->places != NULL && queue_place_follower(jobs->places) != NULL;
+}
+
+bool
 queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJob *job)
 {
-	const QueuePlace *follower = queue_place_follower(queue_places_of(jobs));
+	const QueuePlace *follower = queue_group_has_next(jobs) ? queue_place_follower(jobs->places) : NULL;
 
 	/* a lower place that is committed brings a mark, which stays until it is settled */
 	return follower != NULL && !follower->held && !queue_mark_before(queue, key, follower->position) &&
 		queue_job_find(jobs, follower->job_id, GetActiveSnapshot(), job);
+}
+
+bool
+queue_group_resume(QueueJobTable *jobs, const QueueMark *mark, QueueJob *job)
+{
+	queue_places_resume(queue_places_of(jobs), mark->queue, mark->key, mark->position);
+	return queue_group_next(jobs, mark->queue, mark->key, job);
+}
+
+void
+queue_group_unlock(const QueueMark *mark)
+{
+	LOCKTAG		tag = lock_of(mark);
+
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* Is the job's group among the first n of these marks? */
+static bool
+has_group(const QueueMark *marks, int n, const char *queue, const char *key)
+{
+	for (int i = n - 1; i >= 0; i--)
+	{
+		if (strcmp(marks[i].key, key) == 0 && strcmp(marks[i].queue, queue) == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+queue_group_range(QueueJobTable *jobs, int64 *low, int64 high, bool (*known) (const char *queue, const char *key),
+				  QueueMark *marks, QueueJob *read, int max)
+{
+	TupleTableSlot *slot = table_slot_create(jobs->rel, NULL);
+	ScanKeyData keys[2];
+	IndexScanDesc scan;
+	int			rows = 0;
+	int			n = 0;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(*low));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(high));
+	scan = queue_index_beginscan(jobs->rel, queue_job_pkey(jobs), GetActiveSnapshot(), 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	*low = high + 1;
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		QueueJob   *job = &read[n];
+		QueueLine  *line;
+		char	   *key;
+		int64		position;
+
+		CHECK_FOR_INTERRUPTS();
+		queue_job_read(slot, job, false);
+		if (n == max || rows++ == RANGE_ROWS)
+		{
+			*low = job->id;
+			break;
+		}
+		if (!queue_job_pending(job) || (line = queue_config_line(job->line)) == NULL)
+			continue;
+		queue_job_read_lean(slot, job);
+		if (is_in(job) || !queue_extra_has_group(job->extra))
+			continue;
+		key = queue_extra_group(job->extra, job->id, &position);
+		if (has_group(marks, n, line->queue->name, key) || known(line->queue->name, key))
+			continue;
+		marks[n] = (QueueMark) {.position = position, .came = true};
+		strlcpy(marks[n].queue, line->queue->name, sizeof(marks[n].queue));
+		strlcpy(marks[n].key, key, sizeof(marks[n].key));
+		n++;
+	}
+	index_endscan(scan);
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	return n;
 }
 
 int
@@ -602,8 +691,10 @@ queue_group_promote(QueueJobTable *jobs)
 	n = queue_mark_take(taken, BATCH);
 	for (int i = 0; i < n; i++)
 	{
-		if (queue_group_settle(jobs, &taken[i]) == QUEUE_GROUP_BUSY)
-			(void) queue_mark_note(&taken[i]);	/* for who comes after this transaction */
+		if (queue_group_settle(jobs, &taken[i]) != QUEUE_GROUP_BUSY)
+			continue;
+		taken[i].doubted = true;
+		(void) queue_mark_note(&taken[i], 0);	/* for who comes after this transaction */
 	}
 }
 
@@ -638,7 +729,7 @@ queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
 	if (queue_group_settle(jobs, &mark) == QUEUE_GROUP_PROMOTED)
 	{
 		register_flush();
-		(void) queue_mark_note(&mark);	/* who promotes does not know of it */
+		(void) queue_mark_note(&mark, 0);	/* who promotes does not know of it */
 	}
 	return queue_job_peek(jobs, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now);
 }

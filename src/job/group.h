@@ -31,6 +31,12 @@ extern void queue_group_move(QueueJob *job, QueueExtra *extra, const char *from,
  * whatever blocks it.  False: there is none, or it is not sure that none goes before it.
  */
 extern bool queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJob *job);
+extern bool queue_group_has_next(QueueJobTable *jobs);	/* is there one, as far as was read? */
+/*
+ * The first job behind the mark's position, likewise, for who has ended that one in an earlier transaction, kept the
+ * mark, and holds the group's lock since before the active snapshot.
+ */
+extern bool queue_group_resume(QueueJobTable *jobs, const QueueMark *mark, QueueJob *job);
 /*
  * Who is in, or will be the next, of a group, under the snapshot; 0: nobody.  *held: a discarded job holds it.  For
  * people: it does not look at all places.
@@ -54,7 +60,9 @@ extern QueueSettled queue_group_settle(QueueJobTable *jobs, const QueueMark *mar
 /* Would there be anything to do?  Without a lock, and only as far as the first place tells. */
 extern bool queue_group_waits(QueueJobTable *jobs, const QueueMark *mark);
 extern bool queue_group_lock(const QueueMark *mark);
-extern QueueSettled queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark);
+extern void queue_group_unlock(const QueueMark *mark);	/* before the transaction's end, if it did nothing there */
+/* read: a job of the group as it was read lately; NULL: none. */
+extern QueueSettled queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark, const QueueJob *read);
 /*
  * Lets this very job in for the present transaction, if its group is all that blocks it and it is the first; it is read
  * again then.
@@ -62,6 +70,13 @@ extern QueueSettled queue_group_settle_locked(QueueJobTable *jobs, const QueueMa
 extern bool queue_group_let_in(QueueJobTable *jobs, const QueueJob *job);
 /* Marks of up to max groups after that of `after` (empty strings: of the first ones), as they are now; how many. */
 extern int	queue_group_all(const QueueMark *after, QueueMark *marks, int max);
+/*
+ * Of the jobs with ids from *low to high that wait for their turn: marks of up to max groups but those that are known,
+ * each with a job of it as read.  How many; *low: where to go on.
+ */
+extern int	queue_group_range(QueueJobTable *jobs, int64 *low, int64 high,
+							  bool (*known) (const char *queue, const char *key), QueueMark *marks, QueueJob *read,
+							  int max);
 /* Eats up to max rows of queue.group_mark; false: there may be more, or some could not be settled. */
 extern bool queue_group_eat_rows(QueueJobTable *jobs, int max);
 /* The same for marks in memory too: for who promotes where no scheduler does. */

@@ -314,6 +314,13 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 		read_wide(slot, job, false);
 }
 
+void
+queue_job_read_lean(TupleTableSlot *slot, QueueJob *job)
+{
+	queue_job_read(slot, job, false);
+	read_wide(slot, job, true);
+}
+
 /* How much of a row is read. */
 typedef enum Width
 {
@@ -333,10 +340,10 @@ find(QueueJobTable *table, int64 id, Snapshot snapshot, QueueJob *job, Width wid
 	scan = queue_index_beginscan(table->rel, queue_job_pkey(table), snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
-	if (found)
-		queue_job_read(table->slot, job, width == DEEP);
 	if (found && width == LEAN)
-		read_wide(table->slot, job, true);
+		queue_job_read_lean(table->slot, job);
+	else if (found)
+		queue_job_read(table->slot, job, width == DEEP);
 	ExecClearTuple(table->slot);
 	index_endscan(scan);
 	return found;

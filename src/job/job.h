@@ -66,6 +66,7 @@ extern void queue_job_release(QueueJobTable *table); /* gives it back: nothing w
  * Copies the row out of a slot into palloc'd memory; deep = false leaves payload and extra NULL (fixed columns only).
  */
 extern void queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep);
+extern void queue_job_read_lean(TupleTableSlot *slot, QueueJob *job);	/* as queue_job_find_lean */
 /*
  * By primary key under the snapshot; false: no visible row.  lean: without detoasting the payload (NULL), for who only
  * changes or ends the row.

@@ -125,6 +125,16 @@ queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot sna
 							  snapshot, InvalidSnapshot, false, &tmfd, false);
 }
 
+/* Reads on from here, under the active snapshot. */
+static void
+read_ahead(QueueGroupPlaces *places)
+{
+	places->nahead = places->next = 0;
+	while (places->nahead < places->qty && queue_places_next(places, &places->ahead[places->nahead]))
+		places->nahead++;
+	queue_places_end(places);
+}
+
 /*
  * Who goes through a group ends one job after the other.  A scan reads a whole page of the index whatever it returns,
  * so the places behind are read with it, ever more, and the next of them need no scan.
@@ -140,16 +150,21 @@ queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key,
 		queue_place_drop(places, &places->ahead[places->next++], GetActiveSnapshot());
 	if (!known || places->next == places->nahead)
 	{
-		places->nahead = places->next = 0;
-		places->qty = known ? Min(Max(2 * places->qty, 1), QUEUE_PLACES_AHEAD) : 1;
+		places->qty = known ? Min(Max(8 * places->qty, 1), QUEUE_PLACES_AHEAD) : 1;
 		queue_places_scan(places, queue, key, known ? position + 1 : position, GetActiveSnapshot());
 		if (!known && queue_places_next(places, &place) && place.job_id == job_id)
 			queue_place_drop(places, &place, GetActiveSnapshot());
-		while (places->nahead < places->qty && queue_places_next(places, &places->ahead[places->nahead]))
-			places->nahead++;
-		queue_places_end(places);
+		read_ahead(places);
 	}
 	PopActiveSnapshot();
+}
+
+void
+queue_places_resume(QueueGroupPlaces *places, const char *queue, const char *key, int64 position)
+{
+	places->qty = QUEUE_PLACES_AHEAD;
+	queue_places_scan(places, queue, key, position + 1, GetActiveSnapshot());
+	read_ahead(places);
 }
 
 const QueuePlace *

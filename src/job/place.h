@@ -19,7 +19,7 @@ typedef struct QueuePlace
 	ItemPointerData tid;
 } QueuePlace;
 
-#define QUEUE_PLACES_AHEAD 32
+#define QUEUE_PLACES_AHEAD 64
 
 /* A group and its first place. */
 typedef struct QueueGroupFront
@@ -62,6 +62,8 @@ extern void queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, 
 /* Deletes a job's own place. */
 extern void queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 job_id,
 							   int64 position);
+/* Reads the places behind a position, under the active snapshot: the one there was deleted earlier. */
+extern void queue_places_resume(QueueGroupPlaces *places, const char *queue, const char *key, int64 position);
 /* The place behind the one that was deleted last; NULL: there was none when it was read. */
 extern const QueuePlace *queue_place_follower(const QueueGroupPlaces *places);
 

@@ -126,10 +126,17 @@ typedef bool QueueUpdateIndexes;
 #endif
 
 /*
- * Does this process hold an advisory lock? They are never fast-path, so they stand in the lists of its PGPROC,
- * to which nobody else adds but for relation locks.
+ * Does this process hold an advisory lock, other than of a group? They are never fast-path, so they stand in the lists
+ * of its PGPROC, to which nobody else adds but for relation locks.
  */
 #include "storage/lwlock.h"
+#define QUEUE_GROUP_LOCK_SPACE 0x5157	/* locktag_field4 of the locks of groups (job/group.c) */
+static inline bool
+queue_is_advisory(const LOCKTAG *tag)
+{
+	return tag->locktag_lockmethodid == USER_LOCKMETHOD && tag->locktag_field4 != QUEUE_GROUP_LOCK_SPACE;
+}
+
 static inline bool
 queue_holds_advisory_lock(void)
 {
@@ -148,7 +155,7 @@ queue_holds_advisory_lock(void)
 		{
 			PROCLOCK   *lock = dlist_container(PROCLOCK, procLink, iter.cur);
 
-			found |= lock->tag.myLock->tag.locktag_lockmethodid == USER_LOCKMETHOD;
+			found |= queue_is_advisory(&lock->tag.myLock->tag);
 		}
 #else
 		SHM_QUEUE  *locks = &MyProc->myProcLocks[i];
@@ -160,7 +167,7 @@ queue_holds_advisory_lock(void)
 		for (lock = (PROCLOCK *) SHMQueueNext(locks, locks, offsetof(PROCLOCK, procLink));
 			 lock != NULL;
 			 lock = (PROCLOCK *) SHMQueueNext(locks, &lock->procLink, offsetof(PROCLOCK, procLink)))
-			found |= lock->tag.myLock->tag.locktag_lockmethodid == USER_LOCKMETHOD;
+			found |= queue_is_advisory(&lock->tag.myLock->tag);
 #endif
 		LWLockRelease(LockHashPartitionLockByIndex(i));
 	}

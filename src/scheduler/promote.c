@@ -3,6 +3,9 @@
  *		The chore of groups: the scheduler eats marks (shared/mark.h) and lets the next job of each group in
  *		(job/group.c), many groups a transaction.
  *
+ * Jobs of very many groups that came together are told as a range of ids, which is read in slices.  Each of their
+ * groups is settled once: all of the range is committed by then.
+ *
  * All groups are looked at, one after the other in slices, when the scheduler starts, and when marks were lost.  Only
  * after that it knows in which groups somebody is in; until then it reads a group that it does not know to the end.
  *
@@ -19,7 +22,9 @@
 #include "shared/clock.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "storage/lmgr.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #define BATCH 200				/* marks a transaction, and so locks */
@@ -39,14 +44,43 @@ typedef struct Deferred
 
 static Deferred *deferred = NULL;	/* MAX_DEFERRED */
 static int	ndeferred = 0;
+static bool forgot_deferred = false;	/* .. of which some were settled by a batch that is not committed */
 static QueueMark in_hand;		/* queue "": none; else an error is about this group */
 static bool all_under_way = false;
 static QueueMark all_at;		/* the last group of that look */
 
-static inline bool
-same_group(const QueueMark *a, const QueueMark *b)
+/* The groups that a transaction settles, each with a job of it as it was read, or NULL. */
+typedef struct Batch
 {
-	return strcmp(a->key, b->key) == 0 && strcmp(a->queue, b->queue) == 0;
+	int			n;
+	QueueMark	mark[BATCH + MAX_DEFERRED];
+	const QueueJob *read[BATCH + MAX_DEFERRED];
+} Batch;
+
+static Batch batch;
+
+/* A group of the range that was settled. */
+typedef struct Seen
+{
+	uint64		hash;			/* of its names */
+	char	   *queue;
+	char	   *key;
+} Seen;
+
+/* The range of ids that is looked through. */
+static struct
+{
+	bool		under_way;
+	int64		next;
+	int64		high;
+	HTAB	   *seen;
+	MemoryContext context;		/* of seen */
+}			range;
+
+static inline bool
+is_group(const QueueMark *mark, const char *queue, const char *key)
+{
+	return strcmp(mark->key, key) == 0 && strcmp(mark->queue, queue) == 0;
 }
 
 static Deferred *
@@ -54,21 +88,10 @@ find_deferred(const QueueMark *mark)
 {
 	for (int i = 0; i < ndeferred; i++)
 	{
-		if (same_group(&deferred[i].mark, mark))
+		if (is_group(&deferred[i].mark, mark->queue, mark->key))
 			return &deferred[i];
 	}
 	return NULL;
-}
-
-/* As shared/mark.c merges them. */
-static void
-merge(QueueMark *into, const QueueMark *mark)
-{
-	into->position = Min(into->position, mark->position);
-	into->front = false;
-	into->came |= mark->came;
-	into->ended |= mark->ended;
-	into->doubted |= mark->doubted;
 }
 
 /* To be looked at again after a pause, which is at least `pause` and doubles up to `most`. */
@@ -87,7 +110,7 @@ defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)
 		found = &deferred[ndeferred++];
 		*found = (Deferred) {*mark, 0, 0};
 	}
-	merge(&found->mark, mark);
+	queue_mark_merge(&found->mark, mark);
 	found->pause = Min(Max(pause, found->pause * 2), most);
 	found->again_at = now + found->pause;
 }
@@ -102,47 +125,68 @@ deferred_due(void)
 	return due;
 }
 
-/* Adds a group to the batch, unless it was deferred and its pause is not over. */
+static bool
+in_batch(const char *queue, const char *key)
+{
+	for (int i = 0; i < batch.n; i++)
+	{
+		if (is_group(&batch.mark[i], queue, key))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Adds a group to the batch, unless it was deferred and its pause is not over.  One that was just busy is free again
+ * when its head has ended.
+ */
 static void
-add(QueueMark *batch, int *n, const QueueMark *mark, TimestampTz now)
+add(const QueueMark *mark, const QueueJob *read, TimestampTz now)
 {
 	Deferred   *waits = find_deferred(mark);
 
-	if (waits != NULL && waits->again_at > now)
+	if (waits != NULL && waits->again_at > now && (waits->pause > MAX_BUSY_US || !mark->ended))
 	{
-		merge(&waits->mark, mark);
+		queue_mark_merge(&waits->mark, mark);
 		return;
 	}
-	batch[*n] = *mark;
+	if (in_batch(mark->queue, mark->key))
+		return;					/* it is looked at after this mark was taken */
+	batch.mark[batch.n] = *mark;
 	if (waits != NULL)
-		merge(&batch[*n], &waits->mark);
-	(*n)++;
+		queue_mark_merge(&batch.mark[batch.n], &waits->mark);
+	batch.read[batch.n++] = read;
 }
 
-/* Settles the groups of a batch, or defers them; one that was deferred is so no more once it is settled. */
+/* Settles the groups of the batch, or defers them; one that was deferred is so no more once it is settled. */
 static void
-settle(QueueJobTable *jobs, const QueueMark *batch, int n, TimestampTz now)
+settle(QueueJobTable *jobs, TimestampTz now)
 {
 	MemoryContext per_group = AllocSetContextCreate(CurrentMemoryContext, "queue groups", ALLOCSET_SMALL_SIZES);
-	bool	   *locked = palloc(Max(n, 1) * sizeof(bool));
+	bool	   *locked = palloc(Max(batch.n, 1) * sizeof(bool));
 	MemoryContext old;
 
-	for (int i = 0; i < n; i++)
-		locked[i] = queue_group_lock(&batch[i]);
+	for (int i = 0; i < batch.n; i++)
+		locked[i] = queue_group_lock(&batch.mark[i]);
 	PushActiveSnapshot(GetLatestSnapshot());
 	old = MemoryContextSwitchTo(per_group);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < batch.n; i++)
 	{
+		const QueueMark *mark = &batch.mark[i];
+
 		CHECK_FOR_INTERRUPTS();
-		in_hand = batch[i];
-		if (!locked[i] || queue_group_settle_locked(jobs, &batch[i]) == QUEUE_GROUP_BUSY)
-			defer(&batch[i], now, BUSY_US, MAX_BUSY_US);
+		in_hand = *mark;
+		if (!locked[i] || queue_group_settle_locked(jobs, mark, batch.read[i]) == QUEUE_GROUP_BUSY)
+			defer(mark, now, BUSY_US, MAX_BUSY_US);
 		else if (ndeferred > 0)
 		{
-			Deferred   *waited = find_deferred(&batch[i]);
+			Deferred   *waited = find_deferred(mark);
 
 			if (waited != NULL)
+			{
 				*waited = deferred[--ndeferred];
+				forgot_deferred = true;
+			}
 		}
 		in_hand.queue[0] = '\0';
 		MemoryContextReset(per_group);
@@ -152,46 +196,132 @@ settle(QueueJobTable *jobs, const QueueMark *batch, int n, TimestampTz now)
 	PopActiveSnapshot();
 }
 
-/* One batch, in a transaction.  True: there is more to do at once. */
+/* ---------------------------------------------------------------- ranges */
+
+static uint64
+hash_of(const char *queue, const char *key)
+{
+	return hash_combine64(queue_name_hash(queue), queue_name_hash(key));
+}
+
+/* Is it in the batch, or was it settled since the range is looked through? */
+static bool
+is_known(const char *queue, const char *key)
+{
+	uint64		hash = hash_of(queue, key);
+	Seen	   *seen = hash_search(range.seen, &hash, HASH_FIND, NULL);
+
+	return (seen != NULL && strcmp(seen->key, key) == 0 && strcmp(seen->queue, queue) == 0) || in_batch(queue, key);
+}
+
+static void
+remember_seen(const QueueMark *mark)
+{
+	uint64		hash = hash_of(mark->queue, mark->key);
+	bool		found;
+	Seen	   *seen = hash_search(range.seen, &hash, HASH_ENTER, &found);
+
+	seen->queue = MemoryContextStrdup(range.context, mark->queue);
+	seen->key = MemoryContextStrdup(range.context, mark->key);
+}
+
+/* No range is looked through any more. */
+static void
+end_range(void)
+{
+	if (range.context != NULL)
+		MemoryContextDelete(range.context);
+	range.context = NULL;
+	range.under_way = false;
+}
+
+/* Begins with the next range, if there is one. */
+static void
+begin_range(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(Seen)};
+
+	if (!queue_mark_take_range(&range.next, &range.high))
+		return;
+	range.under_way = true;
+	range.context = ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "queue range", ALLOCSET_DEFAULT_SIZES);
+	range.seen = hash_create("queue groups of a range", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* ---------------------------------------------------------------- batches */
+
+/* One batch, in a transaction of its own.  True: there is more to do at once. */
 static bool
 run_batch(TimestampTz now)
 {
-	static QueueMark taken[BATCH];
-	static QueueMark batch[BATCH + MAX_DEFERRED];
+	static QueueMark found[BATCH];
 	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	QueueJob   *read;
 	bool		more = false;
-	int			ntaken = queue_mark_take(taken, all_under_way ? BATCH / 2 : BATCH);
-	int			max = all_under_way ? BATCH - ntaken : 0;
-	int			nall;
-	int			n = 0;
+	int64		next = range.next;
+	int			nrange = 0;
+	int			nall = 0;
+	int			room;
+	int			first;
+	int			n;
 
-	for (int i = 0; i < ntaken; i++)
-		add(batch, &n, &taken[i], now);
+	batch.n = 0;
+	if (!range.under_way)
+		begin_range();
+	n = queue_mark_take(found, all_under_way || range.under_way ? BATCH / 2 : BATCH);
+	room = BATCH - n;
+	for (int i = 0; i < n; i++)
+		add(&found[i], NULL, now);
 	for (int i = 0; i < ndeferred; i++)
 	{
-		if (deferred[i].again_at <= now)
-			batch[n++] = deferred[i].mark;
+		if (deferred[i].again_at <= now && !in_batch(deferred[i].mark.queue, deferred[i].mark.key))
+		{
+			batch.read[batch.n] = NULL;
+			batch.mark[batch.n++] = deferred[i].mark;
+		}
 	}
-	nall = max > 0 ? queue_group_all(&all_at, taken, max) : 0;
-	for (int i = 0; i < nall; i++)
-		add(batch, &n, &taken[i], now);
-	settle(jobs, batch, n, now);
-	/* only now: what an error cuts short is looked at again */
-	if (nall > 0)
-		all_at = taken[nall - 1];
-	if (nall < max)
+	first = batch.n;
+	if (range.under_way && !all_under_way)
 	{
-		all_under_way = false;
-		queue_group_remember(true);
-		queue_mark_found();
+		read = palloc((room + 1) * sizeof(QueueJob));
+		nrange = queue_group_range(jobs, &next, range.high, is_known, found, read, room);
+		for (int i = 0; i < nrange; i++)
+			add(&found[i], &read[i], now);
 	}
+	else if (all_under_way)
+	{
+		nall = queue_group_all(&all_at, found, room);
+		for (int i = 0; i < nall; i++)
+			add(&found[i], NULL, now);
+	}
+	settle(jobs, now);
 	if (queue_mark_take_rows() && !queue_group_eat_rows(jobs, BATCH))
 	{
 		queue_mark_rows(MyDatabaseId);
 		more = true;
 	}
 	queue_job_close(jobs);
-	return more || all_under_way || queue_mark_any();
+	CommitTransactionCommand();
+	/* only now: what an error cuts short is looked at again */
+	forgot_deferred = false;
+	if (nall > 0)
+		all_at = found[nall - 1];
+	if (all_under_way && nall < room)
+	{
+		all_under_way = false;
+		queue_group_remember(true);
+		queue_mark_found();
+	}
+	if (range.under_way)
+	{
+		for (int i = first; i < batch.n; i++)
+			remember_seen(&batch.mark[i]);
+		range.next = next;
+		queue_mark_range_looked(next);
+		if (next > range.high)
+			end_range();
+	}
+	return more || all_under_way || range.under_way || queue_mark_any();
 }
 
 /* Called by the scheduler whenever it is awake; returns when it wants to be called again. */
@@ -218,13 +348,17 @@ queue_promote_run(TimestampTz now)
 		in_hand.queue[0] = '\0';
 		defer(&failed, now, USECS_PER_SEC, MAX_PAUSE_US);
 	}
+	if (forgot_deferred)
+		queue_mark_lose(MyDatabaseId);	/* and these nobody knows of any more */
+	forgot_deferred = false;
 	if (!all_under_way && queue_mark_lost())
 	{
+		end_range();
 		all_under_way = true;
 		memset(&all_at, 0, sizeof(all_at));
 		queue_group_remember(false);
 	}
-	if (!all_under_way && !queue_mark_any() && !queue_mark_any_rows() && deferred_due() > now)
+	if (!all_under_way && !range.under_way && !queue_mark_any() && !queue_mark_any_rows() && deferred_due() > now)
 		return deferred_due();
 
 	SetCurrentStatementStartTimestamp();
@@ -234,8 +368,10 @@ queue_promote_run(TimestampTz now)
 		ConditionalLockRelationOid(config->live_key, RowExclusiveLock))
 		more = run_batch(now);
 	else
+	{
 		next = now + LOCK_RETRY_US;
-	CommitTransactionCommand();
+		CommitTransactionCommand();
+	}
 	return more ? now : queue_earlier(next, deferred_due());
 }
 

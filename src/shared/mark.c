@@ -9,8 +9,10 @@
  * - A transaction notes its marks in this backend's memory and tells of them after its commit took effect.  Who
  *   promotes takes marks out BEFORE the snapshot with which it looks, and what it took goes back if its transaction
  *   aborts.
- * - What finds no room here says so with the flag `lost`, and then all groups are looked at (scheduler/promote.c).  So
- *   does the start of a scheduler, because a crash takes all marks along.
+ * - Jobs that came and find no room here, because they are of very many groups, are told as a range of ids, which is
+ *   looked through (scheduler/promote.c).
+ * - Ends that find no room say so with the flag `lost`, and then all groups are looked at.  So does the start of a
+ *   scheduler, because a crash takes all marks along.
  * - Where there is no shared memory, and at PREPARE TRANSACTION, what is noted goes into rows of queue.group_mark
  *   instead (job/group.c).
  *
@@ -22,67 +24,21 @@
  *   of a job in a group without one concerns nobody, and is not told: what is enqueued there later brings a mark of its
  *   own, after the end.  `crowded` says that not every one has.
  *
- * A group is known by its whole name, queue and key.
+ * Who follows on in a group from one transaction to the next keeps the mark of the end, instead of telling it
+ * (queue_mark_keep): nobody else then looks at the group, whatever comes, until it gives the mark back.  It does so
+ * when it does not go on, when its transaction aborts, and at its exit.
  *
- * Lock: QueueMark (LWLock), exclusive for every change, a few memory accesses a mark.  Nothing is taken under it.
+ * Lock: that of the table (mark_table.c).
  */
 #include "shared/mark.h"
 
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "storage/ipc.h"
-#include "storage/shmem.h"
 #include "utils/memutils.h"
 
-#define MAX_MARKS 2048			/* in shared memory, of all databases */
-#define MAX_OF_DATABASE 1536
-#define MAX_WAITED 768			/* of a database, of groups in which somebody waits and nothing is to be done */
-#define NBUCKETS 4096
-#define MAX_NOTED 1024			/* groups of one transaction; more and all groups are looked at */
+#define MAX_NOTED 1024			/* groups of one transaction; more are told as a range, or all are looked at */
 #define NOTED_BUCKETS 2048
 #define NONE (-1)
-
-typedef struct Entry
-{
-	QueueMark	mark;
-	Oid			db;
-	uint32		hash;
-	enum
-	{
-		MARK_READY,				/* in its database's list: to be taken -> TAKEN */
-		MARK_TAKEN,				/* somebody looks at the group -> freed or PARKED at his commit, READY at his abort */
-		MARK_PARKED				/* -> READY when another one of the group comes */
-	}			state;
-	bool		waited;			/* counted in nparked */
-	uint64		serial;			/* of the taking */
-	int			next_in_bucket;	/* or in the free list */
-	int			next;			/* in the list of those that are ready */
-} Entry;
-
-typedef struct Place			/* what there is of a database */
-{
-	Oid			db;				/* InvalidOid: free */
-	int			first, last;	/* of those that are ready */
-	int			n;				/* of all */
-	int			nparked;		/* of those that were parked because others wait */
-	pg_atomic_uint32 crowded;	/* not all groups in which somebody waits are known here */
-	pg_atomic_uint32 ready;		/* how many are ready */
-	pg_atomic_uint32 lost;		/* 1: all groups are to be looked at; 2: somebody does */
-	pg_atomic_uint32 rows;		/* rows of queue.group_mark were committed */
-} Place;
-
-typedef struct MarkTable
-{
-	LWLock		lock;
-	int			tranche;
-	int			free;
-	uint64		serials;
-	int			bucket[NBUCKETS];
-	Place		place[QUEUE_MAX_DATABASES];
-	Entry		entry[MAX_MARKS];
-} MarkTable;
-
-static MarkTable *table = NULL;
 
 /* This transaction's: marks to tell of, and marks taken. */
 typedef struct Noted
@@ -104,45 +60,24 @@ static int	nnoted = 0;
 static int	maxnoted = 0;
 static int	noted_bucket[NOTED_BUCKETS];	/* good while nnoted > 0 */
 static int	overflow_level = 0; /* > 0: at this level more were noted than are kept */
+/* The ids of all jobs that came; a subtransaction that aborted may have had some of them. */
+static QueueMarkRange came = {PG_INT64_MAX, PG_INT64_MIN};
+static bool came_overflow = false;	/* not all of them are among the noted */
 static Taken *taken = NULL;
 static int	ntaken = 0;
 static int	maxtaken = 0;
 
+/* The mark that this backend keeps from one transaction to the next. */
+static struct
+{
+	bool		wanted;			/* at the commit of this transaction */
+	bool		is;
+	QueueMark	mark;			/* as it is given back */
+	int			number;			/* of its entry .. */
+	uint64		serial;			/* .. which is ours as long as it has this, and is KEPT */
+}			kept;
+
 static void register_callbacks(void);
-
-Size
-queue_mark_shmem_size(void)
-{
-	return MAXALIGN(sizeof(MarkTable));
-}
-
-void
-queue_mark_shmem_init(void)
-{
-	bool		found;
-
-	table = ShmemInitStruct("queue marks", sizeof(MarkTable), &found);
-	if (!found)
-	{
-		memset(table, 0, sizeof(MarkTable));
-		table->tranche = LWLockNewTrancheId();
-		LWLockInitialize(&table->lock, table->tranche);
-		for (int i = 0; i < NBUCKETS; i++)
-			table->bucket[i] = NONE;
-		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
-		{
-			table->place[i].first = table->place[i].last = NONE;
-			pg_atomic_init_u32(&table->place[i].ready, 0);
-			pg_atomic_init_u32(&table->place[i].lost, 0);
-			pg_atomic_init_u32(&table->place[i].rows, 0);
-			pg_atomic_init_u32(&table->place[i].crowded, 0);
-		}
-		for (int i = 0; i < MAX_MARKS; i++)
-			table->entry[i].next_in_bucket = i + 1 < MAX_MARKS ? i + 1 : NONE;
-		table->free = 0;
-	}
-	LWLockRegisterTranche(table->tranche, "QueueMark");
-}
 
 static inline bool
 same_group(const QueueMark *mark, const char *queue, const char *key)
@@ -150,207 +85,40 @@ same_group(const QueueMark *mark, const char *queue, const char *key)
 	return strcmp(mark->key, key) == 0 && strcmp(mark->queue, queue) == 0;
 }
 
-static inline uint32
-hash_of(Oid db, const char *queue, const char *key)
-{
-	return hash_combine(murmurhash32(db),
-						hash_combine(hash_bytes((const unsigned char *) queue, strlen(queue)),
-									 hash_bytes((const unsigned char *) key, strlen(key))));
-}
-
-/* The lower position, and what either tells of the head. */
-static void
-merge(QueueMark *into, const QueueMark *mark)
-{
-	into->position = Min(into->position, mark->position);
-	into->front = false;
-	into->came |= mark->came;
-	into->ended |= mark->ended;
-	into->doubted |= mark->doubted;
-}
-
-/* A database's place; one is made if there is room, which there is: QUEUE_MAX_DATABASES bounds everything. */
-static Place *
-place_of(Oid db)
-{
-	static Place *mine = NULL;
-	Place	   *unused = NULL;
-
-	Assert(LWLockHeldByMe(&table->lock));
-	if (mine != NULL && mine->db == db)
-		return mine;
-	for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
-	{
-		Place	   *place = &table->place[i];
-
-		if (place->db == db)
-			return db == MyDatabaseId ? (mine = place) : place;
-		if (place->db == InvalidOid && unused == NULL)
-			unused = place;
-	}
-	if (unused != NULL && LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE))
-	{
-		unused->db = db;
-		unused->first = unused->last = NONE;
-		unused->n = 0;
-		pg_atomic_write_u32(&unused->ready, 0);
-		pg_atomic_write_u32(&unused->lost, 1);	/* until somebody has looked, nothing is known */
-		pg_atomic_write_u32(&unused->rows, 0);
-		pg_atomic_write_u32(&unused->crowded, 0);
-		unused->nparked = 0;
-		return unused;
-	}
-	return NULL;
-}
-
-/* This database's place, with its fields that are read without the lock; NULL: there is none (yet). */
-static Place *
-my_place(bool create)
-{
-	static Place *mine = NULL;
-
-	if (table == NULL)
-		return NULL;
-	if (mine == NULL || mine->db != MyDatabaseId)
-	{
-		LWLockAcquire(&table->lock, create ? LW_EXCLUSIVE : LW_SHARED);
-		mine = place_of(MyDatabaseId);
-		LWLockRelease(&table->lock);
-	}
-	return mine;
-}
-
-static int
-find(Oid db, uint32 hash, const char *queue, const char *key)
-{
-	int			i = table->bucket[hash % NBUCKETS];
-
-	while (i != NONE && (table->entry[i].hash != hash || table->entry[i].db != db ||
-						 !same_group(&table->entry[i].mark, queue, key)))
-		i = table->entry[i].next_in_bucket;
-	return i;
-}
-
-/* Takes an entry out of its bucket and frees it; it is in no list. */
-static void
-release(Place *place, int number)
-{
-	int		   *link = &table->bucket[table->entry[number].hash % NBUCKETS];
-
-	while (*link != number)
-		link = &table->entry[*link].next_in_bucket;
-	*link = table->entry[number].next_in_bucket;
-	table->entry[number].db = InvalidOid;
-	place->nparked -= table->entry[number].waited;
-	table->entry[number].waited = false;
-	table->entry[number].next_in_bucket = table->free;
-	table->free = number;
-	place->n--;
-}
-
-/* It can be taken.  Commit-safe. */
-static void
-make_ready(Place *place, int number)
-{
-	Entry	   *entry = &table->entry[number];
-
-	entry->state = MARK_READY;
-	place->nparked -= entry->waited;
-	entry->waited = false;
-	entry->next = NONE;
-	if (place->last == NONE)
-		place->first = number;
-	else
-		table->entry[place->last].next = number;
-	place->last = number;
-	pg_atomic_fetch_add_u32(&place->ready, 1);
-}
-
-/*
- * The entry of a mark's group, a new one (parked) if there is none; the mark is merged into it.  NONE: there is no
- * room, so the mark is lost.  Commit-safe.
- */
-static int
-enter(Oid db, Place *place, const QueueMark *mark)
-{
-	uint32		hash = hash_of(db, mark->queue, mark->key);
-	int			number = find(db, hash, mark->queue, mark->key);
-	Entry	   *entry;
-
-	Assert(LWLockHeldByMeInMode(&table->lock, LW_EXCLUSIVE));
-	if (number != NONE)
-	{
-		merge(&table->entry[number].mark, mark);
-		return number;
-	}
-	if (table->free == NONE || place->n >= MAX_OF_DATABASE)
-	{
-		pg_atomic_write_u32(&place->lost, 1);
-		return NONE;
-	}
-	number = table->free;
-	entry = &table->entry[number];
-	table->free = entry->next_in_bucket;
-	entry->mark = *mark;
-	entry->db = db;
-	entry->hash = hash;
-	entry->state = MARK_PARKED;
-	entry->waited = false;
-	entry->next_in_bucket = table->bucket[hash % NBUCKETS];
-	table->bucket[hash % NBUCKETS] = number;
-	place->n++;
-	return number;
-}
-
-void
-queue_mark_reset(Oid db)
-{
-	if (table == NULL)
-		return;
-	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
-	{
-		Place	   *place = &table->place[i];
-
-		if (place->db != db)
-			continue;
-		for (int number = 0; number < MAX_MARKS; number++)
-		{
-			if (table->entry[number].db == db)
-				release(place, number);
-		}
-		place->db = InvalidOid;
-		place->nparked = 0;
-		place->first = place->last = NONE;
-		pg_atomic_write_u32(&place->ready, 0);
-	}
-	LWLockRelease(&table->lock);
-}
-
 /* ---------------------------------------------------------------- this transaction's */
 
+static inline uint32
+bucket_of(const QueueMark *mark)
+{
+	return queue_mark_hash(MyDatabaseId, mark->queue, mark->key) % NOTED_BUCKETS;
+}
+
 bool
-queue_mark_note(const QueueMark *mark)
+queue_mark_note(const QueueMark *mark, int64 job_id)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	uint32		bucket = hash_of(MyDatabaseId, mark->queue, mark->key) % NOTED_BUCKETS;
+	uint32		bucket = bucket_of(mark);
 
 	register_callbacks();
 	(void) queue_database();	/* made now: the callbacks must not */
-	(void) my_place(true);
+	(void) queue_mark_place(true);
+	if (mark->came)
+		came = (QueueMarkRange) {Min(came.low, job_id), Max(came.high, job_id)};
 	if (nnoted == 0)
 		memset(noted_bucket, 0xff, sizeof(noted_bucket));
 	for (int i = noted_bucket[bucket]; i != NONE; i = noted[i].next)
 	{
 		if (noted[i].level == level && same_group(&noted[i].mark, mark->queue, mark->key))
 		{
-			merge(&noted[i].mark, mark);
+			queue_mark_merge(&noted[i].mark, mark);
 			return true;
 		}
 	}
 	if (nnoted == MAX_NOTED)
 	{
-		if (overflow_level == 0)
+		if (mark->came && !mark->ended && !mark->doubted)
+			came_overflow = true;
+		else if (overflow_level == 0)
 			overflow_level = level;
 		return false;
 	}
@@ -397,7 +165,7 @@ queue_mark_noted(int *n, bool *overflow)
 	for (int i = 0; i < nnoted; i++)
 		marks[i] = noted[i].mark;
 	*n = nnoted;
-	*overflow = overflow_level > 0;
+	*overflow = overflow_level > 0 || came_overflow;
 	return marks;
 }
 
@@ -412,6 +180,9 @@ queue_mark_forget_noted(void)
 {
 	nnoted = 0;
 	overflow_level = 0;
+	came = (QueueMarkRange) {PG_INT64_MAX, PG_INT64_MIN};
+	came_overflow = false;
+	kept.wanted = false;
 }
 
 /* Those of this level and above: the last ones, because they form a stack. */
@@ -422,10 +193,103 @@ drop_noted(int level)
 	{
 		QueueMark  *mark = &noted[--nnoted].mark;
 
-		noted_bucket[hash_of(MyDatabaseId, mark->queue, mark->key) % NOTED_BUCKETS] = noted[nnoted].next;
+		noted_bucket[bucket_of(mark)] = noted[nnoted].next;
 	}
 	if (overflow_level >= level)
 		overflow_level = 0;
+}
+
+/*
+ * Tells of one mark.  True: there is something to do; *full: a job came, and there is no room for its group.  The
+ * caller holds the lock exclusively.
+ */
+static bool
+tell_one(QueueMarkPlace *place, const QueueMark *mark, bool *full)
+{
+	int			number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
+
+	if (number == NONE && !mark->came && pg_atomic_read_u32(&place->crowded) == 0 &&
+		pg_atomic_read_u32(&place->lost) == 0)
+		return false;			/* nobody waits for that end */
+	number = queue_mark_enter(MyDatabaseId, place, mark);
+	if (number == NONE)
+	{
+		if (mark->came && !mark->ended && !mark->doubted)
+			*full = true;
+		else
+			pg_atomic_write_u32(&place->lost, 1);
+		return true;
+	}
+	switch (queue_marks->entry[number].state)
+	{
+		case QUEUE_MARK_READY:
+			return true;
+		case QUEUE_MARK_KEPT:
+			return false;		/* whoever keeps it looks, or gives it back */
+		case QUEUE_MARK_TAKEN:
+		case QUEUE_MARK_PARKED:
+			queue_mark_make_ready(place, number);
+	}
+	return true;
+}
+
+/* Is the kept mark still ours?  The caller holds the lock. */
+static bool
+is_kept(void)
+{
+	const QueueMarkEntry *entry = &queue_marks->entry[kept.number];
+
+	return kept.is && entry->db == MyDatabaseId && entry->serial == kept.serial && entry->state == QUEUE_MARK_KEPT;
+}
+
+/* The kept mark goes into the table, to be taken.  True: it did.  The caller holds the lock exclusively. */
+static bool
+give_back(QueueMarkPlace *place)
+{
+	bool		is = is_kept();
+
+	kept.is = false;
+	if (!is || place == NULL)
+		return false;
+	queue_mark_merge(&queue_marks->entry[kept.number].mark, &kept.mark);
+	queue_mark_make_ready(place, kept.number);
+	return true;
+}
+
+/*
+ * Keeps the mark of an end, if nothing else is to be looked at in the group.  The caller holds the lock exclusively.
+ */
+static bool
+keep(QueueMarkPlace *place, const QueueMark *mark)
+{
+	int			number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
+	QueueMarkEntry *entry;
+
+	if (mark->came || mark->doubted || pg_atomic_read_u32(&place->lost) != 0)
+		return false;
+	if (is_kept() && number == kept.number)
+		return true;
+	if (kept.is || (number != NONE && (queue_marks->entry[number].state != QUEUE_MARK_PARKED ||
+									   queue_marks->entry[number].mark.position != PG_INT64_MAX)))
+		return false;
+	kept.mark = *mark;
+	if (number == NONE)
+	{
+		QueueMark	others = *mark;
+
+		others.position = PG_INT64_MAX;
+		others.ended = false;
+		number = queue_mark_enter(MyDatabaseId, place, &others);
+	}
+	if (number == NONE)
+		return false;
+	entry = &queue_marks->entry[number];
+	entry->state = QUEUE_MARK_KEPT;
+	entry->serial = ++queue_marks->serials;
+	kept.number = number;
+	kept.serial = entry->serial;
+	kept.is = true;
+	return true;
 }
 
 /* After a commit.  Commit-safe. */
@@ -433,34 +297,33 @@ static void
 tell(void)
 {
 	QueueDatabase *base = queue_database_of(MyDatabaseId, false);
+	QueueMarkPlace *place;
+	bool		told = overflow_level > 0 || came_overflow;
+	bool		full = came_overflow;
+	bool		keeps = kept.wanted && kept.is;
 
-	if (table != NULL)
+	if (queue_marks == NULL)
+		return;
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	place = queue_mark_place_of(MyDatabaseId);
+	for (int i = 0; place != NULL && i < nnoted; i++)
 	{
-		bool		told = overflow_level > 0;
-		Place	   *place;
+		const QueueMark *mark = &noted[i].mark;
 
-		LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-		place = place_of(MyDatabaseId);
-		for (int i = 0; place != NULL && i < nnoted; i++)
-		{
-			const QueueMark *mark = &noted[i].mark;
-			int			number;
-
-			if (!mark->came && pg_atomic_read_u32(&place->crowded) == 0 && pg_atomic_read_u32(&place->lost) == 0 &&
-				find(MyDatabaseId, hash_of(MyDatabaseId, mark->queue, mark->key), mark->queue, mark->key) == NONE)
-				continue;		/* nobody waits for that end */
-			told = true;
-			number = enter(MyDatabaseId, place, mark);
-			if (number != NONE && table->entry[number].state != MARK_READY)
-				make_ready(place, number);
-		}
-		LWLockRelease(&table->lock);
-		if (overflow_level > 0)
-			queue_mark_lose(MyDatabaseId);
-		if (told && base != NULL)
-			queue_database_wake(base, 0);
+		if (kept.wanted && same_group(&kept.mark, mark->queue, mark->key) && (keeps = keep(place, mark)))
+			continue;
+		if (!came_overflow || mark->ended || mark->doubted)	/* else the range has it */
+			told |= tell_one(place, mark, &full);
 	}
-	queue_mark_forget_noted();
+	if (place != NULL && full)
+		queue_mark_add_range(place, came.low, came.high);
+	if (kept.is && !keeps)
+		told |= give_back(place);
+	LWLockRelease(&queue_marks->lock);
+	if (overflow_level > 0)
+		queue_mark_lose(MyDatabaseId);
+	if (told && base != NULL)
+		queue_database_wake(base, 0);
 }
 
 /*
@@ -472,21 +335,22 @@ end_taken(int level, bool again)
 {
 	if (ntaken == 0 || taken[ntaken - 1].level < level)
 		return;
-	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
 	while (ntaken > 0 && taken[ntaken - 1].level >= level)
 	{
 		Taken	   *mine = &taken[--ntaken];
-		Entry	   *entry = &table->entry[mine->number];
-		Place	   *place = place_of(MyDatabaseId);
+		QueueMarkEntry *entry = &queue_marks->entry[mine->number];
+		QueueMarkPlace *place = queue_mark_place_of(MyDatabaseId);
 
-		if (place == NULL || entry->db != MyDatabaseId || entry->serial != mine->serial || entry->state == MARK_READY)
+		if (place == NULL || entry->db != MyDatabaseId || entry->serial != mine->serial ||
+			entry->state == QUEUE_MARK_READY)
 			continue;
 		if (again)
-			make_ready(place, mine->number);
-		else if (entry->state == MARK_TAKEN)
-			release(place, mine->number);
+			queue_mark_make_ready(place, mine->number);
+		else if (entry->state == QUEUE_MARK_TAKEN)
+			queue_mark_release(place, mine->number);
 	}
-	LWLockRelease(&table->lock);
+	LWLockRelease(&queue_marks->lock);
 }
 
 static void
@@ -496,8 +360,10 @@ mark_xact(XactEvent event, void *arg)
 		return;
 	/* a prepared transaction may yet be rolled back, so what it took stays there */
 	end_taken(1, event != XACT_EVENT_COMMIT);
-	if (event == XACT_EVENT_COMMIT && (nnoted > 0 || overflow_level > 0))
+	if (event == XACT_EVENT_COMMIT && (nnoted > 0 || overflow_level > 0 || came_overflow))
 		tell();
+	if (event == XACT_EVENT_ABORT)
+		queue_mark_unkeep();
 	queue_mark_forget_noted();	/* at PREPARE they are rows by now */
 }
 
@@ -535,21 +401,67 @@ register_callbacks(void)
 	RegisterSubXactCallback(mark_subxact, NULL);
 }
 
+/* ---------------------------------------------------------------- who goes on in a group */
+
+/* Exit hook. */
+static void
+unkeep_at_exit(int code, Datum arg)
+{
+	queue_mark_unkeep();
+}
+
+void
+queue_mark_keep(const char *queue, const char *key)
+{
+	static bool registered = false;
+
+	if (queue_marks == NULL)
+		return;
+	if (!registered)
+		before_shmem_exit(unkeep_at_exit, (Datum) 0);
+	registered = true;
+	if (kept.is && !same_group(&kept.mark, queue, key))
+		queue_mark_unkeep();
+	strlcpy(kept.mark.queue, queue, sizeof(kept.mark.queue));
+	strlcpy(kept.mark.key, key, sizeof(kept.mark.key));
+	kept.wanted = true;
+}
+
+bool
+queue_mark_kept(void)
+{
+	return kept.is;
+}
+
+void
+queue_mark_unkeep(void)
+{
+	bool		told;
+
+	if (!kept.is)
+		return;
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	told = give_back(queue_mark_place_of(MyDatabaseId));
+	LWLockRelease(&queue_marks->lock);
+	if (told)
+		queue_database_wake(queue_database_of(MyDatabaseId, false), 0);
+}
+
 /* ---------------------------------------------------------------- who promotes */
 
 bool
 queue_mark_any(void)
 {
-	Place	   *place = my_place(false);
+	QueueMarkPlace *place = queue_mark_place(false);
 
-	return place != NULL && pg_atomic_read_u32(&place->ready) > 0;
+	return place != NULL && (pg_atomic_read_u32(&place->ready) > 0 || pg_atomic_read_u32(&place->nranges) > 0);
 }
 
 int
 queue_mark_take(QueueMark *marks, int max)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	Place	   *place = my_place(true);
+	QueueMarkPlace *place = queue_mark_place(true);
 	int			n = 0;
 
 	if (place == NULL)
@@ -561,29 +473,65 @@ queue_mark_take(QueueMark *marks, int max)
 		taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Taken)) :
 			repalloc(taken, maxtaken * sizeof(Taken));
 	}
-	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
 	while (n < max && place->first != NONE)
 	{
 		int			number = place->first;
-		Entry	   *entry = &table->entry[number];
+		QueueMarkEntry *entry = &queue_marks->entry[number];
 
 		place->first = entry->next;
 		if (place->first == NONE)
 			place->last = NONE;
 		pg_atomic_fetch_sub_u32(&place->ready, 1);
-		entry->state = MARK_TAKEN;
-		entry->serial = ++table->serials;
+		entry->state = QUEUE_MARK_TAKEN;
+		entry->serial = ++queue_marks->serials;
 		taken[ntaken++] = (Taken) {level, number, entry->serial};
 		marks[n++] = entry->mark;
 	}
-	LWLockRelease(&table->lock);
+	LWLockRelease(&queue_marks->lock);
 	return n;
+}
+
+bool
+queue_mark_take_range(int64 *low, int64 *high)
+{
+	QueueMarkPlace *place = queue_mark_place(true);
+	uint32		n;
+
+	if (place == NULL || pg_atomic_read_u32(&place->nranges) == 0)
+		return false;
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	n = pg_atomic_read_u32(&place->nranges);
+	if (n > 0)
+	{
+		*low = place->range[0].low;
+		*high = place->range[0].high;
+		place->range[QUEUE_MARK_RANGES] = place->range[0];
+		place->looking = true;
+		memmove(&place->range[0], &place->range[1], (n - 1) * sizeof(QueueMarkRange));
+		pg_atomic_write_u32(&place->nranges, n - 1);
+	}
+	LWLockRelease(&queue_marks->lock);
+	return n > 0;
+}
+
+void
+queue_mark_range_looked(int64 next)
+{
+	QueueMarkPlace *place = queue_mark_place(true);
+
+	if (place == NULL)
+		return;
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	place->range[QUEUE_MARK_RANGES].low = next;
+	place->looking &= next <= place->range[QUEUE_MARK_RANGES].high;
+	LWLockRelease(&queue_marks->lock);
 }
 
 void
 queue_mark_park(const char *queue, const char *key, int64 position)
 {
-	Place	   *place = my_place(true);
+	QueueMarkPlace *place = queue_mark_place(true);
 	QueueMark	mark = {.position = position};
 	int			number;
 
@@ -591,40 +539,46 @@ queue_mark_park(const char *queue, const char *key, int64 position)
 		return;
 	strlcpy(mark.queue, queue, sizeof(mark.queue));
 	strlcpy(mark.key, key, sizeof(mark.key));
-	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
-	number = find(MyDatabaseId, hash_of(MyDatabaseId, queue, key), queue, key);
-	if (number != NONE && table->entry[number].state == MARK_READY)
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	number = queue_mark_find(MyDatabaseId, queue, key);
+	if (number != NONE && (queue_marks->entry[number].state == QUEUE_MARK_READY ||
+						   queue_marks->entry[number].state == QUEUE_MARK_KEPT))
 		;						/* another one came meanwhile: the group is looked at once more */
-	else if (position == PG_INT64_MAX && place->nparked >= MAX_WAITED)
+	else if (position == PG_INT64_MAX && place->nparked >= QUEUE_MARKS_WAITED)
 		pg_atomic_write_u32(&place->crowded, 1);
 	else
 	{
 		if (number != NONE)
-			table->entry[number].mark.position = PG_INT64_MAX;	/* what it told of is settled */
-		number = enter(MyDatabaseId, place, &mark);
+			queue_marks->entry[number].mark.position = PG_INT64_MAX;	/* what it told of is settled */
+		number = queue_mark_enter(MyDatabaseId, place, &mark);
 		if (number != NONE)
 		{
-			table->entry[number].state = MARK_PARKED;
-			place->nparked += !table->entry[number].waited;
-			table->entry[number].waited = true;
+			queue_marks->entry[number].state = QUEUE_MARK_PARKED;
+			place->nparked += !queue_marks->entry[number].waited;
+			queue_marks->entry[number].waited = true;
 		}
+		else
+			pg_atomic_write_u32(position == PG_INT64_MAX ? &place->crowded : &place->lost, 1);
 	}
-	LWLockRelease(&table->lock);
+	LWLockRelease(&queue_marks->lock);
 }
 
 bool
 queue_mark_before(const char *queue, const char *key, int64 position)
 {
-	Place	   *place = my_place(false);
+	QueueMarkPlace *place = queue_mark_place(false);
 	int			number;
 	bool		before;
 
 	if (place == NULL || pg_atomic_read_u32(&place->lost) != 0)
 		return true;
-	LWLockAcquire(&table->lock, LW_SHARED);
-	number = find(MyDatabaseId, hash_of(MyDatabaseId, queue, key), queue, key);
-	before = number != NONE && table->entry[number].mark.position < position;
-	LWLockRelease(&table->lock);
+	LWLockAcquire(&queue_marks->lock, LW_SHARED);
+	number = queue_mark_find(MyDatabaseId, queue, key);
+	before = (number != NONE && queue_marks->entry[number].mark.position < position) ||
+		(place->looking && place->range[QUEUE_MARK_RANGES].low < position);
+	for (uint32 i = 0; i < pg_atomic_read_u32(&place->nranges) && !before; i++)
+		before = place->range[i].low < position;	/* no job has a place before its id */
+	LWLockRelease(&queue_marks->lock);
 	return before;
 }
 
@@ -632,15 +586,15 @@ queue_mark_before(const char *queue, const char *key, int64 position)
 static void
 set_flag(Oid db, bool lost)
 {
-	Place	   *place;
+	QueueMarkPlace *place;
 
-	if (table == NULL)
+	if (queue_marks == NULL)
 		return;
-	LWLockAcquire(&table->lock, LW_SHARED);
-	place = place_of(db);
+	LWLockAcquire(&queue_marks->lock, LW_SHARED);
+	place = queue_mark_place_of(db);
 	if (place != NULL)
 		pg_atomic_write_u32(lost ? &place->lost : &place->rows, 1);
-	LWLockRelease(&table->lock);
+	LWLockRelease(&queue_marks->lock);
 	queue_database_wake(queue_database_of(db, false), 0);
 }
 
@@ -659,19 +613,24 @@ queue_mark_rows(Oid db)
 bool
 queue_mark_lost(void)
 {
-	Place	   *place = my_place(true);
+	QueueMarkPlace *place = queue_mark_place(true);
 	uint32		lost = 1;
 
 	if (place == NULL || !pg_atomic_compare_exchange_u32(&place->lost, &lost, 2))
 		return false;
 	pg_atomic_write_u32(&place->crowded, 0);
+	/* what they tell of was committed before that look begins */
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&place->nranges, 0);
+	place->looking = false;
+	LWLockRelease(&queue_marks->lock);
 	return true;
 }
 
 void
 queue_mark_found(void)
 {
-	Place	   *place = my_place(true);
+	QueueMarkPlace *place = queue_mark_place(true);
 	uint32		looked = 2;
 
 	if (place != NULL)
@@ -681,7 +640,7 @@ queue_mark_found(void)
 bool
 queue_mark_any_rows(void)
 {
-	Place	   *place = my_place(false);
+	QueueMarkPlace *place = queue_mark_place(false);
 
 	return place != NULL && pg_atomic_read_u32(&place->rows) != 0;
 }
@@ -689,7 +648,7 @@ queue_mark_any_rows(void)
 bool
 queue_mark_take_rows(void)
 {
-	Place	   *place = my_place(true);
+	QueueMarkPlace *place = queue_mark_place(true);
 
 	return place != NULL && pg_atomic_exchange_u32(&place->rows, 0) != 0;
 }

@@ -7,30 +7,13 @@
 #ifndef QUEUE_MARK_H
 #define QUEUE_MARK_H
 
-#include "shared/database.h"
-
-#define QUEUE_KEY_MAX 200		/* bytes of a group's key */
-
-typedef struct QueueMark
-{
-	int64		position;		/* the lowest that is meant: of a job that came, or of a head that ended */
-	bool		came;			/* a job came */
-	bool		ended;			/* a job ended that had been let in, so no other one is in */
-	bool		front;			/* position is that of the group's first place */
-	bool		doubted;		/* .. but somebody else than who eats marks has let one in */
-	char		queue[QUEUE_NAME_MAX + 1];
-	char		key[QUEUE_KEY_MAX + 1];
-} QueueMark;
-
-extern Size queue_mark_shmem_size(void);
-extern void queue_mark_shmem_init(void);
-extern void queue_mark_reset(Oid db);	/* commit-safe */
+#include "shared/mark_table.h"
 
 /*
- * This transaction tells of it when it commits, once for all its marks of one group (the lowest position).  False: it
- * has noted so many that this one is only counted as lost.
+ * This transaction tells of it when it commits, once for all its marks of one group (the lowest position).  job_id: who
+ * came.  False: it has noted so many that this one is told only as one of a range of ids, or as lost.
  */
-extern bool queue_mark_note(const QueueMark *mark);
+extern bool queue_mark_note(const QueueMark *mark, int64 job_id);
 /* What this transaction has noted, palloc'd; *overflow: more than are kept. */
 extern QueueMark *queue_mark_noted(int *n, bool *overflow);
 extern bool queue_mark_any_noted(void);
@@ -45,7 +28,13 @@ extern void queue_mark_settled(const QueueMark *mark);
  * aborts.
  */
 extern int	queue_mark_take(QueueMark *marks, int max);
-extern bool queue_mark_any(void);	/* is there one to take?  Without a lock */
+extern bool queue_mark_any(void);	/* is there one to take, or a range?  Without a lock */
+/*
+ * Takes a range of ids out, all of whose jobs may be the first of their groups; false: there is none.  Then how far it
+ * was looked through: up to its end, as this goes on.
+ */
+extern bool queue_mark_take_range(int64 *low, int64 *high);
+extern void queue_mark_range_looked(int64 next);
 /* Does any mark tell of a place before this one, or may one be missing?  For who follows on in a group. */
 extern bool queue_mark_before(const char *queue, const char *key, int64 position);
 /*
@@ -53,6 +42,15 @@ extern bool queue_mark_before(const char *queue, const char *key, int64 position
  * the one that is in, and waits for the end of that; PG_INT64_MAX: others wait, as is usual.
  */
 extern void queue_mark_park(const char *queue, const char *key, int64 position);
+
+/*
+ * For who goes on in a group by himself.  keep: if this transaction commits, and tells of this group only that its head
+ * ended, the mark is kept, and nobody else looks at the group, unless he must look already.  kept: it is.  unkeep: it
+ * is told after all; so it is by an abort, and at the process's end.
+ */
+extern void queue_mark_keep(const char *queue, const char *key);
+extern bool queue_mark_kept(void);
+extern void queue_mark_unkeep(void);	/* commit-safe */
 
 /* Marks were lost, or rows came in without any: all groups are to be looked at.  Commit-safe. */
 extern void queue_mark_lose(Oid db);

@@ -36,6 +36,31 @@ wait_no_jobs($node);
 one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '1300|1300', 'each job ran once');
 one($node, "SELECT count(*) FROM disorder", '0', 'in the order of each group');
 
+# --- more groups in one transaction than it notes, each with a second job
+sql($node, "TRUNCATE ledger");
+sql($node, "SELECT queue.pause('q')");
+sql($node, add(3000, 2));
+wait_true($node, "SELECT count(*) = 3000 FROM queue.live_job WHERE run_at < 'infinity'", 'the first job of each of 3,000 groups is let in');
+one($node, "SELECT count(DISTINCT extra ->> 'group_key') FROM queue.live_job WHERE run_at < 'infinity'", '3000', 'no group has two');
+sql($node, "SELECT queue.resume('q')");
+wait_no_jobs($node);
+one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '6000|6000', 'each job ran once');
+one($node, "SELECT count(*) FROM disorder", '0', 'in order');
+
+# --- an executor that goes through a group is ended: somebody else goes on
+sql($node, "TRUNCATE ledger");
+sql($node, "SELECT queue.pause('q')");
+sql($node, add(1, 3000));
+sql($node, "SELECT queue.resume('q')");
+for my $round (1 .. 5)
+{
+	poll($node, "SELECT count(*) >= $round * 300 FROM ledger", 'some ran');
+	sql($node, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'queue executor'");
+}
+wait_no_jobs($node);
+one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '3000|3000', 'executors ended: each job ran once');
+one($node, "SELECT count(*) FROM disorder", '0', 'and in order');
+
 # --- executors, then the whole server, die by kill -9
 sql($node, "TRUNCATE ledger");
 sql($node, "SELECT queue.pause('q')");
