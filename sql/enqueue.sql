@@ -95,7 +95,7 @@ SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 
 -- not built yet: each says so by its own name
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
-SELECT try($$SELECT queue.enqueue('k', depends_on => '{1}')$$);
+SELECT try($$SELECT queue.enqueue('k', depends_on => '{99999999}')$$);
 SELECT try($$SELECT queue.enqueue('k', compensate_with => 'undo')$$);
 
 -- none of the failures left a job
@@ -164,7 +164,7 @@ SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "tags": [1]}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "headers": []}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "queue": "nowhere"}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "compensate_with": "u"}')$$);
-SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "depends_on": [1]}')$$);
+SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "depends_on": [99999999]}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"kind": "j", "payload": "\u0000"}')$$);
 
 -- enqueue_json_many: all or nothing, and the error names the index

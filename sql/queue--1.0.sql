@@ -191,6 +191,16 @@ CREATE TABLE queue.group_mark (             -- groups to be looked at, where no 
     queue      text COLLATE "C" NOT NULL,
     group_key  text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE queue.dependency (             -- what jobs depend on; only inserted and deleted
+    job_id      bigint NOT NULL,
+    depends_on  bigint NOT NULL
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.dependency ADD CONSTRAINT dependency_pkey PRIMARY KEY (job_id, depends_on);
+CREATE INDEX dependency_other ON queue.dependency (depends_on, job_id);
+CREATE TABLE queue.reminder (               -- jobs to be looked at, where no shared memory tells of them
+    id        bigint NOT NULL,
+    reminder  smallint NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE TABLE queue.limit_slot (             -- claims under limits where the library is not preloaded; else in shared memory
     scope    text COLLATE "C" NOT NULL,     -- whose limit
     slot     int NOT NULL,                  -- 0: none; the limit's own
@@ -256,7 +266,8 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 -- for when the job was blocked; live_job.run_at is infinity until nothing blocks it), blocks (number: what does), group_key
 -- (string), position (number: its place in the group; not there: its id), holds_group (number: discarded, but its group
 -- waits), origin (object: where it came from), dead_letter (number: of a discarded job, the id of its copy), steps_size
--- (number: bytes that its steps take), steps (object: of an ended job)
+-- (number: bytes that its steps take), steps (object: of an ended job), depends_mode (number: it depends on others, 1 on
+-- their completion, 2 on any end), retried_at (time), cause (number: of a cancelled job, the one because of which)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -331,6 +342,8 @@ COMMENT ON TABLE queue.deadline IS 'when a job is to be looked at although nobod
 COMMENT ON TABLE queue.unique_key IS 'unique keys of unfinished jobs, and of ended ones as long as their unique_for lasts';
 COMMENT ON TABLE queue.live_key IS 'the places of jobs in their groups, and of discarded ones that hold their group';
 COMMENT ON TABLE queue.group_mark IS 'groups in which jobs came or ended, written where no shared memory tells of it; the next one who promotes jobs deletes them';
+COMMENT ON TABLE queue.dependency IS 'which job depends on which others; a row stays as long as the job is known';
+COMMENT ON TABLE queue.reminder IS 'jobs of which others that depend on them are to be looked at, written where no shared memory tells of it; the next one who looks deletes them';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
 COMMENT ON TABLE queue.log_line IS 'what jobs logged; look at it through the view queue.job_log';
@@ -357,6 +370,8 @@ SELECT pg_catalog.pg_extension_config_dump('queue.limit_slot', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.unique_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.live_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.group_mark', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.dependency', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.reminder', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');
@@ -448,6 +463,9 @@ ALTER TABLE queue.line ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT ON queue.live_key
     FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.live_key ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT ON queue.dependency
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.dependency ENABLE ALWAYS TRIGGER config_changed;
 
 CREATE FUNCTION queue_internal.library_version() RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_library_version';
@@ -750,7 +768,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key: what max_running_per_key, rate_limit_per_key and fair of the queue go by, such as a tenant; 1 to 200 bytes. depends_on, compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key: what max_running_per_key, rate_limit_per_key and fair of the queue go by, such as a tenant; 1 to 200 bytes. depends_on: ids of jobs that must end first; until then it is pending. depends_mode ''completed'': one of them that is cancelled or discarded cancels this job; ''finished'': any end will do. An id once issued of a job that is gone counts as completed, one never issued is 22023; one holds any privilege on their queues (42501). compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -991,7 +1009,7 @@ COMMENT ON FUNCTION queue.explain_job IS
 CREATE PROCEDURE queue.await_idle(queue text, wait interval = '1 min', INOUT idle boolean = NULL)
     LANGUAGE C AS 'MODULE_PATHNAME', 'queue_sql_await_idle';
 COMMENT ON PROCEDURE queue.await_idle IS
-    'Waits, holding no snapshot, until no job of the queue is due or running (idle is true) or wait has passed (false). Jobs that are due later, and pending ones, do not count, but for the next of a group that is about to be let in; those of a paused queue do. Outside of a transaction block only, and in READ COMMITTED: 25001. Needs privilege read.';
+    'Waits, holding no snapshot, until no job of the queue is due or running (idle is true) or wait has passed (false). Jobs that are due later, and pending ones, do not count, but for one that is about to be let in as the next of its group or because all that it depends on has ended; those of a paused queue do. Outside of a transaction block only, and in READ COMMITTED: 25001. Needs privilege read.';
 
 CREATE FUNCTION queue.doctor() RETURNS TABLE (check_name text, ok boolean, detail text, hint text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_doctor';

@@ -20,6 +20,7 @@
 #include "job/claim.h"
 #include "job/create.h"
 #include "job/dead_letter.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/group.h"
@@ -234,6 +235,7 @@ revive(int64 id, TimestampTz run_at, bool *missing)
 		queue_control_drop_letter(table, &finished);
 		queue_finished_revive(&finished, run_at);
 		queue_job_add(table, &finished.job, 1);
+		queue_depend_hold(table, id);
 		queue_job_close(table);
 		CommandCounterIncrement();
 		return true;
@@ -579,6 +581,7 @@ queue_sql_test_run(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();	/* test_run(enqueue(..)) in one statement */
 	queue_census_look(0);
 	table = queue_job_open(RowExclusiveLock);
+	queue_depend_own(table);
 	state = run_here(table, id, &result);
 	queue_job_close(table);
 	if (raise_error && result.outcome == QUEUE_RUN_FAILED)
@@ -637,6 +640,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 				of_queue[i]->handler->paused_at == 0)
 				lines[n++] = of_queue[i];
 		}
+		queue_depend_own(table);
 		queue_group_promote_own(table);
 		ready = queue_ready_begin(table, &(QueueReadyLines) {
 								  .lines = lines, .nlines = n, .readers = (uint64) MyProcPid << 32}, queue_now());

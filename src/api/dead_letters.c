@@ -16,6 +16,7 @@
 #include "job/claim.h"
 #include "job/create.h"
 #include "job/dead_letter.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/key.h"
@@ -77,7 +78,14 @@ bring_back(QueueClaim *letter, QueueOrigin *origin)
 		.run_at = letter->job.run_at, .extra = queue_extra_pack(&origin->extra)
 	};
 	queue_finished_revive(&revived, queue_now());
+	if (!queue_dependency_has_rows(letter->table, origin->id))
+	{
+		/* they went with the job, which was not kept */
+		revived.job.depends_on = origin->depends_on;
+		revived.job.ndepends = origin->ndepends;
+	}
 	queue_job_add(letter->table, &revived.job, 1);
+	queue_depend_hold(letter->table, origin->id);
 	return true;
 }
 

@@ -13,6 +13,7 @@
 #include "api/arguments.h"
 #include "config/lines.h"
 #include "config/owner.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/key.h"
 #include "job/unique.h"
@@ -161,6 +162,28 @@ set_unique_for(QueueNewJob *request, const char *name, Datum value)
 }
 
 static void
+set_depends_on(QueueNewJob *request, const char *name, Datum value)
+{
+	Datum	   *ids;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &nulls,
+					  &n);
+	request->depends_on = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(int64));
+	request->ndepends = n;
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("element %d of %s is null", i + 1, name),
+					 errhint("Give the ids of jobs.")));
+		request->depends_on[i] = DatumGetInt64(ids[i]);
+	}
+}
+
+static void
 set_depends_mode(QueueNewJob *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
@@ -170,6 +193,7 @@ set_depends_mode(QueueNewJob *request, const char *name, Datum value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown depends_mode \"%s\"", word),
 				 errhint("Use completed or finished.")));
+	request->depends_finished = strcmp(word, "finished") == 0;
 }
 
 /* Infinity is the same as never. */
@@ -248,7 +272,7 @@ static const Option options[] = {
 	{"unique_for", OPTION_INTERVAL, set_unique_for},
 	{"group_key", OPTION_TEXT, set_group_key},
 	{"concurrency_key", OPTION_TEXT, set_concurrency_key},
-	{"depends_on", OPTION_IDS, not_built},
+	{"depends_on", OPTION_IDS, set_depends_on},
 	{"depends_mode", OPTION_TEXT, set_depends_mode},
 	{"compensate_with", OPTION_TEXT, not_built},
 	{"expires_at", OPTION_TIME, set_expires_at},
@@ -274,6 +298,17 @@ prepare(const QueueNewJob *request, QueueJob *job)
 {
 	(void) queue_priority(request->priority);
 	queue_job_prepare(request, GetUserId(), job);
+}
+
+/* Makes one job as prepared, or what stands for it; its id. */
+static int64
+make(const QueueNewJob *request, QueueJob *job, QueueEnqueued *outcome)
+{
+	int64		id = queue_unique_create(request, job, outcome);
+
+	if (request->ndepends > 0)
+		queue_depend_end_doomed();
+	return id;
 }
 
 /* Throws the error being caught again, with the element that it is about named in front. */
@@ -375,6 +410,7 @@ insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests
 		queue_job_add(table, jobs, rest);
 		queue_job_close(table);
 	}
+	queue_depend_end_doomed();
 	for (int i = 0; i < n; i++)
 	{
 		Datum		id = Int64GetDatum(ids[i]);
@@ -404,7 +440,7 @@ queue_sql_enqueue(PG_FUNCTION_ARGS)
 						PG_GETARG_DATUM(i));
 	}
 	prepare(&request, &job);
-	PG_RETURN_INT64(queue_unique_create(&request, &job, &outcome));
+	PG_RETURN_INT64(make(&request, &job, &outcome));
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_many);
@@ -636,7 +672,7 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	request_of_json(&json->root, &request);
 	prepare(&request, &job);
-	PG_RETURN_INT64(queue_unique_create(&request, &job, &outcome));
+	PG_RETURN_INT64(make(&request, &job, &outcome));
 }
 
 /* Options that a caller gives as arguments must not be among the others too. */
@@ -681,7 +717,7 @@ queue_sql_enqueue_unique(PG_FUNCTION_ARGS)
 	set_unique_key(&request, "unique_key", PG_GETARG_DATUM(1));
 	request.payload = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	prepare(&request, &job);
-	values[0] = Int64GetDatum(queue_unique_create(&request, &job, &outcome));
+	values[0] = Int64GetDatum(make(&request, &job, &outcome));
 	values[1] = CStringGetTextDatum(queue_enqueued_names[outcome]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;

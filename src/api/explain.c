@@ -14,6 +14,7 @@
 #include "api/recent.h"
 #include "config/lines.h"
 #include "job/claim.h"
+#include "job/depend.h"
 #include "job/finished.h"
 #include "job/group.h"
 #include "job/key.h"
@@ -311,7 +312,12 @@ explain_pending(StringInfo out, int *count, QueueJobTable *table, const QueueJob
 						psprintf("job " INT64_FORMAT ", which has unique key \"%s\", has not ended", ids[0], name.key));
 	}
 	if ((extra->blocks & QUEUE_BLOCK_DEPENDENCY) != 0)
-		wait_for_reason(out, count, "a job that it depends on has not ended");
+	{
+		int64		other = queue_depend_waits_for(table, job->id);
+
+		wait_for_reason(out, count, other == 0 ? "a job that it depends on has not ended" :
+						psprintf("job " INT64_FORMAT ", which it depends on, has not ended", other));
+	}
 	if (extra->run_at > now)
 		wait_for_reason(out, count, psprintf("it is due at %s", timestamptz_to_str(extra->run_at)));
 	if (*count == 0)

@@ -24,6 +24,7 @@
 #include "api/sleep.h"
 #include "config/owner.h"
 #include "job/claim.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/group.h"
 #include "job/ready.h"
@@ -340,7 +341,11 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 
 	*lost = false;
 	if (queue_group_unattended())
+	{
+		(void) queue_depend_unattended(table);
 		queue_group_promote(table);
+	}
+	queue_depend_own(table);
 	queue_group_promote_own(table);
 	queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
 	for (;;)

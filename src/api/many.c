@@ -19,6 +19,7 @@
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/create.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/group.h"
 #include "job/key.h"
@@ -372,7 +373,8 @@ delete_one(Many *many, int64 id, QueueFinished *finished, bool take_key)
 		QueueKeyName key = {0};
 		int64		holder = 0;
 
-		if (queue_finished_find(id, snapshot, finished) && queue_search_finished(many->search, finished))
+		if (queue_finished_find(id, snapshot, finished) && queue_search_finished(many->search, finished) &&
+			(take_key || !queue_dependency_needed(many->table, id)))
 		{
 			if (take_key)
 				key = (QueueKeyName) {finished->queue, finished->kind,
@@ -428,6 +430,8 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 		if (nrevived == INSERT_BATCH || i == many.n - 1)
 		{
 			queue_job_add(many.table, revived, nrevived);
+			for (int j = 0; j < nrevived; j++)
+				queue_depend_hold(many.table, revived[j].id);
 			nrevived = 0;
 			MemoryContextReset(batch);
 		}

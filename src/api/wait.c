@@ -19,6 +19,7 @@
 #include "api/sleep.h"
 #include "config/lines.h"
 #include "job/claim.h"
+#include "job/depend.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/group.h"
@@ -253,6 +254,31 @@ due_in_line(QueueJobTable *table, int64 line, QueuePos pos, TimestampTz now, Sna
 	return found;
 }
 
+/* Is there a job of the queue that waits for nothing any more, and is not let in yet? */
+static bool
+dependent_is_due(QueueJobTable *table, const char *name, Snapshot snapshot)
+{
+	int64		at = PG_INT64_MIN;
+	bool		found = false;
+
+	PushActiveSnapshot(snapshot);
+	while (!found && (at = queue_dependency_next_job(table, at, snapshot)) != 0)
+	{
+		QueueJob	job;
+		QueueExtra	extra;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!queue_job_find_lean(table, at, snapshot, &job) || !queue_job_pending(&job) ||
+			strcmp(queue_job_line(job.line)->queue->name, name) != 0)
+			continue;
+		queue_extra_unpack(job.extra, &extra);
+		found = extra.blocks == QUEUE_BLOCK_DEPENDENCY && queue_job_asked(&job, &extra) <= queue_now() &&
+			queue_depend_waits_for(table, at) == 0;
+	}
+	PopActiveSnapshot();
+	return found;
+}
+
 /*
  * Is there a group of the queue whose head has ended, and the next job is not let in yet?  In a subtransaction that is
  * rolled back, which lets the locks go.
@@ -294,6 +320,7 @@ promotion_is_due(QueueJobTable *table, const char *name, Snapshot snapshot)
 			found = extra.blocks == QUEUE_BLOCK_GROUP && queue_job_asked(&job, &extra) <= queue_now();
 		}
 	} while (n == GROUPS_AT_ONCE && !found);
+	found = found || dependent_is_due(table, name, snapshot);
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;

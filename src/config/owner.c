@@ -12,6 +12,7 @@
 #include "config/line_limit.h"
 #include "shared/mark.h"
 #include "shared/note.h"
+#include "shared/reminder.h"
 
 #include "commands/trigger.h"
 #include "utils/builtins.h"
@@ -107,6 +108,11 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("queue_internal.config_changed() is a trigger"),
 				 errhint("It fires by itself when a config table changes.")));
+	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "dependency") == 0)
+	{
+		queue_remind_all();		/* likewise */
+		PG_RETURN_POINTER(NULL);
+	}
 	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "live_key") == 0)
 	{
 		/* no job of ours was enqueued so: they were restored, or somebody mends them */

@@ -101,6 +101,10 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->live_key = need_relation(schema, "live_key");
 	config->live_key_place = need_relation(schema, "live_key_place");
 	config->group_mark = need_relation(schema, "group_mark");
+	config->dependency = need_relation(schema, "dependency");
+	config->dependency_job = need_relation(schema, "dependency_pkey");
+	config->dependency_other = need_relation(schema, "dependency_other");
+	config->reminder = need_relation(schema, "reminder");
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);

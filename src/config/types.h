@@ -177,6 +177,8 @@ typedef struct QueueConfig
 	Oid			deadline, deadline_at;	/* table and index */
 	Oid			unique_key, unique_key_pkey;
 	Oid			live_key, live_key_place, group_mark;	/* table and index, table */
+	Oid			dependency, dependency_job, dependency_other;	/* table and indexes */
+	Oid			reminder;
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */

@@ -11,6 +11,7 @@
 
 #include "config/lines.h"
 #include "config/owner.h"
+#include "job/dependency.h"
 #include "job/extra.h"
 #include "job/group.h"
 #include "shared/clock.h"
@@ -76,6 +77,12 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 	extra.unique_key = unconstify(char *, new->unique_key);
 	extra.concurrency_key = unconstify(char *, new->concurrency_key);
 	extra.origin = new->origin;
+	if (new->ndepends > 0)
+	{
+		job->depends_on = new->depends_on;
+		job->ndepends = queue_dependency_check(new->depends_on, new->ndepends, creator);
+		extra.depends_mode = new->depends_finished ? QUEUE_DEPENDS_FINISHED : QUEUE_DEPENDS_COMPLETED;
+	}
 	if (new->group_key != NULL)
 		queue_group_join(job, &extra, new->group_key);
 	job->extra = queue_extra_pack(&extra);
@@ -85,6 +92,7 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 void
 queue_job_add(QueueJobTable *table, QueueJob *jobs, int n)
 {
+	queue_dependency_insert(table, jobs, n);
 	if (n == 1)
 		queue_job_insert(table, jobs);
 	else

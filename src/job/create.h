@@ -42,6 +42,9 @@ typedef struct QueueNewJob
 	int64		unique_for;		/* us; 0: not given */
 	const char *group_key;		/* NULL: none */
 	Jsonb	   *origin;			/* what made the job, if no enqueue did; NULL: an enqueue */
+	int64	   *depends_on;		/* NULL: none */
+	int			ndepends;
+	bool		depends_finished;	/* on any end; else on completion */
 } QueueNewJob;
 
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})

@@ -15,6 +15,7 @@
 
 #include "config/lines.h"
 #include "job/create.h"
+#include "job/dependency.h"
 #include "lib/text.h"
 #include "shared/clock.h"
 
@@ -36,11 +37,12 @@
 
 #define ERRORS_MAX 10			/* failed attempts that an origin tells, the last ones */
 #define ERROR_BYTES 1000
+#define DEPENDS_MAX 10000		/* ids that it tells */
 
 /* Members of extra that are of its last run, or stand elsewhere in a copy or its origin. */
 static const char *const left_out[] = {
 	"enqueued_at", "expires_at", "progress", "last_error", "worker", "started_at", "first_at", "deaths", "run_at",
-	"blocks", "headers", "tags", "dead_letter", "position", "holds_group"
+	"blocks", "headers", "tags", "dead_letter", "position", "holds_group", "retried_at", "cause"
 };
 
 /* ---- building the origin ---- */
@@ -136,6 +138,32 @@ push_extra(JsonbParseState **state, const Jsonb *extra)
 	}
 }
 
+/* "depends_on": the ids of the jobs on which it depends. */
+static void
+push_depends_on(JsonbParseState **state, int64 id)
+{
+	JsonbValue	key = {.type = jbvString};
+	JsonbValue	element = {.type = jbvNumeric};
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		other;
+
+	key.val.string.val = "depends_on";
+	key.val.string.len = strlen("depends_on");
+	(void) pushJsonbValue(state, WJB_KEY, &key);
+	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	queue_dependency_scan(jobs, id, true, PG_INT64_MIN, snapshot);
+	for (int i = 0; i < DEPENDS_MAX && queue_dependency_next(jobs, &other); i++)
+	{
+		element.val.numeric = int64_to_numeric(other);
+		(void) pushJsonbValue(state, WJB_ELEM, &element);
+	}
+	queue_dependency_end_scan(jobs);
+	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	UnregisterSnapshot(snapshot);
+	queue_job_close(jobs);
+}
+
 static Jsonb *
 make_origin(const QueueJob *job, const QueueExtra *extra, const QueueLine *line, const QueueEnding *ending)
 {
@@ -150,6 +178,8 @@ make_origin(const QueueJob *job, const QueueExtra *extra, const QueueLine *line,
 	if (extra->expires_at != DT_NOEND)
 		push_time(&state, "expires_at", extra->expires_at);
 	push_errors(&state, job, ending);
+	if (extra->depends_mode != 0)
+		push_depends_on(&state, job->id);
 	if (job->extra != NULL)
 		push_extra(&state, job->extra);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
@@ -191,6 +221,27 @@ time_of(const Jsonb *object, const char *key)
 												   Int32GetDatum(-1)));
 }
 
+/* What push_depends_on wrote. */
+static void
+read_depends_on(const Jsonb *origin, QueueOrigin *out)
+{
+	JsonbValue	value;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+
+	out->depends_on = NULL;
+	out->ndepends = 0;
+	if (!member(origin, "depends_on", jbvBinary, &value) || !JsonContainerIsArray(value.val.binary.data))
+		return;
+	out->depends_on = palloc(Max(JsonContainerSize(value.val.binary.data), 1) * sizeof(int64));
+	it = JsonbIteratorInit(value.val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM && value.type == jbvNumeric)
+			out->depends_on[out->ndepends++] = number_of(&value);
+	}
+}
+
 bool
 queue_dead_letter_origin(const Jsonb *origin, QueueOrigin *out)
 {
@@ -204,6 +255,7 @@ queue_dead_letter_origin(const Jsonb *origin, QueueOrigin *out)
 	out->priority = member(origin, "priority", jbvNumeric, &value) ?
 		(int16) Max(PG_INT16_MIN, Min(PG_INT16_MAX, number_of(&value))) : 0;
 	out->attempt = member(origin, "attempt", jbvNumeric, &value) ? (int) Min(PG_INT32_MAX, number_of(&value)) : 0;
+	read_depends_on(origin, out);
 	queue_extra_unpack(origin, &out->extra);
 	out->extra.enqueued_at = time_of(origin, "enqueued_at");
 	out->extra.expires_at = time_of(origin, "expires_at");

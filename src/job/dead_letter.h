@@ -15,6 +15,8 @@ typedef struct QueueOrigin
 	char	   *queue;			/* where it was */
 	int16		priority;
 	int			attempt;		/* the last one */
+	int64	   *depends_on;		/* the jobs on which it depends */
+	int			ndepends;
 	QueueExtra	extra;			/* what else it had, but headers and tags, which its copy has */
 } QueueOrigin;
 

@@ -66,7 +66,8 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->last_error == NULL && extra->worker == NULL && extra->started_at == 0 &&
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
 		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
-		extra->dead_letter == 0 && extra->concurrency_key == NULL && extra->steps_size == 0)
+		extra->dead_letter == 0 && extra->concurrency_key == NULL && extra->depends_mode == 0 &&
+		extra->retried_at == 0 && extra->cause == 0 && extra->steps_size == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -117,6 +118,12 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "steps_size", extra->steps_size);
 	if (extra->steps != NULL)
 		push_json(&state, "steps", extra->steps);
+	if (extra->depends_mode != 0)
+		push_int(&state, "depends_mode", extra->depends_mode);
+	if (extra->retried_at != 0)
+		push_int(&state, "retried_at", extra->retried_at);
+	if (extra->cause != 0)
+		push_int(&state, "cause", extra->cause);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(object);
 }
@@ -243,6 +250,12 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->steps_size = value_int(&value);
 		else if (strcmp(name, "steps") == 0)
 			out->steps = JsonbValueToJsonb(&value);
+		else if (strcmp(name, "depends_mode") == 0)
+			out->depends_mode = value_int32(&value);
+		else if (strcmp(name, "retried_at") == 0)
+			out->retried_at = value_time(&value);
+		else if (strcmp(name, "cause") == 0)
+			out->cause = value_int(&value);
 	}
 }
 

@@ -36,6 +36,9 @@ typedef struct QueueExtra
 	bool		holds_group;	/* discarded, but its group waits for it */
 	int64		steps_size;		/* bytes that its steps have (step.h); 0: it has none */
 	Jsonb	   *steps;			/* of an ended job; of a live one they are rows */
+	int			depends_mode;	/* QueueDependsMode */
+	TimestampTz retried_at;		/* of a job that depends on others: how those ended before is forgiven; 0 */
+	int64		cause;			/* of a cancelled job: the one because of which it was; 0: none */
 } QueueExtra;
 
 /* Everything at its default. */

@@ -12,6 +12,7 @@
 
 #include "config/owner.h"
 #include "job/dead_letter.h"
+#include "job/dependency.h"
 #include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
@@ -177,6 +178,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 {
 	int64		keep = to == QUEUE_STATE_NONE ? 0 :
 		to == QUEUE_STATE_COMPLETED ? line->queue->keep_completed : line->queue->keep_discarded;
+	static const QueueEnding deleted = {.error = "purged, or its queue was dropped"};
 	QueueJob	with_steps = *job;
 	QueueJob	ended;
 	QueueEnding with_letter;
@@ -194,6 +196,16 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 		if (queue_dead_letter_discarded(job, line, ending, &with_letter.dead_letter))
 			keep = QUEUE_FOR_EVER;
 		ending = &with_letter;
+	}
+	if (queue_dependency_ended(table, &ended, keep))
+	{
+		keep = Max(keep, QUEUE_DEPENDENCY_KEEP);
+		if (to == QUEUE_STATE_NONE)
+		{
+			/* nobody can know later that it was deleted, and did not complete */
+			to = QUEUE_STATE_CANCELLED;
+			ending = &deleted;
+		}
 	}
 	if (keep > 0)
 		queue_finished_insert(&ended, line->queue, line->kind, line->priority, to, ending, keep);

@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
@@ -74,22 +75,30 @@ queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *fin
 }
 
 static bool
-find_in(int slot, int64 id, Snapshot snapshot, QueueFinished *finished)
+find_in(int slot, int64 id, Snapshot snapshot, bool deep, QueueFinished *finished)
 {
 	QueueConfig *config = queue_config();
 	Relation	rel = table_open(config->finished_job[slot], AccessShareLock);
-	Relation	index = index_open(config->finished_job_id[slot], AccessShareLock);
-	TupleTableSlot *row = table_slot_create(rel, NULL);
+	Relation	index;
+	TupleTableSlot *row;
 	IndexScanDesc scan;
 	ScanKeyData key;
 	bool		found;
+
+	if (RelationGetNumberOfBlocks(rel) == 0)
+	{
+		table_close(rel, AccessShareLock);
+		return false;
+	}
+	index = index_open(config->finished_job_id[slot], AccessShareLock);
+	row = table_slot_create(rel, NULL);
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	scan = queue_index_beginscan(rel, index, snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, row);
 	if (found)
-		queue_finished_read(row, slot, true, finished);
+		queue_finished_read(row, slot, deep, finished);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
 	/* retention truncates only what nobody has locked: keep off all others */
@@ -98,8 +107,8 @@ find_in(int slot, int64 id, Snapshot snapshot, QueueFinished *finished)
 	return found;
 }
 
-bool
-queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished)
+static bool
+find(int64 id, Snapshot snapshot, bool deep, QueueFinished *finished)
 {
 	static int	last = 0;		/* the partition that had the last one */
 
@@ -107,13 +116,25 @@ queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished)
 	{
 		int			slot = (last + i) % QUEUE_RING_SLOTS;
 
-		if (find_in(slot, id, snapshot, finished))
+		if (find_in(slot, id, snapshot, deep, finished))
 		{
 			last = slot;
 			return true;
 		}
 	}
 	return false;
+}
+
+bool
+queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished)
+{
+	return find(id, snapshot, true, finished);
+}
+
+bool
+queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished)
+{
+	return find(id, snapshot, false, finished);
 }
 
 /* With row triggers: locks the row, and has the executor delete it. */
@@ -173,8 +194,10 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 		extra.expires_at = DT_NOEND;	/* or it would be cancelled at once */
 	extra.worker = NULL;
 	extra.deaths = 0;
-	extra.dead_letter = 0;
+	extra.dead_letter = extra.cause = 0;
 	queue_steps_revive(job->id, &extra);
+	if (extra.depends_mode != 0)
+		extra.retried_at = queue_now();
 	job->run_at = run_at;
 	queue_group_rejoin(job, &extra);
 	job->extra = queue_extra_pack(&extra);

@@ -31,6 +31,8 @@ extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueF
  * kept.
  */
 extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
+/* The same without payload, extra and result. */
+extern bool queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished);
 /*
  * Deletes a row that was read whole under `snapshot`, and lets the group go that its job holds: TM_Ok, TM_Updated,
  * TM_Deleted, TM_SelfModified; with wait = false TM_BeingModified or TM_WouldBlock instead of waiting for who has it

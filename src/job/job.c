@@ -102,6 +102,8 @@ queue_job_close(QueueJobTable *table)
 {
 	if (table->places != NULL)
 		table->close_places(table);
+	if (table->dependencies != NULL)
+		table->close_dependencies(table);
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
 	if (table->wslot != NULL)
@@ -310,6 +312,8 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	job->extra = NULL;
 	job->stored_payload = job->stored_extra = NULL;
 	job->problem = NULL;
+	job->depends_on = NULL;
+	job->ndepends = 0;
 	if (deep)
 		read_wide(slot, job, false);
 }

@@ -35,6 +35,8 @@ typedef struct QueueJob
 	struct varlena *stored_payload;
 	struct varlena *stored_extra;
 	const char *problem;		/* why one of them could not be read and is NULL; NULL: there is none */
+	int64	   *depends_on;		/* of a job to be enqueued: the ids that it depends on, sorted */
+	int			ndepends;
 } QueueJob;
 
 /* The open live_job table; in the current memory context, valid in the current transaction. */
@@ -54,6 +56,8 @@ typedef struct QueueJobTable
 	struct ResultRelInfo *rri;
 	struct QueueGroupPlaces *places; /* live_key, which group.c opens when it is asked for; NULL: not yet */
 	void		(*close_places) (struct QueueJobTable *table);
+	struct QueueDependencies *dependencies; /* likewise dependency.c's */
+	void		(*close_dependencies) (struct QueueJobTable *table);
 } QueueJobTable;
 
 extern QueueJobTable *queue_job_open(LOCKMODE lockmode);

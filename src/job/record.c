@@ -128,7 +128,8 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 	if (keep <= 0)
 		return;
 	slot = queue_ring_slot(now, keep);
-	if (ending->error != NULL || ending->dead_letter != 0 || ending->worker != NULL || ending->progress != NULL ||
+	if (ending->error != NULL || ending->dead_letter != 0 || ending->cause != 0 ||
+		ending->worker != NULL || ending->progress != NULL ||
 		job->extra != NULL)
 	{
 		QueueExtra	unpacked;
@@ -141,6 +142,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 		if (ending->progress != NULL)
 			unpacked.progress = ending->progress;
 		unpacked.dead_letter = ending->dead_letter;
+		unpacked.cause = ending->cause;
 		if (started_at == 0)
 			started_at = unpacked.started_at;
 		run_at = queue_job_asked(job, &unpacked);

@@ -17,6 +17,7 @@ typedef struct QueueEnding
 	const char *worker;			/* NULL: as the row says */
 	Jsonb	   *progress;		/* NULL: as the row says */
 	int64		dead_letter;	/* the id of its copy; 0: none */
+	int64		cause;			/* of a cancel: the job because of which; 0: none */
 } QueueEnding;
 
 #define QUEUE_FOR_EVER (INT64CONST(360000) * USECS_PER_DAY) /* 1000 years as an interval */

@@ -5,12 +5,13 @@
  * A row lies in the table of its expiry as the queue had it then.  When keep_completed or keep_discarded was changed
  * since, the scheduler's retention asks here: a table in which no row is kept any more can go before its time, and one
  * whose time has come must not take rows along that are now kept longer.  No row is deleted: a queue that keeps less
- * lets its rows go with the table that they share with other queues' rows.
+ * lets its rows go with the table that they share with other queues' rows.  What live jobs depend on is kept as well.
  *
  * Locks: the caller's on the table (AccessExclusiveLock to move); RowExclusiveLock on the tables that rows move to.
  */
 #include "job/rekeep.h"
 
+#include "job/dependency.h"
 #include "job/record.h"
 #include "job/write.h"
 #include "shared/clock.h"
@@ -27,6 +28,7 @@
 
 /* Columns of finished_job, as finished.c has them. */
 #define COL_SLOT 1
+#define COL_ID 2
 #define COL_QUEUE 3
 #define COL_STATE 6
 #define COL_FINISHED_AT 11
@@ -83,10 +85,21 @@ until_of(TimestampTz finished_at, int64 keep)
 	return keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(finished_at, keep);
 }
 
+/* Until when a row is kept, which belongs into *slot of the ring for that. */
 static TimestampTz
-kept_until(TupleTableSlot *row, int64 keep)
+kept_until(QueueJobTable *jobs, TupleTableSlot *row, TimestampTz now, int *slot)
 {
-	return until_of(DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]), keep);
+	TimestampTz finished_at = DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]);
+	int64		keep = keep_of(row);
+	TimestampTz until = until_of(finished_at, keep);
+
+	*slot = queue_ring_slot(finished_at, keep);
+	if (until <= now && queue_dependency_needed(jobs, DatumGetInt64(row->tts_values[COL_ID - 1])))
+	{
+		*slot = queue_ring_slot(now, QUEUE_DEPENDENCY_KEEP);
+		until = queue_time_add(now, QUEUE_DEPENDENCY_KEEP);
+	}
+	return until;
 }
 
 /* See rekeep.h.  No locks.  Called by explain_job. */
@@ -103,7 +116,8 @@ queue_rekeep_until(const QueueFinished *finished)
 
 /* Among the rows from this block on: until when the first one that is kept is; DT_NOBEGIN: none is. */
 static TimestampTz
-needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, TupleTableSlot *row)
+needed_from(QueueJobTable *jobs, Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot,
+			TupleTableSlot *row)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue rekeep", ALLOCSET_SMALL_SIZES);
@@ -121,10 +135,11 @@ needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, 
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
 			TimestampTz kept;
+			int			slot;
 
 			CHECK_FOR_INTERRUPTS();
 			slot_getsomeattrs(row, COL_KEEP_UNTIL);
-			kept = kept_until(row, keep_of(row));
+			kept = kept_until(jobs, row, now, &slot);
 			if (kept > now)
 				until = kept;
 			MemoryContextSwitchTo(old);
@@ -137,15 +152,18 @@ needed_from(Relation rel, BlockNumber from, TimestampTz now, Snapshot snapshot, 
 }
 
 TimestampTz
-queue_rekeep_needed(Relation rel, TimestampTz now)
+queue_rekeep_needed(QueueJobTable *jobs, Relation rel, TimestampTz now)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *row = table_slot_create(rel, NULL);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
-	TimestampTz until = needed_from(rel, nblocks > LAST_BLOCKS ? nblocks - LAST_BLOCKS : 0, now, snapshot, row);
+	TimestampTz until;
 
+	PushActiveSnapshot(snapshot);
+	until = needed_from(jobs, rel, nblocks > LAST_BLOCKS ? nblocks - LAST_BLOCKS : 0, now, snapshot, row);
 	if (until == DT_NOBEGIN && nblocks > LAST_BLOCKS)
-		until = needed_from(rel, 0, now, snapshot, row);
+		until = needed_from(jobs, rel, 0, now, snapshot, row);
+	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(row);
 	UnregisterSnapshot(snapshot);
 	return until;
@@ -178,7 +196,7 @@ insert(Target *target, int slot, TupleTableSlot *row, TimestampTz until, EState 
 }
 
 int64
-queue_rekeep_move(Relation rel, TimestampTz now)
+queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now)
 {
 	Target		targets[QUEUE_RING_SLOTS] = {0};
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -189,29 +207,26 @@ queue_rekeep_move(Relation rel, TimestampTz now)
 	int64		moved = 0;
 
 	(void) GetCurrentCommandId(true);
+	PushActiveSnapshot(snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		TimestampTz finished_at;
 		TimestampTz until;
-		int64		keep;
+		int			slot;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(row);
-		keep = keep_of(row);
-		until = kept_until(row, keep);
-		finished_at = DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]);
+		until = kept_until(jobs, row, now, &slot);
 		MemoryContextSwitchTo(old);
 		if (until > now)
 		{
-			int			slot = queue_ring_slot(finished_at, keep);
-
 			insert(&targets[slot], slot, row, until, estate);
 			moved++;
 		}
 		MemoryContextReset(context);
 	}
 	table_endscan(scan);
+	PopActiveSnapshot();
 	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
 	{
 		if (targets[i].rel == NULL)

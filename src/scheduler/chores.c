@@ -16,6 +16,7 @@
 
 #include "config/owner.h"
 #include "scheduler/deadlines.h"
+#include "scheduler/dependents.h"
 #include "scheduler/housekeeping.h"
 #include "scheduler/keys.h"
 #include "scheduler/leases.h"
@@ -48,6 +49,8 @@ static QueueChore chores[] = {
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
 	{"lease ends", queue_leases_walk, NULL, QUEUE_CHORE_UNLOADED},
 	{"promotion", queue_promote_unattended, NULL, 0},
+	{"jobs that depend on others", queue_dependents_unattended, NULL, 0},
+	{"dependencies", queue_dependents_sweep, queue_dependents_sweep_due, 0},
 	{"survey of lines", queue_survey_run, queue_survey_due, QUEUE_CHORE_MEMORY},
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"unique keys", queue_keys_run, .first = USECS_PER_MINUTE},

@@ -13,6 +13,7 @@
  */
 #include "scheduler/housekeeping.h"
 
+#include "job/dependency.h"
 #include "job/finish.h"
 #include "job/job.h"
 #include "job/ready.h"
@@ -69,10 +70,10 @@ rekept(int slot, TimestampTz now, bool at_rest)
 
 /*
  * Truncates one ring table if it has rows and is at rest.  With `look` what its rows' queues say now decides: it goes
- * if they keep none of them, and if it is at rest what they keep longer is copied before.
+ * if they keep none of them, and if it is at rest what they keep longer, or live jobs depend on, is copied before.
  */
 static void
-truncate_ring_table(Oid relid, int slot, bool look)
+truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 {
 	Relation	rel;
 	TimestampTz expired_at;
@@ -88,7 +89,7 @@ truncate_ring_table(Oid relid, int slot, bool look)
 	truncate = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
 	if (truncate && look && !queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
 	{
-		rekeep_at[slot] = queue_rekeep_needed(rel, queue_now());
+		rekeep_at[slot] = queue_rekeep_needed(jobs, rel, queue_now());
 		truncate = rekeep_at[slot] == DT_NOBEGIN;
 	}
 	if (rel != NULL)
@@ -106,9 +107,9 @@ truncate_ring_table(Oid relid, int slot, bool look)
 	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
 	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
 	if (look && truncate)
-		moved = queue_rekeep_move(rel, queue_now());
+		moved = queue_rekeep_move(jobs, rel, queue_now());
 	else if (look)
-		truncate = queue_rekeep_needed(rel, queue_now()) == DT_NOBEGIN;
+		truncate = queue_rekeep_needed(jobs, rel, queue_now()) == DT_NOBEGIN;
 	truncate = truncate && RelationGetNumberOfBlocks(rel) > 0;
 	command = psprintf("TRUNCATE ONLY %s",
 					   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
@@ -141,15 +142,20 @@ queue_housekeeping_retention(TimestampTz now)
 		Oid			table = next_table < RING_SLOTS ? queue_config()->finished_job[slot] :
 			next_table < 2 * RING_SLOTS ? queue_config()->failure[slot] : queue_config()->log_line[slot];
 		bool		at_rest = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
-		bool		look = next_table < RING_SLOTS && rekept(slot, queue_now(), at_rest);
+		bool		look = next_table < RING_SLOTS && (rekept(slot, queue_now(), at_rest) ||
+													   (at_rest && !queue_dependency_none()));
 		uint64		bit = (uint64) 1 << next_table++;
+		QueueJobTable *jobs;
 
 		if (!at_rest && !look)
 			continue;
 		failed |= bit;			/* unless we come back */
+		jobs = look ? queue_job_open(AccessShareLock) : NULL;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		truncate_ring_table(table, slot, look);
+		truncate_ring_table(jobs, table, slot, look);
 		PopActiveSnapshot();
+		if (jobs != NULL)
+			queue_job_close(jobs);
 		failed &= ~bit;
 		return now;
 	}

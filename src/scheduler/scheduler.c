@@ -32,6 +32,7 @@
 #include "job/pending.h"
 #include "job/ready.h"
 #include "scheduler/chores.h"
+#include "scheduler/dependents.h"
 #include "scheduler/placement.h"
 #include "scheduler/promote.h"
 #include "shared/channel.h"
@@ -660,6 +661,7 @@ may_rest(TimestampTz *next)
 
 /* What finds work, in this order, whenever the scheduler is awake. */
 static QueueChore work[] = {
+	{"jobs that depend on others", queue_dependents_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 	{"the promotion of groups", queue_promote_run, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},
 	{"the search for due jobs", do_round, NULL, QUEUE_CHORE_EACH_WAKE},
 	{"the number of executors", queue_executors_scale, NULL, QUEUE_CHORE_EACH_WAKE | QUEUE_CHORE_BARE},

@@ -24,6 +24,7 @@
 #include "shared/database.h"
 #include "shared/mark.h"
 #include "shared/note.h"
+#include "shared/reminder.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -514,7 +515,10 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 	{
 		queue_note_finish_prepared(gid, commit, maybe_old);
 		if (commit)
+		{
 			queue_mark_rows(MyDatabaseId);
+			queue_reminder_rows(MyDatabaseId);
+		}
 		/* it may have created the extension, or kept it by rolling a DROP back */
 		if (maybe_old || queue_database_prepared_ddl())
 			pending.created = true;

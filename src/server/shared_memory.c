@@ -9,6 +9,7 @@
  */
 #include "server/shared_memory.h"
 
+#include "shared/awaited.h"
 #include "shared/census.h"
 #include "shared/channel.h"
 #include "shared/counter.h"
@@ -24,6 +25,7 @@
 #include "shared/mark.h"
 #include "shared/note.h"
 #include "shared/recent.h"
+#include "shared/reminder.h"
 #include "shared/slot.h"
 #include "shared/turn.h"
 #include "shared/unit.h"
@@ -50,6 +52,8 @@ static const struct
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
 	{queue_history_shmem_size, queue_history_shmem_init, queue_history_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
+	{queue_reminder_shmem_size, queue_reminder_shmem_init, queue_reminder_reset},
+	{queue_awaited_shmem_size, queue_awaited_shmem_init, queue_awaited_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},

@@ -12,7 +12,8 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_i
 
 SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'live_key', 'group_mark', 'finished_job', 'failure',
-          'log_line', 'unique_key', 'limit_slot', 'subscription', 'step']
+          'log_line', 'unique_key', 'limit_slot', 'subscription', 'step',
+          'dependency', 'reminder']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
@@ -34,7 +35,7 @@ SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'q
                 'rows of every table can be deleted in a publication FOR ALL TABLES');
 SELECT set_eq(
     $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
-    ARRAY['queue.endpoint A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.subscription A'],
+    ARRAY['queue.dependency A', 'queue.endpoint A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.subscription A'],
     'changes of config tables are told, also with session_replication_role = replica');
 
 -- the views, columns and types in their order: they are only ever appended

@@ -119,8 +119,7 @@ FROM (VALUES
 
 -- options that are not built name themselves
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
-FROM unnest(ARRAY['depends_on => ''{1}''',
-                  'compensate_with => ''x''', 'workflow => 1']) option;
+FROM unnest(ARRAY['compensate_with => ''x''', 'workflow => 1']) option;
 SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
 SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)

@@ -1,0 +1,424 @@
+/*
+ * depend.c
+ *		Jobs that depend on others are let in when the last of those has ended, or cancelled when one ended badly.
+ *
+ * Called by one process at a time that has taken reminders (shared/reminder.h): the scheduler, or where none is, who
+ * fetches.  It looks at the rows of queue.dependency (dependency.c) and at what they name.
+ *
+ * What a job waits for is looked up in the order of the ids, up to the first one that has not ended.  That one is
+ * remembered: the end of any other one then needs no look, and the look at its own end goes on from there.  So a job
+ * behind 10,000 others costs 10,000 looks and not their square.  This memory is only a hint of the scheduler's; a job
+ * that it does not know is looked at whole, which also finds what ended badly meanwhile.  From then on a bad end brings
+ * a reminder of its own.
+ *
+ * A job that comes back by a retry holds those again that depend on it and have not started.  Who retries it does that
+ * himself, after he has inserted its row: he locks each of those jobs.  So whoever is about to let it in has done so
+ * before, or finds it locked and then the job that came back.
+ *
+ * Locks: those of reading; row locks, which only queue_depend_hold waits for.
+ */
+#include "job/depend.h"
+
+#include "config/lines.h"
+#include "job/claim.h"
+#include "job/finish.h"
+#include "job/pending.h"
+#include "shared/awaited.h"
+#include "shared/clock.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#define MAX_REMEMBERED 1000000
+#define BATCH 100				/* reminders that a fetch looks at, and jobs of one of them */
+
+/* What a job waits for. */
+typedef struct Memory
+{
+	int64		job;
+	int64		waits_for;		/* nothing before this is unfinished */
+} Memory;
+
+static HTAB *memory = NULL;
+
+void
+queue_depend_remember(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Memory), .hcxt = TopMemoryContext};
+
+	if (memory != NULL)
+		hash_destroy(memory);
+	memory = hash_create("queue dependents", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* 0: it is not known. */
+static int64
+remembered(int64 job)
+{
+	Memory	   *entry = memory == NULL ? NULL : hash_search(memory, &job, HASH_FIND, NULL);
+
+	return entry == NULL ? 0 : entry->waits_for;
+}
+
+/* waits_for 0: nothing. */
+static void
+remember(int64 job, int64 waits_for)
+{
+	Memory	   *entry;
+
+	if (memory == NULL)
+		return;
+	if (waits_for == 0)
+	{
+		(void) hash_search(memory, &job, HASH_REMOVE, NULL);
+		return;
+	}
+	if (hash_get_num_entries(memory) >= MAX_REMEMBERED)
+		queue_depend_remember();
+	entry = hash_search(memory, &job, HASH_ENTER, NULL);
+	entry->waits_for = waits_for;
+}
+
+/* ---------------------------------------------------------------- one job */
+
+/* What was found of all that a job depends on. */
+typedef struct Found
+{
+	int64		waits_for;		/* the first that has not ended; 0: none */
+	bool		changing;		/* one is just being enqueued or ended */
+	int64		spoilt;			/* one that ended so that the job must not run; 0: none */
+	QueueState	how;			/* .. and how it did */
+} Found;
+
+/*
+ * Looks at what a job depends on, from an id on, under the active snapshot.  whole: at all of it and, if `ends`, at how
+ * it ended, if that was after `since`; else only as far as the first that has not ended.
+ */
+static Found
+look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, TimestampTz since)
+{
+	Found		found = {0};
+	int64		other;
+
+	queue_dependency_scan(jobs, job, true, from - 1, GetActiveSnapshot());
+	while ((whole || found.waits_for == 0) && queue_dependency_next(jobs, &other))
+	{
+		QueueDependencyState state = queue_dependency_look(jobs, other);
+		QueueFinished finished;
+
+		CHECK_FOR_INTERRUPTS();
+		if (state == QUEUE_DEPENDENCY_ENDED && whole && ends && queue_dependency_spoilt(other, &finished) &&
+			finished.finished_at > since)
+		{
+			found.spoilt = other;
+			found.how = finished.state;
+			break;
+		}
+		found.changing |= state == QUEUE_DEPENDENCY_CHANGING;
+		if (state != QUEUE_DEPENDENCY_ENDED && found.waits_for == 0)
+			found.waits_for = other;
+	}
+	queue_dependency_end_scan(jobs);
+	return found;
+}
+
+/* Cancels a job because of how another one ended. */
+static bool
+cancel(QueueJobTable *jobs, const QueueJob *job, int64 cause, QueueState how)
+{
+	QueueEnding ending = {
+		.error = psprintf("job " INT64_FORMAT ", which it depends on, was %s", cause, queue_state_names[how]),
+		.cause = cause
+	};
+
+	if (queue_finish_end(jobs, job, job->attempt, QUEUE_STATE_CANCELLED, &ending, GetActiveSnapshot(), false) != TM_Ok)
+		return false;
+	remember(job->id, 0);
+	CommandCounterIncrement();
+	return true;
+}
+
+/* Finds a job that something it depends on blocks; false: this is none. */
+static bool
+find_blocked(QueueJobTable *jobs, int64 id, QueueJob *job)
+{
+	return queue_job_find_lean(jobs, id, GetActiveSnapshot(), job) && queue_job_pending(job) && job->extra != NULL &&
+		(queue_extra_blocks(job->extra) & QUEUE_BLOCK_DEPENDENCY) != 0;
+}
+
+/*
+ * What queue_depend_settle does, under the active snapshot.  ended: because this one ended (0: none in particular), and
+ * how, if badly.
+ */
+static bool
+settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
+{
+	int64		known = remembered(id);
+	QueueExtra	extra;
+	QueueJob	job;
+	Found		found;
+	bool		ends;
+
+	/* what it waits for has not ended, or that brings a reminder of its own */
+	if (known != 0 && ended > known && badly == NULL)
+		return true;
+	if (!find_blocked(jobs, id, &job))
+	{
+		remember(id, 0);
+		return true;
+	}
+	queue_extra_unpack(job.extra, &extra);
+	ends = extra.depends_mode != QUEUE_DEPENDS_FINISHED;
+	if (badly != NULL && ends && badly->finished_at > extra.retried_at)
+		return cancel(jobs, &job, ended, badly->state);
+	if (known != 0 && ended != 0)
+		found = look(jobs, id, Min(known, ended), false, ends, 0);
+	else
+		found = look(jobs, id, PG_INT64_MIN + 1, true, ends, extra.retried_at);
+	if (found.spoilt != 0)
+		return cancel(jobs, &job, found.spoilt, found.how);
+	if (found.waits_for != 0)
+	{
+		/* one that is not decided yet may have ended before it was known that this job waits for it */
+		remember(id, found.changing ? 0 : found.waits_for);
+		return !found.changing;
+	}
+	if (queue_job_promote(jobs, &job, QUEUE_BLOCK_DEPENDENCY, GetActiveSnapshot(), false) != TM_Ok)
+		return false;
+	remember(id, 0);
+	CommandCounterIncrement();
+	return true;
+}
+
+bool
+queue_depend_settle(QueueJobTable *jobs, int64 id)
+{
+	bool		done;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	done = settle(jobs, id, 0, NULL);
+	PopActiveSnapshot();
+	return done;
+}
+
+bool
+queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *busy, int *nbusy, bool *more)
+{
+	QueueDependencyState state = queue_dependency_look(jobs, id);
+	int64	   *dependents = palloc(max * sizeof(int64));
+	QueueFinished finished;
+	bool		bad;
+	int			n = 0;
+
+	*nbusy = 0;
+	*more = false;
+	if (state == QUEUE_DEPENDENCY_CHANGING)
+		return false;
+	bad = state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(id, &finished);
+	PushActiveSnapshot(GetLatestSnapshot());
+	queue_dependency_scan(jobs, id, false, *after, GetActiveSnapshot());
+	while (n < max && queue_dependency_next(jobs, &dependents[n]))
+		n++;
+	queue_dependency_end_scan(jobs);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (state == QUEUE_DEPENDENCY_LIVE)
+			remember(dependents[i], 0); /* it came back: look at the whole when the next one ends */
+		else if (!settle(jobs, dependents[i], id, bad ? &finished : NULL))
+			busy[(*nbusy)++] = dependents[i];
+	}
+	PopActiveSnapshot();
+	*more = n == max;
+	if (n > 0)
+		*after = dependents[n - 1];
+	pfree(dependents);
+	return true;
+}
+
+/* ---------------------------------------------------------------- in the transaction that did it */
+
+void
+queue_depend_own(QueueJobTable *jobs)
+{
+	const QueueReminder *noted;
+	QueueReminder *mine;
+	bool		overflow;
+	int			n;
+
+	noted = queue_reminders_noted(&n, &overflow);
+	if (n == 0 || IsolationUsesXactSnapshot())
+		return;
+	n = Min(n, BATCH);
+	mine = palloc(n * sizeof(QueueReminder));	/* what is let in may be noted too */
+	memcpy(mine, noted, n * sizeof(QueueReminder));
+	for (int i = 0; i < n; i++)
+	{
+		int64		busy[BATCH];
+		int64		after = PG_INT64_MIN;
+		int			nbusy;
+		bool		more;
+
+		if (mine[i].of == QUEUE_REMIND_ENDED)
+			(void) queue_depend_ended(jobs, mine[i].id, &after, BATCH, busy, &nbusy, &more);
+	}
+	pfree(mine);
+}
+
+void
+queue_depend_end_doomed(void)
+{
+	QueueJobTable *jobs;
+	int64	   *noted;
+	int64	   *ids;
+	int			n = queue_dependency_doomed(&noted);
+
+	if (n == 0 || IsolationUsesXactSnapshot())
+		return;
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(int64));
+	memcpy(ids, noted, n * sizeof(int64));
+	jobs = queue_job_open(RowExclusiveLock);
+	CommandCounterIncrement();	/* see what was inserted just now */
+	for (int i = 0; i < n; i++)
+		(void) queue_depend_settle(jobs, ids[i]);
+	queue_job_close(jobs);
+}
+
+/* ---------------------------------------------------------------- held again */
+
+/* Holds one job, unless it has started. */
+static void
+hold_one(QueueJobTable *jobs, int64 id)
+{
+	bool		wait = false;
+
+	for (;;)
+	{
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueClaim	claim = {.table = jobs, .snapshot = snapshot};
+		QueueJob   *job = &claim.job;
+		QueueJob	held;
+		QueueExtra	extra;
+		bool		found = queue_job_find_lean(jobs, id, snapshot, job);
+		TM_Result	result = TM_Ok;
+
+		if (!found || job->attempt > 0 || (job->extra == NULL && job->stored_extra != NULL) ||
+			queue_claim_holder(id, job->leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
+		{
+			PopActiveSnapshot();
+			return;				/* gone, or it has started */
+		}
+		if (queue_claim_lock(&claim, wait) != QUEUE_CLAIM_OURS)
+			result = TM_WouldBlock;
+		else
+		{
+			held = *job;
+			queue_extra_unpack(job->extra, &extra);
+			if ((extra.blocks & QUEUE_BLOCK_DEPENDENCY) == 0)
+			{
+				queue_job_hold(&held, &extra, QUEUE_BLOCK_DEPENDENCY);
+				held.extra = queue_extra_pack(&extra);
+				result = queue_job_update(jobs, job, &held, snapshot, true);
+			}
+		}
+		PopActiveSnapshot();
+		if (result == TM_Ok)
+			return;
+		if (result == TM_WouldBlock)
+		{
+			CommandCounterIncrement();
+			CHECK_FOR_INTERRUPTS();
+			wait = true;
+		}
+		else
+			queue_finish_retry(result);
+	}
+}
+
+void
+queue_depend_hold(QueueJobTable *jobs, int64 id)
+{
+	int64	   *dependents = NULL;
+	SnapshotData dirty;
+	int64		dependent;
+	int			size = 0;
+	int			n = 0;
+
+	if (!queue_awaited_maybe(id) || queue_dependency_none())
+		return;
+	InitDirtySnapshot(dirty);
+	queue_dependency_scan(jobs, id, false, PG_INT64_MIN, &dirty);
+	while (queue_dependency_next(jobs, &dependent))
+	{
+		if (n == size)
+		{
+			size = Max(64, size * 2);
+			dependents = dependents == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, size * sizeof(int64)) :
+				repalloc_huge(dependents, size * sizeof(int64));
+		}
+		dependents[n++] = dependent;
+	}
+	queue_dependency_end_scan(jobs);
+	if (n == 0)
+		return;
+	queue_job_remind(QUEUE_REMIND_ENDED, id);
+	CommandCounterIncrement();
+	for (int i = 0; i < n; i++)
+		hold_one(jobs, dependents[i]);
+	pfree(dependents);
+}
+
+/* ---------------------------------------------------------------- where no scheduler is */
+
+/* One reminder, whole; false: something of it is to be tried again. */
+static bool
+handle(const QueueReminder *reminder, void *arg)
+{
+	QueueJobTable *jobs = arg;
+	int64		busy[BATCH];
+	int64		after = PG_INT64_MIN;
+	bool		more = true;
+	bool		all = true;
+	int			nbusy;
+
+	if (reminder->of == QUEUE_REMIND_DEPENDENT)
+		return queue_depend_settle(jobs, reminder->id);
+	while (more)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!queue_depend_ended(jobs, reminder->id, &after, BATCH, busy, &nbusy, &more))
+			return false;
+		all = all && nbusy == 0;
+	}
+	return all;
+}
+
+bool
+queue_depend_unattended(QueueJobTable *jobs)
+{
+	QueueReminder taken[BATCH];
+	bool		all;
+	int			n;
+
+	if (IsolationUsesXactSnapshot())
+		return false;
+	all = queue_remind_eat_rows(handle, jobs, BATCH);
+	n = queue_reminder_take(taken, BATCH);
+	for (int i = 0; i < n; i++)
+	{
+		if (!handle(&taken[i], jobs))
+		{
+			queue_job_remind(taken[i].of, taken[i].id); /* for who comes after this transaction */
+			all = false;
+		}
+	}
+	return all && n < BATCH;
+}
+
+int64
+queue_depend_waits_for(QueueJobTable *jobs, int64 id)
+{
+	return look(jobs, id, PG_INT64_MIN + 1, false, false, 0).waits_for;
+}

@@ -1,0 +1,566 @@
+/*
+ * dependency.c
+ *		Jobs that depend on others: the rows of queue.dependency, written and read through the table and index AM.
+ *
+ * A row says that a job depends on another one.  It is inserted with the job and stays as long as anything is known of
+ * that job; nobody changes it.  Whether what it names has ended is always looked up and never counted.  A job of which
+ * something that it depends on has not ended is pending (pending.h).
+ *
+ * Nobody who enqueues or ends a job can tell for sure whether another one may go now, because others enqueue and end
+ * at the same time.  So each leaves a reminder (shared/reminder.h), and one process looks: the scheduler, or where
+ * none is, whoever fetches (job/depend.c).  Two looks, both dirty, make sure that none is missing:
+ *
+ * - who enqueues inserts the rows first, tells shared/awaited.h, and looks at the jobs that they name then;
+ * - who ends a job deletes it first, and looks for rows that name it then.
+ *
+ * So one of the two sees the other.  Who enqueues waits for nobody: a job that an open transaction is just ending
+ * counts as live for the moment, and the reminder of the enqueue has it looked at again until that is decided.
+ *
+ * What others depend on is kept when it ends, whatever its queue keeps, because they need its result and how it ended:
+ * for an hour at least, and retention passes on what is still needed then.
+ *
+ * Locks: RowExclusiveLock on dependency, to the end of the transaction.
+ */
+#include "job/dependency.h"
+
+#include "config/lines.h"
+#include "config/owner.h"
+#include "job/pending.h"
+#include "job/place.h"
+#include "job/remind.h"
+#include "shared/awaited.h"
+#include "shared/clock.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "lib/qunique.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#define DELETED_AT_ONCE 64		/* rows of a job that ends; of more, the sweep takes care */
+
+/* The columns of dependency.  Later versions only append. */
+enum
+{
+	COL_JOB_ID = 1, COL_DEPENDS_ON, NCOLS = COL_DEPENDS_ON
+};
+
+/* The table, open, and a scan of it. */
+typedef struct QueueDependencies
+{
+	Relation	rel;
+	Relation	by_job;			/* index (job_id, depends_on) */
+	Relation	by_other;		/* index (depends_on, job_id) */
+	TupleTableSlot *slot;
+	IndexScanDesc scan;			/* NULL: none */
+	AttrNumber	wanted;			/* the column that the scan gives */
+} QueueDependencies;
+
+static struct
+{
+	int64	   *ids;
+	int			n;
+	int			size;
+}			doomed;
+
+/* Called by queue_job_close. */
+static void
+close_of(QueueJobTable *jobs)
+{
+	QueueDependencies *rows = jobs->dependencies;
+
+	queue_dependency_end_scan(jobs);
+	ExecDropSingleTupleTableSlot(rows->slot);
+	index_close(rows->by_other, NoLock);
+	index_close(rows->by_job, NoLock);
+	table_close(rows->rel, NoLock);
+	jobs->dependencies = NULL;
+}
+
+static QueueDependencies *
+rows_of(QueueJobTable *jobs)
+{
+	if (jobs->dependencies == NULL)
+	{
+		LOCKMODE	lockmode = jobs->lockmode;
+		ResourceOwner owner = CurrentResourceOwner;
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(jobs));
+		QueueDependencies *rows = palloc0(sizeof(QueueDependencies));
+
+		CurrentResourceOwner = jobs->owner;
+		rows->rel = table_open(queue_config()->dependency, lockmode);
+		rows->by_job = index_open(queue_config()->dependency_job, lockmode);
+		rows->by_other = index_open(queue_config()->dependency_other, lockmode);
+		rows->slot = table_slot_create(rows->rel, NULL);
+		CurrentResourceOwner = owner;
+		MemoryContextSwitchTo(old);
+		jobs->dependencies = rows;
+		jobs->close_dependencies = close_of;
+	}
+	return jobs->dependencies;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+void
+queue_dependency_scan(QueueJobTable *jobs, int64 id, bool of_job, int64 after, Snapshot snapshot)
+{
+	QueueDependencies *rows = rows_of(jobs);
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	queue_dependency_end_scan(jobs);
+	rows->scan = queue_index_beginscan(rows->rel, of_job ? rows->by_job : rows->by_other, snapshot, 2);
+	rows->wanted = of_job ? COL_DEPENDS_ON : COL_JOB_ID;
+	index_rescan(rows->scan, keys, 2, NULL, 0);
+}
+
+bool
+queue_dependency_next(QueueJobTable *jobs, int64 *other)
+{
+	QueueDependencies *rows = jobs->dependencies;
+	bool		isnull;
+
+	if (!index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot))
+		return false;
+	*other = DatumGetInt64(slot_getattr(rows->slot, rows->wanted, &isnull));
+	return true;
+}
+
+void
+queue_dependency_end_scan(QueueJobTable *jobs)
+{
+	QueueDependencies *rows = jobs->dependencies;
+
+	if (rows == NULL)
+		return;
+	ExecClearTuple(rows->slot);
+	if (rows->scan != NULL)
+		index_endscan(rows->scan);
+	rows->scan = NULL;
+}
+
+int64
+queue_dependency_next_job(QueueJobTable *jobs, int64 after, Snapshot snapshot)
+{
+	QueueDependencies *rows = rows_of(jobs);
+	ScanKeyData key;
+	int64		job = 0;
+
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	queue_dependency_end_scan(jobs);
+	rows->scan = queue_index_beginscan(rows->rel, rows->by_job, snapshot, 1);
+	rows->wanted = COL_JOB_ID;
+	index_rescan(rows->scan, &key, 1, NULL, 0);
+	if (!queue_dependency_next(jobs, &job))
+		job = 0;
+	queue_dependency_end_scan(jobs);
+	return job;
+}
+
+bool
+queue_dependency_has_rows(QueueJobTable *jobs, int64 id)
+{
+	int64		other;
+	bool		has;
+
+	queue_dependency_scan(jobs, id, true, PG_INT64_MIN, GetActiveSnapshot());
+	has = queue_dependency_next(jobs, &other);
+	queue_dependency_end_scan(jobs);
+	return has;
+}
+
+bool
+queue_dependency_none(void)
+{
+	Relation	rel = table_open(queue_config()->dependency, AccessShareLock);
+	bool		none = RelationGetNumberOfBlocks(rel) == 0;
+
+	table_close(rel, AccessShareLock);
+	return none;
+}
+
+bool
+queue_dependency_needed(QueueJobTable *jobs, int64 id)
+{
+	bool		needed = false;
+	int64		dependent;
+
+	if (!queue_awaited_maybe(id))
+		return false;
+	queue_dependency_scan(jobs, id, false, PG_INT64_MIN, GetActiveSnapshot());
+	while (!needed && queue_dependency_next(jobs, &dependent))
+	{
+		QueueJob	job;
+
+		CHECK_FOR_INTERRUPTS();
+		needed = queue_job_peek(jobs, dependent, GetActiveSnapshot(), &job);
+	}
+	queue_dependency_end_scan(jobs);
+	return needed;
+}
+
+/* What a version of a job's row that a dirty snapshot showed says about it; *decided: the others do not matter. */
+static QueueDependencyState
+judge_version(TupleTableSlot *slot, const SnapshotData *dirty, bool *decided)
+{
+	bool		shouldFree;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &shouldFree);
+	HeapTupleHeader header = tuple->t_data;
+	QueueDependencyState state = QUEUE_DEPENDENCY_CHANGING;
+
+	*decided = false;
+	if (TransactionIdIsValid(dirty->xmin))
+	{
+		/* a new version that its transaction has not deleted: what follows comes later than this look */
+		*decided = (header->t_infomask & HEAP_UPDATED) != 0 &&
+			((header->t_infomask & HEAP_XMAX_INVALID) != 0 || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+	}
+	else if (!TransactionIdIsValid(dirty->xmax))
+		*decided = true;
+	if (*decided)
+		state = QUEUE_DEPENDENCY_LIVE;
+	if (shouldFree)
+		heap_freetuple(tuple);
+	return state;
+}
+
+QueueDependencyState
+queue_dependency_look(QueueJobTable *jobs, int64 id)
+{
+	QueueDependencyState state = QUEUE_DEPENDENCY_ENDED;
+	bool		decided = false;
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	ScanKeyData key;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = queue_index_beginscan(jobs->rel, queue_job_pkey(jobs), &dirty, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (!decided && index_getnext_slot(scan, ForwardScanDirection, jobs->slot))
+		state = judge_version(jobs->slot, &dirty, &decided);
+	ExecClearTuple(jobs->slot);
+	index_endscan(scan);
+	return state;
+}
+
+bool
+queue_dependency_spoilt(int64 id, QueueFinished *finished)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* it ended before this */
+	bool		found = queue_finished_peek(id, snapshot, finished);
+
+	UnregisterSnapshot(snapshot);
+	return found && finished->state != QUEUE_STATE_COMPLETED;
+}
+
+/* ---------------------------------------------------------------- jobs come and go */
+
+/* The id that the sequence gave last; 0: none. */
+static int64
+last_id(void)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	QueueOwnerContext saved;
+	Datum		last;
+
+	queue_as_owner_begin(&saved);
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(queue_config()->job_id_seq);
+	fcinfo->args[0].isnull = false;
+	last = pg_sequence_last_value(fcinfo);
+	queue_as_owner_end(&saved);
+	return fcinfo->isnull ? 0 : DatumGetInt64(last);
+}
+
+static int
+by_id(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* 42501 unless the role holds any privilege on the queue. */
+static void
+check_right(Oid role, const char *queue, int64 id)
+{
+	static const int privileges[] = {QUEUE_PRIV_ENQUEUE, QUEUE_PRIV_READ, QUEUE_PRIV_WORK, QUEUE_PRIV_MANAGE};
+
+	for (int i = 0; i < lengthof(privileges); i++)
+	{
+		if (queue_may(role, queue, privileges[i]))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" holds no privilege on the queue of job " INT64_FORMAT, GetUserNameFromId(role, false),
+					id),
+			 errhint("A job may depend on jobs of queues on which its creator holds any privilege.")));
+}
+
+int
+queue_dependency_check(int64 *ids, int n, Oid creator)
+{
+	QueueJobTable *jobs;
+	int64		last;
+	int			left;
+
+	if (n == 0)
+		return 0;
+	qsort(ids, n, sizeof(int64), by_id);
+	left = qunique(ids, n, sizeof(int64), by_id);
+	last = last_id();
+	if (ids[0] <= 0 || ids[left - 1] > last)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("depends_on names job " INT64_FORMAT ", which was never enqueued", ids[0] <= 0 ? ids[0] :
+						ids[left - 1]),
+				 errhint("Give ids that queue.enqueue returned.")));
+	jobs = queue_job_open(RowExclusiveLock);
+	for (int i = 0; i < left; i++)
+	{
+		SnapshotData dirty;
+		QueueJob	job;
+		QueueFinished finished;
+		Snapshot	snapshot;
+
+		CHECK_FOR_INTERRUPTS();
+		InitDirtySnapshot(dirty);
+		if (queue_job_peek(jobs, ids[i], &dirty, &job))
+		{
+			check_right(creator, queue_job_line(job.line)->queue->name, ids[i]);
+			continue;
+		}
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		if (queue_finished_peek(ids[i], snapshot, &finished))
+			check_right(creator, finished.queue, ids[i]);
+		UnregisterSnapshot(snapshot);
+	}
+	queue_job_close(jobs);
+	return left;
+}
+
+static void
+doom(int64 id)
+{
+	if (doomed.n == doomed.size)
+	{
+		int			size = Max(16, doomed.size * 2);
+
+		doomed.ids = doomed.ids == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(int64)) :
+			repalloc_huge(doomed.ids, size * sizeof(int64));
+		doomed.size = size;
+	}
+	doomed.ids[doomed.n++] = id;
+}
+
+int
+queue_dependency_doomed(int64 **ids)
+{
+	int			n = doomed.n;
+
+	*ids = doomed.ids;
+	doomed.n = 0;
+	return n;
+}
+
+/* Is a job blocked by what it depends on?  *spoilt: one of those ended so that it must not run. */
+static bool
+is_blocked(QueueJobTable *jobs, const QueueJob *job, QueueDependsMode mode, bool *spoilt)
+{
+	bool		blocked = false;
+	TimestampTz forgiven = queue_extra_time(job->extra, "retried_at");
+	int64		other;
+	SnapshotData dirty;
+
+	*spoilt = false;
+	InitDirtySnapshot(dirty);	/* this very command inserted rows */
+	queue_dependency_scan(jobs, job->id, true, PG_INT64_MIN, &dirty);
+	while (queue_dependency_next(jobs, &other))
+	{
+		QueueFinished finished;
+
+		CHECK_FOR_INTERRUPTS();
+		if (queue_dependency_look(jobs, other) != QUEUE_DEPENDENCY_ENDED)
+			blocked = true;
+		else if (mode == QUEUE_DEPENDS_COMPLETED && queue_dependency_spoilt(other, &finished))
+			*spoilt |= finished.finished_at > forgiven;
+	}
+	queue_dependency_end_scan(jobs);
+	return blocked;
+}
+
+/* Inserts the rows of one job. */
+static void
+insert_rows(const QueueJob *job)
+{
+	QueueInserter inserter;
+
+	queue_inserter_open(&inserter, queue_config()->dependency);
+	for (int i = 0; i < job->ndepends; i++)
+	{
+		Datum		values[NCOLS] = {[COL_JOB_ID - 1] = Int64GetDatum(job->id),
+									 [COL_DEPENDS_ON - 1] = Int64GetDatum(job->depends_on[i])};
+
+		queue_inserter_put(&inserter, values, NCOLS);
+	}
+	queue_inserter_close(&inserter);
+	for (int i = 0; i < job->ndepends; i++)
+		queue_awaited_add(job->depends_on[i]);
+}
+
+void
+queue_dependency_insert(QueueJobTable *jobs, QueueJob *new, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		QueueJob   *job = &new[i];
+		QueueDependsMode mode = queue_extra_int(job->extra, "depends_mode");
+		QueueExtra	extra;
+		bool		spoilt;
+
+		if (mode == QUEUE_DEPENDS_NOT)
+			continue;
+		if (job->ndepends > 0)
+			insert_rows(job);
+		if (!is_blocked(jobs, job, mode, &spoilt) && !spoilt)
+			continue;
+		if (spoilt)
+			doom(job->id);
+		queue_job_remind(QUEUE_REMIND_DEPENDENT, job->id);
+		queue_extra_unpack(job->extra, &extra);
+		queue_job_hold(job, &extra, QUEUE_BLOCK_DEPENDENCY);
+		job->extra = queue_extra_pack(&extra);
+	}
+}
+
+/* Deletes the rows of a job that ended and is not kept; a few. */
+static void
+delete_rows(QueueJobTable *jobs, int64 id)
+{
+	QueueDependencies *rows;
+	int64		other;
+	int			n = 0;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	queue_dependency_scan(jobs, id, true, PG_INT64_MIN, GetActiveSnapshot());
+	rows = jobs->dependencies;
+	while (n++ < DELETED_AT_ONCE && queue_dependency_next(jobs, &other))
+	{
+		TM_FailureData tmfd;
+
+		(void) table_tuple_delete(rows->rel, &rows->slot->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(),
+								  InvalidSnapshot, false, &tmfd, false);
+	}
+	queue_dependency_end_scan(jobs);
+	PopActiveSnapshot();
+}
+
+bool
+queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, int64 kept)
+{
+	bool		awaited = false;
+
+	if (queue_awaited_maybe(job->id) && !queue_dependency_none())
+	{
+		SnapshotData dirty;
+		int64		dependent;
+
+		InitDirtySnapshot(dirty);
+		queue_dependency_scan(jobs, job->id, false, PG_INT64_MIN, &dirty);
+		awaited = queue_dependency_next(jobs, &dependent);
+		queue_dependency_end_scan(jobs);
+	}
+	if (awaited)
+		queue_job_remind(QUEUE_REMIND_ENDED, job->id);
+	else if (kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT)
+		delete_rows(jobs, job->id);
+	return awaited;
+}
+
+/* ---------------------------------------------------------------- the sweep */
+
+/* Is anything known of this job, under the active snapshot? */
+static bool
+is_known(QueueJobTable *jobs, int64 id)
+{
+	QueueJob	job;
+	QueueFinished finished;
+
+	return queue_job_peek(jobs, id, GetActiveSnapshot(), &job) ||
+		queue_finished_peek(id, GetActiveSnapshot(), &finished);
+}
+
+bool
+queue_dependency_sweep(BlockNumber *block, int nblocks)
+{
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	Relation	rel = rows_of(jobs)->rel;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue dependencies", ALLOCSET_SMALL_SIZES);
+	BlockNumber all = RelationGetNumberOfBlocks(rel);
+	BlockNumber last = Min(all, *block + nblocks);
+	int64		known = 0;		/* the job of the row before: rows of one lie together */
+
+	if (*block == 0)
+		queue_awaited_begin();
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (*block < last)
+	{
+		ItemPointerData low;
+		ItemPointerData high;
+		SnapshotData dirty;
+		TableScanDesc scan;
+		MemoryContext old;
+
+		InitDirtySnapshot(dirty);
+		ItemPointerSet(&low, *block, FirstOffsetNumber);
+		ItemPointerSet(&high, last - 1, MaxOffsetNumber);
+		scan = table_beginscan_tidrange(rel, &dirty, &low, &high);
+		old = MemoryContextSwitchTo(per_row);
+		while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+		{
+			bool		isnull;
+			int64		job = DatumGetInt64(slot_getattr(slot, COL_JOB_ID, &isnull));
+			bool		open = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
+			TM_FailureData tmfd;
+
+			CHECK_FOR_INTERRUPTS();
+			if (!open && job != known && table_tuple_satisfies_snapshot(rel, slot, GetActiveSnapshot()) &&
+				!is_known(jobs, job))
+				(void) table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(),
+										  InvalidSnapshot, false, &tmfd, false);
+			else
+			{
+				if (!open)
+					known = job;
+				queue_awaited_put(DatumGetInt64(slot_getattr(slot, COL_DEPENDS_ON, &isnull)));
+			}
+			MemoryContextReset(per_row);
+		}
+		MemoryContextSwitchTo(old);
+		table_endscan(scan);
+	}
+	PopActiveSnapshot();
+	MemoryContextDelete(per_row);
+	ExecDropSingleTupleTableSlot(slot);
+	queue_job_close(jobs);
+	*block = last;
+	if (last < all)
+		return false;
+	queue_awaited_end();
+	return true;
+}

@@ -1,0 +1,20 @@
+/*
+ * remind.h
+ *		Reminders (shared/reminder.h) as rows of queue.reminder, where no shared memory has them.
+ *
+ * See remind.c.
+ */
+#ifndef QUEUE_REMIND_H
+#define QUEUE_REMIND_H
+
+#include "shared/reminder.h"
+
+/* This transaction's commit reminds of it, in memory or by a row. */
+extern void queue_job_remind(QueueRemindOf of, int64 id);
+
+/* Does what a reminder asks for; false: it cannot be done now, and the reminder stays. */
+typedef bool (*QueueRemindHandler) (const QueueReminder *reminder, void *arg);
+/* Has up to max rows handled and deletes them; false: there may be more, or some have stayed. */
+extern bool queue_remind_eat_rows(QueueRemindHandler handler, void *arg, int max);
+
+#endif

@@ -1,0 +1,312 @@
+/*
+ * dependents.c
+ *		The chores of jobs that depend on others: the scheduler takes reminders (shared/reminder.h) and has what they
+ *		name looked at (job/depend.c), many a transaction; and it sweeps queue.dependency.
+ *
+ * All jobs that depend on others are looked at, in slices, when the scheduler starts, and when reminders were lost.
+ *
+ * What cannot be done now, because somebody has a row, and what raises an error, is deferred in memory, with a pause
+ * that doubles.  What finds no room there is lost like a reminder.  A job on which very many depend is done in slices,
+ * as a deferred one that is due at once.
+ *
+ * Locks: RowExclusiveLock on live_job and dependency, conditional; row locks, never waited for.
+ */
+#include "scheduler/dependents.h"
+
+#include "config/config.h"
+#include "job/depend.h"
+#include "job/group.h"
+#include "shared/clock.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+
+#define BATCH 200				/* reminders a transaction, and jobs of one of them */
+#define MAX_DEFERRED 1024
+#define BUSY_US INT64CONST(10000)
+#define MAX_BUSY_US USECS_PER_SEC
+#define MAX_PAUSE_US (60 * USECS_PER_SEC)
+#define LOCK_RETRY_US INT64CONST(100000)
+#define SWEEP_BLOCKS 64
+#define SWEEP_US (10 * USECS_PER_MINUTE)
+#define MAINTAIN_BATCHES 100	/* of one maintain() */
+
+typedef struct Deferred
+{
+	QueueReminder reminder;
+	int64		after;			/* the last dependent of an ended job that was looked at */
+	TimestampTz again_at;
+	int64		pause;
+} Deferred;
+
+static Deferred deferred[MAX_DEFERRED];
+static int	ndeferred = 0;
+static bool started = false;
+static Deferred in_hand;		/* reminder.id 0: nothing; else an error is about this one */
+static bool all_under_way = false;
+static int64 all_at;			/* the last job of that look */
+static bool sweep_soon = true;	/* the filter of what is awaited is not good yet */
+
+/* To be looked at again after a pause, which is at least `pause` and doubles up to `most`; 0: at once. */
+static void
+defer(const Deferred *what, TimestampTz now, int64 pause, int64 most)
+{
+	if (ndeferred == MAX_DEFERRED)
+	{
+		queue_reminder_lose(MyDatabaseId);
+		return;
+	}
+	deferred[ndeferred] = *what;
+	deferred[ndeferred].pause = pause == 0 ? 0 : Min(Max(pause, what->pause * 2), most);
+	deferred[ndeferred].again_at = now + deferred[ndeferred].pause;
+	ndeferred++;
+}
+
+static TimestampTz
+deferred_due(void)
+{
+	TimestampTz due = DT_NOEND;
+
+	for (int i = 0; i < ndeferred; i++)
+		due = Min(due, deferred[i].again_at);
+	return due;
+}
+
+/* Is it deferred, and its pause not over? */
+static bool
+waits(const QueueReminder *reminder, TimestampTz now)
+{
+	for (int i = 0; i < ndeferred; i++)
+	{
+		if (deferred[i].reminder.id == reminder->id && deferred[i].reminder.of == reminder->of &&
+			deferred[i].again_at > now)
+			return true;
+	}
+	return false;
+}
+
+/* Does what one reminder asks for, and defers what is left of it. */
+static void
+handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
+{
+	Deferred	rest = *what;
+	int64	   *busy;
+	int			nbusy;
+	bool		more;
+
+	CHECK_FOR_INTERRUPTS();
+	if (waits(&what->reminder, now))
+		return;
+	in_hand = *what;
+	if (what->reminder.of == QUEUE_REMIND_DEPENDENT)
+	{
+		if (!queue_depend_settle(jobs, what->reminder.id))
+			defer(&rest, now, BUSY_US, MAX_BUSY_US);
+	}
+	else
+	{
+		busy = palloc(BATCH * sizeof(int64));
+		if (!queue_depend_ended(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy, &more))
+			defer(&rest, now, BUSY_US, MAX_BUSY_US);
+		else
+		{
+			for (int i = 0; i < nbusy; i++)
+				defer(&(Deferred) {.reminder = {busy[i], QUEUE_REMIND_DEPENDENT}}, now, BUSY_US, MAX_BUSY_US);
+			if (more)
+				defer(&rest, now, 0, 0);
+		}
+	}
+	in_hand.reminder.id = 0;
+}
+
+/* Takes the deferred ones out that are due. */
+static int
+take_deferred(Deferred *batch, int max, TimestampTz now)
+{
+	int			n = 0;
+
+	for (int i = 0; i < ndeferred && n < max;)
+	{
+		if (deferred[i].again_at > now)
+		{
+			i++;
+			continue;
+		}
+		batch[n++] = deferred[i];
+		deferred[i] = deferred[--ndeferred];
+	}
+	return n;
+}
+
+/* A slice of the look at all jobs that depend on others. */
+static void
+look_at_all(QueueJobTable *jobs, TimestampTz now)
+{
+	int64		at = all_at;
+
+	for (int i = 0; i < BATCH; i++)
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		at = queue_dependency_next_job(jobs, at, GetActiveSnapshot());
+		PopActiveSnapshot();
+		if (at == 0)
+		{
+			all_under_way = false;
+			return;
+		}
+		handle(jobs, &(Deferred) {.reminder = {at, QUEUE_REMIND_DEPENDENT}}, now);
+		all_at = at;
+	}
+}
+
+/* For queue_remind_eat_rows: rows become reminders that are due at once. */
+static bool
+defer_row(const QueueReminder *reminder, void *arg)
+{
+	if (ndeferred == MAX_DEFERRED)
+		return false;
+	defer(&(Deferred) {.reminder = *reminder, .after = PG_INT64_MIN}, 0, 0, 0);
+	return true;
+}
+
+/* One batch, in a transaction.  True: there is more to do at once. */
+static bool
+run_batch(TimestampTz now)
+{
+	static QueueReminder taken[BATCH];
+	static Deferred batch[BATCH];
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	MemoryContext per_job = AllocSetContextCreate(CurrentMemoryContext, "queue dependents", ALLOCSET_SMALL_SIZES);
+	MemoryContext old;
+	bool		more = false;
+	int			n;
+	int			ntaken;
+
+	if (queue_reminder_take_rows() && !queue_remind_eat_rows(defer_row, NULL, BATCH))
+	{
+		queue_reminder_rows(MyDatabaseId);
+		more = true;
+	}
+	n = take_deferred(batch, BATCH, now);
+	ntaken = queue_reminder_take(taken, BATCH);
+	old = MemoryContextSwitchTo(per_job);
+	for (int i = 0; i < n; i++)
+	{
+		handle(jobs, &batch[i], now);
+		MemoryContextReset(per_job);
+	}
+	for (int i = 0; i < ntaken; i++)
+	{
+		handle(jobs, &(Deferred) {.reminder = taken[i], .after = PG_INT64_MIN}, now);
+		MemoryContextReset(per_job);
+	}
+	MemoryContextSwitchTo(old);
+	if (all_under_way)
+		look_at_all(jobs, now);
+	MemoryContextDelete(per_job);
+	queue_job_close(jobs);
+	return more || all_under_way || queue_reminder_any();
+}
+
+/*
+ * After an error: what the batch had in hand is deferred for longer; what it had taken out of the deferred ones is
+ * lost, and so everything is looked at.
+ */
+static void
+recover(TimestampTz now)
+{
+	Deferred	failed = in_hand;
+
+	in_hand.reminder.id = 0;
+	queue_reminder_lose(MyDatabaseId);
+	defer(&failed, now, USECS_PER_SEC, MAX_PAUSE_US);
+}
+
+/* Called by the scheduler whenever it is awake; returns when it wants to be called again. */
+TimestampTz
+queue_dependents_run(TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	bool		more = false;
+	QueueConfig *config;
+
+	if (!started)
+	{
+		/* nobody knows what a former scheduler, or a crash, left */
+		started = true;
+		(void) queue_reminder_lost();	/* makes this database's place */
+		queue_reminder_lose(MyDatabaseId);
+		queue_reminder_rows(MyDatabaseId);
+	}
+	if (in_hand.reminder.id != 0)
+		recover(now);
+	if (!all_under_way && queue_reminder_lost())
+	{
+		all_under_way = true;
+		all_at = PG_INT64_MIN;
+		sweep_soon = true;
+		queue_depend_remember();
+	}
+	if (!all_under_way && !queue_reminder_any() && !queue_reminder_any_rows() && deferred_due() > now)
+		return deferred_due();
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	config = queue_config();
+	if (ConditionalLockRelationOid(config->live_job, RowExclusiveLock) &&
+		ConditionalLockRelationOid(config->dependency, RowExclusiveLock))
+		more = run_batch(now);
+	else
+		next = now + LOCK_RETRY_US;
+	CommitTransactionCommand();
+	return more ? now : queue_earlier(next, deferred_due());
+}
+
+/* Called by maintain(), in its transaction. */
+TimestampTz
+queue_dependents_unattended(TimestampTz now)
+{
+	QueueJobTable *jobs;
+	int64		at = PG_INT64_MIN;
+
+	if (!queue_group_unattended())
+		return DT_NOEND;
+	jobs = queue_job_open(RowExclusiveLock);
+	for (int i = 0; i < MAINTAIN_BATCHES && !queue_depend_unattended(jobs); i++)
+		CHECK_FOR_INTERRUPTS();
+	/* what no reminder tells of: a crash, a restore */
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		PushActiveSnapshot(GetLatestSnapshot());
+		at = queue_dependency_next_job(jobs, at, GetActiveSnapshot());
+		PopActiveSnapshot();
+		if (at == 0)
+			break;
+		(void) queue_depend_settle(jobs, at);
+	}
+	queue_job_close(jobs);
+	return DT_NOEND;
+}
+
+TimestampTz
+queue_dependents_sweep_due(void)
+{
+	return sweep_soon ? DT_NOBEGIN : DT_NOEND;
+}
+
+TimestampTz
+queue_dependents_sweep(TimestampTz now)
+{
+	static BlockNumber block = 0;
+
+	if (sweep_soon)
+		block = 0;				/* the filter begins anew */
+	sweep_soon = false;
+	if (!queue_dependency_sweep(&block, SWEEP_BLOCKS))
+		return now;
+	block = 0;
+	return now + SWEEP_US;
+}

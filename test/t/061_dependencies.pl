@@ -1,0 +1,136 @@
+# Jobs that depend on others: random graphs with executors that die, what is lost with the memory, prepared transactions,
+# retention.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('dependencies', conf => "max_prepared_transactions = 10\nqueue.commit_interval = 10\n");
+sql($node, <<'EOS');
+CREATE TABLE job (id bigint PRIMARY KEY, dag int, number int, mode text, fate text, runs boolean, ended text);
+CREATE TABLE edge (id bigint, depends_on bigint);
+CREATE TABLE ledger (n bigserial, id bigint);
+-- a job of a graph: fails for good, or its first time, or never
+CREATE FUNCTION step(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.payload ->> 'fate' = 'bad' THEN
+		RAISE EXCEPTION 'for good' USING ERRCODE = 'QU001';
+	ELSIF j.payload ->> 'fate' = 'flaky' AND j.failures = 0 THEN
+		RAISE EXCEPTION 'once';
+	END IF;
+	INSERT INTO ledger (id) VALUES (j.id);
+END $$;
+SELECT queue.create_queue('q', backoff => '{"type": "fixed", "base": "1 ms", "jitter": 0}');
+SELECT queue.register_sql_handler('step', 'step');
+-- enqueues a graph of up to this many jobs, each of which depends on some before it, and notes what must become of them
+CREATE FUNCTION graph(dag int, jobs int, in_q text = 'q') RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[] := '{}';
+	deps bigint[];
+	mode text;
+	fate text;
+	runs boolean;
+	id bigint;
+BEGIN
+	FOR number IN 1..jobs LOOP
+		SELECT array_agg(d) INTO deps FROM (SELECT d FROM unnest(ids) d ORDER BY random() LIMIT floor(random() * 4)) x;
+		mode := CASE WHEN random() < 0.3 THEN 'finished' ELSE 'completed' END;
+		fate := CASE WHEN random() < 0.1 THEN 'bad' WHEN random() < 0.1 THEN 'flaky' ELSE 'good' END;
+		runs := mode = 'finished' OR NOT EXISTS (SELECT FROM job j WHERE j.id = ANY (deps) AND j.ended <> 'completed');
+		id := queue.enqueue('step', jsonb_build_object('fate', fate), in_q, depends_on => deps, depends_mode => mode,
+			priority => floor(random() * 3)::int);
+		INSERT INTO job VALUES (id, dag, number, mode, fate, runs,
+			CASE WHEN NOT runs THEN 'cancelled' WHEN fate = 'bad' THEN 'discarded' ELSE 'completed' END);
+		INSERT INTO edge SELECT id, d FROM unnest(deps) d;
+		ids := ids || id;
+	END LOOP;
+END $$;
+-- what went wrong with the graphs
+CREATE VIEW wrong AS
+SELECT 'ran not once' AS what, id FROM job WHERE runs AND fate <> 'bad' AND (SELECT count(*) FROM ledger l WHERE l.id = job.id) <> 1
+UNION ALL SELECT 'ran and must not', id FROM job JOIN ledger USING (id) WHERE NOT runs
+UNION ALL SELECT 'before what it depends on', e.id FROM edge e JOIN ledger l USING (id) JOIN ledger d ON d.id = e.depends_on WHERE d.n > l.n
+UNION ALL SELECT 'ended otherwise', f.id FROM job j JOIN queue.finished_job f USING (id) WHERE f.state <> j.ended AND f.extra ->> 'last_error' !~ 'died'
+UNION ALL SELECT 'no end is kept', j.id FROM job j LEFT JOIN queue.finished_job f USING (id) WHERE f.id IS NULL AND j.ended <> 'completed'
+UNION ALL SELECT 'lives', j.id FROM job j JOIN queue.live_job f USING (id);
+EOS
+
+# --- random graphs, one transaction each, while executors die by kill -9
+sql($node, "SELECT queue.pause('q')");
+sql($node, 'SELECT setseed(0.42); DO $$ BEGIN FOR i IN 1..60 LOOP PERFORM graph(i, 1 + i % 40); COMMIT; END LOOP; END $$');
+sql($node, "SELECT queue.resume('q')");
+for my $round (1 .. 3)
+{
+	poll($node, "SELECT count(*) > $round * 100 FROM ledger");
+	my ($pid) = workers($node, 'executor');
+	kill 'KILL', $pid if $pid;
+	poll($node, 'SELECT true');
+}
+# and while they run
+sql($node, 'SELECT setseed(0.43); DO $$ BEGIN FOR i IN 61..80 LOOP PERFORM graph(i, 30); COMMIT; END LOOP; END $$');
+wait_no_jobs($node);
+one($node, "SELECT what, count(*) FROM wrong GROUP BY 1", '', 'each job of each graph ran if it had to, once, after those it depends on');
+one($node, "SELECT count(*) > 500 AND count(DISTINCT ended) = 3 FROM job", 't', '.. and there was something to see');
+one($node, "SELECT pending FROM queue.stat_queue WHERE queue = 'q'", '0', 'none is counted as pending');
+
+# --- 1,000 behind one, one behind 1,000
+my $first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+sql($node, "CREATE TABLE fan AS SELECT queue.enqueue('step', '{}', 'q', depends_on => ARRAY[$first]) AS id FROM generate_series(1, 1000)");
+my $last = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', depends_on => array_agg(id)) FROM fan");
+one($node, "SELECT pending FROM queue.stat_queue WHERE queue = 'q'", '1001', 'all wait');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'the last one is let in when all have ended');
+one($node, "SELECT count(*), count(DISTINCT l.id) FROM fan JOIN ledger l USING (id)", '1000|1000', '.. and each ran once');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+
+# --- a reminder that was lost with the memory: the server crashes before the scheduler acts on the end
+my $j = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+my $d = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$j])");
+my $attempt = sql($node, "SELECT attempt FROM queue.fetch('q', kinds => '{ext}')");
+my ($scheduler) = workers($node, 'scheduler');
+kill 'STOP', $scheduler;
+sql($node, "SELECT queue.complete($j, $attempt)");
+one($node, "SELECT state FROM queue.job WHERE id = $d", 'pending', 'the scheduler is kept from it');
+kill 'KILL', $scheduler;
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'after the crash everything is looked at');
+sql($node, "SELECT queue.purge('q')");
+
+# --- prepared transactions carry their reminders, across a restart too
+sql($node, "BEGIN; SELECT queue.enqueue('ext', queue => 'q') AS j \\gset\nSELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[:j]); PREPARE TRANSACTION 'p1'");
+$node->restart('immediate');
+sql($node, "COMMIT PREPARED 'p1'");
+sql($node, "BEGIN; SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}'); PREPARE TRANSACTION 'p2'");
+one($node, "SELECT count(*) FROM queue.job WHERE queue = 'q' AND state = 'pending'", '1', 'a prepared end has not happened yet');
+sql($node, "COMMIT PREPARED 'p2'");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE queue = 'q' AND state = 'available'", 'COMMIT PREPARED of an end lets in');
+sql($node, "SELECT queue.purge('q')");
+$j = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+sql($node, "BEGIN; SELECT queue.discard($j); PREPARE TRANSACTION 'p3'");
+$d = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$j])");
+sql($node, "COMMIT PREPARED 'p3'");
+wait_true($node, "SELECT state = 'cancelled' FROM queue.job WHERE id = $d", 'enqueued while the end was prepared: cancelled with it');
+
+# --- what is awaited outlives its time; rows of jobs that are gone go
+sql($node, "SELECT queue.create_queue('short', keep_completed => '1 s', keep_discarded => '1 s')");
+$j = sql($node, "SELECT queue.enqueue('ext', queue => 'short')");
+my $wait = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+$d = sql($node, "SELECT queue.enqueue('ext', queue => 'short', depends_on => ARRAY[$j, $wait])");
+sql($node, "SELECT queue.complete(id, attempt, '42') FROM queue.fetch('short')");
+for my $hour (1 .. 4)
+{
+	$node->append_conf('postgresql.conf', "queue.debug_clock_offset = '$hour h'");
+	$node->restart;
+	poll($node, "SELECT count(*) > 0 FROM queue.stat_worker WHERE type = 'scheduler'");
+	sql($node, 'SELECT queue.maintain()');
+}
+wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.dependency d WHERE NOT EXISTS (SELECT FROM queue.job j WHERE j.id = d.job_id))',
+	'rows of jobs that nobody knows any more are deleted');
+one($node, "SELECT result FROM queue.job WHERE id = $j", '42', 'hours later the job is kept that another one depends on');
+sql($node, "SELECT queue.cancel($wait)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE id = $d AND state = 'cancelled'", '.. and the other one learns how it ended');
+
+log_clean($node);
+done_testing();
