@@ -168,6 +168,7 @@ SELECT queue.test_run(id) FROM queue.job WHERE kind = 'b';
 SELECT state FROM queue.test_drain('kept');
 SELECT kind FROM ran ORDER BY n;
 ROLLBACK;
+SELECT queue.pause('kept');
 SELECT add('a', queue => 'kept') > 0 AND add('b', '{a}', queue => 'kept') > 0 AS added;
 SELECT try(format('SELECT queue.test_run(%s)', id)) FROM queue.job WHERE kind = 'b';
 
