@@ -23,6 +23,7 @@
 #include "config/lines.h"
 
 #include "config/line_limit.h"
+#include "config/line_table.h"
 #include "config/reader.h"
 #include "config/relations.h"
 #include "shared/clock.h"
@@ -43,13 +44,6 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
-
-/* A line by its id, or by the key of its name: what lies under one key of a name is compared with the name. */
-typedef struct KeyEntry
-{
-	uint64		key;
-	QueueLine  *line;
-} KeyEntry;
 
 /* The list of a kind in a queue, under the key of both: what lies under one key is compared with the names. */
 typedef struct KindList
@@ -72,10 +66,10 @@ typedef struct QueueLines
 {
 	QueueConfig *config;		/* the reading */
 	MemoryContext cxt;
-	HTAB	   *ids;
+	QueueLineTable ids;
 	QueueLine  *last;			/* looked up by id */
 	QueueLine  *last_named;		/* and by name */
-	HTAB	   *names;			/* where new jobs go */
+	QueueLineTable names;		/* where new jobs go: by a key of the name, the first of those that have it */
 	HTAB	   *kinds;			/* lists of kinds; NULL: none yet */
 	QueueConf **complete;		/* queues whose list was read */
 	int			ncomplete;
@@ -107,12 +101,11 @@ current_lines(void)
 	{
 		QueueLines *lines = MemoryContextAllocZero(config->cxt, sizeof(QueueLines));
 		QueueDatabase *base = queue_database();
-		HASHCTL		ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(KeyEntry), .hcxt = config->cxt};
 
 		lines->config = config;
 		lines->cxt = config->cxt;
-		lines->ids = hash_create("queue lines by id", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		lines->names = hash_create("queue lines by name", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		queue_line_table_init(&lines->ids, config->cxt);
+		queue_line_table_init(&lines->names, config->cxt);
 		lines->complete = MemoryContextAlloc(lines->cxt, config->nqueues * sizeof(QueueConf *));
 		lines->news = base != NULL ? queue_database_lines_told(base) : 0;
 		config->lines = lines;
@@ -230,16 +223,14 @@ list_line(QueueLines *lines, QueueLine *line)
 static QueueLine *
 find_id(QueueLines *lines, int64 id)
 {
-	uint64		key = (uint64) id;
-	KeyEntry   *entry;
+	QueueLine  *line = lines->last;
 
-	if (lines->last != NULL && lines->last->id == id)
-		return lines->last;
-	entry = hash_search(lines->ids, &key, HASH_FIND, NULL);
-	if (entry == NULL)
-		return NULL;
-	lines->last = entry->line;
-	return entry->line;
+	if (line != NULL && line->id == id)
+		return line;
+	line = queue_line_table_find(&lines->ids, (uint64) id);
+	if (line != NULL)
+		lines->last = line;
+	return line;
 }
 
 /* The key of a name: in this backend's table and in the news. */
@@ -268,8 +259,7 @@ static QueueLine *
 find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind, int16 priority,
 		  const char *concurrency_key)
 {
-	KeyEntry   *entry = hash_search(lines->names, &key, HASH_FIND, NULL);
-	QueueLine  *line = entry != NULL ? entry->line : NULL;
+	QueueLine  *line = queue_line_table_find(&lines->names, key);
 
 	while (line != NULL && (line->priority != priority || line->queue != conf || strcmp(line->kind, kind) != 0 ||
 							!same_concurrency(line->key, concurrency_key)))
@@ -281,14 +271,11 @@ find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind
 static void
 name_line(QueueLines *lines, QueueLine *line)
 {
-	bool		found;
 	uint64		key = name_key(line->queue->key, line->kind_key, line->priority, concurrency_hash(line->key));
-	KeyEntry   *entry = hash_search(lines->names, &key, HASH_ENTER, &found);
-	QueueLine **link = &entry->line;
+	QueueLine  *first = queue_line_table_find(&lines->names, key);
+	QueueLine **link = &first;
 
 	lines->last_named = line;
-	if (!found)
-		entry->line = NULL;
 	while (*link != NULL && ((*link)->priority != line->priority || (*link)->queue != line->queue ||
 							 strcmp((*link)->kind, line->kind) != 0 || !same_concurrency((*link)->key, line->key)))
 		link = &(*link)->same_key;
@@ -296,6 +283,8 @@ name_line(QueueLines *lines, QueueLine *line)
 		return;
 	line->same_key = *link != NULL ? (*link)->same_key : NULL;
 	*link = line;
+	if (first == line)
+		queue_line_table_put(&lines->names, key, line);
 }
 
 /* Adds a line that is not known yet. */
@@ -305,8 +294,6 @@ add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16
 	QueueConf  *conf = queue_config_find(lines->config, queue);
 	MemoryContext old = MemoryContextSwitchTo(lines->cxt);
 	QueueLine  *line = palloc0(sizeof(QueueLine));
-	uint64		key = (uint64) id;
-	KeyEntry   *entry;
 
 	line->id = id;
 	line->cursor = (QueueCursorRef) {.line = id, .priority = priority};
@@ -318,8 +305,7 @@ add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16
 	line->queue = conf != NULL ? conf : queue_conf_make(queue);
 	if (!line->gone)
 		queue_config_resolve(lines->config, line);
-	entry = hash_search(lines->ids, &key, HASH_ENTER, NULL);
-	entry->line = line;
+	queue_line_table_put(&lines->ids, (uint64) id, line);
 	MemoryContextSwitchTo(old);
 	return line;
 }
@@ -444,7 +430,7 @@ news_concern(QueueLines *lines, const QueueNewLine *news)
 {
 	uint64		key = name_key(news->queue_key, news->kind_key, news->priority, news->concurrency_hash);
 
-	if (hash_search(lines->names, &key, HASH_FIND, NULL) != NULL)
+	if (queue_line_table_find(&lines->names, key) != NULL)
 		return true;
 	key = kind_list_key(news->queue_key, news->kind_key);
 	if (lines->kinds != NULL && hash_search(lines->kinds, &key, HASH_FIND, NULL) != NULL)

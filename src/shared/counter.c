@@ -658,13 +658,10 @@ move(QueueCounter *c, QueueState from, QueueState to, int64 n, int64 due)
  * right.  Commit-safe.  Called by note.c.
  */
 void
-queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, int64 due, bool kind_only)
+queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n, int64 due)
 {
-	if (kind == NULL || n <= 0 || (from == to && due == 0))
-		return;
-	move(queue_counter(kind, true), from, to, n, due);
-	if (!kind_only)
-		move(queue_counter(kind->queue, true), from, to, n, due);
+	if (ref != NULL && n > 0 && (from != to || due != 0))
+		move(queue_counter(ref, true), from, to, n, due);
 }
 
 int64

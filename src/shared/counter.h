@@ -138,11 +138,10 @@ extern void queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*
 /* Gives up all places of a database.  Commit-safe. */
 extern void queue_counter_reset(Oid db);
 /*
- * Of a kind and, unless kind_only, of its queue: n rows went from one filed state to another (from NONE: enqueued; to a
- * final one: total + 1).  due: how many more of them are filed as waiting for a time, and are due.
+ * Of a queue, or a kind: n rows went from one filed state to another (from NONE: enqueued; to a final one: total + 1).
+ * due: how many more of them are filed as waiting for a time, and are due.
  */
-extern void queue_counter_move(QueueCounterRef *kind, QueueState from, QueueState to, int64 n, int64 due,
-							   bool kind_only);
+extern void queue_counter_move(QueueCounterRef *ref, QueueState from, QueueState to, int64 n, int64 due);
 extern void queue_counter_failed(QueueCounterRef *kind, int64 n);
 /* An attempt of a kind waited and ran so long; -1: unknown. */
 extern void queue_counter_times(QueueCounterRef *kind, int64 wait_us, int64 run_us);

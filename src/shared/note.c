@@ -377,14 +377,30 @@ became_due(const QueueNote *note)
 	return due;
 }
 
+/* The queue's reference; NULL: unknown. */
+static inline QueueCounterRef *
+queue_of(const QueueNote *note)
+{
+	return note->keys.counter != NULL ? note->keys.counter->queue : NULL;
+}
+
+/* Do two notes move the same numbers of a queue? */
+static inline bool
+move_alike(const QueueNote *a, const QueueNote *b)
+{
+	return a->from == b->from && a->to == b->to && a->kind_only == b->kind_only &&
+		a->keys.queue_key == b->keys.queue_key && queue_of(a) == queue_of(b);
+}
+
 /* Pays notes of a transaction that committed, after what ended: who is woken then finds how.  Commit-safe. */
 static void
 pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
-	int			run = 0;		/* notes in a row that move the same counters */
-	int64		moved = 0;
+	int64		moved = 0;		/* rows, by notes in a row that move the same numbers of a queue */
 	int64		due = 0;		/* of those, the ones that need not wait for a time */
+	int64		kind_moved = 0; /* the same of a kind in it */
+	int64		kind_due = 0;
 	TimestampTz deadline = PG_INT64_MAX;
 	TimestampTz waiting = DT_NOEND; /* the earliest time that one of them waits for */
 
@@ -405,26 +421,30 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 		if (note->failed)
 			queue_counter_failed(note->keys.counter, note->count);
 		moved += note->count;
-		run++;
+		kind_moved += note->count;
 		/* filed as waiting for a time that has passed: promoted, redriven, released, altered */
 		if (note->to == QUEUE_STATE_SCHEDULED || note->to == QUEUE_STATE_RETRYABLE)
 		{
 			int64		passed = became_due(note);
 
 			due += passed;
+			kind_due += passed;
 			if (note->on_commit && passed <= 0)
 				waiting = Min(waiting, note->commit_pos.run_at);
 		}
-		if (i + 1 == n || note[1].keys.counter != note->keys.counter ||
-			note[1].from != note->from || note[1].to != note->to || note[1].kind_only != note->kind_only)
-		{
-			if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE && note->keys.counter != NULL)
-				queue_counter_sample(note->keys.counter->queue, queue_now());
-			queue_counter_move(note->keys.counter, note->from, note->to, moved, due, note->kind_only);
-			if (note->from != QUEUE_STATE_NONE)
-				queue_end_waiter_wake_queue(db, note->keys.queue_key);
-			moved = due = run = 0;
-		}
+		if (i + 1 < n && move_alike(note, note + 1) && note[1].keys.counter == note->keys.counter)
+			continue;
+		queue_counter_move(note->keys.counter, note->from, note->to, kind_moved, kind_due);
+		kind_moved = kind_due = 0;
+		if (i + 1 < n && move_alike(note, note + 1))
+			continue;
+		if (note->from == QUEUE_STATE_NONE && note->to != QUEUE_STATE_NONE)
+			queue_counter_sample(queue_of(note), queue_now());
+		if (!note->kind_only)
+			queue_counter_move(queue_of(note), note->from, note->to, moved, due);
+		if (note->from != QUEUE_STATE_NONE)
+			queue_end_waiter_wake_queue(db, note->keys.queue_key);
+		moved = due = 0;
 	}
 	if (waiting != DT_NOEND)
 		queue_database_waiting(base, waiting);

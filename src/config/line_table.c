@@ -1,0 +1,70 @@
+/*
+ * line_table.c
+ *		Lines by a 64-bit key.
+ *
+ * Memory of one reading of the configuration.  No locks.
+ */
+#include "config/line_table.h"
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+
+#define FIRST_SIZE 64
+
+void
+queue_line_table_init(QueueLineTable *table, MemoryContext cxt)
+{
+	table->cxt = cxt;
+	table->n = 0;
+	table->mask = FIRST_SIZE - 1;
+	table->entries = MemoryContextAllocZero(cxt, FIRST_SIZE * sizeof(QueueLineEntry));
+}
+
+/* The place of a key: where it is, or the free one where it goes. */
+static inline QueueLineEntry *
+place_of(const QueueLineTable *table, uint64 key)
+{
+	uint32		i = murmurhash32((uint32) key ^ (uint32) (key >> 32)) & table->mask;
+
+	while (table->entries[i].line != NULL && table->entries[i].key != key)
+		i = (i + 1) & table->mask;
+	return &table->entries[i];
+}
+
+QueueLine *
+queue_line_table_find(const QueueLineTable *table, uint64 key)
+{
+	return place_of(table, key)->line;
+}
+
+/* Makes it twice as large. */
+static void
+grow(QueueLineTable *table)
+{
+	QueueLineEntry *old = table->entries;
+	Size		size = (Size) table->mask + 1;
+
+	table->entries = MemoryContextAllocExtended(table->cxt, 2 * size * sizeof(QueueLineEntry),
+												MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	table->mask = (uint32) (2 * size - 1);
+	for (Size i = 0; i < size; i++)
+	{
+		if (old[i].line != NULL)
+			*place_of(table, old[i].key) = old[i];
+	}
+	pfree(old);
+}
+
+void
+queue_line_table_put(QueueLineTable *table, uint64 key, QueueLine *line)
+{
+	QueueLineEntry *entry = place_of(table, key);
+
+	if (entry->line == NULL && ++table->n > table->mask / 4 * 3)
+	{
+		grow(table);
+		entry = place_of(table, key);
+	}
+	entry->key = key;
+	entry->line = line;
+}
