@@ -149,6 +149,27 @@ CREATE TABLE queue.step (                   -- durable steps of unfinished jobs;
     value   jsonb NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE queue.step ADD CONSTRAINT step_pkey PRIMARY KEY (job_id, name);
+CREATE SEQUENCE queue.event_id AS bigint;
+CREATE TABLE queue.event (
+    id          bigint NOT NULL PRIMARY KEY,
+    emitted_at  timestamptz NOT NULL,
+    queue       text COLLATE "C" NOT NULL,
+    name        text COLLATE "C" NOT NULL,
+    payload     jsonb NOT NULL
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+CREATE UNIQUE INDEX event_name ON queue.event (queue, name);
+CREATE INDEX event_emitted_at ON queue.event (emitted_at);      -- retention
+CREATE TABLE queue.event_wait (             -- who awaits which event, or has awaited it; only inserted and deleted
+    job_id      bigint NOT NULL,
+    status      smallint NOT NULL,          -- 0: waits, 1: event, 2: timeout
+    awaited_at  timestamptz NOT NULL,
+    until       timestamptz NOT NULL,
+    queue       text COLLATE "C" NOT NULL,
+    event       text COLLATE "C" NOT NULL,
+    waits       bigint                      -- job_id, while it waits
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.event_wait ADD CONSTRAINT event_wait_pkey PRIMARY KEY (job_id, event);
+CREATE INDEX event_wait_event ON queue.event_wait (queue, event, waits);
 CREATE SEQUENCE queue.line_id AS bigint;
 CREATE TABLE queue.line (               -- several rows of one queue, kind and priority are harmless: one line in parts
     id          bigint NOT NULL PRIMARY KEY,
@@ -267,7 +288,8 @@ CREATE INDEX log_line_attempt ON queue.log_line (job_id, attempt, line);
 -- (string), position (number: its place in the group; not there: its id), holds_group (number: discarded, but its group
 -- waits), origin (object: where it came from), dead_letter (number: of a discarded job, the id of its copy), steps_size
 -- (number: bytes that its steps take), steps (object: of an ended job), depends_mode (number: it depends on others, 1 on
--- their completion, 2 on any end), retried_at (time), cause (number: of a cancelled job, the one because of which)
+-- their completion, 2 on any end), retried_at (time), cause (number: of a cancelled job, the one because of which),
+-- awaits (string: the event that it awaits, or awaited last)
 
 -- The rings: keep class (1 hour, 1 day, 7, 30, 400 days) * 3 + turn, and 15 for what is kept for ever.  They inherit and
 -- are no partitions, because pg_dump -t of an extension's partition crashes (it looks for the root that it did not read).
@@ -332,6 +354,9 @@ COMMENT ON TABLE queue.privilege IS 'who may do what in which queue; written by 
 COMMENT ON TABLE queue.handler IS 'what the server runs for which kind of job; written by queue.register_sql_handler and queue.register_http_handler';
 COMMENT ON TABLE queue.endpoint IS 'where the jobs of HTTP handlers are sent; written by queue.register_http_handler and queue.add_endpoint';
 COMMENT ON TABLE queue.installation IS 'the uuid that idempotency keys begin with; copied by a dump, so that a restored database repeats its keys';
+COMMENT ON TABLE queue.event IS 'events that were emitted, as long as queue.keep_events or an unfinished job that awaited them keeps them';
+COMMENT ON TABLE queue.event_wait IS 'which unfinished jobs await which event, or have awaited it, and what became of that';
+COMMENT ON SEQUENCE queue.event_id IS 'ids of events';
 COMMENT ON TABLE queue.step IS 'what workers stored of unfinished jobs with queue.save_step';
 COMMENT ON TABLE queue.subscription IS 'who gets a job for each message that is published to a topic; written by queue.subscribe and queue.unsubscribe';
 COMMENT ON SEQUENCE queue.subscription_id IS 'ids of subscriptions';
@@ -361,6 +386,9 @@ SELECT pg_catalog.pg_extension_config_dump('queue.installation', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.subscription_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.step', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.event_id', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.event', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.event_wait', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line_id', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.line', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.job_id', '');
@@ -466,6 +494,13 @@ ALTER TABLE queue.live_key ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT ON queue.dependency
     FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
 ALTER TABLE queue.dependency ENABLE ALWAYS TRIGGER config_changed;
+
+CREATE TRIGGER config_changed AFTER INSERT ON queue.event
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.event ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT ON queue.event_wait
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.event_wait ENABLE ALWAYS TRIGGER config_changed;
 
 CREATE FUNCTION queue_internal.library_version() RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_library_version';
@@ -809,6 +844,11 @@ CREATE FUNCTION queue.publish(topic text, payload jsonb = '{}', headers jsonb = 
 COMMENT ON FUNCTION queue.publish IS
     'Enqueues a job, with this payload and these headers, for each subscription that the topic and the payload match, and returns their ids in the order of the subscriptions; the jobs exist if and only if the transaction commits. origin tells {"topic", "subscription"} of each. topic: words with dots, such as orders.eu.paid, at most 200 bytes (22023). A subscription whose queue is not there gets nothing; a job of a kind whose handler is paused or gone waits for it. Needs privilege enqueue on the queue of each subscription that matches; without it on one of them nothing is enqueued (42501), because a message that reaches only some of its subscribers would go unnoticed.';
 
+CREATE FUNCTION queue.emit(event text, payload jsonb = '{}', queue text = 'default') RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_emit';
+COMMENT ON FUNCTION queue.emit IS
+    'Tells of an event in a queue: jobs that await it there (queue.await_event), now or later, go on when this transaction has committed. True: it is the first of that name; false: there is one already, and its payload stays. Kept for queue.keep_events, and as long as an unfinished job has awaited it; an older one counts as never emitted. Needs privilege enqueue.';
+
 -- ---------------------------------------------------------------------------
 -- Jobs out: external workers.
 -- ---------------------------------------------------------------------------
@@ -908,6 +948,12 @@ CREATE FUNCTION queue.steps(job_id bigint) RETURNS jsonb
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_steps';
 COMMENT ON FUNCTION queue.steps IS
     'What queue.save_step stored for a job, {"name": value}; {}: nothing. They stay with the job until it is gone, through retries and as long as it is kept. NULL: there is no such job. Needs privilege work.';
+
+CREATE FUNCTION queue.await_event(job_id bigint, event text, timeout interval = NULL, attempt bigint = NULL)
+    RETURNS TABLE (status text, payload jsonb)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_await_event';
+COMMENT ON FUNCTION queue.await_event IS
+    'Asks for an event of the job''s queue from inside a claimed job. status event: it was emitted, with its payload. waiting: it was not; your claim ends, uncounted (in an SQL handler when it returns, and its effects are kept), the job is pending until the event or until timeout has passed since its first call, then runs again, and the same call says event or timeout; stop working now. What it once said of an event it says again in every later attempt. gone: the job is not yours any more. An event older than queue.keep_events counts as never emitted. An HTTP endpoint asks by answering 202 with the headers Queue-Await: name and, if you like, Queue-Await-Timeout: seconds. Needs privilege work.';
 
 CREATE FUNCTION queue.log(message text, level text = 'info', job_id bigint = NULL, attempt bigint = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_log';
@@ -1168,7 +1214,7 @@ CREATE FUNCTION queue.register_http_handler(
     body text = 'payload') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. body: ''payload'', or ''job'': {"job": as queue.job shows it, "steps": what queue.save_step stored}. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, 202 with Queue-Await lets it wait for an event (queue.await_event), all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. body: ''payload'', or ''job'': {"job": as queue.job shows it, "steps": what queue.save_step stored, "event": {"name", "status", "payload"} of what it awaited last}. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
 
 CREATE FUNCTION queue.alter_http_handler(
     kind text,

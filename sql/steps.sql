@@ -68,6 +68,15 @@ SELECT queue.create_queue('gone');
 SELECT queue.enqueue('k', queue => 'gone') AS id \gset
 SELECT attempt, queue.save_step(id, 'a', '1', 1) FROM queue.fetch('gone');
 SELECT queue.drop_queue('gone', true), stored();
+-- a claim that ended takes a place in the queue's limits again, or is not yours any more
+SELECT queue.create_queue('limited', max_running => 1);
+SELECT queue.enqueue('one', queue => 'limited') AS one, queue.enqueue('two', queue => 'limited') AS two \gset
+SELECT attempt FROM queue.fetch('limited', lease => '1 min', kinds => '{one}');
+SET queue.debug_clock_offset = 120;
+SELECT attempt FROM queue.fetch('limited', kinds => '{two}');
+SELECT queue.save_step(:one, 'a', '1', 1) AS no_room, queue.steps(:one);
+SELECT queue.complete(:two, 1), queue.save_step(:one, 'a', '1', 1) AS room, queue.complete(:one, 1);
+RESET queue.debug_clock_offset;
 -- a session's claim
 SELECT queue.enqueue('k', queue => 'q') AS id \gset
 SELECT attempt AS token FROM queue.fetch('q', claim => 'session') \gset
@@ -86,7 +95,9 @@ BEGIN
 	END IF;
 	RETURN jsonb_build_object('before', before, 'after', queue.steps(j.id), 'first', queue.save_step(j.id, 'step 1', '"not this"'));
 END $$;
+SET client_min_messages = error;
 SELECT queue.register_sql_handler('h', 'h');
+RESET client_min_messages;
 SELECT queue.enqueue('h', queue => 'q') AS id \gset
 SELECT queue.test_run(:id), queue.steps(:id);
 SELECT queue.test_run(:id, false), queue.steps(:id);

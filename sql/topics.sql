@@ -87,7 +87,9 @@ SELECT reaches('t');
 
 -- a handler that is paused or gone: the job waits for it
 CREATE FUNCTION topics_h(j jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+SET client_min_messages = error;
 SELECT queue.register_sql_handler('mine', 'topics_h');
+RESET client_min_messages;
 SELECT queue.pause_handler('mine');
 SELECT reaches('t');
 SELECT queue.unregister_handler('mine');
@@ -97,8 +99,10 @@ SELECT queue.subscribe('t', 'gone', 'audit') > 0 AS subscribed;
 SELECT reaches('t');
 SELECT queue.drop_queue('audit', true);
 SELECT reaches('t');
+SELECT ok, detail, regexp_replace(hint, '\d+', 'N') AS hint FROM queue.doctor() WHERE check_name = 'subscriptions';
 SELECT queue.create_queue('audit');
 SELECT reaches('t');
+SELECT ok, detail FROM queue.doctor() WHERE check_name = 'subscriptions';
 -- a paused queue gets its jobs
 SELECT queue.pause('audit');
 SELECT reaches('t');

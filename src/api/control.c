@@ -21,6 +21,7 @@
 #include "job/create.h"
 #include "job/dead_letter.h"
 #include "job/depend.h"
+#include "job/event.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/group.h"
@@ -474,6 +475,18 @@ raise_limit(const QueueClaim *claim)
 			 errhint("Limits hold for tests too: raise it with queue.alter_queue or at the handler, or try later.")));
 }
 
+/* Can what blocks the job be taken away in this very transaction?  It is read again then. */
+static bool
+let_in(QueueJobTable *table, const QueueJob *job)
+{
+	QueueJob	now;
+
+	if ((queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
+		(void) queue_event_look(table, job->id, queue_now());
+	return queue_group_let_in(table, job) ||
+		(queue_job_peek(table, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now));
+}
+
 /* Runs one job's SQL handler here and now; the state that it then has. */
 static QueueState
 run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
@@ -522,7 +535,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job " INT64_FORMAT " is running", id),
 					 errhint("Enqueue it in the transaction that tests it: then nobody else can take it.")));
-		if (queue_job_pending(&job) && queue_group_let_in(table, &job))
+		if (queue_job_pending(&job) && let_in(table, &job))
 		{
 			PopActiveSnapshot();
 			continue;

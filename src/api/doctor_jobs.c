@@ -672,6 +672,39 @@ check_groups(QueueFindings *findings)
 		queue_finding(findings, "groups on hold", true, "no group waits for a discarded job", NULL);
 }
 
+/* One row for each queue that is not there and has subscriptions, which get nothing. */
+static void
+check_subscriptions(QueueFindings *findings)
+{
+	QueueSpi	spi;
+	uint64		found;
+	bool		any = false;
+
+	queue_spi_begin(&spi);
+	found = queue_spi_run("SELECT s.queue, count(*), min(s.topic), min(s.id) FROM queue.subscription s"
+						  " WHERE s.queue <> 'default'"
+						  " AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = s.queue)"
+						  " GROUP BY s.queue ORDER BY s.queue", 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *queue = SPI_getvalue(tuple, desc, 1);
+
+		if (!queue_may(spi.owner.userid, queue, QUEUE_PRIV_READ))
+			continue;
+		any = true;
+		queue_finding(findings, "subscriptions", false,
+					  psprintf("queue \"%s\" does not exist, and %s subscriptions in it get nothing; the first topic "
+							   "is \"%s\"", queue, SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3)),
+					  psprintf("Create the queue, or end them, such as SELECT queue.unsubscribe(%s).",
+							   SPI_getvalue(tuple, desc, 4)));
+	}
+	queue_spi_end(&spi);
+	if (!any)
+		queue_finding(findings, "subscriptions", true, "every subscription has its queue", NULL);
+}
+
 void
 queue_doctor_jobs(QueueFindings *findings)
 {
@@ -685,6 +718,7 @@ queue_doctor_jobs(QueueFindings *findings)
 	queue_finding_check(findings, "shares of executors", check_shares);
 	queue_finding_check(findings, "kind without handler", check_kinds);
 	queue_finding_check(findings, "groups on hold", check_groups);
+	queue_finding_check(findings, "subscriptions", check_subscriptions);
 	queue_finding_check(findings, "backlog", check_backlog);
 	queue_finding_check(findings, "long run", check_long_runs);
 	queue_finding_check(findings, "search_path", check_search_paths);

@@ -15,6 +15,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/depend.h"
+#include "job/event.h"
 #include "job/finished.h"
 #include "job/group.h"
 #include "job/key.h"
@@ -310,6 +311,18 @@ explain_pending(StringInfo out, int *count, QueueJobTable *table, const QueueJob
 		wait_for_reason(out, count, !queue_key_name(job, line, &name) || queue_key_jobs(&name, snapshot, ids) == 0 ?
 						"the job before it with its unique key has not ended" :
 						psprintf("job " INT64_FORMAT ", which has unique key \"%s\", has not ended", ids[0], name.key));
+	}
+	if ((extra->blocks & QUEUE_BLOCK_EVENT) != 0)
+	{
+		QueueAwait	await;
+
+		if (extra->awaits != NULL && queue_event_awaited(job->id, extra->awaits, &await))
+			wait_for_reason(out, count, await.until == DT_NOEND ?
+							psprintf("it awaits event \"%s\" of queue %s", await.event, await.queue) :
+							psprintf("it awaits event \"%s\" of queue %s until %s", await.event, await.queue,
+									 timestamptz_to_str(await.until)));
+		else
+			wait_for_reason(out, count, "it awaits an event");
 	}
 	if ((extra->blocks & QUEUE_BLOCK_DEPENDENCY) != 0)
 	{

@@ -1,7 +1,7 @@
 /*
  * finish.c
  *		SQL functions with which a worker tells of its job: complete, fail, snooze, release, heartbeat, progress,
- *		log, save_step, and the _many forms.
+ *		log, save_step, await_event, and the _many forms.
  *
  * Every call finds the row by primary key, checks that the claim is still the caller's (leased, and of the given
  * attempt: the fencing token) and changes it (job/finish.c).  A call about the job whose handler is running in this
@@ -14,6 +14,7 @@
 #include "api/arguments.h"
 #include "config/owner.h"
 #include "executor/verdict.h"
+#include "job/event.h"
 #include "job/finish.h"
 #include "job/finished.h"
 #include "job/key.h"
@@ -37,15 +38,17 @@ typedef struct Call
 {
 	enum
 	{
-		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE, CALL_HEARTBEAT, CALL_PROGRESS, CALL_LOG,
-		CALL_STEP
+		CALL_COMPLETE, CALL_FAIL, CALL_SNOOZE, CALL_RELEASE,	/* these end the claim */
+		CALL_HEARTBEAT, CALL_PROGRESS, CALL_LOG,
+		CALL_STEP, CALL_AWAIT
 	}			what;
 	bool		fenced;
 	int64		attempt;		/* one that no claim can have fits none */
 	Jsonb	   *json;			/* result, progress or a step's value; of a step also out: what is stored */
-	int64		us;				/* snooze delay, retry_in or lease; -1: default */
+	int64		us;				/* snooze delay, retry_in, lease or timeout; -1: default */
 	bool		discard;
-	const char *step;			/* its name */
+	const char *step;			/* its name, or an event's */
+	QueueAwait	await;			/* out: await_event */
 	const char *error;			/* or the message of a log line .. */
 	QueueLogLevel level;		/* .. and its level */
 	QueueState	state;			/* out: fail */
@@ -97,7 +100,15 @@ leave_verdict(int64 id, Call *call)
 	{
 		/* kept if the handler's effects are */
 		store_step(queue_current->job, call);
-		queue_current->saved_steps = true;
+		queue_current->marked = true;
+	}
+	else if (call->what == CALL_AWAIT)
+	{
+		queue_verdict_alone(id);
+		queue_event_await(queue_current->job, queue_current->line->queue->name, call->step, call->us, &call->await);
+		queue_current->marked = true;
+		if (call->await.status == QUEUE_AWAITED_WAITING)
+			(void) queue_verdict_own(id, QUEUE_RUN_AWAIT);
 	}
 	else if (call->what == CALL_PROGRESS)
 	{
@@ -179,6 +190,15 @@ write_call(QueueJobTable *table, const QueueJob *job, int attempt, const QueueLi
 			store_step(&new, call);
 			new.leased_until = call->until;
 			return queue_job_update(table, job, &new, snapshot, true);
+		case CALL_AWAIT:
+			result = queue_job_lock(table, job, snapshot, true);
+			if (result != TM_Ok)
+				return result;
+			queue_event_await(&new, line->queue->name, call->step, call->us, &call->await);
+			if (call->await.status == QUEUE_AWAITED_WAITING)
+				return queue_finish_await(table, &new, attempt, NULL, snapshot, true);
+			/* that it asked is marked in the row, so that its end forgets it */
+			return queue_job_update(table, job, &new, snapshot, true);
 	}
 	return TM_Invisible;		/* not reached */
 }
@@ -187,6 +207,13 @@ static bool
 extends_lease(const Call *call)
 {
 	return call->what == CALL_HEARTBEAT || call->what == CALL_STEP;
+}
+
+static bool
+ends_claim(const Call *call)
+{
+	return call->what == CALL_AWAIT ? call->await.status == QUEUE_AWAITED_WAITING :
+		call->what <= CALL_RELEASE;
 }
 
 /* Does the call on one row; false: the claim is not the caller's (any more). */
@@ -232,7 +259,7 @@ do_call(QueueJobTable *table, int64 id, Call *call)
 			queue_limit_undo(line, &job, QUEUE_UNIT_LEASE);
 		if (result == TM_Ok)
 		{
-			if (token != 0 && call->what != CALL_PROGRESS && call->what != CALL_LOG && call->what != CALL_STEP)
+			if (token != 0 && ends_claim(call))
 				queue_session_finish(id);
 			return true;
 		}
@@ -407,6 +434,29 @@ queue_sql_steps(PG_FUNCTION_ARGS)
 	if (!found)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(queue_steps_of(id));
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_await_event);
+/* queue.await_event(job_id, event, timeout, attempt) -> table(status, payload) */
+Datum
+queue_sql_await_event(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Call		call = {.what = CALL_AWAIT};
+	Datum		values[2];
+	bool		nulls[2];
+	bool		ours;
+
+	InitMaterializedSRF(fcinfo, 0);
+	call.step = queue_arg_name(fcinfo, 1, "event", true);
+	call.us = interval_argument(fcinfo, 2, "timeout");
+	ours = call_one(fcinfo, "queue.await_event()", 3, &call);
+	values[0] = CStringGetTextDatum(ours ? queue_awaited_names[call.await.status] : "gone");
+	nulls[0] = false;
+	nulls[1] = !ours || call.await.payload == NULL;
+	values[1] = nulls[1] ? (Datum) 0 : JsonbPGetDatum(call.await.payload);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return (Datum) 0;
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_log);

@@ -64,6 +64,8 @@ static const struct
 	{"heartbeat_many", QUEUE_PRIV_WORK},
 	{"progress", QUEUE_PRIV_WORK},
 	{"log", QUEUE_PRIV_WORK},
+	{"emit", QUEUE_PRIV_ENQUEUE},
+	{"await_event", QUEUE_PRIV_WORK},
 	{"save_step", QUEUE_PRIV_WORK},
 	{"steps", QUEUE_PRIV_WORK},
 	{"test_run", PRIV_ANY},		/* as the handler's run_as */

@@ -582,6 +582,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */
+	queue_spi_run("DELETE FROM queue.event WHERE queue = $1", 1, &type, &value, NULL);
 	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);

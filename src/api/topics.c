@@ -1,6 +1,6 @@
 /*
  * topics.c
- *		Topics: subscribe, unsubscribe, publish.
+ *		Topics: subscribe, unsubscribe, publish; and emit, which tells who awaits an event.
  *
  * A subscription is a row of queue.subscription.  publish finds those that match (config/topics.h), asks their filters,
  * and enqueues a job for each in the caller's transaction, as the caller; one without the right to enqueue for one of
@@ -14,6 +14,7 @@
 #include "api/enqueue.h"
 #include "config/owner.h"
 #include "config/topics.h"
+#include "job/event.h"
 #include "job/finish.h"
 
 #include "access/xact.h"
@@ -257,4 +258,25 @@ queue_sql_publish(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id, &null);
 	}
 	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(queue_sql_emit);
+/* queue.emit(event, payload, queue) -> boolean: enqueue on the queue */
+Datum
+queue_sql_emit(PG_FUNCTION_ARGS)
+{
+	char	   *event;
+	char	   *queue;
+	Jsonb	   *payload;
+
+	queue_finish_writable("queue.emit()");
+	event = queue_arg_name(fcinfo, 0, "event", true);
+	if (PG_ARGISNULL(1))
+		queue_null_value("payload");
+	payload = PG_GETARG_JSONB_P(1);
+	queue = queue_arg_name(fcinfo, 2, "queue", false);
+	queue_require(queue, QUEUE_PRIV_ENQUEUE);
+	(void) queue_config_queue(queue, false);
+	queue_check_size("event", VARSIZE(payload) - VARHDRSZ);
+	PG_RETURN_BOOL(queue_event_emit(queue, event, payload));
 }

@@ -15,6 +15,7 @@
 #include "shared/reminder.h"
 
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -108,6 +109,14 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("queue_internal.config_changed() is a trigger"),
 				 errhint("It fires by itself when a config table changes.")));
+	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "event") == 0 ||
+		strcmp(RelationGetRelationName(trigdata->tg_relation), "event_wait") == 0)
+	{
+		/* not of queue.emit, which acts so: they were restored */
+		if (!InSecurityRestrictedOperation())
+			queue_remind_all();
+		PG_RETURN_POINTER(NULL);
+	}
 	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "dependency") == 0)
 	{
 		queue_remind_all();		/* likewise */

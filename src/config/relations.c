@@ -87,6 +87,12 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->subscription = need_relation(schema, "subscription");
 	config->step = need_relation(schema, "step");
 	config->step_pkey = need_relation(schema, "step_pkey");
+	config->event = need_relation(schema, "event");
+	config->event_pkey = need_relation(schema, "event_pkey");
+	config->event_name = need_relation(schema, "event_name");
+	config->event_wait = need_relation(schema, "event_wait");
+	config->event_wait_pkey = need_relation(schema, "event_wait_pkey");
+	config->event_wait_event = need_relation(schema, "event_wait_event");
 	config->line_table = need_relation(schema, "line");
 	config->line_pkey = need_relation(schema, "line_pkey");
 	config->line_name = need_relation(schema, "line_name");

@@ -192,6 +192,7 @@ typedef struct QueueConfig
 	struct QueueLines *lines;	/* what lines.c knows of them; NULL: nothing yet */
 	Oid			subscription;
 	Oid			step, step_pkey;
+	Oid			event, event_pkey, event_name, event_wait, event_wait_pkey, event_wait_event;
 	struct QueueTopics *topics; /* topics.c's tree of them; NULL: not read yet */
 	MemoryContext cxt;			/* lives as long as this reading */
 	uint64		generation;

@@ -732,7 +732,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 			queue_claim_running = running.outer;
 			MemoryContextSwitchTo(context);
 			take_verdict(&current.verdict, result);
-			result->steps_size = current.saved_steps ? queue_extra_int(job->extra, "steps_size") : 0;
+			result->marks = current.marked ? job->extra : NULL;
 		}
 		if (ran && result->outcome != QUEUE_RUN_FAILED)
 			ReleaseCurrentSubTransaction();

@@ -17,6 +17,7 @@ typedef enum QueueOutcome
 	QUEUE_RUN_SNOOZE,			/* QU002 (undone) or queue.snooze of oneself (kept) */
 	QUEUE_RUN_CANCEL,			/* queue.cancel of oneself */
 	QUEUE_RUN_RELEASE,			/* queue.release of oneself */
+	QUEUE_RUN_AWAIT,			/* queue.await_event of oneself, which has to wait */
 	QUEUE_RUN_INTERRUPTED		/* its executor asked for it (cancel, shutdown, commit interval): undone, uncounted */
 } QueueOutcome;
 
@@ -27,7 +28,7 @@ typedef struct QueueRunResult
 	int64		delay;			/* us, snooze */
 	int64		retry_in;		/* us, fail() of oneself; -1: backoff */
 	Jsonb	   *progress;		/* progress() of oneself: kept if the row is */
-	int64		steps_size;		/* of all that save_step() of oneself stored; 0: it was not called */
+	Jsonb	   *marks;			/* the job's extra, if save_step() or await_event() of oneself changed it */
 	char	   *error;			/* message (and detail), never with payload */
 	char		sqlstate[6];
 	char	   *context;
@@ -57,7 +58,7 @@ typedef struct QueueCurrent
 	MemoryContext context;		/* where a verdict's values and the log's lines must live */
 	bool		in_company;		/* its row is already deleted in a group: a verdict makes it rerun alone */
 	bool		wants_alone;	/* a verdict was tried in company */
-	bool		saved_steps;	/* and job->extra says how many bytes it has now, at the most */
+	bool		marked;			/* save_step() and await_event() wrote into job->extra what they did */
 	QueueVerdict verdict;
 	QueueJobLog log;
 } QueueCurrent;

@@ -62,13 +62,16 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 	Snapshot	snapshot = queue_finish_snapshot();
 	QueueJob	marked;
 
-	if (result->steps_size > 0)
+	if (result->marks != NULL)
 	{
+		QueueExtra	marks;
 		QueueExtra	extra;
 
-		marked = *job;
+		queue_extra_unpack(result->marks, &marks);
 		queue_extra_unpack(job->extra, &extra);
-		extra.steps_size = result->steps_size;
+		extra.steps_size = marks.steps_size;
+		extra.awaits = marks.awaits;
+		marked = *job;
 		marked.extra = queue_extra_pack(&extra);
 		job = &marked;
 	}
@@ -94,6 +97,10 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 			state = in_executor ? QUEUE_STATE_SCHEDULED : QUEUE_STATE_AVAILABLE;
 			res = queue_finish_return(table, job, attempt, in_executor ? RELEASED_US : -1,
 									  result->progress, snapshot, true);
+			break;
+		case QUEUE_RUN_AWAIT:
+			state = QUEUE_STATE_PENDING;
+			res = queue_finish_await(table, job, attempt, result->progress, snapshot, true);
 			break;
 		case QUEUE_RUN_COMPLETED:
 		case QUEUE_RUN_CANCEL:
@@ -129,6 +136,19 @@ queue_verdict_write(QueueJobTable *table, const QueueJob *job, int attempt, cons
 	return state;
 }
 
+void
+queue_verdict_alone(int64 id)
+{
+	if (queue_current == NULL || queue_current->job->id != id || !queue_current->in_company)
+		return;
+	/* the row is already deleted; this is an error that no EXCEPTION block catches */
+	queue_current->wants_alone = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("job " INT64_FORMAT " is run again alone, because its handler acts on it", id),
+			 errhint("This is internal and counts as no attempt.")));
+}
+
 QueueVerdict *
 queue_verdict_own(int64 id, QueueOutcome outcome)
 {
@@ -137,15 +157,7 @@ queue_verdict_own(int64 id, QueueOutcome outcome)
 
 	if (queue_current == NULL || queue_current->job->id != id)
 		return NULL;
-	if (queue_current->in_company)
-	{
-		/* the row is already deleted; this is an error that no EXCEPTION block catches */
-		queue_current->wants_alone = true;
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("job " INT64_FORMAT " is run again alone, because its handler acts on it", id),
-				 errhint("This is internal and counts as no attempt.")));
-	}
+	queue_verdict_alone(id);
 	verdict = &queue_current->verdict;
 	progress = verdict->progress;
 	memset(verdict, 0, sizeof(*verdict));

@@ -18,6 +18,8 @@ extern QueueState queue_verdict_write(QueueJobTable *table, const QueueJob *job,
 									  const QueueRunResult *result, TimestampTz started_at, const char *worker,
 									  QueueKindStat *stat);
 
+/* An error, if `id` is the job that runs in company in this backend, so that it runs again alone. */
+extern void queue_verdict_alone(int64 id);
 /*
  * If `id` is the job whose handler runs in this backend: its verdict, marked as given, for the caller to fill in
  * queue_current->context. NULL: it is not. In a group an error that makes it run again alone.

@@ -8,20 +8,48 @@
  */
 #include "http/body.h"
 
+#include "job/event.h"
 #include "job/record.h"
 #include "job/step.h"
+
+static void
+push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	(void) pushJsonbValue(state, token, &value);
+}
 
 /* A member of the body. */
 static void
 push(JsonbParseState **state, const char *name, Jsonb *json)
 {
-	JsonbValue	value = {.type = jbvString};
+	JsonbValue	value;
 
-	value.val.string.val = unconstify(char *, name);
-	value.val.string.len = strlen(name);
-	(void) pushJsonbValue(state, WJB_KEY, &value);
+	push_text(state, WJB_KEY, name);
 	JsonbToJsonbValue(json, &value);
 	(void) pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+/* "event": what became of the last one that the job awaited; left out while that is open. */
+static void
+push_event(JsonbParseState **state, int64 id, const char *name)
+{
+	QueueAwait	await;
+
+	if (!queue_event_awaited(id, name, &await) || await.status == QUEUE_AWAITED_WAITING)
+		return;
+	push_text(state, WJB_KEY, "event");
+	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	push_text(state, WJB_KEY, "name");
+	push_text(state, WJB_VALUE, await.event);
+	push_text(state, WJB_KEY, "status");
+	push_text(state, WJB_VALUE, queue_awaited_names[await.status]);
+	if (await.payload != NULL)
+		push(state, "payload", await.payload);
+	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
 Jsonb *
@@ -35,5 +63,7 @@ queue_body_of_job(const QueueJob *job, const QueueExtra *extra, const QueueLine 
 	push(&state, "job", queue_job_json(queue_job_tuple(&claimed, extra, line->queue, line->kind, line->priority,
 													   line->handler, QUEUE_STATE_RUNNING, now, NULL)));
 	push(&state, "steps", queue_steps_of(job->id));
+	if (extra->awaits != NULL)
+		push_event(&state, job->id, extra->awaits);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

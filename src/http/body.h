@@ -7,7 +7,7 @@
 
 #include "job/job.h"
 
-/* {"job": .., "steps": ..} of a job that is about to be sent, in the current memory context. */
+/* {"job": .., "steps": .., "event": ..} of a job that is about to be sent, in the current memory context. */
 extern Jsonb *queue_body_of_job(const QueueJob *job, const QueueExtra *extra, const QueueLine *line, TimestampTz now);
 
 #endif

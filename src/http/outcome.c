@@ -17,6 +17,7 @@
 #include "http/router.h"
 #include "http/sender.h"
 #include "http/transfer.h"
+#include "job/event.h"
 #include "job/finish.h"
 #include "job/record.h"
 #include "lib/text.h"
@@ -127,6 +128,27 @@ count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 		pg_atomic_fetch_add_u64(&stat->discarded, 1);
 }
 
+/* The endpoint asked for an event: the job waits for it, or is sent again because it is known what became of that. */
+static TM_Result
+record_await(QueueRequest *request, const QueueJob *job, const QueueLine *line, Snapshot snapshot, QueueState *state)
+{
+	QueueJob	marked = *job;
+	QueueAwait	await;
+	char	   *name = queue_text_clean(request->await, strlen(request->await), QUEUE_NAME_MAX, PG_UTF8);
+	TM_Result	res = queue_job_lock(queue_sender.table, job, snapshot, false);
+
+	if (res != TM_Ok)
+		return res;
+	queue_event_await(&marked, line->queue->name, name, request->delay, &await);
+	*state = QUEUE_STATE_PENDING;
+	if (await.status == QUEUE_AWAITED_WAITING)
+		return queue_finish_await(queue_sender.table, &marked, job->attempt, NULL, snapshot, false);
+	/* one that was told before shall not ask again and again */
+	*state = QUEUE_STATE_SCHEDULED;
+	return queue_finish_return(queue_sender.table, &marked, job->attempt, await.known ? USECS_PER_SEC : 0, NULL,
+							   snapshot, false);
+}
+
 /* Writes one outcome, if the claim is still ours.  TM_BeingModified: somebody has the row locked, later. */
 static TM_Result
 record(QueueRequest *request)
@@ -168,6 +190,9 @@ record(QueueRequest *request)
 		case QUEUE_HTTP_SNOOZE:
 			state = QUEUE_STATE_SCHEDULED;
 			res = queue_finish_return(queue_sender.table, &job, job.attempt, request->delay, NULL, snapshot, false);
+			break;
+		case QUEUE_HTTP_AWAIT:
+			res = record_await(request, &job, line, snapshot, &state);
 			break;
 		case QUEUE_HTTP_RELEASE:
 			res = queue_finish_return(queue_sender.table, &job, job.attempt, -1, NULL, snapshot, false);

@@ -86,7 +86,27 @@ on_request(void *arg, char *primary_ip, char *local_ip, int primary_port, int lo
 	return CURL_PREREQFUNC_ABORT;
 }
 
-/* CURLOPT_HEADERFUNCTION: one line.  Counts, and takes Retry-After. */
+/* Copies the value of a header, if the line is of it; one that is too long is left out, or cut. */
+static void
+take_header(const char *line, size_t length, const char *name, char *into, size_t size, bool cut)
+{
+	const char *value = line + strlen(name);
+	size_t		left = length - strlen(name);
+
+	if (length <= strlen(name) || strncasecmp(line, name, strlen(name)) != 0)
+		return;
+	while (left > 0 && (*value == ' ' || *value == '\t'))
+		value++, left--;
+	while (left > 0 && (value[left - 1] == '\r' || value[left - 1] == '\n' || value[left - 1] == ' '))
+		left--;
+	if (left >= size && !cut)
+		return;
+	left = Min(left, size - 1);
+	memcpy(into, value, left);
+	into[left] = '\0';
+}
+
+/* CURLOPT_HEADERFUNCTION: one line.  Counts, and takes what is for us. */
 static size_t
 on_header(char *line, size_t size, size_t n, void *arg)
 {
@@ -100,21 +120,13 @@ on_header(char *line, size_t size, size_t n, void *arg)
 		return 0;
 	}
 	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
-		request->retry_after[0] = '\0';	/* a new answer: the one before was a 1xx */
-	else if (length > 12 && strncasecmp(line, "retry-after:", 12) == 0)
+		/* a new answer: the one before was a 1xx */
+		request->retry_after[0] = request->await[0] = request->await_timeout[0] = '\0';
+	else
 	{
-		const char *value = line + 12;
-		size_t		left = length - 12;
-
-		while (left > 0 && (*value == ' ' || *value == '\t'))
-			value++, left--;
-		while (left > 0 && (value[left - 1] == '\r' || value[left - 1] == '\n' || value[left - 1] == ' '))
-			left--;
-		if (left < sizeof(request->retry_after))
-		{
-			memcpy(request->retry_after, value, left);
-			request->retry_after[left] = '\0';
-		}
+		take_header(line, length, "retry-after:", request->retry_after, sizeof(request->retry_after), false);
+		take_header(line, length, "queue-await:", request->await, sizeof(request->await), true);
+		take_header(line, length, "queue-await-timeout:", request->await_timeout, sizeof(request->await_timeout), true);
 	}
 	return length;
 }
@@ -450,6 +462,27 @@ explain_failure(QueueRequest *request)
 	queue_text_mend(request->error);
 }
 
+/* The endpoint asks for an event; what it asks must make sense. */
+static void
+judge_await(QueueRequest *request)
+{
+	char	   *end = request->await_timeout;
+	double		seconds = strtod(request->await_timeout, &end);
+	bool		forever = request->await_timeout[0] == '\0';
+
+	request->endpoint_ok = true;
+	request->verdict = QUEUE_HTTP_AWAIT;
+	request->delay = forever ? -1 : (int64) (Max(0.0, Min(seconds, 1e10)) * USECS_PER_SEC);
+	if (strlen(request->await) <= QUEUE_NAME_MAX &&
+		(forever || (*end == '\0' && end != request->await_timeout && seconds >= 0)))
+		return;
+	request->verdict = QUEUE_HTTP_FAIL;
+	request->delay = -1;
+	snprintf(request->error, sizeof(request->error), strlen(request->await) > QUEUE_NAME_MAX ?
+			 "the endpoint's Queue-Await is longer than %d bytes" :
+			 "the endpoint's Queue-Await-Timeout is no number of seconds", QUEUE_NAME_MAX);
+}
+
 void
 queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 {
@@ -471,6 +504,11 @@ queue_request_judge(QueueRequest *request, CURLcode code, TimestampTz now)
 	{
 		request->delay = retry_after(request->retry_after, now);
 		request->endpoint_ok = request->status < 500 && request->status != 429;
+		if (request->status == 202 && request->await[0] != '\0')
+		{
+			judge_await(request);
+			return;
+		}
 		if (request->status == 202 && request->delay >= 0)
 		{
 			request->verdict = QUEUE_HTTP_SNOOZE;

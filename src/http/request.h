@@ -15,7 +15,8 @@
 
 typedef enum QueueVerdictHttp
 {
-	QUEUE_HTTP_COMPLETE, QUEUE_HTTP_FAIL, QUEUE_HTTP_DISCARD, QUEUE_HTTP_SNOOZE, QUEUE_HTTP_RELEASE
+	QUEUE_HTTP_COMPLETE, QUEUE_HTTP_FAIL, QUEUE_HTTP_DISCARD, QUEUE_HTTP_SNOOZE, QUEUE_HTTP_RELEASE,
+	QUEUE_HTTP_AWAIT
 } QueueVerdictHttp;
 
 /* Where a request is; transfer.c moves it. */
@@ -85,13 +86,15 @@ typedef struct QueueRequest
 	bool		no_memory;
 	char		refused_address[64];
 	char		retry_after[64];
+	char		await[QUEUE_NAME_MAX + 2];	/* Queue-Await: an event's name; longer than that is too long */
+	char		await_timeout[32];
 	char		curl_error[CURL_ERROR_SIZE];
 
 	/* the judgement */
 	QueueVerdictHttp verdict;
 	CURLcode	code;
 	long		status;
-	int64		delay;			/* us: Retry-After; -1: none */
+	int64		delay;			/* us: Retry-After, or Queue-Await-Timeout; -1: none */
 	bool		endpoint_ok;	/* what the breaker counts */
 	bool		unreachable;	/* no connection: the endpoint's health is in doubt */
 	bool		timed_out;

@@ -42,7 +42,8 @@
 /* Members of extra that are of its last run, or stand elsewhere in a copy or its origin. */
 static const char *const left_out[] = {
 	"enqueued_at", "expires_at", "progress", "last_error", "worker", "started_at", "first_at", "deaths", "run_at",
-	"blocks", "headers", "tags", "dead_letter", "position", "holds_group", "retried_at", "cause"
+	"blocks", "headers", "tags", "dead_letter", "position", "holds_group", "retried_at", "cause",
+	"awaits"
 };
 
 /* ---- building the origin ---- */

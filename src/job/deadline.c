@@ -3,8 +3,8 @@
  *		queue.deadline: one row (at, id) for each time at which a job is to be looked at
  *		although nobody asks for it.
  *
- * Today that is expires_at.  The row is inserted with the job and is not deleted when the
- * job ends, so an end costs nothing; when it falls due, the scheduler looks the job up
+ * That is expires_at, and the end of an await.  The row is inserted with the job (with the await) and is not deleted
+ * when the job ends, so an end costs nothing; when it falls due, the scheduler looks the job up
  * (scheduler/deadlines.c) and deletes the row.  So a deadline survives crash, restart,
  * dump and promotion, and no job without one pays for it.
  *

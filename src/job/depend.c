@@ -21,6 +21,7 @@
 
 #include "config/lines.h"
 #include "job/claim.h"
+#include "job/event.h"
 #include "job/finish.h"
 #include "job/pending.h"
 #include "shared/awaited.h"
@@ -261,7 +262,11 @@ queue_depend_own(QueueJobTable *jobs)
 		int			nbusy;
 		bool		more;
 
-		if (mine[i].of == QUEUE_REMIND_ENDED)
+		if (mine[i].of == QUEUE_REMIND_AWAITS)
+			(void) queue_event_look(jobs, mine[i].id, DT_NOBEGIN);
+		else if (mine[i].of == QUEUE_REMIND_EMITTED)
+			(void) queue_event_emitted(jobs, mine[i].id, &after, BATCH, busy, &nbusy);
+		else if (mine[i].of == QUEUE_REMIND_ENDED)
 			(void) queue_depend_ended(jobs, mine[i].id, &after, BATCH, busy, &nbusy, &more);
 	}
 	pfree(mine);
@@ -385,10 +390,14 @@ handle(const QueueReminder *reminder, void *arg)
 
 	if (reminder->of == QUEUE_REMIND_DEPENDENT)
 		return queue_depend_settle(jobs, reminder->id);
+	if (reminder->of == QUEUE_REMIND_AWAITS)
+		return queue_event_look(jobs, reminder->id, DT_NOBEGIN);
 	while (more)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!queue_depend_ended(jobs, reminder->id, &after, BATCH, busy, &nbusy, &more))
+		if (reminder->of == QUEUE_REMIND_EMITTED)
+			more = queue_event_emitted(jobs, reminder->id, &after, BATCH, busy, &nbusy);
+		else if (!queue_depend_ended(jobs, reminder->id, &after, BATCH, busy, &nbusy, &more))
 			return false;
 		all = all && nbusy == 0;
 	}

@@ -67,7 +67,7 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
 		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
 		extra->dead_letter == 0 && extra->concurrency_key == NULL && extra->depends_mode == 0 &&
-		extra->retried_at == 0 && extra->cause == 0 && extra->steps_size == 0)
+		extra->retried_at == 0 && extra->cause == 0 && extra->steps_size == 0 && extra->awaits == NULL)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -124,6 +124,8 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "retried_at", extra->retried_at);
 	if (extra->cause != 0)
 		push_int(&state, "cause", extra->cause);
+	if (extra->awaits != NULL)
+		push_text(&state, "awaits", extra->awaits);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return JsonbValueToJsonb(object);
 }
@@ -256,6 +258,8 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->retried_at = value_time(&value);
 		else if (strcmp(name, "cause") == 0)
 			out->cause = value_int(&value);
+		else if (strcmp(name, "awaits") == 0)
+			out->awaits = value_text(&value);
 	}
 }
 

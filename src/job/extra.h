@@ -39,6 +39,7 @@ typedef struct QueueExtra
 	int			depends_mode;	/* QueueDependsMode */
 	TimestampTz retried_at;		/* of a job that depends on others: how those ended before is forgiven; 0 */
 	int64		cause;			/* of a cancelled job: the one because of which it was; 0: none */
+	char	   *awaits;			/* the event that it awaits, or awaited last (event.h); NULL: it never did */
 } QueueExtra;
 
 /* Everything at its default. */

@@ -13,6 +13,7 @@
 #include "config/owner.h"
 #include "job/dead_letter.h"
 #include "job/dependency.h"
+#include "job/event.h"
 #include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
@@ -185,6 +186,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 	QueueKeyName key;
 
 	remember(job, line, to, ending);
+	queue_event_ended(job);
 	queue_steps_end(&with_steps);
 	job = &with_steps;
 	ended = *job;
@@ -326,9 +328,10 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	return res;
 }
 
-TM_Result
-queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, Jsonb *progress,
-					Snapshot snapshot, bool wait)
+/* Not counted: due again after delay us (< 0: where it was), or held until an event. */
+static TM_Result
+give_back(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, bool awaits, Jsonb *progress,
+		  Snapshot snapshot, bool wait)
 {
 	QueueExtra	extra;
 	QueueJob	new;
@@ -344,6 +347,22 @@ queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int6
 	if (progress != NULL)
 		extra.progress = progress;
 	new = unclaimed(job, attempt, delay < 0 ? job->run_at : queue_time_add(queue_now(), delay), &extra);
+	if (awaits)
+		queue_job_hold(&new, &extra, QUEUE_BLOCK_EVENT);
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, wait);
+}
+
+TM_Result
+queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, Jsonb *progress,
+					Snapshot snapshot, bool wait)
+{
+	return give_back(table, job, attempt, delay, false, progress, snapshot, wait);
+}
+
+TM_Result
+queue_finish_await(QueueJobTable *table, const QueueJob *job, int attempt, Jsonb *progress, Snapshot snapshot,
+				   bool wait)
+{
+	return give_back(table, job, attempt, -1, true, progress, snapshot, wait);
 }

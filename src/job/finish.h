@@ -39,6 +39,10 @@ extern TM_Result queue_finish_fail(QueueJobTable *table, const QueueJob *job, in
 extern TM_Result queue_finish_return(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay,
 									 Jsonb *progress, Snapshot snapshot, bool wait);
 
+/* The same, held until the event that it awaits (event.h). */
+extern TM_Result queue_finish_await(QueueJobTable *table, const QueueJob *job, int attempt, Jsonb *progress,
+									Snapshot snapshot, bool wait);
+
 /* The snapshot that a single-job call works with, pushed: the latest in READ COMMITTED, else the transaction's. */
 extern Snapshot queue_finish_snapshot(void);
 /* After TM_Updated: true to look again (READ COMMITTED), an error 40001 above. */

@@ -1,7 +1,7 @@
 /*
  * pending.c
  *		Jobs that something blocks: another job of their group, the job before them with their unique key, a job that
- *		they depend on.
+ *		they depend on, an event that they await.
  *
  * A blocked job has run_at = infinity in its row, so it lies behind every other one in the ready index, where no reader
  * goes, and claim.c refuses it.  That alone makes it pending.  What blocks it, and the time that was asked for, are in
@@ -58,6 +58,9 @@ queue_job_promote(QueueJobTable *table, const QueueJob *job, int block, Snapshot
 		extra.blocks &= ~block;
 		if (extra.blocks == 0)
 			new.run_at = Max(extra.run_at, now);
+		/* how long it awaited an event does not count as waiting for its turn */
+		if (extra.blocks == 0 && block == QUEUE_BLOCK_EVENT)
+			extra.run_at = 0;
 		new.extra = queue_extra_pack(&extra);
 	}
 	return queue_job_update(table, job, &new, snapshot, wait);

@@ -11,6 +11,7 @@
 #define QUEUE_BLOCK_GROUP		0x01	/* another job of its group goes first */
 #define QUEUE_BLOCK_KEY			0x02	/* the job before it with its unique key has not ended */
 #define QUEUE_BLOCK_DEPENDENCY	0x04	/* a job that it depends on has not ended */
+#define QUEUE_BLOCK_EVENT		0x08	/* it awaits an event */
 
 static inline bool
 queue_job_pending(const QueueJob *job)

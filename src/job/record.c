@@ -148,6 +148,7 @@ queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *ki
 		run_at = queue_job_asked(job, &unpacked);
 		unpacked.started_at = unpacked.run_at = 0;
 		unpacked.blocks = 0;
+		unpacked.awaits = NULL;
 		extra = queue_extra_pack(&unpacked);
 	}
 	values[i++] = Int16GetDatum(slot);

@@ -38,6 +38,7 @@ void
 queue_rows_begin(QueueRows *rows, Oid relid, Oid index, LOCKMODE lockmode)
 {
 	rows->lockmode = lockmode;
+	rows->context = CurrentMemoryContext;
 	rows->rel = table_open(relid, lockmode);
 	rows->index = index_open(index, lockmode);
 	rows->slot = table_slot_create(rows->rel, NULL);
@@ -49,8 +50,15 @@ queue_rows_begin(QueueRows *rows, Oid relid, Oid index, LOCKMODE lockmode)
 bool
 queue_rows_next(QueueRows *rows)
 {
+	MemoryContext old;
+	bool		found;
+
 	CHECK_FOR_INTERRUPTS();
-	return index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot);
+	/* the scan keeps what it allocates on the way, and the caller may reset his context per row */
+	old = MemoryContextSwitchTo(rows->context);
+	found = index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 Datum

@@ -21,6 +21,7 @@ typedef struct QueueRows
 	IndexScanDesc scan;
 	Snapshot	snapshot;
 	LOCKMODE	lockmode;
+	MemoryContext context;		/* in which it was begun */
 	ScanKeyData keys[QUEUE_ROWS_KEYS];
 	int			nkeys;
 } QueueRows;

@@ -55,6 +55,7 @@ static QueueChore chores[] = {
 	{"lines", queue_retirement_run, NULL, QUEUE_CHORE_MEMORY, .first = USECS_PER_SEC},
 	{"unique keys", queue_keys_run, .first = USECS_PER_MINUTE},
 	{"retention", queue_housekeeping_retention, .first = USECS_PER_SEC},
+	{"events", queue_housekeeping_events, .first = USECS_PER_SEC},
 };
 
 static int	failing = 0;		/* chores of whatever table whose last slice failed */

@@ -18,6 +18,8 @@
 
 #include "job/claim.h"
 #include "job/deadline.h"
+#include "job/event.h"
+#include "job/pending.h"
 #include "shared/clock.h"
 
 #include "storage/lmgr.h"
@@ -79,6 +81,8 @@ handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 
 	if (!queue_job_find_lean(jobs, deadline->pos.id, claim.snapshot, job))
 		return true;
+	if (queue_job_pending(job) && (queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
+		return queue_event_look(jobs, job->id, now);
 	if (job->attempt > 0 || queue_extra_expires_at(job->extra) > now)
 		return true;			/* started; or it is another deadline that tells of it */
 	if (queue_claim_holder(job->id, job->leased_until, now) != QUEUE_HELD_BY_NOBODY)

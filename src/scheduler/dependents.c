@@ -15,6 +15,7 @@
 
 #include "config/config.h"
 #include "job/depend.h"
+#include "job/event.h"
 #include "job/group.h"
 #include "shared/clock.h"
 
@@ -46,6 +47,7 @@ static int	ndeferred = 0;
 static bool started = false;
 static Deferred in_hand;		/* reminder.id 0: nothing; else an error is about this one */
 static bool all_under_way = false;
+static bool all_of_events;		/* it has come to the jobs that await an event */
 static int64 all_at;			/* the last job of that look */
 static bool sweep_soon = true;	/* the filter of what is awaited is not good yet */
 
@@ -100,23 +102,30 @@ handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 	if (waits(&what->reminder, now))
 		return;
 	in_hand = *what;
-	if (what->reminder.of == QUEUE_REMIND_DEPENDENT)
+	if (what->reminder.of == QUEUE_REMIND_DEPENDENT || what->reminder.of == QUEUE_REMIND_AWAITS)
 	{
-		if (!queue_depend_settle(jobs, what->reminder.id))
+		if (!(what->reminder.of == QUEUE_REMIND_AWAITS ? queue_event_look(jobs, what->reminder.id, DT_NOBEGIN) :
+			  queue_depend_settle(jobs, what->reminder.id)))
 			defer(&rest, now, BUSY_US, MAX_BUSY_US);
 	}
 	else
 	{
+		bool		emitted = what->reminder.of == QUEUE_REMIND_EMITTED;
+
 		busy = palloc(BATCH * sizeof(int64));
-		if (!queue_depend_ended(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy, &more))
-			defer(&rest, now, BUSY_US, MAX_BUSY_US);
-		else
+		if (emitted)
+			more = queue_event_emitted(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy);
+		else if (!queue_depend_ended(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy, &more))
 		{
-			for (int i = 0; i < nbusy; i++)
-				defer(&(Deferred) {.reminder = {busy[i], QUEUE_REMIND_DEPENDENT}}, now, BUSY_US, MAX_BUSY_US);
-			if (more)
-				defer(&rest, now, 0, 0);
+			defer(&rest, now, BUSY_US, MAX_BUSY_US);
+			more = false;
+			nbusy = 0;
 		}
+		for (int i = 0; i < nbusy; i++)
+			defer(&(Deferred) {.reminder = {busy[i], emitted ? QUEUE_REMIND_AWAITS : QUEUE_REMIND_DEPENDENT}}, now,
+				  BUSY_US, MAX_BUSY_US);
+		if (more)
+			defer(&rest, now, 0, 0);
 	}
 	in_hand.reminder.id = 0;
 }
@@ -140,25 +149,38 @@ take_deferred(Deferred *batch, int max, TimestampTz now)
 	return n;
 }
 
-/* A slice of the look at all jobs that depend on others. */
+/* A slice of the look at all jobs that depend on others, then at those that await an event. */
 static void
 look_at_all(QueueJobTable *jobs, TimestampTz now)
 {
-	int64		at = all_at;
+	int64		ids[BATCH];
+	int			n;
 
-	for (int i = 0; i < BATCH; i++)
+	for (int i = 0; i < BATCH && !all_of_events; i++)
 	{
+		int64		at;
+
 		PushActiveSnapshot(GetLatestSnapshot());
-		at = queue_dependency_next_job(jobs, at, GetActiveSnapshot());
+		at = queue_dependency_next_job(jobs, all_at, GetActiveSnapshot());
 		PopActiveSnapshot();
 		if (at == 0)
 		{
-			all_under_way = false;
+			all_of_events = true;
+			all_at = 0;
 			return;
 		}
 		handle(jobs, &(Deferred) {.reminder = {at, QUEUE_REMIND_DEPENDENT}}, now);
 		all_at = at;
 	}
+	if (!all_of_events)
+		return;
+	n = queue_event_waiting(all_at, ids, BATCH);
+	for (int i = 0; i < n; i++)
+	{
+		handle(jobs, &(Deferred) {.reminder = {ids[i], QUEUE_REMIND_AWAITS}}, now);
+		all_at = ids[i];
+	}
+	all_under_way = n == BATCH;
 }
 
 /* For queue_remind_eat_rows: rows become reminders that are due at once. */
@@ -246,6 +268,7 @@ queue_dependents_run(TimestampTz now)
 	{
 		all_under_way = true;
 		all_at = PG_INT64_MIN;
+		all_of_events = false;
 		sweep_soon = true;
 		queue_depend_remember();
 	}
@@ -270,6 +293,7 @@ queue_dependents_unattended(TimestampTz now)
 {
 	QueueJobTable *jobs;
 	int64		at = PG_INT64_MIN;
+	int			n;
 
 	if (!queue_group_unattended())
 		return DT_NOEND;
@@ -287,6 +311,15 @@ queue_dependents_unattended(TimestampTz now)
 			break;
 		(void) queue_depend_settle(jobs, at);
 	}
+	at = 0;
+	do
+	{
+		int64		ids[BATCH];
+
+		n = queue_event_waiting(at, ids, BATCH);
+		for (int i = 0; i < n; i++)
+			(void) queue_event_look(jobs, at = ids[i], DT_NOBEGIN);
+	} while (n == BATCH);
 	queue_job_close(jobs);
 	return DT_NOEND;
 }

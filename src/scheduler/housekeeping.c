@@ -27,6 +27,7 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -169,6 +170,29 @@ queue_housekeeping_retention(TimestampTz now)
 				 errhint("The error before this one tells why.")));
 	}
 	return now + RETENTION_US;
+}
+
+/* Chore: events whose time is over and that no unfinished job has awaited, a batch a slice. */
+TimestampTz
+queue_housekeeping_events(TimestampTz now)
+{
+	Oid			type = TIMESTAMPTZOID;
+	/* an await may just have seen one that was not too old: its row is there before this comes */
+	Datum		before = TimestampTzGetDatum(now - (int64) queue_keep_events * USECS_PER_SEC - USECS_PER_MINUTE);
+	uint64		n;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	if (SPI_execute_with_args("DELETE FROM queue.event WHERE id = ANY (ARRAY("
+							  "SELECT e.id FROM queue.event e WHERE e.emitted_at < $1 AND NOT EXISTS"
+							  " (SELECT FROM queue.event_wait w WHERE w.queue = e.queue AND w.event = e.name)"
+							  " ORDER BY e.emitted_at LIMIT 1000))",
+							  1, &type, &before, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete old events");
+	n = SPI_processed;
+	SPI_finish();
+	PopActiveSnapshot();
+	return n >= 1000 ? now : now + RETENTION_US;
 }
 
 /* ---- recount ---- */

@@ -12,5 +12,6 @@
 extern TimestampTz queue_housekeeping_recount(TimestampTz now);
 extern TimestampTz queue_housekeeping_recount_due(void);
 extern TimestampTz queue_housekeeping_retention(TimestampTz now);
+extern TimestampTz queue_housekeeping_events(TimestampTz now);
 
 #endif

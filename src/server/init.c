@@ -31,6 +31,7 @@ int			queue_executor_idle_timeout = 60000;
 int			queue_commit_interval = 10;
 int			queue_shutdown_timeout = 5000;
 int			queue_keep_errors = 604800;
+int			queue_keep_events = 604800;
 int			queue_max_wait = 30000;
 int			queue_max_job_size = 16384;
 int			queue_recent_jobs = 10000;
@@ -117,6 +118,9 @@ define_settings(void)
 							"Sets how long failed attempts and log lines stay in queue.job_error and queue.job_log.",
 							NULL, &queue_keep_errors, 604800, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.keep_events", "Sets how long events stay that were emitted.",
+							"An older one counts as never emitted. One that an unfinished job has awaited is kept.",
+							&queue_keep_events, 604800, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.max_wait", "Limits how long a statement may wait for a job.",
 							"A waiting statement holds a snapshot.",
 							&queue_max_wait, 30000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);

@@ -13,7 +13,9 @@ typedef enum QueueRemindOf
 {
 	QUEUE_REMIND_ALL,			/* only as a row: more were noted than are kept */
 	QUEUE_REMIND_DEPENDENT,		/* this job may depend on something */
-	QUEUE_REMIND_ENDED			/* this job ended, or came back: others depend on it */
+	QUEUE_REMIND_ENDED,			/* this job ended, or came back: others depend on it */
+	QUEUE_REMIND_AWAITS,		/* this job awaits an event */
+	QUEUE_REMIND_EMITTED		/* this event was emitted */
 } QueueRemindOf;
 
 typedef struct QueueReminder

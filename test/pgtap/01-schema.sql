@@ -12,13 +12,13 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_i
 
 SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'live_key', 'group_mark', 'finished_job', 'failure',
-          'log_line', 'unique_key', 'limit_slot', 'subscription', 'step',
+          'log_line', 'unique_key', 'limit_slot', 'subscription', 'step', 'event', 'event_wait',
           'dependency', 'reminder']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
 SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']);
-SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id', 'subscription_id']);
+SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id', 'subscription_id', 'event_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
 SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.live_job'::regclass AND attnum > 0 AND NOT attisdropped),
@@ -35,7 +35,7 @@ SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'q
                 'rows of every table can be deleted in a publication FOR ALL TABLES');
 SELECT set_eq(
     $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
-    ARRAY['queue.dependency A', 'queue.endpoint A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.subscription A'],
+    ARRAY['queue.dependency A', 'queue.endpoint A', 'queue.event A', 'queue.event_wait A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.subscription A'],
     'changes of config tables are told, also with session_replication_role = replica');
 
 -- the views, columns and types in their order: they are only ever appended

@@ -63,6 +63,8 @@ INSERT INTO expected VALUES
     ('resume_schedule', 'name text', 'void'),
     ('retry', 'job_id bigint, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'boolean'),
     ('revoke_queue', 'queue text, role name, privilege text DEFAULT NULL::text', 'void'),
+    ('emit', 'event text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text', 'boolean'),
+    ('await_event', 'job_id bigint, event text, timeout interval DEFAULT NULL::interval, attempt bigint DEFAULT NULL::bigint', 'TABLE(status text, payload jsonb)'),
     ('save_step', 'job_id bigint, name text, value jsonb DEFAULT ''null''::jsonb, attempt bigint DEFAULT NULL::bigint', 'jsonb'),
     ('steps', 'job_id bigint', 'jsonb'),
     ('schedule', 'name text, cron text, kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, timezone text DEFAULT NULL::text, options jsonb DEFAULT NULL::jsonb, overlap text DEFAULT ''allow''::text, catch_up interval DEFAULT ''00:00:00''::interval', 'void'),

@@ -86,6 +86,8 @@ INSERT INTO cell VALUES
     ('work', true, true, $$SELECT queue.heartbeat(<claimed>, '1 min', 1) IS NOT NULL$$),
     ('work', true, true, $$SELECT string_agg(x::text, ',') FROM queue.heartbeat_many(ARRAY[<claimed>], '1 min', ARRAY[1]) x$$),
     ('work', true, true, $$SELECT queue.progress(<claimed>, '1', 1)$$),
+    ('enqueue', false, true, $$SELECT queue.emit('tap', queue => 'tap_q')$$),
+    ('work', true, true, $$SELECT nullif(status, 'gone') FROM queue.await_event(<claimed>, 'tap', attempt => 1)$$),
     ('work', true, true, $$SELECT queue.save_step(<claimed>, 's', '1', 1)$$),
     ('work', true, true, $$SELECT queue.steps(<done>)$$),
     ('manage', false, true, $$SELECT queue.register_sql_handler('tap_own', 'queue_tap.f', ARRAY['tap_q'])$$),
@@ -196,7 +198,7 @@ FROM actor a;
 
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
-FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0', 'subscription', 'step']) t
+FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0', 'subscription', 'step', 'event', 'event_wait']) t
 WHERE a.role <> 'queue_tap_super';
 
 -- handlers run as a role that may work in the queue, and that the registrar is a member of

@@ -16,6 +16,7 @@
 #   /redirect?to=URL         302 there
 #   /health                  200 when the file HEALTHY stands beside the log, else 503
 #   /file                    what the file beside the log says whose name is the body's "file": a status, as soon as it is there
+#   /await/name?timeout=2    202 with Queue-Await: name and Queue-Await-Timeout: 2, until the body tells of that event; then 200
 #   /early/202               a 103 with Retry-After: 300, then that status
 #   /count                   200 with how many requests are under way at this moment
 package HttpServer;
@@ -222,6 +223,12 @@ sub respond
 	{
 		after($1, $c, sub { answer($c, 200, 'slept') });
 		return;
+	}
+	if ($path =~ m{^/await/(\w+)})
+	{
+		my $name = $1;
+		return answer($c, 200, 'so it is') if $c->{request}{body} =~ /"event": \{"name": "$name"/;
+		return answer($c, 202, 'not yet', "Queue-Await: $name", defined $q{timeout} ? "Queue-Await-Timeout: $q{timeout}" : ());
 	}
 	return answer($c, rand(100) < $1 ? 500 : 200, 'flaky') if $path =~ m{^/flaky/(\d+)};
 	if ($path =~ m{^/say/(\d+)/(.*)})

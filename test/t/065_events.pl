@@ -1,0 +1,162 @@
+# Events beyond one server's calm life: HTTP endpoints that await, executors, kills and crashes, prepared transactions, many
+# that await one event, and a server without the library preloaded.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+my $node = queue_node('events', conf => "max_prepared_transactions = 10\n");
+sql($node, <<'EOS');
+CREATE TABLE done (id bigint, attempt int, status text, payload jsonb);
+-- awaits the event that its payload names
+CREATE FUNCTION step(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE e record;
+BEGIN
+	SELECT * INTO e FROM queue.await_event(j.id, j.payload ->> 'event', (j.payload ->> 'timeout')::interval);
+	INSERT INTO done VALUES (j.id, j.attempt, e.status, e.payload);
+END $$;
+SELECT queue.create_queue('q', keep_completed => '1 day', backoff => '{"type": "fixed", "base": "1 ms", "jitter": 0}');
+SELECT queue.register_sql_handler('step', 'step');
+EOS
+
+sub enqueue { my ($kind, $payload) = @_; return sql($node, "SELECT queue.enqueue('$kind', '$payload', 'q')"); }
+sub state_is { my ($id, $state, $name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return wait_true($node, "SELECT state = '$state' FROM queue.job WHERE id = $id", $name); }
+
+# --- HTTP: 202 with Queue-Await
+sub register { my ($kind, $path) = @_; return sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url($path) . "', body => 'job')"); }
+register('approve', '/await/approved');
+my $id = enqueue('approve', '{"order": 7}');
+state_is($id, 'pending', 'an endpoint awaits');
+one($node, "SELECT failures, attempt FROM queue.job WHERE id = $id", '0|1', 'uncounted');
+sql($node, "SELECT queue.emit('approved', '{\"by\": \"ada\"}', 'q')");
+state_is($id, 'completed', 'the event sends it again');
+my @r = $server->seen('request');
+is(scalar(@r), 2, 'two requests');
+like($r[0]{body}, qr/^\{"job": \{.*"payload": \{"order": 7\}/, "body => 'job': the job");
+unlike($r[0]{body}, qr/"event"/, 'no event yet');
+like($r[0]{body}, qr/"steps": \{\}/, 'no steps');
+like($r[1]{body}, qr/"event": \{"name": "approved", "status": "event", "payload": \{"by": "ada"\}\}/, 'then the event');
+like($r[1]{body}, qr/"attempt": 2/, 'of the second attempt');
+$server->forget;
+$id = enqueue('approve', '{}');
+state_is($id, 'completed', 'one that was emitted before is told at once');
+is(scalar($server->seen('request')), 2, 'by a second request');
+register('late', '/await/late?timeout=0.2');
+$server->forget;
+$id = enqueue('late', '{}');
+state_is($id, 'completed', 'a timeout is told too');
+@r = $server->seen('request');
+like($r[1]{body}, qr/"event": \{"name": "late", "status": "timeout"\}/, 'by its name');
+register('wrong', '/await/x?timeout=soon');
+$id = enqueue('wrong', '{}');
+wait_true($node, "SELECT failures > 0 AND last_error ~ 'Queue-Await-Timeout is no number of seconds' FROM queue.job WHERE id = $id", 'a timeout that is no number fails the attempt');
+sql($node, "SELECT queue.cancel($id)");
+# what it stored on the way
+$server->forget;
+register('steps', '/file');
+$id = enqueue('steps', '{"file": "one"}');
+wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $id", 'under way');
+one($node, "SELECT queue.save_step($id, 'charged', '{\"receipt\": 1}', 1)", '{"receipt": 1}', 'an endpoint stores a step');
+$server->say_status('one', 500);
+wait_true($node, "SELECT attempt > 1 FROM queue.job WHERE id = $id", 'its next attempt');
+$server->say_status('one', 200);
+state_is($id, 'completed', 'is the last');
+@r = $server->seen('request');
+like($r[1]{body}, qr/"steps": \{"charged": \{"receipt": 1\}\}/, 'and is told of it');
+
+# --- executors: the effects of the run that waits are kept, and it runs again once
+$id = enqueue('step', '{"event": "go", "timeout": "1 hour"}');
+state_is($id, 'pending', 'a handler awaits');
+one($node, "SELECT attempt, status FROM done WHERE id = $id", '1|waiting', 'with its effects');
+$node->stop('immediate');
+$node->start;
+state_is($id, 'pending', 'through a crash');
+sql($node, "SELECT queue.emit('go', '1', 'q')");
+state_is($id, 'completed', 'the event lets it in');
+one($node, "SELECT string_agg(attempt || ' ' || status, ',' ORDER BY attempt) FROM done WHERE id = $id", '1 waiting,2 event', 'once');
+$id = enqueue('step', '{"event": "never", "timeout": "300 ms"}');
+state_is($id, 'completed', 'or its timeout does');
+one($node, "SELECT string_agg(attempt || ' ' || status, ',' ORDER BY attempt) FROM done WHERE id = $id", '1 waiting,2 timeout', 'by name');
+
+# --- an emit of which nobody was told before the server crashed
+$id = enqueue('step', '{"event": "lost"}');
+state_is($id, 'pending', 'a handler awaits');
+my $lock = queue_session($node);
+$lock->query_safe("BEGIN; LOCK TABLE queue.live_job IN SHARE MODE");
+sql($node, "SELECT queue.emit('lost', '1', 'q')");
+$node->stop('immediate');
+$node->start;
+state_is($id, 'completed', 'after the crash it is looked for');
+$lock->quit;
+
+# --- prepared transactions
+$id = enqueue('step', '{"event": "p1"}');
+my $other = enqueue('step', '{"event": "p2"}');
+state_is($_, 'pending', 'a handler awaits') for $id, $other;
+sql($node, "BEGIN; SELECT queue.emit('$_', '1', 'q'); PREPARE TRANSACTION '$_'") for qw(p1 p2);
+sql($node, "COMMIT PREPARED 'p1'");
+state_is($id, 'completed', 'COMMIT PREPARED emits');
+$node->restart;
+sql($node, "COMMIT PREPARED 'p2'");
+state_is($other, 'completed', 'also after a restart');
+$id = enqueue('ext', '{}');
+sql($node, "SELECT * FROM queue.fetch('q')");
+sql($node, "BEGIN; SELECT queue.await_event($id, 'p3', attempt => 1); PREPARE TRANSACTION 'p3'");
+sql($node, "SELECT queue.emit('p3', '1', 'q')");
+sql($node, "COMMIT PREPARED 'p3'");
+state_is($id, 'available', 'an await that was prepared before the emit');
+sql($node, "SELECT queue.cancel($id)");
+
+# --- many await one event
+sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q')) FROM generate_series(1, 1500)");
+sql($node, "SELECT count(*) FROM queue.fetch('q', 1500) j, queue.await_event(j.id, 'all', attempt => j.attempt) e WHERE e.status = 'waiting'");
+one($node, "SELECT count(*) FROM queue.event_wait WHERE status = 0", '1500', 'they wait');
+sql($node, "SELECT queue.emit('all', '1', 'q')");
+wait_true($node, "SELECT count(*) = 1500 FROM queue.job WHERE kind = 'ext' AND state = 'available'", 'all are let in');
+sql($node, "SELECT queue.purge('q')");
+one($node, "SELECT count(*) FROM queue.event_wait w WHERE NOT EXISTS (SELECT FROM queue.live_job j WHERE j.id = w.job_id)", '0', 'and leave nothing');
+
+# --- rows that come past the extension, as a restore brings them: the event last
+$id = enqueue('ext', '{}');
+sql($node, "SELECT * FROM queue.fetch('q')");
+one($node, "SELECT status FROM queue.await_event($id, 'restored', attempt => 1)", 'waiting', 'one more');
+sql($node, "INSERT INTO queue.event SELECT nextval('queue.event_id'), clock_timestamp(), 'q', 'restored', '1'");
+state_is($id, 'available', 'restored events are looked at');
+sql($node, "SELECT queue.purge('q')");
+
+# --- emits and awaits at the same time, while processes are killed: nobody waits for ever
+sql($node, "TRUNCATE done");
+sql($node, "SELECT count(queue.enqueue('step', jsonb_build_object('event', 'e' || n), 'q')) FROM generate_series(1, 400) n");
+for my $round (0 .. 3)
+{
+	my ($pid) = workers($node, $round % 2 ? 'scheduler' : 'executor');
+	kill 'KILL', $pid if $pid;
+	# again and again, because the crash may come in the middle of it
+	for (1 .. 100)
+	{
+		last if $node->psql('postgres', "DO \$\$ BEGIN FOR n IN 1 .. 100 LOOP PERFORM queue.emit('e' || " . (100 * $round) . " + n, to_jsonb(n), 'q'); COMMIT; END LOOP; END \$\$") == 0;
+		poll($node, 'SELECT true');
+	}
+}
+wait_no_jobs($node);
+one($node, "SELECT count(*), count(DISTINCT id) FROM done WHERE status = 'event'", '400|400', 'each was told once');
+one($node, "SELECT count(*) FROM queue.event_wait", '0', 'and nothing is left');
+
+# --- without shared memory: rows remind, and fetch and maintain() take them
+my $plain = queue_node('events_plain', preload => 0);
+sql($plain, "SELECT queue.create_queue('q')");
+$id = sql($plain, "SELECT queue.enqueue('k', '{}', 'q')");
+one($plain, "SELECT e.status FROM queue.fetch('q') j, queue.await_event(j.id, 'e', '1 hour', j.attempt) e", 'waiting', 'no preload: it waits');
+one($plain, "SELECT count(*) FROM queue.fetch('q')", '0', 'until');
+sql($plain, "SELECT queue.emit('e', '1', 'q')");
+one($plain, "SELECT e.status, e.payload FROM queue.fetch('q') j, queue.await_event(j.id, 'e', '1 hour', j.attempt) e", 'event|1', 'a fetch lets it in');
+one($plain, "SELECT e.status FROM queue.await_event($id, 'f', '0.1 s', 2) e", 'waiting', 'another one');
+wait_true($plain, "SELECT queue.maintain()::text = '' AND (SELECT state = 'available' FROM queue.job WHERE id = $id)", 'maintain() ends it');
+one($plain, "SELECT e.status FROM queue.fetch('q') j, queue.await_event(j.id, 'f', NULL, j.attempt) e", 'timeout', 'with a timeout');
+done_testing();
