@@ -143,6 +143,24 @@ SELECT add('t1', 't'), add('t2', 't'), add('u1', 'u'), add('t3', 't') \g /dev/nu
 SELECT state FROM queue.test_drain('q');
 SELECT kind FROM ran ORDER BY n;
 ROLLBACK;
+-- find_jobs reads the places of groups that are named with their queue, and finds the same as without
+SELECT queue.create_queue('hold', on_group_discard => 'hold', keep_completed => '1 day'), queue.create_queue('elsewhere') \g /dev/null
+BEGIN;
+SELECT add('f' || i, 'f' || i % 2, 'hold') FROM generate_series(1, 8) i \g /dev/null
+SELECT add('e' || i, 'f' || i % 2, 'elsewhere') FROM generate_series(1, 3) i \g /dev/null
+SELECT queue.complete(id('f8')), queue.discard(id('f1')), queue.cancel(id('f3')), queue.retry(id('f3')) \g /dev/null
+CREATE TEMP TABLE filters AS SELECT * FROM unnest(ARRAY[
+	'{"queue": "hold", "group_key": "f1"}', '{"queue": "hold", "group_key": ["f0", "f1", "f0", "nothing"]}',
+	'{"queue": ["hold", "elsewhere"], "group_key": "f1"}', '{"queue": "hold", "group_key": "f1", "kind": ["f5", "f3"]}',
+	'{"queue": "hold", "group_key": "f1", "state": "pending"}', '{"queue": "hold", "group_key": "f1", "state": "discarded"}']::jsonb[]) filter;
+SELECT filter, string_agg(kind || ' ' || state, ', ') AS found,
+	string_agg(kind, ' ') = (SELECT string_agg(kind, ' ') FROM queue.find_jobs(filter - 'queue', 1000) o WHERE filter -> 'queue' ? o.queue) AS same,
+	(SELECT string_agg(kind, ' ') FROM queue.find_jobs(filter, 2, after_id => id('f2'))) AS after,
+	(SELECT string_agg(kind, ' ') FROM queue.find_jobs(filter, 2, before_id => 0)) AS before
+FROM filters, queue.find_jobs(filter) GROUP BY filter ORDER BY filter::text;
+SELECT queue.cancel_jobs('{"queue": "hold", "group_key": "f0"}');
+SELECT kind FROM queue.find_jobs('{"group_key": "f0", "state": ["pending", "available"]}');
+ROLLBACK;
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;

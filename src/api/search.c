@@ -8,15 +8,16 @@
  * ids are kept in a heap.  Of finished jobs the search then goes on that way; of live jobs it reads both ways in turns,
  * so that it costs at most twice what the better one costs.  Neither a rare kind among millions nor a frequent one is a
  * long walk; only what is rare in a long line (running jobs among millions that wait) is, which is why those are read
- * by block.
+ * by block.  Keys that are named with their queue (and kind), of one job or of a group, say themselves whose they are.
  *
  * Locks: AccessShareLock on live_job (the caller's) and, until the end of the transaction, on partitions of
- * finished_job.
+ * finished_job, on unique_key and live_key.
  */
 #include "api/search.h"
 
 #include "config/lines.h"
 #include "job/key.h"
+#include "job/place.h"
 
 #include "access/genam.h"
 #include "access/nbtree.h"
@@ -517,6 +518,58 @@ find_keys(QueueSearch *search, Snapshot snapshot)
 	ids->n = qunique(ids->ids, ids->n, sizeof(int64), by_id);
 }
 
+/* The live jobs of groups that are named with their queue, by their places. */
+static void
+search_groups(QueueSearch *search, QueueJobTable *table, Snapshot snapshot)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue search ids", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	QueueGroupPlaces places;
+	QueuePlace	place;
+	int64		allocated = 64;
+	int64	   *ids = MemoryContextAllocHuge(search->context, allocated * sizeof(int64));
+	int64		n = 0;
+
+	queue_places_open(&places, AccessShareLock);
+	for (int i = 0; i < search->queues.n; i++)
+		for (int j = 0; j < search->groups.n; j++)
+		{
+			queue_places_scan(&places, search->queues.names[i], search->groups.names[j], PG_INT64_MIN, snapshot);
+			while (queue_places_next(&places, &place))
+			{
+				CHECK_FOR_INTERRUPTS();
+				if (n == allocated)
+					ids = repalloc_huge(ids, (allocated *= 2) * sizeof(int64));
+				ids[n++] = place.job_id;
+			}
+			queue_places_end(&places);
+		}
+	queue_places_close(&places);
+	qsort(ids, n, sizeof(int64), by_id);
+	n = qunique(ids, n, sizeof(int64), by_id);	/* a name may be given twice */
+	old = MemoryContextSwitchTo(context);
+	for (int64 i = 0; i < n; i++)
+	{
+		int64		id = ids[search->down ? n - 1 - i : i];
+		QueueJob	job;
+		QueueLine  *line;
+		QueueState	state;
+
+		CHECK_FOR_INTERRUPTS();
+		if (id <= search->above || id >= search->below)
+			continue;
+		if (is_beyond(search, id))
+			break;
+		if (queue_job_find(table, id, snapshot, &job) && (line = queue_config_line(job.line)) != NULL &&
+			queue_search_live(search, &job, line, &state))
+			add(search, id);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	pfree(ids);
+}
+
 int64 *
 queue_search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot,
 				 int64 above, int64 below, bool down, int64 limit, int64 *n)
@@ -536,7 +589,9 @@ queue_search_ids(QueueSearch *search, QueueJobTable *table, Snapshot snapshot,
 	{
 		if ((search->states & QUEUE_STATES_FINISHED) != 0)
 			search_finished(search, snapshot);
-		if ((search->states & QUEUE_STATES_LIVE) != 0)
+		if ((search->states & QUEUE_STATES_LIVE) != 0 && search->queues.given && search->groups.given)
+			search_groups(search, table, snapshot);
+		else if ((search->states & QUEUE_STATES_LIVE) != 0)
 			search_live(search, table, snapshot);
 	}
 	if (search->heap != NULL)
