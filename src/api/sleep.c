@@ -10,6 +10,7 @@
 #include "api/sleep.h"
 
 #include "shared/clock.h"
+#include "shared/wake.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -76,7 +77,7 @@ queue_sleep(TimestampTz deadline, bool woken, uint32 wait_event)
 
 	if (!woken)
 		timeout = Min(timeout, POLL_MS);
-	if (timeout > 0)
+	if (timeout > 0 && !queue_woken())
 	{
 		if (MyProcPort != NULL && WaitEventSetCanReportClosed())
 		{
@@ -98,6 +99,7 @@ queue_sleep(TimestampTz deadline, bool woken, uint32 wait_event)
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, wait_event);
 	}
 	ResetLatch(MyLatch);
+	(void) queue_woken();
 	CHECK_FOR_INTERRUPTS();
 	if (MyProcPort != NULL && !pq_check_connection())
 	{

@@ -138,6 +138,7 @@ wait_for_end(int64 id, int64 wait, Look *look)
 			long		left;
 
 			ResetLatch(MyLatch);
+			(void) queue_woken();
 			CHECK_FOR_INTERRUPTS();
 			MemoryContextReset(context);
 			old = MemoryContextSwitchTo(context);
@@ -163,8 +164,9 @@ wait_for_end(int64 id, int64 wait, Look *look)
 			}
 			else
 				break;
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 woken ? left : Min(left, 100), queue_wait_event("QueueJobEnd"));
+			if (!queue_woken())
+				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 woken ? left : Min(left, 100), queue_wait_event("QueueJobEnd"));
 		}
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);

@@ -243,7 +243,7 @@ queue_leases_run(TimestampTz now)
 	if (n == BATCH)
 		next_batch = now;
 	if (n > 0)
-		SetLatch(MyLatch);		/* for the next round */
+		queue_wake_self();		/* for the next round */
 	return DT_NOEND;			/* queue_leases_due tells */
 }
 
@@ -271,7 +271,7 @@ queue_leases_far_look(TimestampTz now)
 	through = queue_walk(table, &far_place, QUEUE_PLACE_LAST, now, SLICE_US, visit_row, &visit);
 	queue_job_close(table);
 	if (visit.found)
-		SetLatch(MyLatch);		/* for the next round */
+		queue_wake_self();		/* for the next round */
 	if (through)
 	{
 		far_under_way = far_fast = false;

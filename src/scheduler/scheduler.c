@@ -651,7 +651,7 @@ may_rest(TimestampTz *next)
 		*next = queue_now();	/* others first, then I again */
 		return true;
 	}
-	if (MyLatch->is_set)
+	if (MyLatch->is_set || queue_is_woken())
 		return false;			/* another look first */
 	pg_atomic_write_u32(&queue_my_slot->retire, 0);
 	*next = Min(work_due, queue_chores_urgent());

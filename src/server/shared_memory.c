@@ -40,6 +40,7 @@ static const struct
 	void		(*init) (void);
 	void		(*reset) (Oid db);	/* NULL: what it knows ends with the processes that it is about */
 }			structures[] = {
+	{queue_wake_shmem_size, queue_wake_shmem_init, NULL},
 	{queue_database_shmem_size, queue_database_shmem_init, NULL},	/* the launcher alone gives entries up */
 	{queue_agenda_shmem_size, queue_agenda_shmem_init, NULL},	/* agendas are left by what cursor.c drops */
 	{queue_cursor_shmem_size, queue_cursor_shmem_init, queue_cursor_drop},

@@ -483,7 +483,7 @@ queue_database_rest(QueueDatabase *base, TimestampTz until)
 	pg_memory_barrier();
 	pg_atomic_write_u32(&base->scheduler_procno, PG_UINT32_MAX);
 	pg_memory_barrier();
-	if (MyLatch->is_set)
+	if (MyLatch->is_set || queue_is_woken())
 		wake_resting(base, 0);
 }
 
@@ -568,14 +568,6 @@ uint32
 queue_database_session_claims(QueueDatabase *base)
 {
 	return (uint32) pg_atomic_read_u64(&base->session_claims);
-}
-
-/* Sets a process's latch; harmless when the process is gone or another has its place.  Commit-safe. */
-void
-queue_set_latch(uint32 procno)
-{
-	if (procno < ProcGlobal->allProcCount)
-		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
 /* on_shmem_exit: nobody is the launcher any more. */

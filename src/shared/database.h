@@ -11,7 +11,7 @@
 #ifndef QUEUE_DATABASE_H
 #define QUEUE_DATABASE_H
 
-#include "lib/queue.h"
+#include "shared/wake.h"
 
 #include "port/atomics.h"
 #include "storage/lwlock.h"
@@ -169,9 +169,6 @@ extern TimestampTz queue_database_take_deadline(QueueDatabase *base);	/* PG_INT6
  * a wake reaches the launcher; one that came just before this makes the rest short.
  */
 extern void queue_database_rest(QueueDatabase *base, TimestampTz until);
-
-/* Commit-safe: sets the latch of a process by its pgprocno; PG_UINT32_MAX is ignored. */
-extern void queue_set_latch(uint32 procno);
 
 /*
  * Commit-safe.  One claim by advisory lock more or less.  A claim may outlive its entry (DROP EXTENSION while its

@@ -186,7 +186,7 @@ on_sigterm(SIGNAL_ARGS)
 		stopping = 1;
 		set_timer(queue_shutdown_timeout);
 	}
-	SetLatch(MyLatch);
+	queue_wake_self();
 	errno = save_errno;
 }
 
@@ -207,7 +207,7 @@ on_sigusr2(SIGNAL_ARGS)
 	}
 	if (queue_worker_signal_hook != NULL)
 		queue_worker_signal_hook(QUEUE_SIGNAL_SLOT);
-	SetLatch(MyLatch);
+	queue_wake_self();
 	errno = save_errno;
 }
 
@@ -261,9 +261,12 @@ queue_worker_sleep(struct WaitEventSet *set, TimestampTz deadline, uint32 wait_e
 	long		timeout = -1;
 	int			why = 0;
 	int			n = 1;
+	bool		woken = queue_woken() || ConfigReloadPending;
 
 	Assert(!IsTransactionState());
-	if (deadline != DT_NOEND)
+	if (woken)
+		timeout = 0;
+	else if (deadline != DT_NOEND)
 		timeout = TimestampDifferenceMilliseconds(queue_now(), deadline);
 	if (set != NULL)
 		n = WaitEventSetWait(set, timeout, events, lengthof(events), wait_event);
@@ -272,9 +275,10 @@ queue_worker_sleep(struct WaitEventSet *set, TimestampTz deadline, uint32 wait_e
 					   timeout, wait_event) & WL_TIMEOUT) != 0 ? 0 : 1;
 	else
 		n = 0;
-	if (n == 0)
+	if (n == 0 && !woken)
 		why |= QUEUE_WOKE_TIMEOUT;
 	ResetLatch(MyLatch);
+	(void) queue_woken();
 	QueryCancelPending = false;	/* it came when there was nothing to cancel */
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
