@@ -739,7 +739,7 @@ COMMENT ON VIEW queue.job_log IS 'what jobs of the queues that you may read logg
 CREATE VIEW queue.recent_job WITH (security_barrier = true) AS
 SELECT r.id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, r.worker, r.error
 FROM queue_internal.recent_job_rows() r;
-COMMENT ON VIEW queue.recent_job IS 'the last queue.recent_jobs jobs of this database that ended, of the queues that you may read, also of those that keep nothing: state completed | cancelled | discarded, or deleted (purged, or its queue dropped); error is the first line of the last one, or the reason of its end, as far as there is room; from shared memory, so it scans no table and a restart empties it; ORDER BY finished_at DESC';
+COMMENT ON VIEW queue.recent_job IS 'the last queue.recent_jobs jobs of this database that ended, of the queues that you may read, also of those that keep nothing: state completed | cancelled | discarded, or deleted (purged, or its queue dropped); error is the first line of the last one, or the reason of its end, as far as there is room; of a prepared transaction its last 32; from shared memory, so it scans no table and a restart empties it; ORDER BY finished_at DESC';
 
 CREATE VIEW queue.history WITH (security_barrier = true) AS
 SELECT h.queue, h.minute, h.enqueued, h.completed, h.failed, h.discarded, h.waiting, h.oldest_s

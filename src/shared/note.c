@@ -542,7 +542,9 @@ store_prepared(void)
 		entry->overflow = nnotes > PREPARED_NOTES;
 		entry->n = Min(nnotes, PREPARED_NOTES);
 		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
+		/* of many the last ones: those before them are told neither to recent_job nor to the numbers of their kinds */
 		entry->nended = Min(nended, PREPARED_NOTES);
+		ended += nended - entry->nended;
 		if (nended > 0)
 			memcpy(entry->ended, ended, entry->nended * sizeof(QueueEnded));
 		/* this backend's references mean nothing to who commits it */
@@ -706,16 +708,15 @@ queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
 	base = queue_database_of(entry.db, true);
 	if (base != NULL && (entry.config || entry.overflow))
 		queue_database_bump(base);
+	if (found && commit)
+		queue_ended_pay(entry.db, entry.ended, entry.nended, queue_now());
 	if (entry.overflow)
 	{
 		queue_cursor_reset(entry.db);
 		queue_database_deadline(base, DT_NOBEGIN);
 	}
 	else if (commit)
-	{
-		queue_ended_pay(entry.db, entry.ended, entry.nended, queue_now());
 		pay_commit(entry.db, base, entry.note, entry.n);
-	}
 	else
 		pay_abort(entry.db, base, entry.note, entry.n);
 	if (entry.config || entry.overflow)

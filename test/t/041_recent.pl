@@ -53,6 +53,12 @@ one($node, $like, '', 'not while it is prepared');
 sql($node, "ROLLBACK PREPARED 'no'");
 sql($node, "COMMIT PREPARED 'yes'");
 one($node, $like, 'other outside cancelled prepared', 'but after COMMIT PREPARED, with all that was known then');
+# a prepared transaction that ended many remembers the last 32 of them
+sql($node, "SELECT count(queue.enqueue('many', jsonb_build_object('n', n), 'other')) FROM generate_series(1, 50) n");
+sql($node, "BEGIN; SELECT count(queue.cancel(id, 'many')) FROM (SELECT id FROM queue.job WHERE kind = 'many' ORDER BY id) j; PREPARE TRANSACTION 'many'");
+my $last = sql($node, "SELECT max(id) FROM queue.job WHERE kind = 'many'");
+sql($node, "COMMIT PREPARED 'many'");
+one($node, "SELECT count(*), max(id) FROM queue.recent_job WHERE kind = 'many'", "32|$last", 'of many in a prepared transaction the last 32');
 
 # --- who may see
 sql($node, 'CREATE ROLE stranger LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE monitor LOGIN IN ROLE pg_monitor');
