@@ -44,6 +44,7 @@ struct QueueReady
 	TimestampTz next_due;		/* of lines that were read to what is due, or were not worth opening */
 	bool		limited;		/* only rows before .. are wanted */
 	QueueOrder	limit;
+	bool		left_some;		/* behind it */
 	ReadyLine  *current;		/* the line of the row returned last */
 	ReadyLine  *lent;			/* whose head was lent */
 	ReadyLine **heap;			/* lines with more to read, the next one first */
@@ -198,6 +199,7 @@ add_line(QueueReady *ready, QueueLine *queue_line, bool tells_turn, uint64 told_
 
 static bool load_head(QueueReady *ready, ReadyLine *line);
 static void end_line(QueueReady *ready, ReadyLine *line);
+static void leave_line(QueueReady *ready, ReadyLine *line);
 
 /*
  * Now that all lines are known that were given, where groups come among others: by their oldest jobs.  Where no cursor
@@ -259,7 +261,7 @@ queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz
 static inline bool
 behind_limit(const QueueReady *ready, const QueueOrder *order)
 {
-	return unlikely(ready->limited) && order->group == 0 && !queue_order_before(order, &ready->limit);
+	return unlikely(ready->limited) && queue_order_beyond(order, &ready->limit);
 }
 
 /* Takes in the lines of agendas that may come before what is known; then the first line is in heap[0]. */
@@ -275,8 +277,6 @@ take_lines(QueueReady *ready)
 		uint64		turn;
 		bool		tells;
 
-		if (behind_limit(ready, &order))
-			break;
 		if (ready->n > 0 && may_go_before(ready->heap[0], &order, bound))
 			break;
 		tells = queue_streams_pass(&ready->streams, &turn);
@@ -295,6 +295,7 @@ queue_ready_before(QueueReady *ready, const QueueOrder *limit)
 {
 	ready->limited = true;
 	ready->limit = *limit;
+	ready->streams.limit = &ready->limit;
 }
 
 QueueOrder
@@ -610,7 +611,15 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 			return false;
 		best = ready->heap[0];
 		if (behind_limit(ready, &best->order))
-			return false;
+		{
+			if (ready->turns.groups == NULL)
+				return false;
+			ready->left_some = true;	/* groups may come behind it */
+			pop(ready);
+			leave_line(ready, best);
+			last = NULL;
+			continue;
+		}
 		if (turn_passed(ready, best))
 		{
 			sift_down(ready);
@@ -679,7 +688,8 @@ queue_ready_later_due(QueueReady *ready, bool *more)
 	QueueOrder	order;
 	QueuePos	bound;
 
-	*more = ready->n > 0 || queue_streams_peek(&ready->streams, &line, &order, &bound);
+	ready->streams.limit = NULL;
+	*more = ready->n > 0 || ready->left_some || queue_streams_peek(&ready->streams, &line, &order, &bound);
 	return Min(ready->next_due, ready->streams.next_due);
 }
 

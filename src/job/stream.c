@@ -216,6 +216,7 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 	for (;;)
 	{
 		QueueStream *best = NULL;
+		bool		hidden = false;
 
 		for (int i = 0; i < streams->n; i++)
 		{
@@ -225,6 +226,11 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 			if (next_item(streams, stream) == NULL)
 				continue;
 			its = order_of(streams, stream);
+			if (streams->limit != NULL && queue_order_beyond(&its, streams->limit))
+			{
+				hidden = true;
+				continue;
+			}
 			if (best == NULL || queue_order_before(&its, order))
 			{
 				best = stream;
@@ -234,7 +240,7 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 		streams->best = best;
 		if (best == NULL)
 		{
-			if (!begin_again(streams))
+			if (hidden || !begin_again(streams))
 				return false;
 			CHECK_FOR_INTERRUPTS();
 			continue;

@@ -30,6 +30,7 @@ typedef struct QueueStreams
 	int			n;
 	int			allocated;
 	struct QueueStream *best;
+	const QueueOrder *limit;	/* only what comes before it is wanted, but of groups all; NULL: all */
 	TimestampTz next_due;		/* when the next line falls due that the agendas know of */
 } QueueStreams;
 

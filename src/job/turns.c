@@ -51,15 +51,15 @@ queue_turns_see(QueueTurns *turns, QueueTurnGroup *group, QueuePos pos)
 
 /* A key's number in a group. */
 static inline uint64
-number(const QueueTurnGroup *group, const QueueLine *line)
+number(const QueueOrder *order, const QueueLine *line)
 {
-	return Max(hash_combine64(group->order.group, line->turn_id), 1);
+	return Max(hash_combine64(order->group, line->turn_id), 1);
 }
 
 uint64
 queue_turns_of(const QueueTurnGroup *group, const QueueLine *line)
 {
-	uint64		turn = queue_turn_of_key(number(group, line), queue_turn_round(group->order.turn));
+	uint64		turn = queue_turn_of_key(number(&group->order, line), queue_turn_round(group->order.turn));
 	uint64		begin = queue_turn_of_round(queue_turn_round(turn));
 
 	return Min(turn, begin + 1);
@@ -68,10 +68,24 @@ queue_turns_of(const QueueTurnGroup *group, const QueueLine *line)
 uint64
 queue_turns_use(const QueueTurnGroup *group, const QueueLine *line)
 {
-	uint64		key = number(group, line);
+	uint64		key = number(&group->order, line);
 	uint64		turn = queue_turn_of_key(key, queue_turn_round(group->order.turn));
 
 	turn = queue_turn_after(turn, group->queue->fair);
 	queue_turn_set(key, turn);
 	return Min(turn, queue_turn_of_round(queue_turn_round(turn)) + 1);
+}
+
+void
+queue_turns_give_back(const QueueLine *line, const QueueOrder *order)
+{
+	uint64		key;
+	uint64		turn;
+
+	if (likely(order->group == 0) || line == NULL || line->queue->fair == 0)
+		return;
+	key = number(order, line);
+	turn = queue_turn_of_key(key, queue_turn_round(order->turn));
+	if (turn > order->turn)
+		queue_turn_set(key, queue_turn_before(turn, line->queue->fair));
 }

@@ -38,5 +38,7 @@ queue_turns_seen(const QueueTurnGroup *group)
 extern uint64 queue_turns_of(const QueueTurnGroup *group, const QueueLine *line);
 /* The key got a job; its turn now. */
 extern uint64 queue_turns_use(const QueueTurnGroup *group, const QueueLine *line);
+/* A job of this order was not started after all. */
+extern void queue_turns_give_back(const QueueLine *line, const QueueOrder *order);
 
 #endif

@@ -12,13 +12,11 @@
  *
  * Owns a table of fixed size without locks, in which a number is looked for in the four places of its bucket; of
  * these the one with the earliest round makes room.  All of this is a hint: what is lost, or raced, costs a key a
- * turn or gives it one.  Rounds begin at the clock (ms), so that those of a group that was forgotten and begins anew
- * are later than all that its keys had.  The numbers of groups and keys are hashes with a secret seed
- * (shared/meter.h).  Without shared memory each session has a table of its own.
+ * turn or gives it one.  A group that is new, or was forgotten, begins later than all rounds that there were, so
+ * later than what its keys had, and than what agendas know of them.  The numbers of groups and keys are hashes with a
+ * secret seed (shared/meter.h).  Without shared memory each session has a table of its own.
  */
 #include "shared/turn.h"
-
-#include "shared/clock.h"
 
 #include "port/pg_bitutils.h"
 #include "storage/shmem.h"
@@ -34,7 +32,13 @@ typedef struct TurnEntry
 	pg_atomic_uint64 turn;
 } TurnEntry;
 
-static TurnEntry *entries = NULL;
+typedef struct TurnTable
+{
+	pg_atomic_uint64 latest;	/* round of any group */
+	TurnEntry	entries[FLEXIBLE_ARRAY_MEMBER];
+} TurnTable;
+
+static TurnTable *table = NULL;
 static uint32 nbuckets;
 
 /* A key for each line, or nearly. */
@@ -47,16 +51,17 @@ bucket_count(void)
 Size
 queue_turn_shmem_size(void)
 {
-	return mul_size(bucket_count() * WAYS, sizeof(TurnEntry));
+	return offsetof(TurnTable, entries) + mul_size(bucket_count() * WAYS, sizeof(TurnEntry));
 }
 
 static void
 clear(void)
 {
+	pg_atomic_init_u64(&table->latest, 0);
 	for (uint32 i = 0; i < nbuckets * WAYS; i++)
 	{
-		pg_atomic_init_u64(&entries[i].id, 0);
-		pg_atomic_init_u64(&entries[i].turn, 0);
+		pg_atomic_init_u64(&table->entries[i].id, 0);
+		pg_atomic_init_u64(&table->entries[i].turn, 0);
 	}
 }
 
@@ -65,7 +70,7 @@ queue_turn_shmem_init(void)
 {
 	bool		found;
 
-	entries = ShmemInitStruct("queue turns", queue_turn_shmem_size(), &found);
+	table = ShmemInitStruct("queue turns", queue_turn_shmem_size(), &found);
 	nbuckets = bucket_count();
 	if (!found)
 		clear();
@@ -79,13 +84,14 @@ find(uint64 id, bool create)
 	TurnEntry  *oldest;
 	uint64		other;
 
-	if (unlikely(entries == NULL))
+	if (unlikely(table == NULL))
 	{
 		nbuckets = LOCAL_BUCKETS;
-		entries = MemoryContextAlloc(TopMemoryContext, nbuckets * WAYS * sizeof(TurnEntry));
+		table = MemoryContextAlloc(TopMemoryContext,
+								   offsetof(TurnTable, entries) + nbuckets * WAYS * sizeof(TurnEntry));
 		clear();
 	}
-	bucket = &entries[(id & (nbuckets - 1)) * WAYS];
+	bucket = &table->entries[(id & (nbuckets - 1)) * WAYS];
 	oldest = bucket;
 	for (int i = 0; i < WAYS; i++)
 	{
@@ -115,19 +121,21 @@ static void
 set_group_round(uint64 group, uint64 round)
 {
 	queue_turn_set(group, queue_turn_of_round(round + AHEAD_MAX));
+	if (pg_atomic_read_u64(&table->latest) < round)
+		pg_atomic_write_u64(&table->latest, round);
 }
 
 uint64
 queue_turn_group_round(uint64 group)
 {
 	TurnEntry  *entry = find(group, false);
-	TimestampTz now;
+	uint64		round;
 
 	if (entry != NULL)
 		return queue_turn_round(pg_atomic_read_u64(&entry->turn)) - AHEAD_MAX;
-	now = queue_now();
-	set_group_round(group, (uint64) Max(now, 0) / 1000);
-	return (uint64) Max(now, 0) / 1000;
+	round = pg_atomic_read_u64(&table->latest) + AHEAD_MAX + 1;
+	set_group_round(group, round);
+	return round;
 }
 
 uint64
@@ -147,6 +155,14 @@ queue_turn_after(uint64 turn, int fair)
 	uint64		had = turn - queue_turn_of_round(queue_turn_round(turn));
 
 	return had + 1 >= (uint64) fair ? queue_turn_of_round(queue_turn_round(turn) + 1) : turn + 1;
+}
+
+uint64
+queue_turn_before(uint64 turn, int fair)
+{
+	uint64		begin = queue_turn_of_round(queue_turn_round(turn));
+
+	return turn > begin ? turn - 1 : queue_turn_of_round(queue_turn_round(turn) - 1) + fair - 1;
 }
 
 void

@@ -47,6 +47,7 @@ extern uint64 queue_turn_group_round(uint64 group);
 extern uint64 queue_turn_of_key(uint64 key, uint64 round);
 /* Its turn when it has got one more job, of at most `fair` in a round. */
 extern uint64 queue_turn_after(uint64 turn, int fair);
+extern uint64 queue_turn_before(uint64 turn, int fair);	/* with one less */
 extern void queue_turn_set(uint64 key, uint64 turn);
 /* A job of this order was started. */
 extern void queue_turn_started(const QueueOrder *order);
@@ -69,6 +70,13 @@ queue_order_before(const QueueOrder *a, const QueueOrder *b)
 		return a->urgency < b->urgency;
 	cmp = queue_pos_cmp(a->place, b->place);
 	return cmp < 0 || (cmp == 0 && a->group < b->group);
+}
+
+/* Does it not come before the limit?  What belongs to a group may take another's place there, so it always might. */
+static inline bool
+queue_order_beyond(const QueueOrder *order, const QueueOrder *limit)
+{
+	return order->group == 0 && !queue_order_before(order, limit);
 }
 
 #endif

@@ -56,6 +56,8 @@ wait_true($node, "SELECT available >= 600 FROM queue.stat_queue WHERE queue = 'f
 sql($node, "SELECT add('b', 4)");
 sql($node, "SELECT add('c', 1, kind => 'l')");
 sql($node, "SELECT add('p', 3, 'p', priority => 1)");
+like(sql($node, "SELECT queue.explain_job(max(id)) FROM queue.job WHERE concurrency_key = 'b'"),
+	qr/behind \d+ jobs; concurrency keys take turns of 2 jobs/, 'explain_job tells of turns');
 let_go();
 wait_no_jobs($node, 'all ran');
 cmp_ok(before('a', 'b1'), '<=', 2, 'a newcomer waits for no more than one turn');
@@ -76,6 +78,18 @@ let_go();
 wait_no_jobs($node, 'all ran');
 cmp_ok(before('a', 'b1'), '<=', 2, 'a newcomer takes the place of one that was pulled');
 cmp_ok(before('a', 'b2'), '<=', 4, 'and so on');
+
+# --- the same, while older jobs of another queue wait behind the full channel
+begin();
+hold();
+sql($node, "SELECT add('a', 4, kind => 'slow')");
+wait_true($node, "SELECT available >= 4 FROM queue.stat_queue WHERE queue = 'f'", "long jobs wait");
+sql($node, "SELECT add('p', 3, 'p', 'slow')");
+sql($node, "SELECT add('b', 1, kind => 'slow')");
+let_go();
+wait_no_jobs($node, 'all ran');
+cmp_ok(before('p', 'b1'), '==', 0, 'a newcomer takes the place of one that was pulled also then');
+cmp_ok(before('a', 'p1'), '>=', 2, 'and nobody loses more than that');
 
 # --- with other queues beside it, and turns switched on and off
 begin();
