@@ -462,6 +462,7 @@ bool
 queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
 				  QueueEntry evicted[QUEUE_CHANNEL_SIZE], int *nevicted)
 {
+	QueueEntry	in = *entry;
 	bool		ok;
 	int			leaver;
 
@@ -476,7 +477,12 @@ queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
 			ch->count--;
 		}
 		else
+		{
 			take_nth(ch, leaver, &evicted[*nevicted]);
+			/* of its own group: it has its place */
+			in.order.urgency = evicted[*nevicted].order.urgency;
+			in.order.place = evicted[*nevicted].order.place;
+		}
 		(*nevicted)++;
 	}
 	if (ok)
@@ -484,8 +490,8 @@ queue_channel_put(QueueChannel *ch, const QueueEntry *entry, int64 budget,
 		uint8		place = ch->order[(uint8) (ch->head + ch->count)];
 		int			i = ch->count;
 
-		ch->place[place] = *entry;
-		for (; i > 0 && queue_order_before(&entry->order, &nth(ch, i - 1)->order); i--)
+		ch->place[place] = in;
+		for (; i > 0 && queue_order_before(&in.order, &nth(ch, i - 1)->order); i--)
 			ch->order[(uint8) (ch->head + i)] = ch->order[(uint8) (ch->head + i - 1)];
 		ch->order[(uint8) (ch->head + i)] = place;
 		ch->count++;
