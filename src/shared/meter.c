@@ -244,14 +244,29 @@ queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz no
 	meter->arrival = arrival_of(meter, limit, now) + (double) limit->rate_period / limit->rate_limit;
 }
 
-void
-queue_meter_hold(QueueMeter *meter, int64 line, TimestampTz until)
+/* Where a line stands among those that the meter holds back; nlines: it is none of them. */
+static int
+line_of(const QueueMeter *meter, int64 line)
 {
 	int			i = 0;
 
-	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
 	while (i < meter->nlines && meter->line[i] != line)
 		i++;
+	return i;
+}
+
+bool
+queue_meter_holds(const QueueMeter *meter, int64 line)
+{
+	return line_of(meter, line) < meter->nlines;
+}
+
+void
+queue_meter_hold(QueueMeter *meter, int64 line, TimestampTz until)
+{
+	int			i = line_of(meter, line);
+
+	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
 	if (i == QUEUE_METER_LINES)
 		return;
 	meter->line[i] = line;
@@ -306,22 +321,42 @@ queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake)
 	}
 }
 
+/* Which kind of waiters such a session is of; nwaiters: none, and there is no room for all. */
+static int
+waiter_of(const QueueMeter *meter, const QueueLimits *limits)
+{
+	int			i = 0;
+
+	if (meter->nwaiters > QUEUE_METER_WAITERS)
+		return QUEUE_METER_WAITERS;	/* all are woken */
+	while (i < meter->nwaiters && (meter->waiter[i].kind_key != limits->keys.kind_key ||
+								   meter->waiter[i].queue_key != limits->keys.queue_key))
+		i++;
+	return i;
+}
+
+bool
+queue_meter_refused(const QueueMeter *meter, const QueueLimits *limits)
+{
+	return queue_my_slot == NULL && waiter_of(meter, limits) < meter->nwaiters;
+}
+
 void
 queue_meter_refuse(QueueMeter *meter, const QueueLimits *limits)
 {
+	int			i;
+
 	if (queue_my_slot != NULL || limits == NULL)
 	{
 		meter->refused = true;
 		return;
 	}
-	for (int i = 0; i < Min(meter->nwaiters, QUEUE_METER_WAITERS); i++)
+	i = waiter_of(meter, limits);
+	if (i < meter->nwaiters)
 	{
-		if (meter->waiter[i].kind_key == limits->keys.kind_key &&
-			meter->waiter[i].queue_key == limits->keys.queue_key)
-		{
+		if (i < QUEUE_METER_WAITERS)
 			meter->waiter[i] = limits->keys;
-			return;
-		}
+		return;
 	}
 	if (meter->nwaiters < QUEUE_METER_WAITERS)
 		meter->waiter[meter->nwaiters++] = limits->keys;

@@ -129,8 +129,11 @@ extern void queue_meter_expire(QueueMeter *meter, TimestampTz now, QueueMeterWak
 extern bool queue_meter_full(QueueMeter *meter, const QueueLimit *limit, TimestampTz now, QueueMeterWake *wake);
 /* This process found it full; limits NULL: it is the scheduler. */
 extern void queue_meter_refuse(QueueMeter *meter, const QueueLimits *limits);
+/* Was that done, by a session? */
+extern bool queue_meter_refused(const QueueMeter *meter, const QueueLimits *limits);
 /* Agendas hold this line back until then, or until there is room. */
 extern void queue_meter_hold(QueueMeter *meter, int64 line, TimestampTz until);
+extern bool queue_meter_holds(const QueueMeter *meter, int64 line);
 extern bool queue_meter_let_go(QueueMeter *meter);	/* all of them; true: a scheduler cares */
 extern void queue_meter_opens(QueueMeter *meter, QueueMeterWake *wake);	/* there is room again */
 extern void queue_meter_open_all(QueueMeterWake *wake);	/* of this database: the limits may be others now */

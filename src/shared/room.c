@@ -85,9 +85,9 @@ is_blocked(const QueueMeter *meter, const QueueLimit *limit, TimestampTz now, Ti
 	return *dry;
 }
 
-/* Finds out, and with `note` leaves word; with the lock, for that exclusively. */
+/* Finds out, and with `note` leaves word; with the lock, for that exclusively.  *noted: that need not be done. */
 static bool
-look_blocked(const QueueLimits *limits, QueueRoomHold hold, QueueUnitRefusal *refusal, bool note)
+look_blocked(const QueueLimits *limits, QueueRoomHold hold, QueueUnitRefusal *refusal, bool note, bool *noted)
 {
 	TimestampTz now = queue_now();
 	bool		dry;
@@ -102,6 +102,8 @@ look_blocked(const QueueLimits *limits, QueueRoomHold hold, QueueUnitRefusal *re
 			!is_blocked(meter, limit, now, &refusal->when, &dry))
 			continue;
 		refusal->of = i;
+		*noted = i == QUEUE_LIMIT_KEY && queue_meter_holds(meter, hold.line) &&
+			(dry || queue_meter_refused(meter, limits));
 		if (note && !dry)
 			queue_meter_refuse(meter, limits);
 		if (note)
@@ -115,16 +117,17 @@ bool
 queue_room_blocked(const QueueLimits *limits, QueueRoomHold hold, QueueUnitRefusal *refusal)
 {
 	bool		blocked;
+	bool		noted = false;
 
 	if (queue_unit_ended_any())
 		return false;			/* what this transaction has ended serves its next claim */
 	queue_meter_lock(false);
-	blocked = look_blocked(limits, hold, refusal, false);
+	blocked = look_blocked(limits, hold, refusal, false, &noted);
 	queue_meter_unlock(NULL);
-	if (!blocked)
-		return false;
+	if (!blocked || noted)
+		return blocked;
 	queue_meter_lock(true);
-	blocked = look_blocked(limits, hold, refusal, true);
+	blocked = look_blocked(limits, hold, refusal, true, &noted);
 	queue_meter_unlock(NULL);
 	return blocked;
 }
