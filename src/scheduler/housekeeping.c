@@ -45,6 +45,7 @@
 #define SOON_US USECS_PER_SEC	/* between two recounts because the time of a job has passed */
 #define SOON_SHARE 200			/* and at least so many times what the last one took */
 #define RECOUNT_BLOCKS 256
+#define HASTY_RECOUNTS 5		/* after a start: those before may have met changes, and all numbers come from them */
 #define RING_SLOTS 16
 
 static TimestampTz recount_at = 0;
@@ -213,9 +214,11 @@ static TimestampTz recount_began;
 static int64 recount_spent;
 static TimestampTz recount_due;	/* when a row that was not due falls due */
 static uint64 recount_seen = 0; /* activity when the last recount began */
+static int	recounts = 0;		/* since the start */
 
 /*
- * A number that changes whenever a queue of this database has done anything; *waiting: rows filed as not due at once.
+ * A number that changes whenever a queue of this database has done anything, or a job of it has gone from one state to
+ * another; *waiting: rows filed as not due at once.
  */
 static uint64
 activity(uint64 *waiting)
@@ -232,7 +235,7 @@ activity(uint64 *waiting)
 			continue;
 		sum += pg_atomic_read_u64(&c->enqueued) + pg_atomic_read_u64(&c->failed);
 		for (int s = 0; s < QUEUE_NSTATES; s++)
-			sum += pg_atomic_read_u64(&c->ended[s]);
+			sum += pg_atomic_read_u64(&c->ended[s]) + ((uint64) s << 32) * pg_atomic_read_u64(&c->gauge[s]);
 		*waiting += pg_atomic_read_u64(&c->gauge[QUEUE_STATE_SCHEDULED]) +
 			pg_atomic_read_u64(&c->gauge[QUEUE_STATE_RETRYABLE]);
 	}
@@ -323,6 +326,8 @@ recount_end(void)
 {
 	HASH_SEQ_STATUS seq;
 	Count	   *count;
+	uint64		waiting;
+	bool		hasty = recounts++ < HASTY_RECOUNTS && activity(&waiting) != recount_seen;
 
 	hash_seq_init(&seq, counts);
 	while ((count = hash_seq_search(&seq)) != NULL)
@@ -338,7 +343,7 @@ recount_end(void)
 	}
 	hash_destroy(counts);
 	counts = NULL;
-	recount_at = recount_began + Max(RECOUNT_US, 100 * recount_spent);
+	recount_at = recount_began + Max(hasty ? SOON_US : RECOUNT_US, 100 * recount_spent);
 }
 
 /* One slice of the scan: RECOUNT_BLOCKS blocks under a snapshot of their own. */
