@@ -98,10 +98,12 @@ END $$;
 SET client_min_messages = error;
 SELECT queue.register_sql_handler('h', 'h');
 RESET client_min_messages;
+BEGIN;	-- nobody else runs it
 SELECT queue.enqueue('h', queue => 'q') AS id \gset
 SELECT queue.test_run(:id), queue.steps(:id);
 SELECT queue.test_run(:id, false), queue.steps(:id);
 SELECT queue.retry(:id), queue.test_run(:id);
+COMMIT;
 SELECT queue.result(:id), queue.steps(:id), stored();
 
 -- what is refused
