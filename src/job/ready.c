@@ -27,10 +27,11 @@
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 
-#define BURST_PART 8			/* of the time that a job waited */
+#define BURST_PART 2			/* of the time that a job waited */
 #define SCANS_MAX 16			/* open at once; each takes 30 kB, and the server's lists of what is open are slow */
 
-#define WINDOW 4				/* a scan is opened for so many rows, by their usual distance; then for all */
+#define WINDOW 16				/* a scan is opened for so many rows, by their usual distance; then for all .. */
+#define FEW 32					/* .. and at once for all if they are no more than these */
 
 struct QueueReady
 {
@@ -188,7 +189,8 @@ add_line(QueueReady *ready, QueueLine *queue_line, bool tells_turn, uint64 told_
 	line->passed = line->view.cursor;
 	line->next_due = line->until = DT_NOEND;
 	/* a page of the index is read as far as the scan goes, however few of its rows are wanted */
-	if (view.distance > 0 && line->bound.run_at > 0)
+	if (view.distance > 0 && line->bound.run_at > 0 &&
+		(ready->now - line->bound.run_at) / view.distance > FEW)
 		line->until = line->bound.run_at + WINDOW * view.distance;
 	line->tells_turn = tells_turn;
 	line->told_turn = told_turn;
@@ -302,7 +304,7 @@ QueueOrder
 queue_ready_order(const QueueReady *ready)
 {
 	const ReadyLine *line = ready->current;
-	QueueOrder	order = line->order;
+	QueueOrder	order = line->burst_order;
 
 	if (line->group != NULL)
 		order.turn = queue_turns_of(line->group, line->line);
@@ -584,14 +586,16 @@ pass_current(QueueReady *ready)
 
 /*
  * May the line's next job come right behind the one that was returned last, though another line's is older?  Only over
- * more lines than have scans, where each change of the line costs a descent in the index, and only by a part of the
- * time that the jobs have waited already.
+ * more lines than have scans, where each change of the line costs a descent in the index, and only if the jobs have
+ * waited nearly as long.
  */
 static bool
 may_burst(const QueueReady *ready, const ReadyLine *line)
 {
+	TimestampTz from = line->burst_order.place.run_at;
+
 	return line->burst > 0 && line->burst < ready->what.burst && ready->nscans == SCANS_MAX &&
-		line->head.run_at - line->burst_from < (ready->now - line->burst_from) / BURST_PART &&
+		line->head.run_at - from < (ready->now - from) / BURST_PART &&
 		line->group == NULL && !behind_limit(ready, &line->order);
 }
 
@@ -629,7 +633,7 @@ queue_ready_next(QueueReady *ready, QueueJob *job, QueueLine **line)
 		if (best->loaded)
 		{
 			if (best->burst++ == 0)
-				best->burst_from = best->head.run_at;
+				best->burst_order = best->order;
 			ready->current = best;
 			*job = best->head;
 			*line = best->line;

@@ -33,7 +33,7 @@ extern void queue_ready_lend(QueueReady *ready);
  * its line.  Nobody is woken: who makes room does that.
  */
 extern void queue_ready_skip(QueueReady *ready);
-/* Where the row returned last comes. */
+/* Where the row returned last comes; if it came right behind another of its line (burst), where that does. */
 extern QueueOrder queue_ready_order(const QueueReady *ready);
 /* It is taken: it counts for its key's turn.  started: and begins. */
 extern void queue_ready_use(QueueReady *ready, bool started);

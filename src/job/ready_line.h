@@ -30,7 +30,7 @@ typedef struct ReadyLine
 	bool		at_end;			/* the index had no further visible row */
 	bool		scanned;		/* the scan was opened: there is something to tell the cursor */
 	int			burst;			/* jobs that were returned one after the other, .. */
-	TimestampTz burst_from;		/* .. from this run_at on */
+	QueueOrder	burst_order;	/* .. of which this was the first one's place */
 	bool		own;			/* reads also what only this transaction sees, and tells its notes */
 	QueueJob	head;
 	QueuePos	passed;			/* everything before it was passed by the scan */

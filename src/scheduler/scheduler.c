@@ -63,7 +63,7 @@
 #define STOP_GRACE_US INT64CONST(1200000)	/* beyond the deadline at which the children die by themselves, 1 s later */
 #define REST_MAX_US (5 * USECS_PER_MINUTE)	/* then the housekeeping has its turn */
 #define STOP_LOOK_US INT64CONST(100000)
-#define BURST 4					/* jobs of one line pulled together, if there are many */
+#define BURST 8					/* jobs of one line pulled together, if there are many */
 #define MAX_SUSPECTS (QUEUE_SUSPECT_IDS * 16)
 
 /* A job that is suspected of having killed its process. */
@@ -340,19 +340,6 @@ unshun(QueueRole *role, TimestampTz now)
 	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
 }
 
-/*
- * Is the channel full of what is as urgent, and pulled just now?  Over many lines jobs come not quite in their order
- * (BURST), and would else take each other's places.
- */
-static bool
-crowded_out(QueueChannel *channel, const QueueEntry *entry, TimestampTz stamp)
-{
-	QueueEntry	last;
-
-	return entry->order.group == 0 && queue_channel_full(channel, channel_budget()) &&
-		queue_channel_last(channel, &last) && last.stamp == stamp && last.order.urgency <= entry->order.urgency;
-}
-
 /* Whose lines a pull reads. */
 typedef struct Puller
 {
@@ -417,7 +404,7 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 			entry.flags &= ~QUEUE_ENTRY_ALONE;
 		if (queue_role_channel(role) == NULL)
 			retry = Min(retry, now + NO_CHANNEL_RETRY_US);
-		else if (!crowded_out(role->channel, &entry, entry.stamp) && put(role->channel, &entry, channel_budget()))
+		else if (put(role->channel, &entry, channel_budget()))
 		{
 			queue_ready_use(ready, false);
 			continue;
