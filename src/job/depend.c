@@ -8,8 +8,9 @@
  * What a job waits for is looked up in the order of the ids, up to the first one that has not ended.  That one is
  * remembered: the end of any other one then needs no look, and the look at its own end goes on from there.  So a job
  * behind 10,000 others costs 10,000 looks and not their square.  This memory is only a hint of the scheduler's; a job
- * that it does not know is looked at whole, which also finds what ended badly meanwhile.  From then on a bad end brings
- * a reminder of its own.
+ * that it does not know is looked at whole, which also finds what ended badly meanwhile.  From then on each end brings
+ * a reminder of its own.  Not so that of a transaction which may have ended a job before the rows of this one were
+ * there, and is still open: then the whole is looked at again, until all transactions of that time are over.
  *
  * A job that comes back by a retry holds those again that depend on it and have not started.  Who retries it does that
  * himself, after he has inserted its row: he locks each of those jobs.  So whoever is about to let it in has done so
@@ -39,7 +40,8 @@
 typedef struct Memory
 {
 	int64		job;
-	int64		waits_for;		/* nothing before this is unfinished */
+	int64		waits_for;		/* nothing before this is unfinished; 0: that is not known yet */
+	TransactionId since;		/* .. because a transaction before this one may have ended something; it is deferred */
 } Memory;
 
 static HTAB *memory = NULL;
@@ -54,32 +56,31 @@ queue_depend_remember(void)
 	memory = hash_create("queue dependents", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* 0: it is not known. */
-static int64
+static Memory *
 remembered(int64 job)
 {
-	Memory	   *entry = memory == NULL ? NULL : hash_search(memory, &job, HASH_FIND, NULL);
-
-	return entry == NULL ? 0 : entry->waits_for;
+	return memory == NULL ? NULL : hash_search(memory, &job, HASH_FIND, NULL);
 }
 
-/* waits_for 0: nothing. */
 static void
-remember(int64 job, int64 waits_for)
+forget(int64 job)
+{
+	if (memory != NULL)
+		(void) hash_search(memory, &job, HASH_REMOVE, NULL);
+}
+
+static void
+remember(int64 job, int64 waits_for, TransactionId since)
 {
 	Memory	   *entry;
 
 	if (memory == NULL)
 		return;
-	if (waits_for == 0)
-	{
-		(void) hash_search(memory, &job, HASH_REMOVE, NULL);
-		return;
-	}
 	if (hash_get_num_entries(memory) >= MAX_REMEMBERED)
 		queue_depend_remember();
 	entry = hash_search(memory, &job, HASH_ENTER, NULL);
 	entry->waits_for = waits_for;
+	entry->since = since;
 }
 
 /* ---------------------------------------------------------------- one job */
@@ -94,11 +95,12 @@ typedef struct Found
 } Found;
 
 /*
- * Looks at what a job depends on, from an id on, under the active snapshot.  whole: at all of it and, if `ends`, at how
- * it ended, if that was after `since`; else only as far as the first that has not ended.
+ * Looks at what a job depends on, from an id on, under the active snapshot.  whole: at all of it and, if `ends`, at
+ * how it ended, if that was after `forgiven`; else only as far as the first that has not ended.  before: of
+ * transactions that change something only those before this one matter.
  */
 static Found
-look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, TimestampTz since)
+look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, TimestampTz forgiven, TransactionId before)
 {
 	Found		found = {0};
 	int64		other;
@@ -106,18 +108,20 @@ look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, Timestam
 	queue_dependency_scan(jobs, job, true, from - 1, GetActiveSnapshot());
 	while ((whole || found.waits_for == 0) && queue_dependency_next(jobs, &other))
 	{
-		QueueDependencyState state = queue_dependency_look(jobs, other);
+		TransactionId changer;
+		QueueDependencyState state = queue_dependency_look(jobs, other, &changer);
 		QueueFinished finished;
 
 		CHECK_FOR_INTERRUPTS();
 		if (state == QUEUE_DEPENDENCY_ENDED && whole && ends && queue_dependency_spoilt(other, &finished) &&
-			finished.finished_at > since)
+			finished.finished_at > forgiven)
 		{
 			found.spoilt = other;
 			found.how = finished.state;
 			break;
 		}
-		found.changing |= state == QUEUE_DEPENDENCY_CHANGING;
+		found.changing |= state == QUEUE_DEPENDENCY_CHANGING &&
+			(!TransactionIdIsValid(before) || TransactionIdPrecedes(changer, before));
 		if (state != QUEUE_DEPENDENCY_ENDED && found.waits_for == 0)
 			found.waits_for = other;
 	}
@@ -136,7 +140,7 @@ cancel(QueueJobTable *jobs, const QueueJob *job, int64 cause, QueueState how)
 
 	if (queue_finish_end(jobs, job, job->attempt, QUEUE_STATE_CANCELLED, &ending, GetActiveSnapshot(), false) != TM_Ok)
 		return false;
-	remember(job->id, 0);
+	forget(job->id);
 	CommandCounterIncrement();
 	return true;
 }
@@ -156,39 +160,44 @@ find_blocked(QueueJobTable *jobs, int64 id, QueueJob *job)
 static bool
 settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
 {
-	int64		known = remembered(id);
+	Memory	   *known = remembered(id);
 	QueueExtra	extra;
 	QueueJob	job;
 	Found		found;
 	bool		ends;
+	TransactionId since;
 
-	/* what it waits for has not ended, or that brings a reminder of its own */
-	if (known != 0 && ended > known && badly == NULL)
+	/* the end of what it waits for brings a reminder of its own; or it is deferred */
+	if (known != NULL && ended != 0 && badly == NULL && ended != known->waits_for)
 		return true;
 	if (!find_blocked(jobs, id, &job))
 	{
-		remember(id, 0);
+		forget(id);
 		return true;
 	}
 	queue_extra_unpack(job.extra, &extra);
 	ends = extra.depends_mode != QUEUE_DEPENDS_FINISHED;
 	if (badly != NULL && ends && badly->finished_at > extra.retried_at)
 		return cancel(jobs, &job, ended, badly->state);
-	if (known != 0 && ended != 0)
-		found = look(jobs, id, Min(known, ended), false, ends, 0);
+	since = known != NULL && known->waits_for == 0 ? known->since : ReadNextTransactionId();
+	if (known != NULL && known->waits_for != 0 && ended != 0)
+	{
+		found = look(jobs, id, known->waits_for, false, ends, 0, InvalidTransactionId);
+		found.changing = false;	/* it was not when the job was looked at whole, so its end brings a reminder */
+	}
 	else
-		found = look(jobs, id, PG_INT64_MIN + 1, true, ends, extra.retried_at);
+		found = look(jobs, id, PG_INT64_MIN + 1, true, ends, extra.retried_at,
+					 known != NULL && known->waits_for == 0 ? since : InvalidTransactionId);
 	if (found.spoilt != 0)
 		return cancel(jobs, &job, found.spoilt, found.how);
 	if (found.waits_for != 0)
 	{
-		/* one that is not decided yet may have ended before it was known that this job waits for it */
-		remember(id, found.changing ? 0 : found.waits_for);
+		remember(id, found.changing ? 0 : found.waits_for, since);
 		return !found.changing;
 	}
 	if (queue_job_promote(jobs, &job, QUEUE_BLOCK_DEPENDENCY, GetActiveSnapshot(), false) != TM_Ok)
 		return false;
-	remember(id, 0);
+	forget(id);
 	CommandCounterIncrement();
 	return true;
 }
@@ -207,7 +216,8 @@ queue_depend_settle(QueueJobTable *jobs, int64 id)
 bool
 queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *busy, int *nbusy, bool *more)
 {
-	QueueDependencyState state = queue_dependency_look(jobs, id);
+	TransactionId changer;
+	QueueDependencyState state = queue_dependency_look(jobs, id, &changer);
 	int64	   *dependents = palloc(max * sizeof(int64));
 	QueueFinished finished;
 	bool		bad;
@@ -227,7 +237,7 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (state == QUEUE_DEPENDENCY_LIVE)
-			remember(dependents[i], 0); /* it came back: look at the whole when the next one ends */
+			forget(dependents[i]);	/* it came back: look at the whole when the next one ends */
 		else if (!settle(jobs, dependents[i], id, bad ? &finished : NULL))
 			busy[(*nbusy)++] = dependents[i];
 	}
@@ -429,5 +439,5 @@ queue_depend_unattended(QueueJobTable *jobs)
 int64
 queue_depend_waits_for(QueueJobTable *jobs, int64 id)
 {
-	return look(jobs, id, PG_INT64_MIN + 1, false, false, 0).waits_for;
+	return look(jobs, id, PG_INT64_MIN + 1, false, false, 0, InvalidTransactionId).waits_for;
 }

@@ -236,7 +236,7 @@ judge_version(TupleTableSlot *slot, const SnapshotData *dirty, bool *decided)
 }
 
 QueueDependencyState
-queue_dependency_look(QueueJobTable *jobs, int64 id)
+queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer)
 {
 	QueueDependencyState state = QUEUE_DEPENDENCY_ENDED;
 	bool		decided = false;
@@ -248,8 +248,12 @@ queue_dependency_look(QueueJobTable *jobs, int64 id)
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	scan = queue_index_beginscan(jobs->rel, queue_job_pkey(jobs), &dirty, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
+	*changer = InvalidTransactionId;
 	while (!decided && index_getnext_slot(scan, ForwardScanDirection, jobs->slot))
+	{
 		state = judge_version(jobs->slot, &dirty, &decided);
+		*changer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+	}
 	ExecClearTuple(jobs->slot);
 	index_endscan(scan);
 	return state;
@@ -383,6 +387,7 @@ is_blocked(QueueJobTable *jobs, const QueueJob *job, QueueDependsMode mode, bool
 {
 	bool		blocked = false;
 	TimestampTz forgiven = queue_extra_time(job->extra, "retried_at");
+	TransactionId changer;
 	int64		other;
 	SnapshotData dirty;
 
@@ -394,7 +399,7 @@ is_blocked(QueueJobTable *jobs, const QueueJob *job, QueueDependsMode mode, bool
 		QueueFinished finished;
 
 		CHECK_FOR_INTERRUPTS();
-		if (queue_dependency_look(jobs, other) != QUEUE_DEPENDENCY_ENDED)
+		if (queue_dependency_look(jobs, other, &changer) != QUEUE_DEPENDENCY_ENDED)
 			blocked = true;
 		else if (mode == QUEUE_DEPENDS_COMPLETED && queue_dependency_spoilt(other, &finished))
 			*spoilt |= finished.finished_at > forgiven;

@@ -28,7 +28,8 @@ typedef enum QueueDependencyState
 	QUEUE_DEPENDENCY_ENDED
 } QueueDependencyState;
 
-extern QueueDependencyState queue_dependency_look(QueueJobTable *jobs, int64 id);
+/* *changer: of a changing one, which transaction it is. */
+extern QueueDependencyState queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer);
 /*
  * Of one that has ended: did it end otherwise than completed, as far as anything is kept of it?  Then *finished says
  * how.

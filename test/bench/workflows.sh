@@ -1,0 +1,44 @@
+#!/bin/bash
+# Jobs that depend on others: one behind 10,000 as a ratio to 10,000 free jobs, interleaved, median of three; 10,000 behind
+# one; a chain of 1,000 steps.
+. "$(dirname "$0")/common.sh"
+bench_start "Dependencies" "max_wal_size = 4GB"
+JOBS=$((10000 / SCALE))
+STEPS=$((1000 / SCALE))
+
+psql_file <<'SQL' >/dev/null
+CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+SELECT queue.register_sql_handler('noop', 'noop');
+SQL
+load noop 2000
+until_empty
+
+free= behind= out=
+for round in 1 2 3; do
+	sql "SELECT queue.pause('default')" >/dev/null
+	load noop $JOBS
+	f=$(drain)
+	sql "SELECT queue.pause('default')" >/dev/null
+	sql "SELECT queue.enqueue('noop', depends_on => array_agg(id)) FROM queue.enqueue_many('noop', (SELECT array_agg('{}'::jsonb) FROM generate_series(1, $JOBS))) id" >/dev/null
+	b=$(drain)
+	sql "SELECT queue.pause('default')" >/dev/null
+	first=$(sql "SELECT queue.enqueue('noop')")
+	sql "SELECT count(queue.enqueue('noop', depends_on => ARRAY[$first])) FROM generate_series(1, $JOBS)" >/dev/null
+	o=$(drain)
+	free+="$f " behind+="$(calc "$b / $f") " out+="$(calc "$o / $f") "
+done
+figure "$JOBS free jobs, s ($free)" "$(tr ' ' '\n' <<<"${free% }" | median)" info
+figure "one job behind $JOBS, ratio to that ($behind)" "$(tr ' ' '\n' <<<"${behind% }" | median)" -le 1.5
+figure "$JOBS jobs behind one, ratio ($out)" "$(tr ' ' '\n' <<<"${out% }" | median)" info
+sql "SELECT queue.pause('default')" >/dev/null
+psql_file <<SQL >/dev/null
+DO \$\$
+DECLARE previous bigint;
+BEGIN
+	FOR i IN 1..$STEPS LOOP
+		previous := queue.enqueue('noop', depends_on => CASE WHEN previous IS NOT NULL THEN ARRAY[previous] END);
+	END LOOP;
+END \$\$;
+SQL
+figure "a chain of $STEPS steps" "$(drain)" -lt 2 s
+bench_end
