@@ -1,0 +1,75 @@
+# A group's head ends while its follower is being enqueued, in every order, and around restarts: the follower starts at once.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = queue_node('races');
+sql($node, "SELECT queue.create_queue('q')");
+my $add = "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'g')";
+my ($slowest, $wrong) = (0, 0);
+
+# What is fetched next, and how long that took; (nothing) after 10 s
+sub fetched
+{
+	my $began = time;
+	my $job = sql($node, "SELECT id FROM queue.fetch('q', wait => '10 s')");
+	$slowest = time - $began if time - $began > $slowest;
+	return $job;
+}
+
+# the order in which the follower's transaction (f) and the end's (e) begin and commit
+my @orders = (
+	[qw(begin-f begin-e commit-e commit-f)], [qw(begin-f begin-e commit-f commit-e)], [qw(begin-e begin-f commit-e commit-f)],
+	[qw(begin-e begin-f commit-f commit-e)], [qw(begin-f commit-f begin-e commit-e)]);
+my %session = (f => queue_session($node), e => queue_session($node));
+for my $round (0 .. 19)
+{
+	sql($node, $add);
+	my $head = fetched();
+	my $follower;
+	for my $step (@{ $orders[$round % @orders] })
+	{
+		my ($what, $who) = split /-/, $step;
+		if ($what eq 'commit')
+		{
+			$session{$who}->query_safe('COMMIT');
+			next;
+		}
+		$session{$who}->query_safe('BEGIN');
+		if ($who eq 'f') { $follower = $session{f}->query_safe($add); }
+		else { $session{e}->query_safe("SELECT queue.complete($head)"); }
+	}
+	$wrong++ if fetched() ne $follower;
+	sql($node, "SELECT queue.complete($follower)");
+}
+is($wrong, 0, 'in 20 rounds the follower is fetched after the head has ended');
+cmp_ok($slowest, '<', 5, 'at once');
+$_->quit for values %session;
+
+# --- the server goes down right after both have committed
+($slowest, $wrong) = (0, 0);
+for my $round (0 .. 3)
+{
+	sql($node, $add);
+	my $head = fetched();
+	$session{f} = queue_session($node);
+	$session{f}->query_safe('BEGIN');
+	my $follower = $session{f}->query_safe($add);
+	sql($node, "SELECT queue.complete($head)");
+	$session{f}->query_safe('COMMIT');
+	$session{f}->quit;
+	$node->stop($round % 2 ? 'immediate' : 'fast');
+	$node->start;
+	$wrong++ if fetched() ne $follower;
+	sql($node, "SELECT queue.complete($follower)");
+}
+is($wrong, 0, 'after each of 4 restarts too');
+cmp_ok($slowest, '<', 10, 'soon after the start');
+
+log_clean($node);
+done_testing();
