@@ -34,6 +34,7 @@
 #define MAX_BUSY_US INT64CONST(200000)
 #define MAX_PAUSE_US (60 * USECS_PER_SEC)
 #define LOCK_RETRY_US INT64CONST(100000)
+#define CROWD_US USECS_PER_MINUTE	/* between two looks at all groups because there were many once */
 
 typedef struct Deferred
 {
@@ -48,6 +49,7 @@ static bool forgot_deferred = false;	/* .. of which some were settled by a batch
 static QueueMark in_hand;		/* queue "": none; else an error is about this group */
 static bool all_under_way = false;
 static QueueMark all_at;		/* the last group of that look */
+static TimestampTz all_begun_at = 0;
 
 /* The groups that a transaction settles, each with a job of it as it was read, or NULL. */
 typedef struct Batch
@@ -351,8 +353,11 @@ queue_promote_run(TimestampTz now)
 	if (forgot_deferred)
 		queue_mark_lose(MyDatabaseId);	/* and these nobody knows of any more */
 	forgot_deferred = false;
+	if (now - all_begun_at > CROWD_US && queue_mark_crowd_gone())
+		queue_mark_lose(MyDatabaseId);	/* after which ends that concern nobody are not told again */
 	if (!all_under_way && queue_mark_lost())
 	{
+		all_begun_at = now;
 		end_range();
 		all_under_way = true;
 		memset(&all_at, 0, sizeof(all_at));

@@ -638,6 +638,14 @@ queue_mark_found(void)
 }
 
 bool
+queue_mark_crowd_gone(void)
+{
+	QueueMarkPlace *place = queue_mark_place(false);
+
+	return place != NULL && pg_atomic_read_u32(&place->crowded) != 0 && place->nparked < QUEUE_MARKS_WAITED / 4;
+}
+
+bool
 queue_mark_any_rows(void)
 {
 	QueueMarkPlace *place = queue_mark_place(false);

@@ -57,6 +57,8 @@ extern void queue_mark_lose(Oid db);
 /* Are all groups to be looked at?  queue_mark_found: they were.  In between, queue_mark_before is true of all. */
 extern bool queue_mark_lost(void);
 extern void queue_mark_found(void);
+/* Is every end told because once too many groups had jobs that wait, and are they few by now? */
+extern bool queue_mark_crowd_gone(void);
 
 /* There may be rows in queue.group_mark (job/group.c).  Commit-safe. */
 extern void queue_mark_rows(Oid db);
