@@ -194,12 +194,6 @@ SELECT queue.resume('*');
 SELECT queue.resume('*');
 SELECT count(*) AS paused FROM queue.stat_queue WHERE all_paused_at IS NOT NULL;
 
--- not built yet
-SELECT try($$SELECT queue.schedule('s', '* * * * *', 'k')$$);
-SELECT try($$SELECT queue.unschedule('s')$$);
-SELECT try($$SELECT queue.pause_schedule('s')$$);
-SELECT try($$SELECT queue.resume_schedule('s')$$);
-
 DROP FUNCTION on_each(text);
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

@@ -1065,12 +1065,12 @@ COMMENT ON FUNCTION queue.doctor IS
 CREATE FUNCTION queue.maintain() RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_maintain';
 COMMENT ON FUNCTION queue.maintain IS
-    'Does once what the scheduler does for the tables, such as emptying those of finished jobs whose time is over: for servers without shared_preload_libraries = ''queue'', called by pg_cron or the like; harmless beside a scheduler. A part that fails is a warning. Needs privilege manage on *.';
+    'Does once what the scheduler does for the tables, such as emptying those of finished jobs whose time is over, and queue.tick() unless it is called in a transaction block: for servers without shared_preload_libraries = ''queue'', called by pg_cron or the like; harmless beside a scheduler. A part that fails is a warning. Needs privilege manage on *.';
 
 CREATE FUNCTION queue.adopt() RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_adopt';
 COMMENT ON FUNCTION queue.adopt IS
-    'In a restored or cloned database: lets this copy run the handlers that were registered in the original. Needs privilege manage on *.';
+    'In a restored or cloned database: lets this copy run the handlers and schedules that were registered in the original; schedules go on from now. Needs privilege manage on *.';
 
 CREATE FUNCTION queue.test_run(job_id bigint, raise_error boolean = true) RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_run';
@@ -1281,8 +1281,52 @@ COMMENT ON FUNCTION queue.current_job IS
     'Inside a handler: the job being run; else NULL.';
 
 -- ---------------------------------------------------------------------------
--- Schedules (not built yet, the signatures are fixed) and topics.
+-- Schedules.  What is registered changes rarely; what each tick changes is a narrow row of its own.
 -- ---------------------------------------------------------------------------
+CREATE TABLE queue.schedule (
+    name               text COLLATE "C" NOT NULL PRIMARY KEY,
+    cron               text NOT NULL,
+    timezone           text COLLATE "C" NOT NULL,
+    kind               text COLLATE "C" NOT NULL,
+    payload            jsonb NOT NULL,
+    queue              text COLLATE "C" NOT NULL,
+    priority           int NOT NULL,
+    options            jsonb,           -- of each job, as enqueue_json has them
+    missed             text COLLATE "C" NOT NULL,       -- which of the missed ticks come: all | last
+    starts_at          timestamptz,
+    ends_at            timestamptz,
+    jitter             interval,
+    expires_after      interval,        -- of each job, from its tick on
+    overlap            text COLLATE "C" NOT NULL,       -- allow | skip | replace
+    catch_up           interval NOT NULL,
+    owner              name NOT NULL,   -- who registered it, and for whom its jobs are enqueued
+    paused_at          timestamptz,
+    system_identifier  bigint NOT NULL,
+    database_oid       oid NOT NULL
+);
+CREATE TABLE queue.schedule_state (
+    name         text COLLATE "C" NOT NULL PRIMARY KEY,
+    reached      timestamptz NOT NULL,          -- ticks up to then are done with; only rises
+    last_tick    timestamptz,                   -- the last one that came
+    last_job_id  bigint,
+    missed       bigint NOT NULL DEFAULT 0,     -- ticks that came too late to be made up for
+    skipped      bigint NOT NULL DEFAULT 0,     -- because of overlap, or because the unique key was taken
+    reason       text                           -- why the last try of a tick failed
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE queue.maintained (         -- one row, made by the first queue.tick() or queue.maintain()
+    single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
+    at      timestamptz NOT NULL
+);
+COMMENT ON TABLE queue.schedule IS 'what queue.schedule registered; look at it through the view queue.schedule_status';
+COMMENT ON TABLE queue.schedule_state IS 'how far each schedule has come';
+COMMENT ON TABLE queue.maintained IS 'when queue.tick() or queue.maintain() was called last, within half a minute: whether there is a clock beside the scheduler';
+SELECT pg_catalog.pg_extension_config_dump('queue.schedule', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.schedule_state', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.maintained', '');
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON queue.schedule
+    FOR EACH STATEMENT EXECUTE FUNCTION queue_internal.config_changed();
+ALTER TABLE queue.schedule ENABLE ALWAYS TRIGGER config_changed;
+
 CREATE FUNCTION queue.schedule(
     name text,
     cron text,
@@ -1290,29 +1334,59 @@ CREATE FUNCTION queue.schedule(
     payload jsonb = '{}',
     queue text = 'default',
     priority int = 0,
-    timezone text = NULL,
+    timezone text = 'UTC',
     options jsonb = NULL,
     overlap text = 'allow',
-    catch_up interval = '0') RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    catch_up interval = '10 min') RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_schedule';
 COMMENT ON FUNCTION queue.schedule IS
-    'Enqueues a job at each tick of a cron line. Not built yet (0A000).';
+    'Enqueues a job at each tick of a cron line, once per tick whatever crashes. cron: five fields (minute, hour, day of month, month, day of week) with lists, ranges, steps and names, $ for the last day of the month; @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually; or ''N seconds'', 1 to 59. A day matches as in cron: by the month or the week, unless one of the two begins with *. What is wrong in a line, and dates that never come: 22023, which names the field. timezone: a name of pg_timezone_names; a time of the day that the clock leaves out ticks right after the gap, one that comes twice the first time only; lines with * in minute or hour follow the clock. options: of queue.enqueue but for kind, payload, queue, priority, run_at, delay, workflow and depends_on (22023), expires_at as an interval after the tick, and starts_at, ends_at (no tick before or after), jitter (an interval within which each job is put off), missed (''last'': of several missed ticks only the newest comes). overlap, while the last tick''s job has not ended: ''allow'', ''skip'' (the tick is counted), ''replace'' (that job is cancelled, and the tick''s comes when it has ended). catch_up: ticks missed by no more than this are made up for, oldest first; older ones are counted. A taken unique_key counts as skipped. Registering the same again changes nothing; a change forgets ticks that were due before it. Another queue''s schedule of the name, which one may not manage: 42501. Needs privilege manage on the queue; the jobs need that its owner may enqueue there at each tick.';
 
 CREATE FUNCTION queue.unschedule(name text) RETURNS boolean
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_unschedule';
 COMMENT ON FUNCTION queue.unschedule IS
-    'Removes a schedule. Not built yet (0A000).';
+    'Removes a schedule; false: there is none of the name. Its jobs stay. Needs privilege manage on its queue.';
 
 CREATE FUNCTION queue.pause_schedule(name text) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause_schedule';
 COMMENT ON FUNCTION queue.pause_schedule IS
-    'Skips the ticks of a schedule until queue.resume_schedule. Not built yet (0A000).';
+    'Leaves out the ticks of a schedule until queue.resume_schedule. Unknown: 42704. Needs privilege manage on its queue.';
 
 CREATE FUNCTION queue.resume_schedule(name text) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_not_built';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_resume_schedule';
 COMMENT ON FUNCTION queue.resume_schedule IS
-    'Undoes queue.pause_schedule. Not built yet (0A000).';
+    'Undoes queue.pause_schedule: the next tick is the next one from now on. Unknown: 42704. Needs privilege manage on its queue.';
 
+CREATE FUNCTION queue.run_schedule(name text) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_run_schedule';
+COMMENT ON FUNCTION queue.run_schedule IS
+    'Enqueues the job of a schedule now, beside its ticks, whatever overlap says and also while it is paused; gives the job''s id. Unknown: 42704. Needs privilege manage on its queue.';
+
+CREATE FUNCTION queue.next_ticks(cron text, timezone text = 'UTC', qty bigint = 5, after timestamptz = NULL) RETURNS SETOF timestamptz
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_next_ticks';
+COMMENT ON FUNCTION queue.next_ticks IS
+    'The next ticks of a cron line, of now or of after; see queue.schedule. Needs a privilege on some queue.';
+
+CREATE FUNCTION queue.tick() RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_tick';
+COMMENT ON FUNCTION queue.tick IS
+    'Enqueues what schedules have due, and says how many jobs that were: for servers without shared_preload_libraries = ''queue'', where queue.maintain() does it too; any number of callers at once, beside a scheduler as well. Only outside of a transaction block and in READ COMMITTED: 25001. Needs privilege manage on *.';
+
+CREATE FUNCTION queue_internal.schedule_status_rows() RETURNS TABLE (
+    name text, cron text, timezone text, kind text, queue text, owner name, state text, reason text,
+    next_tick timestamptz, last_tick timestamptz, last_job_id bigint, missed bigint, skipped bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_schedule_status_rows';
+COMMENT ON FUNCTION queue_internal.schedule_status_rows IS
+    'internal: what queue.schedule_status shows';
+
+CREATE VIEW queue.schedule_status WITH (security_barrier = true) AS
+SELECT s.name, s.cron, s.timezone, s.kind, s.queue, s.owner, s.state, s.reason, s.next_tick, s.last_tick, s.last_job_id, s.missed, s.skipped
+FROM queue_internal.schedule_status_rows() s;
+COMMENT ON VIEW queue.schedule_status IS 'one row per schedule of the queues that you may read: state ready | paused | parked (it cannot enqueue, and reason says why; it is tried again by itself); next_tick NULL: none comes; missed: ticks that came too late to be made up for; skipped: ticks left out because of overlap or a taken unique_key';
+
+-- ---------------------------------------------------------------------------
+-- Topics.
+-- ---------------------------------------------------------------------------
 CREATE FUNCTION queue.subscribe(topic text, kind text, queue text = 'default', filter jsonpath = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_subscribe';
 COMMENT ON FUNCTION queue.subscribe IS

@@ -9,6 +9,7 @@
  */
 #include "lib/queue.h"
 
+#include "api/clocks.h"
 #include "api/doctor_jobs.h"
 #include "api/doctor_server.h"
 
@@ -25,6 +26,7 @@ queue_sql_doctor(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	queue_doctor_server(&findings);
 	queue_doctor_jobs(&findings);
+	queue_doctor_schedules(&findings);
 	queue_finding_return(&findings, (ReturnSetInfo *) fcinfo->resultinfo);
 	PG_RETURN_NULL();
 }

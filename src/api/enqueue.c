@@ -615,9 +615,8 @@ nearest_option(const char *name)
 	return nearest == NULL ? "" : psprintf("Perhaps you meant \"%s\". ", nearest);
 }
 
-/* Reads one job in its JSON form into a request; unknown options are errors. */
-static void
-request_of_json(JsonbContainer *container, QueueNewJob *request)
+void
+queue_request_of_json(JsonbContainer *container, QueueNewJob *request)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
@@ -670,7 +669,7 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		queue_null_value("job");
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	request_of_json(&json->root, &request);
+	queue_request_of_json(&json->root, &request);
 	prepare(&request, &job);
 	PG_RETURN_INT64(make(&request, &job, &outcome));
 }
@@ -705,7 +704,7 @@ queue_sql_enqueue_unique(PG_FUNCTION_ARGS)
 	{
 		Jsonb	   *options = PG_GETARG_JSONB_P(3);
 
-		request_of_json(&options->root, &request);
+		queue_request_of_json(&options->root, &request);
 		refuse_option(options, "kind");
 		refuse_option(options, "unique_key");
 		refuse_option(options, "payload");
@@ -754,7 +753,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 			JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
 			Jsonb	   *one = JsonbValueToJsonb(element);
 
-			request_of_json(&one->root, &requests[i]);
+			queue_request_of_json(&one->root, &requests[i]);
 			prepare(&requests[i], &jobs[i]);
 		}
 		PG_CATCH();

@@ -114,6 +114,10 @@ static const struct
 	{"unschedule", QUEUE_PRIV_MANAGE},
 	{"pause_schedule", QUEUE_PRIV_MANAGE},
 	{"resume_schedule", QUEUE_PRIV_MANAGE},
+	{"run_schedule", QUEUE_PRIV_MANAGE},
+	{"next_ticks", PRIV_ANY},
+	{"schedule_status_rows", QUEUE_PRIV_READ},
+	{"tick", PRIV_STAR},
 	{"register_sql_handler", QUEUE_PRIV_MANAGE},
 	{"register_http_handler", QUEUE_PRIV_MANAGE},
 	{"unregister_handler", QUEUE_PRIV_MANAGE},
@@ -129,7 +133,7 @@ static const struct
 	{"maintain", PRIV_STAR},
 };
 
-#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, queue.history, " \
+#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, queue.history, queue.schedule_status, " \
 	"queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */

@@ -229,6 +229,12 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	queue_spi_run("UPDATE queue.endpoint SET system_identifier = $1, database_oid = $2"
 				  " WHERE system_identifier <> $1 OR database_oid <> $2",
 				  2, types, values, NULL);
+	/* a schedule goes on from now */
+	queue_spi_run("WITH adopted AS (UPDATE queue.schedule SET system_identifier = $1, database_oid = $2"
+				  "  WHERE system_identifier <> $1 OR database_oid <> $2 RETURNING name)"
+				  " INSERT INTO queue.schedule_state (name, reached) SELECT name, queue_internal.clock() FROM adopted"
+				  " ON CONFLICT (name) DO UPDATE SET reached = excluded.reached, reason = NULL",
+				  2, types, values, NULL);
 	/* what was restored or replicated may be ahead of its sequence */
 	queue_spi_run("SELECT setval(name, needed) FROM " QUEUE_SEQUENCES " WHERE needed > last_value", 0, NULL, NULL,
 				  NULL);

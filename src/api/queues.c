@@ -31,7 +31,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_create_queue);
@@ -42,7 +41,6 @@ PG_FUNCTION_INFO_V1(queue_sql_resume);
 PG_FUNCTION_INFO_V1(queue_sql_purge);
 PG_FUNCTION_INFO_V1(queue_sql_clock);
 PG_FUNCTION_INFO_V1(queue_sql_library_version);
-PG_FUNCTION_INFO_V1(queue_sql_not_built);
 
 /* Argument numbers that create_queue and alter_queue share. */
 enum
@@ -604,17 +602,4 @@ Datum
 queue_sql_library_version(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(QUEUE_VERSION));
-}
-
-/* Every function of the contract that a later release builds. */
-Datum
-queue_sql_not_built(PG_FUNCTION_ARGS)
-{
-	char	   *name = get_func_name(fcinfo->flinfo->fn_oid);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("queue.%s is not built yet", name != NULL ? name : "?"),
-			 errhint("Its signature is fixed; a later release of the extension brings it.")));
-	PG_RETURN_NULL();
 }

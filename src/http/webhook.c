@@ -285,6 +285,17 @@ append_members(struct curl_slist **list, Jsonb *json, Jsonb *handlers, bool of_j
 	return true;
 }
 
+/* Of a tick's job: which schedule, and which of its ticks.  False: no memory. */
+static bool
+append_schedule(struct curl_slist **list, const Jsonb *origin)
+{
+	char	   *name = queue_extra_text(origin, "schedule");
+	char	   *tick = queue_extra_text(origin, "tick");
+
+	return name == NULL || tick == NULL ||
+		(append(list, "Queue-Schedule", encoded(name)) && append(list, "Queue-Scheduled-At", encoded(tick)));
+}
+
 struct curl_slist *
 queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueLine *line, const char *installation,
 					  const char *body, size_t length, TimestampTz now, char **error)
@@ -315,6 +326,7 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 	ok = ok && append(&list, "Queue-Job-Enqueued-At", time);
 	iso_time(extra->first_at, time, sizeof(time));
 	ok = ok && append(&list, "Queue-Job-First-Attempt-At", time);
+	ok = ok && append_schedule(&list, extra->origin);
 	if (ok && conf->nsecrets > 0)
 	{
 		int64		timestamp = now / USECS_PER_SEC +

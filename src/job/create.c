@@ -28,11 +28,8 @@ queue_null_value(const char *name)
 }
 
 void
-queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
+queue_job_check(const QueueNewJob *new, Oid creator)
 {
-	QueueExtra	extra = QUEUE_EXTRA_NONE;
-	TimestampTz now = queue_now();
-
 	if (new->kind == NULL)
 		queue_null_value("kind");
 	if (new->queue == NULL)
@@ -60,14 +57,22 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unique_for needs a unique_key"),
 				 errhint("It says how long that key stays taken; queue.key_of makes one of a payload.")));
+	queue_check_size("job", queue_job_size(new->payload, new->headers, new->tags));
+}
 
+void
+queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
+{
+	QueueExtra	extra = QUEUE_EXTRA_NONE;
+	TimestampTz now = queue_now();
+
+	queue_job_check(new, creator);
 	memset(job, 0, sizeof(*job));
 	job->leased_until = DT_NOBEGIN;
 	job->payload = new->payload;
 	job->run_at = new->has_run_at ? new->run_at : queue_time_add(now, new->delay);
 	if (job->run_at != now)
 		extra.enqueued_at = now;
-	queue_check_size("job", queue_job_size(new->payload, new->headers, new->tags));
 	extra.max_attempts = new->max_attempts;
 	extra.timeout = new->timeout;
 	extra.backoff = new->backoff;

@@ -50,6 +50,10 @@ typedef struct QueueNewJob
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})
 
 /*
+ * The checks alone: for who only notes what is to be enqueued later.
+ */
+extern void queue_job_check(const QueueNewJob *new, Oid creator);
+/*
  * Checks what is asked for, and the creator's right to enqueue, and fills `job`, all but its id.  22004, 22023, 42501
  * or 42704 for what is wrong, 54000 for what is too large.  The line exists afterwards.
  */

@@ -182,6 +182,13 @@ extern PGDLLIMPORT struct WaitEventSet *FeBeWaitSet;
 extern bool pq_check_connection(void);
 #define QUEUE_FEBE_SOCKET_POS 0
 
+/*
+ * From timezone/pgtz.h, which is not installed: the file of a time zone, by its name as pg_get_timezone_name gives it;
+ * below 0: there is none.
+ */
+extern int	pg_open_tzfile(const char *name, char *canonname);
+#define queue_open_zone(name) pg_open_tzfile(name, NULL)
+
 #if PG_VERSION_NUM >= 170000
 #define queue_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)
 #else

@@ -24,6 +24,7 @@
 #include "scheduler/promote.h"
 #include "scheduler/retirement.h"
 #include "scheduler/survey.h"
+#include "scheduler/ticks.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 
@@ -44,6 +45,8 @@ PG_FUNCTION_INFO_V1(queue_sql_maintain);
 static QueueChore chores[] = {
 	{"lease ends", queue_leases_run, queue_leases_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
 	{"deadlines", queue_deadlines_run, queue_deadlines_due, QUEUE_CHORE_URGENT},
+	{"ticks", queue_ticks_run, queue_ticks_due, QUEUE_CHORE_MEMORY | QUEUE_CHORE_URGENT},
+	{"ticks", queue_ticks_maintain, NULL, QUEUE_CHORE_SESSION},
 	{"recount", queue_housekeeping_recount, queue_housekeeping_recount_due, QUEUE_CHORE_MEMORY},
 	{"history", queue_minutes_run, NULL, QUEUE_CHORE_MEMORY},
 	{"far look", queue_leases_far_look, queue_leases_far_due, QUEUE_CHORE_MEMORY},
@@ -165,7 +168,7 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 		QueueChore *chore = &list[i];
 		bool		wake = (chore->flags & QUEUE_CHORE_EACH_WAKE) != 0 && chore->failures == 0;
 
-		if ((chore->flags & QUEUE_CHORE_UNLOADED) != 0)
+		if ((chore->flags & (QUEUE_CHORE_UNLOADED | QUEUE_CHORE_SESSION)) != 0)
 			continue;
 		if (chore->first > 0)
 		{
@@ -247,7 +250,10 @@ Datum
 queue_sql_maintain(PG_FUNCTION_ARGS)
 {
 	QueueOwnerContext saved;
+	/* in a transaction block, what is locked for ticks would stay so */
+	int			others = IsTransactionBlock() || IsolationUsesXactSnapshot() ? QUEUE_CHORE_SESSION : 0;
 
+	others |= QUEUE_CHORE_MEMORY | (queue_preloaded() ? QUEUE_CHORE_UNLOADED : 0);
 	PreventCommandIfReadOnly("queue.maintain()");
 	PreventCommandIfParallelMode("queue.maintain()");
 	PreventCommandDuringRecovery("queue.maintain()");
@@ -255,8 +261,7 @@ queue_sql_maintain(PG_FUNCTION_ARGS)
 	queue_as_owner_begin(&saved);
 	for (int i = 0; i < lengthof(chores); i++)
 	{
-		if ((chores[i].flags & (queue_preloaded() ? QUEUE_CHORE_MEMORY | QUEUE_CHORE_UNLOADED : QUEUE_CHORE_MEMORY)) ==
-			0)
+		if ((chores[i].flags & others) == 0)
 			maintain_chore(&chores[i]);
 	}
 	queue_as_owner_end(&saved);

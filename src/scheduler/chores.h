@@ -12,6 +12,7 @@
 #define QUEUE_CHORE_BARE		0x02	/* runs outside of a transaction */
 #define QUEUE_CHORE_MEMORY		0x04	/* keeps shared memory right: nothing to do for maintain() */
 #define QUEUE_CHORE_UNLOADED	0x10	/* instead of one of those, for maintain() where the library is not preloaded */
+#define QUEUE_CHORE_SESSION		0x20	/* maintain()'s way of one of the scheduler's */
 #define QUEUE_CHORE_URGENT		0x08	/* jobs wait for it: a scheduler that rests comes back for it */
 
 typedef struct QueueChore

@@ -14,10 +14,11 @@ SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'live_key', 'group_mark', 'finished_job', 'failure',
           'log_line', 'unique_key', 'limit_slot', 'subscription', 'step', 'event', 'event_wait',
           'dependency', 'reminder']
+    || ARRAY['schedule', 'schedule_state', 'maintained']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
-SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']);
+SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']);
 SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id', 'subscription_id', 'event_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
@@ -35,7 +36,7 @@ SELECT is_empty($$SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'q
                 'rows of every table can be deleted in a publication FOR ALL TABLES');
 SELECT set_eq(
     $$SELECT tgrelid::regclass::text || ' ' || tgenabled::text FROM pg_trigger WHERE tgname = 'config_changed'$$,
-    ARRAY['queue.dependency A', 'queue.endpoint A', 'queue.event A', 'queue.event_wait A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.subscription A'],
+    ARRAY['queue.dependency A', 'queue.endpoint A', 'queue.event A', 'queue.event_wait A', 'queue.handler A', 'queue.installation A', 'queue.line A', 'queue.live_key A', 'queue.privilege A', 'queue.queue A', 'queue.schedule A', 'queue.subscription A'],
     'changes of config tables are told, also with session_replication_role = replica');
 
 -- the views, columns and types in their order: they are only ever appended
@@ -47,6 +48,7 @@ FROM (VALUES
     ('job_error', 'job_id bigint, queue text, kind text, attempt integer, started_at timestamp with time zone, failed_at timestamp with time zone, worker text, error text, sqlstate text, http_status integer, context text'),
     ('job_log', 'job_id bigint, queue text, kind text, attempt integer, logged_at timestamp with time zone, level text, message text'),
     ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone, all_paused_at timestamp with time zone'),
+    ('schedule_status', 'name text, cron text, timezone text, kind text, queue text, owner name, state text, reason text, next_tick timestamp with time zone, last_tick timestamp with time zone, last_job_id bigint, missed bigint, skipped bigint'),
     ('stat_kind', 'queue text, kind text, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, oldest_run_at timestamp with time zone, wait_ms_p50 double precision, wait_ms_p95 double precision, wait_ms_p99 double precision, run_ms_p50 double precision, run_ms_p95 double precision, run_ms_p99 double precision, completed bigint, failed bigint, discarded bigint'),
     ('stat_handler', 'kind text, type text, target text, run_as name, state text, running bigint, completed bigint, failed bigint, discarded bigint, timeouts bigint, mean_ms double precision, max_ms double precision, last_error_at timestamp with time zone, queues text[]'),
     ('stat_endpoint', 'kind text, url text, weight integer, breaker text, healthy boolean, in_flight integer, succeeded bigint, failed bigint, consecutive_failures integer, mean_ms double precision, next_probe_at timestamp with time zone, queues text[]'),
@@ -59,10 +61,10 @@ SELECT is(
      WHERE attrelid = ('queue.' || v)::regclass AND attnum > 0),
     (SELECT string_agg(position || ' ' || name || ' ' || type, E'\n' ORDER BY position) FROM expected_column WHERE view = v),
     'columns of queue.' || v)
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],
           'queue.' || v || ' is a security barrier')
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v;
+FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
 
 -- everything that holds data belongs in a dump, whole
 SELECT set_eq(

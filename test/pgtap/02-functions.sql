@@ -67,7 +67,10 @@ INSERT INTO expected VALUES
     ('await_event', 'job_id bigint, event text, timeout interval DEFAULT NULL::interval, attempt bigint DEFAULT NULL::bigint', 'TABLE(status text, payload jsonb)'),
     ('save_step', 'job_id bigint, name text, value jsonb DEFAULT ''null''::jsonb, attempt bigint DEFAULT NULL::bigint', 'jsonb'),
     ('steps', 'job_id bigint', 'jsonb'),
-    ('schedule', 'name text, cron text, kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, timezone text DEFAULT NULL::text, options jsonb DEFAULT NULL::jsonb, overlap text DEFAULT ''allow''::text, catch_up interval DEFAULT ''00:00:00''::interval', 'void'),
+    ('schedule', 'name text, cron text, kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, timezone text DEFAULT ''UTC''::text, options jsonb DEFAULT NULL::jsonb, overlap text DEFAULT ''allow''::text, catch_up interval DEFAULT ''00:10:00''::interval', 'void'),
+    ('run_schedule', 'name text', 'bigint'),
+    ('next_ticks', 'cron text, timezone text DEFAULT ''UTC''::text, qty bigint DEFAULT 5, after timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF timestamp with time zone'),
+    ('tick', '', 'bigint'),
     ('snooze', 'job_id bigint, delay interval, attempt bigint DEFAULT NULL::bigint', 'boolean'),
     ('subscribe', 'topic text, kind text, queue text DEFAULT ''default''::text, filter jsonpath DEFAULT NULL::jsonpath', 'bigint'),
     ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
@@ -81,7 +84,7 @@ INSERT INTO expected VALUES
 ;
 CREATE TEMP TABLE internal AS
 SELECT unnest(ARRAY['config_changed', 'privilege_inserted', 'role_name_in', 'role_name_out', 'library_version', 'preload_notice', 'execute', 'may_read', 'clock', 'job_state', 'job_time', 'job_max_attempts', 'job_tags', 'job_attempt', 'job_started_at', 'job_worker', 'job_progress', 'stat_queue_rows', 'stat_handler_rows',
-                    'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'history_rows', 'recent_job_rows']) AS name;
+                    'stat_endpoint_rows', 'stat_worker_rows', 'stat_kind_rows', 'history_rows', 'recent_job_rows', 'schedule_status_rows']) AS name;
 
 SELECT results_eq(
     format($$SELECT pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), '') FROM pg_proc
@@ -109,15 +112,6 @@ SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::re
                   AND proname <> ALL ('{role_name_in,role_name_out,job_state,job_time,job_max_attempts,job_tags,job_attempt,job_started_at,job_worker,job_progress}') AND (proparallel <> 'u' OR provolatile <> 'v' OR proisstrict)$$,
                 'all are VOLATILE, PARALLEL UNSAFE and check nulls themselves');
 SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc), 'p', 'await is a procedure');
-
--- not built yet: says so, with its name and a hint
-SELECT throws_ok(sql, '0A000', name || ' is not built yet', name)
-FROM (VALUES
-    ('queue.schedule', $$SELECT queue.schedule('n', '* * * * *', 'k')$$),
-    ('queue.unschedule', $$SELECT queue.unschedule('n')$$),
-    ('queue.pause_schedule', $$SELECT queue.pause_schedule('n')$$),
-    ('queue.resume_schedule', $$SELECT queue.resume_schedule('n')$$)
-) AS t (name, sql);
 
 -- options that are not built name themselves
 SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)

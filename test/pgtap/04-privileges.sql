@@ -63,6 +63,7 @@ SELECT queue.enqueue('tap_wait', queue => 'tap_q') AS waiting, queue.enqueue('ta
 SELECT is((SELECT count(*)::int FROM queue.fetch('tap_q', 2, kinds => ARRAY['tap_claim', 'tap_done'])), 2, 'two jobs claimed');
 SELECT ok(queue.complete(done, 1, '{"a": 1}'), 'one completed') FROM job;
 SELECT queue.register_sql_handler('tap_super', 'queue_tap.f', ARRAY['tap_q'], run_as => 'queue_tap_work');
+SELECT queue.schedule('tap_s', '@yearly', 'k', queue => 'tap_q');
 
 SELECT ok(queue.subscribe('tap.*', 'tap_wait', 'tap_q') > 0, 'one subscription');
 
@@ -117,10 +118,11 @@ INSERT INTO cell VALUES
     ('manage', false, true, $$SELECT queue.drop_queue('tap_q', true)$$),
     ('manage', false, true, $$SELECT queue.grant_queue('tap_q', 'queue_tap_nobody')$$),
     ('manage', false, true, $$SELECT queue.revoke_queue('tap_q', 'queue_tap_nobody')$$),
-    ('manage', false, false, $$SELECT queue.schedule('n', '* * * * *', 'k', queue => 'tap_q')$$),
-    ('manage', false, false, $$SELECT queue.unschedule('n')$$),
-    ('manage', false, false, $$SELECT queue.pause_schedule('n')$$),
-    ('manage', false, false, $$SELECT queue.resume_schedule('n')$$),
+    ('manage', false, true, $$SELECT queue.schedule('n', '* * * * *', 'k', queue => 'tap_q')$$),
+    ('manage', false, true, $$SELECT queue.unschedule('tap_s')$$),
+    ('manage', false, true, $$SELECT queue.pause_schedule('tap_s')$$),
+    ('manage', false, true, $$SELECT queue.resume_schedule('tap_s')$$),
+    ('manage', false, true, $$SELECT queue.run_schedule('tap_s')$$),
     ('manage', false, true, $$SELECT queue.register_http_handler('k', 'http://localhost/', ARRAY['tap_q'])$$),
     ('star', false, true, $$SELECT queue.create_queue('tap_new')$$),
     ('star', false, true, $$SELECT queue.grant_queue('*', 'queue_tap_nobody')$$),
@@ -132,6 +134,7 @@ INSERT INTO cell VALUES
     ('star', false, true, $$SELECT queue.resume_handler('tap_super')$$),
     ('star', false, true, $$SELECT queue.adopt()$$),
     ('star', false, true, $$SELECT queue.maintain()$$),
+    ('star', false, false, $$SELECT queue.tick()$$),
     ('star', false, true, $$SELECT queue.subscribe('t', 'k', 'tap_q')$$),
     ('star', false, true, $$SELECT queue.unsubscribe(1)$$);
 UPDATE cell SET sql = replace(replace(replace(sql, '<waiting>', waiting::text), '<claimed>', claimed::text), '<done>', done::text)
@@ -163,10 +166,10 @@ FROM cell c WHERE c.by_id ORDER BY c.sql;
 
 -- the views: SELECT by read, rows only of queues that one may read
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '42501', a.role || ' may not read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
 WHERE a.privileges && '{read}' = false AND a.role <> 'queue_tap_other';
 SELECT matches(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '^ok: ', a.role || ' may read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker']) v
+FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
 WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
 SELECT is(pg_temp.try(a.role, $$SELECT count(*) FROM queue.job WHERE queue = 'tap_q'$$), 'ok: 3', a.role || ' sees the queue''s jobs')
 FROM actor a WHERE a.privileges && '{read}';
