@@ -90,24 +90,44 @@ typedef struct Wanted
 	TimestampTz full_until;		/* when to look again though nobody gives back */
 } Wanted;
 
+/* Nothing more under this limit is wanted.  One of a key is its line's, which is skipped anyway. */
+static void
+remember_full(Wanted *wanted, const QueueLimitRefusal *refusal)
+{
+	wanted->full_until = Min(wanted->full_until, refusal->when);
+	if (wanted->nfull < MAX_FULL && refusal->of != QUEUE_LIMIT_KEY)
+		wanted->full[wanted->nfull++] = *refusal;
+}
+
 /* Is one of the line's limits full, as far as can be told without its jobs? */
 static bool
 is_full(Wanted *wanted, const QueueLine *line)
 {
+	QueueLimitRefusal refusal;
+
 	for (int i = 0; i < wanted->nfull && line->limits != NULL; i++)
 	{
 		if (line->limits->of[wanted->full[i].of].id == wanted->full[i].id)
 			return true;
 	}
-	return queue_limit_blocked(line, &wanted->full_until);
+	if (!queue_limit_blocked(line, &refusal))
+		return false;
+	remember_full(wanted, &refusal);
+	return true;
 }
 
-/* Nothing more under this limit is wanted.  One of a key is its line's, which is skipped anyway. */
-static void
-remember_full(Wanted *wanted, const QueueLimitRefusal *refusal)
+/* Was this line not wanted because its queue's limit is full? */
+static bool
+is_shut(const QueueLine *line, void *arg)
 {
-	if (wanted->nfull < MAX_FULL && refusal->of != QUEUE_LIMIT_KEY)
-		wanted->full[wanted->nfull++] = *refusal;
+	const Wanted *wanted = arg;
+
+	for (int i = 0; i < wanted->nfull && line->limits != NULL; i++)
+	{
+		if (wanted->full[i].of == QUEUE_LIMIT_QUEUE && wanted->full[i].id == line->limits->of[QUEUE_LIMIT_QUEUE].id)
+			return true;
+	}
+	return false;
 }
 
 /* Does this fetch, without kinds, take from this line? */
@@ -215,6 +235,7 @@ find_lines(const FetchRequest *request, Wanted *wanted)
 	*wanted = (Wanted) {.request = request, .full_until = DT_NOEND};
 	wanted->lines.readers = readers(request);
 	wanted->lines.wants = wants;
+	wanted->lines.shut = is_shut;
 	wanted->lines.arg = wanted;
 	if (agendas)
 	{
@@ -377,7 +398,6 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 			case QUEUE_CLAIM_FULL:
 				if (c.refusal.answer != QUEUE_UNIT_HELD)
 				{
-					wanted.full_until = Min(wanted.full_until, c.refusal.when);
 					remember_full(&wanted, &c.refusal);
 					queue_ready_skip(ready);
 					break;

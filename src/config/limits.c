@@ -103,7 +103,7 @@ queue_limits_read_queue(QueueReader *reader, QueueConf *conf)
 	conf->fair = (int) Max(queue_reader_int(reader, "fair", 0), 0);
 	conf->ageing = Max(queue_reader_interval(reader, "ageing", 0), 0);
 	conf->keyed = is_limited(&conf->key_limit) || conf->fair > 0;
-	conf->agenda.special = conf->fair > 0 || conf->ageing > 0;
+	conf->agenda.special = conf->fair > 0 || conf->ageing > 0 || is_limited(&conf->limit);
 	reserved = queue_reader_datum(reader, "reserved", &isnull);
 	if (!isnull && !queue_reserved_read(DatumGetJsonbP(reserved), conf->reserved, &conf->nreserved, &wrong))
 	{

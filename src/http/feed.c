@@ -171,6 +171,15 @@ is_fed(QueueLine *line, void *arg)
 	return queue_feed_takes(line) && line->handler->id == feed->handler->id && queue_tally_room(feed->tally, line);
 }
 
+/* Was this line not wanted because its queue's limit is full? */
+static bool
+is_shut(const QueueLine *line, void *arg)
+{
+	const QueueFeed *feed = arg;
+
+	return queue_tally_shut(feed->tally, line);
+}
+
 /* Leaves the channel unclaimed. */
 static void
 give_back(const QueueEntry *entry)
@@ -191,6 +200,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		.agendas = feed->agendas.agendas,
 		.nagendas = feed->agendas.n,
 		.wants = is_fed,
+		.shut = is_shut,
 		.arg = feed,
 		.readers = (uint64) feed->handler->id << 32 | QUEUE_AGENDA_HTTP,
 	};

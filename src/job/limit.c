@@ -378,14 +378,14 @@ hold_of(const QueueLine *line)
 }
 
 bool
-queue_limit_blocked(const QueueLine *line, TimestampTz *when)
+queue_limit_blocked(const QueueLine *line, QueueLimitRefusal *refusal)
 {
-	QueueUnitRefusal refusal;
+	QueueUnitRefusal why;
 
 	if (likely(line->limits == NULL) || !queue_preloaded() ||
-		!queue_room_blocked(line->limits, hold_of(line), &refusal))
+		!queue_room_blocked(line->limits, hold_of(line), &why))
 		return false;
-	*when = Min(*when, refusal.when);
+	*refusal = (QueueLimitRefusal) {QUEUE_UNIT_FULL, why.of, line->limits->of[why.of].id, why.when};
 	return true;
 }
 
@@ -634,6 +634,19 @@ queue_tally_others(QueueTally *tally, const QueueHandler *handler, int own)
 	if (tally != NULL)
 		tally->when = Min(tally->when, when);
 	return others;
+}
+
+bool
+queue_tally_shut(const QueueTally *tally, const QueueLine *line)
+{
+	TallyEntry *entry;
+	TallyKey	key;
+
+	if (tally == NULL || line->limits == NULL)
+		return false;
+	key = (TallyKey) {line->limits->of[QUEUE_LIMIT_QUEUE].id, QUEUE_LIMIT_QUEUE};
+	entry = hash_search(tally->entries, &key, HASH_FIND, NULL);
+	return entry != NULL && entry->full;
 }
 
 TimestampTz

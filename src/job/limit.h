@@ -15,10 +15,10 @@
 extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind,
 							  TimestampTz until, QueueLimitRefusal *refusal);
 /*
- * Is one of the line's limits full for a session that fetches?  Then *when is lowered to when to look again, and a
- * give-back wakes.  False may be wrong; the claim tells.
+ * Is one of the line's limits full for a session that fetches?  *refusal: which, and when to look again; a give-back
+ * wakes.  False may be wrong; the claim tells.
  */
-extern bool queue_limit_blocked(const QueueLine *line, TimestampTz *when);
+extern bool queue_limit_blocked(const QueueLine *line, QueueLimitRefusal *refusal);
 extern void queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind);
 /* May its lease be made to end at `until`?  False: it ended, and another has its place. */
 extern bool queue_limit_extend(const QueueLine *line, const QueueJob *job, TimestampTz until);
@@ -47,6 +47,8 @@ extern bool queue_tally_room(QueueTally *tally, const QueueLine *line);
  * tally NULL: for the worker.
  */
 extern int	queue_tally_others(QueueTally *tally, const QueueHandler *handler, int own);
+/* Was no room found for a line because its queue has none? */
+extern bool queue_tally_shut(const QueueTally *tally, const QueueLine *line);
 /* When to look again though nobody wakes; DT_NOEND: never. */
 extern TimestampTz queue_tally_when(const QueueTally *tally);
 

@@ -2,8 +2,9 @@
  * stream.c
  *		The lines of agendas, as a reading (ready.c) takes them one after the other.
  *
- * An agenda is read from its front, a few lines at a time, and several are merged.  An agenda of a queue that is fair
- * or ages has a stream for each priority, because how urgent these are changes with time, and within a fair one lines
+ * An agenda is read from its front, a few lines at a time, and several are merged.  A queue that is fair, ages or is
+ * under a limit has an agenda of its own for each sort of reader, which is left at once when the limit is full.  That
+ * has a stream for each priority, because how urgent these are changes with time, and within a fair one lines
  * come by their keys' turns.
  *
  * Owns nothing but what lives as long as a reading.
@@ -175,6 +176,22 @@ pass_item(QueueStream *stream)
 	stream->line = NULL;
 }
 
+/* Nothing more of this agenda is wanted. */
+static void
+pass_agenda(QueueStreams *streams, const QueueAgenda *agenda)
+{
+	for (int i = 0; i < streams->n; i++)
+	{
+		QueueStream *stream = streams->streams[i];
+
+		if (stream->agenda != agenda)
+			continue;
+		stream->next = stream->n;
+		stream->line = NULL;
+		stream->done = true;
+	}
+}
+
 /* Where the next line of a stream comes at the earliest. */
 static QueueOrder
 order_of(const QueueStreams *streams, const QueueStream *stream)
@@ -252,7 +269,10 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 		if (*line != NULL && (*line)->reading != streams->number &&
 			streams->what->wants(*line, streams->what->arg))
 			return true;
-		pass_item(best);
+		if (best->queue != NULL && *line != NULL && streams->what->shut(*line, streams->what->arg))
+			pass_agenda(streams, best->agenda);
+		else
+			pass_item(best);
 	}
 }
 

@@ -16,6 +16,8 @@ typedef struct QueueReadyLines
 	int			nagendas;
 	bool		new_first;		/* the first agenda is that of new lines, and others are special: they come first */
 	bool		(*wants) (QueueLine *line, void *arg);	/* of the agendas' */
+	/* this one was not wanted, because nothing of its queue is?  Asked where its queue has an agenda of its own */
+	bool		(*shut) (const QueueLine *line, void *arg);
 	void	   *arg;
 	int			burst;			/* over many lines so many jobs of one may come together; 0: each in its order */
 	uint64		readers;		/* who reads: each sort gives concurrency keys turns of its own */

@@ -357,6 +357,15 @@ wants(QueueLine *line, void *arg)
 	return queue_placement_role(line, puller->now) == puller->role && queue_tally_room(puller->tally, line);
 }
 
+/* Was this line not wanted because its queue's limit is full? */
+static bool
+is_shut(const QueueLine *line, void *arg)
+{
+	const Puller *puller = arg;
+
+	return queue_tally_shut(puller->tally, line);
+}
+
 /* Pulls what fits into one role's channel, the most urgent first. */
 static void
 pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
@@ -370,6 +379,7 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		.agendas = role->agendas.agendas,
 		.nagendas = role->agendas.n,
 		.wants = wants,
+		.shut = is_shut,
 		.arg = &puller,
 		.burst = BURST,
 		.readers = (uint64) role->role << 32 | QUEUE_AGENDA_ROLE,

@@ -27,7 +27,7 @@ typedef struct QueueAgenda
 	QueueAgendaType type;
 	uint64		key;
 	int			place;			/* its number + 1 */
-	bool		special;		/* of a queue that is fair or ages: its readers take it priority by priority */
+	bool		special;		/* of a queue that is fair, ages, or is limited: it is read priority by priority */
 } QueueAgenda;
 
 /* The agendas of one reader: its own, and one for each queue that is fair or ages. */
