@@ -153,6 +153,7 @@ replace_await(const QueueAwait *await)
 bool
 queue_event_emit(const char *queue, const char *event, Jsonb *payload)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {TEXTOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	TimestampTz now = queue_now();
 	Datum values[] = {
@@ -165,12 +166,17 @@ queue_event_emit(const char *queue, const char *event, Jsonb *payload)
 
 	queue_as_owner_begin(&saved);
 	SPI_connect();
-	/* one that is too old counts as never emitted, whether retention was there or not */
-	if (SPI_execute_with_args("INSERT INTO queue.event AS e (id, emitted_at, queue, name, payload)"
-							  " VALUES (pg_catalog.nextval('queue.event_id'), $4, $1, $2, $3)"
-							  " ON CONFLICT (queue, name) DO UPDATE SET emitted_at = $4, payload = $3"
-							  " WHERE e.emitted_at <= $5 RETURNING id",
-							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
+	if (plan == NULL)
+	{
+		/* one that is too old counts as never emitted, whether retention was there or not */
+		plan = SPI_prepare("INSERT INTO queue.event AS e (id, emitted_at, queue, name, payload)"
+						   " VALUES (pg_catalog.nextval('queue.event_id'), $4, $1, $2, $3)"
+						   " ON CONFLICT (queue, name) DO UPDATE SET emitted_at = $4, payload = $3"
+						   " WHERE e.emitted_at <= $5 RETURNING id", lengthof(types), types);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the insert of an event");
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not insert an event");
 	first = SPI_processed > 0;
 	if (first)

@@ -21,8 +21,9 @@ BEGIN
 	SELECT * INTO e FROM queue.await_event(j.id, j.payload ->> 'event', (j.payload ->> 'timeout')::interval);
 	INSERT INTO done VALUES (j.id, j.attempt, e.status, e.payload);
 END $$;
+CREATE FUNCTION tell(j queue.job) RETURNS void LANGUAGE sql AS $$ SELECT queue.emit(j.payload ->> 'event', '"told"', 'q') $$;
 SELECT queue.create_queue('q', keep_completed => '1 day', backoff => '{"type": "fixed", "base": "1 ms", "jitter": 0}');
-SELECT queue.register_sql_handler('step', 'step');
+SELECT queue.register_sql_handler('step', 'step'), queue.register_sql_handler('tell', 'tell');
 EOS
 
 sub enqueue { my ($kind, $payload) = @_; return sql($node, "SELECT queue.enqueue('$kind', '$payload', 'q')"); }
@@ -83,6 +84,11 @@ one($node, "SELECT string_agg(attempt || ' ' || status, ',' ORDER BY attempt) FR
 $id = enqueue('step', '{"event": "never", "timeout": "300 ms"}');
 state_is($id, 'completed', 'or its timeout does');
 one($node, "SELECT string_agg(attempt || ' ' || status, ',' ORDER BY attempt) FROM done WHERE id = $id", '1 waiting,2 timeout', 'by name');
+
+$id = enqueue('step', '{"event": "told"}');
+enqueue('tell', '{"event": "told"}') for 1 .. 3;
+state_is($id, 'completed', 'a handler may emit');
+one($node, "SELECT payload FROM done WHERE id = $id AND status = 'event'", '"told"', 'its event');
 
 # --- an emit of which nobody was told before the server crashed
 $id = enqueue('step', '{"event": "lost"}');
