@@ -1313,10 +1313,10 @@ CREATE TABLE queue.schedule_state (
     skipped      bigint NOT NULL DEFAULT 0,     -- because of overlap, or because the unique key was taken
     reason       text                           -- why the last try of a tick failed
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
-CREATE TABLE queue.maintained (         -- one row, made by the first queue.tick() or queue.maintain()
-    single  boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (single),
-    at      timestamptz NOT NULL
+CREATE TABLE queue.maintained (         -- one row, made by the first queue.tick() or queue.maintain(); a restore may bring another
+    at  timestamptz NOT NULL
 );
+ALTER TABLE queue.maintained REPLICA IDENTITY FULL;
 COMMENT ON TABLE queue.schedule IS 'what queue.schedule registered; look at it through the view queue.schedule_status';
 COMMENT ON TABLE queue.schedule_state IS 'how far each schedule has come';
 COMMENT ON TABLE queue.maintained IS 'when queue.tick() or queue.maintain() was called last, within half a minute: whether there is a clock beside the scheduler';

@@ -145,9 +145,10 @@ queue_clocks_note(void)
 	values[0] = TimestampTzGetDatum(queue_now());
 	values[1] = TimestampTzGetDatum(queue_now() - NOTE_US);
 	queue_spi_begin(&spi);
-	found = queue_spi_run("SELECT at NOT BETWEEN $2 AND $1 FROM queue.maintained", 2, types, values, NULL);
+	found = queue_spi_run("SELECT max(at) NOT BETWEEN $2 AND $1 FROM queue.maintained HAVING count(*) > 0", 2, types,
+						  values, NULL);
 	if (found == 0)
-		queue_spi_run("INSERT INTO queue.maintained (at) VALUES ($1) ON CONFLICT DO NOTHING", 1, types, values, NULL);
+		queue_spi_run("INSERT INTO queue.maintained (at) VALUES ($1)", 1, types, values, NULL);
 	else if (strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), "t") == 0 &&
 			 queue_spi_run("SELECT FROM queue.maintained FOR UPDATE SKIP LOCKED", 0, NULL, NULL, NULL) > 0)
 		queue_spi_run("UPDATE queue.maintained SET at = $1", 1, types, values, NULL);
@@ -261,7 +262,7 @@ static void
 check_clocks(QueueFindings *findings)
 {
 	int64		n = count_schedules();
-	TimestampTz heard = select_time("SELECT at FROM queue.maintained");
+	TimestampTz heard = select_time("SELECT max(at) FROM queue.maintained");
 	TimestampTz now = queue_now();
 	const char *name = cron_database();
 	const char *hint;

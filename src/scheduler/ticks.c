@@ -31,6 +31,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -40,12 +41,14 @@
 #define BATCH 32				/* schedules a transaction */
 #define MAX_TICKS 100			/* that one schedule catches up at once */
 #define PROMPT_US USECS_PER_MINUTE	/* a tick is not missed before, whatever catch_up says */
+#define LOCK_RETRY_US INT64CONST(100000)
 #define LOCKED_US USECS_PER_SEC	/* a row that another holds is looked at again */
 #define BUSY_MIN_US INT64CONST(10000)	/* so is a job that is to be replaced, after a pause that doubles */
 #define BUSY_MAX_US INT64CONST(250000)	/* within the time that executors leave a cancelled job alone */
 #define RETRY_MIN_US USECS_PER_SEC	/* and a schedule that failed */
 #define RETRY_MAX_US (5 * USECS_PER_MINUTE)
-#define LOCK_WAIT "200ms"
+#define CONFLICT_MAX_US (10 * USECS_PER_SEC)	/* or one whose key, say, somebody holds in an open transaction */
+#define LOCK_WAIT "50ms"
 
 PG_FUNCTION_INFO_V1(queue_sql_tick);
 
@@ -379,6 +382,14 @@ take_look(Entry *entry, const Look *look, TimestampTz now, int64 *jobs)
 	entry->next = look->busy ? now + entry->pause : look->next;
 }
 
+/* Was somebody in the way, which says nothing of the schedule? */
+static bool
+is_conflict(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
 /* Looks at the schedules of a batch, and if one of them fails, one by one. */
 static void
 look_at_batch(Entry *const *batch, int n, TimestampTz now, int64 *jobs)
@@ -398,16 +409,10 @@ look_at_batch(Entry *const *batch, int n, TimestampTz now, int64 *jobs)
 			look_at_batch(&batch[i], 1, now, jobs);
 		return;
 	}
-	/* somebody was in the way, which says nothing of the schedule */
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
-		batch[0]->next = now + LOCKED_US;
-	else
-	{
+	batch[0]->pause = longer(batch[0]->pause, RETRY_MIN_US, is_conflict(error) ? CONFLICT_MAX_US : RETRY_MAX_US);
+	batch[0]->next = now + batch[0]->pause;
+	if (!is_conflict(error))
 		note_reason(batch[0]->name, error);
-		batch[0]->pause = longer(batch[0]->pause, RETRY_MIN_US, RETRY_MAX_US);
-		batch[0]->next = now + batch[0]->pause;
-	}
 	FreeErrorData(error);
 }
 
@@ -495,6 +500,9 @@ queue_ticks_run(TimestampTz now)
 	refresh();
 	if (scheduled.next > now)
 		return scheduled.next;
+	/* who has the table to himself keeps all from enqueueing */
+	if (!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
+		return now + LOCK_RETRY_US;
 	/*
 	 * The scheduler's other work may be lost in a crash, because it is done again; so are ticks, but what came of one
 	 * may have left the database by then.

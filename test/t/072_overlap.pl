@@ -4,6 +4,8 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
 
@@ -81,7 +83,17 @@ wait_tick('beside', 'and ticks when it is let go');
 $worker->quit;
 $blocker->quit;
 
-# --- what HTTP and SQL handlers are told: origin; and a schedule that is dropped with the extension leaves nothing
+# --- what HTTP handlers are told
+my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
+sql($node, "SELECT queue.alter_queue('default', keep_completed => '1 day')");
+sql($node, "SELECT queue.register_http_handler('hook', '" . $server->url('/echo/200') . "'), queue.schedule('by hook', '\@yearly', 'hook')");
+my $hook = sql($node, "SELECT queue.run_schedule('by hook')");
+wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE id = $hook", 'a request for a schedule');
+my $headers = sql($node, "SELECT result->>'body' FROM queue.job WHERE id = $hook");
+like($headers, qr/"queue-schedule" ?: ?"by%20hook"/i, 'header Queue-Schedule');
+like($headers, qr/"queue-scheduled-at" ?: ?"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00"/i, 'header Queue-Scheduled-At');
+
+# --- what SQL handlers are told: origin; and a schedule that is dropped with the extension leaves nothing
 like(sql($node, "SELECT origin FROM queue.job WHERE kind = 'ext' ORDER BY id DESC LIMIT 1"), qr/^\{"late": (true|false), "tick": "[-0-9]+T[0-9:]+\+00:00", "schedule": "other"\}$/, 'origin');
 sql($node, 'DROP EXTENSION queue CASCADE');
 sql($node, 'CREATE EXTENSION queue');
