@@ -51,6 +51,14 @@ SELECT payload, line - (SELECT min(id) FROM queue.line WHERE kind = 'parts') AS 
 FROM queue.live_job WHERE line IN (SELECT id FROM queue.line WHERE kind = 'parts') ORDER BY payload;
 SELECT payload FROM queue.fetch('mine', 4);
 SELECT payload FROM queue.fetch('mine', 4);
+-- who enqueues into many lines reads names ahead: the lowest line that is not retired takes what comes
+INSERT INTO queue.line (id, queue, kind, priority, retired_at)
+SELECT nextval('queue.line_id'), 'mine', 'many' || k, 0, CASE WHEN part = 1 AND k % 3 = 0 THEN now() END
+FROM (SELECT k, part FROM generate_series(101, 140) k, generate_series(1, 3) part ORDER BY k, part) parts;
+SELECT count(queue.enqueue('many' || k, to_jsonb(k), 'mine')) FROM generate_series(101, 140) k;
+SELECT part, part = 2 AND substr(kind, 5)::int % 3 = 0 AS behind_a_retired_one, count(*)
+FROM (SELECT id, kind, row_number() OVER (PARTITION BY kind ORDER BY id) AS part FROM queue.line WHERE kind ~ '^many') l
+JOIN queue.live_job j ON j.line = l.id GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT queue.purge('mine'), queue.drop_queue('mine', force => true), queue.drop_queue('victim', force => true);
 -- sequences do not follow logical replication: doctor() tells, adopt() sets them
 SELECT count(queue.enqueue('one'));

@@ -10,6 +10,8 @@
 
 #include "config/types.h"
 
+#include "common/hashfn.h"
+
 typedef struct QueueLineEntry
 {
 	uint64		key;
@@ -23,6 +25,28 @@ typedef struct QueueLineTable
 	uint32		mask;			/* of a place in entries; their number less 1 */
 	uint32		n;				/* taken ones */
 } QueueLineTable;
+
+/* The key of a name: in a backend's table and in what shared memory tells of new lines. */
+static inline uint64
+queue_line_name_key(uint64 queue_key, uint64 kind_key, int16 priority, uint64 concurrency_hash)
+{
+	uint64		key = hash_combine64(hash_combine64(queue_key, kind_key), (uint64) (uint16) priority);
+
+	return concurrency_hash == 0 ? key : hash_combine64(key, concurrency_hash);
+}
+
+static inline uint64
+queue_line_concurrency_hash(const char *key)
+{
+	return key != NULL ? Max(queue_name_hash(key), 1) : 0;
+}
+
+static inline uint64
+queue_line_key_of_name(const QueueLine *line)
+{
+	return queue_line_name_key(line->queue->key, line->kind_key, line->priority,
+							   queue_line_concurrency_hash(line->key));
+}
 
 extern void queue_line_table_init(QueueLineTable *table, MemoryContext cxt);
 /* What has this key; NULL: nothing. */

@@ -70,6 +70,7 @@ typedef struct QueueLines
 	QueueLine  *last;			/* looked up by id */
 	QueueLine  *last_named;		/* and by name */
 	QueueLineTable names;		/* where new jobs go: by a key of the name, the first of those that have it */
+	int			names_read;		/* how often one was looked up in the table */
 	HTAB	   *kinds;			/* lists of kinds; NULL: none yet */
 	QueueConf **complete;		/* queues whose list was read */
 	int			ncomplete;
@@ -77,7 +78,9 @@ typedef struct QueueLines
 	TimestampTz standby;		/* a list was read on a standby, where nothing is told, by this statement; 0 */
 } QueueLines;
 
-#define READ_AHEAD 32			/* rows read along with one whose id was not known */
+#define READ_AHEAD 32			/* rows read along with one whose id was not known, .. */
+#define NAMES_AHEAD_AFTER 8		/* .. and with one whose name was not, in a session that did this so often, .. */
+#define NAMES_AHEAD_MAX 64		/* .. so many at most */
 
 /* Columns of queue.line. */
 typedef struct Columns
@@ -233,21 +236,6 @@ find_id(QueueLines *lines, int64 id)
 	return line;
 }
 
-/* The key of a name: in this backend's table and in the news. */
-static inline uint64
-name_key(uint64 queue_key, uint64 kind_key, int16 priority, uint64 concurrency_hash)
-{
-	uint64		key = hash_combine64(hash_combine64(queue_key, kind_key), (uint64) (uint16) priority);
-
-	return concurrency_hash == 0 ? key : hash_combine64(key, concurrency_hash);
-}
-
-static inline uint64
-concurrency_hash(const char *key)
-{
-	return key != NULL ? Max(queue_name_hash(key), 1) : 0;
-}
-
 static inline bool
 same_concurrency(const char *a, const char *b)
 {
@@ -271,7 +259,7 @@ find_name(QueueLines *lines, uint64 key, const QueueConf *conf, const char *kind
 static void
 name_line(QueueLines *lines, QueueLine *line)
 {
-	uint64		key = name_key(line->queue->key, line->kind_key, line->priority, concurrency_hash(line->key));
+	uint64		key = queue_line_key_of_name(line);
 	QueueLine  *first = queue_line_table_find(&lines->names, key);
 	QueueLine **link = &first;
 
@@ -293,11 +281,12 @@ add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16
 {
 	QueueConf  *conf = queue_config_find(lines->config, queue);
 	MemoryContext old = MemoryContextSwitchTo(lines->cxt);
-	QueueLine  *line = palloc0(sizeof(QueueLine));
+	Size		length = strlen(kind) + 1;
+	QueueLine  *line = palloc0(sizeof(QueueLine) + length);
 
 	line->id = id;
 	line->cursor = (QueueCursorRef) {.line = id, .priority = priority};
-	line->kind = pstrdup(kind);
+	line->kind = memcpy(line + 1, kind, length);
 	line->kind_key = queue_name_hash(kind);
 	line->priority = priority;
 	line->key = concurrency_key != NULL ? pstrdup(concurrency_key) : NULL;
@@ -344,13 +333,20 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 	return line;
 }
 
+/* Which rows read_index() gives. */
+typedef enum Wanted
+{
+	ALL_ROWS,
+	FIRST_USABLE,				/* the first that takes new jobs, and no more */
+	NAMES						/* those that take new jobs; they do so now, where none of their name is known */
+} Wanted;
+
 /*
  * Reads rows through an index of queue.line, under the latest snapshot at every isolation level; with `self` also what
- * this very command inserted.  With `usable` up to the first that takes new jobs, and gives that; else `max` rows, and
- * gives the first.
+ * this very command inserted.  At most `max` rows; gives the first.
  */
 static QueueLine *
-read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, bool usable, int max)
+read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self, Wanted wanted, int max)
 {
 	Relation	rel = queue_relation_open(lines->config->line_table, AccessShareLock);
 	Relation	index = index_open(index_oid, AccessShareLock);
@@ -366,13 +362,16 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 		QueueLine  *line;
 
 		CHECK_FOR_INTERRUPTS();
-		if (usable && !slot_attisnull(slot, columns.retired_at))
+		if (wanted != ALL_ROWS && !slot_attisnull(slot, columns.retired_at))
 			continue;
 		line = line_of_row(lines, &columns, slot);
 		if (found == NULL)
 			found = line;
-		if (usable)
+		if (wanted == FIRST_USABLE)
 			break;
+		if (wanted == NAMES && !line->gone &&
+			find_name(lines, queue_line_key_of_name(line), line->queue, line->kind, line->priority, line->key) == NULL)
+			name_line(lines, line);
 	}
 	index_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -389,14 +388,14 @@ read_id(QueueLines *lines, int64 id)
 	QueueLine  *line;
 
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
-	line = read_index(lines, lines->config->line_pkey, &key, 1, false, false, READ_AHEAD);
+	line = read_index(lines, lines->config->line_pkey, &key, 1, false, ALL_ROWS, READ_AHEAD);
 	if (line != NULL && line->id == id)
 		return line;
 	if (own_lines == 0)
 		return NULL;
 	/* a row that this very command inserted is in no such snapshot */
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return read_index(lines, lines->config->line_pkey, &key, 1, true, false, 1);
+	return read_index(lines, lines->config->line_pkey, &key, 1, true, ALL_ROWS, 1);
 }
 
 /* A scan key for a text column of collation "C". */
@@ -421,14 +420,32 @@ read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority
 	else
 		ScanKeyEntryInitialize(&keys[3], SK_ISNULL | SK_SEARCHNULL, 4, InvalidStrategy, InvalidOid, InvalidOid,
 							   InvalidOid, (Datum) 0);
-	return read_index(lines, lines->config->line_name, keys, 4, false, true, PG_INT32_MAX);
+	return read_index(lines, lines->config->line_name, keys, 4, false, FIRST_USABLE, PG_INT32_MAX);
+}
+
+/*
+ * A session that enqueues into many lines reads, with a name that it did not know, those behind it in the index, the
+ * more the more often this happens: a row costs a quarter of a look for it alone.
+ */
+static void
+read_names_ahead(QueueLines *lines, const QueueLine *line)
+{
+	ScanKeyData keys[2];
+
+	if (++lines->names_read < NAMES_AHEAD_AFTER)
+		return;
+	text_key(&keys[0], 1, line->queue->name);
+	text_key(&keys[1], 2, line->kind);
+	keys[1].sk_strategy = BTGreaterStrategyNumber;
+	fmgr_info(F_TEXT_GT, &keys[1].sk_func);
+	(void) read_index(lines, lines->config->line_name, keys, 2, false, NAMES, Min(lines->names_read, NAMES_AHEAD_MAX));
 }
 
 /* Is this news of a line that somebody here asked for? */
 static bool
 news_concern(QueueLines *lines, const QueueNewLine *news)
 {
-	uint64		key = name_key(news->queue_key, news->kind_key, news->priority, news->concurrency_hash);
+	uint64		key = queue_line_name_key(news->queue_key, news->kind_key, news->priority, news->concurrency_hash);
 
 	if (queue_line_table_find(&lines->names, key) != NULL)
 		return true;
@@ -467,9 +484,7 @@ read_news(QueueLines *lines)
 		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id)) == NULL || line->gone)
 			continue;
 		/* of several lines of a name the lowest takes the new jobs */
-		named = find_name(lines, name_key(news[i].queue_key, news[i].kind_key, news[i].priority,
-										  news[i].concurrency_hash),
-						  line->queue, line->kind, line->priority, line->key);
+		named = find_name(lines, queue_line_key_of_name(line), line->queue, line->kind, line->priority, line->key);
 		if (named != NULL && line->id < named->id)
 			name_line(lines, line);
 	}
@@ -535,7 +550,7 @@ queue_lines_of(const QueueConf *conf, int *n)
 		/* kept from now on, so that a reading which an error ends is simply done again */
 		mine->lines.kept = true;
 		text_key(&key, 1, conf->name);
-		(void) read_index(lines, lines->config->line_name, &key, 1, false, false, PG_INT32_MAX);
+		(void) read_index(lines, lines->config->line_name, &key, 1, false, ALL_ROWS, PG_INT32_MAX);
 		mine->lines.complete = true;
 		lines->complete[lines->ncomplete++] = mine;
 	}
@@ -560,7 +575,7 @@ queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n)
 
 		text_key(&keys[0], 1, conf->name);
 		text_key(&keys[1], 2, kind);
-		(void) read_index(lines, lines->config->line_name, keys, 2, false, false, PG_INT32_MAX);
+		(void) read_index(lines, lines->config->line_name, keys, 2, false, ALL_ROWS, PG_INT32_MAX);
 		list->lines.complete = true;
 	}
 	*n = list->lines.n;
@@ -726,7 +741,8 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	line = add_line(lines, id, conf->name, kind, priority, concurrency_key);
 	list_line(lines, line);
 	if (queue_database() != NULL)
-		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, concurrency_hash(line->key), priority});
+		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, queue_line_concurrency_hash(line->key),
+							priority});
 	else
 		CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
 	table_close(rel, NoLock);
@@ -756,18 +772,20 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority, const cha
 		queue_config_no_queue(queue);
 	if (!conf->keyed)
 		key = NULL;
-	line = find_name(lines, name_key(conf->key, queue_name_hash(kind), priority, concurrency_hash(key)), conf, kind,
-					 priority, key);
+	line = find_name(lines, queue_line_name_key(conf->key, queue_name_hash(kind), priority,
+												queue_line_concurrency_hash(key)), conf, kind, priority, key);
 	if (unlikely(line == NULL))
 	{
 		line = read_name(lines, queue, kind, priority, key);
-		if (line == NULL)
+		if (line != NULL)
+			read_names_ahead(lines, line);
+		else
 		{
 			queue_line_limit_check(lines->config);
 			line = insert_line(lines, conf, kind, priority, key);
 		}
 		name_line(lines, line);
 	}
-	lines->last_named = line;
+	lines->last = lines->last_named = line;
 	return line->id;
 }

@@ -124,26 +124,27 @@ typedef struct QueueHandler
 	bool		eligible;		/* .. it was asked whether it may run */
 } QueueHandler;
 
+/* What an enqueue reads comes first: over many lines nothing of them is in the processor's cache. */
 typedef struct QueueLine
 {
 	int64		id;
 	QueueConf  *queue;
-	char	   *kind;
+	char	   *kind;			/* stands behind the struct */
 	uint64		kind_key;		/* queue_name_hash(kind) */
-	int16		priority;
 	char	   *key;			/* the concurrency key of its jobs; NULL: of any */
-	uint64		turn_id;		/* of a fair queue: the key's number */
+	QueueCounterRef *counter;	/* of the kind in the queue; queue_line_counter() sets it */
+	struct QueueLine *same_key; /* lines.c's */
+	int16		priority;
+	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	bool		gone;			/* its queue was dropped */
 	bool		retired;		/* takes no new jobs */
 	bool		in_queue, in_kind;	/* which lists have it (lines.c) */
-	uint64		reading;		/* the last one that opened it (ready.c) */
-	bool		served;			/* handler && !paused && its run_as may work in the queue */
 	QueueHandler *handler;		/* whose the kind is here, paused or not; NULL: nobody's */
 	QueueLimits *limits;		/* of its claims; NULL: there is none */
-	QueueCursorRef cursor;
 	QueueKindRef stat;
-	QueueCounterRef *counter;	/* of the kind in the queue; queue_line_counter() sets it */
-	struct QueueLine *same_key; /* lines.c's */
+	uint64		reading;		/* the last one that opened it (ready.c) */
+	uint64		turn_id;		/* of a fair queue: the key's number */
+	QueueCursorRef cursor;
 } QueueLine;
 
 /* How urgent a job is that waits since run_at: its priority, less a step for each `ageing` of its queue. */

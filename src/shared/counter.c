@@ -235,31 +235,27 @@ static QueueCounter *
 find_counter(const QueueCounterKey *key, bool create)
 {
 	HTAB	   *table = key->kind[0] != '\0' ? kinds : queues;
+	QueueDatabase *base = queue_database_of(key->db, false);
+	pg_atomic_uint32 *places = base == NULL ? NULL : table == kinds ? &base->kind_places : &base->queue_places;
 	QueueCounter *c;
 
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	c = hash_search(table, key, HASH_FIND, NULL);
 	LWLockRelease(&shared->lock);
-	if (c != NULL || !create)
+	if (c != NULL || !create || base == NULL || pg_atomic_read_u32(places) >= QUEUE_MAX_PLACES)
 		return c;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	c = hash_search(table, key, HASH_FIND, NULL);
-	if (c == NULL)
+	if (c == NULL && take_place(places, QUEUE_MAX_PLACES))
 	{
-		QueueDatabase *base = queue_database_of(key->db, false);
-		pg_atomic_uint32 *places = base == NULL ? NULL : table == kinds ? &base->kind_places : &base->queue_places;
-
-		if (base != NULL && take_place(places, QUEUE_MAX_PLACES))
+		c = hash_search(table, key, HASH_ENTER_NULL, NULL);
+		if (c == NULL)
+			pg_atomic_fetch_sub_u32(places, 1);
+		else
 		{
-			c = hash_search(table, key, HASH_ENTER_NULL, NULL);
-			if (c == NULL)
-				pg_atomic_fetch_sub_u32(places, 1);
-			else
-			{
-				counter_zero(c);
-				c->incarnation = ++shared->incarnations;
-			}
+			counter_zero(c);
+			c->incarnation = ++shared->incarnations;
 		}
 	}
 	LWLockRelease(&shared->lock);
