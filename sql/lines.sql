@@ -64,10 +64,13 @@ SELECT queue.purge('mine'), queue.drop_queue('mine', force => true), queue.drop_
 SELECT count(queue.enqueue('one'));
 UPDATE queue.line SET id = id + 1000;
 UPDATE queue.live_job SET line = line + 1000, id = id + 500;
+INSERT INTO queue.event VALUES (1000, clock_timestamp(), 'default', 'e', '{}');
+INSERT INTO queue.subscription VALUES (1000, 't', 'k', 'default');
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';
 SELECT queue.adopt();
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';
 SELECT count(queue.enqueue('two'));
 SELECT kind, id - (SELECT min(id) FROM queue.job) AS id FROM queue.job ORDER BY id;
+SELECT queue.emit('f'), queue.subscribe('u', 'k');
 DROP EXTENSION queue;
 DROP ROLE regress_queue_attacker, regress_queue_victim;
