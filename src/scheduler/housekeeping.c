@@ -343,7 +343,7 @@ recount_end(void)
 	}
 	hash_destroy(counts);
 	counts = NULL;
-	recount_at = recount_began + Max(hasty ? SOON_US : RECOUNT_US, 100 * recount_spent);
+	recount_at = recount_began + (hasty ? Max(SOON_US, 10 * recount_spent) : Max(RECOUNT_US, 100 * recount_spent));
 }
 
 /* One slice of the scan: RECOUNT_BLOCKS blocks under a snapshot of their own. */
