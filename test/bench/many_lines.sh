@@ -1,17 +1,24 @@
 #!/bin/bash
 # many_lines.sh [lines ...]: lines without a cliff.  The rates of enqueue, of executors and of fetch over many lines (kinds
 # here), against those over 10; the same fetch and drain under a held snapshot; what idle lines cost; the first call of a
-# session.  PARTS="enqueue drain fetch held idle first"; JOBS=100000; SPAN=5 (seconds of a measurement).
+# session.  Beside enqueue stands what a bare table with the same indexes makes of it (bare): that many insertion points
+# cost the server something whatever we do.  PARTS="enqueue bare drain fetch held idle first"; JOBS=100000; SPAN=5
+# (seconds of a measurement); ROUNDS=3 (drains, of which the median counts, after one that warms up).
 . "$(dirname "$0")/common.sh"
 [ $# -gt 0 ] || set -- 1500 20000 100000
-PARTS=${PARTS:-enqueue drain fetch held idle first}
+PARTS=${PARTS:-enqueue bare drain fetch held idle first}
 JOBS=$((${JOBS:-100000} / SCALE))
 SPAN=${SPAN:-5}
-bench_start "Many lines" "max_wal_size = 4GB" "synchronous_commit = off" "queue.max_lines = 250000" "queue.debug_line_idle = 1d"
+ROUNDS=${ROUNDS:-3}
+bench_start "Many lines" "max_wal_size = 4GB" "synchronous_commit = off" "queue.max_lines = 500000" "queue.debug_line_idle = 1d"
 
 script enqueue <<'SQL'
 \set k random(1, :lines)
 SELECT queue.enqueue('k' || :k, queue => 'in');
+SQL
+script bare <<'SQL'
+\set k random(1, :lines)
+INSERT INTO bare (id, run_at, line, payload) VALUES (nextval('bare_id'), clock_timestamp(), :k, '{}');
 SQL
 script fetch <<'SQL'
 SELECT id, attempt FROM queue.fetch('out') \gset
@@ -37,9 +44,17 @@ measure() {
 				tps enqueue
 				sql "SELECT queue.purge('in')" >/dev/null
 				;;
+			bare)
+				sql "CREATE TABLE bare (LIKE queue.live_job INCLUDING ALL); CREATE SEQUENCE bare_id;
+				     INSERT INTO bare (id, run_at, line, payload)
+				     SELECT nextval('bare_id'), clock_timestamp(), i, '{}' FROM generate_series(1, $lines) i"
+				bench_pgbench bare -M prepared -c 4 -j 2 -T "$SPAN" -D lines="$lines"
+				tps bare
+				sql "DROP TABLE bare"
+				;;
 			drain | held)
 				[ $part = drain ] || hold_snapshot
-				for round in 1 2; do
+				for ((round = 0; round <= ROUNDS; round++)); do
 					sql "SELECT queue.pause('run')" >/dev/null
 					spread run "$JOBS" "$lines"
 					psql_file <<-SQL
@@ -49,7 +64,7 @@ measure() {
 					$WAIT_EMPTY
 					SELECT round($JOBS / extract(epoch FROM clock_timestamp() - :'start')::numeric);
 					SQL
-				done | tail -1
+				done | tail -n "$ROUNDS" | median
 				[ $part = drain ] || release_snapshot
 				;;
 			fetch)
@@ -86,6 +101,8 @@ for lines in 10 "$@"; do
 			first) figure "$lines lines: a session's first fetch" "$value" -lt 10 ms ;;
 			*)
 				if [ "$lines" = 10 ]; then figure "$part over 10 lines" "$value" info "" /s
+				elif [ $part = bare ]; then
+					figure "bare table over $lines lines ($value/s)" "$(calc "$value / $(cat "$LIB_DIR/rate.$part.10")")" info "" "of 10 lines"
 				else figure "$part over $lines lines ($value/s)" "$(calc "$value / $(cat "$LIB_DIR/rate.$part.10")")" -ge 0.8 "of 10 lines"
 				fi
 				;;
