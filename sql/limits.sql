@@ -17,11 +17,11 @@ ROLLBACK;
 SELECT payload FROM queue.fetch('q', 5);
 BEGIN;
 SELECT count(queue.complete(id)) FROM queue.job WHERE state = 'running';
-SELECT payload FROM queue.fetch('q', 5, lease => '50 ms');
+SELECT payload FROM queue.fetch('q', 5, lease => '1 min');
 COMMIT;
 SELECT payload FROM queue.fetch('q', 5);
 -- a lease that ended has no place; a heartbeat takes one if there is one
-SELECT pg_sleep(0.1);
+SET queue.debug_clock_offset = '2 min';
 SELECT count(queue.enqueue('k', '0', 'q', priority => -1));
 SELECT payload FROM queue.fetch('q', 1);
 SELECT queue.heartbeat(id, '1 min', 1) IS NOT NULL FROM queue.job WHERE payload = '4';
@@ -45,9 +45,9 @@ SELECT queue.create_queue('l', max_running => 2147483647);
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2}', 'l');
 SELECT payload FROM queue.fetch('l', 5);
 -- rates: no token at first
-SELECT queue.create_queue('r', rate_limit => 100);
+SELECT queue.create_queue('r', rate_limit => 1);
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'r');
 SELECT payload FROM queue.fetch('r', 10);
-SELECT pg_sleep(0.025);
+SET queue.debug_clock_offset = '3 min';
 SELECT count(*) >= 1 FROM queue.fetch('r', 10);
 DROP EXTENSION queue CASCADE;
