@@ -72,7 +72,9 @@ tap() {
 	shift
 	# Two lanes write here: $RANDOM gave both the same name once.
 	log=$(mktemp "$LIB_DIR/log.XXXXXX")
-	"$@" >"$log" 2>&1 || rc=$?
+	# in the background, because a shell that waits hears Ctrl-C at once; what runs is ended by lib_end
+	"$@" >"$log" 2>&1 &
+	wait $! || rc=$?
 	[ $rc != 124 ] || { echo "# timed out; what it last wrote, and its servers:"; tail -n 40 log/* 2>/dev/null || true; } >>"$log"
 	count_tap "$log" $rc
 	# With failures: everything but what went well.

@@ -31,14 +31,28 @@ fi
 PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh" test)}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-mutants-XXXXXX")
 chmod 755 "$WORK"
+mkdir -m 1777 "$WORK/tmp"
+export QUEUE_MUTANTS=$WORK
+# The lanes and all that they started; each check.sh cleans up after itself, and is waited for.
 end() {
-	local rc=$?
-	trap - EXIT
-	# the lanes and what they started stand in this process group's sessions; each check.sh cleans up after itself
-	for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done
+	local rc=$? pid left
+	trap - EXIT INT TERM HUP
+	for pid in $(jobs -p); do end_tree "$pid"; done
 	wait
+	for _ in $(seq 200); do
+		left=$(grep -lsF "QUEUE_MUTANTS=$WORK" /proc/[0-9]*/environ | cut -d/ -f3 | grep -vx -e $$ -e "$BASHPID" || true)
+		[ -n "$left" ] || break
+		sleep 0.1
+	done
+	[ -z "$left" ] || kill -KILL $left 2>/dev/null || true
 	rm -rf "$WORK"
 	exit $rc
+}
+# end_tree pid: it and its children; a lane alone would leave what it runs.
+end_tree() {
+	local child
+	for child in $(pgrep -P "$1"); do end_tree "$child"; done
+	kill "$1" 2>/dev/null || true
 }
 trap end EXIT
 trap 'exit 130' INT
@@ -66,7 +80,7 @@ chosen() {
 	local all=("$ROOT"/test/mutants/*.patch) day i
 	if [ $# != 0 ]; then
 		for i in "${all[@]}"; do
-			for day in "$@"; do [[ $(basename "$i" .patch) != *"$day"* ]] || echo "$i"; done
+			for day in "$@"; do [[ ${i##*/} != *"${day%.patch}"*.patch ]] || echo "$i"; done
 		done | sort -u
 	elif [ -n "${MUTANTS_OF_DAY:-}" ]; then
 		day=$(($(date +%s) / 86400))
@@ -91,7 +105,7 @@ exists() {
 
 # passes suite/test tree server: a hang is a failure too, and so is a wait in vain, which need not last three minutes
 passes() {
-	SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' PG_TEST_TIMEOUT_DEFAULT=30 \
+	TMPDIR=$WORK/tmp SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' PG_TEST_TIMEOUT_DEFAULT=30 \
 		timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
 }
 
@@ -107,7 +121,7 @@ try() {
 		echo "it does not build"
 	else
 		for test in $tests; do
-			passes "$test" "$tree" "$server" || { echo "caught by $test"; break; }
+			passes "$test" "$tree" "$server" || { [ $? = 124 ] && echo "caught by $test, which hangs" || echo "caught by $test"; break; }
 		done
 	fi
 	patch -d "$tree" -p1 -R -s -F2 --no-backup-if-mismatch <"$patch" >>"$tree.log" 2>&1
