@@ -79,6 +79,10 @@ SELECT try($$SELECT queue.create_queue('bad', max_running => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', rate_limit => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', reserved => '{"-10": 0}')$$);
+SELECT r, try(format('SELECT queue.create_queue(''bad'', reserved => %L)', r))
+FROM unnest('{"{\"\": 1}","{\"-10a\": 1}","{\"32768\": 1}","{\"-32769\": 1}","{\"-10\": \"2\"}","{\"-10\": 10001}","{\"-10\": 1.5}"}'::text[]) r;
+SELECT try($$SELECT queue.create_queue('bad', reserved => (SELECT jsonb_object_agg(n, 1) FROM generate_series(1, 5) n))$$);
+SELECT queue.create_queue('reserved', reserved => '{"32767": 10000, "-32768": 1}'), queue.drop_queue('reserved');
 SELECT try($$SELECT queue.alter_queue('plain', max_running => -1)$$);
 SELECT try($$SELECT queue.alter_queue('plain', rate_limit => -1, rate_period => '0')$$);
 SELECT try($$SELECT queue.alter_queue('plain', reserved => '[1]')$$);

@@ -58,6 +58,7 @@ one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $id", '0', 'with
 one($node, "SELECT queue.cancel($id)", 't', 'cancelled');
 
 # --- of the scheduler and the launcher: they come back and executors are not lost
+my $line = sql($node, "SELECT min(id) FROM queue.line WHERE kind = 'job' AND queue = 'default'");
 for my $type (qw(scheduler launcher))
 {
 	my ($old) = workers($node, $type);
@@ -67,6 +68,9 @@ for my $type (qw(scheduler launcher))
 	wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue $type' AND pid <> $old", 'it comes back');
 	wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'after $type'", 'and jobs run');
 }
+
+one($node, "SELECT count(*) FROM queue.line WHERE id = $line AND retired_at IS NULL", '1', 'a new scheduler does not take lines for long unused');
+unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'nobody who ended in order is taken for dead');
 
 # --- a smart stop and a restart with nothing to do are quick
 $t0 = time;

@@ -40,6 +40,14 @@ sub switches
 	return $n;
 }
 
+# The time that it has used the CPU, in ticks of 10 ms: who looks again and again without sleeping switches seldom.
+sub ticks
+{
+	my ($pid) = @_;
+	my @f = split / /, (slurp_file("/proc/$pid/stat") =~ s/^.*\) //r);
+	return $f[11] + $f[12];
+}
+
 # --- a commit is run at once
 enqueue('warm 1');
 done('warm 1', 'warm');
@@ -53,16 +61,21 @@ for my $i (1 .. 10)
 one($node, "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM seen.at - sent.at)) < 0.05, max(seen.at - sent.at) < '1 s' FROM seen JOIN sent USING (note)",
 	't|t', 'at once');
 
-# --- idle costs nothing
-my %before = map { $_ => switches($_) } map { workers($node, $_) } qw(launcher scheduler executor);
-cmp_ok(scalar keys %before, '>=', 3, 'launcher, scheduler and executor are there');
+# --- idle costs nothing, also after a thread has looked a name up and a request has failed, and beside a database that has
+# no extension
+sql($node, 'CREATE DATABASE plain');
+sql($node, "SELECT queue.register_http_handler('refused', 'http://localhost:1/', max_attempts => 1); SELECT queue.enqueue('refused')");
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE kind = 'refused'", 'a request that nobody takes fails');
+my %before = map { $_ => [ switches($_), ticks($_) ] } map { workers($node, $_) } qw(launcher scheduler executor http);
+cmp_ok(scalar keys %before, '>=', 4, 'launcher, scheduler, executor and http worker are there');
 sleep(5);    # the span that is measured
-for my $type (qw(launcher scheduler executor))
+for my $type (qw(launcher scheduler executor http))
 {
 	for my $pid (workers($node, $type))
 	{
 		next unless exists $before{$pid};
-		cmp_ok(switches($pid) - $before{$pid}, '<=', 5, "the idle $type was not woken in 5 s");
+		cmp_ok(switches($pid) - $before{$pid}[0], '<=', 5, "the idle $type was not woken in 5 s");
+		cmp_ok(ticks($pid) - $before{$pid}[1], '<=', 50, "and did nothing");
 	}
 }
 

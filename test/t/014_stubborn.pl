@@ -152,9 +152,17 @@ sql($node, 'DROP TRIGGER slowly ON queue.live_job');
 $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"loop": 1}', timeout => '0')});
 wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'it runs');
 my $began = time;
+my $executor = sql($node, "SELECT pid FROM queue.stat_worker WHERE job_id = $id");
+sql($node, "SELECT pg_terminate_backend($executor)");
+ok(gone($executor), 'nor of its executor');
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id AND pid <> $executor", 'another one runs it');
+cmp_ok(time - $began, '<', 15, 'and need not look for it');
+$began = time;
 $node->stop('fast');
 cmp_ok(time - $began, '<', 30, 'a fast shutdown ends it');
 $node->start;
 one($node, "SELECT failures FROM queue.job WHERE id = $id", '0', 'it was not counted');
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'it runs again');
+unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'and is not suspected of having killed its executor');
 
 done_testing();

@@ -114,6 +114,13 @@ cmp_ok(sql($node, "SELECT buffers('SELECT FROM queue.fetch(''default'', 10, kind
 	'and a fetch does not pass 20,000 dead rows');
 $held->quit;
 
+# A row behind the cursor that somebody changed by hand, of which nobody was told.
+sql($node, "SELECT queue.enqueue('hand', delay => '1000 days'); SELECT queue.enqueue('hand')");
+one($node, "SELECT queue.complete(id) FROM queue.fetch('default', 10, kinds => '{hand}')", 't', 'readers have passed the front of a line');
+sql($node, "UPDATE queue.live_job SET run_at = now() - interval '1 hour' WHERE id = (SELECT id FROM queue.job WHERE kind = 'hand')");
+clock(33);
+one($node, fetchable('hand', 1), '1', 'and get what was put there by hand');
+
 # 5. After a crash no hint is left; nobody reads these lines.
 sql($node, <<'EOS');
 SELECT queue.enqueue('last', max_attempts => 1) FROM generate_series(1, 3);

@@ -78,7 +78,10 @@ $node->start;
 one($node, "SELECT failures FROM queue.job WHERE kind = 'stubborn'", '0', 'and its job is not counted as failed');
 sql($node, "SELECT queue.pause('default'); ROLLBACK PREPARED 'busy'");
 
-# --- pg_terminate_backend of a scheduler that waits
+# --- pg_terminate_backend of a scheduler that waits: its executors are found by the next one, at their jobs
+sql($node, "SELECT queue.create_queue('other')");
+$id = sql($node, q{SELECT queue.enqueue('job', '{"note": "meanwhile", "lock": 4, "sleep": 600}', 'other')});
+my $executor = wait_lock($node, 4);
 sql($node, "BEGIN; LOCK TABLE queue.queue; PREPARE TRANSACTION 'holds'");
 sql($node, 'DROP ROLE anybody');
 wait_waiting('scheduler', 'Lock', 'the scheduler waits again');
@@ -86,6 +89,11 @@ my ($pid) = workers($node, 'scheduler');
 sql($node, "SELECT pg_terminate_backend($pid)");
 ok(gone($pid), 'it can be terminated');
 sql($node, "ROLLBACK PREPARED 'holds'");
+sql($node, q{SELECT queue.enqueue('job', '{"note": "beside"}', 'other')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'beside'", 'another one comes');
+one($node, "SELECT pid, attempt FROM queue.stat_worker JOIN queue.job ON job_id = id WHERE id = $id", "$executor|1", 'the job that ran is still run by the same executor');
+one($node, "SELECT queue.cancel($id)", 't', 'and can be cancelled there');
+unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'nobody was suspected');
 
 # --- pg_cancel_backend ends only what a worker does just now
 wait_true($node, "SELECT count(*) = 3 FROM queue.stat_worker WHERE type <> 'executor' AND state <> 'starting'", 'all workers are there');

@@ -30,8 +30,18 @@ $holder->query_safe("COMMIT");
 wait_no_jobs($node, 'its jobs end');
 $holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
 
-# With another one they are all but one, also when its jobs come first.
-sql($node, "SELECT queue.register_sql_handler('b', 'public.h', run_as => 'b'); SELECT queue.enqueue('b')");
+# With another one they are all but one, although all executors are there and idle.
+sql($node, "SELECT queue.register_sql_handler('b', 'public.h', run_as => 'b'); SELECT queue.enqueue('b', delay => '1 hour')");
+sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
+wait_true($node, "SELECT count(*) >= 3 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'long jobs of one role run');
+sql($node, q{SELECT queue.enqueue('b', '{"note": "first"}')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'first'", 'and leave an executor to the other');
+$holder->query_safe("COMMIT");
+wait_no_jobs($node, 'they end', kinds => '^a$');
+$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
+
+# Also when its jobs come first.
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE kind = 'b'; SELECT queue.enqueue('b')");
 wait_no_jobs($node, 'the other role has run a job');
 sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
 wait_true($node, "SELECT count(*) = 3 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'long jobs of one role run');

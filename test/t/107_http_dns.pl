@@ -83,6 +83,13 @@ wait_true($node, "SELECT count(DISTINCT error) > 60 FROM (SELECT substring(error
 cmp_ok(scalar(@threads), '<=', 50, 'no more threads than 48 and a few');
 cmp_ok(scalar(@threads), '>', 40, 'and as many');
 
+# who waits for a name can be cancelled
+wait_true($node, "SELECT count(queue.cancel(id)) > 10 FROM queue.job WHERE kind = 'many' AND state = 'running'", 'jobs are cancelled while their names are asked for');
+sql($node, "SELECT count(*) FROM queue.enqueue_many('fine', array_fill('{}'::jsonb, '{100}'))");
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.job WHERE kind = 'fine')", 'others are delivered by the same requests');
+one($node, "SELECT count(*) FROM queue.job_error WHERE kind = 'fine'", 0, 'without an error');
+one($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'", $pid, 'the worker is the same');
+
 # the worker ends, and another comes
 kill 'TERM', $pid;
 ok(gone($pid), 'the worker ends while names are asked for');
