@@ -197,6 +197,10 @@ SELECT count(*) FROM queue.test_drain();
 SELECT what FROM seen WHERE what LIKE 'h_json%';
 SELECT try($$SELECT queue.test_drain('nowhere')$$);
 SELECT try($$SELECT queue.test_drain(null)$$);
+SELECT queue.pause_handler('child'), queue.enqueue('child', '1', 'd') AS k \gset
+SELECT count(*) FROM queue.test_drain('d') WHERE job_id = :k;
+SELECT split_part(try(format('SELECT queue.test_run(%s)', :k)), ' since', 1);
+SELECT queue.resume_handler('child'), queue.test_run(:k, NULL);
 ROLLBACK;
 
 -- a handler that ends another job ends that one, and its own as it returns
@@ -208,6 +212,13 @@ SELECT queue.enqueue('other') AS a \gset
 SELECT queue.enqueue('ends', jsonb_build_object('other', :a)) AS b \gset
 SELECT queue.test_run(:b);
 SELECT id = :a AS other, state, last_error FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
+-- so when it is one that the session has fetched
+CREATE OR REPLACE FUNCTION h_ends(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM queue.snooze((j.payload->>'other')::bigint, '1 hour'); END $$;
+SELECT queue.enqueue('other') AS a \gset
+SELECT count(*) FROM queue.fetch('default', kinds => '{other}');
+SELECT queue.enqueue('ends', jsonb_build_object('other', :a)) AS b \gset
+SELECT queue.test_run(:b);
+SELECT id = :a AS other, state FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
 ROLLBACK;
 
 -- handlers that come and go

@@ -42,6 +42,12 @@ SELECT queue.retry_jobs('{"queue": "q", "state": "pending", "kind": "k3"}', '200
 SELECT kind, state, as_enqueued, as_asked, (SELECT run_at FROM queue.live_job l WHERE l.id IN (:k1, :k2, :k3) AND l.run_at <> 'infinity') AS in_line FROM jobs;
 SELECT queue.alter_job(:k4, run_at => '2100-01-01 00:00+00');
 SELECT regexp_replace(queue.explain_job(:k4), 'due at .*', 'due at N');
+-- infinity by hand
+BEGIN;
+SELECT queue.enqueue('by_hand', '1', 'other') AS hand \gset
+UPDATE queue.live_job SET run_at = 'infinity' WHERE id = :hand;
+SELECT queue.explain_job(:hand);
+ROLLBACK;
 
 -- the calls about many
 SELECT kind, state, run_at = '2001-02-03 04:05+00' AS as_enqueued FROM queue.find_jobs('{"queue": "q", "state": "pending", "kind": ["k5"]}');

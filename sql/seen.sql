@@ -75,6 +75,34 @@ SELECT count(*) FROM queue.fetch('q10');
 SELECT count(*) FROM queue.fetch('q11');
 RESET ROLE;
 
-DROP FUNCTION regress_seen(jsonb), seen();
+-- what is kept, what holds a group and what doctor() says of a queue are for who may see that queue
+SELECT queue.create_queue('held', max_attempts => 1, keep_completed => '1 day', on_group_discard => 'hold', dead_letter => 'a');
+SELECT queue.enqueue('k', '"kept"', 'held') AS kept \gset
+SELECT queue.complete(id) FROM queue.fetch('held');
+SELECT queue.alter_queue('held', reset => '{dead_letter}');
+SELECT queue.enqueue('k', '"holds"', 'held', group_key => 'g') AS holds, queue.enqueue('k', '"next"', 'held', group_key => 'g') AS next \gset
+SELECT queue.fail(id, attempt, 'no') FROM queue.fetch('held', wait => '20 s');
+UPDATE queue.queue SET dead_letter = 'nowhere' WHERE name = 'held';
+CREATE FUNCTION held(holds bigint) RETURNS TABLE (what text, seen text) LANGUAGE sql AS $$
+	SELECT 'found', string_agg(payload #>> '{}', ', ' ORDER BY id) FROM queue.find_jobs('{"queue": "held"}')
+	UNION ALL SELECT 'found in any', count(*)::text FROM queue.find_jobs('{"kind": "k"}', 100) WHERE queue = 'held'
+	UNION ALL SELECT 'doctor', string_agg(DISTINCT check_name, ', ') FROM queue.doctor() WHERE NOT ok AND detail ~ 'held'
+	UNION ALL SELECT 'cancelled', queue.cancel(holds)::text
+$$;
+SELECT queue.grant_queue('a', 'regress_seen_reader', 'manage');
+SET ROLE regress_seen_reader;
+SELECT * FROM held(:holds);
+SELECT queue.explain_job(:kept);
+RESET ROLE;
+SELECT * FROM held(:holds);
+SELECT queue_internal.may_read(NULL), queue_internal.may_read(repeat('q', 1000)), queue_internal.may_read('held');
+-- a role that would run without triggers, here or in another database
+ALTER ROLE regress_seen_other IN DATABASE template1 SET session_replication_role = replica;
+ALTER ROLE regress_seen_other SET work_mem = '1MB';
+SELECT count(*) FROM queue.doctor() WHERE check_name = 'replica role' AND NOT ok;
+ALTER ROLE regress_seen_other SET session_replication_role = replica;
+SELECT detail FROM queue.doctor() WHERE check_name = 'replica role' AND NOT ok;
+
+DROP FUNCTION regress_seen(jsonb), seen(), held(bigint);
 DROP EXTENSION queue CASCADE;
 DROP ROLE regress_seen_owner, regress_seen_reader, regress_seen_runs, regress_seen_other;
