@@ -106,9 +106,10 @@ wait_no_jobs($node, 'granted');
 healthy('granted');
 SKIP:
 {
-	skip 'workers may run as NOLOGIN roles from 17 on', 3 if sql($node, "SELECT current_setting('server_version_num')::int >= 170000") eq 't';
+	skip 'workers may run as NOLOGIN roles from 17 on', 4 if sql($node, "SELECT current_setting('server_version_num')::int >= 170000") eq 't';
 	sql($node, "ALTER ROLE app NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue executor'; SELECT queue.enqueue('app')");
 	doctor_like($node, qr/app.*(connect|log in|login)/is, 'a role that cannot log in');
+	unlike(slurp_file($node->logfile), qr/FATAL: .*not permitted to log in/, 'nobody tries');
 	sql($node, "ALTER ROLE app LOGIN");
 	wait_no_jobs($node, 'LOGIN again');
 	healthy('LOGIN again');
