@@ -103,6 +103,10 @@ sqlstate_like($node, $_->[1], '42501', qr/./, "refused: $_->[1]", user => $_->[0
   [ stranger => 'ALTER DATABASE copy SET TABLESPACE strange' ], [ stranger => 'CREATE DATABASE mine TEMPLATE copy' ],
   [ owner => 'ALTER DATABASE owned RENAME TO mine' ], [ owner => 'CREATE DATABASE mine TEMPLATE owned' ],
   [ stranger => 'DROP EXTENSION queue CASCADE', 'copy' ], [ stranger => 'ALTER EXTENSION queue UPDATE', 'copy' ];
+sqlstate_like($node, 'DROP DATABASE copy', '55006', qr/currently open/, 'nobody drops the database that he is in', db => 'copy');
+sqlstate_like($node, 'ALTER DATABASE copy RENAME TO mine', '0A000', qr/current database/, 'nor renames it', db => 'copy');
+sqlstate_like($node, 'ALTER DATABASE copy SET TABLESPACE strange', '55006', qr/currently open/, 'nor moves it', db => 'copy');
+sql($node, 'ALTER EXTENSION plpgsql UPDATE', db => 'copy');
 is(join(' ', workers($node, 'scheduler', $_)), $schedulers{$_}, "$_ has the same scheduler") for qw(copy owned);
 running('copy');
 sql($node, 'DROP DATABASE owned');

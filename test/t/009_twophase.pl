@@ -134,6 +134,12 @@ for my $mode (qw(fast immediate))
 	one($node, "SELECT count(*) FROM seen WHERE note = 'r2 $mode'", '0', 'ROLLBACK PREPARED: it never runs');
 }
 
+# --- an extension whose CREATE was prepared
+sql($node, 'CREATE DATABASE prepared');
+sql($node, "BEGIN; CREATE EXTENSION queue; PREPARE TRANSACTION 'create'", db => 'prepared');
+sql($node, "COMMIT PREPARED 'create'", db => 'prepared');
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'prepared' AND backend_type = 'queue scheduler'", 'its scheduler comes with COMMIT PREPARED');
+
 # --- PREPARE that fails gives everything back
 $id = sql($node, "SELECT queue.enqueue('outside', '{}')");
 sql($node, "BEGIN; SELECT queue.enqueue('job', '{\"note\": \"same\"}'); PREPARE TRANSACTION 'same'");

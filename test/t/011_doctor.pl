@@ -125,7 +125,16 @@ healthy('adopted');
 # --- library and extension of different versions
 sql($node, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'queue'");
 doctor_like($node, qr/0\.9.*(update|restart)/is, 'library and extension of different versions');
+my ($scheduler) = workers($node, 'scheduler');
+sql($node, "SELECT pg_terminate_backend($scheduler)");
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND pid <> $scheduler", 'another scheduler');
+ok($node->wait_for_log(qr/the extension in database \d+ is version 0\.9, the loaded library is 1\.0/), 'which sees it, and waits');
+sql($node, "SELECT queue.enqueue('job')");
+doctor_like($node, qr/0\.9.*(update|restart)/is, 'it runs nothing');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'job' AND attempt = 0", '1', 'not a job');
 sql($node, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'queue'");
+sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue scheduler'");
+wait_no_jobs($node, 'with the same version it does');
 healthy('the same version');
 
 # --- replica role
@@ -140,14 +149,17 @@ sql($node, "ALTER SYSTEM RESET queue.enabled");
 sql($node, "ALTER SYSTEM SET queue.databases = 'elsewhere'");
 $node->restart;
 doctor_like($node, qr/queue\.databases/, 'a database that queue.databases does not name');
-sql($node, "ALTER SYSTEM RESET queue.databases");
+sql($node, "ALTER SYSTEM SET queue.databases = 'elsewhere, postgres'");
 $node->restart;
-healthy('on again');
+healthy('on again, by name');
+sql($node, "ALTER SYSTEM RESET queue.databases");
 
 # --- no executors
 sql($node, "ALTER SYSTEM SET queue.executors = 0");
 $node->restart;
 doctor_like($node, qr/queue\.executors/, 'queue.executors = 0');
+$id = sql($node, "SELECT queue.enqueue('job')");
+like(sql($node, "SELECT queue.explain_job($id)"), qr/waits: queue\.executors is 0/, 'explain_job says so');
 sql($node, "ALTER SYSTEM RESET queue.executors");
 
 # --- worker slots used up: the launcher's, the scheduler's, the executors' (the server's own logical replication

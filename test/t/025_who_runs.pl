@@ -36,8 +36,33 @@ sql($node, 'CREATE ROLE stranger LOGIN');
 sql($node, "SELECT queue.create_queue('strange'), queue.grant_queue('strange', 'stranger', 'read')");
 one($node, "SELECT count(*), count(job_id), count(queue), count(job_started_at) FROM queue.stat_worker WHERE type = 'executor'",
 	'2|0|0|0', 'who may not read the queue learns of the executors only', user => 'stranger');
+# a job of a queue that the reader may not see is one of others; those of another priority and what is not due are not ahead
+sql($node, 'CREATE ROLE narrow LOGIN');
+sql($node, "SELECT queue.grant_queue('strange', 'narrow', 'read'); SELECT queue.enqueue('nap', '{}', 'strange')");
+like(sql($node, "SELECT queue.explain_job(max(id)) FROM queue.job WHERE queue = 'strange'", user => 'narrow'),
+	qr/^available; waits: 2 of 2 executors busy \(others 2, the longest \d+ s\)$/, 'what runs elsewhere has no name for who may not read there');
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE queue = 'strange'");
+
+# --- what waits in the channel is looked at again by who takes it: the scheduler, which stands still here, sorts nothing out
+my ($scheduler) = workers($node, 'scheduler');
+kill 'STOP', $scheduler;
+sql($node, "SELECT queue.pause('default')");
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE id IN ($nap[0], $nap[1])", 'the first two end');
+wait_true($node, "SELECT count(*) = 2 FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NULL AND state = 'idle'", 'the executors have nothing more');
+one($node, "SELECT count(*), sum(attempt) FROM queue.job WHERE kind = 'nap' AND queue = 'default'", '4|0', 'what was read before the queue was paused does not run');
+kill 'CONT', $scheduler;
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, "SELECT queue.resume('default')");
+wait_true($node, "SELECT count(*) = 2 FROM queue.job WHERE state = 'running'", 'two run when it is resumed');
+kill 'STOP', $scheduler;
+sql($node, "CREATE ROLE another LOGIN; SELECT queue.grant_queue('default', 'another', 'work'); SELECT queue.register_sql_handler('nap', 'h', run_as => 'another')");
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_true($node, "SELECT count(*) = 2 FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NULL AND state = 'idle'", 'they end');
+one($node, "SELECT count(*), sum(attempt) FROM queue.job WHERE kind = 'nap' AND queue = 'default'", '2|0', 'the others run no more as who they were to run as');
+kill 'CONT', $scheduler;
 wait_no_jobs($node, 'all end');
+one($node, "SELECT count(*) FROM seen WHERE kind = 'nap' AND cu = 'another'", '2', 'as the other role');
 
 # --- sessions that fetch
 sql($node, "SELECT queue.create_queue('own')");

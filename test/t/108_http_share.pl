@@ -40,6 +40,34 @@ cmp_ok(left('slow'), '>', 200, 'long before the slow ones are done');
 sql($node, q{SELECT queue.unregister_handler(kind) FROM queue.stat_handler; SELECT queue.purge('default')});
 sql($node, q{SELECT queue.cancel(id) FROM queue.job});
 
+# --- another queue.http_max_in_flight takes hold at a reload, a higher one too
+for my $most (4, 20)
+{
+	sql($node, "ALTER SYSTEM SET queue.http_max_in_flight = $most");
+	$node->reload;
+	wait_true($node, "SELECT setting = '$most' FROM pg_settings WHERE name = 'queue.http_max_in_flight'", "queue.http_max_in_flight is $most");
+	register('hang', '/hang', ', max_running => 100');
+	enqueue('hang', 40);
+	wait_true($node, "SELECT in_flight = $most FROM queue.stat_endpoint WHERE kind = 'hang'", "$most under way");
+	sql($node, q{SELECT queue.unregister_handler('hang'); SELECT queue.cancel(id) FROM queue.job});
+}
+sql($node, 'ALTER SYSTEM RESET queue.http_max_in_flight');
+$node->reload;
+
+# --- an outcome that cannot be recorded keeps no other from being recorded
+sql($node, <<'EOS');
+CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'stay' AND OLD.attempt > 0 THEN RAISE 'stays'; END IF;
+	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION stay();
+EOS
+register('stay', '/status/200');
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('stay', (SELECT array_agg(CASE WHEN i = 5 THEN '{"stay": 1}'::jsonb ELSE '{}' END) FROM generate_series(1, 10) i))});
+wait_true($node, q{SELECT count(*) = 1 FROM queue.job WHERE kind = 'stay'}, 'the outcomes of the others are recorded');
+sql($node, q{DROP TRIGGER stay ON queue.live_job; SELECT queue.unregister_handler('stay'); SELECT queue.cancel(id) FROM queue.job});
+
 # --- a row that cannot be claimed fails alone, with the reason
 sql($node, <<'EOS');
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
