@@ -77,16 +77,16 @@ private_server() {
 
 # chosen: the patches to run, one a line
 chosen() {
-	local all=("$ROOT"/test/mutants/*.patch) day i
+	local all=("$ROOT"/test/mutants/*.patch) day step i
 	if [ $# != 0 ]; then
 		for i in "${all[@]}"; do
 			for day in "$@"; do [[ ${i##*/} != *"${day%.patch}"*.patch ]] || echo "$i"; done
 		done | sort -u
 	elif [ -n "${MUTANTS_OF_DAY:-}" ]; then
+		# one of each part of the alphabet, so that no day has only those whose tests are long
 		day=$(($(date +%s) / 86400))
-		for ((i = 0; i < MUTANTS_OF_DAY && i < ${#all[@]}; i++)); do
-			echo "${all[(day * MUTANTS_OF_DAY + i) % ${#all[@]}]}"
-		done
+		step=$(((${#all[@]} + MUTANTS_OF_DAY - 1) / MUTANTS_OF_DAY))
+		for ((i = day % step; i < ${#all[@]}; i += step)); do echo "${all[i]}"; done
 	else
 		printf '%s\n' "${all[@]}"
 	fi
