@@ -8,7 +8,8 @@
  *	1. The configuration's generation is bumped, so everybody who claims from now on knows the limit.
  *	2. Transactions that read it before and claim in this queue are waited for (shared/census.h); nobody blocks.
  *	3. What is in force gets its units: jobs that executors run (their slots tell), sessions' claims (the lock table),
- *	   and leases (rows).  Each is looked at again after its unit was added: if it ended in between, the unit goes.
+ *	   and leases (rows).  Each is looked at again after its unit was added: if it ended in between, the unit goes; if
+ *	   somebody is about to end it, there is another count later.
  *
  * Executors do not wait to be counted: one says in its slot what it runs, and then looks whether the configuration is
  * still the one that it read.  So either it learns of the limit, or who counts finds it.
@@ -82,6 +83,7 @@ typedef struct Census
 	const QueueLimits *limits;
 	QueueLimitOf of;
 	TimestampTz now;
+	bool		doubt;			/* somebody is about to end a lease, as if it had no unit */
 } Census;
 
 /* Is the job leased, as the latest snapshot sees it? */
@@ -97,27 +99,45 @@ still_leased(QueueJobTable *table, int64 id, TimestampTz now)
 	return leased;
 }
 
-/* A lease gets its unit, if it lacks that and is in force. */
-static void
+/* Is a change of the job's row not committed yet?  Whoever made it may have found no unit to give back. */
+static bool
+is_changing(QueueJobTable *table, int64 id)
+{
+	SnapshotData dirty;
+	QueueJob	job;
+
+	InitDirtySnapshot(dirty);
+	return queue_job_peek(table, id, &dirty, &job) &&
+		((TransactionIdIsValid(dirty.xmin) && !TransactionIdIsCurrentTransactionId(dirty.xmin)) ||
+		 (TransactionIdIsValid(dirty.xmax) && !TransactionIdIsCurrentTransactionId(dirty.xmax)));
+}
+
+/* A lease gets its unit, if it lacks that and is in force.  False: that cannot be told now. */
+static bool
 add_lease(QueueJobTable *table, const QueueLine *line, const QueueJob *job, TimestampTz now)
 {
-	if (queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until) &&
-		!still_leased(table, job->id, now))
+	bool		changing;
+
+	if (!queue_unit_add(limits_of_job(table, line, job->id), QUEUE_UNIT_LEASE, 0, job->id, job->leased_until))
+		return true;
+	changing = is_changing(table, job->id);
+	if (changing || !still_leased(table, job->id, now))
 		queue_unit_remove(QUEUE_UNIT_LEASE, 0, job->id);
+	return !changing;
 }
 
 /* A row: a lease in force gets its unit. */
 static void
 count_row(QueueJobTable *table, const QueueJob *job, void *arg)
 {
-	const Census *census = arg;
+	Census	   *census = arg;
 	QueueLine  *line;
 
 	if (job->leased_until <= census->now)
 		return;
 	line = queue_config_line(job->line);
-	if (in_scope(line, census->limits, census->of))
-		add_lease(table, line, job, census->now);
+	if (in_scope(line, census->limits, census->of) && !add_lease(table, line, job, census->now))
+		census->doubt = true;
 }
 
 static void
@@ -273,8 +293,8 @@ count_limit(const QueueLine *line, QueueLimitOf of)
 	count_sessions(table, &census);
 	count_leases(table, &census);
 	queue_job_close(table);
-	queue_unit_counted(limit, of, true);
-	return true;
+	queue_unit_counted(limit, of, !census.doubt);
+	return !census.doubt;
 }
 
 /* Counts what is in force under the line's limits, if need be.  False: it cannot be done yet. */
@@ -298,7 +318,7 @@ queue_limit_seen(QueueJobTable *table, const QueueLine *line, const QueueJob *jo
 {
 	if (line->limits == NULL || !queue_preloaded())
 		return;
-	add_lease(table, line, job, queue_now());
+	(void) add_lease(table, line, job, queue_now());
 }
 
 /* ---- claims ---- */
