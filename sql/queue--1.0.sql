@@ -214,10 +214,55 @@ CREATE TABLE queue.group_mark (             -- groups to be looked at, where no 
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 CREATE TABLE queue.dependency (             -- what jobs depend on; only inserted and deleted
     job_id      bigint NOT NULL,
-    depends_on  bigint NOT NULL
+    depends_on  bigint NOT NULL,
+    workflow    bigint                      -- of the job
 ) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE queue.dependency ADD CONSTRAINT dependency_pkey PRIMARY KEY (job_id, depends_on);
 CREATE INDEX dependency_other ON queue.dependency (depends_on, job_id);
+CREATE SEQUENCE queue.workflow_id AS bigint;
+CREATE TABLE queue.workflow_base (          -- workflows; look at them through the view queue.workflow
+    id            bigint NOT NULL PRIMARY KEY,
+    queue         text COLLATE "C" NOT NULL,
+    state         text COLLATE "C" NOT NULL DEFAULT 'running',  -- completed | failed | cancelled | compensating | compensated
+    closed_at     timestamptz,              -- no more jobs from outside
+    cancelled_at  timestamptz,
+    name          text,
+    on_finished   text COLLATE "C",         -- kinds of the callbacks
+    on_completed  text COLLATE "C",
+    on_discarded  text COLLATE "C",
+    payload       jsonb NOT NULL,           -- theirs
+    fired         int NOT NULL DEFAULT 0,   -- which of them were enqueued, as bits
+    created_at    timestamptz NOT NULL,
+    finished_at   timestamptz,
+    jobs          bigint,                   -- when it finished
+    completed     bigint,
+    discarded     bigint,
+    cancelled     bigint
+);
+CREATE INDEX workflow_base_finished ON queue.workflow_base (finished_at);
+CREATE TABLE queue.workflow_job (           -- the jobs of workflows
+    workflow         bigint NOT NULL,
+    job_id           bigint NOT NULL,
+    queue            text COLLATE "C" NOT NULL,
+    kind             text COLLATE "C" NOT NULL,
+    compensate_with  text COLLATE "C" NOT NULL, -- '': nothing
+    ref              text COLLATE "C" NOT NULL, -- '': none
+    payload          jsonb,                 -- of a job that is compensated
+    compensation     bigint                 -- the job that does it
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.workflow_job ADD CONSTRAINT workflow_job_pkey PRIMARY KEY (workflow, job_id);
+CREATE INDEX workflow_job_undone ON queue.workflow_job (workflow) WHERE compensate_with <> '';
+CREATE SEQUENCE queue.workflow_number AS bigint;
+CREATE TABLE queue.workflow_end (           -- those of them that have ended, and their compensations
+    workflow     bigint NOT NULL,
+    job_id       bigint NOT NULL,
+    number       bigint NOT NULL,           -- in the order of the ends
+    compensates  bigint NOT NULL,           -- the job that it undoes; 0: none
+    state        text COLLATE "C" NOT NULL,
+    result       jsonb
+) WITH (autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE queue.workflow_end ADD CONSTRAINT workflow_end_pkey PRIMARY KEY (workflow, job_id);
+CREATE INDEX workflow_end_discarded ON queue.workflow_end (workflow) WHERE state = 'discarded';
 CREATE TABLE queue.reminder (               -- jobs to be looked at, where no shared memory tells of them
     id        bigint NOT NULL,
     reminder  smallint NOT NULL
@@ -368,6 +413,11 @@ COMMENT ON TABLE queue.unique_key IS 'unique keys of unfinished jobs, and of end
 COMMENT ON TABLE queue.live_key IS 'the places of jobs in their groups, and of discarded ones that hold their group';
 COMMENT ON TABLE queue.group_mark IS 'groups in which jobs came or ended, written where no shared memory tells of it; the next one who promotes jobs deletes them';
 COMMENT ON TABLE queue.dependency IS 'which job depends on which others; a row stays as long as the job is known';
+COMMENT ON TABLE queue.workflow_base IS 'workflows and batches; look at them through the view queue.workflow';
+COMMENT ON TABLE queue.workflow_job IS 'the jobs of workflows; look at them through the view queue.workflow_edge';
+COMMENT ON TABLE queue.workflow_end IS 'how the jobs of workflows ended, and their results as long as the workflow is kept';
+COMMENT ON SEQUENCE queue.workflow_id IS 'ids of workflows';
+COMMENT ON SEQUENCE queue.workflow_number IS 'counts the ends of jobs of workflows';
 COMMENT ON TABLE queue.reminder IS 'jobs of which others that depend on them are to be looked at, written where no shared memory tells of it; the next one who looks deletes them';
 COMMENT ON TABLE queue.finished_job IS 'jobs that ended and are kept; look at them through the view queue.job';
 COMMENT ON TABLE queue.failure IS 'failed attempts; look at them through the view queue.job_error';
@@ -400,6 +450,11 @@ SELECT pg_catalog.pg_extension_config_dump('queue.live_key', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.group_mark', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.dependency', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.reminder', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.workflow_id', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.workflow_number', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.workflow_base', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.workflow_job', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.workflow_end', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_1', '');
@@ -651,7 +706,7 @@ SELECT j.id,
        NULL::jsonb AS result,
        j.extra ->> 'last_error' AS last_error,
        j.extra -> 'origin' AS origin,
-       NULL::bigint AS workflow
+       (j.extra ->> 'workflow')::bigint AS workflow
 FROM queue.live_job j
 JOIN line l ON l.id = j.line
 LEFT JOIN LATERAL (
@@ -685,7 +740,7 @@ SELECT f.id,
        f.result,
        f.extra ->> 'last_error',
        f.extra -> 'origin',
-       NULL::bigint
+       (f.extra ->> 'workflow')::bigint
 FROM queue.finished_job f
 LEFT JOIN LATERAL (
     SELECT coalesce((SELECT h.max_attempts FROM queue.handler h
@@ -721,7 +776,32 @@ COMMENT ON COLUMN queue.job.progress IS 'last value given to queue.progress; wha
 COMMENT ON COLUMN queue.job.result IS 'what the handler returned or complete() was given';
 COMMENT ON COLUMN queue.job.last_error IS 'message of the last failure, or the reason of its end';
 COMMENT ON COLUMN queue.job.origin IS 'where a dead letter, cron tick, compensation or publish came from';
-COMMENT ON COLUMN queue.job.workflow IS 'the workflow that it is part of; not built yet';
+COMMENT ON COLUMN queue.job.workflow IS 'the workflow that it is part of';
+
+CREATE VIEW queue.workflow WITH (security_barrier = true) AS
+SELECT w.id, w.name, w.queue, CASE WHEN w.state = 'running' AND w.closed_at IS NULL THEN 'open' ELSE w.state END AS state,
+       coalesce(w.jobs, j.n) AS jobs, coalesce(w.jobs, j.n) - coalesce(w.jobs, e.n) AS unfinished,
+       coalesce(w.completed, e.completed) AS completed, coalesce(w.discarded, e.discarded) AS discarded,
+       coalesce(w.cancelled, e.cancelled) AS cancelled, w.created_at, w.finished_at
+FROM queue.workflow_base w
+LEFT JOIN LATERAL (SELECT count(*) AS n FROM queue.workflow_job j WHERE w.finished_at IS NULL AND j.workflow = w.id) j ON true
+LEFT JOIN LATERAL (SELECT count(*) AS n, count(*) FILTER (WHERE state = 'completed') AS completed,
+                          count(*) FILTER (WHERE state = 'discarded') AS discarded,
+                          count(*) FILTER (WHERE state = 'cancelled') AS cancelled
+                   FROM queue.workflow_end e WHERE w.finished_at IS NULL AND e.workflow = w.id AND e.compensates = 0) e ON true
+WHERE queue_internal.may_read(w.queue);
+COMMENT ON VIEW queue.workflow IS 'workflows and batches of the queues that you may read, kept for queue.keep_workflows after they finish; state open | running | completed | failed | cancelled | compensating | compensated; the counts are of its jobs, without compensations and callbacks';
+
+CREATE VIEW queue.workflow_edge WITH (security_barrier = true) AS
+SELECT j.workflow AS workflow_id, j.job_id, nullif(j.ref, '') AS ref, j.kind,
+       coalesce(e.state, queue_internal.job_state(l.id, l.run_at, l.leased_until, l.failures) COLLATE "C") AS state,
+       ARRAY(SELECT d.depends_on FROM queue.dependency d WHERE d.job_id = j.job_id ORDER BY 1) AS depends_on
+FROM queue.workflow_job j
+JOIN queue.workflow_base w ON w.id = j.workflow
+LEFT JOIN queue.workflow_end e ON e.workflow = j.workflow AND e.job_id = j.job_id
+LEFT JOIN queue.live_job l ON l.id = j.job_id AND e.job_id IS NULL
+WHERE queue_internal.may_read(w.queue);
+COMMENT ON VIEW queue.workflow_edge IS 'the jobs of workflows of the queues that you may read, each with what it depends on, as long as the workflow is kept: for drawing it';
 
 CREATE VIEW queue.job_error WITH (security_barrier = true) AS
 SELECT f.job_id, f.queue, f.kind, f.attempt, f.started_at, f.failed_at, f.worker, f.error, f.sqlstate, f.http_status, f.context
@@ -803,7 +883,7 @@ CREATE FUNCTION queue.enqueue(
     backoff jsonb = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue';
 COMMENT ON FUNCTION queue.enqueue IS
-    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key: what max_running_per_key, rate_limit_per_key and fair of the queue go by, such as a tenant; 1 to 200 bytes. depends_on: ids of jobs that must end first; until then it is pending. depends_mode ''completed'': one of them that is cancelled or discarded cancels this job; ''finished'': any end will do. An id once issued of a job that is gone counts as completed, one never issued is 22023; one holds any privilege on their queues (42501). compensate_with, workflow: not built yet (0A000). expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
+    'Puts a job into a queue and returns its id; the job exists if and only if the transaction commits. priority: lower first, -32768 to 32767 (else 22003). run_at or delay: not before then (default now; both, or a non-finite run_at: 22023). max_attempts: default the handler''s, else the queue''s. timeout: default the handler''s, else the queue''s lease; ''0'' is none. backoff: as in queue.create_queue, default the handler''s, else the queue''s. unique_key: unique among the unfinished jobs of a kind in a queue, and until unique_for has passed since the enqueue if that is later; on_conflict says what happens if it is taken: ''ignore'' gives the id of the job that has it; ''replace'' gives that job this payload, run_at and priority if it waits, and makes one successor, which runs after it, if it is running; ''replace_payload'' keeps the earlier run_at; ''merge'' does too and joins the payloads, two objects or two arrays (else 22023); ''error'' raises 23505. A key whose job has ended is replaced by a new job. group_key (1 to 200 bytes): at most one job of a queue''s group runs at a time, in the order of enqueueing; priority does not reorder a group, and a delayed, snoozed or retrying job holds up its own group only. concurrency_key: what max_running_per_key, rate_limit_per_key and fair of the queue go by, such as a tenant; 1 to 200 bytes. depends_on: ids of jobs that must end first; until then it is pending. depends_mode ''completed'': one of them that is cancelled or discarded cancels this job; ''finished'': any end will do. An id once issued of a job that is gone counts as completed, one never issued is 22023; one holds any privilege on their queues (42501). workflow: it becomes part of that workflow, which must be open (else 55000, but for jobs that one of its own jobs enqueues inside its handler). compensate_with: a kind; if another job of the workflow is discarded, or the workflow cancelled, after this one completed, a job of that kind undoes it. expires_at: cancelled if not started by then. Times and intervals: within 1000 years (22023). payload, headers and tags together: at most queue.max_job_size (54000). Unknown queue: 42704; kind, queue or payload null: 22004. Needs privilege enqueue.';
 
 CREATE FUNCTION queue.enqueue_many(
     kind text,
@@ -1000,7 +1080,7 @@ CREATE FUNCTION queue.find_jobs(
     before_id bigint = NULL) RETURNS SETOF queue.job
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_find_jobs';
 COMMENT ON FUNCTION queue.find_jobs IS
-    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key, group_key, concurrency_key; workflow: not built yet (0A000). An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
+    'The jobs that the filter names, by id upwards from after_id, or downwards from before_id (0: from the newest), at most qty. Filter keys, of which all must hold: ids, queue, kind, state, priority, worker (a value, or an array: any of), tags (has all), payload (contains), error (part of last_error), enqueued_before, enqueued_after, finished_before, finished_after, unique_key, group_key, concurrency_key, workflow. An unknown key: 22023. Needs privilege read; jobs of other queues are not found.';
 
 CREATE FUNCTION queue.cancel_jobs(filter jsonb, reason text = NULL, qty bigint = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_jobs';
@@ -1214,7 +1294,7 @@ CREATE FUNCTION queue.register_http_handler(
     body text = 'payload') RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_register_http_handler';
 COMMENT ON FUNCTION queue.register_http_handler IS
-    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, 202 with Queue-Await lets it wait for an event (queue.await_event), all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. body: ''payload'', or ''job'': {"job": as queue.job shows it, "steps": what queue.save_step stored, "event": {"name", "status", "payload"} of what it awaited last}. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
+    'Lets the server send this kind''s jobs to an HTTP endpoint: the payload as a JSON body, at least once, with an Idempotency-Key that is equal over all attempts. Registering again replaces one''s own handlers of the kind that share a queue, with all their endpoints; another role''s: 42501. Statuses in complete_on complete the job, those in discard_on discard it, 202 with Retry-After snoozes it, 202 with Queue-Await lets it wait for an event (queue.await_event), all else (also timeouts, broken connections, redirects) fails the attempt, honouring Retry-After. timeout: of the whole request, above 0, at most 1 day; a job''s own timeout goes before. max_running: requests at once. secret: signs as Standard Webhooks (whsec_.. is base64, else as it is). health_url: nothing is sent before it answers 200. breaker: {"failure_rate": 0.7, "min_requests": 10, "consecutive_failures": 10, "interval": "1 min", "pause": "0.5 s", "factor": 1.5, "jitter": 0.5, "cap": "1 min", "probes": 4, "successes": 4}. rate_limit: at most so many requests begin in each rate_period, evenly. body: ''payload'', or ''job'': {"job": as queue.job shows it, "dependencies": as of queue.dependency_results, "steps": what queue.save_step stored, "event": {"name", "status", "payload"} of what it awaited last}. queues: as in queue.register_sql_handler. Needs privilege manage on each queue; on * for queues null, kind * and ca_file.';
 
 CREATE FUNCTION queue.alter_http_handler(
     kind text,
@@ -1387,6 +1467,49 @@ COMMENT ON VIEW queue.schedule_status IS 'one row per schedule of the queues tha
 -- ---------------------------------------------------------------------------
 -- Topics.
 -- ---------------------------------------------------------------------------
+CREATE FUNCTION queue.create_workflow(
+    name text = NULL,
+    queue text = 'default',
+    on_finished text = NULL,
+    on_completed text = NULL,
+    on_discarded text = NULL,
+    payload jsonb = '{}') RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_create_workflow';
+COMMENT ON FUNCTION queue.create_workflow IS
+    'Makes a workflow, or batch, that jobs join by enqueue(.., workflow => id), and returns its id. It finishes when it is closed and all its jobs have ended: completed if all did, failed if one was discarded, else cancelled. Then a job of each kind that applies is enqueued once in queue, with this payload and origin {"workflow", "counts"}: on_finished, on_completed (all completed), on_discarded (one was discarded). Needs privilege enqueue.';
+
+CREATE FUNCTION queue.close_workflow(workflow_id bigint) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_close_workflow';
+COMMENT ON FUNCTION queue.close_workflow IS
+    'From now on no more jobs join the workflow but from inside its own; it finishes when all have ended. Needs privilege enqueue on its queue.';
+
+CREATE FUNCTION queue.enqueue_workflow(
+    jobs jsonb,
+    name text = NULL,
+    queue text = 'default',
+    on_finished text = NULL,
+    on_completed text = NULL,
+    on_discarded text = NULL,
+    payload jsonb = '{}') RETURNS TABLE (workflow_id bigint, ref text, job_id bigint)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_enqueue_workflow';
+COMMENT ON FUNCTION queue.enqueue_workflow IS
+    'A workflow in one call, closed at once: jobs as for queue.enqueue_json, each with a ref (not all digits) by which others name it: [{"ref": "a", "kind": "reserve"}, {"kind": "ship", "depends_on": ["a", 17]}]. A circle of refs is 22023 and tells its path. The other parameters as in queue.create_workflow. Also queue.enqueue_json(''{"workflow": {"jobs": [..], "name": ..}}''), which returns the workflow''s id. Needs privilege enqueue on all the queues.';
+
+CREATE FUNCTION queue.cancel_workflow(workflow_id bigint, reason text = NULL) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_cancel_workflow';
+COMMENT ON FUNCTION queue.cancel_workflow IS
+    'Closes a workflow and cancels its jobs as queue.cancel does, running ones too; returns how many. If one of its jobs has compensate_with: waiting ones are cancelled, running ones are let end, and then those that completed are compensated. Needs privilege manage on its queue, which covers its jobs.';
+
+CREATE FUNCTION queue.retry_workflow(workflow_id bigint) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_retry_workflow';
+COMMENT ON FUNCTION queue.retry_workflow IS
+    'Retries the discarded jobs of a workflow that are kept, and those that were cancelled because of them; returns how many. The workflow runs again; on_finished and on_discarded are not enqueued twice. 55000 if it is compensating or compensated. Needs privilege manage on its queue.';
+
+CREATE FUNCTION queue.dependency_results(job_id bigint) RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_dependency_results';
+COMMENT ON FUNCTION queue.dependency_results IS
+    '{"ref or id": result} of the jobs that a job depends on; null for one that gave none. A result is there for certain if the dependent was committed before its dependency ended, if both are of one workflow, or if the dependency''s queue keeps results. NULL: there is no such job. Needs privilege work or read.';
+
 CREATE FUNCTION queue.subscribe(topic text, kind text, queue text = 'default', filter jsonpath = NULL) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_subscribe';
 COMMENT ON FUNCTION queue.subscribe IS

@@ -77,18 +77,13 @@ cancel_holder(int64 id, const char *reason)
 	}
 }
 
-/* cancel and discard: ends a waiting or running job as told. */
-static bool
-end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
+bool
+queue_control_end(int64 id, QueueState to, QueueOutcome outcome, const char *reason)
 {
-	int64		id = queue_arg_id(fcinfo, 0, "job_id");
-	char	   *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
-	QueueVerdict *own;
+	QueueVerdict *own = queue_verdict_own(id, outcome);
 	QueueJobTable *table;
 	bool		wait = false;
 
-	queue_finish_writable(function);
-	own = queue_verdict_own(id, outcome);
 	if (own != NULL)
 	{
 		own->text = reason != NULL ? MemoryContextStrdup(queue_current->context, reason) : NULL;
@@ -131,6 +126,17 @@ end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutco
 	queue_job_close(table);
 	CommandCounterIncrement();
 	return true;
+}
+
+/* cancel and discard: ends a waiting or running job as told. */
+static bool
+end_job(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutcome outcome)
+{
+	int64		id = queue_arg_id(fcinfo, 0, "job_id");
+	char	   *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	queue_finish_writable(function);
+	return queue_control_end(id, to, outcome, reason);
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_cancel);
@@ -199,12 +205,8 @@ queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished)
 	PopActiveSnapshot();
 }
 
-/*
- * Puts a finished, kept job back into its line: same id, failures 0, attempt goes on.  *missing: none is kept, or
- * the caller may not see it.
- */
-static bool
-revive(int64 id, TimestampTz run_at, bool *missing)
+bool
+queue_control_revive(int64 id, TimestampTz run_at, bool *missing)
 {
 	for (;;)
 	{
@@ -330,7 +332,7 @@ queue_sql_retry(PG_FUNCTION_ARGS)
 	queue_finish_writable("queue.retry()");
 	done = change_waiting(id, queue_control_retry, &run_at, &missing);
 	if (!done && missing)
-		done = revive(id, run_at, &missing);
+		done = queue_control_revive(id, run_at, &missing);
 	/* another may have retried it between the two looks */
 	if (!done && missing)
 		done = change_waiting(id, queue_control_retry, &run_at, &missing);

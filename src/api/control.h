@@ -5,6 +5,7 @@
 #ifndef QUEUE_CONTROL_H
 #define QUEUE_CONTROL_H
 
+#include "executor/run.h"
 #include "job/extra.h"
 #include "job/finished.h"
 #include "job/job.h"
@@ -22,5 +23,15 @@ extern TM_Result queue_control_change(QueueJobTable *table, const QueueJob *job,
 extern void queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished);
 /* The change that retry makes; run_at is a TimestampTz *. */
 extern bool queue_control_retry(QueueJob *job, QueueExtra *extra, QueueLine *line, void *run_at);
+
+/*
+ * Cancels or discards a waiting or running job, waiting for who has it; false: there is none that the caller may end.
+ */
+extern bool queue_control_end(int64 id, QueueState to, QueueOutcome outcome, const char *reason);
+/*
+ * Puts a finished, kept job back into its line: same id, failures 0, attempt goes on.  *missing: none is kept, or
+ * the caller may not see it.
+ */
+extern bool queue_control_revive(int64 id, TimestampTz run_at, bool *missing);
 
 #endif

@@ -705,6 +705,39 @@ check_subscriptions(QueueFindings *findings)
 		queue_finding(findings, "subscriptions", true, "every subscription has its queue", NULL);
 }
 
+/* One row for each workflow whose undoing stands still. */
+static void
+check_workflows(QueueFindings *findings)
+{
+	QueueSpi	spi;
+	uint64		found;
+	bool		any = false;
+
+	queue_spi_begin(&spi);
+	found = queue_spi_run("SELECT w.id, w.queue, m.compensation, m.job_id FROM queue.workflow_base w"
+						  " JOIN queue.workflow_job m ON m.workflow = w.id AND m.compensate_with <> ''"
+						  " JOIN queue.workflow_end e ON e.workflow = w.id AND e.job_id = m.compensation"
+						  " AND e.state <> 'completed' WHERE w.state = 'compensating' ORDER BY 1", 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		if (!queue_may(spi.owner.userid, SPI_getvalue(tuple, desc, 2), QUEUE_PRIV_READ))
+			continue;
+		any = true;
+		queue_finding(findings, "compensation", false,
+					  psprintf("workflow %s is not undone: job %s, which compensates job %s, did not complete",
+							   SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 3),
+							   SPI_getvalue(tuple, desc, 4)),
+					  psprintf("Retry it when its cause is gone: SELECT queue.retry(%s), or redrive its dead letter.",
+							   SPI_getvalue(tuple, desc, 3)));
+	}
+	queue_spi_end(&spi);
+	if (!any)
+		queue_finding(findings, "compensation", true, "no workflow waits for a compensation that failed", NULL);
+}
+
 void
 queue_doctor_jobs(QueueFindings *findings)
 {
@@ -719,6 +752,7 @@ queue_doctor_jobs(QueueFindings *findings)
 	queue_finding_check(findings, "kind without handler", check_kinds);
 	queue_finding_check(findings, "groups on hold", check_groups);
 	queue_finding_check(findings, "subscriptions", check_subscriptions);
+	queue_finding_check(findings, "compensation", check_workflows);
 	queue_finding_check(findings, "backlog", check_backlog);
 	queue_finding_check(findings, "long run", check_long_runs);
 	queue_finding_check(findings, "search_path", check_search_paths);

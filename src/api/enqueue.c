@@ -1,6 +1,6 @@
 /*
  * enqueue.c
- *		Jobs in: enqueue, enqueue_many, enqueue_json, enqueue_json_many.
+ *		Jobs in: enqueue, enqueue_many, enqueue_json_many, enqueue_unique, and what enqueue_json is made of.
  *
  * All four fill a request, check it in one place and insert the row through job.c: no
  * parser, no planner, no SPI.  The line's row is made at its first use (config.c), in
@@ -13,6 +13,7 @@
 #include "api/arguments.h"
 #include "config/lines.h"
 #include "config/owner.h"
+#include "executor/run.h"
 #include "job/depend.h"
 #include "job/finish.h"
 #include "job/key.h"
@@ -81,16 +82,6 @@ static void
 set_timeout(QueueNewJob *request, const char *name, Datum value)
 {
 	request->timeout = queue_check_span(name, DatumGetIntervalP(value), 0);
-}
-
-/* An option that the contract has and this release does not build. */
-static void
-not_built(QueueNewJob *request, const char *name, Datum value)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("enqueue option \"%s\" is not built yet", name),
-			 errhint("Leave it out; a later release of queue brings it.")));
 }
 
 static void
@@ -184,6 +175,20 @@ set_depends_on(QueueNewJob *request, const char *name, Datum value)
 }
 
 static void
+set_compensate_with(QueueNewJob *request, const char *name, Datum value)
+{
+	request->compensate_with = TextDatumGetCString(queue_check_kind(value, name));
+}
+
+static void
+set_workflow(QueueNewJob *request, const char *name, Datum value)
+{
+	request->workflow = DatumGetInt64(value);
+	request->within = queue_current != NULL &&
+		queue_extra_int(queue_current->job->extra, "workflow") == request->workflow;
+}
+
+static void
 set_depends_mode(QueueNewJob *request, const char *name, Datum value)
 {
 	char	   *word = TextDatumGetCString(value);
@@ -274,11 +279,11 @@ static const Option options[] = {
 	{"concurrency_key", OPTION_TEXT, set_concurrency_key},
 	{"depends_on", OPTION_IDS, set_depends_on},
 	{"depends_mode", OPTION_TEXT, set_depends_mode},
-	{"compensate_with", OPTION_TEXT, not_built},
+	{"compensate_with", OPTION_TEXT, set_compensate_with},
 	{"expires_at", OPTION_TIME, set_expires_at},
 	{"headers", OPTION_JSON, set_headers},
 	{"tags", OPTION_TEXTS, set_tags},
-	{"workflow", OPTION_BIGINT, not_built},
+	{"workflow", OPTION_BIGINT, set_workflow},
 	{"backoff", OPTION_JSON, set_backoff},
 };
 
@@ -311,9 +316,8 @@ make(const QueueNewJob *request, QueueJob *job, QueueEnqueued *outcome)
 	return id;
 }
 
-/* Throws the error being caught again, with the element that it is about named in front. */
-static void
-rethrow_for_element(int index, MemoryContext context)
+void
+queue_rethrow_for_element(int index, MemoryContext context)
 {
 	ErrorData  *edata;
 
@@ -376,30 +380,21 @@ insert_keyed(QueueJob *jobs, const QueueNewJob *requests, int n, int64 *ids)
 		}
 		PG_CATCH();
 		{
-			rethrow_for_element(keyed[i].place + 1, context);
+			queue_rethrow_for_element(keyed[i].place + 1, context);
 		}
 		PG_END_TRY();
 	}
 	return rest;
 }
 
-/*
- * Inserts prepared jobs with rising ids and returns these as the rows of the calling function.  requests: what each was
- * prepared from; NULL: none has a unique key.
- */
+/* Inserts prepared jobs with rising ids.  requests: what each was prepared from; NULL: none has a unique key. */
 static void
-insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests, int n)
+insert_all(QueueJob *jobs, const QueueNewJob *requests, int n, int64 *ids)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueJobTable *table;
-	Oid			sequence;
-	int64	   *ids;
+	Oid			sequence = queue_config()->job_id_seq;
 	int			rest = n;
 
-	if (n == 0)
-		return;
-	sequence = queue_config()->job_id_seq;
-	ids = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(int64));
 	for (int i = 0; i < n; i++)
 		ids[i] = jobs[i].id = nextval_internal(sequence, false);
 	if (requests != NULL)
@@ -411,6 +406,19 @@ insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests
 		queue_job_close(table);
 	}
 	queue_depend_end_doomed();
+}
+
+/* The same, and returns the ids as the rows of the calling function. */
+static void
+insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests, int n)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64	   *ids;
+
+	if (n == 0)
+		return;
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(int64));
+	insert_all(jobs, requests, n, ids);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		id = Int64GetDatum(ids[i]);
@@ -655,23 +663,40 @@ queue_request_of_json(JsonbContainer *container, QueueNewJob *request)
 	}
 }
 
-PG_FUNCTION_INFO_V1(queue_sql_enqueue_json);
-/* queue.enqueue_json(job text) -> bigint */
-Datum
-queue_sql_enqueue_json(PG_FUNCTION_ARGS)
+int64
+queue_enqueue_one(Jsonb *json)
 {
 	QueueNewJob request;
 	QueueJob	job;
 	QueueEnqueued outcome;
-	Jsonb	   *json;
 
-	queue_finish_writable("queue.enqueue_json()");
-	if (PG_ARGISNULL(0))
-		queue_null_value("job");
-	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 	queue_request_of_json(&json->root, &request);
 	prepare(&request, &job);
-	PG_RETURN_INT64(make(&request, &job, &outcome));
+	return make(&request, &job, &outcome);
+}
+
+void
+queue_enqueue_requests(const QueueNewJob *requests, const int *numbers, int n, int64 *ids)
+{
+	QueueJob   *jobs = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(QueueJob));
+
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext context = CurrentMemoryContext;
+
+		PG_TRY();
+		{
+			prepare(&requests[i], &jobs[i]);
+		}
+		PG_CATCH();
+		{
+			queue_rethrow_for_element(numbers[i] + 1, context);
+		}
+		PG_END_TRY();
+		CHECK_FOR_INTERRUPTS();
+	}
+	insert_all(jobs, requests, n, ids);
+	pfree(jobs);
 }
 
 /* Options that a caller gives as arguments must not be among the others too. */
@@ -758,7 +783,7 @@ queue_sql_enqueue_json_many(PG_FUNCTION_ARGS)
 		}
 		PG_CATCH();
 		{
-			rethrow_for_element(i + 1, context);
+			queue_rethrow_for_element(i + 1, context);
 		}
 		PG_END_TRY();
 		CHECK_FOR_INTERRUPTS();

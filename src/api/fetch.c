@@ -22,6 +22,7 @@
 #include "api/arguments.h"
 #include "api/finish.h"
 #include "api/sleep.h"
+#include "api/workflow_end.h"
 #include "config/owner.h"
 #include "job/claim.h"
 #include "job/depend.h"
@@ -363,7 +364,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	*lost = false;
 	if (queue_group_unattended())
 	{
-		(void) queue_depend_unattended(table);
+		(void) queue_depend_unattended(table, queue_workflow_check);
 		queue_group_promote(table);
 	}
 	queue_depend_own(table);

@@ -181,8 +181,6 @@ read_time(const char *name, JsonbValue *value)
 static void
 read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 {
-	static const char *const unbuilt[] = {"workflow"};
-
 	/* a null that a program passed by mistake must not mean "all" */
 	if (value->type == jbvNull)
 		refuse(name, "something other than null");
@@ -202,6 +200,8 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 		read_names(&search->concurrency_keys, name, value);
 	else if (strcmp(name, "group_key") == 0)
 		read_names(&search->groups, name, value);
+	else if (strcmp(name, "workflow") == 0)
+		read_ids(&search->workflows, name, value);
 	else if (strcmp(name, "priority") == 0)
 		read_ids(&search->priorities, name, value);
 	else if (strcmp(name, "state") == 0)
@@ -227,20 +227,11 @@ read_key(QueueSearch *search, const char *name, JsonbValue *value, int *states)
 	}
 	else
 	{
-		for (int i = 0; i < lengthof(unbuilt); i++)
-		{
-			if (strcmp(name, unbuilt[i]) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("filter key \"%s\" is not built yet", name),
-						 errhint("Leave it out; a later release of queue brings it.")));
-		}
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown filter key \"%s\"", name),
-				 errhint("The keys are ids, queue, kind, state, priority, worker, unique_key, group_key,"
-						 " concurrency_key, tags,"
-						 " payload, error,"
+				 errhint("The keys are ids, queue, kind, state, priority, worker, workflow, unique_key, "
+						 "group_key, concurrency_key, tags, payload, error,"
 						 " enqueued_before, enqueued_after, finished_before and finished_after.")));
 	}
 }
@@ -306,7 +297,7 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 		search->states &= QUEUE_STATES_FINISHED;
 	search->deep = search->payload != NULL || search->tags != NULL || search->error != NULL || search->workers.given ||
 		search->unique_keys.given || search->concurrency_keys.given ||
-		search->groups.given ||
+		search->groups.given || search->workflows.given ||
 		search->enqueued_after != DT_NOBEGIN || search->enqueued_before != DT_NOEND;
 	return search;
 }
@@ -411,6 +402,7 @@ queue_search_deep(QueueSearch *search, const QueueJob *job)
 		queue_search_names(&search->unique_keys, extra.unique_key) &&
 		queue_search_names(&search->concurrency_keys, extra.concurrency_key) &&
 		queue_search_names(&search->groups, extra.group_key) &&
+		queue_search_has(&search->workflows, extra.workflow) &&
 		(search->enqueued_after == DT_NOBEGIN || enqueued_at > search->enqueued_after) &&
 		(search->enqueued_before == DT_NOEND || enqueued_at < search->enqueued_before) &&
 		(search->error == NULL || (extra.last_error != NULL && strstr(extra.last_error, search->error) != NULL)) &&

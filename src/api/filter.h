@@ -42,6 +42,7 @@ typedef struct QueueSearch
 	QueueNames	concurrency_keys;
 	QueueNames	groups;
 	QueueIds	priorities;
+	QueueIds	workflows;
 	int			states;			/* bits */
 	Jsonb	   *tags;
 	Jsonb	   *payload;

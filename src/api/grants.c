@@ -51,6 +51,9 @@ static const struct
 	{"enqueue_unique", QUEUE_PRIV_ENQUEUE},
 	{"key_of", PRIV_ANY},
 	{"publish", QUEUE_PRIV_ENQUEUE},
+	{"enqueue_workflow", QUEUE_PRIV_ENQUEUE},
+	{"create_workflow", QUEUE_PRIV_ENQUEUE},
+	{"close_workflow", QUEUE_PRIV_ENQUEUE},
 	{"fetch", QUEUE_PRIV_WORK},
 	{"fetch_any", QUEUE_PRIV_WORK},
 	{"await", QUEUE_PRIV_WORK},
@@ -68,6 +71,7 @@ static const struct
 	{"await_event", QUEUE_PRIV_WORK},
 	{"save_step", QUEUE_PRIV_WORK},
 	{"steps", QUEUE_PRIV_WORK},
+	{"dependency_results", QUEUE_PRIV_WORK | QUEUE_PRIV_READ},
 	{"test_run", PRIV_ANY},		/* as the handler's run_as */
 	{"test_drain", PRIV_ANY},
 	{"result", QUEUE_PRIV_READ},
@@ -98,6 +102,8 @@ static const struct
 	{"move_jobs", QUEUE_PRIV_MANAGE},
 	{"delete_jobs", QUEUE_PRIV_MANAGE},
 	{"cancel", QUEUE_PRIV_MANAGE},
+	{"cancel_workflow", QUEUE_PRIV_MANAGE},
+	{"retry_workflow", QUEUE_PRIV_MANAGE},
 	{"discard", QUEUE_PRIV_MANAGE},
 	{"retry", QUEUE_PRIV_MANAGE},
 	{"alter_job", QUEUE_PRIV_MANAGE},
@@ -133,8 +139,9 @@ static const struct
 	{"maintain", PRIV_STAR},
 };
 
-#define VIEWS "queue.job, queue.job_error, queue.job_log, queue.recent_job, queue.history, queue.schedule_status, " \
-	"queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, queue.stat_worker"
+#define VIEWS "queue.job, queue.workflow, queue.workflow_edge, queue.job_error, queue.job_log, queue.recent_job, " \
+	"queue.history, queue.schedule_status, queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, " \
+	"queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */
 static int

@@ -111,6 +111,14 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->dependency_job = need_relation(schema, "dependency_pkey");
 	config->dependency_other = need_relation(schema, "dependency_other");
 	config->reminder = need_relation(schema, "reminder");
+	config->workflow_base = need_relation(schema, "workflow_base");
+	config->workflow_base_pkey = need_relation(schema, "workflow_base_pkey");
+	config->workflow_job = need_relation(schema, "workflow_job");
+	config->workflow_job_pkey = need_relation(schema, "workflow_job_pkey");
+	config->workflow_end = need_relation(schema, "workflow_end");
+	config->workflow_end_pkey = need_relation(schema, "workflow_end_pkey");
+	config->workflow_id_seq = need_relation(schema, "workflow_id");
+	config->workflow_number_seq = need_relation(schema, "workflow_number");
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);

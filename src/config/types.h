@@ -180,6 +180,8 @@ typedef struct QueueConfig
 	Oid			live_key, live_key_place, group_mark;	/* table and index, table */
 	Oid			dependency, dependency_job, dependency_other;	/* table and indexes */
 	Oid			reminder;
+	Oid			workflow_base, workflow_base_pkey, workflow_job, workflow_job_pkey, workflow_end, workflow_end_pkey;
+	Oid			workflow_id_seq, workflow_number_seq;
 	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */

@@ -11,6 +11,7 @@
 #include "job/event.h"
 #include "job/record.h"
 #include "job/step.h"
+#include "job/workflow.h"
 
 static void
 push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
@@ -62,6 +63,8 @@ queue_body_of_job(const QueueJob *job, const QueueExtra *extra, const QueueLine 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push(&state, "job", queue_job_json(queue_job_tuple(&claimed, extra, line->queue, line->kind, line->priority,
 													   line->handler, QUEUE_STATE_RUNNING, now, NULL)));
+	if (extra->depends_mode != 0)
+		push(&state, "dependencies", queue_workflow_results(job->id, extra->workflow));
 	push(&state, "steps", queue_steps_of(job->id));
 	if (extra->awaits != NULL)
 		push_event(&state, job->id, extra->awaits);

@@ -14,6 +14,7 @@
 #include "job/dependency.h"
 #include "job/extra.h"
 #include "job/group.h"
+#include "job/workflow.h"
 #include "shared/clock.h"
 
 #include "commands/sequence.h"
@@ -88,6 +89,19 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 		job->ndepends = queue_dependency_check(new->depends_on, new->ndepends, creator);
 		extra.depends_mode = new->depends_finished ? QUEUE_DEPENDS_FINISHED : QUEUE_DEPENDS_COMPLETED;
 	}
+	if (new->compensate_with != NULL && new->workflow == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("compensate_with needs a workflow"),
+				 errhint("It is run when another job of the same workflow fails.")));
+	if (new->workflow != 0)
+	{
+		queue_workflow_join(new->workflow, new->within, creator);
+		job->joins = true;
+		extra.workflow = new->workflow;
+		extra.ref = unconstify(char *, new->ref);
+		extra.compensate_with = unconstify(char *, new->compensate_with);
+	}
 	if (new->group_key != NULL)
 		queue_group_join(job, &extra, new->group_key);
 	job->extra = queue_extra_pack(&extra);
@@ -97,6 +111,7 @@ queue_job_prepare(const QueueNewJob *new, Oid creator, QueueJob *job)
 void
 queue_job_add(QueueJobTable *table, QueueJob *jobs, int n)
 {
+	queue_workflow_insert(jobs, n);
 	queue_dependency_insert(table, jobs, n);
 	if (n == 1)
 		queue_job_insert(table, jobs);

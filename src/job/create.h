@@ -45,6 +45,10 @@ typedef struct QueueNewJob
 	int64	   *depends_on;		/* NULL: none */
 	int			ndepends;
 	bool		depends_finished;	/* on any end; else on completion */
+	int64		workflow;		/* that it joins; 0: none */
+	bool		within;			/* .. from inside one of its own jobs */
+	const char *ref;			/* its name there; NULL: none */
+	const char *compensate_with;	/* NULL: none */
 } QueueNewJob;
 
 #define QUEUE_NEW_JOB_NONE ((QueueNewJob) {.timeout = -1, .expires_at = DT_NOEND})

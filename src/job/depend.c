@@ -9,7 +9,8 @@
  * remembered: the end of any other one then needs no look, and the look at its own end goes on from there.  So a job
  * behind 10,000 others costs 10,000 looks and not their square.  This memory is only a hint of the scheduler's; a job
  * that it does not know is looked at whole, which also finds what ended badly meanwhile.  From then on each end brings
- * a reminder of its own.  Not so that of a transaction which may have ended a job before the rows of this one were
+ * a reminder of its own, but perhaps later than the look that passes it by: so how one ended is asked whenever one is
+ * passed.  No reminder comes of a transaction which may have ended a job before the rows of this one were
  * there, and is still open: then the whole is looked at again, until all transactions of that time are over.
  *
  * A job that comes back by a retry holds those again that depend on it and have not started.  Who retries it does that
@@ -95,8 +96,8 @@ typedef struct Found
 } Found;
 
 /*
- * Looks at what a job depends on, from an id on, under the active snapshot.  whole: at all of it and, if `ends`, at
- * how it ended, if that was after `forgiven`; else only as far as the first that has not ended.  before: of
+ * Looks at what a job depends on, from an id on, under the active snapshot, and if `ends` at how it ended, if that was
+ * after `forgiven`.  whole: at all of it; else only as far as the first that has not ended.  before: of
  * transactions that change something only those before this one matter.
  */
 static Found
@@ -113,7 +114,7 @@ look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, Timestam
 		QueueFinished finished;
 
 		CHECK_FOR_INTERRUPTS();
-		if (state == QUEUE_DEPENDENCY_ENDED && whole && ends && queue_dependency_spoilt(other, &finished) &&
+		if (state == QUEUE_DEPENDENCY_ENDED && ends && queue_dependency_spoilt(other, &finished) &&
 			finished.finished_at > forgiven)
 		{
 			found.spoilt = other;
@@ -182,7 +183,7 @@ settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
 	since = known != NULL && known->waits_for == 0 ? known->since : ReadNextTransactionId();
 	if (known != NULL && known->waits_for != 0 && ended != 0)
 	{
-		found = look(jobs, id, known->waits_for, false, ends, 0, InvalidTransactionId);
+		found = look(jobs, id, known->waits_for, false, ends, extra.retried_at, InvalidTransactionId);
 		found.changing = false;	/* it was not when the job was looked at whole, so its end brings a reminder */
 	}
 	else
@@ -387,17 +388,26 @@ queue_depend_hold(QueueJobTable *jobs, int64 id)
 
 /* ---------------------------------------------------------------- where no scheduler is */
 
+typedef struct Unattended
+{
+	QueueJobTable *jobs;
+	QueueWorkflowCheck check;
+} Unattended;
+
 /* One reminder, whole; false: something of it is to be tried again. */
 static bool
 handle(const QueueReminder *reminder, void *arg)
 {
-	QueueJobTable *jobs = arg;
+	Unattended *unattended = arg;
+	QueueJobTable *jobs = unattended->jobs;
 	int64		busy[BATCH];
 	int64		after = PG_INT64_MIN;
 	bool		more = true;
 	bool		all = true;
 	int			nbusy;
 
+	if (reminder->of >= QUEUE_REMIND_WORKFLOW)
+		return unattended->check(jobs, reminder->id, true);
 	if (reminder->of == QUEUE_REMIND_DEPENDENT)
 		return queue_depend_settle(jobs, reminder->id);
 	if (reminder->of == QUEUE_REMIND_AWAITS)
@@ -415,19 +425,20 @@ handle(const QueueReminder *reminder, void *arg)
 }
 
 bool
-queue_depend_unattended(QueueJobTable *jobs)
+queue_depend_unattended(QueueJobTable *jobs, QueueWorkflowCheck check)
 {
+	Unattended	arg = {jobs, check};
 	QueueReminder taken[BATCH];
 	bool		all;
 	int			n;
 
 	if (IsolationUsesXactSnapshot())
 		return false;
-	all = queue_remind_eat_rows(handle, jobs, BATCH);
+	all = queue_remind_eat_rows(handle, &arg, BATCH);
 	n = queue_reminder_take(taken, BATCH);
 	for (int i = 0; i < n; i++)
 	{
-		if (!handle(&taken[i], jobs))
+		if (!handle(&taken[i], &arg))
 		{
 			queue_job_remind(taken[i].of, taken[i].id); /* for who comes after this transaction */
 			all = false;

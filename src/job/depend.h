@@ -29,7 +29,8 @@ extern void queue_depend_end_doomed(void);
 /* A job came back that had ended: those that depend on it and have not started wait for it again. */
 extern void queue_depend_hold(QueueJobTable *jobs, int64 id);
 /* For who lets jobs in where no scheduler does: eats rows and reminders; false: some have stayed. */
-extern bool queue_depend_unattended(QueueJobTable *jobs);
+typedef bool (*QueueWorkflowCheck) (QueueJobTable *jobs, int64 id, bool now);
+extern bool queue_depend_unattended(QueueJobTable *jobs, QueueWorkflowCheck check);
 /* The first thing that a job waits for, under the active snapshot; 0: nothing. */
 extern int64 queue_depend_waits_for(QueueJobTable *jobs, int64 id);
 

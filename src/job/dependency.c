@@ -28,6 +28,7 @@
 #include "job/pending.h"
 #include "job/place.h"
 #include "job/remind.h"
+#include "job/workflow.h"
 #include "shared/awaited.h"
 #include "shared/clock.h"
 
@@ -51,7 +52,7 @@
 /* The columns of dependency.  Later versions only append. */
 enum
 {
-	COL_JOB_ID = 1, COL_DEPENDS_ON, NCOLS = COL_DEPENDS_ON
+	COL_JOB_ID = 1, COL_DEPENDS_ON, COL_WORKFLOW, NCOLS = COL_WORKFLOW
 };
 
 /* The table, open, and a scan of it. */
@@ -413,14 +414,16 @@ static void
 insert_rows(const QueueJob *job)
 {
 	QueueInserter inserter;
+	int64		workflow = queue_extra_int(job->extra, "workflow");
 
 	queue_inserter_open(&inserter, queue_config()->dependency);
 	for (int i = 0; i < job->ndepends; i++)
 	{
 		Datum		values[NCOLS] = {[COL_JOB_ID - 1] = Int64GetDatum(job->id),
-									 [COL_DEPENDS_ON - 1] = Int64GetDatum(job->depends_on[i])};
+									 [COL_DEPENDS_ON - 1] = Int64GetDatum(job->depends_on[i]),
+									 [COL_WORKFLOW - 1] = Int64GetDatum(workflow)};
 
-		queue_inserter_put(&inserter, values, NCOLS);
+		queue_inserter_put(&inserter, values, workflow != 0 ? NCOLS : NCOLS - 1);
 	}
 	queue_inserter_close(&inserter);
 	for (int i = 0; i < job->ndepends; i++)
@@ -491,22 +494,24 @@ queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, int64 kept)
 	}
 	if (awaited)
 		queue_job_remind(QUEUE_REMIND_ENDED, job->id);
-	else if (kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT)
+	else if (kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT &&
+			 queue_extra_int(job->extra, "workflow") == 0)
 		delete_rows(jobs, job->id);
 	return awaited;
 }
 
 /* ---------------------------------------------------------------- the sweep */
 
-/* Is anything known of this job, under the active snapshot? */
+/* Is anything known of this job or its workflow (0: none), under the active snapshot? */
 static bool
-is_known(QueueJobTable *jobs, int64 id)
+is_known(QueueJobTable *jobs, int64 id, int64 workflow)
 {
 	QueueJob	job;
 	QueueFinished finished;
 
 	return queue_job_peek(jobs, id, GetActiveSnapshot(), &job) ||
-		queue_finished_peek(id, GetActiveSnapshot(), &finished);
+		queue_finished_peek(id, GetActiveSnapshot(), &finished) ||
+		(workflow != 0 && queue_workflow_known(workflow));
 }
 
 bool
@@ -540,12 +545,14 @@ queue_dependency_sweep(BlockNumber *block, int nblocks)
 		{
 			bool		isnull;
 			int64		job = DatumGetInt64(slot_getattr(slot, COL_JOB_ID, &isnull));
+			Datum		of_workflow = slot_getattr(slot, COL_WORKFLOW, &isnull);
+			int64		workflow = isnull ? 0 : DatumGetInt64(of_workflow);
 			bool		open = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
 			TM_FailureData tmfd;
 
 			CHECK_FOR_INTERRUPTS();
 			if (!open && job != known && table_tuple_satisfies_snapshot(rel, slot, GetActiveSnapshot()) &&
-				!is_known(jobs, job))
+				!is_known(jobs, job, workflow))
 				(void) table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(),
 										  InvalidSnapshot, false, &tmfd, false);
 			else

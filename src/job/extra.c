@@ -67,7 +67,8 @@ queue_extra_pack(const QueueExtra *extra)
 		extra->expires_at == DT_NOEND && extra->deaths == 0 && extra->first_at == 0 && extra->run_at == 0 &&
 		extra->blocks == 0 && extra->unique_key == NULL && extra->group_key == NULL && extra->origin == NULL &&
 		extra->dead_letter == 0 && extra->concurrency_key == NULL && extra->depends_mode == 0 &&
-		extra->retried_at == 0 && extra->cause == 0 && extra->steps_size == 0 && extra->awaits == NULL)
+		extra->retried_at == 0 && extra->cause == 0 && extra->steps_size == 0 && extra->awaits == NULL &&
+		extra->workflow == 0)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (extra->enqueued_at != 0)
@@ -124,6 +125,14 @@ queue_extra_pack(const QueueExtra *extra)
 		push_int(&state, "retried_at", extra->retried_at);
 	if (extra->cause != 0)
 		push_int(&state, "cause", extra->cause);
+	if (extra->workflow != 0)
+		push_int(&state, "workflow", extra->workflow);
+	if (extra->ref != NULL)
+		push_text(&state, "ref", extra->ref);
+	if (extra->compensate_with != NULL)
+		push_text(&state, "compensate_with", extra->compensate_with);
+	if (extra->compensates != 0)
+		push_int(&state, "compensates", extra->compensates);
 	if (extra->awaits != NULL)
 		push_text(&state, "awaits", extra->awaits);
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
@@ -258,6 +267,14 @@ queue_extra_unpack(const Jsonb *json, QueueExtra *out)
 			out->retried_at = value_time(&value);
 		else if (strcmp(name, "cause") == 0)
 			out->cause = value_int(&value);
+		else if (strcmp(name, "workflow") == 0)
+			out->workflow = value_int(&value);
+		else if (strcmp(name, "ref") == 0)
+			out->ref = value_text(&value);
+		else if (strcmp(name, "compensate_with") == 0)
+			out->compensate_with = value_text(&value);
+		else if (strcmp(name, "compensates") == 0)
+			out->compensates = value_int(&value);
 		else if (strcmp(name, "awaits") == 0)
 			out->awaits = value_text(&value);
 	}

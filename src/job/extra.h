@@ -38,6 +38,10 @@ typedef struct QueueExtra
 	Jsonb	   *steps;			/* of an ended job; of a live one they are rows */
 	int			depends_mode;	/* QueueDependsMode */
 	TimestampTz retried_at;		/* of a job that depends on others: how those ended before is forgiven; 0 */
+	int64		workflow;		/* that it is part of; 0: none */
+	char	   *ref;			/* its name in the workflow; NULL: none */
+	char	   *compensate_with;	/* the kind that undoes it; NULL: none */
+	int64		compensates;	/* the job of the workflow that it undoes; 0: none */
 	int64		cause;			/* of a cancelled job: the one because of which it was; 0: none */
 	char	   *awaits;			/* the event that it awaits, or awaited last (event.h); NULL: it never did */
 } QueueExtra;

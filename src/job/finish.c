@@ -19,6 +19,7 @@
 #include "job/pending.h"
 #include "job/record.h"
 #include "job/step.h"
+#include "job/workflow.h"
 #include "shared/clock.h"
 #include "shared/ended.h"
 
@@ -199,6 +200,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 			keep = QUEUE_FOR_EVER;
 		ending = &with_letter;
 	}
+	queue_workflow_ended(&ended, to, ending);
 	if (queue_dependency_ended(table, &ended, keep))
 	{
 		keep = Max(keep, QUEUE_DEPENDENCY_KEEP);
@@ -311,6 +313,8 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		if (job->problem == NULL || job->extra != NULL || job->stored_extra == NULL)
 			new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
+		if (res == TM_Ok)
+			queue_workflow_failed(&extra);
 		if (res == TM_Ok && !is_lost(job))
 			(void) count_attempt(job, line, failure->started_at, failure->ended_at);
 	}

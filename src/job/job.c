@@ -314,6 +314,7 @@ queue_job_read(TupleTableSlot *slot, QueueJob *job, bool deep)
 	job->problem = NULL;
 	job->depends_on = NULL;
 	job->ndepends = 0;
+	job->joins = false;
 	if (deep)
 		read_wide(slot, job, false);
 }

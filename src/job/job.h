@@ -37,6 +37,7 @@ typedef struct QueueJob
 	const char *problem;		/* why one of them could not be read and is NULL; NULL: there is none */
 	int64	   *depends_on;		/* of a job to be enqueued: the ids that it depends on, sorted */
 	int			ndepends;
+	bool		joins;			/* likewise: it joins its workflow */
 } QueueJob;
 
 /* The open live_job table; in the current memory context, valid in the current transaction. */

@@ -376,6 +376,8 @@ queue_job_tuple(const QueueJob *job, const QueueExtra *extra, const QueueConf *c
 		SET(EXPIRES_AT, TimestampTzGetDatum(extra->expires_at));
 	if (extra->progress != NULL)
 		SET(PROGRESS, JsonbPGetDatum(extra->progress));
+	if (extra->workflow != 0)
+		SET(WORKFLOW, Int64GetDatum(extra->workflow));
 	if (extra->origin != NULL)
 		SET(ORIGIN, JsonbPGetDatum(extra->origin));
 	if (extra->last_error != NULL)

@@ -71,6 +71,7 @@ extern PGDLLIMPORT int queue_executor_idle_timeout; /* ms */
 extern PGDLLIMPORT int queue_commit_interval;	/* ms */
 extern PGDLLIMPORT int queue_shutdown_timeout;	/* ms */
 extern PGDLLIMPORT int queue_keep_errors;	/* s */
+extern PGDLLIMPORT int queue_keep_workflows;	/* s */
 extern PGDLLIMPORT int queue_keep_events;	/* s */
 extern PGDLLIMPORT int queue_max_wait;	/* ms */
 extern PGDLLIMPORT int queue_max_job_size;	/* kB */

@@ -13,6 +13,7 @@
  */
 #include "scheduler/dependents.h"
 
+#include "api/workflow_end.h"
 #include "config/config.h"
 #include "job/depend.h"
 #include "job/event.h"
@@ -102,6 +103,14 @@ handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 	if (waits(&what->reminder, now))
 		return;
 	in_hand = *what;
+	if (what->reminder.of == QUEUE_REMIND_WORKFLOW || what->reminder.of == QUEUE_REMIND_WORKFLOW_NOW)
+	{
+		if (!queue_workflow_check(jobs, what->reminder.id, what->reminder.of == QUEUE_REMIND_WORKFLOW_NOW))
+			defer(&(Deferred) {.reminder = {what->reminder.id, QUEUE_REMIND_WORKFLOW_NOW}, .pause = what->pause}, now,
+				  BUSY_US, MAX_BUSY_US);
+		in_hand.reminder.id = 0;
+		return;
+	}
 	if (what->reminder.of == QUEUE_REMIND_DEPENDENT || what->reminder.of == QUEUE_REMIND_AWAITS)
 	{
 		if (!(what->reminder.of == QUEUE_REMIND_AWAITS ? queue_event_look(jobs, what->reminder.id, DT_NOBEGIN) :
@@ -181,6 +190,8 @@ look_at_all(QueueJobTable *jobs, TimestampTz now)
 		all_at = ids[i];
 	}
 	all_under_way = n == BATCH;
+	if (!all_under_way)
+		queue_workflow_check_all(jobs);
 }
 
 /* For queue_remind_eat_rows: rows become reminders that are due at once. */
@@ -271,6 +282,7 @@ queue_dependents_run(TimestampTz now)
 		all_of_events = false;
 		sweep_soon = true;
 		queue_depend_remember();
+		queue_workflow_remember();
 	}
 	if (!all_under_way && !queue_reminder_any() && !queue_reminder_any_rows() && deferred_due() > now)
 		return deferred_due();
@@ -298,7 +310,7 @@ queue_dependents_unattended(TimestampTz now)
 	if (!queue_group_unattended())
 		return DT_NOEND;
 	jobs = queue_job_open(RowExclusiveLock);
-	for (int i = 0; i < MAINTAIN_BATCHES && !queue_depend_unattended(jobs); i++)
+	for (int i = 0; i < MAINTAIN_BATCHES && !queue_depend_unattended(jobs, queue_workflow_check); i++)
 		CHECK_FOR_INTERRUPTS();
 	/* what no reminder tells of: a crash, a restore */
 	for (;;)
@@ -311,6 +323,7 @@ queue_dependents_unattended(TimestampTz now)
 			break;
 		(void) queue_depend_settle(jobs, at);
 	}
+	queue_workflow_check_all(jobs);
 	at = 0;
 	do
 	{
@@ -338,7 +351,7 @@ queue_dependents_sweep(TimestampTz now)
 	if (sweep_soon)
 		block = 0;				/* the filter begins anew */
 	sweep_soon = false;
-	if (!queue_dependency_sweep(&block, SWEEP_BLOCKS))
+	if (!queue_dependency_sweep(&block, SWEEP_BLOCKS) || queue_workflow_retention(now))
 		return now;
 	block = 0;
 	return now + SWEEP_US;

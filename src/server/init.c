@@ -31,6 +31,7 @@ int			queue_executor_idle_timeout = 60000;
 int			queue_commit_interval = 10;
 int			queue_shutdown_timeout = 5000;
 int			queue_keep_errors = 604800;
+int			queue_keep_workflows = 2592000;
 int			queue_keep_events = 604800;
 int			queue_max_wait = 30000;
 int			queue_max_job_size = 16384;
@@ -113,6 +114,10 @@ define_settings(void)
 							&queue_commit_interval, 10, 1, 10000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.shutdown_timeout", "Sets how long running jobs may go on at shutdown.",
 							NULL, &queue_shutdown_timeout, 5000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.keep_workflows",
+							"Sets how long finished workflows stay in queue.workflow.",
+							NULL, &queue_keep_workflows, 2592000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.keep_errors",
 							"Sets how long failed attempts and log lines stay in queue.job_error and queue.job_log.",

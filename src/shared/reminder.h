@@ -15,7 +15,9 @@ typedef enum QueueRemindOf
 	QUEUE_REMIND_DEPENDENT,		/* this job may depend on something */
 	QUEUE_REMIND_ENDED,			/* this job ended, or came back: others depend on it */
 	QUEUE_REMIND_AWAITS,		/* this job awaits an event */
-	QUEUE_REMIND_EMITTED		/* this event was emitted */
+	QUEUE_REMIND_EMITTED,		/* this event was emitted */
+	QUEUE_REMIND_WORKFLOW,		/* a job of this workflow ended */
+	QUEUE_REMIND_WORKFLOW_NOW	/* .. badly, or something else happened to it */
 } QueueRemindOf;
 
 typedef struct QueueReminder

@@ -13,13 +13,13 @@ SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'queue'), queue_i
 SELECT tables_are('queue',
     ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'live_key', 'group_mark', 'finished_job', 'failure',
           'log_line', 'unique_key', 'limit_slot', 'subscription', 'step', 'event', 'event_wait',
-          'dependency', 'reminder']
+          'dependency', 'reminder', 'workflow_base', 'workflow_job', 'workflow_end']
     || ARRAY['schedule', 'schedule_state', 'maintained']
     || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
-SELECT views_are('queue', ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']);
-SELECT sequences_are('queue', ARRAY['job_id', 'line_id', 'handler_id', 'subscription_id', 'event_id']);
+SELECT views_are('queue', ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']);
+SELECT sequences_are('queue', ARRAY['job_id', 'workflow_id', 'workflow_number', 'line_id', 'handler_id', 'subscription_id', 'event_id']);
 
 -- live_job stays narrow: a ninth column costs every row 8 bytes
 SELECT cmp_ok((SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'queue.live_job'::regclass AND attnum > 0 AND NOT attisdropped),
@@ -45,6 +45,8 @@ INSERT INTO expected_column
 SELECT v.view, c.ordinality, split_part(trim(c.col), ' ', 1), substr(trim(c.col), strpos(trim(c.col), ' ') + 1)
 FROM (VALUES
     ('job', 'id bigint, queue text, kind text, state text, payload jsonb, priority integer, attempt integer, failures integer, max_attempts integer, run_at timestamp with time zone, enqueued_at timestamp with time zone, started_at timestamp with time zone, finished_at timestamp with time zone, leased_until timestamp with time zone, worker text, headers jsonb, tags text[], unique_key text, group_key text, concurrency_key text, expires_at timestamp with time zone, progress jsonb, result jsonb, last_error text, origin jsonb, workflow bigint'),
+    ('workflow', 'id bigint, name text, queue text, state text, jobs bigint, unfinished bigint, completed bigint, discarded bigint, cancelled bigint, created_at timestamp with time zone, finished_at timestamp with time zone'),
+    ('workflow_edge', 'workflow_id bigint, job_id bigint, ref text, kind text, state text, depends_on bigint[]'),
     ('job_error', 'job_id bigint, queue text, kind text, attempt integer, started_at timestamp with time zone, failed_at timestamp with time zone, worker text, error text, sqlstate text, http_status integer, context text'),
     ('job_log', 'job_id bigint, queue text, kind text, attempt integer, logged_at timestamp with time zone, level text, message text'),
     ('stat_queue', 'queue text, paused_at timestamp with time zone, available bigint, running bigint, retryable bigint, scheduled bigint, pending bigint, enqueued bigint, completed bigint, failed bigint, discarded bigint, cancelled bigint, oldest_run_at timestamp with time zone, stats_reset timestamp with time zone, all_paused_at timestamp with time zone'),

@@ -65,6 +65,12 @@ INSERT INTO expected VALUES
     ('revoke_queue', 'queue text, role name, privilege text DEFAULT NULL::text', 'void'),
     ('emit', 'event text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text', 'boolean'),
     ('await_event', 'job_id bigint, event text, timeout interval DEFAULT NULL::interval, attempt bigint DEFAULT NULL::bigint', 'TABLE(status text, payload jsonb)'),
+    ('create_workflow', 'name text DEFAULT NULL::text, queue text DEFAULT ''default''::text, on_finished text DEFAULT NULL::text, on_completed text DEFAULT NULL::text, on_discarded text DEFAULT NULL::text, payload jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+    ('close_workflow', 'workflow_id bigint', 'void'),
+    ('enqueue_workflow', 'jobs jsonb, name text DEFAULT NULL::text, queue text DEFAULT ''default''::text, on_finished text DEFAULT NULL::text, on_completed text DEFAULT NULL::text, on_discarded text DEFAULT NULL::text, payload jsonb DEFAULT ''{}''::jsonb', 'TABLE(workflow_id bigint, ref text, job_id bigint)'),
+    ('cancel_workflow', 'workflow_id bigint, reason text DEFAULT NULL::text', 'bigint'),
+    ('retry_workflow', 'workflow_id bigint', 'bigint'),
+    ('dependency_results', 'job_id bigint', 'jsonb'),
     ('save_step', 'job_id bigint, name text, value jsonb DEFAULT ''null''::jsonb, attempt bigint DEFAULT NULL::bigint', 'jsonb'),
     ('steps', 'job_id bigint', 'jsonb'),
     ('schedule', 'name text, cron text, kind text, payload jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 0, timezone text DEFAULT ''UTC''::text, options jsonb DEFAULT NULL::jsonb, overlap text DEFAULT ''allow''::text, catch_up interval DEFAULT ''00:10:00''::interval', 'void'),
@@ -113,9 +119,6 @@ SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('queue'::re
                 'all are VOLATILE, PARALLEL UNSAFE and check nulls themselves');
 SELECT is((SELECT prokind::text FROM pg_proc WHERE oid = 'queue.await'::regproc), 'p', 'await is a procedure');
 
--- options that are not built name themselves
-SELECT throws_ok(format('SELECT queue.enqueue(''k'', %s)', option), '0A000', NULL, 'enqueue ' || option)
-FROM unnest(ARRAY['compensate_with => ''x''', 'workflow => 1']) option;
 SELECT throws_ok($$CALL queue.await_idle('default')$$, '25001', NULL, 'nor can await_idle');
 SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await cannot run in a transaction block');
 SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)

@@ -1,0 +1,187 @@
+-- Workflows, batches, callbacks, compensation.
+CREATE EXTENSION queue;
+\pset format unaligned
+\pset null NULL
+SELECT queue.create_queue('q', backoff => '{"type": "fixed", "base": "1 hour", "jitter": 0}'), queue.create_queue('other'), queue.create_queue('back');
+CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN regexp_replace(SQLSTATE || ' ' || SQLERRM || ' | ' || hint, 'job \d+', 'job N', 'g');
+END $$;
+-- who finishes workflows is another process, or where none is, maintain()
+CREATE FUNCTION until(condition text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	met boolean := false;
+BEGIN
+	FOR i IN 1..1500 LOOP
+		PERFORM queue.maintain();
+		EXECUTE 'SELECT ' || condition INTO met;
+		EXIT WHEN met;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RETURN met;
+END $$;
+CREATE FUNCTION is(w bigint, state text) RETURNS boolean LANGUAGE sql AS $$
+	SELECT until(format('EXISTS (SELECT FROM queue.workflow WHERE id = %s AND state = %L)', w, state)) $$;
+-- takes the job of this kind, as soon as it is let in
+CREATE FUNCTION take(k text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	j queue.job;
+BEGIN
+	FOR i IN 1..1500 LOOP
+		PERFORM queue.maintain();
+		SELECT * INTO j FROM queue.fetch_any('{q,other,back}', 1, kinds => ARRAY[k]);
+		EXIT WHEN j.id IS NOT NULL;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RETURN j.id;
+END $$;
+CREATE FUNCTION done(k text) RETURNS boolean LANGUAGE sql AS $$ SELECT queue.complete(take(k), result => to_jsonb('by ' || k)) $$;
+CREATE FUNCTION bad(k text) RETURNS text LANGUAGE sql AS $$ SELECT queue.fail(take(k), error => 'bad', discard => true) $$;
+CREATE VIEW flows AS SELECT name, state, jobs, unfinished, completed, discarded, cancelled, finished_at IS NOT NULL AS finished FROM queue.workflow ORDER BY id;
+CREATE VIEW callbacks AS SELECT kind, payload, origin - 'workflow' AS origin FROM queue.job WHERE queue = 'back' AND state = 'available' ORDER BY id;
+
+-- in one call
+SELECT ref, job_id > 0 AS job FROM queue.enqueue_workflow('[{"ref": "ship", "kind": "ship", "queue": "other", "depends_on": ["charge"]},
+	{"ref": "charge", "kind": "charge", "queue": "q", "depends_on": ["reserve"]}, {"ref": "reserve", "kind": "reserve", "queue": "q"}, {"kind": "note", "queue": "q"}]',
+	'order 1', 'back', on_finished => 'fin', on_completed => 'comp', on_discarded => 'disc', payload => '{"order": 1}');
+SELECT max(id) AS w FROM queue.workflow \gset
+SELECT * FROM flows;
+SELECT ref, kind, state, cardinality(depends_on) AS after FROM queue.workflow_edge WHERE workflow_id = :w ORDER BY job_id;
+SELECT kind, workflow = :w AS of_it FROM queue.find_jobs(jsonb_build_object('workflow', :w, 'state', 'pending'));
+SELECT done('reserve');
+SELECT queue.dependency_results(id) AS results FROM queue.job WHERE kind = 'charge';
+SELECT done('charge'), done('ship');
+SELECT * FROM flows;
+SELECT try(format('SELECT queue.enqueue(%L, workflow => %s)', 'late', :w));
+SELECT done('note');
+SELECT is(:w, 'completed');
+SELECT * FROM flows;
+SELECT * FROM callbacks;
+SELECT ref, kind, state FROM queue.workflow_edge WHERE workflow_id = :w ORDER BY job_id;
+SELECT queue.purge('back');
+
+-- one is discarded: what depends on it is cancelled, other branches go on
+SELECT queue.enqueue_json('{"workflow": {"name": "order 2", "queue": "back", "on_finished": "fin", "on_discarded": "disc", "on_completed": "comp", "jobs": [
+	{"ref": "a", "kind": "a", "queue": "q"}, {"ref": "b", "kind": "b", "queue": "q", "depends_on": ["a"]}, {"ref": "c", "kind": "c", "queue": "q", "depends_on": ["b"]}, {"kind": "d", "queue": "q"}]}}') AS w \gset
+SELECT bad('a'), done('d');
+SELECT is(:w, 'failed');
+SELECT * FROM flows WHERE name = 'order 2';
+SELECT kind, origin FROM callbacks;
+-- again: those that were discarded, and those cancelled because of them
+SELECT queue.retry_workflow(:w);
+SELECT * FROM flows WHERE name = 'order 2';
+SELECT done('a'), done('b'), done('c');
+SELECT is(:w, 'completed');
+SELECT kind, origin FROM callbacks;
+SELECT queue.purge('back');
+
+-- a batch: joins while it is open, from a savepoint that is rolled back too
+SELECT queue.create_workflow('batch', 'back', on_completed => 'comp') AS w \gset
+BEGIN;
+SELECT count(queue.enqueue('item', queue => 'q', workflow => :w)) FROM generate_series(1, 3);
+SAVEPOINT s;
+SELECT count(queue.enqueue('item', queue => 'q', workflow => :w)) FROM generate_series(1, 3);
+ROLLBACK TO s;
+COMMIT;
+SELECT count(*) FROM queue.enqueue_json_many(format('[{"kind": "item", "queue": "q", "workflow": %s}, {"kind": "item", "queue": "q", "workflow": %1$s}]', :w));
+SELECT name, state, jobs, unfinished FROM flows WHERE name = 'batch';
+SELECT count(queue.complete(id)) FROM queue.fetch('q', 10);
+SELECT name, state, jobs, unfinished FROM flows WHERE name = 'batch';
+SELECT queue.close_workflow(:w);
+SELECT is(:w, 'completed');
+SELECT try(format('SELECT queue.enqueue(%L, workflow => %s)', 'item', :w)), try('SELECT queue.enqueue(''item'', workflow => 999)'),
+	try('SELECT queue.enqueue(''item'', compensate_with => ''undo'')');
+SELECT kind, origin FROM callbacks;
+SELECT queue.purge('back');
+-- purged jobs count as cancelled; an empty one completes
+SELECT queue.create_workflow('purged') AS w \gset
+SELECT queue.enqueue('item', queue => 'q', workflow => :w) > 0 AS added, queue.close_workflow(:w);
+SELECT try(format('SELECT queue.enqueue(%L, workflow => %s)', 'item', :w));
+SELECT queue.purge('q');
+SELECT is(:w, 'cancelled');
+SELECT queue.create_workflow('empty') AS w \gset
+SELECT queue.close_workflow(:w);
+SELECT is(:w, 'completed');
+
+-- cancel, with one that somebody works on
+SELECT queue.create_workflow('cancelled', 'back', on_finished => 'fin') AS w \gset
+SELECT count(queue.enqueue(k, queue => 'q', workflow => :w)) FROM unnest('{x,y}'::text[]) k;
+SELECT take('x') AS x \gset
+SELECT queue.cancel_workflow(:w, 'no more');
+SELECT queue.complete(:x);
+SELECT is(:w, 'cancelled');
+SELECT kind, state, last_error FROM queue.job WHERE workflow = :w ORDER BY 1;
+SELECT queue.cancel_workflow(:w);
+SELECT kind, origin FROM callbacks;
+SELECT queue.purge('back');
+
+-- compensation: in the reverse order of the ends, one after the other
+SELECT count(*) FROM queue.enqueue_workflow('[{"ref": "a", "kind": "a", "queue": "q", "compensate_with": "undo_a", "payload": {"n": 1}}, {"ref": "b", "kind": "b", "queue": "q", "compensate_with": "undo_b"},
+	{"ref": "c", "kind": "c", "queue": "q", "depends_on": ["a", "b"]}, {"ref": "d", "kind": "d", "queue": "q", "depends_on": ["a"], "compensate_with": "undo_d"}, {"kind": "e", "queue": "q", "depends_on": ["c"]}]',
+	'saga', 'back', on_finished => 'fin', on_completed => 'comp', on_discarded => 'disc');
+SELECT max(id) AS w FROM queue.workflow \gset
+SELECT done('b'), done('a');
+SELECT take('d') AS d \gset
+SELECT bad('c');
+SELECT is(:w, 'compensating');
+SELECT until('NOT EXISTS (SELECT FROM queue.job WHERE kind = ''e'' AND state = ''pending'')');
+-- what runs is let end, and undone too
+SELECT count(*) FROM queue.job WHERE kind ~ 'undo';
+SELECT try(format('SELECT queue.retry_workflow(%s)', :w)), try(format('SELECT queue.enqueue(%L, workflow => %s)', 'x', :w));
+SELECT queue.complete(:d, result => '"late"');
+SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_d'')');
+SELECT kind, payload - 'job' AS payload FROM queue.job WHERE kind ~ 'undo';
+SELECT done('undo_d');
+SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_a'')');
+SELECT kind, payload - 'job' AS payload FROM queue.job WHERE kind ~ 'undo' AND state = 'available';
+-- one that fails keeps the workflow there, until it is retried
+SELECT bad('undo_a');
+SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''compensation'' AND NOT ok)');
+SELECT regexp_replace(detail, 'job \d+', 'job N', 'g') FROM queue.doctor() WHERE check_name = 'compensation';
+SELECT * FROM flows WHERE name = 'saga';
+SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a';
+SELECT done('undo_a');
+SELECT done('undo_b');
+SELECT is(:w, 'compensated');
+SELECT * FROM flows WHERE name = 'saga';
+SELECT kind, origin FROM callbacks;
+SELECT try(format('SELECT queue.retry(%s)', id)) FROM queue.job WHERE workflow = :w AND kind = 'c';
+-- by cancel_workflow
+SELECT queue.create_workflow('saga by hand') AS w \gset
+SELECT queue.enqueue('a', queue => 'q', workflow => :w, compensate_with => 'undo_a') > 0 AND queue.enqueue('b', queue => 'q', workflow => :w) > 0 AS added;
+SELECT done('a');
+SELECT queue.cancel_workflow(:w);
+SELECT done('undo_a');
+SELECT is(:w, 'compensated');
+
+-- what is refused
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["c"]}, {"ref": "b", "kind": "x", "depends_on": ["a"]}, {"ref": "c", "kind": "x", "depends_on": ["b"]}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["a"]}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["b"]}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x"}, {"ref": "a", "kind": "x"}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "17", "kind": "x"}]')$$), try($$SELECT queue.enqueue_workflow('{}')$$), try($$SELECT queue.enqueue_workflow('[1]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x"}, {"kind": "x", "dely": 1}]')$$), try($$SELECT queue.enqueue_workflow('[{"kind": "x", "workflow": 1}]')$$);
+SELECT try($$SELECT queue.enqueue_json('{"workflow": {"jobs": [], "nam": 1}}')$$), try($$SELECT queue.create_workflow(on_finished => '*')$$), try($$SELECT queue.create_workflow(queue => 'none')$$);
+SELECT try('SELECT queue.close_workflow(999)'), try('SELECT queue.cancel_workflow(999)'), try('SELECT queue.retry_workflow(999)'), queue.dependency_results(999);
+CREATE ROLE queue_flow_alice;
+SELECT queue.grant_queue('q', 'queue_flow_alice');
+SET ROLE queue_flow_alice;
+SELECT queue.create_workflow('hers', 'q') AS w \gset
+SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined;
+SELECT try(format('SELECT queue.cancel_workflow(%s)', :w)), try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'other', :w));
+SELECT queue.close_workflow(:w);
+RESET ROLE;
+SELECT queue.create_workflow('not hers', 'other') AS w \gset
+SET ROLE queue_flow_alice;
+SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w)), try(format('SELECT queue.close_workflow(%s)', :w));
+RESET ROLE;
+DROP OWNED BY queue_flow_alice;
+DROP ROLE queue_flow_alice;
+DROP VIEW flows, callbacks;
+DROP FUNCTION try, until, is, take, done, bad;
+DROP EXTENSION queue CASCADE;
