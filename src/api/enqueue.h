@@ -12,8 +12,6 @@ extern void queue_request_set(QueueNewJob *request, const char *name, Datum valu
 /* Reads a job in its JSON form; unknown options are errors. */
 extern void queue_request_of_json(JsonbContainer *container, QueueNewJob *request);
 
-/* Reads one job in its JSON form into a request; unknown options are errors. */
-extern void queue_request_of_json(JsonbContainer *container, QueueNewJob *request);
 /* Enqueues one in its JSON form, as the caller; its id. */
 extern int64 queue_enqueue_one(Jsonb *json);
 /* Enqueues many, as the caller; errors name the element by its number in `numbers`. */

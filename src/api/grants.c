@@ -140,8 +140,8 @@ static const struct
 };
 
 #define VIEWS "queue.job, queue.workflow, queue.workflow_edge, queue.job_error, queue.job_log, queue.recent_job, " \
-	"queue.history, queue.schedule_status, queue.stat_queue, queue.stat_kind, queue.stat_handler, queue.stat_endpoint, " \
-	"queue.stat_worker"
+	"queue.history, queue.schedule_status, queue.stat_queue, queue.stat_kind, queue.stat_handler, " \
+	"queue.stat_endpoint, queue.stat_worker"
 
 /* What a row (queue, privilege) gives, as bits of function_privileges. */
 static int
