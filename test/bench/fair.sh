@@ -55,16 +55,16 @@ fill fair work "$JOBS" 1
 sleep 2
 for i in $(seq 20); do
 	psql_file <<-SQL >/dev/null
-	SELECT clock_timestamp() AS asked \gset
 	SELECT queue.enqueue('work', queue => 'fair', concurrency_key => 'new$i');
-	INSERT INTO started VALUES ('asked new$i', :'asked');
+	SELECT clock_timestamp() AS enqueued \gset
+	INSERT INTO started VALUES ('enqueued new$i', :'enqueued');
 	SQL
 	wait_sql 10 "EXISTS (SELECT FROM started WHERE tenant = 'new$i')"
 done
 sql "SELECT queue.purge('fair')" >/dev/null
 figure "jobs of the big tenant that start before a newcomer's, at most" "$(sql "
 	SELECT max((SELECT count(*) FROM started b WHERE b.tenant = 't0' AND b.at > a.at AND b.at < n.at))
-	FROM started a JOIN started n ON a.tenant = 'asked ' || n.tenant")" -lt 20
+	FROM started a JOIN started n ON a.tenant = 'enqueued ' || n.tenant")" -lt 20
 
 # through fetch, one by one
 fill out k "$JOBS" 1
