@@ -76,6 +76,16 @@ SELECT add('a', 4), add('b', 2);
 SELECT queue.alter_queue('f_q', fair => 1);
 SELECT add('a', 2, first => 5), add('b', 2, first => 5);
 SELECT take(10);
+-- many keys, looked at directly
+SELECT count(*) FROM generate_series(10, 29) t, add('t' || t, 3, 'f_m');
+SELECT take(4, kinds => '{f_m}');
+SELECT take(20, 20, kinds => '{f_m}');
+SELECT array_length(string_to_array(take(36, 12, kinds => '{f_m}'), ' '), 1);
+BEGIN;
+SELECT count(*) FROM generate_series(10, 29) t, add('u' || t, 1, 'f_m');
+SELECT take(20, 20, kinds => '{f_m}');
+SELECT take(1, kinds => '{f_m}');
+COMMIT;
 -- beside a queue without turns the oldest job of the queue tells
 SELECT queue.create_queue('f_p');
 SELECT add('a', 2), add('p', 2, queue => 'f_p'), add('a', 2, first => 3), add('b', 2);

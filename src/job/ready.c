@@ -28,6 +28,7 @@
 #include "utils/fmgroids.h"
 
 #define BURST_PART 2			/* of the time that a job waited */
+#define OPENED_AT_ONCE 16		/* lines that were given; of more, only those that come first */
 #define SCANS_MAX 16			/* open at once; each takes 30 kB, and the server's lists of what is open are slow */
 
 #define WINDOW 16				/* a scan is opened for so many rows, by their usual distance; then for all .. */
@@ -250,8 +251,13 @@ queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz
 	ready->turns = (QueueTurns) {.readers = what->readers, .now = now, .cxt = CurrentMemoryContext};
 	ready->start_seq = queue_cursor_seq();
 	queue_streams_begin(&ready->streams, &ready->what, &ready->turns, ready->number);
-	for (int i = 0; i < what->nlines; i++)
-		add_line(ready, what->lines[i], false, 0);
+	if (ready->may_raise && queue_database() != NULL && what->nlines > OPENED_AT_ONCE)
+		queue_streams_give(&ready->streams);
+	else
+	{
+		for (int i = 0; i < what->nlines; i++)
+			add_line(ready, what->lines[i], false, 0);
+	}
 	PushActiveSnapshot(ready->may_raise ? GetLatestSnapshot() : GetTransactionSnapshot());
 	ready->snapshot = GetActiveSnapshot();
 	if (ready->turns.groups != NULL)
@@ -276,7 +282,7 @@ take_lines(QueueReady *ready)
 
 	while (queue_streams_peek(&ready->streams, &line, &order, &bound))
 	{
-		uint64		turn;
+		uint64		turn = 0;
 		bool		tells;
 
 		if (ready->n > 0 && may_go_before(ready->heap[0], &order, bound))

@@ -12,6 +12,7 @@
 #include "job/stream.h"
 
 #include "config/lines.h"
+#include "shared/note.h"
 
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -36,6 +37,14 @@ typedef struct QueueStream
 	bool		done;			/* it has no more */
 	uint64		changed;		/* the agenda's number when its front was read */
 } QueueStream;
+
+/* A line that was given. */
+typedef struct QueueGiven
+{
+	QueueOrder	order;
+	QueuePos	bound;
+	QueueLine  *line;
+} QueueGiven;
 
 static QueueStream *
 add_stream(QueueStreams *streams, QueueAgenda *agenda)
@@ -160,6 +169,96 @@ queue_streams_begin(QueueStreams *streams, const QueueReadyLines *what, QueueTur
 	open_streams(streams);
 }
 
+static inline bool
+given_before(const QueueGiven *a, const QueueGiven *b)
+{
+	if (queue_order_shared(&a->order, &b->order) && a->order.turn == b->order.turn)
+		return queue_pos_cmp(a->bound, b->bound) < 0;
+	return queue_order_before(&a->order, &b->order);
+}
+
+/* The i'th of the given lines comes later than the heap says. */
+static void
+sift_down(QueueStreams *streams, int i)
+{
+	QueueGiven *heap = streams->given;
+	QueueGiven	line = heap[i];
+
+	for (;;)
+	{
+		int			child = 2 * i + 1;
+
+		if (child + 1 < streams->ngiven && given_before(&heap[child + 1], &heap[child]))
+			child++;
+		if (child >= streams->ngiven || !given_before(&heap[child], &line))
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = line;
+}
+
+/* Called after the sequence number of cursors was read. */
+void
+queue_streams_give(QueueStreams *streams)
+{
+	const QueueReadyLines *what = streams->what;
+	QueueTurns *turns = streams->turns;
+
+	streams->given = MemoryContextAllocHuge(turns->cxt, (what->nlines + 1) * sizeof(QueueGiven));
+	for (int i = 0; i < what->nlines; i++)
+	{
+		QueueLine  *line = what->lines[i];
+		QueuePos	bound;
+		TimestampTz due = queue_cursor_glance(&line->cursor, &bound);
+		QueueTurnGroup *group;
+		QueuePos	own;
+
+		/* what this transaction did is not told yet */
+		if (queue_note_own(line->id, &own))
+		{
+			if (due == DT_NOEND || queue_pos_cmp(own, bound) < 0)
+				bound = own;
+			due = DT_NOBEGIN;
+		}
+		if (due > turns->now)
+		{
+			streams->next_due = Min(streams->next_due, due);
+			continue;
+		}
+		group = queue_turns_group(turns, line->queue, line->priority);
+		if (group != NULL)
+			queue_turns_see(turns, group, bound);
+		streams->given[streams->ngiven++] = (QueueGiven) {.line = line, .bound = bound};
+	}
+	for (int i = 0; i < streams->ngiven; i++)
+	{
+		QueueGiven *given = &streams->given[i];
+		QueueLine  *line = given->line;
+		QueueTurnGroup *group = queue_turns_group(turns, line->queue, line->priority);
+
+		if (group != NULL)
+		{
+			given->order = group->order;
+			given->order.turn = queue_turns_of(group, line);
+		}
+		else
+		{
+			given->order.urgency = queue_urgency(line->queue, line->priority, given->bound.run_at, turns->now);
+			given->order.place = given->bound;
+		}
+	}
+	for (int i = streams->ngiven / 2 - 1; i >= 0; i--)
+		sift_down(streams, i);
+}
+
+static void
+pass_given(QueueStreams *streams)
+{
+	streams->given[0] = streams->given[--streams->ngiven];
+	sift_down(streams, 0);
+}
+
 /* The next line of a stream; NULL: it has no more. */
 static QueueAgendaItem *
 next_item(QueueStreams *streams, QueueStream *stream)
@@ -234,7 +333,16 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 	{
 		QueueStream *best = NULL;
 		bool		hidden = false;
+		bool		any = false;
 
+		while (streams->ngiven > 0 && streams->given[0].line->reading == streams->number)
+			pass_given(streams);
+		if (streams->ngiven > 0)
+		{
+			*order = streams->given[0].order;
+			hidden = streams->limit != NULL && queue_order_beyond(order, streams->limit);
+			any = !hidden;
+		}
 		for (int i = 0; i < streams->n; i++)
 		{
 			QueueStream *stream = streams->streams[i];
@@ -248,13 +356,20 @@ queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, Q
 				hidden = true;
 				continue;
 			}
-			if (best == NULL || queue_order_before(&its, order))
+			if (!any || queue_order_before(&its, order))
 			{
+				any = true;
 				best = stream;
 				*order = its;
 			}
 		}
 		streams->best = best;
+		if (any && best == NULL)
+		{
+			*line = streams->given[0].line;
+			*bound = streams->given[0].bound;
+			return true;
+		}
 		if (best == NULL)
 		{
 			if (hidden || !begin_again(streams))
@@ -281,6 +396,11 @@ queue_streams_pass(QueueStreams *streams, uint64 *turn)
 {
 	QueueStream *best = streams->best;
 
+	if (best == NULL)
+	{
+		pass_given(streams);
+		return false;
+	}
 	*turn = best->item[best->next].turn;
 	pass_item(best);
 	return best->group != NULL;

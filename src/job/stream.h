@@ -31,12 +31,16 @@ typedef struct QueueStreams
 	struct QueueStream **streams;
 	int			n;
 	int			allocated;
-	struct QueueStream *best;
+	struct QueueGiven *given;	/* those of the given lines that may have something due, as a heap */
+	int			ngiven;
+	struct QueueStream *best;	/* whose line is next; NULL: it is the first of the given ones */
 	const QueueOrder *limit;	/* only what comes before it is wanted, but of groups all; NULL: all */
 	TimestampTz next_due;		/* when the next line falls due that the agendas know of */
 } QueueStreams;
 
 extern void queue_streams_begin(QueueStreams *streams, const QueueReadyLines *what, QueueTurns *turns, uint64 number);
+/* The lines that are given are taken one after the other, too: of many, most are not worth opening. */
+extern void queue_streams_give(QueueStreams *streams);
 /* The next line that is wanted, the earliest place that it can have, and its bound; false: none. */
 extern bool queue_streams_peek(QueueStreams *streams, QueueLine **line, QueueOrder *order, QueuePos *bound);
 /* It is taken: from now on another is next.  *turn: what its agenda says of its turn; false: nothing. */

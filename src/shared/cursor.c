@@ -108,6 +108,28 @@ queue_cursor_look(QueueCursorRef *ref)
 	return view;
 }
 
+TimestampTz
+queue_cursor_glance(QueueCursorRef *ref, QueuePos *bound)
+{
+	TimestampTz due = DT_NOBEGIN;
+	LWLock	   *lock;
+
+	*bound = QUEUE_POS_FIRST;
+	if (queue_cursors == NULL)
+		return due;
+	lock = queue_cursor_lock(MyDatabaseId, ref->line);
+	LWLockAcquire(lock, LW_SHARED);
+	if (ref->entry == NULL || ref->entry->incarnation != ref->incarnation)
+	{
+		ref->entry = queue_cursor_find(MyDatabaseId, ref->line);
+		ref->incarnation = ref->entry != NULL ? ref->entry->incarnation : 0;
+	}
+	if (ref->entry != NULL)
+		due = queue_cursor_work(ref->entry, bound);
+	LWLockRelease(lock);
+	return due;
+}
+
 bool
 queue_cursor_take_key(QueueCursorRef *ref, uint64 start_seq, QueuePos *key)
 {

@@ -47,6 +47,9 @@ extern uint64 queue_cursor_seq(void);
 /* Finds or creates the line's entry and copies it, after queue_cursor_seq. */
 extern QueueCursorView queue_cursor_look(QueueCursorRef *ref);
 
+/* Only that: from where on and when the line has something to do (queue_cursor_work).  Makes no entry. */
+extern TimestampTz queue_cursor_glance(QueueCursorRef *ref, QueuePos *bound);
+
 /*
  * Takes the lowest exact key that was appended by start_seq (so the snapshot taken after it sees the row) out of
  * the list; the caller gives it back with queue_cursor_append if it neither claims it nor finds it gone.

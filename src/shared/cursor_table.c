@@ -126,24 +126,34 @@ take_entry(Oid db, uint64 *incarnation)
 }
 
 /*
- * Tells the agenda when and from where on the entry's line has something to do.  The caller holds the partition's lock
- * exclusively.
+ * From where on and when the entry's line has something to do (DT_NOEND: never).  The caller holds the partition's
+ * lock.
  */
-void
-queue_cursor_settle(const QueueCursor *entry)
+TimestampTz
+queue_cursor_work(const QueueCursor *entry, QueuePos *bound)
 {
 	const QueueCursorBlock *block = queue_cursor_block(entry);
-	QueuePos	bound = queue_pos_cmp(entry->front, entry->cursor) > 0 ? entry->front : entry->cursor;
 	TimestampTz due = entry->empty ? DT_NOEND : entry->front.run_at;
 
+	*bound = queue_pos_cmp(entry->front, entry->cursor) > 0 ? entry->front : entry->cursor;
 	for (int i = 0; block != NULL && i < block->nkeys; i++)
 	{
-		if (due == DT_NOEND || queue_pos_cmp(block->key[i], bound) < 0)
-			bound = block->key[i];
+		if (due == DT_NOEND || queue_pos_cmp(block->key[i], *bound) < 0)
+			*bound = block->key[i];
 		due = Min(due, block->key[i].run_at);
 	}
 	if (due == DT_NOEND)
-		bound = QUEUE_POS_FIRST;	/* the same whatever the cursor: an idle line costs no lock */
+		*bound = QUEUE_POS_FIRST;	/* the same whatever the cursor: an idle line costs no lock */
+	return due;
+}
+
+/* Tells the agenda of that.  The caller holds the partition's lock exclusively. */
+void
+queue_cursor_settle(const QueueCursor *entry)
+{
+	QueuePos	bound;
+	TimestampTz due = queue_cursor_work(entry, &bound);
+
 	queue_agenda_set(queue_cursor_number(entry), bound, due);
 }
 

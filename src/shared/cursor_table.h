@@ -89,7 +89,9 @@ extern QueueCursor *queue_cursor_find(Oid db, int64 line);	/* NULL: it has none 
  * exclusively, and has found none.
  */
 extern QueueCursor *queue_cursor_make(Oid db, int64 line, int16 priority);
-/* Tells the agenda when and from where on the entry's line has something to do: after every change. */
+/* From where on, and when, the entry's line has something to do; DT_NOBEGIN: unknown, DT_NOEND: never. */
+extern TimestampTz queue_cursor_work(const QueueCursor *entry, QueuePos *bound);
+/* Tells the agenda of that: after every change. */
 extern void queue_cursor_settle(const QueueCursor *entry);
 /* Gives the entry a block, if it has none; NULL: there is none to be had. */
 extern QueueCursorBlock *queue_cursor_give_block(QueueCursor *entry);
