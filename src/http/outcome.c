@@ -19,6 +19,7 @@
 #include "http/transfer.h"
 #include "job/event.h"
 #include "job/finish.h"
+#include "job/pending.h"
 #include "job/record.h"
 #include "lib/text.h"
 #include "shared/clock.h"
@@ -160,9 +161,15 @@ record(QueueRequest *request)
 	QueueFailure failure = {0};
 	TM_Result	res = TM_Ok;
 
-	if (!queue_job_refind(queue_sender.table, &request->tid, request->id, snapshot, &job) ||
-		job.attempt != request->attempt || job.leased_until == DT_NOBEGIN)
-		return TM_Ok;			/* ended, or taken again, by somebody else */
+	if (!queue_job_refind(queue_sender.table, &request->tid, request->id, snapshot, &job))
+		return TM_Ok;			/* ended by somebody else */
+	if (job.attempt != request->attempt || job.leased_until == DT_NOBEGIN)
+	{
+		/* given back while its request was under way, so its entries were passed by (delivery.c); or taken again */
+		if (job.leased_until == DT_NOBEGIN && !queue_job_pending(&job))
+			queue_job_give_back(job.line, queue_job_pos(&job));
+		return TM_Ok;
+	}
 	line = queue_job_line(job.line);
 	queue_redact(request, line->handler != NULL && line->handler->http ? line->handler->conf : NULL);
 	switch (request->verdict)

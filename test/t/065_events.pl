@@ -71,6 +71,17 @@ state_is($id, 'completed', 'is the last');
 @r = $server->seen('request');
 like($r[1]{body}, qr/"steps": \{"charged": \{"receipt": 1\}\}/, 'and is told of it');
 
+# it asks by SQL while its request is under way, and the event comes before the answer, which counts for nothing then
+$server->forget;
+$id = enqueue('steps', '{"file": "two"}');
+wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $id", 'under way');
+one($node, "SELECT status FROM queue.await_event($id, 'by sql', attempt => 1)", 'waiting', 'an endpoint asks by SQL');
+sql($node, "SELECT queue.emit('by sql', '1', 'q')");
+state_is($id, 'available', 'its job is let in');
+$server->say_status('two', 200);
+state_is($id, 'completed', 'and is sent again after the answer');
+one($node, "SELECT attempt FROM queue.job WHERE id = $id", '2', 'as another attempt');
+
 # --- executors: the effects of the run that waits are kept, and it runs again once
 $id = enqueue('step', '{"event": "go", "timeout": "1 hour"}');
 state_is($id, 'pending', 'a handler awaits');
