@@ -237,6 +237,15 @@ SELECT queue.maintain();
 SELECT name, next_tick FROM parked;
 SELECT at >= queue_internal.clock() - interval '1 min' AS noted FROM queue.maintained;
 
+-- where the clock leaves out one time of the day and comes to another, that is one tick
+SELECT count(queue.unschedule(name)) FROM queue.schedule_status;
+SELECT clock_at('2041-03-30 12:00:00');
+SELECT queue.schedule('gap', '0 2,3 * * *', 'gap', timezone => 'Europe/Berlin', catch_up => '0');
+SELECT next_tick FROM status;
+SELECT clock_at('2041-03-31 12:00:00');
+SELECT queue.tick();
+SELECT missed, next_tick FROM status;
+
 RESET queue.debug_clock_offset;
 DROP VIEW jobs, status, overlap, parked;
 DROP EXTENSION queue;
