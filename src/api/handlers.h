@@ -34,6 +34,7 @@ extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 	" ('queue.subscription_id', (SELECT max(id) FROM queue.subscription)," \
 	" (SELECT last_value FROM queue.subscription_id))," \
 	" ('queue.event_id', (SELECT max(id) FROM queue.event), (SELECT last_value FROM queue.event_id))," \
+	" ('queue.workflow_id', (SELECT max(id) FROM queue.workflow_base), (SELECT last_value FROM queue.workflow_id))," \
 	" ('queue.handler_id', greatest((SELECT max(id) FROM queue.handler), (SELECT max(id) FROM queue.endpoint))," \
 	" (SELECT last_value FROM queue.handler_id))) s (name, needed, last_value)"
 

@@ -215,10 +215,12 @@ queue_depend_settle(QueueJobTable *jobs, int64 id)
 }
 
 bool
-queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *busy, int *nbusy, bool *more)
+queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, int max, int64 *busy, int *nbusy,
+				   bool *more)
 {
 	TransactionId changer;
-	QueueDependencyState state = queue_dependency_look(jobs, id, &changer);
+	/* how it completed needs no look; if it came back since, that brings a reminder of its own */
+	QueueDependencyState state = completed ? QUEUE_DEPENDENCY_ENDED : queue_dependency_look(jobs, id, &changer);
 	int64	   *dependents = palloc(max * sizeof(int64));
 	QueueFinished finished;
 	bool		bad;
@@ -228,7 +230,7 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *
 	*more = false;
 	if (state == QUEUE_DEPENDENCY_CHANGING)
 		return false;
-	bad = state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(id, &finished);
+	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(id, &finished);
 	PushActiveSnapshot(GetLatestSnapshot());
 	queue_dependency_scan(jobs, id, false, *after, GetActiveSnapshot());
 	while (n < max && queue_dependency_next(jobs, &dependents[n]))
@@ -277,8 +279,8 @@ queue_depend_own(QueueJobTable *jobs)
 			(void) queue_event_look(jobs, mine[i].id, DT_NOBEGIN);
 		else if (mine[i].of == QUEUE_REMIND_EMITTED)
 			(void) queue_event_emitted(jobs, mine[i].id, &after, BATCH, busy, &nbusy);
-		else if (mine[i].of == QUEUE_REMIND_ENDED)
-			(void) queue_depend_ended(jobs, mine[i].id, &after, BATCH, busy, &nbusy, &more);
+		else if (mine[i].of == QUEUE_REMIND_ENDED || mine[i].of == QUEUE_REMIND_COMPLETED)
+			(void) queue_depend_ended(jobs, mine[i].id, false, &after, BATCH, busy, &nbusy, &more);
 	}
 	pfree(mine);
 }
@@ -406,7 +408,7 @@ handle(const QueueReminder *reminder, void *arg)
 	bool		all = true;
 	int			nbusy;
 
-	if (reminder->of >= QUEUE_REMIND_WORKFLOW)
+	if (reminder->of == QUEUE_REMIND_WORKFLOW || reminder->of == QUEUE_REMIND_WORKFLOW_NOW)
 		return unattended->check(jobs, reminder->id, true);
 	if (reminder->of == QUEUE_REMIND_DEPENDENT)
 		return queue_depend_settle(jobs, reminder->id);
@@ -417,7 +419,8 @@ handle(const QueueReminder *reminder, void *arg)
 		CHECK_FOR_INTERRUPTS();
 		if (reminder->of == QUEUE_REMIND_EMITTED)
 			more = queue_event_emitted(jobs, reminder->id, &after, BATCH, busy, &nbusy);
-		else if (!queue_depend_ended(jobs, reminder->id, &after, BATCH, busy, &nbusy, &more))
+		else if (!queue_depend_ended(jobs, reminder->id, reminder->of == QUEUE_REMIND_COMPLETED, &after, BATCH, busy,
+									 &nbusy, &more))
 			return false;
 		all = all && nbusy == 0;
 	}

@@ -16,12 +16,12 @@
  */
 extern bool queue_depend_settle(QueueJobTable *jobs, int64 id);
 /*
- * A job ended or came back: looks at up to max jobs that depend on it, those after *after, which is moved on.  False:
- * the job itself is to be looked at again.  busy: those of them that are, with room for max; *nbusy: how many; *more:
- * there are more.
+ * A job ended or came back: looks at up to max jobs that depend on it, those after *after, which is moved on.
+ * completed: it is known to have completed.  False: the job itself is to be looked at again.  busy: those of them that
+ * are, with room for max; *nbusy: how many; *more: there are more.
  */
-extern bool queue_depend_ended(QueueJobTable *jobs, int64 id, int64 *after, int max, int64 *busy, int *nbusy,
-							   bool *more);
+extern bool queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, int max, int64 *busy,
+							   int *nbusy, bool *more);
 /* All that this transaction itself noted, as far as it can: so it can go on with what it let in. */
 extern void queue_depend_own(QueueJobTable *jobs);
 /* Cancels the jobs that this transaction has just made although they cannot run. */

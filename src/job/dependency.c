@@ -478,7 +478,7 @@ delete_rows(QueueJobTable *jobs, int64 id)
 }
 
 bool
-queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, int64 kept)
+queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, int64 kept)
 {
 	bool		awaited = false;
 
@@ -493,7 +493,7 @@ queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, int64 kept)
 		queue_dependency_end_scan(jobs);
 	}
 	if (awaited)
-		queue_job_remind(QUEUE_REMIND_ENDED, job->id);
+		queue_job_remind(to == QUEUE_STATE_COMPLETED ? QUEUE_REMIND_COMPLETED : QUEUE_REMIND_ENDED, job->id);
 	else if (kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT &&
 			 queue_extra_int(job->extra, "workflow") == 0)
 		delete_rows(jobs, job->id);

@@ -51,7 +51,7 @@ extern int	queue_dependency_doomed(int64 **ids);
  * A job's row was deleted.  True: others depend on it, so its end must be kept.  kept: for how long it is kept anyway,
  * in us.
  */
-extern bool queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, int64 kept);
+extern bool queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, int64 kept);
 
 /* Are there no rows at all, as far as can be told without looking? */
 extern bool queue_dependency_none(void);

@@ -201,7 +201,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 		ending = &with_letter;
 	}
 	queue_workflow_ended(&ended, to, ending);
-	if (queue_dependency_ended(table, &ended, keep))
+	if (queue_dependency_ended(table, &ended, to, keep))
 	{
 		keep = Max(keep, QUEUE_DEPENDENCY_KEEP);
 		if (to == QUEUE_STATE_NONE)

@@ -124,7 +124,8 @@ handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 		busy = palloc(BATCH * sizeof(int64));
 		if (emitted)
 			more = queue_event_emitted(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy);
-		else if (!queue_depend_ended(jobs, what->reminder.id, &rest.after, BATCH, busy, &nbusy, &more))
+		else if (!queue_depend_ended(jobs, what->reminder.id, what->reminder.of == QUEUE_REMIND_COMPLETED,
+									 &rest.after, BATCH, busy, &nbusy, &more))
 		{
 			defer(&rest, now, BUSY_US, MAX_BUSY_US);
 			more = false;

@@ -17,7 +17,8 @@ typedef enum QueueRemindOf
 	QUEUE_REMIND_AWAITS,		/* this job awaits an event */
 	QUEUE_REMIND_EMITTED,		/* this event was emitted */
 	QUEUE_REMIND_WORKFLOW,		/* a job of this workflow ended */
-	QUEUE_REMIND_WORKFLOW_NOW	/* .. badly, or something else happened to it */
+	QUEUE_REMIND_WORKFLOW_NOW,	/* .. badly, or something else happened to it */
+	QUEUE_REMIND_COMPLETED		/* this job completed: others depend on it */
 } QueueRemindOf;
 
 typedef struct QueueReminder
