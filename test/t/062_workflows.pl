@@ -113,7 +113,7 @@ SELECT queue.register_sql_handler('parent', 'parent'), queue.register_sql_handle
 EOS
 sql($node, q{SELECT queue.enqueue_workflow('[{"kind": "parent", "queue": "q"}, {"kind": "parent", "queue": "q"}]', 'inside', 'q')});
 wait_true($node, "SELECT state = 'completed' AND jobs = 4 AND completed = 4 FROM queue.workflow WHERE name = 'inside'", 'jobs of a closed workflow enqueue into it');
-sql($node, q{SELECT queue.enqueue_workflow('[{"kind": "quitter", "queue": "q"}, {"kind": "ext", "queue": "q"}]', 'quits', 'q')});
+sql($node, q{SELECT queue.enqueue_workflow('[{"kind": "quitter", "queue": "q"}, {"kind": "ext", "queue": "q", "delay": "1 h"}]', 'quits', 'q')});
 wait_true($node, "SELECT state = 'cancelled' AND cancelled = 2 FROM queue.workflow WHERE name = 'quits'", 'a job cancels its own workflow');
 
 # --- prepared transactions: a joiner holds the workflow, across a restart
