@@ -260,7 +260,7 @@ run_batch(TimestampTz now)
 	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
 	QueueJob   *read;
 	bool		more = false;
-	int64		next = range.next;
+	int64		next;
 	int			nrange = 0;
 	int			nall = 0;
 	int			room;
@@ -270,6 +270,7 @@ run_batch(TimestampTz now)
 	batch.n = 0;
 	if (!range.under_way)
 		begin_range();
+	next = range.next;
 	n = queue_mark_take(found, all_under_way || range.under_way ? BATCH / 2 : BATCH);
 	room = BATCH - n;
 	for (int i = 0; i < n; i++)

@@ -47,6 +47,14 @@ wait_no_jobs($node);
 one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '6000|6000', 'each job ran once');
 one($node, "SELECT count(*) FROM disorder", '0', 'in order');
 
+# .. also of jobs whose ids are older than those of the last such transaction
+sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'o' || n)) FROM generate_series(1, 1100) n");
+wait_true($node, "SELECT count(*) = 1100 FROM queue.live_job WHERE run_at < 'infinity'", 'let in');
+sql($node, "SELECT queue.discard_jobs('{\"queue\": \"q\"}')");
+sql($node, "SELECT queue.retry_jobs('{\"queue\": \"q\", \"kind\": \"ext\"}')");
+wait_true($node, "SELECT count(*) = 1100 FROM queue.live_job WHERE run_at < 'infinity'", 'retried, they are let in again');
+sql($node, "SELECT queue.purge('q')");
+
 # --- an executor that goes through a group is ended: somebody else goes on
 sql($node, "TRUNCATE ledger");
 sql($node, "SELECT queue.pause('q')");
