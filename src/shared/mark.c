@@ -619,10 +619,15 @@ queue_mark_lost(void)
 	if (place == NULL || !pg_atomic_compare_exchange_u32(&place->lost, &lost, 2))
 		return false;
 	pg_atomic_write_u32(&place->crowded, 0);
-	/* what they tell of was committed before that look begins */
+	/* what ranges tell of was committed before that look begins; and it parks again where somebody waits */
 	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&place->nranges, 0);
 	place->looking = false;
+	for (int number = 0; number < QUEUE_MARKS; number++)
+	{
+		if (queue_marks->entry[number].db == MyDatabaseId && queue_marks->entry[number].state == QUEUE_MARK_PARKED)
+			queue_mark_release(place, number);
+	}
 	LWLockRelease(&queue_marks->lock);
 	return true;
 }
