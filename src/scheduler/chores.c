@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#define AT_ONCE_US INT64CONST(100000)	/* due at once although it has just run: it could not do its work */
 #define RETRY_MIN_US INT64CONST(100000)
 #define RETRY_MAX_US (30 * USECS_PER_SEC)
 #define MAINTAIN_SLICES 1000	/* of one chore in one call of maintain(); what is left is for the next */
@@ -157,7 +158,7 @@ due_at(const QueueChore *chore)
 	return chore->due == NULL || chore->failures > 0 ? chore->next : Min(chore->next, chore->due());
 }
 
-/* Called by the scheduler each time that it is awake. */
+/* Called by the scheduler each time that it is awake.  DT_NOBEGIN: the extension is gone, and nothing else. */
 TimestampTz
 queue_chores_run(QueueChore *list, int n, TimestampTz now)
 {
@@ -167,6 +168,7 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 	{
 		QueueChore *chore = &list[i];
 		bool		wake = (chore->flags & QUEUE_CHORE_EACH_WAKE) != 0 && chore->failures == 0;
+		TimestampTz due;
 
 		if ((chore->flags & (QUEUE_CHORE_UNLOADED | QUEUE_CHORE_SESSION)) != 0)
 			continue;
@@ -177,7 +179,8 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 		}
 		if ((wake || due_at(chore) <= now) && !run_chore(chore, now))
 			return DT_NOBEGIN;
-		next = queue_earlier(next, due_at(chore));
+		due = due_at(chore);
+		next = queue_earlier(next, due != DT_NOBEGIN ? due : now + AT_ONCE_US);
 	}
 	return next;
 }

@@ -194,6 +194,7 @@ queue_database_of(Oid db, bool create)
 {
 	uint32		used;
 	QueueDatabase *base = NULL;
+	bool		made = false;
 
 	if (shared == NULL || !OidIsValid(db))
 		return NULL;
@@ -224,11 +225,14 @@ queue_database_of(Oid db, bool create)
 			base_clear(base);
 			pg_write_barrier();
 			base->db = db;
+			made = true;
 			if (i >= used)
 				pg_atomic_write_u32(&shared->used, i + 1);
 		}
 	}
 	LWLockRelease(&shared->lock);
+	if (made)
+		queue_launcher_poke();	/* it may think that this database has no extension */
 	return base;
 }
 

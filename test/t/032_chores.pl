@@ -50,6 +50,19 @@ sql($node, 'DROP FUNCTION boom() CASCADE');
 wait_true($node, "SELECT count(*) = 0 FROM queue.finished_job WHERE queue = 'kept'", 'what failed is done when it can be');
 wait_true($node, "SELECT bool_and(ok) FROM queue.doctor() WHERE check_name = 'chores'", 'and doctor() says no more of it');
 
+# what changes while a chore reads makes that chore due at once, and nothing else
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE queue.schedule');
+sql($node, q{SELECT queue.create_queue('one')});
+wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'queue.schedule'::regclass AND pid = $pid",
+	'the scheduler reads the schedules anew');
+sql($node, q{SELECT queue.create_queue('two')});
+$holder->query_safe('COMMIT');
+$holder->quit;
+sql($node, q{SELECT queue.enqueue('job', '{"note": "after"}', 'two')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'after'", 'jobs go on');
+is((workers($node, 'scheduler'))[0], $pid, 'in the same scheduler');
+
 log_clean($node);
 $node->stop;
 done_testing();
