@@ -66,6 +66,7 @@ UPDATE queue.line SET id = id + 1000;
 UPDATE queue.live_job SET line = line + 1000, id = id + 500;
 INSERT INTO queue.event VALUES (1000, clock_timestamp(), 'default', 'e', '{}');
 INSERT INTO queue.subscription VALUES (1000, 't', 'k', 'default');
+INSERT INTO queue.workflow_end VALUES (1, 1, 1000, 0, 'completed');
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';
 SELECT queue.adopt();
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'sequences';

@@ -180,6 +180,20 @@ SELECT queue.create_workflow('not hers', 'other') AS w \gset
 SET ROLE queue_flow_alice;
 SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w)), try(format('SELECT queue.close_workflow(%s)', :w));
 RESET ROLE;
+-- who joined may not go on after its own transaction has closed or cancelled it, or in another's name
+BEGIN;
+SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined;
+SET LOCAL ROLE queue_flow_alice;
+SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
+RESET ROLE;
+SELECT queue.close_workflow(:w);
+SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
+ROLLBACK;
+BEGIN;
+SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined;
+SELECT queue.cancel_workflow(:w);
+SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
+ROLLBACK;
 DROP OWNED BY queue_flow_alice;
 DROP ROLE queue_flow_alice;
 DROP VIEW flows, callbacks;

@@ -35,6 +35,8 @@ extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 	" (SELECT last_value FROM queue.subscription_id))," \
 	" ('queue.event_id', (SELECT max(id) FROM queue.event), (SELECT last_value FROM queue.event_id))," \
 	" ('queue.workflow_id', (SELECT max(id) FROM queue.workflow_base), (SELECT last_value FROM queue.workflow_id))," \
+	" ('queue.workflow_number', (SELECT max(number) FROM queue.workflow_end)," \
+	" (SELECT last_value FROM queue.workflow_number))," \
 	" ('queue.handler_id', greatest((SELECT max(id) FROM queue.handler), (SELECT max(id) FROM queue.endpoint))," \
 	" (SELECT last_value FROM queue.handler_id))) s (name, needed, last_value)"
 

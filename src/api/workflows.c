@@ -146,6 +146,7 @@ queue_sql_close_workflow(PG_FUNCTION_ARGS)
 	require(&spi, id, QUEUE_PRIV_ENQUEUE, &queue, &state);
 	(void) run(id, "UPDATE queue.workflow_base SET closed_at = queue_internal.clock()"
 			   " WHERE id = $1 AND closed_at IS NULL");
+	queue_workflow_shut(id);
 	queue_spi_end(&spi);
 	queue_job_remind(QUEUE_REMIND_WORKFLOW_NOW, id);
 	PG_RETURN_VOID();
@@ -191,6 +192,7 @@ queue_sql_cancel_workflow(PG_FUNCTION_ARGS)
 	(void) run(id, "UPDATE queue.workflow_base SET closed_at = coalesce(closed_at, queue_internal.clock()),"
 			   " cancelled_at = queue_internal.clock() WHERE id = $1 AND state = 'running'");
 	/* from now on nobody joins */
+	queue_workflow_shut(id);
 	if (compensates)
 	{
 		QueueJobTable *jobs = queue_job_open(RowExclusiveLock);

@@ -20,7 +20,6 @@
 #include "job/place.h"
 #include "job/remind.h"
 #include "job/rows.h"
-#include "shared/clock.h"
 
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -46,6 +45,14 @@ enum
 {
 	END_WORKFLOW = 1, END_JOB_ID, END_NUMBER, END_COMPENSATES, END_STATE, END_RESULT
 };
+
+/* The one that a transaction joined last, outside of any savepoint, and for whom: the next job needs no look. */
+static struct
+{
+	int64		id;
+	Oid			creator;
+	FullTransactionId by;
+}			joined;
 
 /* 55000: the workflow takes no more jobs. */
 static void
@@ -88,9 +95,6 @@ lock_row(Relation rel, int64 id, TupleTableSlot *slot)
 void
 queue_workflow_join(int64 id, bool within, Oid creator)
 {
-	/* the one that this transaction joined last, outside of any savepoint */
-	static int64 joined = 0;
-	static TimestampTz joined_in = 0;
 	Relation	rel;
 	TupleTableSlot *slot;
 	char	   *queue = NULL;
@@ -98,7 +102,8 @@ queue_workflow_join(int64 id, bool within, Oid creator)
 	bool		open = false;
 	bool		isnull;
 
-	if (joined == id && joined_in == queue_transaction_start())
+	if (joined.id == id && joined.creator == creator && FullTransactionIdIsValid(joined.by) &&
+		FullTransactionIdEquals(joined.by, GetTopFullTransactionIdIfAny()))
 		return;
 	rel = table_open(queue_config()->workflow_base, RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
@@ -122,9 +127,17 @@ queue_workflow_join(int64 id, bool within, Oid creator)
 		refuse(id, "is closed");
 	if (GetCurrentTransactionNestLevel() == 1 && !within)
 	{
-		joined = id;
-		joined_in = queue_transaction_start();
+		joined.id = id;
+		joined.creator = creator;
+		joined.by = GetTopFullTransactionId();
 	}
+}
+
+void
+queue_workflow_shut(int64 id)
+{
+	if (joined.id == id)
+		joined.id = 0;
 }
 
 /* Runs a statement about a workflow ($1) and one of its jobs ($2) as the extension's owner; how many rows. */

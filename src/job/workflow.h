@@ -16,6 +16,8 @@
  * more jobs.
  */
 extern void queue_workflow_join(int64 id, bool within, Oid creator);
+/* This transaction closes or cancels it: who joins later in it is checked again. */
+extern void queue_workflow_shut(int64 id);
 /* What goes before the rows of new jobs, and of those that come back. */
 extern void queue_workflow_insert(const QueueJob *jobs, int n);
 /* A job's row was deleted (NONE: without an end), or it failed and waits: what its workflow learns of it. */
