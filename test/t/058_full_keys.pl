@@ -82,7 +82,7 @@ my $holder = queue_session($node);
 my $running = "SELECT count(*) FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NOT NULL";
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 sql($node, <<'EOS');
-SELECT queue.create_queue('e', max_running_per_key => 1);
+SELECT queue.create_queue('e', max_running => 50, max_running_per_key => 1);
 SELECT queue.register_sql_handler('x', 'h', '{e}', timeout => '0');
 SELECT count(queue.enqueue('x', CASE i WHEN 1 THEN '{"lock": 1}' ELSE '{}' END::jsonb, 'e', concurrency_key => k)) FROM unnest('{a,b}'::text[]) k, generate_series(1, 40) i;
 EOS
