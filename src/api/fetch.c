@@ -356,6 +356,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	QueueLine  *line;
 	TimestampTz now;
 	int			got = 0;
+	bool		looks;
 	MemoryContext per_job;
 	MemoryContext old;
 
@@ -369,7 +370,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	}
 	queue_depend_own(table);
 	queue_group_promote_own(table);
-	queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
+	looks = queue_census_look(request->nqueues == 1 ? queue_name_hash(request->queues[0]) : 0);
 	for (;;)
 	{
 		find_lines(request, &wanted);
@@ -419,6 +420,8 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	MemoryContextDelete(per_job);
 	if (got > 0)
 		CommandCounterIncrement();
+	else if (looks)
+		queue_census_leave();
 	return got;
 }
 

@@ -6,7 +6,8 @@
  * configuration before must be found.  Whoever claims says in its place that it looks, and only then reads the
  * configuration.  Whoever counts for a new limit first bumps the generation, so that everybody reads again, and then
  * looks at the places: of the two, one sees the other.  A look ends with its transaction; its leases are in the table
- * then, its session claims in the lock table.  Executors need not look: their slots say what they run.
+ * then, its session claims in the lock table.  One that claimed nothing ends at once: a session may wait for long
+ * between two looks, and who counts waits for all of them.  Executors need not look: their slots say what they run.
  *
  * No locks: a place is written by its process, but for `given`.
  */
@@ -75,31 +76,40 @@ queue_census_attach(void)
 	pg_memory_barrier();
 }
 
-void
+bool
 queue_census_look(uint64 queue_key)
 {
+	bool		first = my_queue == 0;
 	uint64		queue = queue_key != 0 && (my_queue == 0 || my_queue == queue_key) ? queue_key : ANY_QUEUE;
 
 	if (shared == NULL || my_queue == queue)
-		return;
+		return false;
 	queue_census_attach();
 	/* a look that goes on is as old as it was: claims may have been made in it */
-	if (my_queue == 0)
+	if (first)
 		pg_atomic_write_u64(&mine->since, pg_atomic_read_u64(&shared->time));
 	my_queue = queue;
 	pg_write_barrier();
 	pg_atomic_write_u64(&mine->queue, queue);
 	pg_memory_barrier();
+	return first;
+}
+
+void
+queue_census_leave(void)
+{
+	if (my_queue == 0)
+		return;
+	my_queue = 0;
+	pg_atomic_write_u64(&mine->queue, 0);
 }
 
 /* The end of a transaction ends its look. */
 static void
 census_xact(XactEvent event, void *arg)
 {
-	if (my_queue == 0 || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
-		return;
-	my_queue = 0;
-	pg_atomic_write_u64(&mine->queue, 0);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		queue_census_leave();
 }
 
 void

@@ -13,8 +13,10 @@ extern void queue_census_register_callbacks(void);	/* _PG_init */
 
 /*
  * This transaction claims jobs of a queue, by its key (0: of any), as the configuration says that it reads FROM NOW ON.
+ * True: it did not look before, so it may end its look if it claimed nothing.
  */
-extern void queue_census_look(uint64 queue_key);
+extern bool queue_census_look(uint64 queue_key);
+extern void queue_census_leave(void);
 /* The time of a new limit: a look that begins after this, and after the generation was bumped, knows the limit. */
 extern uint64 queue_census_announce(void);
 /* Does another open transaction of this database look at this queue (0: at any) since before that time? */
