@@ -45,7 +45,7 @@ SELECT try($$SELECT queue.schedule('s', '0 0 31 9 *', 'k')$$);
 SELECT try($$SELECT queue.schedule('s', '@daily', '*')$$), try($$SELECT queue.schedule('s', '@daily', 'k', queue => 'nowhere')$$), try($$SELECT queue.schedule('s', '@daily', 'k', priority => 40000)$$);
 SELECT try($$SELECT queue.schedule('s', '@daily', 'k', timezone => 'Mars')$$), try($$SELECT queue.schedule('s', '@daily', 'k', overlap => 'wait')$$), try($$SELECT queue.schedule('s', '@daily', 'k', catch_up => '-1 s')$$);
 SELECT option, try(format('SELECT queue.schedule(%L, %L, %L, options => %L)', 's', '@daily', 'k', option)) AS says
-FROM unnest(ARRAY['[]', '{"kind": "x"}', '{"payload": {}}', '{"queue": "x"}', '{"priority": 1}', '{"run_at": "2030-01-01"}', '{"delay": "1 s"}', '{"workflow": 1}', '{"depends_on": [1]}', '{"max_attemps": 1}', '{"max_attempts": 0}',
+FROM unnest(ARRAY['[]', '{"kind": "x"}', '{"payload": {}}', '{"queue": "x"}', '{"priority": 1}', '{"timezone": "UTC"}', '{"overlap": "skip"}', '{"catch_up": "1 h"}', '{"run_at": "2030-01-01"}', '{"delay": "1 s"}', '{"workflow": 1}', '{"depends_on": [1]}', '{"max_attemps": 1}', '{"max_attempts": 0}',
 	'{"missed": "none"}', '{"missed": 1}', '{"jitter": 5}', '{"jitter": "x"}', '{"jitter": "0"}', '{"expires_at": "2030-01-01"}', '{"starts_at": "infinity"}', '{"starts_at": 1}', '{"starts_at": "2030-01-02", "ends_at": "2030-01-01"}', '{"unique_for": "1 h"}']) option;
 SELECT try($$SELECT queue.unschedule('s')$$), try($$SELECT queue.pause_schedule('s')$$), try($$SELECT queue.resume_schedule('s')$$), try($$SELECT queue.run_schedule('s')$$);
 SELECT count(*) FROM queue.schedule_status;
@@ -126,6 +126,8 @@ SELECT clock_at('2040-06-17 00:06:00');
 SELECT queue.tick();
 SELECT count(DISTINCT run_at - (origin->>'tick')::timestamptz) AS put_off, bool_and(run_at >= (origin->>'tick')::timestamptz) AS not_before,
 	max(run_at) < '2040-06-17 00:06:21' AS not_too_late FROM queue.job WHERE payload->>'s' = 'jitter';
+SELECT queue.run_schedule('jitter') AS by_hand \gset
+SELECT run_at - (origin->>'tick')::timestamptz < interval '10 ms' AS by_hand_at_once FROM queue.job WHERE id = :by_hand;
 SELECT queue.unschedule(name) FROM queue.schedule_status;
 SELECT queue.purge('default') > 0 AS purged;
 

@@ -14,6 +14,7 @@
 #include "api/enqueue.h"
 #include "job/finish.h"
 #include "shared/clock.h"
+#include "shared/note.h"
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -185,6 +186,9 @@ static const char *const refused[][2] = {
 	{"payload", "It is an argument of its own."},
 	{"queue", "It is an argument of its own."},
 	{"priority", "It is an argument of its own."},
+	{"timezone", "It is an argument of its own."},
+	{"overlap", "It is an argument of its own."},
+	{"catch_up", "It is an argument of its own."},
 	{"run_at", "A job is due at its tick; jitter puts it off."},
 	{"delay", "A job is due at its tick; jitter puts it off."},
 	{"workflow", "A job of a schedule belongs to no workflow; its handler may make one."},
@@ -370,8 +374,9 @@ queue_sql_schedule(PG_FUNCTION_ARGS)
 	{
 		/* nothing is new, but the clock may have stood ahead */
 		state[1] = TimestampTzGetDatum(queue_now() + AHEAD_US);
-		queue_spi_run("UPDATE queue.schedule_state SET reached = queue_internal.clock()"
-					  " WHERE name = $1 AND reached > $2", 2, types, state, NULL);
+		if (queue_spi_run("UPDATE queue.schedule_state SET reached = queue_internal.clock()"
+						  " WHERE name = $1 AND reached > $2", 2, types, state, NULL) > 0)
+			queue_note_config();	/* the scheduler remembers a next tick that is far off */
 	}
 	else
 	{
@@ -497,6 +502,7 @@ queue_sql_run_schedule(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("schedule \"%s\" is parked: %s", name, problem),
 				 errhint("%s", hint)));
+	schedule.jitter = 0;		/* this one is wanted now */
 	id = queue_schedule_enqueue(&schedule, now, now, &outcome);
 	queue_spi_end(&spi);
 	PG_RETURN_INT64(id);
