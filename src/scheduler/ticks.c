@@ -79,6 +79,7 @@ typedef struct Look
 /* The scheduler's. */
 static Entries scheduled;
 static uint64 seen_generation = 0;	/* of the configuration when they were read; 0: never */
+static TimestampTz seen_now = DT_NOBEGIN;	/* when they were looked at last */
 
 /* ---------------------------------------------------------------- one tick */
 
@@ -478,14 +479,17 @@ look_at_due(Entries *all, TimestampTz now)
 
 /*
  * Reads the schedules if the configuration changed, which they are part of.  Who failed is then tried again at once,
- * because any right may have changed.
+ * because any right may have changed.  So too if the clock went back: the pause of one that failed or waits would end
+ * by the clock that stood ahead, and its ticks be too old then.
  */
 static void
-refresh(void)
+refresh(TimestampTz now)
 {
 	uint64		generation = queue_database_generation();	/* before the snapshot: a change in between is seen next */
+	bool		back = now < seen_now;
 
-	if (generation == seen_generation)
+	seen_now = now;
+	if (generation == seen_generation && !back)
 		return;
 	if (scheduled.context == NULL)
 		scheduled.context = AllocSetContextCreate(TopMemoryContext, "queue schedules", ALLOCSET_DEFAULT_SIZES);
@@ -497,7 +501,7 @@ refresh(void)
 TimestampTz
 queue_ticks_run(TimestampTz now)
 {
-	refresh();
+	refresh(now);
 	if (scheduled.next > now)
 		return scheduled.next;
 	/* who has the table to himself keeps all from enqueueing */
@@ -515,7 +519,7 @@ queue_ticks_run(TimestampTz now)
 TimestampTz
 queue_ticks_due(void)
 {
-	return queue_database_generation() != seen_generation ? DT_NOBEGIN : DT_NOEND;
+	return queue_database_generation() != seen_generation || queue_now() < seen_now ? DT_NOBEGIN : DT_NOEND;
 }
 
 /* ---------------------------------------------------------------- sessions */

@@ -80,6 +80,23 @@ move_clock(60);
 wait_tick('other', 'a schedule whose row is held stops no other');
 $worker->query_safe('ROLLBACK');
 wait_tick('beside', 'and ticks when it is let go');
+
+# --- the clock stood ahead while that was so
+$worker->query_safe("BEGIN; SELECT queue.pause_schedule('beside')");
+move_clock(7200);
+wait_tick('other', 'another schedule ticks, ahead of its time');
+move_clock(-7200);
+$worker->query_safe('ROLLBACK');
+move_clock(60);
+wait_tick('beside', 'the one that waited does not wait for the time that the clock showed');
+
+# --- it stood ahead by more than a day: who registers a schedule again need not wait for that day
+move_clock(172800);
+wait_tick('beside', 'a tick in two days');
+move_clock(-172800);
+sql($node, q{SELECT queue.schedule('beside', '* * * * *', 'job', '{"note": "beside"}')});
+move_clock(60);
+wait_tick('beside', 'registered again it ticks when the clock is right again');
 $worker->quit;
 $blocker->quit;
 
