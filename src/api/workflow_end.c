@@ -76,6 +76,12 @@ queue_workflow_remember(void)
 	memory = hash_create("queue workflows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+static Memory *
+recall(int64 id)
+{
+	return memory == NULL ? NULL : hash_search(memory, &id, HASH_FIND, NULL);
+}
+
 static void
 remember(int64 id, int64 unfinished)
 {
@@ -324,18 +330,34 @@ compensate(QueueJobTable *jobs, Flow *flow)
 
 /* ---------------------------------------------------------------- one workflow */
 
+/*
+ * One of its jobs completed: is another one unfinished?  The end of that one reminds of the workflow, so neither its
+ * row nor a statement is needed.
+ */
+static bool
+must_wait(QueueJobTable *jobs, int64 id)
+{
+	Memory	   *known = recall(id);
+	TransactionId changer;
+	int64		unfinished;
+
+	if (known != NULL && queue_dependency_look(jobs, known->unfinished, &changer) != QUEUE_DEPENDENCY_ENDED)
+		return true;
+	unfinished = queue_workflow_unfinished(id, known != NULL ? known->unfinished - 1 : PG_INT64_MIN);
+	if (unfinished != 0)
+		remember(id, unfinished);
+	return unfinished != 0;
+}
+
 /* What queue_workflow_check does, inside SPI, as the owner. */
 static bool
-check(QueueJobTable *jobs, int64 id, bool now)
+check(QueueJobTable *jobs, int64 id)
 {
-	Memory	   *known = memory == NULL ? NULL : hash_search(memory, &id, HASH_FIND, NULL);
+	Memory	   *known = recall(id);
 	Flow		flow = {.id = id};
-	TransactionId changer;
 	int64		unfinished;
 	bool		busy;
 
-	if (!now && known != NULL && queue_dependency_look(jobs, known->unfinished, &changer) != QUEUE_DEPENDENCY_ENDED)
-		return true;			/* its end reminds of it */
 	if (!read_flow(&flow, &busy))
 	{
 		if (!busy)
@@ -369,9 +391,11 @@ queue_workflow_check(QueueJobTable *jobs, int64 id, bool now)
 	QueueSpi	spi;
 	bool		done;
 
+	if (!now && must_wait(jobs, id))
+		return true;
 	PushActiveSnapshot(GetTransactionSnapshot());	/* statements want one around them */
 	queue_spi_begin(&spi);
-	done = check(jobs, id, now);
+	done = check(jobs, id);
 	queue_spi_end(&spi);
 	PopActiveSnapshot();
 	return done;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Jobs that depend on others: one behind 10,000 as a ratio to 10,000 free jobs, interleaved, median of three; 10,000 behind
-# one; a chain of 1,000 steps.
+# one; a chain of 1,000 steps, and as a workflow.
 . "$(dirname "$0")/common.sh"
 bench_start "Dependencies" "max_wal_size = 4GB"
 JOBS=$((10000 / SCALE))
@@ -41,4 +41,8 @@ BEGIN
 END \$\$;
 SQL
 figure "a chain of $STEPS steps" "$(drain)" -lt 2 s
+sql "SELECT queue.pause('default')" >/dev/null
+sql "SELECT count(*) FROM queue.enqueue_workflow((SELECT jsonb_agg(jsonb_build_object('ref', 's' || i, 'kind', 'noop',
+	'depends_on', CASE WHEN i > 1 THEN jsonb_build_array('s' || i - 1) ELSE '[]' END)) FROM generate_series(1, $STEPS) i))" >/dev/null
+figure "the same as a workflow" "$(drain)" -lt 2 s
 bench_end
