@@ -168,6 +168,8 @@ SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "17", "kind": "x"}]')$$), t
 SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x"}, {"kind": "x", "dely": 1}]')$$), try($$SELECT queue.enqueue_workflow('[{"kind": "x", "workflow": 1}]')$$);
 SELECT try($$SELECT queue.enqueue_json('{"workflow": {"jobs": [], "nam": 1}}')$$), try($$SELECT queue.create_workflow(on_finished => '*')$$), try($$SELECT queue.create_workflow(queue => 'none')$$);
 SELECT try('SELECT queue.close_workflow(999)'), try('SELECT queue.cancel_workflow(999)'), try('SELECT queue.retry_workflow(999)'), queue.dependency_results(999);
+SELECT try($$SELECT queue.enqueue_workflow((SELECT jsonb_agg(jsonb_build_object('ref', 'r' || i, 'kind', 'x', 'depends_on', jsonb_build_array('r' || i % 10000 + 1))) FROM generate_series(1, 10000) i))$$);
+SELECT try($$SELECT queue.create_workflow(repeat('x', 201))$$), try($$SELECT queue.enqueue('x', workflow => 0)$$);
 CREATE ROLE queue_flow_alice;
 SELECT queue.grant_queue('q', 'queue_flow_alice');
 SET ROLE queue_flow_alice;

@@ -18,6 +18,7 @@
 #include "job/finish.h"
 #include "job/key.h"
 #include "job/unique.h"
+#include "job/workflow.h"
 #include "shared/clock.h"
 #include "shared/mark.h"
 
@@ -184,6 +185,8 @@ static void
 set_workflow(QueueNewJob *request, const char *name, Datum value)
 {
 	request->workflow = DatumGetInt64(value);
+	if (request->workflow == 0)
+		queue_workflow_missing(0);	/* a 0 would mean none */
 	request->within = queue_current != NULL &&
 		queue_extra_int(queue_current->job->extra, "workflow") == request->workflow;
 }

@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(queue_sql_enqueue_workflow);
 PG_FUNCTION_INFO_V1(queue_sql_enqueue_json);
 
 #define REF_MAX QUEUE_NAME_MAX
+#define CIRCLE_SHOWN 20		/* refs in the message about a circle */
 
 /* One job of a graph. */
 typedef struct GraphJob
@@ -139,7 +140,7 @@ read_depends_on(GraphJob *nodes, int i, HTAB *refs)
 	}
 }
 
-/* "a -> b -> a": the circle that leads back to this job. */
+/* "a -> b -> a": the circle that leads back to this job; of a long one its beginning. */
 static void
 refuse_circle(GraphJob *nodes, const int *path, int n, int back)
 {
@@ -149,8 +150,10 @@ refuse_circle(GraphJob *nodes, const int *path, int n, int back)
 	initStringInfo(&text);
 	while (path[first] != back)
 		first++;
-	for (int i = first; i < n; i++)
+	for (int i = first; i < n && i < first + CIRCLE_SHOWN; i++)
 		appendStringInfo(&text, "%s -> ", nodes[path[i]].ref);
+	if (n > first + CIRCLE_SHOWN)
+		appendStringInfo(&text, "(%d more) -> ", n - first - CIRCLE_SHOWN);
 	appendStringInfoString(&text, nodes[back].ref);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -48,6 +48,8 @@ queue_workflow_create(const QueueNewWorkflow *new, bool closed)
 		queue_null_value("queue");
 	if (new->payload == NULL)
 		queue_null_value("payload");
+	if (new->name != NULL)
+		(void) queue_check_kind(CStringGetTextDatum(new->name), "name");
 	queue_require(new->queue, QUEUE_PRIV_ENQUEUE);
 	(void) queue_config_queue(new->queue, false);
 	for (int i = 0; i < 3; i++)

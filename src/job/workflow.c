@@ -64,6 +64,15 @@ refuse(int64 id, const char *why)
 			 errhint("Jobs join while it is open, or from inside one of its own unfinished jobs.")));
 }
 
+void
+queue_workflow_missing(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("workflow " INT64_FORMAT " does not exist", id),
+			 errhint("queue.create_workflow gives an id.")));
+}
+
 /* Locks a workflow's row FOR KEY SHARE and leaves its newest version in the slot; false: there is none. */
 static bool
 lock_row(Relation rel, int64 id, TupleTableSlot *slot)
@@ -116,10 +125,7 @@ queue_workflow_join(int64 id, bool within, Oid creator)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	if (queue == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("workflow " INT64_FORMAT " does not exist", id),
-				 errhint("queue.create_workflow gives an id.")));
+		queue_workflow_missing(id);
 	queue_require_of(creator, queue, QUEUE_PRIV_ENQUEUE);
 	if (strcmp(state, "running") != 0)
 		refuse(id, psprintf("is %s", state));

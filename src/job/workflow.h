@@ -16,6 +16,8 @@
  * more jobs.
  */
 extern void queue_workflow_join(int64 id, bool within, Oid creator);
+/* 42704: there is no such workflow. */
+extern void queue_workflow_missing(int64 id) pg_attribute_noreturn();
 /* This transaction closes or cancels it: who joins later in it is checked again. */
 extern void queue_workflow_shut(int64 id);
 /* What goes before the rows of new jobs, and of those that come back. */
