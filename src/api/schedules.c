@@ -148,12 +148,7 @@ span_option(const char *name, JsonbValue *value)
 
 	if (!queue_option_interval(value, &us, &text))
 		refuse_option(name, "an interval in a string", "\"30 s\"");
-	if (!queue_span_valid(us, 1))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", name),
-				 errhint("It is an interval of more than 0 and at most 1000 years.")));
-	return us;
+	return queue_check_us(name, us, 1);
 }
 
 static void
@@ -324,7 +319,8 @@ require_manage(Oid role, const char *name, const char *queue)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("schedule \"%s\" belongs to queue \"%s\", which role \"%s\" does not manage", name, queue,
 						GetUserNameFromId(role, false)),
-				 errhint("Use another name: those of schedules are one for the whole database.")));
+				 errhint("A role that manages that queue can change it. Names of schedules are one for the whole"
+						 " database: for a schedule of your own use another.")));
 }
 
 /*

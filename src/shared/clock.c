@@ -30,10 +30,8 @@ queue_span_valid(int64 us, int64 min)
 }
 
 int64
-queue_check_span(const char *name, const Interval *interval, int64 min)
+queue_check_us(const char *name, int64 us, int64 min)
 {
-	int64		us = queue_interval_us(interval);
-
 	if (!queue_span_valid(us, min))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -41,6 +39,12 @@ queue_check_span(const char *name, const Interval *interval, int64 min)
 				 min > 0 ? errhint("It is an interval of more than 0 and at most 1000 years.") :
 				 errhint("It is an interval from 0 to 1000 years.")));
 	return us;
+}
+
+int64
+queue_check_span(const char *name, const Interval *interval, int64 min)
+{
+	return queue_check_us(name, queue_interval_us(interval), min);
 }
 
 TimestampTz

@@ -53,6 +53,7 @@ extern bool queue_span_valid(int64 us, int64 min);
  * 22023.
  */
 extern int64 queue_check_span(const char *name, const Interval *interval, int64 min);
+extern int64 queue_check_us(const char *name, int64 us, int64 min);	/* likewise */
 extern TimestampTz queue_check_time(const char *name, TimestampTz time);
 
 #endif
