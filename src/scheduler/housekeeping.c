@@ -310,16 +310,6 @@ recount_begin(TimestampTz now)
 	recount_due = DT_NOEND;
 }
 
-/* Adds to a gauge the difference between what was counted and what it said. */
-static void
-set_right(pg_atomic_uint64 *gauge, int64 difference)
-{
-	uint64		old = pg_atomic_read_u64(gauge);
-
-	while (!pg_atomic_compare_exchange_u64(gauge, &old, (uint64) Max((int64) old + difference, 0)))
-		;
-}
-
 /* The scan is through: puts the numbers in place. */
 static void
 recount_end(void)
@@ -337,7 +327,7 @@ recount_end(void)
 		if (c->incarnation != count->incarnation)
 			continue;			/* given up meanwhile */
 		for (int s = QUEUE_STATE_SCHEDULED; s <= QUEUE_STATE_RETRYABLE; s++)
-			set_right(&c->gauge[s], count->rows[s] - count->before[s]);
+			pg_atomic_fetch_add_u64(&c->gauge[s], count->rows[s] - count->before[s]);
 		pg_atomic_write_u64(&c->due_scheduled, (uint64) count->due[QUEUE_STATE_SCHEDULED]);
 		pg_atomic_write_u64(&c->due_retryable, (uint64) count->due[QUEUE_STATE_RETRYABLE]);
 	}

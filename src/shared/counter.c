@@ -601,13 +601,13 @@ queue_counter_restart(const char *queue)
 	LWLockRelease(&shared->lock);
 }
 
-/* Takes n off a gauge, but never below 0: gauges start at 0 in a crash while the rows are still there.  Commit-safe. */
+/* Takes n off a count of due rows, but never below 0: it is set by recounts alone or nearly so.  Commit-safe. */
 static void
-gauge_sub(pg_atomic_uint64 *gauge, int64 n)
+due_sub(pg_atomic_uint64 *due, int64 n)
 {
-	uint64		old = pg_atomic_read_u64(gauge);
+	uint64		old = pg_atomic_read_u64(due);
 
-	while (!pg_atomic_compare_exchange_u64(gauge, &old, old > (uint64) n ? old - (uint64) n : 0))
+	while (!pg_atomic_compare_exchange_u64(due, &old, old > (uint64) n ? old - (uint64) n : 0))
 		;
 }
 
@@ -628,18 +628,19 @@ move(QueueCounter *c, QueueState from, QueueState to, int64 n, int64 due)
 		return;
 	dues = to == QUEUE_STATE_SCHEDULED ? &c->due_scheduled : &c->due_retryable;
 	if (due < 0)
-		gauge_sub(dues, -due);
+		due_sub(dues, -due);
 	else if (due > 0)
 		pg_atomic_fetch_add_u64(dues, due);
 	if (from == to)
 		return;
 	if (from != QUEUE_STATE_NONE && !is_final(from))
 	{
-		gauge_sub(&c->gauge[from], n);
+		/* may go below 0: whoever took the job on may tell of it before who enqueued it does */
+		pg_atomic_fetch_sub_u64(&c->gauge[from], n);
 		if (from == QUEUE_STATE_SCHEDULED && pg_atomic_read_u64(&c->due_scheduled) > 0)
-			gauge_sub(&c->due_scheduled, n);
+			due_sub(&c->due_scheduled, n);
 		else if (from == QUEUE_STATE_RETRYABLE && pg_atomic_read_u64(&c->due_retryable) > 0)
-			gauge_sub(&c->due_retryable, n);
+			due_sub(&c->due_retryable, n);
 	}
 	if (is_final(to))
 		pg_atomic_fetch_add_u64(&c->ended[to], n);

@@ -38,7 +38,7 @@ typedef struct QueueCounter		/* of one queue, or of one kind in it */
 	uint64		incarnation;	/* of the place: never the same again; 0: given up */
 	/*
 	 * rows by the state under which they are filed (job.h: queue_job_filed), and how many of the filed-as-waiting are
-	 * due
+	 * due; signed: after a crash it begins at 0 with the rows there, and two transactions may tell in either order
 	 */
 	pg_atomic_uint64 gauge[QUEUE_NSTATES];
 	pg_atomic_uint64 due_scheduled;

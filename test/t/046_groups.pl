@@ -200,6 +200,23 @@ my $last = $steps->(500);
 cmp_ok($last, '<', 3 * $first + 0.3, "held snapshot: 500 steps at the end take as long as at the beginning ($first s, $last s)");
 $held->quit;
 
+# --- who lets a job in may tell of it before who enqueued it does: the numbers are right all the same
+sql($node, "SELECT queue.create_queue('told')");
+sql($node, <<'EOS');
+DO $$ BEGIN
+	FOR i IN 1 .. 100 LOOP
+		PERFORM queue.enqueue('ext', '{}', 'told', group_key => 't' || i || n) FROM generate_series(1, 2) n;
+		COMMIT;
+		FOR k IN 1 .. 5000 LOOP
+			EXIT WHEN NOT EXISTS (SELECT FROM queue.job WHERE queue = 'told' AND state = 'pending');
+			PERFORM pg_sleep(0.002);
+			COMMIT;
+		END LOOP;
+	END LOOP;
+END $$;
+EOS
+one($node, "SELECT available, pending FROM queue.stat_queue WHERE queue = 'told'", '200|0', 'who was let in is pending no more');
+
 # --- without preload: fetch and maintain() promote
 $node->safe_psql('postgres', "SELECT queue.purge('q')");
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
