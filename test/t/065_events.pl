@@ -71,6 +71,17 @@ state_is($id, 'completed', 'is the last');
 @r = $server->seen('request');
 like($r[1]{body}, qr/"steps": \{"charged": \{"receipt": 1\}\}/, 'and is told of it');
 
+# and what the jobs returned that it depends on, by ref in a workflow, else by id
+$server->forget;
+register('after', '/status/200');
+my $other = enqueue('by hand', '{}');
+sql($node, "SELECT count(*) FROM queue.enqueue_workflow('[{\"ref\": \"first\", \"kind\": \"by hand\", \"queue\": \"q\"},
+	{\"ref\": \"second\", \"kind\": \"after\", \"queue\": \"q\", \"depends_on\": [\"first\", $other]}]')");
+sql($node, "SELECT queue.complete(id, attempt, result => to_jsonb(id = $other)) FROM queue.fetch('q', 2, kinds => '{by hand}')");
+wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE kind = 'after'", 'an endpoint that depends on others');
+@r = $server->seen('request');
+like($r[0]{body}, qr/"dependencies": \{"$other": true, "first": false\}/, 'is told what they returned');
+
 # it asks by SQL while its request is under way, and the event comes before the answer, which counts for nothing then
 $server->forget;
 $id = enqueue('steps', '{"file": "two"}');
