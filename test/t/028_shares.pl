@@ -25,7 +25,8 @@ $holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
 
 # Alone, a role has them all.
 sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
-wait_true($node, "SELECT count(*) = 4 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'a role that is alone has all executors');
+wait_true($node, "SELECT count(*) = 4 FROM queue.stat_worker WHERE job_id IS NOT NULL AND job_started_at < clock_timestamp() - interval '0.5 s'",
+	'a role that is alone has all executors, for long enough that its jobs are known to be long');
 $holder->query_safe("COMMIT");
 wait_no_jobs($node, 'its jobs end');
 $holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");

@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
-my $node = queue_node('claims', conf => 'queue.executors = 1');
+my $node = queue_node('claims', conf => "queue.executors = 1\nqueue.http_max_in_flight = 1");
 sql($node, q{SELECT queue.alter_queue('default', keep_completed => '1 day')});
 
 # Takes a job that stands in a channel, by a snapshot that sees it before its line's cursor.
@@ -57,7 +57,7 @@ foreach my $warm (0, 1)
 }
 
 # --- an entry of the http worker
-sql($node, "SELECT queue.register_http_handler('w', '" . $server->url('/sleep/1.5') . "', max_running => 1)");
+sql($node, "SELECT queue.register_http_handler('w', '" . $server->url('/sleep/1.5') . "')");
 my $x = sql($node, q{SELECT queue.enqueue('w', '{"n": 1}')});
 wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $x", 'one request is under way, more may not');
 my $j = sql($node, q{SELECT queue.enqueue('w', '{"n": 2}')});
