@@ -33,6 +33,8 @@ $holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
 
 # With another one they are all but one, although all executors are there and idle.
 sql($node, "SELECT queue.register_sql_handler('b', 'public.h', run_as => 'b'); SELECT queue.enqueue('b', delay => '1 hour')");
+# a line with nothing due is the role's only once all lines are sorted
+sql($node, "SELECT queue.alter_queue('default', description => 'sorted')");
 sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}') FROM generate_series(1, 6)});
 wait_true($node, "SELECT count(*) >= 3 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'long jobs of one role run');
 sql($node, q{SELECT queue.enqueue('b', '{"note": "first"}')});
