@@ -61,12 +61,13 @@ sql($node, "SELECT queue.cancel($id)");
 # what it stored on the way
 $server->forget;
 register('steps', '/file');
-$id = enqueue('steps', '{"file": "one"}');
+$id = sql($node, q(SELECT queue.enqueue('steps', '{"file": "one"}', 'q', backoff => '{"type": "fixed", "base": "1 hour"}')));
 wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $id", 'under way');
 one($node, "SELECT queue.save_step($id, 'charged', '{\"receipt\": 1}', 1)", '{"receipt": 1}', 'an endpoint stores a step');
 $server->say_status('one', 500);
-wait_true($node, "SELECT attempt > 1 FROM queue.job WHERE id = $id", 'its next attempt');
+state_is($id, 'retryable', 'and fails');
 $server->say_status('one', 200);
+one($node, "SELECT queue.retry($id)", 't', 'its next attempt');
 state_is($id, 'completed', 'is the last');
 @r = $server->seen('request');
 like($r[1]{body}, qr/"steps": \{"charged": \{"receipt": 1\}\}/, 'and is told of it');
@@ -125,7 +126,7 @@ $lock->quit;
 
 # --- prepared transactions
 $id = enqueue('step', '{"event": "p1"}');
-my $other = enqueue('step', '{"event": "p2"}');
+$other = enqueue('step', '{"event": "p2"}');
 state_is($_, 'pending', 'a handler awaits') for $id, $other;
 sql($node, "BEGIN; SELECT queue.emit('$_', '1', 'q'); PREPARE TRANSACTION '$_'") for qw(p1 p2);
 sql($node, "COMMIT PREPARED 'p1'");
