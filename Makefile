@@ -7,12 +7,13 @@
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
 #   make check-hostile            make check on clusters with other people's publications, privileges and settings
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
+#   make web                      build queue-web, the pages and metrics (web/); sudo make install-web installs it
 #   make bench                    every figure that the README claims, measured here
 #
-# The last six work before PostgreSQL is installed: they call a script first
-# and read no pg_config while this file is parsed.
+# All but the first two lines work before PostgreSQL is installed: they call a script or
+# another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -30,6 +31,10 @@ check-mutants:
 	@test/mutants.sh
 bench:
 	@test/bench/run.sh
+web:
+	@$(MAKE) --no-print-directory -C web
+install-web uninstall-web clean-web:
+	@$(MAKE) --no-print-directory -C web $(@:-web=)
 
 # Other goals on the same command line, as in `make install check`.
 $(filter-out $(SCRIPT_GOALS),$(MAKECMDGOALS)):
