@@ -46,12 +46,16 @@ enum
 	END_WORKFLOW = 1, END_JOB_ID, END_NUMBER, END_COMPENSATES, END_STATE, END_RESULT
 };
 
-/* The one that a transaction joined last, outside of any savepoint, and for whom: the next job needs no look. */
+/*
+ * The one that a statement joined last, outside of any savepoint, and for whom: the next job needs no look.  The next
+ * statement looks again, because another transaction may have closed the workflow.
+ */
 static struct
 {
 	int64		id;
 	Oid			creator;
 	FullTransactionId by;
+	TimestampTz at;
 }			joined;
 
 /* 55000: the workflow takes no more jobs. */
@@ -112,7 +116,8 @@ queue_workflow_join(int64 id, bool within, Oid creator)
 	bool		isnull;
 
 	if (joined.id == id && joined.creator == creator && FullTransactionIdIsValid(joined.by) &&
-		FullTransactionIdEquals(joined.by, GetTopFullTransactionIdIfAny()))
+		FullTransactionIdEquals(joined.by, GetTopFullTransactionIdIfAny()) &&
+		joined.at == GetCurrentStatementStartTimestamp())
 		return;
 	rel = table_open(queue_config()->workflow_base, RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
@@ -136,6 +141,7 @@ queue_workflow_join(int64 id, bool within, Oid creator)
 		joined.id = id;
 		joined.creator = creator;
 		joined.by = GetTopFullTransactionId();
+		joined.at = GetCurrentStatementStartTimestamp();
 	}
 }
 
