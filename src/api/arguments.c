@@ -57,7 +57,8 @@ queue_arg_id(FunctionCallInfo fcinfo, int n, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", what),
-				 errhint("Pass the id that queue.enqueue or queue.fetch returned.")));
+				 errhint("Pass the id that %s returned.", strcmp(what, "workflow_id") == 0 ? "queue.create_workflow" :
+						 strcmp(what, "subscription_id") == 0 ? "queue.subscribe" : "queue.enqueue or queue.fetch")));
 	return PG_GETARG_INT64(n);
 }
 

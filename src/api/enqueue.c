@@ -564,11 +564,18 @@ json_array(const char *name, JsonbValue *value, Oid type)
 	{
 		if (token != WJB_ELEM)
 			continue;
-		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
-		if (ok)
-			array = accumArrayResult(array, type == TEXTOID ?
-									 CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
-									 Int64GetDatum(json_int(name, &element)), false, type, CurrentMemoryContext);
+		if (type == TEXTOID && element.type == jbvString)
+			array = accumArrayResult(array, CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")), false,
+									 type, CurrentMemoryContext);
+		else if (type == INT8OID && element.type == jbvNumeric)
+		{
+			int64		id = json_int(name, &element);
+
+			ok = id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what json_int makes of a number that no id has */
+			array = accumArrayResult(array, Int64GetDatum(id), false, type, CurrentMemoryContext);
+		}
+		else
+			ok = false;
 	}
 	if (!ok)
 		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids",

@@ -57,6 +57,16 @@ refuse(int number, const char *what, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* 22004: there is no array of jobs. */
+static void
+refuse_no_jobs(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("jobs must not be null"),
+			 errhint("Give the jobs of the workflow as a JSON array; an empty one makes a workflow that is complete.")));
+}
+
 static bool
 all_digits(const char *text)
 {
@@ -85,15 +95,31 @@ read_ref(GraphJob *nodes, int i, HTAB *refs)
 
 	if (member(nodes[i].options, "ref", &value) == NULL || value.type == jbvNull)
 		return;
-	if (value.type != jbvString || value.val.string.len == 0 || value.val.string.len > REF_MAX ||
+	if (value.type != jbvString || value.val.string.len == 0 ||
 		all_digits(pnstrdup(value.val.string.val, value.val.string.len)))
 		refuse(i, "ref must be a string that is not all digits",
 			   "It names the job for depends_on, such as \"reserve\".");
+	if (value.val.string.len > REF_MAX)
+		refuse(i, psprintf("ref is a name of %d bytes", value.val.string.len),
+			   psprintf("A name has at most %d bytes.", REF_MAX));
 	nodes[i].ref = pnstrdup(value.val.string.val, value.val.string.len);
 	entry = hash_search(refs, nodes[i].ref, HASH_ENTER, &found);
 	if (found)
 		refuse(i, psprintf("ref \"%s\" is taken", nodes[i].ref), "Each job of a workflow has a ref of its own.");
 	entry->number = i;
+}
+
+/* The id of a job that is written in digits, or refuses what is none. */
+static int64
+read_id(int i, const char *text)
+{
+	int64		id;
+
+	errno = 0;
+	id = strtoi64(text, NULL, 10);
+	if (errno != 0)
+		refuse(i, psprintf("depends_on names %.30s, which is no id of a job", text), "Give ids that queue.enqueue returned.");
+	return id;
 }
 
 /* Reads what a job depends on: refs and ids. */
@@ -127,7 +153,7 @@ read_depends_on(GraphJob *nodes, int i, HTAB *refs)
 		else
 			text = "";
 		if (all_digits(text))
-			node->ids[node->nids++] = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text)));
+			node->ids[node->nids++] = read_id(i, text);
 		else
 		{
 			RefEntry   *entry = strlen(text) > REF_MAX ? NULL : hash_search(refs, text, HASH_FIND, NULL);
@@ -311,7 +337,7 @@ queue_sql_enqueue_workflow(PG_FUNCTION_ARGS)
 	queue_finish_writable("queue.enqueue_workflow()");
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		queue_null_value("jobs");
+		refuse_no_jobs();
 	queue_workflow_arguments(fcinfo, 1, &new);
 	nodes = enqueue_graph(PG_GETARG_JSONB_P(0), &new, &workflow, &n);
 	for (int i = 0; i < n; i++)
@@ -367,7 +393,7 @@ enqueue_object(Jsonb *object)
 							 "payload.")));
 	}
 	if (jobs == NULL)
-		queue_null_value("jobs");
+		refuse_no_jobs();
 	(void) enqueue_graph(jobs, &new, &workflow, &n);
 	return workflow;
 }
@@ -383,8 +409,16 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		queue_null_value("job");
 	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	if (JB_ROOT_IS_OBJECT(json) && JB_ROOT_COUNT(json) == 1 && member(json, "workflow", &value) != NULL &&
-		value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
+	if (JB_ROOT_IS_OBJECT(json) && member(json, "workflow", &value) != NULL && value.type == jbvBinary &&
+		JsonContainerIsObject(value.val.binary.data))
+	{
+		if (JB_ROOT_COUNT(json) > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("an object \"workflow\" must be the only member"),
+					 errhint("Its jobs and options are inside of it: {\"workflow\": {\"jobs\": [{\"kind\": \"reserve\"}]}}. "
+							 "A job that joins a workflow names its id.")));
 		PG_RETURN_INT64(enqueue_object(JsonbValueToJsonb(&value)));
+	}
 	PG_RETURN_INT64(queue_enqueue_one(json));
 }
