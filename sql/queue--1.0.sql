@@ -1216,7 +1216,7 @@ COMMENT ON FUNCTION queue.alter_queue IS
 CREATE FUNCTION queue.drop_queue(name text, force boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_drop_queue';
 COMMENT ON FUNCTION queue.drop_queue IS
-    'Drops a queue. 55000 while it has unfinished jobs, unless force, which deletes them, running ones too. Finished jobs and errors stay as long as they are kept. Privileges on it end; handlers that name it stay, for a queue of that name that is created again. Needs privilege manage.';
+    'Drops a queue. 55000 while it has unfinished jobs, or a workflow that has not finished would enqueue its callbacks or compensations in it, unless force, which deletes the jobs, running ones too, and closes workflows of the queue: what they would have enqueued comes when a queue of that name is created again, and doctor() names them. Finished jobs and errors stay as long as they are kept. Privileges on it end; handlers that name it stay, for a queue of that name that is created again. Needs privilege manage.';
 
 CREATE FUNCTION queue.pause(queue text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause';
@@ -1481,7 +1481,7 @@ COMMENT ON FUNCTION queue.create_workflow IS
 CREATE FUNCTION queue.close_workflow(workflow_id bigint) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_close_workflow';
 COMMENT ON FUNCTION queue.close_workflow IS
-    'From now on no more jobs join the workflow but from inside its own; it finishes when all have ended. Needs privilege enqueue on its queue.';
+    'From now on no more jobs join the workflow but from inside its own, nor in a later statement of a transaction that joined before; it finishes when all have ended. Needs privilege enqueue on its queue.';
 
 CREATE FUNCTION queue.enqueue_workflow(
     jobs jsonb,

@@ -107,6 +107,12 @@ SELECT is(:w, 'cancelled');
 SELECT queue.create_workflow('empty') AS w \gset
 SELECT queue.close_workflow(:w);
 SELECT is(:w, 'completed');
+-- cancelled with no job: nothing completed
+SELECT queue.create_workflow('nothing', 'back', on_completed => 'comp', on_finished => 'fin') AS w \gset
+SELECT queue.cancel_workflow(:w);
+SELECT is(:w, 'cancelled');
+SELECT kind, origin FROM callbacks;
+SELECT queue.purge('back');
 
 -- cancel, with one that somebody works on
 SELECT queue.create_workflow('cancelled', 'back', on_finished => 'fin') AS w \gset
@@ -141,8 +147,8 @@ SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_a'')');
 SELECT kind, payload - 'job' AS payload FROM queue.job WHERE kind ~ 'undo' AND state = 'available';
 -- one that fails keeps the workflow there, until it is retried
 SELECT bad('undo_a');
-SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''compensation'' AND NOT ok)');
-SELECT regexp_replace(detail, 'job \d+', 'job N', 'g') FROM queue.doctor() WHERE check_name = 'compensation';
+SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''workflows'' AND NOT ok)');
+SELECT regexp_replace(detail, 'job \d+', 'job N', 'g') FROM queue.doctor() WHERE check_name = 'workflows';
 SELECT * FROM flows WHERE name = 'saga';
 SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a';
 SELECT done('undo_a');
@@ -159,6 +165,33 @@ SELECT queue.cancel_workflow(:w);
 SELECT done('undo_a');
 SELECT is(:w, 'compensated');
 
+-- queues that are dropped: not while a workflow needs them, unless by force; then what would come waits for a new one
+SELECT queue.create_queue('undo'), queue.create_queue('calls');
+SELECT queue.create_workflow('left', 'calls', on_finished => 'fin', on_completed => 'comp') AS w \gset
+SELECT queue.enqueue('a', queue => 'undo', workflow => :w, compensate_with => 'undo_a') > 0 AND queue.enqueue('b', queue => 'q', workflow => :w) > 0 AS added;
+SELECT queue.complete(id) FROM queue.fetch('undo', kinds => '{a}');
+SELECT regexp_replace(try(format('SELECT queue.drop_queue(%L)', q)), 'workflow \d+', 'workflow N') FROM unnest('{undo,calls}'::text[]) q;
+SELECT queue.drop_queue('undo', force => true), queue.drop_queue('calls', force => true);
+SELECT name, state, jobs, unfinished FROM flows WHERE name = 'left';
+SELECT bad('b');
+SELECT is(:w, 'compensating');
+CREATE VIEW ailing AS SELECT regexp_replace(regexp_replace(detail, 'job \d+', 'job N', 'g'), 'workflow \d+', 'workflow N', 'g') AS detail, regexp_replace(hint, '\d+', 'N', 'g') AS hint FROM queue.doctor() WHERE check_name = 'workflows';
+SELECT * FROM ailing;
+SELECT queue.create_queue('undo');
+SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_a'')');
+-- one that is purged, or dropped with its queue, did not complete; it can be retried
+SELECT queue.purge('undo');
+SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''workflows'' AND NOT ok)');
+SELECT * FROM ailing;
+SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a' AND workflow = :w;
+SELECT queue.complete(id) FROM queue.fetch('undo', kinds => '{undo_a}');
+SELECT is(:w, 'compensated');
+SELECT * FROM ailing;
+SELECT queue.create_queue('calls');
+SELECT until('(SELECT count(*) = 1 FROM queue.job WHERE queue = ''calls'')');
+SELECT kind, origin - 'workflow' AS origin FROM queue.job WHERE queue = 'calls';
+SELECT * FROM ailing;
+
 -- what is refused
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["c"]}, {"ref": "b", "kind": "x", "depends_on": ["a"]}, {"ref": "c", "kind": "x", "depends_on": ["b"]}]')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["a"]}]')$$);
@@ -169,6 +202,10 @@ SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x"}, {"kind": "x", "dely"
 SELECT try($$SELECT queue.enqueue_json('{"workflow": {"jobs": [], "nam": 1}}')$$), try($$SELECT queue.create_workflow(on_finished => '*')$$), try($$SELECT queue.create_workflow(queue => 'none')$$);
 SELECT try('SELECT queue.close_workflow(999)'), try('SELECT queue.cancel_workflow(999)'), try('SELECT queue.retry_workflow(999)'), queue.dependency_results(999);
 SELECT try($$SELECT queue.enqueue_workflow((SELECT jsonb_agg(jsonb_build_object('ref', 'r' || i, 'kind', 'x', 'depends_on', jsonb_build_array('r' || i % 10000 + 1))) FROM generate_series(1, 10000) i))$$);
+SELECT try('SELECT queue.close_workflow(NULL)'), try('SELECT queue.enqueue_workflow(NULL)'), try($$SELECT queue.enqueue_json('{"workflow": {"name": "x"}}')$$);
+SELECT try($$SELECT queue.enqueue_json('{"workflow": {"jobs": []}, "kind": "x"}')$$), try($$SELECT queue.enqueue_json('{"workflow": [1], "kind": "x"}')$$);
+SELECT try($$SELECT queue.enqueue_workflow(jsonb_build_array(jsonb_build_object('ref', repeat('x', 201), 'kind', 'x')))$$), try($$SELECT queue.enqueue_workflow('[{"ref": 1, "kind": "x"}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x", "depends_on": [1e30]}]')$$), try($$SELECT queue.enqueue_workflow('[{"kind": "x", "depends_on": ["99999999999999999999"]}]')$$), try($$SELECT queue.enqueue_json('{"kind": "x", "depends_on": [1e30]}')$$);
 SELECT try($$SELECT queue.create_workflow(repeat('x', 201))$$), try($$SELECT queue.enqueue('x', workflow => 0)$$);
 CREATE ROLE queue_flow_alice;
 SELECT queue.grant_queue('q', 'queue_flow_alice');
@@ -198,6 +235,6 @@ SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 
 ROLLBACK;
 DROP OWNED BY queue_flow_alice;
 DROP ROLE queue_flow_alice;
-DROP VIEW flows, callbacks;
+DROP VIEW flows, callbacks, ailing;
 DROP FUNCTION try, until, is, take, done, bad;
 DROP EXTENSION queue CASCADE;

@@ -13,6 +13,7 @@
 #include "api/handlers.h"
 #include "api/oldest.h"
 #include "api/stats.h"
+#include "api/workflow_end.h"
 #include "config/http_handlers.h"
 #include "config/lines.h"
 #include "executor/run.h"
@@ -705,7 +706,25 @@ check_subscriptions(QueueFindings *findings)
 		queue_finding(findings, "subscriptions", true, "every subscription has its queue", NULL);
 }
 
-/* One row for each workflow whose undoing stands still. */
+/* What workflows wait for whose undoing stands still, or whose callbacks could not be enqueued: whose, what, hint. */
+static const char *const stuck_workflows =
+	"SELECT w.queue, format('workflow %s is not undone: job %s, which compensates job %s, did not complete', w.id,"
+	" m.compensation, m.job_id), format('Retry it when its cause is gone: SELECT queue.retry(%s), or redrive its dead"
+	" letter.', m.compensation), w.id FROM queue.workflow_base w"
+	" JOIN queue.workflow_job m ON m.workflow = w.id AND m.compensate_with <> ''"
+	" JOIN queue.workflow_end e ON e.workflow = w.id AND e.job_id = m.compensation AND e.state <> 'completed'"
+	" WHERE w.state = 'compensating'"
+	" UNION ALL SELECT w.queue, format('workflow %s is not undone: job %s is compensated in queue \"%s\", which was"
+	" dropped', w.id, m.job_id, m.queue), 'Create the queue: then its compensations go on.', w.id"
+	" FROM queue.workflow_base w"
+	" JOIN queue.workflow_job m ON m.workflow = w.id AND m.compensate_with <> '' AND m.compensation IS NULL"
+	" JOIN queue.workflow_end e ON e.workflow = w.id AND e.job_id = m.job_id AND e.state = 'completed'"
+	" WHERE w.state = 'compensating' AND m.queue <> 'default'"
+	" AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = m.queue)"
+	" UNION ALL SELECT w.queue, format('workflow %s finished without its callbacks: its queue \"%s\" was dropped',"
+	" w.id, w.queue), 'Create the queue: then they are enqueued.', w.id FROM queue.workflow_base w"
+	" WHERE " QUEUE_WORKFLOW_UNFIRED " AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = w.queue) ORDER BY 4";
+
 static void
 check_workflows(QueueFindings *findings)
 {
@@ -714,28 +733,21 @@ check_workflows(QueueFindings *findings)
 	bool		any = false;
 
 	queue_spi_begin(&spi);
-	found = queue_spi_run("SELECT w.id, w.queue, m.compensation, m.job_id FROM queue.workflow_base w"
-						  " JOIN queue.workflow_job m ON m.workflow = w.id AND m.compensate_with <> ''"
-						  " JOIN queue.workflow_end e ON e.workflow = w.id AND e.job_id = m.compensation"
-						  " AND e.state <> 'completed' WHERE w.state = 'compensating' ORDER BY 1", 0, NULL, NULL, NULL);
+	found = queue_spi_run(stuck_workflows, 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
-		if (!queue_may(spi.owner.userid, SPI_getvalue(tuple, desc, 2), QUEUE_PRIV_READ))
+		if (!queue_may(spi.owner.userid, SPI_getvalue(tuple, desc, 1), QUEUE_PRIV_READ))
 			continue;
 		any = true;
-		queue_finding(findings, "compensation", false,
-					  psprintf("workflow %s is not undone: job %s, which compensates job %s, did not complete",
-							   SPI_getvalue(tuple, desc, 1), SPI_getvalue(tuple, desc, 3),
-							   SPI_getvalue(tuple, desc, 4)),
-					  psprintf("Retry it when its cause is gone: SELECT queue.retry(%s), or redrive its dead letter.",
-							   SPI_getvalue(tuple, desc, 3)));
+		queue_finding(findings, "workflows", false, SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3));
 	}
 	queue_spi_end(&spi);
 	if (!any)
-		queue_finding(findings, "compensation", true, "no workflow waits for a compensation that failed", NULL);
+		queue_finding(findings, "workflows", true, "no workflow waits for a compensation that failed, or for a queue",
+					  NULL);
 }
 
 void
@@ -752,7 +764,7 @@ queue_doctor_jobs(QueueFindings *findings)
 	queue_finding_check(findings, "kind without handler", check_kinds);
 	queue_finding_check(findings, "groups on hold", check_groups);
 	queue_finding_check(findings, "subscriptions", check_subscriptions);
-	queue_finding_check(findings, "compensation", check_workflows);
+	queue_finding_check(findings, "workflows", check_workflows);
 	queue_finding_check(findings, "backlog", check_backlog);
 	queue_finding_check(findings, "long run", check_long_runs);
 	queue_finding_check(findings, "search_path", check_search_paths);

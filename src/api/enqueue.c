@@ -558,24 +558,19 @@ json_array(const char *name, JsonbValue *value, Oid type)
 	JsonbIteratorToken token;
 	JsonbValue	element;
 	ArrayBuildState *array = initArrayResult(type, CurrentMemoryContext, false);
+	int64		id = 0;
 	bool		ok = JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json);
 
 	while (ok && (token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
 	{
 		if (token != WJB_ELEM)
 			continue;
-		if (type == TEXTOID && element.type == jbvString)
-			array = accumArrayResult(array, CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")), false,
-									 type, CurrentMemoryContext);
-		else if (type == INT8OID && element.type == jbvNumeric)
-		{
-			int64		id = json_int(name, &element);
-
-			ok = id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what json_int makes of a number that no id has */
-			array = accumArrayResult(array, Int64GetDatum(id), false, type, CurrentMemoryContext);
-		}
-		else
-			ok = false;
+		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
+		if (ok)
+			array = accumArrayResult(array, type == TEXTOID ?
+									 CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
+									 Int64GetDatum(id = json_int(name, &element)), false, type, CurrentMemoryContext);
+		ok = ok && id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what json_int makes of a number beyond all ids */
 	}
 	if (!ok)
 		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids",

@@ -12,6 +12,7 @@
 
 #include "api/arguments.h"
 #include "api/grants.h"
+#include "api/workflow_end.h"
 #include "config/fence.h"
 #include "config/owner.h"
 #include "job/claim.h"
@@ -247,6 +248,8 @@ queue_sql_create_queue(PG_FUNCTION_ARGS)
 										 columns.data, values.data),
 								params.n, params.types, params.values, params.nulls);
 		note_limited(name, false, false);
+		if (created > 0)
+			queue_workflow_queue_created(name);
 		queue_spi_end(&spi);
 	}
 	if (created == 0 && !if_not_exists)
@@ -577,6 +580,7 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 
 	queue_spi_begin(&spi);
 	check_not_dead_letter(name, force);
+	queue_workflow_queue_dropped(name, force);
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */

@@ -15,6 +15,9 @@
  *		               none left -> compensated
  *		completed, failed, cancelled   a retry of one of its jobs -> running
  *
+ * A compensation whose queue was dropped leaves the workflow compensating, a callback whose queue was dropped is not
+ * marked as fired; doctor() names both, and they come when there is a queue of that name again.
+ *
  * One unfinished job of each workflow is remembered by the scheduler, and the search goes on from there: so the ends
  * of a batch cost linear time.  All of it is looked at before it finishes.
  *
@@ -28,6 +31,7 @@
 #include "job/create.h"
 #include "job/dependency.h"
 #include "job/finish.h"
+#include "job/remind.h"
 #include "job/workflow.h"
 #include "shared/clock.h"
 
@@ -170,6 +174,9 @@ create(const char *queue, const char *kind, Jsonb *payload, QueueExtra *extra)
 {
 	QueueJob	job = {.leased_until = DT_NOBEGIN, .payload = payload, .run_at = queue_now()};
 
+	/* the reminder of a queue that was created just now may be quicker than the news of its configuration */
+	if (queue_config_queue(queue, true) == NULL)
+		queue_config_invalidate();
 	if (queue_config_queue(queue, true) == NULL)
 		return 0;
 	job.extra = queue_extra_pack(extra);
@@ -177,11 +184,18 @@ create(const char *queue, const char *kind, Jsonb *payload, QueueExtra *extra)
 	return queue_job_create(&job);
 }
 
+/* A cancelled workflow without jobs did not complete, although all of its jobs did. */
+static bool
+all_completed(const Flow *flow)
+{
+	return flow->completed == flow->jobs && (flow->jobs > 0 || !flow->cancelled);
+}
+
 /* Enqueues the callbacks that apply and were not yet. */
 static void
 fire(Flow *flow)
 {
-	const bool	applies[3] = {true, flow->completed == flow->jobs, flow->discarded > 0};
+	const bool	applies[3] = {true, all_completed(flow), flow->discarded > 0};
 
 	for (int i = 0; i < 3; i++)
 	{
@@ -190,15 +204,33 @@ fire(Flow *flow)
 
 		if (!applies[i] || (flow->fired & (1 << i)) != 0)
 			continue;
-		flow->fired |= 1 << i;
 		if (flow->callbacks[i] == NULL)
+		{
+			flow->fired |= 1 << i;
 			continue;
+		}
 		origin = psprintf("{\"workflow\": " INT64_FORMAT ", \"counts\": {\"jobs\": " INT64_FORMAT ", \"completed\": "
 						  INT64_FORMAT ", \"discarded\": " INT64_FORMAT ", \"cancelled\": " INT64_FORMAT "}}", flow->id,
 						  flow->jobs, flow->completed, flow->discarded, flow->ncancelled);
 		extra.origin = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(origin)));
-		(void) create(flow->queue, flow->callbacks[i], flow->payload, &extra);
+		if (create(flow->queue, flow->callbacks[i], flow->payload, &extra) != 0)
+			flow->fired |= 1 << i;
 	}
+}
+
+/* Of a workflow that has finished: the callbacks whose queue was not there. */
+static void
+fire_late(Flow *flow)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(flow->id)};
+	int			fired = flow->fired;
+
+	count(flow);
+	fire(flow);
+	values[1] = Int64GetDatum(flow->fired);
+	if (flow->fired != fired)
+		(void) queue_spi_run("UPDATE queue.workflow_base SET fired = $2 WHERE id = $1", 2, types, values, NULL);
 }
 
 /* All has ended: writes what it came to. */
@@ -260,7 +292,10 @@ queue_workflow_cancel_waiting(QueueJobTable *jobs, int64 id, const char *reason,
 	return all;
 }
 
-/* Enqueues the compensation of the job that completed last and has none yet.  False: none is left. */
+/*
+ * Enqueues the compensation of the job that completed last and has none yet, unless its queue is gone.  False: none is
+ * left.
+ */
 static bool
 compensate_next(Flow *flow)
 {
@@ -289,6 +324,8 @@ compensate_next(Flow *flow)
 	extra.origin = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(
 		psprintf("{\"workflow\": " INT64_FORMAT ", \"compensates\": " INT64_FORMAT "}", flow->id, job))));
 	id = create(queue, kind, payload, &extra);
+	if (id == 0)
+		return true;
 	values[0] = Int64GetDatum(flow->id);
 	values[1] = Int64GetDatum(job);
 	values[2] = Int64GetDatum(id);
@@ -371,6 +408,8 @@ check(QueueJobTable *jobs, int64 id)
 		begin_compensation(&flow);
 	if (strcmp(flow.state, "compensating") == 0)
 		return compensate(jobs, &flow);
+	if (strcmp(flow.state, "running") != 0)
+		fire_late(&flow);
 	if (strcmp(flow.state, "running") != 0 || !flow.closed)
 		return true;
 	unfinished = queue_workflow_unfinished(id, known != NULL ? known->unfinished - 1 : PG_INT64_MIN);
@@ -381,7 +420,7 @@ check(QueueJobTable *jobs, int64 id)
 	if (unfinished != 0)
 		return true;
 	count(&flow);
-	finish(&flow, flow.completed == flow.jobs ? "completed" : flow.discarded > 0 ? "failed" : "cancelled");
+	finish(&flow, all_completed(&flow) ? "completed" : flow.discarded > 0 ? "failed" : "cancelled");
 	return true;
 }
 
@@ -424,6 +463,51 @@ queue_workflow_check_all(QueueJobTable *jobs)
 	for (uint64 i = 0; i < n; i++)
 		(void) queue_workflow_check(jobs, ids[i], true);
 	pfree(ids);
+}
+
+/* Reminds of the workflows whose ids a statement gave. */
+static void
+remind_of(uint64 n)
+{
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		queue_job_remind(QUEUE_REMIND_WORKFLOW_NOW, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+																				SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+}
+
+void
+queue_workflow_queue_created(const char *queue)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(queue);
+
+	remind_of(queue_spi_run("SELECT w.id FROM queue.workflow_base w WHERE w.queue = $1 AND "
+								  QUEUE_WORKFLOW_UNFIRED " OR w.state = 'compensating' AND EXISTS"
+								  " (SELECT FROM queue.workflow_job m WHERE m.workflow = w.id AND m.queue = $1"
+								  " AND m.compensate_with <> '' AND m.compensation IS NULL)", 1, &type, &value, NULL));
+}
+
+void
+queue_workflow_queue_dropped(const char *queue, bool force)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(queue);
+
+	if (!force && queue_spi_run("SELECT w.id FROM queue.workflow_base w WHERE w.finished_at IS NULL AND (w.queue = $1"
+								" OR EXISTS (SELECT FROM queue.workflow_job m WHERE m.workflow = w.id AND m.queue = $1"
+								" AND m.compensate_with <> '' AND m.compensation IS NULL)) ORDER BY w.id LIMIT 1",
+								1, &type, &value, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is needed by workflow " INT64_FORMAT ", which has not finished", queue,
+						int_of(1)),
+				 errhint("End it with queue.cancel_workflow and wait for that, or pass force => true: then its "
+						 "callbacks and compensations in this queue do not come.")));
+	remind_of(queue_spi_run("UPDATE queue.workflow_base SET closed_at = queue_internal.clock() WHERE queue = $1"
+							" AND finished_at IS NULL AND closed_at IS NULL RETURNING id", 1, &type, &value, NULL));
 }
 
 bool

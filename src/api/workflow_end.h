@@ -20,6 +20,18 @@ extern bool queue_workflow_cancel_waiting(QueueJobTable *jobs, int64 id, const c
 extern void queue_workflow_remember(void);
 /* For who looks where no scheduler does: all that are not finished. */
 extern void queue_workflow_check_all(QueueJobTable *jobs);
+/*
+ * A queue is dropped: 55000 without force if an unfinished workflow would enqueue something in it; with force those of
+ * the queue are closed, so that they finish.  Or one was created: those that go on now are looked at.  Inside
+ * queue_spi_begin.
+ */
+extern void queue_workflow_queue_dropped(const char *queue, bool force);
+extern void queue_workflow_queue_created(const char *queue);
+/* In SQL, of a row w of workflow_base: it has finished, and a callback that applies could not be enqueued. */
+#define QUEUE_WORKFLOW_UNFIRED \
+	"(w.finished_at IS NOT NULL AND (w.on_finished IS NOT NULL AND w.fired & 1 = 0" \
+	" OR w.on_completed IS NOT NULL AND w.fired & 2 = 0 AND w.completed = w.jobs AND w.state <> 'cancelled'" \
+	" OR w.on_discarded IS NOT NULL AND w.fired & 4 = 0 AND w.discarded > 0))"
 /* Deletes workflows that are not kept any more; a slice.  True: there may be more. */
 extern bool queue_workflow_retention(TimestampTz now);
 

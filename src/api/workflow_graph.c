@@ -64,7 +64,7 @@ refuse_no_jobs(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 			 errmsg("jobs must not be null"),
-			 errhint("Give the jobs of the workflow as a JSON array; an empty one makes a workflow that is complete.")));
+			 errhint("Give the jobs as a JSON array; of an empty one comes a workflow that is complete.")));
 }
 
 static bool
@@ -118,7 +118,8 @@ read_id(int i, const char *text)
 	errno = 0;
 	id = strtoi64(text, NULL, 10);
 	if (errno != 0)
-		refuse(i, psprintf("depends_on names %.30s, which is no id of a job", text), "Give ids that queue.enqueue returned.");
+		refuse(i, psprintf("depends_on names %.30s, which is no id of a job", text),
+			   "Give ids that queue.enqueue returned.");
 	return id;
 }
 
@@ -416,7 +417,7 @@ queue_sql_enqueue_json(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("an object \"workflow\" must be the only member"),
-					 errhint("Its jobs and options are inside of it: {\"workflow\": {\"jobs\": [{\"kind\": \"reserve\"}]}}. "
+					 errhint("Its jobs and options are inside of it: {\"workflow\": {\"jobs\": [{\"kind\": \"a\"}]}}. "
 							 "A job that joins a workflow names its id.")));
 		PG_RETURN_INT64(enqueue_object(JsonbValueToJsonb(&value)));
 	}

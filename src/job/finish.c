@@ -185,6 +185,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 	QueueJob	ended;
 	QueueEnding with_letter;
 	QueueKeyName key;
+	bool		needed;
 
 	remember(job, line, to, ending);
 	queue_event_ended(job);
@@ -201,9 +202,16 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 		ending = &with_letter;
 	}
 	queue_workflow_ended(&ended, to, ending);
-	if (queue_dependency_ended(table, &ended, to, keep))
-	{
+	needed = queue_dependency_ended(table, &ended, to, keep);
+	if (needed)
 		keep = Max(keep, QUEUE_DEPENDENCY_KEEP);
+	if (to != QUEUE_STATE_COMPLETED && queue_extra_int(ended.extra, "compensates") != 0)
+	{
+		needed = true;			/* its workflow waits until it is retried */
+		keep = QUEUE_FOR_EVER;
+	}
+	if (needed)
+	{
 		if (to == QUEUE_STATE_NONE)
 		{
 			/* nobody can know later that it was deleted, and did not complete */
