@@ -22,9 +22,10 @@ lib_start
 
 # The server's user may not be able to read the checkout.
 TREE=$LIB_DIR/tree
-mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed"
+mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed" "$LIB_DIR/initdb"
 tar -C "$ROOT" -cf - sql expected test queue.control README.md | tar -C "$TREE" -xf -
 [ "$(id -u)" != 0 ] || chown -R postgres: "$LIB_DIR"
+export TREE INITDB=$BIN/initdb INITDB_KEPT=${INITDB_KEPT:-$LIB_DIR/initdb}
 
 wanted_suite() { [ -z "${SUITES:-}" ] || [[ " $SUITES " == *" $1 "* ]]; }
 wanted_test() { [ -z "${TESTS:-}" ] || [[ " $TESTS " == *" $1 "* ]]; }
@@ -132,7 +133,7 @@ tap_file() {
 	local dir=$LIB_DIR/tap.$1
 	pg mkdir -p "$dir/log" "$dir/data"
 	cd "$dir"
-	tap "tap/$1" pg env -u PGPORT -u PGHOST -u PGUSER TMPDIR="$LIB_DIR" PG_REGRESS="$REGRESS_PROGRAM" \
+	tap "tap/$1" pg env -u PGPORT -u PGHOST -u PGUSER PATH="$TREE/test/bin:$PATH" TMPDIR="$LIB_DIR" PG_REGRESS="$REGRESS_PROGRAM" \
 		PERL5LIB="$PGXS_DIR/src/test/perl:$TREE/test/t${PERL5LIB:+:$PERL5LIB}" TESTDIR="$dir" TESTDATADIR="$dir/data" \
 		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout 600 bash -c '
 			perl "$0" || { rc=$?; echo "# the end of its log:";

@@ -136,7 +136,9 @@ end_clusters() {
 
 # cluster_init [line of postgresql.conf ...]
 cluster_init() {
-	pg "$BIN/initdb" -D "$LIB_DIR/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$LIB_DIR/initdb.log" 2>&1 ||
+	local initdb=$BIN/initdb
+	[ -z "${INITDB_KEPT:-}" ] || initdb=$TREE/test/bin/initdb
+	pg "$initdb" -D "$LIB_DIR/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$LIB_DIR/initdb.log" 2>&1 ||
 		{ cat "$LIB_DIR/initdb.log" >&2; exit 1; }
 	{
 		echo "listen_addresses = ''"
