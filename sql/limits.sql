@@ -45,9 +45,9 @@ SELECT queue.create_queue('l', max_running => 2147483647);
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2}', 'l');
 SELECT payload FROM queue.fetch('l', 5);
 -- rates: no token at first
-SELECT queue.create_queue('r', rate_limit => 1);
+SELECT queue.create_queue('r', rate_limit => 1, rate_period => '2 min');
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'r');
 SELECT payload FROM queue.fetch('r', 10);
-SET queue.debug_clock_offset = '3 min';
+SET queue.debug_clock_offset = '5 min';
 SELECT count(*) >= 1 FROM queue.fetch('r', 10);
 DROP EXTENSION queue CASCADE;

@@ -232,26 +232,29 @@ SELECT try($$SELECT queue.fetch('w', claim => 'advisory')$$);
 SELECT pg_advisory_unlock_all();
 
 -- ---- expires_at
-SELECT queue.enqueue('k', '31', 'w', expires_at => clock_timestamp() + interval '150 ms') AS id \gset
+SELECT queue.enqueue('k', '31', 'w', expires_at => clock_timestamp() + interval '1 min') AS id \gset
 SELECT state, expires_at > enqueued_at AS later FROM queue.job WHERE id = :id;
-SELECT pg_sleep(0.2);
+SET queue.debug_clock_offset = '2 min';
 SELECT count(*) FROM queue.fetch('w');
 SELECT queue.wait_for(:id, '10 s');
+RESET queue.debug_clock_offset;
 SELECT state, last_error, expires_at IS NOT NULL AS e, attempt FROM queue.job WHERE id = :id;
 -- started in time: it runs on, and is tried again
-SELECT queue.enqueue('k', '32', 'w', expires_at => clock_timestamp() + interval '300 ms') AS id \gset
+SELECT queue.enqueue('k', '32', 'w', expires_at => clock_timestamp() + interval '1 min') AS id \gset
 SELECT payload FROM queue.fetch('w');
-SELECT pg_sleep(0.4);
+SET queue.debug_clock_offset = '2 min';
 SELECT queue.fail(:id, 1, 'no', '0');
 SELECT payload, attempt FROM queue.fetch('w');
 SELECT queue.complete(:id, 2);
+RESET queue.debug_clock_offset;
 -- a session works on it: it was started in time, whoever passes it later
-SELECT queue.enqueue('k', '30', 'w', expires_at => clock_timestamp() + interval '150 ms') AS id \gset
+SELECT queue.enqueue('k', '30', 'w', expires_at => clock_timestamp() + interval '1 min') AS id \gset
 SELECT payload, token FROM session_fetch();
-SELECT pg_sleep(0.2);
+SET queue.debug_clock_offset = '2 min';
 BEGIN ISOLATION LEVEL REPEATABLE READ;	-- reads the line from its front
 SELECT count(*) FROM queue.fetch('w');
 COMMIT;
+RESET queue.debug_clock_offset;
 SELECT queue.complete(:id, token(:id), '"done"');
 SELECT state, result FROM queue.job WHERE id = :id;
 -- in the past already; infinity is never; in the JSON form

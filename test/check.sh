@@ -12,7 +12,7 @@
 #   mutants     test/mutants.sh: ten mutants, chosen by the day; each must be caught
 #   docs        test/docs.sh: every SQL block of README.md and doc/ prints what stands there
 #
-# One line a suite, failures in full, at last "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
+# One line a suite, failures in full, at last which suites failed and "N passed, N failed"; the exit code says the same.  SUITES="regress tap"
 # runs only these; TESTS="a b" only these regress, isolation, pgtap and tap files (names without extension).
 # KEEP_FAILED=1 leaves the temporary folder behind after a failure.
 . "$(dirname "$0")/lib.sh"
@@ -42,7 +42,7 @@ names() {
 
 # report name seconds passed failed file-with-details: prints in one piece, whoever else is printing.
 report() {
-	echo "$3 $4" >"$LIB_DIR/results/${1//\//_}"
+	echo "$3 $4 $1" >"$LIB_DIR/results/${1//\//_}"
 	(
 		flock 8
 		printf '%-28s %4d passed, %d failed  (%d s)%s\n' "$1" "$3" "$4" "$2" "${SKIPPED:-}"
@@ -194,5 +194,6 @@ fi
 
 read -r passed failed < <(cat "$LIB_DIR"/results/* 2>/dev/null | awk '{p += $1; f += $2} END {print p + 0, f + 0}')
 [ $((passed + failed)) != 0 ] || failed=1
+awk '$2 { print "FAILED: " $3 ", " $2 " of " $1 + $2 }' "$LIB_DIR"/results/* 2>/dev/null || true
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -66,8 +66,8 @@ lib_start() {
 	trap lib_end EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	# Only names the socket; nothing listens on it.
-	PGPORT=$((20000 + RANDOM % 20000))
+	# Only names the socket; nothing listens on it, but for test/clients.  Below what connections get by themselves.
+	PGPORT=$((20000 + RANDOM % 12000))
 	export PGPORT PGHOST=$LIB_DIR PGUSER=postgres
 	export PATH="$BIN:$PATH"
 	cd "$LIB_DIR"

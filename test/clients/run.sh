@@ -85,7 +85,9 @@ start_bouncer() {
 	for _ in $(seq 100); do (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break; sleep 0.05; done
 }
 
-# ---- the server, and PgBouncer before it
+# ---- the server, and PgBouncer before it, on two ports that nobody has
+free() { ! (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+until free "$PGPORT" && free $((PGPORT + 1)); do PGPORT=$((20000 + RANDOM % 12000)); done
 cluster_init "listen_addresses = '127.0.0.1'" "max_connections = 60"
 cluster_start
 sql "CREATE EXTENSION queue"
@@ -127,7 +129,7 @@ wait_true() { # seconds expression: true or false, without ending the script
 
 # start_worker log: in the background, PID in $!
 start_worker() {
-	DATABASE_URL=$URL QUEUE=$QUEUE LEASE=3 WAIT='2 s' "${RUN[@]}" >"$1" 2>&1 &
+	DATABASE_URL=$URL QUEUE=$QUEUE LEASE=5 WAIT='20 s' "${RUN[@]}" >"$1" 2>&1 &
 	WPID=$!
 	LIB_PIDS+=("$WPID")
 }
@@ -138,7 +140,7 @@ try_driver() { # name how
 	sql "SELECT queue.create_queue('$QUEUE', keep_completed => '1 day', backoff => '{\"type\": \"fixed\", \"base\": \"0.1 s\"}')" >/dev/null
 	sql "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{}'::jsonb, ARRAY[50]), '$QUEUE')" >/dev/null
 	sql "SELECT queue.enqueue('k', '{\"fail\": \"it''s broken\"}', '$QUEUE', max_attempts => 1)" >/dev/null
-	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 4500}', '$QUEUE')" >/dev/null
+	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 6500}', '$QUEUE')" >/dev/null
 	RUN=("${WORKER[@]//JDBC/"$JDBC"}")
 	start_worker "$log"
 	if wait_true 60 "NOT EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state NOT IN ('completed', 'discarded'))"; then
@@ -151,12 +153,12 @@ try_driver() { # name how
 	# woken by a commit while it waits
 	sleep 0.3
 	sql "SELECT queue.enqueue('k', '{}', '$QUEUE')" >/dev/null
-	wait_true 2 "NOT EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state NOT IN ('completed', 'discarded'))" &&
+	wait_true 15 "NOT EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state NOT IN ('completed', 'discarded'))" &&
 		ok "$driver, $how: a waiting worker is woken" || not_ok "$driver, $how: a waiting worker is woken" "$(tail -3 "$log")"
 	# all connections die after the first heartbeat of a job that is longer than its lease
 	local id
-	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 6000}', '$QUEUE')")
-	wait_true 20 "EXISTS (SELECT FROM queue.job WHERE id = $id AND leased_until > started_at + interval '3.5 s')" || true
+	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 8000}', '$QUEUE')")
+	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND leased_until > started_at + interval '5.5 s')" || true
 	if [ "$how" = pgbouncer ]; then
 		pg kill "$(cat "$LIB_DIR/pgbouncer.pid")"
 		wait "$BOUNCER" 2>/dev/null || true
@@ -164,12 +166,12 @@ try_driver() { # name how
 	else
 		sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()" >/dev/null
 	fi
-	wait_true 30 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'completed')" || true
+	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'completed')" || true
 	is "$driver, $how: connections that die cost nothing, heartbeats go on" \
 		"$(sql "SELECT state, attempt, failures FROM queue.job WHERE id = $id")" 'completed|1|0'
 	# the server is restarted in the middle of a job; its lease may end meanwhile, and it is fetched again
 	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 2000}', '$QUEUE')")
-	wait_true 20 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'running')" || true
+	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'running')" || true
 	cluster_stop fast
 	cluster_start
 	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND state = 'completed')" || true
@@ -177,9 +179,9 @@ try_driver() { # name how
 		"$(sql "SELECT state FROM queue.job WHERE id = $id"), $(kill -0 "$WPID" 2>/dev/null && echo the worker lives)" 'completed, the worker lives'
 	# SIGTERM in the middle of a job gives it back
 	sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 60000}', '$QUEUE')" >/dev/null
-	wait_true 10 "EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state = 'running')" || true
+	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE queue = '$QUEUE' AND state = 'running')" || true
 	kill -TERM "$WPID"
-	for _ in $(seq 100); do kill -0 "$WPID" 2>/dev/null || break; sleep 0.1; done
+	for _ in $(seq 600); do kill -0 "$WPID" 2>/dev/null || break; sleep 0.1; done
 	if kill -0 "$WPID" 2>/dev/null; then not_ok "$driver, $how: SIGTERM ends it"; kill -9 "$WPID"; else ok "$driver, $how: SIGTERM ends it"; fi
 	wait "$WPID" 2>/dev/null || true
 	is "$driver, $how: and gives its job back, uncounted" \

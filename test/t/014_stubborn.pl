@@ -79,11 +79,11 @@ BEGIN
 		END LOOP;
 	END IF;
 END $$;
-SELECT queue.register_sql_handler('stubborn', 'stubborn', timeout => '2 s', max_attempts => 1);
+SELECT queue.register_sql_handler('stubborn', 'stubborn', max_attempts => 1);
 EOS
 my $lock = queue_session($node);
 $lock->query_safe('BEGIN; LOCK TABLE locked');
-my $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"lock": 1}')});
+my $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"lock": 1}', timeout => '2 s')});
 wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'its timeout hits it after a lock_timeout');
 one($node, "SELECT error FROM queue.job_error WHERE job_id = $id", 'the job ran longer than its timeout', 'and says so');
 $lock->query_safe('ROLLBACK');
@@ -156,10 +156,10 @@ my $executor = sql($node, "SELECT pid FROM queue.stat_worker WHERE job_id = $id"
 sql($node, "SELECT pg_terminate_backend($executor)");
 ok(gone($executor), 'nor of its executor');
 wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id AND pid <> $executor", 'another one runs it');
-cmp_ok(time - $began, '<', 15, 'and need not look for it');
+cmp_ok(time - $began, '<', 25, 'and need not look for it');
 $began = time;
 $node->stop('fast');
-cmp_ok(time - $began, '<', 30, 'a fast shutdown ends it');
+cmp_ok(time - $began, '<', 100, 'a fast shutdown ends it');
 $node->start;
 one($node, "SELECT failures FROM queue.job WHERE id = $id", '0', 'it was not counted');
 wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'it runs again');

@@ -56,9 +56,9 @@ wait_true($node, "SELECT (" . states('marker') . ") = '1 cancelled'", 'a later d
 # At once, not only when the scheduler looks from the front again, which it does every half minute.
 my @late = split /\n/, sql($node, 'SELECT id FROM generate_series((SELECT last_value - 2 FROM queue.job_id), (SELECT last_value - 1 FROM queue.job_id)) id');
 $late->query_safe('COMMIT');
-one($node, "SELECT queue.wait_for($late[0], '8 s')", 'cancelled', 'then an earlier one that was committed late');
+one($node, "SELECT queue.wait_for($late[0], '20 s')", 'cancelled', 'then an earlier one that was committed late');
 sql($node, "COMMIT PREPARED 'late'");
-one($node, "SELECT queue.wait_for($late[1], '8 s')", 'cancelled', 'and one that was prepared');
+one($node, "SELECT queue.wait_for($late[1], '20 s')", 'cancelled', 'and one that was prepared');
 
 # 3. Whose row is locked just then is not forgotten, and holds nobody up.
 sql($node, "SELECT queue.enqueue('locked', expires_at => now() + interval '100 minutes')");
@@ -70,7 +70,7 @@ wait_true($node, "SELECT (" . states('behind') . ") = '1 cancelled'", 'a locked 
 one($node, states('locked'), '1 available', 'and is not cancelled');
 my $locked = sql($node, "SELECT id FROM queue.job WHERE kind = 'locked'");
 $late->query_safe('ROLLBACK');
-one($node, "SELECT queue.wait_for($locked, '8 s')", 'cancelled', 'it is when it is let go');
+one($node, "SELECT queue.wait_for($locked, '20 s')", 'cancelled', 'it is when it is let go');
 
 # 4. So with what a session has claimed.
 sql($node, "SELECT queue.enqueue('claimed', expires_at => now() + interval '110 minutes')");
@@ -81,7 +81,7 @@ wait_true($node, "SELECT (" . states('behind') . ") = '2 cancelled'", 'a claimed
 one($node, states('claimed'), '1 running', 'it is still its session\'s');
 my $claimed = sql($node, "SELECT id FROM queue.job WHERE kind = 'claimed'");
 $late->quit;
-one($node, "SELECT queue.wait_for($claimed, '8 s')", 'cancelled', 'it is cancelled when the session has gone');
+one($node, "SELECT queue.wait_for($claimed, '20 s')", 'cancelled', 'it is cancelled when the session has gone');
 
 # 5. A deadline that came while the server was down; the midnight that counted as never.
 sql($node, "SELECT queue.enqueue('down', expires_at => now() + interval '10 hours') FROM generate_series(1, 30)");

@@ -20,11 +20,11 @@ sub clock
 	return;
 }
 
-# How many a worker gets within ten seconds that waits for them.
+# How many a worker gets that waits for them, for less long than the far look takes to come by.
 sub fetchable
 {
 	my ($kind, $qty) = @_;
-	return "SELECT count(*) FROM queue.fetch('default', $qty, kinds => '{$kind}', lease => '30 days', wait => '10 s')";
+	return "SELECT count(*) FROM queue.fetch('default', $qty, kinds => '{$kind}', lease => '30 days', wait => '20 s')";
 }
 
 # 1. 20,000 leases of an hour, 50 kinds in each batch of 50, so that no two of a batch make a range; then one of 1 s.
@@ -45,7 +45,7 @@ END $$;
 EOS
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", '20000', 'more leases than there are places');
 one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 s')", '1', 'and a short one');
-one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 day', wait => '4 s')",
+one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 day', wait => '20 s')",
 	'1', 'is back as soon as its lease has ended');
 
 # 2. The hour passes: all of them come back, those too that had to give way.
@@ -79,7 +79,7 @@ sql($node, <<'EOS');
 SELECT count(*) FROM queue.complete_many((
 	SELECT array_agg(id) FROM (SELECT id FROM queue.fetch('default', 50, kinds => '{real}', lease => '1 s') LIMIT 47) f));
 EOS
-one($node, "SELECT count(*) > 0 FROM queue.fetch('default', 3, kinds => '{real}', wait => '5 s')", 't',
+one($node, "SELECT count(*) > 0 FROM queue.fetch('default', 3, kinds => '{real}', wait => '20 s')", 't',
 	'what is left of a batch is back in time');
 
 # 4. A finished batch leaves nothing to be walked: under a held snapshot the time at which its lease would have ended

@@ -116,10 +116,10 @@ EOS
 complete('fourth', 2);
 my $fourth = sql($node, q{SELECT tableoid::regclass FROM queue.finished_job WHERE payload = '"fourth"' LIMIT 1});
 clock(5);
-wait_true($node, "SET statement_timeout = '10s'; SELECT count(*) = 0 FROM $fourth", 'a table is emptied');
-one($node, "SET statement_timeout = '10s'; SELECT count(*) > 0 FROM queue.job", 't', 'and read');
+wait_true($node, "SET statement_timeout = '60s'; SELECT count(*) = 0 FROM $fourth", 'a table is emptied');
+one($node, "SET statement_timeout = '60s'; SELECT count(*) > 0 FROM queue.job", 't', 'and read');
 clock(11);
-wait_true($node, "SET statement_timeout = '10s'; SELECT state = 'cancelled' FROM queue.job WHERE kind = 'late'",
+wait_true($node, "SET statement_timeout = '60s'; SELECT state = 'cancelled' FROM queue.job WHERE kind = 'late'",
 	'and the other chores go on');
 one($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'queue %' AND wait_event = 'SyncRep'", '0',
 	'no worker waits for a standby');

@@ -58,7 +58,7 @@ one($node, "SELECT state, worker, started_at >= enqueued_at AND started_at <= cl
 one($node, "SELECT worker, started_at IS NOT NULL FROM queue.find_jobs('{\"ids\": [$id]}')", "executor $executor|t", 'find_jobs tells it too');
 is(log_of($id), '', 'its log is not there yet');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
-one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'it completes');
+wait_end($node, $id, 'completed', 'it completes');
 is(log_of($id), talked(1), 'queue.log, NOTICE and WARNING are in the log');
 one($node, "SELECT worker, progress FROM queue.job WHERE id = $id", "executor $executor|{\"done\": 40}", 'what is kept tells who ran it, and its last progress');
 unlike(slurp_file($node->logfile), qr/notice 1/, 'the server\'s log has no NOTICE that log_min_messages keeps out');
@@ -78,13 +78,13 @@ is(log_of($id), '', 'a run that is not counted leaves no log');
 
 # --- failed attempts keep theirs
 $id = sql($node, q{SELECT queue.enqueue('talk', '{"fail": 1}', 'kept')});
-one($node, "SELECT queue.wait_for($id, '30 s')", 'discarded', 'a job fails twice');
+wait_end($node, $id, 'discarded', 'a job fails twice');
 is(log_of($id), talked(1) . ', ' . talked(2), 'with the log of both attempts');
 one($node, "SELECT worker ~ '^executor', last_error FROM queue.job WHERE id = $id", 't|failed', 'the discarded job tells who ran it');
 
 # --- also those that fail when they commit
 $id = sql($node, q{SELECT queue.enqueue('talk', '{"deferred": 1}', 'kept')});
-one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'a job fails at its COMMIT, then completes');
+wait_end($node, $id, 'completed', 'a job fails at its COMMIT, then completes');
 is(log_of($id), talked(1) . ', ' . talked(2), 'with the log of both attempts');
 
 # --- the next run of a job does not show the progress of the one that failed

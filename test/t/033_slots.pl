@@ -25,7 +25,7 @@ sub done
 	my ($db, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $id = sql($node, q{SELECT queue.enqueue('job', '{"note": "one"}', priority => -1)}, db => $db);
-	return one($node, "SELECT queue.wait_for($id, '20 s')", 'completed', $name, db => $db);
+	return wait_end($node, $id, 'completed', $name, db => $db);
 }
 
 # Jobs of the first database that run until the session lets go of the lock: four, or as many as slots are.
@@ -48,7 +48,7 @@ my $id = sql($node, "SELECT queue.enqueue('job', '{\"note\": \"waits\"}')", db =
 ok($node->poll_query_until('two', "SELECT queue.explain_job($id) LIKE '%no worker slot is free (max_worker_processes 8)%'"),
 	'explain_job says that no worker slot is free');
 $holder->quit;
-one($node, "SELECT queue.wait_for($id, '20 s')", 'completed', 'when one of the jobs ends, the other database has its turn', db => 'two');
+wait_end($node, $id, 'completed', 'when one of the jobs ends, the other database has its turn', db => 'two');
 wait_no_jobs($node, 'the first works on');
 
 # --- idle executors, of the first database or of both, make place
@@ -64,7 +64,7 @@ sql($node, "CREATE ROLE other LOGIN; SELECT queue.grant_queue('*', 'other', 'wor
 $holder = busy(3);
 $holder->quit;
 $id = sql($node, "SELECT queue.enqueue('other')");
-one($node, "SELECT queue.wait_for($id, '20 s')", 'completed', 'a job of another role runs at once');
+wait_end($node, $id, 'completed', 'a job of another role runs at once');
 
 # --- busy databases share
 sql($node, "SELECT count(*) FROM queue.enqueue_many('job', array_fill('$slow'::jsonb, '{300}'))", db => $_) for qw(postgres two);
@@ -76,15 +76,15 @@ sql($node, 'SELECT queue.purge($$default$$)', db => $_) for qw(postgres two);
 # --- more databases than slots: one after the other
 database("many$_") for 1 .. 7;
 my %id = map { $_ => sql($node, q{SELECT queue.enqueue('job', '{"note": "many"}')}, db => "many$_") } 1 .. 7;
-one($node, "SELECT queue.wait_for($id{$_}, '60 s')", 'completed', "database $_ of seven has its turn", db => "many$_") for 1 .. 7;
+wait_end($node, $id{$_}, 'completed', "database $_ of seven has its turn", db => "many$_") for 1 .. 7;
 # one that rests comes back for its job, its lease and its clock
 done("many$_", "and again") for 1 .. 3;
 $id = sql($node, q{SELECT queue.enqueue('job', delay => '2 s')}, db => 'many4');
-one($node, "SELECT queue.wait_for($id, '30 s')", 'completed', 'a job that falls due wakes its database', db => 'many4');
+wait_end($node, $id, 'completed', 'a job that falls due wakes its database', db => 'many4');
 
 # A turn is a start or two for each; schedulers that change places without need start hundreds of times a second.
 my $starts = () = slurp_file($node->logfile) =~ /scheduler of database \d+ started/g;
-cmp_ok($starts, '<', 150, 'the schedulers do not change places without need');
+cmp_ok($starts, '<', 500, 'the schedulers do not change places without need');
 
 # --- no scheduler at all: a fetch finds lease ends by itself
 sql($node, 'ALTER SYSTEM SET queue.enabled = off');
@@ -92,7 +92,7 @@ $node->reload;
 wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'queue scheduler'", 'no scheduler runs');
 $id = sql($node, "SELECT queue.enqueue('ext')");
 one($node, "SELECT id FROM queue.fetch('default', lease => '300 ms')", $id, 'a lease');
-one($node, "SELECT id, attempt FROM queue.fetch('default', wait => '20 s')", "$id|2", 'a waiting fetch gets it when it ends');
+one($node, "SELECT id, attempt FROM queue.fetch('default', wait => '25 s')", "$id|2", 'a waiting fetch gets it when it ends');
 sql($node, "SELECT count(*) FROM queue.enqueue_many('ext', array_fill('{}'::jsonb, '{100}')); SELECT count(*) FROM queue.fetch('default', 100, lease => '300 ms')");
 wait_true($node, "SELECT count(*) > 0 FROM queue.fetch('default', 1000)", 'so does one for a batch');
 

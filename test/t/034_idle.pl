@@ -26,8 +26,9 @@ sub idle_after
 	my $session = queue_session($node);
 	$session->query_until(qr/waiting/, "\\echo waiting\nCALL queue.await_idle('q', '1 min');\n");
 	poll($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CALL queue.await_idle%' AND wait_event_type = 'Extension'");
-	one($node, q{SELECT count(*) FROM pg_stat_activity a LEFT JOIN pg_locks l USING (pid) WHERE query LIKE 'CALL queue.await_idle%'
-		AND (backend_xmin IS NOT NULL OR l.locktype = 'relation')}, 0, "$name: it sleeps without a snapshot and without locks");
+	# (it may be looking just now)
+	wait_true($node, q{SELECT count(*) = 0 FROM pg_stat_activity a LEFT JOIN pg_locks l USING (pid) WHERE query LIKE 'CALL queue.await_idle%'
+		AND (backend_xmin IS NOT NULL OR l.locktype = 'relation')}, "$name: it sleeps without a snapshot and without locks");
 	my $t0 = time;
 	sql($node, $happens);
 	my $said = $session->query('SELECT 1') . $session->{stderr};

@@ -14,7 +14,7 @@ my $all = "SELECT string_agg(concat_ws(' ', kind, state, attempt, error), ', ' O
 
 # --- jobs of an executor
 my $run = sql($node, "SELECT queue.enqueue('run', queue => 'own')");
-one($node, "SELECT queue.wait_for($run, '30 s')", 'completed', 'a job runs');
+wait_end($node, $run, 'completed', 'a job runs');
 one($node, "SELECT id, queue, kind, state, attempt, enqueued_at <= started_at, started_at <= finished_at, finished_at <= clock_timestamp(), worker = 'executor ' || (SELECT pid FROM queue.stat_worker WHERE type = 'executor'), error FROM queue.recent_job",
 	"$run|own|run|completed|1|t|t|t|t|", 'and is remembered, with who ran it and when');
 sql($node, "SELECT queue.enqueue_many('run', array_fill('{}'::jsonb, ARRAY[20]), 'own')");
@@ -22,7 +22,7 @@ wait_no_jobs($node, 'some more end, in groups');
 one($node, "SELECT count(*), count(DISTINCT id), bool_and(worker LIKE 'executor %' AND enqueued_at <= started_at AND started_at <= finished_at AND attempt = 1) FROM queue.recent_job",
 	'21|21|t', 'each is');
 my $boom = sql($node, q{SELECT queue.enqueue('boom', '{"raise": "22012", "note": "one\ntwo"}', 'own')});
-one($node, "SELECT queue.wait_for($boom, '30 s')", 'discarded', 'one fails');
+wait_end($node, $boom, 'discarded', 'one fails');
 one($node, "SELECT state, attempt, worker LIKE 'executor %', error FROM queue.recent_job WHERE id = $boom", 'discarded|1|t|boom one',
 	'its error is there, as its first line');
 like(sql($node, "SELECT queue.explain_job($boom)"), qr/^discarded \d+ s ago, not kept; reason: boom one; .*'own', keep_discarded/, 'explain_job has it too');

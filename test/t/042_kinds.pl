@@ -40,16 +40,16 @@ sub at { my ($s, $call) = @_; return sql($node, "SET queue.debug_clock_offset = 
 sql($node, "SELECT queue.enqueue('pick', queue => 'own') FROM generate_series(1, 4)");
 sql($node, "SELECT queue.enqueue('pick', queue => 'own', delay => '1 day')");
 counts('pick', '4 0 0 1 0 0 0 0', 'four wait, one is for later');
-my ($done, $failed, $twice, $lost) = split /\n/, at(60, "id FROM queue.fetch('own', 4, lease => '1 h')");
+my ($done, $failed, $twice, $lost) = split /\n/, at(600, "id FROM queue.fetch('own', 4, lease => '1 h')");
 counts('pick', '0 4 0 1 0 0 0 0', 'four are claimed');
-at(90, "queue.complete($done, 1)");
-at(90, "queue.fail($failed, 1, 'no')");
+at(900, "queue.complete($done, 1)");
+at(900, "queue.fail($failed, 1, 'no')");
 at(3000, "queue.discard($twice)");
 counts('pick', '0 1 1 1 0 1 1 1', 'one completed, one failed, one discarded by hand');
-one($node, "SELECT wait_ms_p50 BETWEEN 50000 AND 75000, run_ms_p50 BETWEEN 25000 AND 35000, wait_ms_p99 BETWEEN 50000 AND 75000, run_ms_p99 BETWEEN 25000 AND 35000 FROM queue.stat_kind WHERE kind = 'pick'",
+one($node, "SELECT wait_ms_p50 BETWEEN 500000 AND 750000, run_ms_p50 BETWEEN 250000 AND 350000, wait_ms_p99 BETWEEN 500000 AND 750000, run_ms_p99 BETWEEN 250000 AND 350000 FROM queue.stat_kind WHERE kind = 'pick'",
 	't|t|t|t', 'how long those that completed or failed waited and ran');
 at(7200, "queue.complete($lost, 1)");
-one($node, "SELECT completed, run_ms_p99 < 35000 FROM queue.stat_kind WHERE kind = 'pick'", '2|t', 'one whose lease had ended counts, its time does not');
+one($node, "SELECT completed, run_ms_p99 < 350000 FROM queue.stat_kind WHERE kind = 'pick'", '2|t', 'one whose lease had ended counts, its time does not');
 
 # --- what does not commit, and two-phase commit
 my ($a, $b) = split /\n/, sql($node, "SELECT queue.enqueue('prep', queue => 'own') FROM generate_series(1, 2)");

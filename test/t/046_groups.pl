@@ -6,6 +6,7 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
+use Time::HiRes ();
 
 my $node = queue_node('groups', conf => "max_prepared_transactions = 10\nqueue.commit_interval = 10\n");
 sql($node, <<'EOS');
@@ -94,7 +95,7 @@ my $lock = queue_session($node);
 $lock->query_safe("BEGIN; LOCK TABLE queue.live_key IN SHARE MODE");
 my $ender = queue_session($node);
 $ender->query_until(qr/go/, "\\echo go\nSELECT queue.complete($head, 1);\n");
-poll($node, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted");
+poll($node, "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND query ~ 'queue.complete'") or die;
 $lock->query_safe("COMMIT; BEGIN; LOCK TABLE queue.live_job IN SHARE MODE");
 $node->stop('immediate');
 $node->start;
@@ -194,10 +195,11 @@ END \$\$;
 SELECT s FROM took;
 EOS
 };
-my $first = $steps->(500);
+# the quickest of some, because the machine may be busy with something else for a while
+my ($first) = sort { $a <=> $b } map { $steps->(100) } 1 .. 5;
 $steps->(1900);
-my $last = $steps->(500);
-cmp_ok($last, '<', 3 * $first + 0.3, "held snapshot: 500 steps at the end take as long as at the beginning ($first s, $last s)");
+my ($last) = sort { $a <=> $b } map { $steps->(100) } 1 .. 5;
+cmp_ok($last, '<', 3 * $first + 0.1, "held snapshot: 100 steps at the end take as long as at the beginning ($first s, $last s)");
 $held->quit;
 
 # --- who lets a job in may tell of it before who enqueued it does: the numbers are right all the same
@@ -215,7 +217,14 @@ DO $$ BEGIN
 	END LOOP;
 END $$;
 EOS
-one($node, "SELECT available, pending FROM queue.stat_queue WHERE queue = 'told'", '200|0', 'who was let in is pending no more');
+# whoever let the last one in may still be about to tell of it; nobody counts again before a minute has passed
+my $counted;
+for (1 .. 200)
+{
+	last if ($counted = sql($node, "SELECT available, pending FROM queue.stat_queue WHERE queue = 'told'")) eq '200|0';
+	Time::HiRes::usleep(50_000);
+}
+is($counted, '200|0', 'who was let in is pending no more');
 
 # --- without preload: fetch and maintain() promote
 $node->safe_psql('postgres', "SELECT queue.purge('q')");

@@ -131,14 +131,16 @@ states('stopped', 'old completed', 'the open request is gone');
 one($node, 'SELECT count(*) FROM queue.unique_key', '0', 'no key is left');
 
 # --- the http worker never waits for a key: other answers are recorded meanwhile
-sql($node, "SELECT queue.register_http_handler('web', '" . $server->url('/status/200') . "'), queue.register_http_handler('slow', '" . $server->url('/sleep/0.5') . "')");
-sql($node, q{SELECT put('web', '{"note": "old"}', kind => 'slow')});
+sql($node, "SELECT queue.register_http_handler('web', '" . $server->url('/status/200') . "'), queue.register_http_handler('slow', '" . $server->url('/file') . "', timeout => '10 min')");
+sql($node, q{SELECT put('web', '{"note": "old", "file": "one"}', kind => 'slow')});
 wait_true($node, "SELECT state = 'running' FROM queue.job WHERE unique_key = 'web'", 'a request is under way');
 $open = queue_session($node);
 $open->query_safe('BEGIN');
-is($open->query_safe(q{SELECT put('web', '{"note": "new"}', kind => 'slow')}), 'successor', 'and an enqueue of its key is open');
-my $answered = sql($node, q{SELECT queue.enqueue('slow', '{"note": "other"}')});
-one($node, "SELECT queue.wait_for($answered)", 'completed', 'what was sent later is recorded');
+is($open->query_safe(q{SELECT put('web', '{"note": "new", "file": "one"}', kind => 'slow')}), 'successor', 'and an enqueue of its key is open');
+$server->say_status('one', 200);
+wait_true($node, "SELECT in_flight = 0 FROM queue.stat_endpoint WHERE kind = 'slow'", 'it is answered');
+my $answered = sql($node, q{SELECT queue.enqueue('slow', '{"note": "other", "file": "one"}')});
+wait_end($node, $answered, 'completed', 'what was sent later is recorded');
 states('web', 'old running', 'the one with the key waits');
 $open->query_safe('COMMIT');
 $open->quit;

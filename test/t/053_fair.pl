@@ -44,7 +44,8 @@ sub hold
 	wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id IS NOT NULL AND kind = 'block'", 'the executor is held');
 	return;
 }
-sub let_go { $holder->query_safe("COMMIT"); return; }
+# The scheduler has seen what was enqueued.
+sub let_go { scheduler_turn($node); $holder->query_safe("COMMIT"); return; }
 
 # --- short jobs: hundreds are pulled ahead of the tenant that is alone
 sql($node, "SELECT add('w', 20), add('w', 20, kind => 'l')");
@@ -87,7 +88,7 @@ wait_true($node, "SELECT available >= 600 FROM queue.stat_queue WHERE queue = 'p
 sql($node, "SELECT add('b', 1)");
 let_go();
 wait_no_jobs($node, 'all ran');
-is(before('p', 'b1'), 0, 'a newcomer takes the place of one of its own queue');
+is(before('p', 'b1'), 0, 'a newcomer takes the place of one of its own queue') or diag(join ' ', grep { defined } (ran())[0 .. 20]);
 cmp_ok(before('p', 'a9'), '==', 0, 'and nobody loses more than that');
 
 # --- with other queues beside it, and turns switched on and off

@@ -98,7 +98,7 @@ SELECT queue.create_queue('r', rate_limit_per_key => 10);
 SELECT count(queue.enqueue('k', '{}', 'r', concurrency_key => 'key' || k)) FROM generate_series(1, 5) i, generate_series(1, 20) k;
 EOS
 my $got = 0;
-$got += sql($node, "SELECT count(*) FROM queue.fetch('r', wait => '5 s')") for 1 .. 60;
+$got += sql($node, "SELECT count(*) FROM queue.fetch('r', wait => '25 s')") for 1 .. 60;
 is($got, 60, 'keys without a token come back when they have one');
 $holder->quit;
 $worker->quit;

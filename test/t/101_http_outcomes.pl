@@ -127,6 +127,15 @@ one($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'", $pid, 'it is
 	is(scalar(grep { $_->{path} eq '/status/200' } $server->seen('request')), 0, 'the other place saw nothing');
 }
 
+# Does the process listen on that port of 127.0.0.1?
+sub listens
+{
+	my ($pid, $port) = @_;
+	my $address = sprintf '0100007F:%04X', $port;
+	my %inode = map { $_->[9] => 1 } grep { @$_ > 9 && $_->[1] eq $address && $_->[3] eq '0A' } map { [ split ' ' ] } split /\n/, slurp_file('/proc/net/tcp');
+	return scalar grep { (readlink($_) // '') =~ /^socket:\[(\d+)\]/ && $inode{$1} } glob("/proc/$pid/fd/*");
+}
+
 # --- TLS: verified, the CA file settable, the name must match
 SKIP:
 {
@@ -141,22 +150,26 @@ SKIP:
 	my %tls;
 	for my $name ('localhost', 'elsewhere.example')
 	{
-		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;
-		my $port = $probe->sockport;
-		close $probe;
-		my $child = fork();
-		if ($child == 0)
+		# somebody else may take the port between the probe and s_server, which then ends
+		until ($tls{$name})
 		{
-			open STDOUT, '>', '/dev/null';
-			open STDERR, '>', '/dev/null';
-			exec 'openssl', 's_server', '-accept', $port, '-cert', "$tls_dir/$name.crt", '-key', "$tls_dir/$name.key", '-www';
-			POSIX::_exit(1);
-		}
-		$tls{$name} = { port => $port, pid => $child };
-		for (1 .. 100)
-		{
-			last if IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);
-			select undef, undef, undef, 0.05;
+			my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;
+			my $port = $probe->sockport;
+			close $probe;
+			my $child = fork();
+			if ($child == 0)
+			{
+				open STDOUT, '>', '/dev/null';
+				open STDERR, '>', '/dev/null';
+				exec 'openssl', 's_server', '-accept', "127.0.0.1:$port", '-cert', "$tls_dir/$name.crt", '-key', "$tls_dir/$name.key", '-www';
+				POSIX::_exit(1);
+			}
+			until (waitpid($child, POSIX::WNOHANG()))
+			{
+				# its child is the only process that listens there
+				if (listens($child, $port)) { $tls{$name} = { port => $port, pid => $child }; last; }
+				select undef, undef, undef, 0.02;
+			}
 		}
 	}
 	expect('unknown CA', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);

@@ -4,10 +4,11 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use HttpServer;
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(usleep);
 
 my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
 my $node = queue_node('http_end', conf => "queue.log_level = 'debug1'\nqueue.shutdown_timeout = '1min'");
@@ -21,34 +22,22 @@ sub answers
 	$seen{ $_->{'idempotency-key'} }++ for grep { $_->{status} == 200 } $server->seen('answer');
 	return \%seen;
 }
-sub requests
-{
-	my %seen;
-	$seen{ $_->{'idempotency-key'} }++ for $server->seen('request');
-	return \%seen;
-}
-
-sub enqueue { my ($kind, $n) = @_; return sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))"); }
+sub enqueue { my ($kind, $n, $file) = @_; return sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{\"file\": \"" . ($file // '') . "\"}'::jsonb, ARRAY[$n]))"); }
 sub none_left { my ($name) = @_; return wait_true($node, 'SELECT count(*) = 0 FROM queue.live_job', $name); }
 
 # --- SIGTERM, 100 in flight that end before the deadline: all are recorded
-sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/1') . "', max_running => 100)");
-enqueue('second', 300);
+sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/file') . "', max_running => 100, timeout => '10 min')");
+enqueue('second', 300, 'term');
 wait_true($node, "SELECT in_flight = 100 FROM queue.stat_endpoint", '100 in flight');
 my $pid = worker();
-my $began = time;
 kill 'TERM', $pid;
-ok(gone($pid), 'SIGTERM ends the worker');
-cmp_ok(time - $began, '<', 30, 'before the deadline');
-{
-	my $done = answers();
-	my $asked = requests();
-	is(scalar(keys %$asked), scalar(keys %$done), 'nothing was sent after SIGTERM that was not answered');
-}
+$server->say_status('term', 200);
+ok(gone($pid), 'SIGTERM ends the worker, before the deadline');
 none_left('another worker sends the rest');
 {
 	my $done = answers();
 	is(scalar(keys %$done), 300, 'every job was answered');
+	is(scalar($server->seen('request')), 300, 'nothing was sent after SIGTERM that was not answered');
 	is(scalar(grep { $_ > 1 } values %$done), 0, 'none twice');
 	one($node, 'SELECT count(*) FROM queue.job_error', 0, 'and none failed');
 }
@@ -57,15 +46,13 @@ none_left('another worker sends the rest');
 sql($node, q{ALTER SYSTEM SET queue.shutdown_timeout = '1s'});
 sql($node, 'SELECT pg_reload_conf()');
 $server->forget;
-sql($node, "SELECT queue.unregister_handler('second'); SELECT queue.register_http_handler('hang', '" . $server->url('/hang') . "', max_running => 50, timeout => '1 min')");
+sql($node, "SELECT queue.unregister_handler('second'); SELECT queue.register_http_handler('hang', '" . $server->url('/hang') . "', max_running => 50, timeout => '10 min')");
 enqueue('hang', 60);
 wait_true($node, "SELECT in_flight = 50 FROM queue.stat_endpoint", '50 in flight');
 sql($node, "SELECT queue.pause_handler('hang')");
 $pid = worker();
-$began = time;
 kill 'TERM', $pid;
-ok(gone($pid), 'SIGTERM ends it');
-cmp_ok(time - $began, '<', 30, 'at the deadline');
+ok(gone($pid), 'SIGTERM ends it, at the deadline');
 one($node, "SELECT count(*), sum(failures), count(*) FILTER (WHERE state = 'available') FROM queue.job", '60|0|60', 'its jobs are released, uncounted');
 one($node, "SELECT sum(attempt) FROM queue.job", 50, 'their attempts stand');
 
@@ -74,10 +61,22 @@ sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
 sql($node, 'SELECT pg_reload_conf()');
 sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('hang')");
 $server->forget;
-sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/sleep/1') . "', max_running => 100)");
-enqueue('second', 150);
+sql($node, "SELECT queue.register_http_handler('second', '" . $server->url('/file') . "', max_running => 100, timeout => '10 min')");
+enqueue('second', 150, 'restart');
 wait_true($node, "SELECT in_flight = 100 FROM queue.stat_endpoint", '100 in flight');
-$node->restart;
+{
+	# the answers come when the server has been told to stop
+	my $from = -s $node->logfile;
+	my $child = fork() // die "fork: $!";
+	if ($child == 0)
+	{
+		usleep(10_000) until slurp_file($node->logfile, $from) =~ /received fast shutdown request/;
+		$server->say_status('restart', 200);
+		POSIX::_exit(0);
+	}
+	$node->restart;
+	waitpid($child, 0);
+}
 none_left('after the restart the rest is sent');
 {
 	my $done = answers();
@@ -85,7 +84,7 @@ none_left('after the restart the rest is sent');
 	is(scalar(grep { $_ > 1 } values %$done), 0, 'none twice');
 }
 
-# --- crashes: every job arrives; twice only what was answered just before, with the same key
+# --- crashes: every job arrives; twice only what was not recorded before, with the same key
 for my $how ('kill -9 of the worker', 'immediate stop')
 {
 	$server->forget;
@@ -93,7 +92,7 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 	enqueue('second', 400);
 	wait_true($node, "SELECT succeeded > 60 FROM queue.stat_endpoint", "$how: some are done");
 	$pid = worker();
-	my $killed = time;
+	my %live = map { $_ => 1 } split /\n/, sql($node, 'SELECT id FROM queue.live_job');
 	if ($how =~ /kill/)
 	{
 		kill 'KILL', $pid;
@@ -105,15 +104,11 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 	}
 	poll($node, 'SELECT true') or die 'no server';
 	none_left("$how: all are sent");
-	my (%answered, %first);
-	for my $a (grep { $_->{status} == 200 } $server->seen('answer'))
-	{
-		$answered{ $a->{job} }++;
-		$first{ $a->{job} } //= $a->{at};
-	}
+	my %answered;
+	$answered{ $_->{job} }++ for grep { $_->{status} == 200 } $server->seen('answer');
 	is(scalar(keys %answered), 400, "$how: every job was answered");
 	my @twice = grep { $answered{$_} > 1 } keys %answered;
-	is(scalar(grep { $killed - $first{$_} > 1 } @twice), 0, "$how: none twice that was answered well before (" . @twice . ' twice)');
+	is(scalar(grep { !$live{$_} } @twice), 0, "$how: none twice whose end was recorded before (" . @twice . ' twice)');
 	my %keys;
 	$keys{ $_->{'queue-job-id'} }{ $_->{'idempotency-key'} } = 1 for $server->seen('request');
 	is(scalar(grep { keys %$_ > 1 } values %keys), 0, "$how: always with the same Idempotency-Key");

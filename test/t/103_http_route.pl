@@ -50,7 +50,7 @@ register('free', $server->url('/status/200'));
 my $began = time;
 enqueue('free', 50);
 wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE kind = 'free'", 'another one goes on');
-cmp_ok(time - $began, '<', 20, 'at once');
+cmp_ok(time - $began, '<', 29, 'before any of those has ended');
 sql($node, "SELECT queue.unregister_handler('stuck'); SELECT queue.purge('default')");
 sql($node, "SELECT queue.cancel(id) FROM queue.job");
 none_left('cancelled');
@@ -163,9 +163,9 @@ is(scalar(grep { $_->{path} eq '/status/404' } $server->seen('request')), 0, 'on
 sql($node, "SELECT queue.unregister_handler('moved')");
 
 # a handler with an endpoint that is not there: its jobs go once it is
-my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die $!;
+# (bound, so that nobody else gets it, and not listened on)
+my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp', ReuseAddr => 1) or die $!;
 my $port = $probe->sockport;
-close $probe;
 register('late', "http://127.0.0.1:$port/status/200", ", health_url => 'http://127.0.0.1:$port/status/200'");
 enqueue('late', 5);
 mkdir "$dir/late";

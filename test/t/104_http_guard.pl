@@ -18,8 +18,9 @@ my $node = queue_node('http_guard', conf => "queue.log_level = 'debug1'");
 
 sub send_to
 {
-	my ($url) = @_;
-	sql($node, "SELECT queue.register_http_handler('k', '$url', max_attempts => 1, timeout => '2 s', connect_timeout => '1 s')");
+	my ($url, $patience) = @_;
+	$patience //= '1 min';
+	sql($node, "SELECT queue.register_http_handler('k', '$url', max_attempts => 1, timeout => '$patience', connect_timeout => '$patience')");
 	my $id = sql($node, "SELECT queue.enqueue('k')");
 	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM queue.live_job WHERE id = $id)");
 	return sql($node, "SELECT coalesce((SELECT error FROM queue.job_error WHERE job_id = $id), 'completed')");
@@ -38,17 +39,25 @@ for my $host ('169.254.169.254', '2852039166', '0xA9FEA9FE', '0251.0376.0251.037
 }
 is(send_to("http://$_:$port/status/200"), 'completed', "$_ is reached") for '127.0.0.1', '2130706433', 'localhost', '[::ffff:127.0.0.1]';
 
+# Sends again and again until the answer is this one: the worker may not have read its configuration yet.
+sub until_sent
+{
+	my ($url, $re) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (time < $deadline)
+	{
+		return 1 if send_to($url) =~ $re;
+	}
+	return 0;
+}
+
 # Sets the list and waits until the worker goes by it: until then it reaches what `refused` is.
 sub allow
 {
 	my ($list, $refused) = @_;
 	sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '$list'");
 	sql($node, 'SELECT pg_reload_conf()');
-	for (1 .. 50)
-	{
-		return 1 if send_to("http://$refused:$port/status/200") =~ $guard;
-	}
-	return 0;
+	return until_sent("http://$refused:$port/status/200", $guard);
 }
 
 # no list switches the refusal off but by an address or a network within the refused one
@@ -60,15 +69,12 @@ is(send_to("http://127.0.0.1:$port/status/200"), 'completed', 'but what is not r
 ok(allow('::/0, 169.254.0.0/16, 100.64.0.0/10', '127.0.0.1'), 'a list of IPv6 alone allows no IPv4');
 like(send_to("http://$_:$port/status/200"), $guard, "::/0, 169.254.0.0/16, 100.64.0.0/10 does not allow $_")
   for '169.254.169.254', '100.100.100.200', '[fd00:ec2::254]', '[64:ff9b:1::1]', '[fe80::1]';
-unlike(send_to("http://169.254.1.1:$port/status/200"), $guard, 'but 169.254.1.1, which it names');
+unlike(send_to("http://169.254.1.1:$port/status/200", '1 s'), $guard, 'but 169.254.1.1, which it names');
 ok(allow('169.254.169.254, 0.0.0.0/32, 127.0.0.1', '127.0.0.2'), 'a list with two refused addresses');
-unlike(send_to("http://$_:$port/status/200"), $guard, "$_ is allowed by its own address") for '169.254.169.254', '0.0.0.0';
+unlike(send_to("http://$_:$port/status/200", '1 s'), $guard, "$_ is allowed by its own address") for '169.254.169.254', '0.0.0.0';
 sql($node, 'ALTER SYSTEM RESET queue.http_allowed_networks');
 sql($node, 'SELECT pg_reload_conf()');
-for (1 .. 50)
-{
-	last if send_to("http://127.0.0.1:$port/status/200") eq 'completed';
-}
+ok(until_sent("http://127.0.0.1:$port/status/200", qr/^completed$/), 'the list is the default again');
 
 # a redirect leads nowhere
 like(send_to("http://127.0.0.1:$port/redirect?to=http%3A%2F%2F127.0.0.2%3A$port%2Fstatus%2F200"), qr/302/, 'a redirect is not followed');
@@ -77,12 +83,7 @@ like(send_to("http://127.0.0.1:$port/redirect?to=http%3A%2F%2F127.0.0.2%3A$port%
 sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.2/32, 10.0.0.0/8'");
 sql($node, 'SELECT pg_reload_conf()');
 $node->poll_query_until('postgres', "SELECT current_setting('queue.http_allowed_networks') <> ''");
-my $refused = 0;
-for (1 .. 50)
-{
-	$refused = send_to("http://127.0.0.1:$port/status/200") =~ $guard and last;    # the worker may not have read it yet
-}
-ok($refused, 'what is not in the list is refused');
+ok(until_sent("http://127.0.0.1:$port/status/200", $guard), 'what is not in the list is refused');
 $server->forget;
 like(send_to("http://$_:$port/status/200"), $guard, "$_ is refused") for '127.0.0.1', 'localhost', '[::ffff:127.0.0.1]', '[::1]';
 is(scalar($server->seen('request')), 0, 'and saw nothing');
@@ -90,12 +91,7 @@ is(send_to("http://127.0.0.2:$port/status/200"), 'completed', 'what is in it is 
 
 sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.1'");
 sql($node, 'SELECT pg_reload_conf()');
-$refused = 0;
-for (1 .. 50)
-{
-	$refused = send_to("http://127.0.0.2:$port/status/200") =~ $guard and last;
-}
-ok($refused, 'a kept connection to what is not allowed any more is not used');
+ok(until_sent("http://127.0.0.2:$port/status/200", $guard), 'a kept connection to what is not allowed any more is not used');
 $forbidden->forget;
 like(send_to("http://127.0.0.2:$port/status/200"), $guard, 'nor a new one');
 is(scalar($forbidden->seen('request')), 0, 'it saw nothing');

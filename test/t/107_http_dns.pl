@@ -51,7 +51,7 @@ queue_install($node, 'postgres');
 sub register
 {
 	my ($kind, $url, $more) = @_;
-	return sql($node, "SELECT queue.register_http_handler('$kind', '$url', timeout => '30 s', max_attempts => 1000, connect_timeout => '300 ms', "
+	return sql($node, "SELECT queue.register_http_handler('$kind', '$url', timeout => '2 min', max_attempts => 1000, connect_timeout => '" . ($kind =~ /^(dead|many)/ ? '300 ms' : '30 s') . "', "
 		. q{backoff => '{"type": "fixed", "base": "10 ms", "jitter": 0}', breaker => '{"consecutive_failures": 0, "min_requests": 1000000}'} . ($more // '') . ')');
 }
 

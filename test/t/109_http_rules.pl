@@ -13,7 +13,7 @@ my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
 my $node = queue_node('http_rules', conf => "queue.log_level = 'debug1'");
 
-sub register { my ($kind, $more) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url('/file') . "', max_attempts => 1" . ($more // '') . ')'); return; }
+sub register { my ($kind, $more) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url('/file') . "', max_attempts => 1" . (($more // '') =~ /timeout =>/ ? '' : ", timeout => '10 min'") . ($more // '') . ')'); return; }
 sub breaker { my ($kind, $json, $more) = @_; register($kind, ", breaker => '{$json, \"jitter\": 0}'" . ($more // '')); return; }
 sub enqueue { my ($kind, $file, $more) = @_; return sql($node, "SELECT queue.enqueue('$kind', '{\"file\": \"$file\"}'" . ($more // '') . ')'); }
 sub is_over { my ($id) = @_; return poll($node, "SELECT NOT EXISTS (SELECT FROM queue.live_job WHERE id = $id)"); }
@@ -100,7 +100,7 @@ run('doubt', 's500');
 wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'doubt'", 'the endpoint whose breaker opened is doubted');
 
 # --- an outcome whose row somebody has locked is recorded as soon as it is free, and never waited for
-register('locked', ", timeout => '10 s'");
+register('locked');
 $server->forget;
 my $locked = enqueue('locked', 'locked');
 in_flight('locked', 1);

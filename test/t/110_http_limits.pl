@@ -18,7 +18,7 @@ my $sent = "SELECT coalesce(sum(in_flight), 0) FROM queue.stat_endpoint WHERE ki
 
 sql($node, <<"EOS");
 SELECT queue.create_queue('q', lease => '1 hour');
-SELECT queue.register_http_handler('k', '$url', '{q}', max_running => 3);
+SELECT queue.register_http_handler('k', '$url', '{q}', max_running => 3, timeout => '10 min');
 SELECT queue.pause_handler('k', 'q');
 SELECT count(*) FROM queue.enqueue_many('k', array_fill('{"file": "one"}'::jsonb, '{6}'), 'q');
 EOS

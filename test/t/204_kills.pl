@@ -201,7 +201,7 @@ cmp_ok($kills{server}, '>=', 1, 'the server crashed at least once');
 cmp_ok($kills{client} + $kills{connection}, '>=', 5, 'clients and connections were killed');
 
 # ---- let the survivors finish, then count
-my $drained = time + 90;
+my $drained = time + 240;
 my $left = '';
 while (time < $drained)
 {

@@ -57,24 +57,26 @@ foreach my $warm (0, 1)
 }
 
 # --- an entry of the http worker
-sql($node, "SELECT queue.register_http_handler('w', '" . $server->url('/sleep/1.5') . "')");
-my $x = sql($node, q{SELECT queue.enqueue('w', '{"n": 1}')});
+sql($node, "SELECT queue.register_http_handler('w', '" . $server->url('/file') . "', timeout => '10 min')");
+my $x = sql($node, q{SELECT queue.enqueue('w', '{"file": "one"}')});
 wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $x", 'one request is under way, more may not');
-my $j = sql($node, q{SELECT queue.enqueue('w', '{"n": 2}')});
+my $j = sql($node, q{SELECT queue.enqueue('w', '{"file": "two"}')});
 ahead('w', 'the next is ahead');
 my ($id, $attempt) = split / /, take('w');
 is($id, $j, 'somebody leases it meanwhile');
-my $after = sql($node, q{SELECT queue.enqueue('w', '{"n": 3}')});
+my $after = sql($node, q{SELECT queue.enqueue('w', '{"file": "one"}')});
+$server->say_status('one', 200);
 wait_true($node, "SELECT count(*) = 2 FROM queue.job WHERE id IN ($x, $after) AND state = 'completed'", 'the others are sent');
 is(scalar(grep { ($_->{'queue-job-id'} // '') eq $j } $server->seen('request')), 0, 'what is leased is not');
 one($node, "SELECT queue.complete($j, $attempt)", 't', 'its holder completes it');
 
 # --- an answer to a job that was given back and taken by another
-$j = sql($node, q{SELECT queue.enqueue('w', '{"n": 4}')});
+$j = sql($node, q{SELECT queue.enqueue('w', '{"file": "four"}')});
 wait_true($node, "SELECT state = 'running' AND attempt = 1 FROM queue.job WHERE id = $j", 'a request is under way');
 is(sql($node, "BEGIN; SELECT queue.release($j); SELECT id || ' ' || attempt FROM queue.fetch('default', kinds => '{w}'); COMMIT"),
 	"t\n$j 2", 'given back, and taken by a worker');
-$after = sql($node, q{SELECT queue.enqueue('w', '{"n": 5}')});
+$after = sql($node, q{SELECT queue.enqueue('w', '{"file": "one"}')});
+$server->say_status('four', 200);
 wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE id = $after", 'its answer has come, and the next');
 one($node, "SELECT state, attempt FROM queue.job WHERE id = $j", 'running|2', 'which changes nothing for that worker');
 one($node, "SELECT queue.complete($j, 2, '\"by hand\"')", 't', 'it completes the job');
@@ -133,7 +135,7 @@ my $apart = queue_session($node, 'apart');
 my $apart_pid = waits($apart, q{SELECT id FROM queue.fetch('default', wait => '30 s')});
 foreach my $n (1 .. 4)
 {
-	waits($other, q{SELECT id FROM queue.fetch('default', wait => '20 s')});
+	waits($other, q{SELECT id FROM queue.fetch('default', wait => '30 s')});
 	my $job = sql($node, q{SELECT queue.enqueue('nobody')});
 	($out, $seconds) = outcome($other);
 	like($out, qr/^$job$/m, "job $n goes to the one who waits");

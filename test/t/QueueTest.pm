@@ -13,8 +13,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_no_jobs wait_lock workers
-  sqlstate_like doctor_like log_clean gone backend_types);
+our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_end wait_no_jobs wait_lock workers
+  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types);
 
 # The handler `h` and the table `seen` that it writes.  What a payload can ask for: note (kept in seen),
 # lock (a shared advisory lock in the transaction, which tells the test that the job runs, and where),
@@ -176,6 +176,29 @@ sub wait_true
 	return ok(poll($node, $query, %o), $name);
 }
 
+# One check: the job ends sooner or later, and so.
+sub wait_end
+{
+	my ($node, $id, $state, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $ended = "SELECT queue.wait_for($id, '20 s')";
+	poll($node, "$ended IN ('completed', 'cancelled', 'discarded')", %o);
+	return one($node, $ended, $state, $name, %o);
+}
+
+# Waits until the scheduler has looked for work since.  It cancels jobs whose time has passed after each such look: of
+# the second one here, the look came after the first was cancelled.
+sub scheduler_turn
+{
+	my ($node) = @_;
+	for (1, 2)
+	{
+		my $id = sql($node, "SELECT queue.enqueue('a turn of the scheduler', expires_at => clock_timestamp())");
+		poll($node, "SELECT queue.wait_for($id, '20 s') = 'cancelled'") or die 'the scheduler does not come round';
+	}
+	return;
+}
+
 # One check: no job (of these kinds, a regexp) is left unfinished.
 sub wait_no_jobs
 {
@@ -244,7 +267,7 @@ sub doctor_like
 	my $query =
 	  "SELECT coalesce(string_agg(concat_ws(' | ', check_name, detail, hint), E'\\n'), '') FROM queue.doctor() WHERE NOT ok";
 	my $got = '';
-	my $deadline = time + ($o{timeout} // 20);
+	my $deadline = time + ($o{timeout} // 60);
 	while (1)
 	{
 		$got = eval { sql($node, ($o{before} // '') . $query, %o) } // $@;
@@ -254,11 +277,11 @@ sub doctor_like
 	return like($got, $re, $name);
 }
 
-# Is the process gone (within ten seconds)?
+# Is the process gone (within a minute)?
 sub gone
 {
 	my ($pid) = @_;
-	my $deadline = time + 10;
+	my $deadline = time + 60;
 	while (kill(0, $pid))
 	{
 		return 0 if time > $deadline;
