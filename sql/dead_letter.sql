@@ -135,7 +135,12 @@ SELECT kind, payload - '{id,enqueued_at,started_at,finished_at,run_at}'::text[] 
 FROM queue.job WHERE queue = 'a';
 SELECT queue.discard(id) FROM queue.job WHERE kind = 'told';
 SELECT queue, kind, state FROM jobs;
-SELECT queue.alter_queue('a', reset => '{dead_letter,on_discarded}');
+-- also where the dead-letter queue is not there
+SELECT queue.purge('a'), queue.purge('dead'), queue.drop_queue('dead', force => true);
+SELECT queue.enqueue('k', queue => 'a') AS a \gset
+SELECT queue.discard(:a);
+SELECT queue, kind, state FROM jobs;
+SELECT queue.create_queue('dead'), queue.alter_queue('a', reset => '{dead_letter,on_discarded}');
 SELECT name, dead_letter, on_discarded FROM queue.queue ORDER BY name;
 DROP FUNCTION try, h(jsonb);
 DROP OWNED BY regress_queue_dead;

@@ -25,17 +25,21 @@ BEGIN
 	RETURN queue.complete(j.id, j.attempt, to_jsonb('by ' || k));
 END $$;
 -- who lets jobs in is another process, or where none is, maintain(): until nothing is left to be let in or cancelled
+SET my.looks = 1500;
 CREATE FUNCTION settle() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	FOR i IN 1..1000 LOOP
+	FOR i IN 1..current_setting('my.looks')::int LOOP
 		PERFORM queue.maintain();
-		EXIT WHEN NOT EXISTS (
+		IF NOT EXISTS (
 			SELECT FROM queue.live_job l WHERE l.run_at = 'infinity' AND (l.extra ->> 'blocks')::int & 4 <> 0 AND
 				(NOT EXISTS (SELECT FROM queue.dependency d JOIN queue.live_job o ON o.id = d.depends_on WHERE d.job_id = l.id) OR
 				 l.extra ->> 'depends_mode' = '1' AND EXISTS (SELECT FROM queue.dependency d JOIN queue.finished_job f ON f.id = d.depends_on
-					WHERE d.job_id = l.id AND f.state <> 'completed' AND f.finished_at > coalesce(queue_internal.job_time(l.extra, 'retried_at'), '-infinity'))));
+					WHERE d.job_id = l.id AND f.state <> 'completed' AND f.finished_at > coalesce(queue_internal.job_time(l.extra, 'retried_at'), '-infinity')))) THEN
+			RETURN;
+		END IF;
 		PERFORM pg_sleep(0.01);
 	END LOOP;
+	SET my.looks = 20;
 END $$;
 CREATE VIEW jobs AS SELECT kind, state, last_error FROM (SELECT kind, state, regexp_replace(last_error, 'job \d+', 'job N') AS last_error
 	FROM queue.job) j ORDER BY kind;
@@ -138,6 +142,15 @@ SELECT settle();
 SELECT * FROM jobs WHERE kind = 'c';
 SELECT queue.complete(id) FROM queue.job WHERE state = 'running';
 SELECT queue.purge('q');
+SELECT queue.delete_jobs('{"queue": ["q", "kept"]}') > 0 AS deleted;
+-- one that has started and came back is not held again
+SELECT add('a', queue => 'kept') > 0 AND add('b', '{a}') > 0 AS added;
+SELECT done('a');
+SELECT settle();
+SELECT queue.release(id, attempt) FROM queue.fetch('q', 1, kinds => '{b}');
+SELECT queue.retry(id) FROM queue.job WHERE kind = 'a';
+SELECT * FROM jobs;
+SELECT done('a'), done('b');
 SELECT queue.delete_jobs('{"queue": ["q", "kept"]}') > 0 AS deleted;
 
 -- a dead letter takes them along

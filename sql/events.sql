@@ -170,6 +170,22 @@ SELECT queue.emit('go', '{"by": "bob"}', 'q');
 SELECT queue.test_run(:id);
 SELECT * FROM events_done;
 ROLLBACK;
+-- the first call sets the deadline: who was let in by another event meets it, whatever timeout he names then
+CREATE FUNCTION events_two(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO events_done VALUES ((queue.await_event(j.id, 'one')).status || ' ' || (queue.await_event(j.id, 'two', '1 hour')).status);
+END $$;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('two', 'events_two', '{q}');
+SELECT queue.enqueue('two', queue => 'q') AS id \gset
+SELECT queue.test_run(:id);
+SELECT queue.emit('one', queue => 'q');
+SET LOCAL queue.debug_clock_offset = 3700;
+SELECT queue.test_run(:id);
+SELECT * FROM events_done;
+ROLLBACK;
+DROP FUNCTION events_two(queue.job);
 
 -- what is refused
 SELECT try('SELECT queue.emit(NULL)'), try('SELECT queue.emit('''')'), try('SELECT queue.emit(repeat(''x'', 201))'), try('SELECT queue.emit(''x'', NULL)'), try('SELECT queue.emit(''x'', queue => NULL)'),

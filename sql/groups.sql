@@ -6,13 +6,17 @@ CREATE EXTENSION queue;
 SELECT queue.create_queue('q', backoff => '{"type": "fixed", "base": "1 hour", "jitter": 0}');
 SELECT queue.create_queue('other');
 -- who promotes is another process, or (not preloaded) the next fetch or maintain(): until nothing is left to be let in
+SET my.looks = 1500;
 CREATE FUNCTION settle() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	FOR i IN 1..1000 LOOP
+	FOR i IN 1..current_setting('my.looks')::int LOOP
 		PERFORM queue.maintain();
-		EXIT WHEN NOT EXISTS (SELECT FROM queue.job j WHERE j.state = 'pending' AND queue.explain_job(j.id) ~ 'let in');
+		IF NOT EXISTS (SELECT FROM queue.job j WHERE j.state = 'pending' AND queue.explain_job(j.id) ~ 'let in') THEN
+			RETURN;
+		END IF;
 		PERFORM pg_sleep(0.01);
 	END LOOP;
+	SET my.looks = 20;
 END $$;
 CREATE FUNCTION add(text, text DEFAULT 'g', text DEFAULT 'q', delay interval DEFAULT NULL) RETURNS bigint LANGUAGE sql AS
 	$$SELECT queue.enqueue($1, '{}', $3, group_key => $2, delay => $4)$$;

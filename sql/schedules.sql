@@ -113,6 +113,7 @@ SELECT clock_at('2040-06-17 00:00:01');
 SELECT queue.schedule('seconds', '10 seconds', 'k', '{"s": "seconds"}');
 SELECT queue.schedule('last', '* * * * *', 'k', '{"s": "last"}', options => '{"missed": "last"}');
 SELECT queue.schedule('bounds', '* * * * *', 'k', '{"s": "bounds"}', options => '{"starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
+SELECT queue.schedule('bounds, last', '* * * * *', 'k', '{"s": "bounds, last"}', options => '{"missed": "last", "starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
 SELECT queue.schedule('jitter', '* * * * *', 'k', '{"s": "jitter"}', options => '{"jitter": "20 s"}');
 SELECT queue.schedule('expires', '* * * * *', 'k', '{"s": "expires"}', options => '{"expires_at": "90 s"}');
 SELECT queue.schedule('unique', '* * * * *', 'k', '{"s": "unique"}', options => '{"unique_key": "u", "on_conflict": "error"}');

@@ -12,17 +12,21 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
 	RETURN regexp_replace(SQLSTATE || ' ' || SQLERRM || ' | ' || hint, 'job \d+', 'job N', 'g');
 END $$;
--- who finishes workflows is another process, or where none is, maintain()
+-- who finishes workflows is another process, or where none is, maintain(); after one vain wait the others are short
+SET my.looks = 1500;
 CREATE FUNCTION until(condition text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean := false;
 BEGIN
-	FOR i IN 1..1500 LOOP
+	FOR i IN 1..current_setting('my.looks')::int LOOP
 		PERFORM queue.maintain();
 		EXECUTE 'SELECT ' || condition INTO met;
-		EXIT WHEN met;
+		IF met THEN
+			RETURN true;
+		END IF;
 		PERFORM pg_sleep(0.01);
 	END LOOP;
+	SET my.looks = 20;
 	RETURN met;
 END $$;
 CREATE FUNCTION is(w bigint, state text) RETURNS boolean LANGUAGE sql AS $$
@@ -32,13 +36,16 @@ CREATE FUNCTION take(k text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	j queue.job;
 BEGIN
-	FOR i IN 1..1500 LOOP
+	FOR i IN 1..current_setting('my.looks')::int LOOP
 		PERFORM queue.maintain();
 		SELECT * INTO j FROM queue.fetch_any('{q,other,back}', 1, kinds => ARRAY[k]);
-		EXIT WHEN j.id IS NOT NULL;
+		IF j.id IS NOT NULL THEN
+			RETURN j.id;
+		END IF;
 		PERFORM pg_sleep(0.01);
 	END LOOP;
-	RETURN j.id;
+	SET my.looks = 20;
+	RETURN NULL;
 END $$;
 CREATE FUNCTION done(k text) RETURNS boolean LANGUAGE sql AS $$ SELECT queue.complete(take(k), result => to_jsonb('by ' || k)) $$;
 CREATE FUNCTION bad(k text) RETURNS text LANGUAGE sql AS $$ SELECT queue.fail(take(k), error => 'bad', discard => true) $$;

@@ -153,6 +153,7 @@ tap_files() {
 }
 
 on_one_cluster() {
+	wanted_suite regress || wanted_suite isolation || wanted_suite pgtap || wanted_suite unloaded || return 0
 	cluster_init "max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %b '"
 	cluster_start
 	! wanted_suite regress || pg_regress_suite regress "$REGRESS_PROGRAM" "$TREE" $(names sql sql)

@@ -15,6 +15,9 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LANES=${MUTANTS_LANES:-2}
+# seconds: of the day's choice none is expected to pass, so a busy machine, where it may be too little, does no harm
+PATIENCE=${MUTANTS_OF_DAY:+10}
+PATIENCE=${PATIENCE:-30}
 
 if [ "${1:-}" = --new ]; then
 	[ $# = 4 ] || { echo 'usage: test/mutants.sh --new name "the rule" "suite/test .."' >&2; exit 1; }
@@ -40,19 +43,29 @@ end() {
 	for pid in $(jobs -p); do end_tree "$pid"; done
 	wait
 	for _ in $(seq 200); do
-		left=$(grep -lsF "QUEUE_MUTANTS=$WORK" /proc/[0-9]*/environ | cut -d/ -f3 | grep -vx -e $$ -e "$BASHPID" || true)
+		left=$(ours)
 		[ -n "$left" ] || break
 		sleep 0.1
 	done
 	[ -z "$left" ] || kill -KILL $left 2>/dev/null || true
-	rm -rf "$WORK"
+	# whoever is just ending may still write into it
+	for _ in $(seq 100); do ! rm -rf "$WORK" 2>/dev/null || break; sleep 0.1; done
 	exit $rc
 }
-# end_tree pid: it and its children; a lane alone would leave what it runs.
+# end_tree pid: it, before it goes on with something else, and its children; a lane alone would leave what it runs.
 end_tree() {
-	local child
-	for child in $(pgrep -P "$1"); do end_tree "$child"; done
+	local child children
+	children=$(pgrep -P "$1" || true)
 	kill "$1" 2>/dev/null || true
+	for child in $children; do end_tree "$child"; done
+}
+# ours: the processes that the lanes left, by their environment or (a server overwrites that) by where they work.
+ours() {
+	local pid
+	for pid in $({ grep -lsF "QUEUE_MUTANTS=$WORK" /proc/[0-9]*/environ; find /proc -maxdepth 2 -name cwd -lname "$WORK*" 2>/dev/null; } |
+		cut -d/ -f3 | sort -u); do
+		[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] || ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" || echo "$pid"
+	done
 }
 trap end EXIT
 trap 'exit 130' INT
@@ -103,10 +116,11 @@ exists() {
 	esac
 }
 
-# passes suite/test tree server: a hang is a failure too, and so is a wait in vain, which need not last three minutes
+# passes suite/test tree server: a hang is a failure too, and so is a wait in vain, which need not last three minutes;
+# the first failure ends a test
 passes() {
-	TMPDIR=$WORK/tmp SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' PG_TEST_TIMEOUT_DEFAULT=30 \
-		timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
+	TMPDIR=$WORK/tmp SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' QUEUE_STOP_AT_FAILURE=1 \
+		PG_TEST_TIMEOUT_DEFAULT=$PATIENCE PGISOLATIONTIMEOUT=$PATIENCE timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
 }
 
 # try patch tree server: prints "caught by ..", or why not

@@ -9,7 +9,7 @@ use QueueTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = queue_node('stubborn', conf => "max_prepared_transactions = 10\nqueue.shutdown_timeout = '1s'\n");
+my $node = queue_node('stubborn', far_look => 0, conf => "max_prepared_transactions = 10\nqueue.executors = 1\nqueue.shutdown_timeout = '1s'\n");
 
 # --- an SQL-language handler inside itself: its state of execution is not shared
 sql($node, <<'EOS');
@@ -147,6 +147,71 @@ for my $round (1 .. 4)
 	$_->quit for @waiters;
 }
 sql($node, 'DROP TRIGGER slowly ON queue.live_job');
+
+# --- an executor that must end in the midst of a job gives back what else it has in hand: here one job that failed in
+# company and runs alone, and one behind it that has to be alone, because it failed before
+sql($node, <<'EOS');
+CREATE SEQUENCE first_run;
+CREATE FUNCTION in_hand(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.payload ? 'first' THEN
+		CASE nextval('first_run')
+			WHEN 1 THEN RAISE EXCEPTION 'in company';
+			WHEN 2 THEN
+				WHILE true LOOP
+					BEGIN
+						PERFORM pg_sleep(100);
+					EXCEPTION WHEN query_canceled THEN NULL;
+					END;
+				END LOOP;
+			ELSE NULL;
+		END CASE;
+	ELSIF j.payload ? 'retried' AND j.failures = 0 THEN
+		RAISE EXCEPTION 'for the first time';
+	END IF;
+	INSERT INTO seen (job_id, note) VALUES (j.id, 'in hand');
+END $$;
+SELECT queue.create_queue('hand', backoff => '{"type": "fixed", "base": "1 hour"}');
+SELECT queue.register_sql_handler('in_hand', 'in_hand', timeout => '0');
+SELECT queue.enqueue('in_hand', '{"retried": 1}', 'hand');
+ALTER SYSTEM SET queue.commit_interval = '1s';
+SELECT pg_reload_conf();
+SELECT count(queue.enqueue('in_hand', '{}', 'hand')) FROM generate_series(1, 10);
+EOS
+wait_true($node, "SELECT count(*) = 10 FROM seen WHERE note = 'in hand'", 'a kind that is short');
+wait_true($node, "SELECT state = 'retryable' FROM queue.job WHERE queue = 'hand'", 'one job of it failed');
+sql($node, <<'EOS');
+SELECT queue.pause('hand');
+SELECT queue.enqueue('in_hand', queue => 'hand'), queue.enqueue('in_hand', '{"first": 1}', 'hand');
+SELECT queue.alter_job(id, run_at => clock_timestamp()) FROM queue.job WHERE queue = 'hand' AND state = 'retryable';
+SELECT queue.resume('hand');
+EOS
+wait_true($node, 'SELECT last_value = 2 FROM first_run', 'one that failed in company runs alone');
+my ($doomed) = workers($node, 'executor');
+sql($node, "SELECT pg_terminate_backend($doomed)");
+ok(gone($doomed), 'its executor is ended');
+wait_true($node, "SELECT count(*) = 13 FROM seen WHERE note = 'in hand'", 'both run, and nobody had to look for them');
+sql($node, 'ALTER SYSTEM RESET queue.commit_interval; SELECT pg_reload_conf()');
+
+# --- who still runs when a new scheduler comes is not suspected to have died
+sql($node, 'ALTER SYSTEM SET queue.executors = 2');
+$node->reload;
+my $hold = queue_session($node);
+$hold->query_safe('SELECT pg_advisory_lock(78)');
+$id = sql($node, q{SELECT queue.enqueue('h', '{"lock": 78}')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id = $id", 'an executor runs it');
+my $stopped = sql($node, "SELECT pid FROM queue.stat_worker WHERE job_id = $id");
+kill 'STOP', $stopped;
+my ($former) = workers($node, 'scheduler');
+sql($node, "SELECT pg_terminate_backend($former)");
+ok(gone($former), 'the scheduler ends without it');
+my $other = sql($node, q{SELECT queue.enqueue('h', '{"note": "other"}')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $other", 'the next one has others run');
+kill 'CONT', $stopped;
+ok(gone($stopped), 'it ends too');
+$hold->quit;
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $id", 'and its job runs');
+unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'which nobody suspected');
 
 # --- a handler that catches every cancel does not hold up the end
 $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"loop": 1}', timeout => '0')});

@@ -16,6 +16,19 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_end wait_no_jobs wait_lock workers
   scheduler_turn sqlstate_like doctor_like log_clean gone backend_types);
 
+# A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
+if ($ENV{QUEUE_STOP_AT_FAILURE})
+{
+	no warnings 'redefine';
+	my $ok = \&Test::Builder::ok;
+	*Test::Builder::ok = sub {
+		local $Test::Builder::Level = $Test::Builder::Level + 1;
+		my $passed = $ok->(@_);
+		exit 1 unless $passed;
+		return $passed;
+	};
+}
+
 # The handler `h` and the table `seen` that it writes.  What a payload can ask for: note (kept in seen),
 # lock (a shared advisory lock in the transaction, which tells the test that the job runs, and where),
 # sleep (seconds), raise (an SQLSTATE), return (the result).
@@ -44,7 +57,9 @@ BEGIN
 END $$;
 EOS
 
-# A new cluster.  preload => 0: without the library; streaming => 1; conf => more settings; start => 0; install => 0.
+# A new cluster.  preload => 0: without the library; streaming => 1; conf => more settings; start => 0; install => 0;
+# far_look => 0: until the server starts again the scheduler does not look for what nobody told it of, as it does every
+# half minute, so what is lost is not found: its clock stood a day ahead when it did so last.
 sub queue_node
 {
 	my ($name, %o) = @_;
@@ -65,11 +80,20 @@ EOS
 	  unless defined $o{preload} && !$o{preload};
 	$node->append_conf('postgresql.conf', slurp_file("$FindBin::RealBin/../hostile.conf")) if $ENV{QUEUE_HOSTILE};
 	$node->append_conf('postgresql.conf', $o{conf}) if defined $o{conf};
+	my $ahead = defined $o{far_look} && !$o{far_look};
+	$node->append_conf('postgresql.conf', "queue.debug_clock_offset = '1d'") if $ahead;
 	return $node if defined $o{start} && !$o{start};
 	$node->start;
 	queue_hostile($node) if $ENV{QUEUE_HOSTILE};
 	queue_install($node, 'postgres')
 	  unless defined $o{install} && !$o{install};
+	if ($ahead)
+	{
+		$node->wait_for_log(qr/scheduler of database \d+ started/);
+		$node->adjust_conf('postgresql.conf', 'queue.debug_clock_offset', '0');
+		$node->reload;
+		poll($node, "SELECT current_setting('queue.debug_clock_offset')::interval = '0'");
+	}
 	return $node;
 }
 
