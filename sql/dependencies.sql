@@ -143,6 +143,19 @@ SELECT * FROM jobs WHERE kind = 'c';
 SELECT queue.complete(id) FROM queue.job WHERE state = 'running';
 SELECT queue.purge('q');
 SELECT queue.delete_jobs('{"queue": ["q", "kept"]}') > 0 AS deleted;
+-- one that waits for the second of two waits for the first as well, when that is retried
+SELECT add('a', queue => 'kept') > 0 AND add('b', queue => 'kept') > 0 AND add('c', '{a,b}') > 0 AND add('after a', '{a}') > 0 AND add('after b', '{b}') > 0 AS added;
+SELECT done('a');
+SELECT settle();
+SELECT queue.retry(id) FROM queue.job WHERE kind = 'a';
+SELECT done('b');
+SELECT settle();
+SELECT * FROM jobs;
+SELECT done('a');
+SELECT settle();
+SELECT * FROM jobs;
+SELECT queue.purge('q');
+SELECT queue.delete_jobs('{"queue": ["q", "kept"]}') > 0 AS deleted;
 -- one that has started and came back is not held again
 SELECT add('a', queue => 'kept') > 0 AND add('b', '{a}') > 0 AS added;
 SELECT done('a');

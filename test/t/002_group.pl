@@ -51,6 +51,10 @@ one($node, "SELECT count(*), count(DISTINCT job_id), count(DISTINCT xid) <= 200 
 	'1000|1000|t', 'short jobs share commits, each runs once');
 one($node, "SELECT max(c) <= 64 FROM (SELECT count(*) AS c FROM seen GROUP BY xid) x", 't', 'no group overflows the cached subtransaction ids');
 
+# --- nor does one that came too late run in company, whoever finds it first
+run_paused('short jobs that expired', "SELECT queue.enqueue('fast', '{\"note\": \"late\"}', expires_at => CASE WHEN i % 2 = 0 THEN timestamptz '2000-01-01' END) FROM generate_series(1, 200) i");
+one($node, "SELECT count(*) FROM seen WHERE note = 'late'", '100', 'a job that expired does not run');
+
 # --- an error in company costs only its own job an attempt
 sql($node, "SELECT queue.register_sql_handler('mix', 'h', max_attempts => 1)");
 warm('mix');

@@ -116,6 +116,23 @@ wait_true($node, "SELECT state = 'completed' AND jobs = 4 AND completed = 4 FROM
 sql($node, q{SELECT queue.enqueue_workflow('[{"kind": "quitter", "queue": "q"}, {"kind": "ext", "queue": "q", "delay": "1 h"}]', 'quits', 'q')});
 wait_true($node, "SELECT state = 'cancelled' AND cancelled = 2 FROM queue.workflow WHERE name = 'quits'", 'a job cancels its own workflow');
 
+# who cancels it does not wait for a job that holds it, because it has just enqueued into it
+sql($node, <<'EOS');
+CREATE FUNCTION joiner(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM queue.enqueue('step', queue => 'q', workflow => j.workflow);
+	PERFORM pg_advisory_xact_lock_shared(5), pg_advisory_xact_lock_shared(6);
+END $$;
+SELECT queue.register_sql_handler('joiner', 'joiner', timeout => '0');
+EOS
+my $holder = queue_session($node);
+$holder->query_safe('SELECT pg_advisory_lock(6)');
+sql($node, q{SELECT queue.enqueue_workflow('[{"kind": "joiner", "queue": "q"}]', 'joined', 'q')});
+wait_lock($node, 5);
+one($node, "SELECT queue.cancel_workflow(id) FROM queue.workflow WHERE name = 'joined'", '1', 'a job that enqueues into its workflow is cancelled with it');
+wait_true($node, "SELECT state = 'cancelled' AND jobs = 1 FROM queue.workflow WHERE name = 'joined'", 'with what it enqueued');
+$holder->quit;
+
 # --- prepared transactions: a joiner holds the workflow, across a restart
 my $w = sql($node, "SELECT queue.create_workflow('prepared', 'q')");
 sql($node, "BEGIN; SELECT queue.enqueue('step', queue => 'q', workflow => $w); PREPARE TRANSACTION 'join'");

@@ -134,6 +134,15 @@ for my $what (sort keys %attempts)
 	is(scalar(grep { $_->{'queue-job-id'} == $late } $server->seen('request')), $what eq 'cancel' ? 1 : 2, "$what: sent as often as it was taken");
 }
 $session->quit;
+# one that is given back is not sent again before the answer is there
+my $twice = enqueue('locked', 'twice');
+in_flight('locked', 1);
+sql($node, "SELECT queue.release($twice, 1)");
+run('fault', qw(s200 s200));
+is(scalar(grep { $_->{'queue-job-id'} == $twice } $server->seen('request')), 1, 'given back: not sent twice at a time');
+$server->say_status('twice', 200);
+ok(is_over($twice), 'but when the answer has come');
+is(scalar(grep { $_->{'queue-job-id'} == $twice } $server->seen('request')), 2, 'once more');
 
 # --- what a worker that was killed had under way is sent again at once, not when its lease ends
 register('killed', ", timeout => '1 h'");
