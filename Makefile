@@ -42,11 +42,11 @@ $(filter-out $(SCRIPT_GOALS),$(MAKECMDGOALS)):
 
 else
 
-EXTENSION = queue
+EXTENSION = queue queue_pgmq
 MODULE_big = queue
 # Where this file is: another folder than the build's with `make -f .../Makefile` (VPATH).
 TOP := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
-DATA = $(patsubst $(TOP)/%,%,$(sort $(wildcard $(TOP)/sql/queue--*.sql)))
+DATA = $(patsubst $(TOP)/%,%,$(sort $(wildcard $(TOP)/sql/*--*.sql)))
 OBJS = $(patsubst $(TOP)/%.c,%.o,$(sort $(wildcard $(TOP)/src/*/*.c)))
 
 # Empty, so that a compiler newer than this release builds it too; make check sets -Werror.

@@ -52,7 +52,7 @@ symptoms() {
 
 {
 symptoms
-for file in README.md $(cd "$ROOT" && ls doc/*.md); do
+for file in README.md $(cd "$ROOT" && ls doc/*.md doc/*/*.md); do
 	if [ "$file" = doc/reference.md ]; then reference; continue; fi
 	[ "$file" = README.md ] || fresh_shop
 	perl "$ROOT/test/docs.pl" "$ROOT/$file" "$file" $WRITE || [ $? = 1 ] || echo "not ok - $file can be read"

@@ -121,9 +121,9 @@ else
 fi
 
 declared=$(grep -hoE 'PG_FUNCTION_INFO_V1\([a-z0-9_]+\)' "${sources[@]}" | sed -E 's/.*\((.*)\)/\1/' | sort -u)
-used=$(cat sql/queue--*.sql | tr '\n' ' ' | grep -oE "'(MODULE_PATHNAME|\\\$libdir/queue)'[[:space:]]*,[[:space:]]*'[a-z0-9_]+'" |
+used=$(cat sql/*--*.sql | tr '\n' ' ' | grep -oE "'(MODULE_PATHNAME|\\\$libdir/queue)'[[:space:]]*,[[:space:]]*'[a-z0-9_]+'" |
 	sed -E "s/.*'([a-z0-9_]+)'\$/\1/" | sort -u)
-verdict "every PG_FUNCTION_INFO_V1 symbol is used by the SQL script" "$(comm -23 <(echo "$declared") <(echo "$used"))"
+verdict "every PG_FUNCTION_INFO_V1 symbol is used by an SQL script" "$(comm -23 <(echo "$declared") <(echo "$used"))"
 verdict "every C symbol of the SQL script is in the library" "$(comm -13 <(echo "$declared") <(echo "$used"))"
 verdict "SQL-callable symbols are called queue_sql_*" "$(echo "$declared" | grep -v '^queue_sql_')"
 

@@ -22,6 +22,7 @@
 #include "config/relations.h"
 #include "job/deadline.h"
 #include "job/write.h"
+#include "shared/clock.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -682,7 +683,8 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		}
 		note.job_id = old->id;
 		note.commit_pos = queue_job_pos(new);
-		note.on_commit = new->leased_until == DT_NOBEGIN;
+		/* a lease that is over by now, as one of a microsecond is, is none */
+		note.on_commit = new->leased_until == DT_NOBEGIN || new->leased_until <= queue_now() + 1;
 		note.lease_was = old->leased_until != DT_NOBEGIN ? old->leased_until : 0;
 		if (new->leased_until != DT_NOBEGIN)
 			note.leased_until = new->leased_until;
