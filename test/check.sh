@@ -24,6 +24,13 @@ lib_start
 TREE=$LIB_DIR/tree
 mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed" "$LIB_DIR/initdb"
 tar -C "$ROOT" -cf - sql expected test queue.control README.md | tar -C "$TREE" -xf -
+
+# queue-web, where its libraries are; test/t/3*.pl skip what is not there.
+if pkg-config --exists libmicrohttpd libpq 2>/dev/null; then
+	make -s -C "$ROOT" web WERROR=-Werror >"$LIB_DIR/web.log" 2>&1 || { cat "$LIB_DIR/web.log" >&2; exit 1; }
+	install -D "$ROOT/web/queue-web" "$TREE/web/queue-web"
+	export QUEUE_WEB=$TREE/web/queue-web
+fi
 [ "$(id -u)" != 0 ] || chown -R postgres: "$LIB_DIR"
 export TREE INITDB=$BIN/initdb INITDB_KEPT=${INITDB_KEPT:-$LIB_DIR/initdb}
 

@@ -69,17 +69,17 @@ if [ -z "$version" ] || [ -n "$(missing "$version")" ]; then
 	rm -f "$log"
 fi
 
-# Runtimes and drivers for test/clients: what is cheap to have, best effort.  What is missing is skipped there, by name.
+# Runtimes and drivers for test/clients, and the libraries of queue-web: what is cheap to have, best effort.  What is missing is skipped there, by name.
 if [ "$WHAT" = test ]; then
 	# Go: 80 MB to fetch, 450 MB on disk, 95 s on a busy machine
-	drivers="pgbouncer python3-psycopg ruby-pg libpq-dev golang-go golang-github-lib-pq-dev"
+	drivers="libmicrohttpd-dev libpq-dev pkg-config pgbouncer python3-psycopg ruby-pg golang-go golang-github-lib-pq-dev"
 	# a JDK only where it is used anyway
 	if command -v javac >/dev/null; then drivers+=" libpostgresql-jdbc-java"; fi
 	todo=
 	for p in $drivers; do installed "$p" || todo+=" $p"; done
 	if [ -n "$todo" ] && [ -z "${QUEUE_NO_DRIVERS:-}" ]; then
 		export DEBIAN_FRONTEND=noninteractive
-		say "Installing$todo (for test/clients; if that fails they are skipped)"
+		say "Installing$todo (for test/clients and queue-web; if that fails they are skipped)"
 		for p in $todo; do
 			as_root env DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
 				-o Dpkg::Options::=--force-confold install "$p" >/dev/null 2>&1 || say "No $p"

@@ -143,7 +143,7 @@ fi
 verdict "functions with a comment that says internal are in schema queue_internal" \
 	"$(tr '\n' ' ' <sql/queue--1.0.sql | grep -oiE "COMMENT ON FUNCTION queue\.[a-z_]+(\([^)]*\))? IS +'internal")"
 
-# 001 to 100 the server's processes, 101 on HTTP, 201 on fetch; a new one takes the next free number of its hundred.
+# 001 to 100 the server's processes, 101 on HTTP, 201 on fetch, 301 on queue-web; a new one takes the next free number of its hundred.
 verdict "no two TAP files have one number" \
 	"$(for file in test/t/[0-9]*_*.pl; do [ ! -f "$file" ] || basename "$file" .pl; done | awk -F_ '$1 in name {
 		print "test/t/" $0 ".pl and " name[$1] ".pl: rename the newer one, and name it anew in test/mutants" } {name[$1] = $0}')"

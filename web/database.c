@@ -290,7 +290,7 @@ connected(Worker *worker)
 	}
 	worker->connection = PQconnectdbParams(names, values, 1);
 	PQsetNoticeProcessor(worker->connection, ignore_notice, NULL);
-	settings = xprintf("SET search_path = pg_catalog; SET statement_timeout = '%d s'; SET lock_timeout = '5 s'; "
+	settings = xprintf("SET search_path = pg_catalog; SET statement_timeout = '%d s'; "
 					   "SET idle_in_transaction_session_timeout = '60 s'; SET jit = off; "
 					   "SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; "
 					   "SET bytea_output = hex; SET default_transaction_read_only = %s",
@@ -366,7 +366,6 @@ static const struct
 	const char *code;			/* NULL: the SQLSTATE */
 }			statuses[] = {
 	{"57014", MHD_HTTP_GATEWAY_TIMEOUT, NULL},
-	{"55P03", MHD_HTTP_GATEWAY_TIMEOUT, NULL},	/* lock timeout */
 	{"42501", MHD_HTTP_FORBIDDEN, NULL},
 	{"25006", MHD_HTTP_FORBIDDEN, "readonly"},
 	{"42704", MHD_HTTP_NOT_FOUND, NULL},
@@ -603,16 +602,10 @@ name_of(const char *conninfo)
 	return copy;
 }
 
-/* Starts all threads; returns when each database is known to be up or down, or after some seconds. */
+/* Reads the connection strings; ends the program if one is wrong. */
 void
-databases_start(void)
+databases_read(void)
 {
-	int64_t		patience = now_ms() + 5000;
-	pthread_condattr_t attributes;
-
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&wake, &attributes);
 	databases = xmalloc(sizeof(Database) * (size_t) options.ndatabases);
 	for (int i = 0; i < options.ndatabases; i++)
 	{
@@ -629,6 +622,18 @@ databases_start(void)
 		databases[i].conninfo = options.databases[i];
 		ndatabases++;
 	}
+}
+
+/* Starts all threads; returns when each database is known to be up or down, or after some seconds. */
+void
+databases_start(void)
+{
+	int64_t		patience = now_ms() + 5000;
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&wake, &attributes);
 	for (int i = 0; i < ndatabases; i++)
 	{
 		for (int number = 0; number < WORKERS; number++)

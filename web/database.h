@@ -19,6 +19,7 @@ typedef struct DatabaseState
 	char	   *host;
 } DatabaseState;
 
+extern void databases_read(void);
 extern void databases_start(void);
 extern void databases_stop(void);
 extern int	database_count(void);

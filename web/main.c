@@ -272,6 +272,7 @@ main(int argc, char **argv)
 	int			got;
 
 	read_options(argc, argv);
+	databases_read();
 	signal(SIGPIPE, SIG_IGN);
 	/* no thread gets them but this one, which waits for them */
 	sigemptyset(&signals);

@@ -36,6 +36,15 @@
 #define RECENT_COLUMNS "r.id::text AS id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, " \
 	"r.worker, r.error"
 
+/*
+ * Must a filter be held against the content of jobs, one by one?  Then jobs are searched in windows of ids, from the
+ * newest, for a limited time; the page goes on from there.
+ */
+#define IS_DEEP(filter) \
+	"(" filter " ?| '{payload,error,tags,worker,unique_key,group_key,concurrency_key,workflow,enqueued_before,enqueued_after}' " \
+	"AND NOT " filter " ? 'ids' AND NOT " filter " ?& '{queue,kind,unique_key}' AND NOT " filter " ?& '{queue,group_key}' " \
+	"AND " filter " -> 'state' IS DISTINCT FROM '\"running\"' AND " filter " -> 'state' IS DISTINCT FROM '[\"running\"]')"
+
 #define QTY(by_default, most) {"qty", PARAM_NUMBER, by_default, 1, most, false}
 #define ID(name, required) {name, PARAM_NUMBER, NULL, 0, INT64_MAX, required}
 #define TEXT(name) {name, PARAM_TEXT, NULL, 0, 0, false}
@@ -91,12 +100,26 @@ static const Query views[] = {
 	},
 	{
 		.name = "jobs",
-		.sql = ANSWER(PAGE("jobs", "$2::bigint",
-						   "SELECT j.ordinality AS n, row_to_json((SELECT c FROM (SELECT " JOB_COLUMNS ", "
-						   "CASE WHEN pg_column_size(j.progress) < 1000 THEN j.progress::text END AS progress, "
-						   "left(j.last_error, 300) AS error, " GIST("j.payload") " AS payload) c)) AS row "
-						   "FROM queue.find_jobs($1::jsonb, $2::bigint + 1, $4::bigint, "
-						   "CASE WHEN $4 IS NULL THEN coalesce($3::bigint, 0) END) WITH ORDINALITY j")),
+		.sql = "WITH RECURSIVE f AS MATERIALIZED (SELECT *, CASE WHEN coalesce($3, '0') <> '0' THEN $3::bigint WHEN deep THEN "
+		"coalesce((SELECT id + 1 FROM queue.find_jobs('{}', 1, NULL, 0)), 0) ELSE 0 END AS top "
+		"FROM (SELECT $1::jsonb AS filter, $2::bigint + 1 AS qty, $4 IS NULL AND " IS_DEEP("$1::jsonb") " AS deep) f), "
+		"w AS (SELECT f.top AS low, 50000::bigint AS width, clock_timestamp() AS began, clock_timestamp() AS ended, "
+		"0::bigint AS found, 0 AS step, '{}'::json[] AS rows FROM f "
+		"UNION ALL "
+		"SELECT n.low, CASE WHEN clock_timestamp() - w.ended < interval '40 ms' THEN 2 ELSE 1 END * w.width, w.began, "
+		"clock_timestamp(), w.found + r.n, w.step + 1, r.rows FROM w CROSS JOIN f "
+		"CROSS JOIN LATERAL (SELECT CASE WHEN f.deep AND w.low > w.width THEN w.low - w.width ELSE 0 END AS low) n "
+		"CROSS JOIN LATERAL (SELECT count(*) AS n, array_agg(row_to_json((SELECT c FROM (SELECT " JOB_COLUMNS ", "
+		"CASE WHEN pg_column_size(j.progress) < 1000 THEN j.progress::text END AS progress, "
+		"left(j.last_error, 300) AS error, " GIST("j.payload") " AS payload) c)) ORDER BY j.ordinality) AS rows "
+		"FROM queue.find_jobs(f.filter, f.qty - w.found, coalesce($4::bigint, CASE WHEN f.deep THEN n.low - 1 END), "
+		"CASE WHEN $4 IS NULL THEN w.low END) WITH ORDINALITY j) r "
+		"WHERE w.found < f.qty AND (w.step = 0 OR w.low > 0) AND clock_timestamp() - w.began < interval '150 ms'), "
+		"r AS (SELECT u.v, row_number() OVER (ORDER BY w.step, u.n) AS n FROM w, unnest(w.rows) WITH ORDINALITY u(v, n)), "
+		"l AS (SELECT w.*, w.found < f.qty AND w.low > 0 AS unfinished, f.qty FROM w, f ORDER BY w.step DESC LIMIT 1) "
+		ANSWER("json_build_object('jobs', (SELECT coalesce(json_agg(r.v ORDER BY r.n), '[]') FROM r WHERE r.n < l.qty), "
+			   "'more', l.found >= l.qty OR l.unfinished, 'searched', CASE WHEN l.unfinished THEN l.low::text END)")
+		" FROM l",
 		.params = {{"filter", PARAM_TEXT, "{}", 0, 0, false}, QTY("50", 200), ID("before", false), ID("after", false)},
 		.fresh_ms = 1000,
 	},
