@@ -11,7 +11,8 @@
 
 #include <string.h>
 
-#define DONE(done) "SELECT json_build_object('at', clock_timestamp(), 'data', json_build_object('done', " done "))::text"
+#define DONE(done) \
+	"SELECT json_build_object('at', clock_timestamp(), 'data', json_build_object('done', " done "))::text"
 #define BODY "$1::jsonb"
 #define FILTER "(" BODY " -> 'filter')"
 #define TEXT(key) "(" BODY " ->> '" key "')"
@@ -43,33 +44,35 @@ typedef struct Action
 	Query		count;			/* without a name: none */
 } Action;
 
-#define COUNTED(action, states, by_default) {.name = "count/" action, .sql = COUNT(states, by_default)}
+#define ACT(action_name, call) .query = {.action = true, .name = action_name, .sql = call}
+#define COUNTED(action, states, by_default) .count = {.name = "count/" action, .sql = COUNT(states, by_default)}
+#define UNFINISHED WAITING ", \"running\""
 
 static const Action actions[] = {
-	{.query = {.action = true, .name = "cancel_jobs", .sql = DONE("queue.cancel_jobs(" FILTER ", " TEXT("reason") ", " NUMBER("qty") ")")},
-	.count = COUNTED("cancel_jobs", "[" WAITING ", \"running\"]", "[" WAITING ", \"running\"]")},
-	{.query = {.action = true, .name = "discard_jobs", .sql = DONE("queue.discard_jobs(" FILTER ", " TEXT("reason") ", " NUMBER("qty") ")")},
-	.count = COUNTED("discard_jobs", "[" WAITING ", \"running\"]", "[" WAITING ", \"running\"]")},
-	{.query = {.action = true, .name = "retry_jobs", .sql = DONE("queue.retry_jobs(" FILTER ", " TIME("run_at") ", " NUMBER("qty") ")")},
-	.count = COUNTED("retry_jobs", "[" WAITING ", " FINISHED "]", "[\"discarded\", \"cancelled\", \"retryable\"]")},
-	{.query = {.action = true, .name = "move_jobs", .sql = DONE("queue.move_jobs(" FILTER ", " TEXT("queue") ", " TEXT("kind") ", "
-									   NUMBER("priority") "::int, " NUMBER("qty") ")")},
-	.count = COUNTED("move_jobs", "[" WAITING "]", "[" WAITING "]")},
-	{.query = {.action = true, .name = "delete_jobs", .sql = DONE("queue.delete_jobs(" FILTER ", " NUMBER("qty") ")")},
-	.count = COUNTED("delete_jobs", "[" FINISHED "]", "[" FINISHED "]")},
-	{.query = {.action = true, .name = "cancel_job", .sql = TRUTH("queue.cancel(" NUMBER("id") ", " TEXT("reason") ")")}},
-	{.query = {.action = true, .name = "discard_job", .sql = TRUTH("queue.discard(" NUMBER("id") ", " TEXT("reason") ")")}},
-	{.query = {.action = true, .name = "retry_job", .sql = TRUTH("queue.retry(" NUMBER("id") ", " TIME("run_at") ")")}},
-	{.query = {.action = true, .name = "pause_queue", .sql = VOID("queue.pause(" TEXT("queue") ")")}},
-	{.query = {.action = true, .name = "resume_queue", .sql = VOID("queue.resume(" TEXT("queue") ")")}},
-	{.query = {.action = true, .name = "redrive", .sql = DONE("queue.redrive(" TEXT("queue") ", " NUMBER("qty") ")")}},
-	{.query = {.action = true, .name = "pause_handler", .sql = VOID("queue.pause_handler(" TEXT("kind") ", " TEXT("queue") ")")}},
-	{.query = {.action = true, .name = "resume_handler", .sql = VOID("queue.resume_handler(" TEXT("kind") ", " TEXT("queue") ")")}},
-	{.query = {.action = true, .name = "pause_schedule", .sql = VOID("queue.pause_schedule(" TEXT("schedule") ")")}},
-	{.query = {.action = true, .name = "resume_schedule", .sql = VOID("queue.resume_schedule(" TEXT("schedule") ")")}},
-	{.query = {.action = true, .name = "run_schedule", .sql = DONE("1, 'id', queue.run_schedule(" TEXT("schedule") ")::text")}},
-	{.query = {.action = true, .name = "cancel_workflow", .sql = DONE("queue.cancel_workflow(" NUMBER("workflow") ", " TEXT("reason") ")")}},
-	{.query = {.action = true, .name = "retry_workflow", .sql = DONE("queue.retry_workflow(" NUMBER("workflow") ")")}},
+	{ACT("cancel_jobs", DONE("queue.cancel_jobs(" FILTER ", " TEXT("reason") ", " NUMBER("qty") ")")),
+	COUNTED("cancel_jobs", "[" UNFINISHED "]", "[" UNFINISHED "]")},
+	{ACT("discard_jobs", DONE("queue.discard_jobs(" FILTER ", " TEXT("reason") ", " NUMBER("qty") ")")),
+	COUNTED("discard_jobs", "[" UNFINISHED "]", "[" UNFINISHED "]")},
+	{ACT("retry_jobs", DONE("queue.retry_jobs(" FILTER ", " TIME("run_at") ", " NUMBER("qty") ")")),
+	COUNTED("retry_jobs", "[" WAITING ", " FINISHED "]", "[\"discarded\", \"cancelled\", \"retryable\"]")},
+	{ACT("move_jobs", DONE("queue.move_jobs(" FILTER ", " TEXT("queue") ", " TEXT("kind") ", "
+						   NUMBER("priority") "::int, " NUMBER("qty") ")")),
+	COUNTED("move_jobs", "[" WAITING "]", "[" WAITING "]")},
+	{ACT("delete_jobs", DONE("queue.delete_jobs(" FILTER ", " NUMBER("qty") ")")),
+	COUNTED("delete_jobs", "[" FINISHED "]", "[" FINISHED "]")},
+	{ACT("cancel_job", TRUTH("queue.cancel(" NUMBER("id") ", " TEXT("reason") ")"))},
+	{ACT("discard_job", TRUTH("queue.discard(" NUMBER("id") ", " TEXT("reason") ")"))},
+	{ACT("retry_job", TRUTH("queue.retry(" NUMBER("id") ", " TIME("run_at") ")"))},
+	{ACT("pause_queue", VOID("queue.pause(" TEXT("queue") ")"))},
+	{ACT("resume_queue", VOID("queue.resume(" TEXT("queue") ")"))},
+	{ACT("redrive", DONE("queue.redrive(" TEXT("queue") ", " NUMBER("qty") ")"))},
+	{ACT("pause_handler", VOID("queue.pause_handler(" TEXT("kind") ", " TEXT("queue") ")"))},
+	{ACT("resume_handler", VOID("queue.resume_handler(" TEXT("kind") ", " TEXT("queue") ")"))},
+	{ACT("pause_schedule", VOID("queue.pause_schedule(" TEXT("schedule") ")"))},
+	{ACT("resume_schedule", VOID("queue.resume_schedule(" TEXT("schedule") ")"))},
+	{ACT("run_schedule", DONE("1, 'id', queue.run_schedule(" TEXT("schedule") ")::text"))},
+	{ACT("cancel_workflow", DONE("queue.cancel_workflow(" NUMBER("workflow") ", " TEXT("reason") ")"))},
+	{ACT("retry_workflow", DONE("queue.retry_workflow(" NUMBER("workflow") ")"))},
 };
 
 static const Action *

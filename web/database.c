@@ -27,7 +27,7 @@
 #define WORKERS 3
 #define MAX_QUEUED 500
 #define RETRY_MS 2000
-#define GRACE_MS 5000			/* beyond the statement timeout */
+#define GRACE_MS 30000			/* beyond the statement timeout */
 #define TICK_MS 200
 #define TEXT_TYPE 25			/* the OID of type text, of all parameters; queries cast them */
 
@@ -292,6 +292,7 @@ connected(Worker *worker)
 	PQsetNoticeProcessor(worker->connection, ignore_notice, NULL);
 	settings = xprintf("SET search_path = pg_catalog; SET statement_timeout = '%d s'; "
 					   "SET idle_in_transaction_session_timeout = '60 s'; SET jit = off; "
+					   "SET client_connection_check_interval = '5 s'; "
 					   "SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; "
 					   "SET bytea_output = hex; SET default_transaction_read_only = %s",
 					   options.timeout, options.write ? "off" : "on");
@@ -427,8 +428,8 @@ answer(Entry *entry, PGresult *result)
 }
 
 /*
- * Before an action: its time, and a line in the database's log (where the role may use plpgsql) that names it.  The text
- * goes in as a value, so nothing of it is read as SQL.  What is no rows is an error of the action.
+ * Before an action: its time, and a line in the database's log (where the role may use plpgsql) that names it.  The
+ * text goes in as a value, so nothing of it is read as SQL.  A result without rows is the action's error.
  */
 static PGresult *
 prepare_action(Worker *worker, Entry *entry)
@@ -481,7 +482,7 @@ run_entry(Worker *worker, Entry *entry)
 	if (!room)
 		return;
 	/* a view is tried a second time: the connection may have been lost long ago without our knowing */
-	for (int try = 0; result == NULL && try < (query->action ? 1 : 2) && connected(worker); try++)
+	for (int try = 0; result == NULL && try < (query->action ? 1 : 2) && !stopping && connected(worker); try++)
 	{
 		if (query->action)
 			result = prepare_action(worker, entry);
@@ -494,8 +495,8 @@ run_entry(Worker *worker, Entry *entry)
 		if (result == NULL)
 		{
 			if (query->action)
-				log_line("action %s in %s from %s: %.2000s: the connection was lost", query->name, worker->database->name,
-						 entry->who, entry->values[0]);
+				log_line("action %s in %s from %s: %.2000s: the connection was lost", query->name,
+						 worker->database->name, entry->who, entry->values[0]);
 			disconnect(worker);
 		}
 	}

@@ -188,7 +188,8 @@ answer_action(struct MHD_Connection *connection, Request *request, const Caller 
 	if (acts && !options.write)
 		return answer_error(connection, MHD_HTTP_FORBIDDEN, "readonly", "queue-web was started without --write", NULL);
 	if (type == NULL || strncasecmp(type, "application/json", 16) != 0)
-		return answer_error(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "type", "the body must be application/json", NULL);
+		return answer_error(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "type",
+							"the body must be application/json", NULL);
 	if (request->body.length == 0 || strlen(request->body.data) != request->body.length)
 		return answer_error(connection, MHD_HTTP_BAD_REQUEST, "22P02", "the body must be a JSON object", NULL);
 	expect(request, 1);

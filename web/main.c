@@ -43,7 +43,7 @@ static const char help[] =
 "  --listen HOST:PORT       where to listen (127.0.0.1:8432); another address than loopback needs --token-file\n"
 "  --socket PATH            listen on a Unix socket instead\n"
 "  --socket-mode MODE       its permissions (0600)\n"
-"  --token-file FILE        ask for the token that the file holds (16 to 256 characters; nobody else may read the file)\n"
+"  --token-file FILE        ask for the token that the file holds (16 to 256 characters; no others may read it)\n"
 "  --host NAME              accept requests for this name too, such as a proxy's; may be repeated\n"
 "  --write                  allow actions: retry, cancel, pause ..; without it all is read-only\n"
 "  --timeout SECONDS        statement_timeout of what the pages read (5)\n"
@@ -194,7 +194,8 @@ tell_address(int listening)
 	if (getsockname(listening, (struct sockaddr *) &address, &length) == 0 &&
 		getnameinfo((struct sockaddr *) &address, length, host, sizeof(host), port, sizeof(port),
 					NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		log_line(address.ss_family == AF_INET6 ? "listening on http://[%s]:%s/" : "listening on http://%s:%s/", host, port);
+		log_line(address.ss_family == AF_INET6 ? "listening on http://[%s]:%s/" : "listening on http://%s:%s/", host,
+				 port);
 }
 
 static int

@@ -108,7 +108,8 @@ add_up(Metrics *metrics, const char *database, bool up)
 	if (family == NULL)
 	{
 		family = make_family(metrics, name, strlen(name));
-		buffer_printf(&family->head, "# HELP %s 1 if queue-web could read the metrics of a database.\n# TYPE %s gauge\n",
+		buffer_printf(&family->head, "# HELP %s 1 if queue-web could read the metrics of a database.\n"
+					  "# TYPE %s gauge\n",
 					  name, name);
 	}
 	buffer_printf(&family->samples, "%s{", name);

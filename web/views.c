@@ -17,7 +17,8 @@
 #define ROWS(query) "(SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM (" query ") r)"
 /* Of the rows r (n counts them) the first `qty`, and whether there are more */
 #define PAGE(name, qty, query) \
-	"(SELECT json_build_object('" name "', coalesce(json_agg(r.row ORDER BY r.n) FILTER (WHERE r.n <= " qty "), '[]'), " \
+	"(SELECT json_build_object('" name "', " \
+	"coalesce(json_agg(r.row ORDER BY r.n) FILTER (WHERE r.n <= " qty "), '[]'), " \
 	"'more', count(*) > " qty ") FROM (" query ") r)"
 
 /* What a job shows in lists and by itself; j is the row of queue.job */
@@ -33,7 +34,8 @@
 #define WORKFLOW_COLUMNS \
 	"w.id::text AS id, w.name, w.queue, w.state, w.jobs, w.unfinished, w.completed, w.discarded, w.cancelled, " \
 	"w.created_at, w.finished_at"
-#define RECENT_COLUMNS "r.id::text AS id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, " \
+#define RECENT_COLUMNS \
+	"r.id::text AS id, r.queue, r.kind, r.state, r.attempt, r.enqueued_at, r.started_at, r.finished_at, " \
 	"r.worker, r.error"
 
 /*
@@ -41,9 +43,12 @@
  * newest, for a limited time; the page goes on from there.
  */
 #define IS_DEEP(filter) \
-	"(" filter " ?| '{payload,error,tags,worker,unique_key,group_key,concurrency_key,workflow,enqueued_before,enqueued_after}' " \
-	"AND NOT " filter " ? 'ids' AND NOT " filter " ?& '{queue,kind,unique_key}' AND NOT " filter " ?& '{queue,group_key}' " \
-	"AND " filter " -> 'state' IS DISTINCT FROM '\"running\"' AND " filter " -> 'state' IS DISTINCT FROM '[\"running\"]')"
+	"(" filter " ?| '{payload,error,tags,worker,unique_key,group_key,concurrency_key,workflow," \
+	"enqueued_before,enqueued_after}' " \
+	"AND NOT " filter " ? 'ids' AND NOT " filter " ?& '{queue,kind,unique_key}' " \
+	"AND NOT " filter " ?& '{queue,group_key}' " \
+	"AND " filter " -> 'state' IS DISTINCT FROM '\"running\"' " \
+	"AND " filter " -> 'state' IS DISTINCT FROM '[\"running\"]')"
 
 #define QTY(by_default, most) {"qty", PARAM_NUMBER, by_default, 1, most, false}
 #define ID(name, required) {name, PARAM_NUMBER, NULL, 0, INT64_MAX, required}
@@ -71,15 +76,18 @@ static const Query views[] = {
 					  "'first', (SELECT min(minute) FROM " LAST_MINUTES("60") "), "
 					  "'queues', (SELECT coalesce(json_object_agg(q.queue, q.minutes), '{}') FROM "
 					  "(SELECT s.queue, json_build_object(" MINUTES("enqueued") ", " MINUTES("completed") ", "
-					  MINUTES("failed") ", " MINUTES("discarded") ", " MINUTES("waiting") ", " MINUTES("oldest_s") ") AS minutes "
+					  MINUTES("failed") ", " MINUTES("discarded") ", " MINUTES("waiting") ", "
+					  MINUTES("oldest_s") ") AS minutes "
 					  "FROM (SELECT DISTINCT queue FROM queue.history) s CROSS JOIN " LAST_MINUTES("60") " "
 					  "LEFT JOIN queue.history h ON h.queue = s.queue AND h.minute = m.minute GROUP BY s.queue) q))"),
 		.fresh_ms = 10000,
 	},
 	{
 		.name = "history",
-		.sql = ANSWER(ROWS("SELECT minute, enqueued, completed, failed, discarded, waiting, oldest_s FROM queue.history "
-						   "WHERE queue = $1 AND minute >= clock_timestamp() - $2::int * interval '1 min' ORDER BY minute")),
+		.sql = ANSWER(ROWS("SELECT minute, enqueued, completed, failed, discarded, waiting, oldest_s FROM "
+		"queue.history "
+						   "WHERE queue = $1 AND minute >= clock_timestamp() - $2::int * interval '1 min' ORDER "
+						"BY minute")),
 		.params = {{"queue", PARAM_TEXT, NULL, 0, 0, true}, {"minutes", PARAM_NUMBER, "60", 1, 1440, false}},
 		.fresh_ms = 10000,
 	},
@@ -100,7 +108,8 @@ static const Query views[] = {
 	},
 	{
 		.name = "jobs",
-		.sql = "WITH RECURSIVE f AS MATERIALIZED (SELECT *, CASE WHEN coalesce($3, '0') <> '0' THEN $3::bigint WHEN deep THEN "
+		.sql = "WITH RECURSIVE f AS MATERIALIZED (SELECT *, CASE WHEN coalesce($3, '0') <> '0' THEN $3::bigint "
+		"WHEN deep THEN "
 		"coalesce((SELECT id + 1 FROM queue.find_jobs('{}', 1, NULL, 0)), 0) ELSE 0 END AS top "
 		"FROM (SELECT $1::jsonb AS filter, $2::bigint + 1 AS qty, $4 IS NULL AND " IS_DEEP("$1::jsonb") " AS deep) f), "
 		"w AS (SELECT f.top AS low, 50000::bigint AS width, clock_timestamp() AS began, clock_timestamp() AS ended, "
@@ -115,9 +124,11 @@ static const Query views[] = {
 		"FROM queue.find_jobs(f.filter, f.qty - w.found, coalesce($4::bigint, CASE WHEN f.deep THEN n.low - 1 END), "
 		"CASE WHEN $4 IS NULL THEN w.low END) WITH ORDINALITY j) r "
 		"WHERE w.found < f.qty AND (w.step = 0 OR w.low > 0) AND clock_timestamp() - w.began < interval '150 ms'), "
-		"r AS (SELECT u.v, row_number() OVER (ORDER BY w.step, u.n) AS n FROM w, unnest(w.rows) WITH ORDINALITY u(v, n)), "
+		"r AS (SELECT u.v, row_number() OVER (ORDER BY w.step, u.n) AS n FROM w, unnest(w.rows) WITH ORDINALITY "
+		"u(v, n)), "
 		"l AS (SELECT w.*, w.found < f.qty AND w.low > 0 AS unfinished, f.qty FROM w, f ORDER BY w.step DESC LIMIT 1) "
-		ANSWER("json_build_object('jobs', (SELECT coalesce(json_agg(r.v ORDER BY r.n), '[]') FROM r WHERE r.n < l.qty), "
+		ANSWER("json_build_object('jobs', (SELECT coalesce(json_agg(r.v ORDER BY r.n), '[]') FROM r "
+			   "WHERE r.n < l.qty), "
 			   "'more', l.found >= l.qty OR l.unfinished, 'searched', CASE WHEN l.unfinished THEN l.low::text END)")
 		" FROM l",
 		.params = {{"filter", PARAM_TEXT, "{}", 0, 0, false}, QTY("50", 200), ID("before", false), ID("after", false)},
@@ -139,19 +150,22 @@ static const Query views[] = {
 		"length(j.payload::text) > 65536 AS payload_clipped, length(j.result::text) > 65536 AS result_clipped, "
 		"length(j.progress::text) > 65536 AS progress_clipped, length(j.origin::text) > 65536 AS origin_clipped, "
 		"CASE WHEN jsonb_typeof(j.headers) = 'object' THEN "
-		"(SELECT array_agg(left(k, 200) ORDER BY k) FROM (SELECT k FROM jsonb_object_keys(j.headers) k LIMIT 50) k) END "
-		"AS headers) c)) AS row FROM queue.find_jobs(jsonb_build_object('ids', $1), 1) j), "
+		"(SELECT array_agg(left(k, 200) ORDER BY k) FROM (SELECT k FROM jsonb_object_keys(j.headers) k "
+		"LIMIT 50) k) END AS headers) c)) AS row FROM queue.find_jobs(jsonb_build_object('ids', $1), 1) j), "
 		"recent AS MATERIALIZED (SELECT row_to_json((SELECT c FROM (SELECT " RECENT_COLUMNS ") c)) AS row "
 		"FROM queue.recent_job r WHERE r.id = $1::bigint ORDER BY r.finished_at DESC LIMIT 1), "
-		"e AS MATERIALIZED (SELECT * FROM queue.job_error WHERE job_id = $1::bigint ORDER BY failed_at DESC LIMIT 100), "
+		"e AS MATERIALIZED "
+		"(SELECT * FROM queue.job_error WHERE job_id = $1::bigint ORDER BY failed_at DESC LIMIT 100), "
 		"l AS MATERIALIZED (SELECT * FROM queue.job_log WHERE job_id = $1::bigint ORDER BY logged_at DESC LIMIT 500) "
 		ANSWER("json_build_object('job', (SELECT row FROM j), 'recent', (SELECT row FROM recent), "
-			   "'errors', " ROWS("SELECT attempt, started_at, failed_at, worker, left(error, 8192) AS error, sqlstate, http_status, "
+			   "'errors', " ROWS("SELECT attempt, started_at, failed_at, worker, left(error, 8192) AS error, "
+								 "sqlstate, http_status, "
 								 "left(context, 8192) AS context FROM e ORDER BY failed_at, attempt") ", "
 			   "'log', " ROWS("SELECT attempt, logged_at, level, message FROM l ORDER BY logged_at") ", "
 			   "'explain', CASE WHEN EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) "
 			   "THEN queue.explain_job($1::bigint) END)")
-		" WHERE EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) OR EXISTS (SELECT FROM e) OR EXISTS (SELECT FROM l)",
+		" WHERE EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) OR EXISTS (SELECT FROM e) "
+		"OR EXISTS (SELECT FROM l)",
 		.params = {ID("id", true)},
 		.fresh_ms = 1000,
 	},
@@ -185,17 +199,21 @@ static const Query views[] = {
 	},
 	{
 		.name = "schedules",
-		.sql = ANSWER(ROWS("SELECT s.name, s.cron, s.timezone, s.kind, s.queue, s.owner, s.state, s.reason, s.next_tick, "
+		.sql = ANSWER(ROWS("SELECT s.name, s.cron, s.timezone, s.kind, s.queue, s.owner, s.state, s.reason, "
+		"s.next_tick, "
 						   "s.last_tick, s.last_job_id::text AS last_job_id, s.missed, s.skipped, "
-						   "CASE WHEN s.state = 'ready' THEN (SELECT array_agg(t) FROM queue.next_ticks(s.cron, s.timezone, 3) t) END "
-						   "AS next_ticks FROM (SELECT * FROM queue.schedule_status ORDER BY name LIMIT 500) s ORDER BY s.name")),
+						   "CASE WHEN s.state = 'ready' THEN (SELECT array_agg(t) FROM queue.next_ticks(s.cron, "
+						"s.timezone, 3) t) END "
+						   "AS next_ticks FROM (SELECT * FROM queue.schedule_status ORDER BY name LIMIT 500) s "
+						"ORDER BY s.name")),
 		.fresh_ms = 2000,
 	},
 	{
 		.name = "workflows",
 		.sql = ANSWER(PAGE("workflows", "$2::bigint",
 						   "SELECT row_number() OVER () AS n, row_to_json(w) AS row FROM (SELECT " WORKFLOW_COLUMNS " "
-						   "FROM queue.workflow w WHERE ($1 IS NULL OR w.state = $1) AND ($3 IS NULL OR w.id < $3::bigint) "
+						   "FROM queue.workflow w WHERE ($1 IS NULL OR w.state = $1) AND ($3 IS NULL OR w.id < "
+						"$3::bigint) "
 						   "ORDER BY w.id DESC LIMIT $2::bigint + 1) w")),
 		.params = {TEXT("state"), QTY("50", 200), ID("before", false)},
 		.fresh_ms = 1000,
@@ -203,8 +221,10 @@ static const Query views[] = {
 	{
 		.name = "workflow",
 		.sql = ANSWER("json_build_object('workflow', row_to_json(w), "
-					  "'jobs', " ROWS("SELECT e.job_id::text AS job_id, e.ref, e.kind, e.state, e.depends_on::text[] AS depends_on "
-									  "FROM queue.workflow_edge e WHERE e.workflow_id = $1::bigint ORDER BY e.job_id LIMIT 1000") ", "
+					  "'jobs', " ROWS("SELECT e.job_id::text AS job_id, e.ref, e.kind, e.state, "
+					"e.depends_on::text[] AS depends_on "
+									  "FROM queue.workflow_edge e WHERE e.workflow_id = $1::bigint ORDER BY "
+									"e.job_id LIMIT 1000") ", "
 					  "'more', w.jobs > 1000)")
 		" FROM (SELECT " WORKFLOW_COLUMNS " FROM queue.workflow w WHERE w.id = $1::bigint) w",
 		.params = {ID("id", true)},
@@ -212,15 +232,19 @@ static const Query views[] = {
 	},
 	{
 		.name = "workers",
-		.sql = ANSWER(ROWS("SELECT pid, type, database, role, state, job_id::text AS job_id, kind, queue, worker, started_at, "
+		.sql = ANSWER(ROWS("SELECT pid, type, database, role, state, job_id::text AS job_id, kind, queue, "
+		"worker, started_at, "
 						   "jobs, restarts, job_started_at, last_seen FROM queue.stat_worker "
-						   "ORDER BY array_position('{launcher,scheduler,http,executor,external}', type), started_at, pid LIMIT 1000")),
+						   "ORDER BY array_position('{launcher,scheduler,http,executor,external}', type), "
+						"started_at, pid LIMIT 1000")),
 		.fresh_ms = 1000,
 	},
 	{
 		.name = "settings",
-		.sql = ANSWER(ROWS("SELECT name, current_setting(name) AS value, unit, source NOT IN ('default', 'override') AS changed, "
-						   "short_desc AS about FROM pg_settings WHERE name LIKE 'queue.%' AND name NOT LIKE 'queue.debug%' "
+		.sql = ANSWER(ROWS("SELECT name, current_setting(name) AS value, unit, source NOT IN ('default', "
+		"'override') AS changed, "
+						   "short_desc AS about FROM pg_settings WHERE name LIKE 'queue.%' AND name NOT LIKE "
+						"'queue.debug%' "
 						   "ORDER BY name LIMIT 200")),
 		.fresh_ms = 5000,
 	},

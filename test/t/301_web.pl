@@ -44,7 +44,7 @@ like(call('--nonsense', 'x'), qr/^2: /, 'an unknown option');
 like(call('--listen', '0.0.0.0:0', 'dbname=x'), qr/^2: .*without --token-file.*loopback/, 'no other address than loopback without a token');
 like(call('--listen', '[::]:0', 'dbname=x'), qr/^2: .*without --token-file/, 'nor of IPv6');
 like(call('--listen', '8432', 'dbname=x'), qr/^2: .*HOST:PORT/, 'no address');
-like(call('--token-file', token_file('open', "$token\n", oct 644), 'dbname=x'), qr/^1: .*others may read/, 'a token that others may read');
+like(call('--token-file', token_file('open', "$token\n", oct 644), 'dbname=x'), qr/^1: .*others may read or write/, 'a token that others may read');
 like(call('--token-file', token_file('short', "secret\n", oct 600), 'dbname=x'), qr/^1: .*16 to 256/, 'a short token');
 like(call('--timeout', '0', 'dbname=x'), qr/^2: .*seconds/, 'a timeout of 0');
 like(call('host=x nonsense=y'), qr/^1: .*connection string/, 'a wrong connection string');

@@ -18,6 +18,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(web_missing web_json);
 
 my %running;
+my $started = 0;
 
 sub web_missing { return !defined $ENV{QUEUE_WEB} || !-x $ENV{QUEUE_WEB}; }
 
@@ -28,7 +29,7 @@ sub start
 {
 	my ($class, $node, $options, %o) = @_;
 	my $self = bless {
-		log => sprintf('%s/queue-web.%d.log', $PostgreSQL::Test::Utils::tmp_check, scalar(keys %running) + 1) }, $class;
+		log => sprintf('%s/queue-web.%d.log', $PostgreSQL::Test::Utils::tmp_check, ++$started) }, $class;
 	my $connection = sprintf("host=%s port=%d dbname=%s user=%s", $node->host, $node->port, $o{db} // 'postgres', $o{user});
 	my @listen = grep({ $_ eq '--socket' } @$options) ? () : ('--listen', '127.0.0.1:0');
 	my $pid = fork // die "fork: $!";
@@ -158,7 +159,7 @@ sub stop
 	kill $signal // 'TERM', $self->{pid};
 	waitpid($self->{pid}, 0);
 	delete $running{ $self->{pid} };
-	return $? >> 8;
+	return $? & 127 ? "signal $?" : $? >> 8;
 }
 
 END
