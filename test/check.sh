@@ -23,7 +23,7 @@ lib_start
 # The server's user may not be able to read the checkout.
 TREE=$LIB_DIR/tree
 mkdir "$TREE" "$LIB_DIR/results" "$LIB_DIR/claimed" "$LIB_DIR/initdb"
-tar -C "$ROOT" -cf - sql expected test queue.control README.md | tar -C "$TREE" -xf -
+tar -C "$ROOT" -cf - sql expected test doc queue.control README.md | tar -C "$TREE" -xf -
 
 # queue-web, where its libraries are; test/t/3*.pl skip what is not there.
 if pkg-config --exists libmicrohttpd libpq 2>/dev/null; then
