@@ -277,20 +277,21 @@ CREATE TABLE queue.limit_slot (             -- claims under limits where the lib
     PRIMARY KEY (scope, slot)
 );
 CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
-    slot         smallint NOT NULL,
-    id           bigint NOT NULL,
-    queue        text COLLATE "C" NOT NULL,
-    kind         text COLLATE "C" NOT NULL,
+    slot         smallint NOT NULL,         -- in this order no column is padded
     priority     smallint NOT NULL,
-    state        text COLLATE "C" NOT NULL,
     attempt      int NOT NULL,
-    failures     int NOT NULL,
+    id           bigint NOT NULL,
     run_at       timestamptz NOT NULL,
     started_at   timestamptz,
     finished_at  timestamptz NOT NULL,
     keep_until   timestamptz NOT NULL,
+    failures     int NOT NULL,
+    state        text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    kind         text COLLATE "C" NOT NULL,
+    worker       text,
     payload      jsonb NOT NULL,
-    extra        jsonb,         -- as in live_job
+    extra        jsonb,                     -- as in live_job; NULL if there is nothing rare
     result       jsonb
 );
 CREATE INDEX finished_job_id ON queue.finished_job (id);
@@ -729,7 +730,7 @@ SELECT f.id,
        f.started_at,
        f.finished_at,
        NULL::timestamptz,
-       f.extra ->> 'worker',
+       f.worker,
        f.extra -> 'headers',
        queue_internal.job_tags(f.extra),
        f.extra ->> 'unique_key',

@@ -42,7 +42,7 @@
 
 /* Cancels a discarded job that holds its group, so that the group goes on; false: this job holds none. */
 static bool
-cancel_holder(int64 id, const char *reason)
+cancel_holder(QueueJobTable *table, int64 id, const char *reason)
 {
 	for (;;)
 	{
@@ -67,8 +67,10 @@ cancel_holder(int64 id, const char *reason)
 			extra.holds_group = false;
 			finished.job.extra = queue_extra_pack(&extra);
 			if (conf != NULL)
-				queue_finished_insert(&finished.job, conf, finished.kind, finished.priority, QUEUE_STATE_CANCELLED,
-									  &(QueueEnding) {.error = reason, .started_at = finished.started_at},
+				queue_finished_insert(table, &finished.job, conf, finished.kind, finished.priority,
+									  QUEUE_STATE_CANCELLED,
+									  &(QueueEnding) {.error = reason, .started_at = finished.started_at,
+									  .worker = finished.worker},
 									  conf->keep_discarded);
 			CommandCounterIncrement();
 			return true;
@@ -103,8 +105,9 @@ queue_control_end(int64 id, QueueState to, QueueOutcome outcome, const char *rea
 		if (!found)
 		{
 			PopActiveSnapshot();
+			found = to == QUEUE_STATE_CANCELLED && cancel_holder(table, id, reason);
 			queue_job_close(table);
-			return to == QUEUE_STATE_CANCELLED && cancel_holder(id, reason);
+			return found;
 		}
 		res = queue_finish_end(table, &job, job.attempt, to, &(QueueEnding) {.error = reason}, snapshot, wait);
 		PopActiveSnapshot();

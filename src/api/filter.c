@@ -387,9 +387,9 @@ worker_matches(const QueueSearch *search, const QueueJob *job, const QueueExtra 
 	return queue_search_names(&search->workers, name);
 }
 
-/* What lies in payload and extra. */
+/* What lies in payload and extra; finished: its kept row, NULL for a live job. */
 bool
-queue_search_deep(QueueSearch *search, const QueueJob *job)
+queue_search_deep(QueueSearch *search, const QueueJob *job, const QueueFinished *finished)
 {
 	QueueExtra	extra;
 	TimestampTz enqueued_at;
@@ -398,7 +398,8 @@ queue_search_deep(QueueSearch *search, const QueueJob *job)
 		return true;
 	queue_extra_unpack(job->extra, &extra);
 	enqueued_at = extra.enqueued_at != 0 ? extra.enqueued_at : job->run_at;
-	return worker_matches(search, job, &extra) &&
+	return (finished != NULL ? queue_search_names(&search->workers, finished->worker) :
+			worker_matches(search, job, &extra)) &&
 		queue_search_names(&search->unique_keys, extra.unique_key) &&
 		queue_search_names(&search->concurrency_keys, extra.concurrency_key) &&
 		queue_search_names(&search->groups, extra.group_key) &&
@@ -446,7 +447,8 @@ queue_search_live(QueueSearch *search, const QueueJob *job, const QueueLine *lin
 {
 	*state = queue_search_state(search, job, true);
 	return (search->states & (1 << *state)) != 0 && queue_search_has(&search->ids, job->id) &&
-		place_matches(search, line->queue->name, line->kind, line->priority) && queue_search_deep(search, job);
+		place_matches(search, line->queue->name, line->kind, line->priority) &&
+		queue_search_deep(search, job, NULL);
 }
 
 bool
@@ -456,5 +458,5 @@ queue_search_finished(QueueSearch *search, const QueueFinished *finished)
 		(search->finished_after == DT_NOBEGIN || finished->finished_at > search->finished_after) &&
 		(search->finished_before == DT_NOEND || finished->finished_at < search->finished_before) &&
 		place_matches(search, finished->queue, finished->kind, finished->priority) &&
-		queue_search_deep(search, &finished->job);
+		queue_search_deep(search, &finished->job, finished);
 }

@@ -93,7 +93,7 @@ extern bool queue_search_may(const QueueSearch *search, const char *queue);
 extern bool queue_search_names(const QueueNames *names, const char *name);
 extern bool queue_search_has(const QueueIds *ids, int64 id);
 extern bool queue_search_line(QueueSearch *search, int64 line);
-extern bool queue_search_deep(QueueSearch *search, const QueueJob *job);
+extern bool queue_search_deep(QueueSearch *search, const QueueJob *job, const QueueFinished *finished);
 /* exact = false: as far as the states asked for tell it apart from running. */
 extern QueueState queue_search_state(QueueSearch *search, const QueueJob *job, bool exact);
 

@@ -149,7 +149,7 @@ finished_tuple(const QueueFinished *finished, TupleDesc desc)
 	values[1] = TimestampTzGetDatum(finished->finished_at);
 	values[2] = JsonbPGetDatum(finished->result);
 	return heap_modify_tuple_by_cols(queue_job_tuple(&finished->job, &extra, line.queue, line.kind, line.priority,
-													 line.handler, finished->state, 0, extra.worker),
+													 line.handler, finished->state, 0, finished->worker),
 									 desc, lengthof(columns), columns, values, nulls);
 }
 

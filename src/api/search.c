@@ -121,7 +121,7 @@ visit_live(QueueSearch *search, TupleTableSlot *slot, int64 *id)
 	{
 		old = MemoryContextSwitchTo(search->row);
 		queue_job_read(slot, &job, true);
-		match = queue_search_deep(search, &job);
+		match = queue_search_deep(search, &job, NULL);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(search->row);
 	}

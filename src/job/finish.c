@@ -14,6 +14,7 @@
 #include "job/dead_letter.h"
 #include "job/dependency.h"
 #include "job/event.h"
+#include "job/finished.h"
 #include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
@@ -220,7 +221,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 		}
 	}
 	if (keep > 0)
-		queue_finished_insert(&ended, line->queue, line->kind, line->priority, to, ending, keep);
+		queue_finished_insert(table, &ended, line->queue, line->kind, line->priority, to, ending, keep);
 	if (queue_key_name(job, line, &key))
 		queue_key_release(&key, job->id);
 	else if (job->extra == NULL && job->stored_extra != NULL)

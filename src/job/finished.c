@@ -1,18 +1,22 @@
 /*
  * finished.c
- *		Reads and deletes rows of queue.finished_job through the table and index AM.
+ *		Inserts, reads and deletes rows of queue.finished_job through the table and index AM.
+ *
+ * A queue that keeps what completed writes such a row for each job, so the tables of the ring that a transaction writes
+ * to stay open as long as its live_job, and what is the same for all rows is made once.
  *
  * Why not SQL: a statement by id is planned over every partition of the ring, which costs more than all else that a
  * retry does.  One look into the index of each partition costs a few microseconds, and the partition that had the
  * last one is looked into first.
  *
- * Locks: AccessShareLock on a partition while it is looked into, kept on the one that has the row; RowExclusiveLock
- * and the row lock to delete.
+ * Locks: RowExclusiveLock on a partition to insert; AccessShareLock on a partition while it is looked into, kept on the
+ * one that has the row; RowExclusiveLock and the row lock to delete.
  */
 #include "job/finished.h"
 
 #include "config/lines.h"
 #include "job/group.h"
+#include "job/pending.h"
 #include "job/step.h"
 #include "job/write.h"
 #include "shared/clock.h"
@@ -26,14 +30,182 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/resowner.h"
 
 /* The columns of finished_job.  Later versions only append. */
 enum
 {
-	COL_SLOT = 1, COL_ID, COL_QUEUE, COL_KIND, COL_PRIORITY, COL_STATE, COL_ATTEMPT, COL_FAILURES, COL_RUN_AT,
-	COL_STARTED_AT, COL_FINISHED_AT, COL_KEEP_UNTIL, COL_PAYLOAD, COL_EXTRA, COL_RESULT,
+	COL_SLOT = 1, COL_PRIORITY, COL_ATTEMPT, COL_ID, COL_RUN_AT, COL_STARTED_AT, COL_FINISHED_AT, COL_KEEP_UNTIL,
+	COL_FAILURES, COL_STATE, COL_QUEUE, COL_KIND, COL_WORKER, COL_PAYLOAD, COL_EXTRA, COL_RESULT,
 	NCOLS = COL_RESULT
 };
+
+/* ---------------------------------------------------------------- inserting */
+
+/* The tables of the ring that are open to be written. */
+typedef struct QueueKept
+{
+	EState	   *estate;
+	struct
+	{
+		ResultRelInfo *rri;		/* NULL: not open */
+		TupleTableSlot *row;
+		bool		plain;		/* no trigger, and no constraint but ours, which hold */
+	}			tables[QUEUE_RING_SLOTS];
+} QueueKept;
+
+/* Called by queue_job_close. */
+static void
+close_kept(QueueJobTable *jobs)
+{
+	QueueKept  *kept = jobs->kept;
+
+	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
+		ResultRelInfo *rri = kept->tables[i].rri;
+
+		if (rri == NULL)
+			continue;
+		ExecCloseIndices(rri);
+		ExecDropSingleTupleTableSlot(kept->tables[i].row);
+		table_close(rri->ri_RelationDesc, NoLock);
+	}
+	queue_write_end(kept->estate);
+	jobs->kept = NULL;
+}
+
+/* Opens the table of a slot for as long as live_job is open; see queue_job_open on owners. */
+static void
+open_kept(QueueJobTable *jobs, int slot)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(jobs));
+	Relation	rel;
+	TupleConstr *constr;
+	ResultRelInfo *rri;
+
+	CurrentResourceOwner = jobs->owner;
+	if (jobs->kept == NULL)
+	{
+		jobs->kept = palloc0(sizeof(QueueKept));
+		jobs->kept->estate = CreateExecutorState();
+		jobs->close_kept = close_kept;
+	}
+	rel = table_open(queue_config()->finished_job[slot], RowExclusiveLock);
+	rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
+	ExecOpenIndices(rri, false);
+	constr = RelationGetDescr(rel)->constr;
+	jobs->kept->tables[slot].row = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	jobs->kept->tables[slot].plain = rel->trigdesc == NULL && RelationGetNumberOfAttributes(rel) == NCOLS &&
+		(constr == NULL || (constr->num_check <= 1 && !constr->has_generated_stored));
+	jobs->kept->tables[slot].rri = rri;
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(old);
+}
+
+/* Inserts a row of NCOLS columns into the table of a slot. */
+static void
+insert_row(QueueJobTable *jobs, int slot, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *row;
+	ResultRelInfo *rri;
+	CommandId	command = GetCurrentCommandId(true);
+
+	if (jobs->kept == NULL || jobs->kept->tables[slot].rri == NULL)
+		open_kept(jobs, slot);
+	row = jobs->kept->tables[slot].row;
+	rri = jobs->kept->tables[slot].rri;
+	ExecClearTuple(row);
+	memset(row->tts_isnull, true, row->tts_tupleDescriptor->natts * sizeof(bool));
+	memcpy(row->tts_values, values, NCOLS * sizeof(Datum));
+	memcpy(row->tts_isnull, nulls, NCOLS * sizeof(bool));
+	ExecStoreVirtualTuple(row);
+	if (jobs->kept->tables[slot].plain)
+	{
+		table_tuple_insert(rri->ri_RelationDesc, row, command, 0, NULL);
+		(void) queue_insert_index_tuples(rri, row, jobs->kept->estate, false, false);
+	}
+	else
+		queue_write_insert(rri, jobs->kept->estate, row, false);
+	ResetPerTupleExprContext(jobs->kept->estate);
+}
+
+void
+queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
+					  QueueState state, const QueueEnding *ending, int64 keep)
+{
+	Datum		values[NCOLS];
+	bool		nulls[NCOLS] = {false};
+	TimestampTz now = queue_now();
+	Jsonb	   *extra = NULL;
+	TimestampTz run_at = job->run_at;
+	TimestampTz started_at = ending->started_at;
+	const char *worker = ending->worker;
+	int			slot;
+
+	if (keep <= 0)
+		return;
+	slot = queue_ring_slot(now, keep);
+	if (job->extra != NULL || ending->error != NULL || ending->dead_letter != 0 || ending->cause != 0 ||
+		ending->progress != NULL)
+	{
+		QueueExtra	unpacked;
+
+		queue_extra_unpack(job->extra, &unpacked);
+		if (ending->error != NULL)
+			unpacked.last_error = queue_record_text(ending->error);
+		if (ending->progress != NULL)
+			unpacked.progress = ending->progress;
+		unpacked.dead_letter = ending->dead_letter;
+		unpacked.cause = ending->cause;
+		if (started_at == 0)
+			started_at = unpacked.started_at;
+		if (worker == NULL)
+			worker = unpacked.worker;
+		run_at = queue_job_asked(job, &unpacked);
+		/* these have columns, or are over */
+		unpacked.worker = NULL;
+		unpacked.started_at = unpacked.run_at = 0;
+		unpacked.blocks = 0;
+		unpacked.awaits = NULL;
+		extra = queue_extra_pack(&unpacked);
+	}
+	values[COL_SLOT - 1] = Int16GetDatum(slot);
+	values[COL_PRIORITY - 1] = Int16GetDatum(priority);
+	values[COL_ATTEMPT - 1] = Int32GetDatum(job->attempt);
+	values[COL_ID - 1] = Int64GetDatum(job->id);
+	values[COL_RUN_AT - 1] = TimestampTzGetDatum(run_at);
+	values[COL_STARTED_AT - 1] = TimestampTzGetDatum(started_at);
+	values[COL_FINISHED_AT - 1] = TimestampTzGetDatum(now);
+	values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
+	values[COL_FAILURES - 1] = Int32GetDatum(job->failures);
+	values[COL_STATE - 1] = CStringGetTextDatum(queue_state_names[state]);
+	values[COL_QUEUE - 1] = CStringGetTextDatum(conf->name);
+	values[COL_KIND - 1] = CStringGetTextDatum(kind);
+	values[COL_WORKER - 1] = worker != NULL ? CStringGetTextDatum(worker) : (Datum) 0;
+	values[COL_PAYLOAD - 1] = queue_job_kept_payload(job);
+	values[COL_EXTRA - 1] = JsonbPGetDatum(extra);
+	values[COL_RESULT - 1] = JsonbPGetDatum(ending->result);
+	nulls[COL_STARTED_AT - 1] = started_at == 0;
+	nulls[COL_WORKER - 1] = worker == NULL;
+	nulls[COL_EXTRA - 1] = extra == NULL;
+	nulls[COL_RESULT - 1] = ending->result == NULL;
+	insert_row(jobs, slot, values, nulls);
+}
+
+void
+queue_finished_copy(QueueJobTable *jobs, int slot, TupleTableSlot *row, TimestampTz until)
+{
+	Datum		values[NCOLS];
+
+	memcpy(values, row->tts_values, sizeof(values));
+	values[COL_SLOT - 1] = Int16GetDatum(slot);
+	values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(until);
+	insert_row(jobs, slot, values, row->tts_isnull);
+}
+
+/* ---------------------------------------------------------------- reading */
 
 static QueueState
 state_of(const char *name)
@@ -69,6 +241,7 @@ queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *fin
 	finished->keep_until = DatumGetTimestampTz(values[COL_KEEP_UNTIL - 1]);
 	if (!deep)
 		return;
+	finished->worker = nulls[COL_WORKER - 1] ? NULL : TextDatumGetCString(values[COL_WORKER - 1]);
 	finished->job.payload = DatumGetJsonbPCopy(values[COL_PAYLOAD - 1]);
 	finished->job.extra = nulls[COL_EXTRA - 1] ? NULL : DatumGetJsonbPCopy(values[COL_EXTRA - 1]);
 	finished->result = nulls[COL_RESULT - 1] ? NULL : DatumGetJsonbPCopy(values[COL_RESULT - 1]);
@@ -137,6 +310,8 @@ queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished)
 	return find(id, snapshot, false, finished);
 }
 
+/* ---------------------------------------------------------------- deleting */
+
 /* With row triggers: locks the row, and has the executor delete it. */
 static TM_Result
 delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot, bool wait)
@@ -192,7 +367,6 @@ queue_finished_revive(QueueFinished *finished, TimestampTz run_at)
 		extra.enqueued_at = job->run_at;
 	if (extra.expires_at <= queue_now())
 		extra.expires_at = DT_NOEND;	/* or it would be cancelled at once */
-	extra.worker = NULL;
 	extra.deaths = 0;
 	extra.dead_letter = extra.cause = 0;
 	queue_steps_revive(job->id, &extra);

@@ -1,11 +1,11 @@
 /*
  * finished.h
- *		Rows of queue.finished_job: found by id over all tables of the ring, and deleted.
+ *		Rows of queue.finished_job: inserted, found by id over all tables of the ring, and deleted.
  */
 #ifndef QUEUE_FINISHED_H
 #define QUEUE_FINISHED_H
 
-#include "job/job.h"
+#include "job/record.h"
 
 typedef struct QueueFinished
 {
@@ -18,12 +18,22 @@ typedef struct QueueFinished
 	TimestampTz started_at;		/* 0: it never ran */
 	TimestampTz finished_at;
 	TimestampTz keep_until;
+	char	   *worker;			/* NULL: unknown */
 	Jsonb	   *result;			/* NULL: none */
 } QueueFinished;
 
 /*
- * Copies a row out of a slot of partition `slot` into palloc'd memory; deep = false leaves payload, extra and result
- * out.
+ * Keeps a job that ended for so many us, <= 0: not at all.  RowExclusiveLock on its table of the ring, which stays open
+ * as long as `jobs` is.
+ */
+extern void queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind,
+								  int16 priority, QueueState state, const QueueEnding *ending, int64 keep);
+/* Copies a row, read whole, to the table of another slot, where it is kept until then.  The same locks. */
+extern void queue_finished_copy(QueueJobTable *jobs, int slot, TupleTableSlot *row, TimestampTz until);
+
+/*
+ * Copies a row out of a slot of partition `slot` into palloc'd memory; deep = false leaves worker, payload, extra and
+ * result out.
  */
 extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *finished);
 /*
@@ -31,7 +41,7 @@ extern void queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueF
  * kept.
  */
 extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *finished);
-/* The same without payload, extra and result. */
+/* The same without worker, payload, extra and result. */
 extern bool queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished);
 /*
  * Deletes a row that was read whole under `snapshot`, and lets the group go that its job holds: TM_Ok, TM_Updated,

@@ -105,6 +105,8 @@ queue_job_close(QueueJobTable *table)
 		table->close_places(table);
 	if (table->dependencies != NULL)
 		table->close_dependencies(table);
+	if (table->kept != NULL)
+		table->close_kept(table);
 	if (table->rri != NULL)
 		ExecCloseIndices(table->rri);
 	if (table->wslot != NULL)

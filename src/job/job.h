@@ -59,6 +59,8 @@ typedef struct QueueJobTable
 	void		(*close_places) (struct QueueJobTable *table);
 	struct QueueDependencies *dependencies; /* likewise dependency.c's */
 	void		(*close_dependencies) (struct QueueJobTable *table);
+	struct QueueKept *kept;		/* likewise finished.c's: where ends are inserted */
+	void		(*close_kept) (struct QueueJobTable *table);
 } QueueJobTable;
 
 extern QueueJobTable *queue_job_open(LOCKMODE lockmode);

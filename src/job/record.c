@@ -1,10 +1,11 @@
 /*
  * record.c
- *		What stays of a job: its row in queue.finished_job, its failed attempts in
- *		queue.failure, and the job as a value of type queue.job.
+ *		The rings in which rows are kept, the failed attempts in queue.failure, and the
+ *		job as a value of type queue.job.
  *
- * Both tables are fixed rings: three partitions a keep class (1 hour, 1 day, 7, 30 and
- * 400 days), each as wide as its class, plus one for longer.  A row goes to the
+ * queue.finished_job (finished.c), queue.failure and queue.log_line are fixed rings: three
+ * partitions a keep class (1 hour, 1 day, 7, 30 and 400 days), each as wide as its class,
+ * plus one for longer.  A row goes to the
  * partition of its expiry; one that is wholly expired is truncated by the scheduler
  * before its next turn, so retention never deletes a row and never makes a table.
  *
@@ -110,67 +111,6 @@ char *
 queue_record_text(const char *text)
 {
 	return text == NULL ? NULL : queue_text_clean(text, strlen(text), MAX_TEXT, GetDatabaseEncoding());
-}
-
-void
-queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-					  QueueState state, const QueueEnding *ending, int64 keep)
-{
-	Datum		values[15];
-	bool		nulls[15] = {false};
-	TimestampTz now = queue_now();
-	int			slot;
-	int			i = 0;
-	Jsonb	   *extra = job->extra;
-	TimestampTz run_at = job->run_at;
-	TimestampTz started_at = ending->started_at;
-
-	if (keep <= 0)
-		return;
-	slot = queue_ring_slot(now, keep);
-	if (ending->error != NULL || ending->dead_letter != 0 || ending->cause != 0 ||
-		ending->worker != NULL || ending->progress != NULL ||
-		job->extra != NULL)
-	{
-		QueueExtra	unpacked;
-
-		queue_extra_unpack(job->extra, &unpacked);
-		if (ending->error != NULL)
-			unpacked.last_error = queue_record_text(ending->error);
-		if (ending->worker != NULL)
-			unpacked.worker = pstrdup(ending->worker);
-		if (ending->progress != NULL)
-			unpacked.progress = ending->progress;
-		unpacked.dead_letter = ending->dead_letter;
-		unpacked.cause = ending->cause;
-		if (started_at == 0)
-			started_at = unpacked.started_at;
-		run_at = queue_job_asked(job, &unpacked);
-		unpacked.started_at = unpacked.run_at = 0;
-		unpacked.blocks = 0;
-		unpacked.awaits = NULL;
-		extra = queue_extra_pack(&unpacked);
-	}
-	values[i++] = Int16GetDatum(slot);
-	values[i++] = Int64GetDatum(job->id);
-	values[i++] = CStringGetTextDatum(conf->name);
-	values[i++] = CStringGetTextDatum(kind);
-	values[i++] = Int16GetDatum(priority);
-	values[i++] = CStringGetTextDatum(queue_state_names[state]);
-	values[i++] = Int32GetDatum(job->attempt);
-	values[i++] = Int32GetDatum(job->failures);
-	values[i++] = TimestampTzGetDatum(run_at);
-	nulls[i] = started_at == 0;
-	values[i++] = TimestampTzGetDatum(started_at);
-	values[i++] = TimestampTzGetDatum(now);
-	values[i++] = TimestampTzGetDatum(keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
-	values[i++] = queue_job_kept_payload(job);
-	nulls[i] = extra == NULL;
-	values[i++] = JsonbPGetDatum(extra);
-	nulls[i] = ending->result == NULL;
-	values[i++] = JsonbPGetDatum(ending->result);
-	Assert(i == lengthof(values));
-	queue_record_insert(queue_config()->finished_job[slot], values, nulls, lengthof(values));
 }
 
 void

@@ -1,6 +1,6 @@
 /*
  * record.h
- *		What is kept of jobs beside live_job: finished jobs, failed attempts, and the row type queue.job.
+ *		What is kept of jobs beside live_job: the rings of tables, failed attempts, and the row type queue.job.
  */
 #ifndef QUEUE_RECORD_H
 #define QUEUE_RECORD_H
@@ -22,9 +22,6 @@ typedef struct QueueEnding
 
 #define QUEUE_FOR_EVER (INT64CONST(360000) * USECS_PER_DAY) /* 1000 years as an interval */
 
-/* A finished job's row goes to the ring slot that its keep time asks for. keep in us. */
-extern void queue_finished_insert(const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-								  QueueState state, const QueueEnding *ending, int64 keep);
 /* The partition of what is inserted now and kept so long, us. */
 extern int	queue_ring_slot(TimestampTz now, int64 keep);
 /* How long a slot receives rows, in us; not of the last one. */

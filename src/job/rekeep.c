@@ -27,21 +27,13 @@
 #include "utils/snapmgr.h"
 
 /* Columns of finished_job, as finished.c has them. */
-#define COL_SLOT 1
-#define COL_ID 2
-#define COL_QUEUE 3
-#define COL_STATE 6
-#define COL_FINISHED_AT 11
-#define COL_KEEP_UNTIL 12
+#define COL_ID 4
+#define COL_FINISHED_AT 7
+#define COL_KEEP_UNTIL 8
+#define COL_STATE 10
+#define COL_QUEUE 11
+#define NCOLS COL_QUEUE			/* that are looked at */
 #define LAST_BLOCKS 64			/* where the youngest rows are: looked at first */
-
-/* An open table that rows move to. */
-typedef struct Target
-{
-	Relation	rel;			/* NULL: not open */
-	ResultRelInfo *rri;
-	TupleTableSlot *row;
-} Target;
 
 bool
 queue_rekeep_changed(int slot, TimestampTz now)
@@ -138,7 +130,7 @@ needed_from(QueueJobTable *jobs, Relation rel, BlockNumber from, TimestampTz now
 			int			slot;
 
 			CHECK_FOR_INTERRUPTS();
-			slot_getsomeattrs(row, COL_KEEP_UNTIL);
+			slot_getsomeattrs(row, NCOLS);
 			kept = kept_until(jobs, row, now, &slot);
 			if (kept > now)
 				until = kept;
@@ -169,44 +161,15 @@ queue_rekeep_needed(QueueJobTable *jobs, Relation rel, TimestampTz now)
 	return until;
 }
 
-/* Inserts the row of another table of the ring. */
-static void
-insert(Target *target, int slot, TupleTableSlot *row, TimestampTz until, EState *estate)
-{
-	TupleTableSlot *copy;
-	int			natts = row->tts_tupleDescriptor->natts;
-
-	if (target->rel == NULL)
-	{
-		target->rel = table_open(queue_config()->finished_job[slot], RowExclusiveLock);
-		target->rri = makeNode(ResultRelInfo);
-		InitResultRelInfo(target->rri, target->rel, 0, NULL, 0);
-		ExecOpenIndices(target->rri, false);
-		target->row = MakeSingleTupleTableSlot(RelationGetDescr(target->rel), &TTSOpsVirtual);
-	}
-	copy = target->row;
-	ExecClearTuple(copy);
-	memcpy(copy->tts_values, row->tts_values, natts * sizeof(Datum));
-	memcpy(copy->tts_isnull, row->tts_isnull, natts * sizeof(bool));
-	copy->tts_values[COL_SLOT - 1] = Int16GetDatum(slot);
-	copy->tts_values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(until);
-	ExecStoreVirtualTuple(copy);
-	queue_write_insert(target->rri, estate, copy, false);
-	ResetPerTupleExprContext(estate);
-}
-
 int64
 queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now)
 {
-	Target		targets[QUEUE_RING_SLOTS] = {0};
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *row = table_slot_create(rel, NULL);
-	EState	   *estate = CreateExecutorState();
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue rekeep", ALLOCSET_SMALL_SIZES);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int64		moved = 0;
 
-	(void) GetCurrentCommandId(true);
 	PushActiveSnapshot(snapshot);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
@@ -220,22 +183,13 @@ queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now)
 		MemoryContextSwitchTo(old);
 		if (until > now)
 		{
-			insert(&targets[slot], slot, row, until, estate);
+			queue_finished_copy(jobs, slot, row, until);
 			moved++;
 		}
 		MemoryContextReset(context);
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();
-	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
-	{
-		if (targets[i].rel == NULL)
-			continue;
-		ExecCloseIndices(targets[i].rri);
-		ExecDropSingleTupleTableSlot(targets[i].row);
-		table_close(targets[i].rel, NoLock);
-	}
-	queue_write_end(estate);
 	ExecDropSingleTupleTableSlot(row);
 	MemoryContextDelete(context);
 	UnregisterSnapshot(snapshot);
