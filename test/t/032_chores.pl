@@ -48,8 +48,11 @@ wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'beside'", 'jobs ru
 $id = sql($node, q{SELECT queue.enqueue('ext', expires_at => queue_internal.clock() + '200 ms')});
 wait_true($node, "SELECT coalesce((SELECT state FROM queue.job WHERE id = $id), 'cancelled') = 'cancelled'", 'other chores are done');
 is((workers($node, 'scheduler'))[0], $pid, 'the scheduler is the same process');
+# asked of the catalog alone: a lock on the table would put its TRUNCATE off to the next turn
+my $files = "SELECT string_agg(pg_relation_filenode(inhrelid)::text, ' ' ORDER BY inhrelid) FROM pg_inherits WHERE inhparent = 'queue.finished_job'::regclass";
+my $old = sql($node, $files);
 sql($node, 'DROP FUNCTION boom() CASCADE');
-wait_true($node, "SELECT count(*) = 0 FROM queue.finished_job WHERE queue = 'kept'", 'what failed is done when it can be');
+wait_true($node, "SELECT ($files) <> '$old'", 'what failed is done when it can be');
 wait_true($node, "SELECT bool_and(ok) FROM queue.doctor() WHERE check_name = 'chores'", 'and doctor() says no more of it');
 
 # what changes while a chore reads makes that chore due at once, and nothing else
