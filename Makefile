@@ -7,13 +7,14 @@
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
 #   make check-hostile            make check on clusters with other people's publications, privileges and settings
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
+#   make check-web                queue-web alone: its endpoints, and its pages in a real Chromium
 #   make web                      build queue-web, the pages and metrics (web/); sudo make install-web installs it
 #   make bench                    every figure that the README claims, measured here
 #
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -23,6 +24,8 @@ demo:
 	@test/demo.sh
 check:
 	@test/check.sh
+check-web:
+	@SUITES="tap pages" TESTS="pages $(basename $(notdir $(wildcard test/t/3*.pl)))" test/check.sh
 check-hostile:
 	@QUEUE_HOSTILE=1 SUITES="regress isolation pgtap unloaded tap clients docs" test/check.sh
 check-matrix:

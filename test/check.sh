@@ -9,6 +9,7 @@
 #   tap         test/t/*.pl by perl (prove would keep what it printed when it is cut short), with PostgreSQL::Test::Cluster
 #   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
 #               not installed is skipped
+#   pages       test/browser/run.sh: the pages of queue-web in a real Chromium
 #   mutants     test/mutants.sh: ten mutants, chosen by the day; each must be caught
 #   docs        test/docs.sh: every SQL block of README.md and doc/ prints what stands there
 #
@@ -136,6 +137,11 @@ docs() {
 	tap docs env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/docs.sh"
 }
 
+pages() {
+	wanted_test pages || return 0
+	tap pages env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 600 "$ROOT/test/browser/run.sh"
+}
+
 tap_file() {
 	local dir=$LIB_DIR/tap.$1
 	pg mkdir -p "$dir/log" "$dir/data"
@@ -188,7 +194,7 @@ fi
 # their time.
 (trap - EXIT; set +e; ! wanted_suite tap || tap_files) &
 LIB_PIDS+=($!)
-(trap - EXIT; set +e; ! wanted_suite clients || clients; ! wanted_suite docs || docs; ! wanted_suite tap || tap_files) &
+(trap - EXIT; set +e; ! wanted_suite clients || clients; ! wanted_suite docs || docs; ! wanted_suite pages || pages; ! wanted_suite tap || tap_files) &
 LIB_PIDS+=($!)
 on_one_cluster
 ! wanted_suite tap || tap_files

@@ -134,6 +134,9 @@ function navigate() {
 		if (before) main.focus({ preventScroll: true });
 	}
 	drawHead();
+	// On a narrow screen the menu may have to be moved.
+	const current = top.querySelector('nav [aria-current]');
+	if (current) current.parentNode.scrollLeft = current.offsetLeft - current.parentNode.offsetLeft - 40;
 	refresh();
 }
 

@@ -165,7 +165,7 @@ export function table(columns, rows, props = {}) {
 	return h('div', { class: 'scroll', key: props.key || 'table' }, h('table', { class: props.class },
 		h('thead', null, h('tr', null, used.map((i) => columns[i]).map((c) => h('th', { class: c.class, title: c.title, scope: 'col' }, c.label)))),
 		h('tbody', null, rows.map((row) => h('tr', { key: row.key, class: row.class },
-			used.map((i) => h('td', { class: row.cells[i] === null ? `${columns[i].class || ''} blank` : columns[i].class, 'data-label': columns[i].name || columns[i].label }, row.cells[i])))))));
+			used.map((i) => h('td', { class: row.cells[i] === null ? `${columns[i].class || ''} blank` : columns[i].class, 'data-label': columns[i].name ?? columns[i].label }, row.cells[i])))))));
 }
 
 // ---- dialogs

@@ -8,7 +8,7 @@ export const handlers = {
 	title: () => 'Handlers',
 	load: async (ctx) => {
 		const [list, doctor] = await Promise.all([ctx.view('handlers'), ctx.view('doctor').catch(() => ({ data: [] }))]);
-		return { list: list.data, parked: doctor.data.filter((d) => !d.ok && ['handler', 'endpoint', 'circuit breaker', 'search_path'].includes(d.check)) };
+		return { list: list.data, parked: doctor.data.filter((d) => !d.ok && ['handler', 'endpoint', 'circuit breaker', 'search_path'].includes(d.check) && !d.detail.includes(': paused since')) };
 	},
 	render: (ctx, { list, parked }) => [
 		h('div', { class: 'head' }, h('h1', null, 'Handlers'), h('p', { class: 'muted' }, 'what the server itself runs; other kinds are fetched by workers of your own')),

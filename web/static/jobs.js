@@ -1,5 +1,7 @@
 // jobs.js: the list of jobs: filters, pages by id, and what can be done with many at once.
 //
+// A filter that must look into each job is searched piece by piece, downwards, until the page is full.
+//
 // The rows of a page stand still: a refresh asks for just them, so that each tells its present state, and looks aside
 // whether the list would be another now; then a button offers it.
 
@@ -19,7 +21,7 @@ const CAN = {
 };
 const ANY = ['retry_jobs', 'cancel_jobs', 'discard_jobs', 'move_jobs', 'delete_jobs'];
 
-let kept = null; // the page that stands still: {key, ids, more, newer}
+let kept = null; // the page that stands still: {key, ids, jobs, more, newer, searched, stopped}; searched: the id down to which it was
 const picked = new Set();
 let names = { at: 0, db: '', queues: [], kinds: [] }; // what the fields offer
 
@@ -34,26 +36,51 @@ async function rows(ctx, filter) {
 	const after = ctx.params.get('after');
 	const { data } = await ctx.view('jobs', { filter: filter.json, qty: PAGE, ...(after ? { after } : { before: ctx.params.get('before') || 0 }) });
 	// After an id they come upwards; the page shows the newest first.
-	return { jobs: after ? [...data.jobs].reverse() : data.jobs, more: data.more };
+	return { jobs: after ? [...data.jobs].reverse() : data.jobs, more: data.more, searched: data.searched };
+}
+
+// Goes on where the search stopped, until the page is full, there is nothing left or somebody stops it.
+async function search(ctx, mine, filter) {
+	mine.searching = true;
+	while (mine === kept && mine.searched && !mine.stopped && mine.ids.length < PAGE) {
+		try {
+			const { data } = await ctx.view('jobs', { filter: filter.json, qty: PAGE - mine.ids.length, before: mine.searched });
+			for (const j of data.jobs) {
+				if (!mine.jobs.has(j.id)) mine.ids.push(j.id);
+				mine.jobs.set(j.id, j);
+			}
+			mine.more = data.more;
+			mine.searched = data.searched;
+		} catch {
+			mine.stopped = true; // the next refresh tells what is wrong
+		}
+		if (mine === kept) ctx.redraw();
+	}
+	mine.searching = false;
 }
 
 async function load(ctx) {
 	const filter = filters.read(ctx.params);
 	const offered = await offer(ctx);
-	if (Object.keys(filter.wrong).length) return { filter, offered, jobs: [], more: false, newer: 0, key: '' };
+	if (Object.keys(filter.wrong).length) return { filter, offered, page: { ids: [], jobs: new Map() } };
 	const key = `${ctx.db} ${filter.json} ${ctx.params.get('before')} ${ctx.params.get('after')}`;
 	const fresh = await rows(ctx, filter);
-	if (!kept || kept.key !== key || !kept.ids.length) {
+	if (!kept || kept.key !== key || (!kept.ids.length && !kept.searched)) {
 		if (!kept || kept.key !== key) picked.clear();
-		kept = { key, ids: fresh.jobs.map((j) => j.id), more: fresh.more, jobs: new Map(fresh.jobs.map((j) => [j.id, j])), newer: 0 };
+		kept = { key, ids: fresh.jobs.map((j) => j.id), more: fresh.more, jobs: new Map(fresh.jobs.map((j) => [j.id, j])), newer: 0, searched: fresh.searched, stopped: false };
+		search(ctx, kept, filter);
 	} else {
-		const here = new Set(kept.ids);
-		kept.newer = fresh.jobs.filter((j) => !here.has(j.id)).length;
-		const present = await ctx.view('jobs', { filter: JSON.stringify({ ids: kept.ids }), qty: PAGE, before: 0 });
-		const now = new Map(present.data.jobs.map((j) => [j.id, j]));
-		for (const id of kept.ids) kept.jobs.set(id, now.get(id) || { ...kept.jobs.get(id), gone: true });
+		const mine = kept;
+		const here = new Set(mine.ids);
+		// What lies below the searched part is not new.
+		mine.newer = fresh.jobs.filter((j) => !here.has(j.id) && (!mine.searched || BigInt(j.id) >= BigInt(mine.searched))).length;
+		const ids = [...mine.ids];
+		const present = ids.length ? (await ctx.view('jobs', { filter: JSON.stringify({ ids }), qty: PAGE, before: 0 })).data.jobs : [];
+		const now = new Map(present.map((j) => [j.id, j]));
+		for (const id of ids) mine.jobs.set(id, now.get(id) || { ...mine.jobs.get(id), gone: true });
+		return { filter, offered, page: mine };
 	}
-	return { filter, offered, jobs: kept.ids.map((id) => kept.jobs.get(id)), more: kept.more, newer: kept.newer, key };
+	return { filter, offered, page: kept };
 }
 
 export const jobs = {
@@ -65,7 +92,11 @@ export const jobs = {
 		names.at = 0;
 	},
 	load,
-	render: (ctx, data) => [
+	render: (ctx, { page, ...found }) => draw(ctx, { ...found, ...page, jobs: page.ids.map((id) => page.jobs.get(id)), page }),
+};
+
+function draw(ctx, data) {
+	return [
 		h('div', { class: 'head' }, h('h1', null, 'Jobs'), h('p', { class: 'muted' }, data.filter.empty ? 'the newest first' : data.filter.words),
 			h('div', { class: 'actions' }, h('a', { href: ctx.link('recent') }, 'Recently ended'))),
 		tabs(ctx, data),
@@ -75,10 +106,11 @@ export const jobs = {
 			kept = null;
 			ctx.refresh();
 		})) : null,
-		data.jobs.length ? list(ctx, data) : Object.keys(data.filter.wrong).length ? null : nothing(ctx, data),
+		data.jobs.length ? list(ctx, data) : Object.keys(data.filter.wrong).length || data.searched ? null : nothing(ctx, data),
+		progress(ctx, data),
 		pager(ctx, data),
-	],
-};
+	];
+}
 
 function tabs(ctx, data) {
 	const now = ctx.params.get('state') || '';
@@ -189,6 +221,22 @@ function list(ctx, data) {
 				h('span', { class: 'payload', title: j.payload }, j.payload)],
 		],
 	})), { class: 'jobs' });
+}
+
+// How far a search has come that looks into each job.
+function progress(ctx, data) {
+	if (!data.searched || data.jobs.length >= PAGE) return null;
+	const told = `${plural(data.jobs.length, 'job')} found down to id ${count(Number(data.searched))}`;
+	return h('p', { class: 'muted', key: 'progress', role: 'status' }, data.stopped ? `${told}; stopped. ` : `Searching … ${told}. `, data.stopped ?
+		button('Search on', () => {
+			data.page.stopped = false;
+			if (!data.page.searching) search(ctx, data.page, data.filter);
+			ctx.redraw();
+		}, { class: 'small' }) :
+		button('Stop', () => {
+			data.page.stopped = true;
+			ctx.redraw();
+		}, { class: 'small' }));
 }
 
 function nothing(ctx, data) {

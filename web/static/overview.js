@@ -2,7 +2,7 @@
 
 import { bulk } from './bulk.js';
 import { sparkline } from './chart.js';
-import { ask, button, empty, h, psql, state, table } from './dom.js';
+import { ask, button, empty, h, psql, state, table, toast } from './dom.js';
 import { parse } from './exact.js';
 import { age, count, exact, plural, short, span, told } from './format.js';
 
@@ -212,9 +212,13 @@ export async function deadLetters(ctx, mem, queues) {
 
 // Leads to the oldest due job of the queue, whose page says why it waits.
 async function why(ctx, q) {
-	const { data } = await ctx.view('jobs', { filter: JSON.stringify({ queue: q.queue, state: 'available' }), qty: 200, after: 0 });
-	const due = data.jobs.reduce((a, b) => (a && a.run_at <= b.run_at ? a : b), null);
-	ctx.go(due ? ctx.link('job', due.id) : ctx.link('queue', '', { name: q.queue }));
+	try {
+		const { data } = await ctx.view('jobs', { filter: JSON.stringify({ queue: q.queue, state: 'available' }), qty: 200, after: 0 });
+		const due = data.jobs.reduce((a, b) => (a && a.run_at <= b.run_at ? a : b), null);
+		ctx.go(due ? ctx.link('job', due.id) : ctx.link('queue', '', { name: q.queue }));
+	} catch (error) {
+		toast(error.message, true);
+	}
 }
 
 function resume(ctx, q) {
