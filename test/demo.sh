@@ -1,11 +1,12 @@
 #!/bin/bash
 # make demo: installs what is needed, builds, starts a private cluster (fsync on) in a temporary folder and shows the
 # extension at work, each SQL statement before its result.  Nothing but packages and the installed extension stays
-# behind.  KEEP=1 ends in psql on that cluster.
+# behind.  KEEP=1 ends in psql on that cluster; WEB=1 leaves queue-web open on it, at WEB_PORT (8432), until Ctrl-C.
 . "$(dirname "$0")/lib.sh"
 
 echo "Building..."
-lib_build
+lib_build ${WEB:+web}
+[ -z "${WEB:-}" ] || make -s -C "$ROOT" web
 lib_start
 cluster_init
 cluster_start
@@ -207,6 +208,26 @@ SQL
 if [ -n "${KEEP:-}" ]; then
 	title "KEEP=1: psql on the demo's cluster; it is removed when you leave"
 	pg "$BIN/psql" -X -d demo || true
+fi
+if [ -n "${WEB:-}" ]; then
+	title "WEB=1: queue-web on the demo's data, http://127.0.0.1:${WEB_PORT:-8432}/ until Ctrl-C; the cluster is removed then"
+	show <<'SQL'
+-- A day's life: what fails and is given up, what waits and for what, a workflow, schedules.
+SELECT count(*) AS "will be discarded" FROM queue.enqueue_many('pay', (SELECT array_agg(jsonb_build_object('amount', n)) FROM generate_series(1, 100) n));
+SELECT queue.create_queue('mail', description => 'what customers get', keep_completed => '1 day');
+SELECT count(queue.enqueue('greet', jsonb_build_object('name', 'customer ' || n), 'mail',
+    tags => ARRAY['welcome', 'lang-' || (ARRAY['de', 'en', 'fr'])[1 + n % 3]])) AS enqueued FROM generate_series(1, 200) n;
+SELECT queue.enqueue('newsletter', '{"issue": 42}', 'mail', delay => '2 hours') AS "for later";
+SELECT queue.enqueue('nobody_serves_me', '{"why": "no handler, no worker"}') AS "waits for a worker";
+SELECT queue.schedule('hello', '10 seconds', 'greet', '{"name": "the clock"}');
+SELECT queue.schedule('month end', '0 6 $ * *', 'greet', '{"name": "the books"}', timezone => 'Europe/Berlin');
+SELECT ref, job_id FROM queue.enqueue_workflow('[{"ref": "fetch", "kind": "greet"}, {"ref": "resize", "kind": "slow_greet", "depends_on": ["fetch"]},
+    {"ref": "mail", "kind": "greet", "depends_on": ["fetch"]}, {"ref": "publish", "kind": "flaky", "depends_on": ["resize", "mail"]}]', name => 'an image');
+SQL
+	install "$ROOT/web/queue-web" "$LIB_DIR"
+	pg "$LIB_DIR/queue-web" --write --listen "127.0.0.1:${WEB_PORT:-8432}" "host=$LIB_DIR port=$PGPORT dbname=demo user=app" &
+	LIB_PIDS+=($!)
+	wait $! || true
 fi
 cluster_stop fast
 echo

@@ -3,7 +3,7 @@
 #
 # Needs Debian or Ubuntu, and root or sudo (only if something is missing). No cluster of the distribution's own is
 # created: create_main_cluster = false is set before the server's package unless the file already says something.
-# Everything but the answer goes to stderr.  test/install.sh [test]: with "test", also what only the tests need.
+# Everything but the answer goes to stderr.  test/install.sh [test|web]: also what the tests, or queue-web, need.
 set -euo pipefail
 
 say() { printf '%s\n' "$*" >&2; }
@@ -33,6 +33,7 @@ done
 
 packages() {
 	echo "postgresql-$1 postgresql-server-dev-$1 make gcc libc6-dev libcurl4-openssl-dev util-linux"
+	if [ "$WHAT" = web ]; then echo "libmicrohttpd-dev libpq-dev pkg-config"; fi
 	if [ "$WHAT" = test ]; then
 		echo "postgresql-$1-pgtap binutils perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl"
 	fi

@@ -215,7 +215,7 @@ static void
 mark_down(Database *database, const char *message)
 {
 	entry_lock();
-	if (database->up || database->error == NULL)
+	if (!stopping && (database->up || database->error == NULL))
 		log_line("database %s is down: %s", database->name, message);
 	database->up = false;
 	free(database->error);

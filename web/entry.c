@@ -14,7 +14,7 @@
 
 #define MAX_SHARED 256			/* entries in the table */
 #define MAX_KEPT (8 << 20)		/* bytes of answers that serve others */
-#define MAX_BYTES (16 << 20)	/* bytes of all answers, those that are being sent too */
+#define MAX_BYTES (12 << 20)	/* bytes of all answers, those that are being sent too */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Entry *shared;			/* the newest first */
@@ -110,7 +110,8 @@ entry_make(Database *database, const Query *query, char *values[], int nvalues)
 	entry->database = database;
 	entry->query = query;
 	entry->nvalues = nvalues;
-	memcpy(entry->values, values, sizeof(char *) * (size_t) nvalues);
+	for (int i = 0; i < nvalues; i++)
+		entry->values[i] = values[i];
 	entry->references = 1;
 	return entry;
 }

@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 
 #define CONNECTIONS 512
+#define OF_ONE_ADDRESS 384		/* so that nobody alone takes them all */
 #define MEMORY (16 << 10)
 #define MAX_BODY (64 << 10)
 #define IDLE_S 30
@@ -426,6 +427,10 @@ handle(void *cls, struct MHD_Connection *connection, const char *url, const char
 		if (!auth_host(connection))
 			return answer_error(connection, MHD_HTTP_FORBIDDEN, "host", "the Host header is none of this server's",
 								"Start queue-web with --host NAME.");
+		/* a proxy in front might see the end of the request elsewhere */
+		if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Transfer-Encoding") != NULL &&
+			MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length") != NULL)
+			return answer_error(connection, MHD_HTTP_BAD_REQUEST, "length", "the request has two lengths", NULL);
 		return MHD_YES;
 	}
 	if (*nupload > 0)
@@ -517,6 +522,7 @@ http_start(int listen_socket)
 								   MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
 								   MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 								   MHD_OPTION_CONNECTION_LIMIT, (unsigned int) CONNECTIONS,
+								   MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned int) OF_ONE_ADDRESS,
 								   MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) IDLE_S,
 								   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) MEMORY,
 								   MHD_OPTION_STRICT_FOR_CLIENT, 1,

@@ -158,10 +158,10 @@ static const Query views[] = {
 		"(SELECT * FROM queue.job_error WHERE job_id = $1::bigint ORDER BY failed_at DESC LIMIT 100), "
 		"l AS MATERIALIZED (SELECT * FROM queue.job_log WHERE job_id = $1::bigint ORDER BY logged_at DESC LIMIT 500) "
 		ANSWER("json_build_object('job', (SELECT row FROM j), 'recent', (SELECT row FROM recent), "
-			   "'errors', " ROWS("SELECT attempt, started_at, failed_at, worker, left(error, 8192) AS error, "
+			   "'errors', " ROWS("SELECT attempt, started_at, failed_at, worker, left(error, 4096) AS error, "
 								 "sqlstate, http_status, "
-								 "left(context, 8192) AS context FROM e ORDER BY failed_at, attempt") ", "
-			   "'log', " ROWS("SELECT attempt, logged_at, level, message FROM l ORDER BY logged_at") ", "
+								 "left(context, 4096) AS context FROM e ORDER BY failed_at, attempt") ", "
+			   "'log', " ROWS("SELECT attempt, logged_at, level, left(message, 2048) AS message FROM l ORDER BY logged_at") ", "
 			   "'explain', CASE WHEN EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) "
 			   "THEN queue.explain_job($1::bigint) END)")
 		" WHERE EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) OR EXISTS (SELECT FROM e) "
@@ -222,7 +222,7 @@ static const Query views[] = {
 		.name = "workflow",
 		.sql = ANSWER("json_build_object('workflow', row_to_json(w), "
 					  "'jobs', " ROWS("SELECT e.job_id::text AS job_id, e.ref, e.kind, e.state, "
-					"e.depends_on::text[] AS depends_on "
+					"e.depends_on[1:50]::text[] AS depends_on "
 									  "FROM queue.workflow_edge e WHERE e.workflow_id = $1::bigint ORDER BY "
 									"e.job_id LIMIT 1000") ", "
 					  "'more', w.jobs > 1000)")
