@@ -161,7 +161,8 @@ static const Query views[] = {
 			   "'errors', " ROWS("SELECT attempt, started_at, failed_at, worker, left(error, 4096) AS error, "
 								 "sqlstate, http_status, "
 								 "left(context, 4096) AS context FROM e ORDER BY failed_at, attempt") ", "
-			   "'log', " ROWS("SELECT attempt, logged_at, level, left(message, 2048) AS message FROM l ORDER BY logged_at") ", "
+			   "'log', " ROWS("SELECT attempt, logged_at, level, left(message, 2048) AS message FROM l "
+							 "ORDER BY logged_at") ", "
 			   "'explain', CASE WHEN EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) "
 			   "THEN queue.explain_job($1::bigint) END)")
 		" WHERE EXISTS (SELECT FROM j) OR EXISTS (SELECT FROM recent) OR EXISTS (SELECT FROM e) "
