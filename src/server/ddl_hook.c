@@ -29,11 +29,13 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -166,6 +168,24 @@ owns_database(Oid db)
 	return OidIsValid(db) && queue_database_ownercheck(db, GetUserId());
 }
 
+/* May the current user make and rename databases?  The server's own function is static in older minor versions. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may = superuser();
+
+	if (may)
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return may;
+}
+
 /* May the current user copy this database: a template, or one's own? */
 static bool
 may_copy_database(Oid db)
@@ -173,7 +193,7 @@ may_copy_database(Oid db)
 	HeapTuple	tuple;
 	bool		may = false;
 
-	if (!have_createdb_privilege())
+	if (!may_create_databases())
 		return false;
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
 	if (HeapTupleIsValid(tuple))
@@ -374,7 +394,7 @@ before_utility(Node *parsetree)
 				{
 					Oid			db = get_database_oid(stmt->subname, true);
 
-					if (owns_database(db) && have_createdb_privilege() && db != MyDatabaseId)
+					if (owns_database(db) && may_create_databases() && db != MyDatabaseId)
 						close_database(db);
 				}
 				break;
