@@ -73,7 +73,7 @@ fi
 # Runtimes and drivers for test/clients, and the libraries of queue-web: what is cheap to have, best effort.  What is missing is skipped there, by name.
 if [ "$WHAT" = test ]; then
 	# Go: 80 MB to fetch, 450 MB on disk, 95 s on a busy machine
-	drivers="libmicrohttpd-dev libpq-dev pkg-config pgbouncer python3-psycopg ruby-pg golang-go golang-github-lib-pq-dev"
+	drivers="libmicrohttpd-dev libpq-dev pkg-config pgbouncer python3-psycopg ruby-pg golang-go golang-github-lib-pq-dev postgresql-$version-plproxy"
 	# a JDK only where it is used anyway
 	if command -v javac >/dev/null; then drivers+=" libpostgresql-jdbc-java"; fi
 	# for test/browser: 90 MB to fetch, 350 MB on disk
