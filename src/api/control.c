@@ -529,6 +529,7 @@ run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("the handler of kind \"%s\" runs as \"%s\"", line->kind, line->handler->run_as),
 					 errhint("SET ROLE to it, or register the handler with run_as => your role.")));
+		queue_census_claimed(line->kind_key);
 		parked = queue_run_parked(line->handler, &hint);
 		if (parked != NULL)
 			ereport(ERROR,

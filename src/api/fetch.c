@@ -396,6 +396,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 				got++;
 				queue_ready_use(ready, true);
 				queue_fetcher_claimed(line->id);
+				queue_census_claimed(line->kind_key);
 				break;
 			case QUEUE_CLAIM_FULL:
 				if (c.refusal.answer != QUEUE_UNIT_HELD)
@@ -422,6 +423,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		CommandCounterIncrement();
 	else if (looks)
 		queue_census_leave();
+	queue_census_looked();
 	return got;
 }
 

@@ -6,7 +6,8 @@
  * which are counted when a limit is new, and after a start: nothing is granted before.  Counting goes so:
  *
  *	1. The configuration's generation is bumped, so everybody who claims from now on knows the limit.
- *	2. Transactions that read it before and claim in this queue are waited for (shared/census.h); nobody blocks.
+ *	2. Transactions that read it before and claim in this queue, or have claimed such kinds there, are waited for
+ *	   (shared/census.h); nobody blocks.
  *	3. What is in force gets its units: jobs that executors run (their slots tell), sessions' claims (the lock table),
  *	   and leases (rows).  Each is looked at again after its unit was added: if it ended in between, the unit goes; if
  *	   somebody is about to end it, there is another count later.
@@ -245,17 +246,23 @@ somebody_looks(const Census *census, uint64 announced)
 {
 	QueueConf  *last = NULL;
 	QueueLine **lines;
+	uint64		kinds = 0;
 	int			n;
 
 	if (census->of == QUEUE_LIMIT_QUEUE)
-		return queue_census_looks(census->limits->keys.queue_key, announced);
+		return queue_census_looks(census->limits->keys.queue_key, QUEUE_CENSUS_KINDS, announced);
 	lines = queue_lines_all(&n);
+	for (int i = 0; i < n; i++)
+	{
+		if (in_scope(lines[i], census->limits, census->of))
+			kinds |= queue_census_kind(lines[i]->kind_key);
+	}
 	for (int i = 0; i < n; i++)
 	{
 		if (lines[i]->queue == last || !in_scope(lines[i], census->limits, census->of))
 			continue;
 		last = lines[i]->queue;
-		if (queue_census_looks(last->key, announced))
+		if (queue_census_looks(last->key, kinds, announced))
 			return true;
 	}
 	return false;

@@ -7,7 +7,8 @@
  * configuration.  Whoever counts for a new limit first bumps the generation, so that everybody reads again, and then
  * looks at the places: of the two, one sees the other.  A look ends with its transaction; its leases are in the table
  * then, its session claims in the lock table.  One that claimed nothing ends at once: a session may wait for long
- * between two looks, and who counts waits for all of them.  Executors need not look: their slots say what they run.
+ * between two looks, and who counts waits for all of them.  A transaction that looked and stays open concerns only who
+ * counts kinds that it claimed.  Executors need not look: their slots say what they run.
  *
  * No locks: a place is written by its process, but for `given`.
  */
@@ -24,6 +25,8 @@ typedef struct Place
 {
 	pg_atomic_uint64 queue;		/* the key of the queue that is looked at; 0: none */
 	pg_atomic_uint64 since;		/* the time that it was when the look began */
+	pg_atomic_uint64 kinds;		/* queue_census_kind() of what it claimed, .. */
+	pg_atomic_uint32 looking;	/* .. and it may be about to claim something else */
 	Oid			db;
 	pg_atomic_uint32 given;
 } Place;
@@ -59,6 +62,8 @@ queue_census_shmem_init(void)
 	{
 		pg_atomic_init_u64(&shared->place[i].queue, 0);
 		pg_atomic_init_u64(&shared->place[i].since, 0);
+		pg_atomic_init_u64(&shared->place[i].kinds, 0);
+		pg_atomic_init_u32(&shared->place[i].looking, 0);
 		pg_atomic_init_u32(&shared->place[i].given, 0);
 		shared->place[i].db = InvalidOid;
 	}
@@ -82,17 +87,39 @@ queue_census_look(uint64 queue_key)
 	bool		first = my_queue == 0;
 	uint64		queue = queue_key != 0 && (my_queue == 0 || my_queue == queue_key) ? queue_key : ANY_QUEUE;
 
-	if (shared == NULL || my_queue == queue)
+	if (shared == NULL)
 		return false;
 	queue_census_attach();
 	/* a look that goes on is as old as it was: claims may have been made in it */
 	if (first)
+	{
 		pg_atomic_write_u64(&mine->since, pg_atomic_read_u64(&shared->time));
+		pg_atomic_write_u64(&mine->kinds, 0);
+	}
+	pg_atomic_write_u32(&mine->looking, 1);
 	my_queue = queue;
 	pg_write_barrier();
 	pg_atomic_write_u64(&mine->queue, queue);
 	pg_memory_barrier();
 	return first;
+}
+
+void
+queue_census_claimed(uint64 kind_key)
+{
+	uint64		kinds = mine != NULL ? pg_atomic_read_u64(&mine->kinds) : 0;
+
+	if (mine != NULL)
+		pg_atomic_write_u64(&mine->kinds, kinds | queue_census_kind(kind_key));
+}
+
+void
+queue_census_looked(void)
+{
+	if (mine == NULL)
+		return;
+	pg_write_barrier();
+	pg_atomic_write_u32(&mine->looking, 0);
 }
 
 void
@@ -125,7 +152,7 @@ queue_census_announce(void)
 }
 
 bool
-queue_census_looks(uint64 queue_key, uint64 announced)
+queue_census_looks(uint64 queue_key, uint64 kinds, uint64 announced)
 {
 	pg_memory_barrier();
 	for (int i = 0; i < MaxBackends; i++)
@@ -136,8 +163,13 @@ queue_census_looks(uint64 queue_key, uint64 announced)
 		if (queue == 0 || place == mine || place->db != MyDatabaseId)
 			continue;
 		pg_read_barrier();
-		if (pg_atomic_read_u64(&place->since) < announced &&
-			(queue_key == 0 || queue == queue_key || queue == ANY_QUEUE))
+		if (pg_atomic_read_u64(&place->since) >= announced ||
+			(queue_key != 0 && queue != queue_key && queue != ANY_QUEUE))
+			continue;
+		if (pg_atomic_read_u32(&place->looking) != 0)
+			return true;
+		pg_read_barrier();
+		if ((pg_atomic_read_u64(&place->kinds) & kinds) != 0)
 			return true;
 	}
 	return false;

@@ -62,6 +62,26 @@ wait_true($node, "SELECT ($running) = 0", 'the executors have ended');
 wait_true($node, "SELECT count(*) = 3 FROM queue.fetch('q', 5)", 'and gave back');
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", '6', 'six leases');
 
+# who counts for a new limit waits for no open transaction that claimed other kinds, but for one that claimed these
+sql($node, <<'EOS');
+SELECT queue.create_queue('two');
+SELECT count(queue.enqueue(kind, queue => 'two')) FROM unnest('{apple,apple,pear}'::text[]) kind;
+EOS
+my $open = queue_session($node);
+like($open->query_safe("BEGIN; SELECT count(*) FROM queue.fetch('two', kinds => '{apple}')"), qr/^\s*1$/, 'one has an apple');
+sql($node, <<'EOS');
+SELECT queue.register_sql_handler('pear', 'h', '{two}', max_running => 1), queue.pause_handler('pear', 'two');
+SELECT queue.register_sql_handler('apple', 'h', '{two}', max_running => 1), queue.pause_handler('apple', 'two');
+EOS
+one($node, "SELECT count(*) FROM queue.fetch('two', kinds => '{pear}')", '1', 'a new limit of pears is counted beside it');
+one($node, "SELECT count(*) FROM queue.fetch('two', kinds => '{apple}')", '0', 'one of apples is not');
+$open->query_safe('COMMIT');
+one($node, "SELECT count(*) FROM queue.fetch('two', kinds => '{apple}')", '0', 'its apple is the one that may be');
+one($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'two' AND kind = 'apple' AND state = 'running'", '1', 'it ends');
+one($node, "SELECT count(*) FROM queue.fetch('two', kinds => '{apple}')", '1', 'and the other begins');
+$open->quit;
+sql($node, "SELECT queue.drop_queue('two', force => true)");
+
 # after a restart and after a crash they are counted from the table
 for my $how ('restart', 'kill -9')
 {
