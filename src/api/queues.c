@@ -13,6 +13,7 @@
 #include "api/arguments.h"
 #include "api/grants.h"
 #include "api/workflow_end.h"
+#include "config/drops.h"
 #include "config/fence.h"
 #include "config/owner.h"
 #include "job/claim.h"

@@ -2,36 +2,42 @@
  * line_table.c
  *		Lines by a 64-bit key.
  *
- * Memory of one reading of the configuration.  No locks.
+ * No locks.
  */
 #include "config/line_table.h"
 
-#include "common/hashfn.h"
 #include "utils/memutils.h"
 
 #define FIRST_SIZE 64
 
 void
-queue_line_table_init(QueueLineTable *table, MemoryContext cxt)
+queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected)
 {
+	Size		size = FIRST_SIZE;
+
+	while (size / 2 < expected)
+		size *= 2;
 	table->cxt = cxt;
 	table->n = 0;
-	table->mask = FIRST_SIZE - 1;
-	table->entries = MemoryContextAllocZero(cxt, FIRST_SIZE * sizeof(QueueLineEntry));
+	table->mask = (uint32) (size - 1);
+	table->entries = MemoryContextAllocExtended(cxt, size * sizeof(QueueLineEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
-/* The place of a key: where it is, or the free one where it goes. */
+/*
+ * The place of a key: where it is, or the free one where it goes.  Keys are ids, or hashes.  Lines with ids that follow
+ * one another mostly come one after the other, so their places do, too.
+ */
 static inline QueueLineEntry *
 place_of(const QueueLineTable *table, uint64 key)
 {
-	uint32		i = murmurhash32((uint32) key ^ (uint32) (key >> 32)) & table->mask;
+	uint32		i = ((uint32) key ^ (uint32) (key >> 32)) & table->mask;
 
 	while (table->entries[i].line != NULL && table->entries[i].key != key)
 		i = (i + 1) & table->mask;
 	return &table->entries[i];
 }
 
-QueueLine *
+void *
 queue_line_table_find(const QueueLineTable *table, uint64 key)
 {
 	return place_of(table, key)->line;
@@ -56,7 +62,7 @@ grow(QueueLineTable *table)
 }
 
 void
-queue_line_table_put(QueueLineTable *table, uint64 key, QueueLine *line)
+queue_line_table_put(QueueLineTable *table, uint64 key, void *line)
 {
 	QueueLineEntry *entry = place_of(table, key);
 

@@ -1,6 +1,6 @@
 /*
  * line_table.h
- *		Lines by a 64-bit key: where lines.c looks a line up.
+ *		Lines by a 64-bit key: where lines.c and known_lines.c look one up.
  *
  * Open addressing, nothing is ever taken out: over many lines a lookup costs one miss of the processor's cache, where
  * dynahash has four.
@@ -15,7 +15,7 @@
 typedef struct QueueLineEntry
 {
 	uint64		key;
-	QueueLine  *line;			/* NULL: free */
+	void	   *line;			/* NULL: free */
 } QueueLineEntry;
 
 typedef struct QueueLineTable
@@ -48,10 +48,11 @@ queue_line_key_of_name(const QueueLine *line)
 							   queue_line_concurrency_hash(line->key));
 }
 
-extern void queue_line_table_init(QueueLineTable *table, MemoryContext cxt);
+/* expected: about so many will be in it. */
+extern void queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected);
 /* What has this key; NULL: nothing. */
-extern QueueLine *queue_line_table_find(const QueueLineTable *table, uint64 key);
+extern void *queue_line_table_find(const QueueLineTable *table, uint64 key);
 /* Puts a line under this key, in the place of what is there. */
-extern void queue_line_table_put(QueueLineTable *table, uint64 key, QueueLine *line);
+extern void queue_line_table_put(QueueLineTable *table, uint64 key, void *line);
 
 #endif

@@ -22,6 +22,8 @@
  */
 #include "config/lines.h"
 
+#include "config/drops.h"
+#include "config/known_lines.h"
 #include "config/line_limit.h"
 #include "config/line_table.h"
 #include "config/reader.h"
@@ -78,7 +80,7 @@ typedef struct QueueLines
 	TimestampTz standby;		/* a list was read on a standby, where nothing is told, by this statement; 0 */
 } QueueLines;
 
-#define READ_AHEAD 32			/* rows read along with one whose id was not known, .. */
+#define READ_AHEAD 64			/* rows read along with one whose id was not known, .. */
 #define NAMES_AHEAD_AFTER 8		/* .. and with one whose name was not, in a session that did this so often, .. */
 #define NAMES_AHEAD_MAX 64		/* .. so many at most */
 
@@ -90,14 +92,13 @@ typedef struct Columns
 
 static int	own_lines = 0;		/* rows that this transaction inserted */
 
-static void register_callbacks(void);
-
 /* ---------------------------------------------------------------- the cache */
 
 /* The current reading's lines, none at first. */
 static QueueLines *
 current_lines(void)
 {
+	static uint32 before = 0;	/* how many the last reading had */
 	QueueConfig *config = queue_config();
 
 	if (unlikely(config->lines == NULL))
@@ -107,12 +108,14 @@ current_lines(void)
 
 		lines->config = config;
 		lines->cxt = config->cxt;
-		queue_line_table_init(&lines->ids, config->cxt);
-		queue_line_table_init(&lines->names, config->cxt);
+		queue_line_table_init(&lines->ids, config->cxt, before);
+		queue_line_table_init(&lines->names, config->cxt, 0);
 		lines->complete = MemoryContextAlloc(lines->cxt, config->nqueues * sizeof(QueueConf *));
 		lines->news = base != NULL ? queue_database_lines_told(base) : 0;
+		queue_known_lines_of(config->line_table);
 		config->lines = lines;
 	}
+	before = config->lines->ids.n;
 	return config->lines;
 }
 
@@ -275,27 +278,32 @@ name_line(QueueLines *lines, QueueLine *line)
 		queue_line_table_put(&lines->names, key, line);
 }
 
-/* Adds a line that is not known yet. */
+/* Adds a line that this reading does not have yet. */
 static QueueLine *
-add_line(QueueLines *lines, int64 id, const char *queue, const char *kind, int16 priority, const char *concurrency_key)
+add_line(QueueLines *lines, const QueueKnownLine *known)
 {
-	QueueConf  *conf = queue_config_find(lines->config, queue);
+	const QueueLine *last = lines->last;
+	QueueConf  *conf = last != NULL && !last->gone && last->queue->counter == known->queue ?
+		last->queue : queue_config_find(lines->config, known->queue->name);
 	MemoryContext old = MemoryContextSwitchTo(lines->cxt);
-	Size		length = strlen(kind) + 1;
-	QueueLine  *line = palloc0(sizeof(QueueLine) + length);
+	QueueLine  *line = palloc0(sizeof(QueueLine) + known->length);
 
-	line->id = id;
-	line->cursor = (QueueCursorRef) {.line = id, .priority = priority};
-	line->kind = memcpy(line + 1, kind, length);
-	line->kind_key = queue_name_hash(kind);
-	line->priority = priority;
-	line->key = concurrency_key != NULL ? pstrdup(concurrency_key) : NULL;
+	line->id = known->id;
+	line->cursor = known->cursor;
+	line->kind = memcpy(line + 1, known->kind, known->length);
+	line->kind_key = known->kind_key;
+	line->priority = known->priority;
+	line->key = known->key != NULL ? pstrdup(known->key) : NULL;
+	line->counter = known->counter;
 	line->gone = conf == NULL;
-	line->queue = conf != NULL ? conf : queue_conf_make(queue);
+	line->queue = conf != NULL ? conf : queue_conf_make(known->queue->name);
 	if (!line->gone)
 		queue_config_resolve(lines->config, line);
-	queue_line_table_put(&lines->ids, (uint64) id, line);
+	if (line->handler != NULL && line->handler->id == known->handler)
+		line->stat = known->stat;
+	queue_line_table_put(&lines->ids, (uint64) line->id, line);
 	MemoryContextSwitchTo(old);
+	list_line(lines, line);
 	return line;
 }
 
@@ -308,28 +316,42 @@ columns_of(Relation rel)
 		queue_column(rel, "priority"), queue_column(rel, "retired_at"), queue_column(rel, "concurrency_key")};
 }
 
+/* What never changes of the line of a row just read. */
+static QueueKnownLine *
+known_of_row(const Columns *columns, TupleTableSlot *slot)
+{
+	bool		isnull;
+	int64		id = DatumGetInt64(slot_getattr(slot, columns->id, &isnull));
+	QueueKnownLine *known = queue_known_line(id);
+	Datum		queue;
+	Datum		kind;
+	Datum		key;
+	int16		priority;
+
+	if (known != NULL)
+		return known;
+	queue = slot_getattr(slot, columns->queue, &isnull);
+	kind = slot_getattr(slot, columns->kind, &isnull);
+	priority = DatumGetInt16(slot_getattr(slot, columns->priority, &isnull));
+	key = slot_getattr(slot, columns->concurrency_key, &isnull);
+	return queue_know_line(id, DatumGetTextPP(queue), DatumGetTextPP(kind), priority,
+						   isnull ? NULL : DatumGetTextPP(key));
+}
+
 /* The line of a row just read. */
 static QueueLine *
 line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 {
 	bool		isnull;
-	int64		id = DatumGetInt64(slot_getattr(slot, columns->id, &isnull));
-	QueueLine  *line = find_id(lines, id);
+	QueueLine  *line = find_id(lines, DatumGetInt64(slot_getattr(slot, columns->id, &isnull)));
 
-	if (line == NULL)
+	if (line != NULL)
 	{
-		char	   *queue = TextDatumGetCString(slot_getattr(slot, columns->queue, &isnull));
-		char	   *kind = TextDatumGetCString(slot_getattr(slot, columns->kind, &isnull));
-
-		int16		priority = DatumGetInt16(slot_getattr(slot, columns->priority, &isnull));
-		Datum		key = slot_getattr(slot, columns->concurrency_key, &isnull);
-
-		line = add_line(lines, id, queue, kind, priority, isnull ? NULL : TextDatumGetCString(key));
-		line->retired = !slot_attisnull(slot, columns->retired_at);
-		pfree(queue);
-		pfree(kind);
+		list_line(lines, line);
+		return line;
 	}
-	list_line(lines, line);
+	line = add_line(lines, known_of_row(columns, slot));
+	line->retired = !slot_attisnull(slot, columns->retired_at);
 	return line;
 }
 
@@ -337,6 +359,7 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 typedef enum Wanted
 {
 	ALL_ROWS,
+	FIRST_ROW,					/* the first, and those behind it become known */
 	FIRST_USABLE,				/* the first that takes new jobs, and no more */
 	NAMES						/* those that take new jobs; they do so now, where none of their name is known */
 } Wanted;
@@ -362,7 +385,12 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 		QueueLine  *line;
 
 		CHECK_FOR_INTERRUPTS();
-		if (wanted != ALL_ROWS && !slot_attisnull(slot, columns.retired_at))
+		if (wanted == FIRST_ROW && found != NULL)
+		{
+			(void) known_of_row(&columns, slot);
+			continue;
+		}
+		if (wanted >= FIRST_USABLE && !slot_attisnull(slot, columns.retired_at))
 			continue;
 		line = line_of_row(lines, &columns, slot);
 		if (found == NULL)
@@ -388,7 +416,7 @@ read_id(QueueLines *lines, int64 id)
 	QueueLine  *line;
 
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
-	line = read_index(lines, lines->config->line_pkey, &key, 1, false, ALL_ROWS, READ_AHEAD);
+	line = read_index(lines, lines->config->line_pkey, &key, 1, false, FIRST_ROW, READ_AHEAD);
 	if (line != NULL && line->id == id)
 		return line;
 	if (own_lines == 0)
@@ -522,16 +550,62 @@ queue_config_line(int64 id)
 {
 	QueueLines *lines = current_lines();
 	QueueLine  *line = find_id(lines, id);
+	QueueKnownLine *known;
 
-	return likely(line != NULL) ? line : read_id(lines, id);
+	if (likely(line != NULL))
+		return line;
+	known = queue_known_line(id);
+	return known != NULL ? lines->last = add_line(lines, known) : read_id(lines, id);
+}
+
+bool
+queue_line_stored(int64 id)
+{
+	QueueLines *lines = current_lines();
+
+	if (find_id(lines, id) != NULL || read_id(lines, id) != NULL)
+		return true;
+	queue_unknow_line(id);
+	return false;
 }
 
 QueueCounterRef *
 queue_line_counter(const QueueLine *line)
 {
-	if (unlikely(line->counter == NULL))
-		unconstify(QueueLine *, line)->counter = queue_counter_kind_ref(line->queue->counter, line->kind);
-	return line->counter;
+	QueueKnownLine *known;
+
+	if (likely(line->counter != NULL))
+		return line->counter;
+	known = queue_known_line(line->id);
+	if (known == NULL)
+		return unconstify(QueueLine *, line)->counter = queue_counter_kind_ref(line->queue->counter, line->kind);
+	if (known->counter == NULL)
+		known->counter = queue_counter_kind_ref(known->queue, line->kind);
+	return unconstify(QueueLine *, line)->counter = known->counter;
+}
+
+QueueKindStat *
+queue_line_stat(QueueLine *line)
+{
+	const QueueKindStat *before = line->stat.entry;
+	QueueKindStat *stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	QueueKnownLine *known = stat != before ? queue_known_line(line->id) : NULL;
+
+	if (known != NULL)
+	{
+		known->handler = line->handler->id;
+		known->stat = line->stat;
+	}
+	return stat;
+}
+
+void
+queue_line_keep_cursor(const QueueLine *line)
+{
+	QueueKnownLine *known = queue_known_line(line->id);
+
+	if (known != NULL)
+		known->cursor = line->cursor;
 }
 
 QueueLine **
@@ -599,97 +673,27 @@ queue_lines_all(int *n)
 	return all.lines;
 }
 
-/* ---------------------------------------------------------------- queues being dropped */
-
-/*
- * drop_queue must see every job that can still come: it publishes that a queue is being dropped, then waits for the
- * enqueuers of that moment (fence.h).  Who enqueues for the first time after it waits for the end of the drop.
- */
-static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
-static bool hindered = false;	/* ..and took them while queues were being dropped */
-static int	own_drops = 0;		/* queues that this transaction drops */
-
-/* What a drop and those that wait for it lock: by the hash of the name, so that some may wait for another's. */
-static uint32
-drop_key(const char *queue)
-{
-	return (uint32) queue_name_hash(queue);
-}
-
-/*
- * Takes the enqueuer's locks, once a transaction, and waits for the end of a drop of this queue, if one began before
- * this transaction had them.
- */
-static void
-lock_to_enqueue(const char *queue)
-{
-	QueueConfig *config = queue_config();
-	QueueDatabase *base = queue_database();
-
-	if (!enqueuing)
-	{
-		register_callbacks();
-		LockRelationOid(config->live_job, RowExclusiveLock);
-		LockRelationOid(config->line_table, RowExclusiveLock);
-		enqueuing = true;
-		hindered = base != NULL && queue_database_drops(base) > 0;
-	}
-	if (likely(!hindered) || queue_database_drops(base) == 0)
-		return;
-	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
-	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
-}
-
-/* See lines.h.  Without shared memory nobody can be told: then enqueuers of all queues wait. */
-void
-queue_lines_begin_drop(const char *queue)
-{
-	QueueConfig *config = queue_config();
-	QueueDatabase *base = queue_database();
-
-	if (base == NULL)
-	{
-		LockRelationOid(config->line_table, ShareRowExclusiveLock);
-		return;
-	}
-	register_callbacks();
-	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessExclusiveLock);
-	own_drops++;
-	queue_database_change_drops(base, 1);
-}
-
 /* ---------------------------------------------------------------- for enqueuers */
 
 /* A row that this transaction inserted is gone, or is a prepared transaction's: what the cache knows is wrong. */
 static void
 lines_xact_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_PREPARE && own_drops > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has dropped a queue"),
-				 errhint("Commit it.")));
 	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_COMMIT)
 		return;
 	if (own_lines > 0 && event != XACT_EVENT_COMMIT)
 		queue_config_invalidate();
-	if (own_drops > 0)
-		queue_database_change_drops(queue_database(), -own_drops);
-	own_lines = own_drops = 0;
-	enqueuing = false;
+	own_lines = 0;
 }
 
 static void
 lines_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	if (own_lines > 0)
+	if (event == SUBXACT_EVENT_ABORT_SUB && own_lines > 0)
 		queue_config_invalidate();
-	enqueuing = false;			/* its locks may be gone */
 }
 
-/* Once per backend. */
+/* Once per backend, before the first row is inserted. */
 static void
 register_callbacks(void)
 {
@@ -712,6 +716,9 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	Columns		columns = columns_of(rel);
 	int64		id = nextval_internal(lines->config->line_id_seq, false);
+	text	   *queue_name = cstring_to_text(conf->name);
+	text	   *kind_name = cstring_to_text(kind);
+	text	   *key = concurrency_key != NULL ? cstring_to_text(concurrency_key) : NULL;
 	QueueLine  *line;
 
 	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
@@ -721,15 +728,15 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	slot->tts_isnull[columns.id - 1] = slot->tts_isnull[columns.queue - 1] = false;
 	slot->tts_isnull[columns.kind - 1] = slot->tts_isnull[columns.priority - 1] = false;
 	slot->tts_values[columns.id - 1] = Int64GetDatum(id);
-	slot->tts_values[columns.queue - 1] = CStringGetTextDatum(conf->name);
-	slot->tts_values[columns.kind - 1] = CStringGetTextDatum(kind);
+	slot->tts_values[columns.queue - 1] = PointerGetDatum(queue_name);
+	slot->tts_values[columns.kind - 1] = PointerGetDatum(kind_name);
 	slot->tts_values[columns.priority - 1] = Int16GetDatum(priority);
 	slot->tts_isnull[columns.concurrency_key - 1] = concurrency_key == NULL;
-	if (concurrency_key != NULL)
-		slot->tts_values[columns.concurrency_key - 1] = CStringGetTextDatum(concurrency_key);
+	slot->tts_values[columns.concurrency_key - 1] = PointerGetDatum(key);
 	ExecStoreVirtualTuple(slot);
 
 	PushActiveSnapshot(GetLatestSnapshot());
+	register_callbacks();
 	own_lines++;
 	ExecSimpleRelationInsert(rri, estate, slot);
 	PopActiveSnapshot();
@@ -738,8 +745,7 @@ insert_line(QueueLines *lines, const QueueConf *conf, const char *kind, int16 pr
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExecutorState(estate);
 
-	line = add_line(lines, id, conf->name, kind, priority, concurrency_key);
-	list_line(lines, line);
+	line = add_line(lines, queue_know_line(id, queue_name, kind_name, priority, key));
 	if (queue_database() != NULL)
 		queue_note_new_line(&(QueueNewLine) {id, conf->key, line->kind_key, queue_line_concurrency_hash(line->key),
 							priority});
@@ -760,7 +766,7 @@ queue_line_ensure(const char *queue, const char *kind, int16 priority, const cha
 	QueueLine  *line;
 	QueueConf  *conf;
 
-	lock_to_enqueue(queue);
+	queue_lock_to_enqueue(queue);
 	lines = current_lines();
 	read_news(lines);
 	line = lines->last_named;

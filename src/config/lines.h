@@ -10,23 +10,26 @@
 
 #include "config/config.h"
 
-/* By id, read from the table if need be; NULL: there is no such row that anybody sees. */
+/*
+ * By id, read from the table if need be; NULL: there is no such row that anybody sees.  It may give a line that was
+ * deleted.
+ */
 extern QueueLine *queue_config_line(int64 id);
+/* Is it there, as far as this reading knows? */
+extern bool queue_line_stored(int64 id);
 
 /* Where the line's kind is counted in its queue. */
 extern QueueCounterRef *queue_line_counter(const QueueLine *line);
+/* The numbers of the line's kind and handler, which it has; as queue_kind_stat, made if need be. */
+extern QueueKindStat *queue_line_stat(QueueLine *line);
+/* Where its cursor is now is known to later readings, too. */
+extern void queue_line_keep_cursor(const QueueLine *line);
 
 /* The lines of one queue, and of one kind in it; an array that grows at its end only.  Retired ones too. */
 extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
 extern QueueLine **queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n);
 /* All rows of queue.line, read now and palloc'd: retired ones too, and those whose queue is gone. */
 extern QueueLine **queue_lines_all(int *n);
-
-/*
- * From now on to the end of this transaction whoever enqueues into this queue waits, unless it has enqueued before: for
- * those, queue_fence_begin and _wait.
- */
-extern void queue_lines_begin_drop(const char *queue);
 
 /*
  * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000:

@@ -129,7 +129,7 @@ queue_follow_ended(const QueueClaim *claim)
 static bool
 is_short(QueueLine *line, TimestampTz now)
 {
-	(void) queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	(void) queue_line_stat(line);
 	return queue_kind_is_short(&line->stat, now);
 }
 

@@ -165,13 +165,6 @@ typedef struct Work
 	TimestampTz ended_at;		/* 0: it did not end well */
 } Work;
 
-/* The statistics of the job's own kind, by which it is short or not. */
-static QueueKindStat *
-stat_of(QueueLine *line)
-{
-	return queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
-}
-
 /* May this executor run jobs of this line now?  The scheduler asked the same a moment ago. */
 static bool
 eligible(QueueLine *line)
@@ -367,7 +360,7 @@ run_alone(QueueEntry *entry)
 		rollback();
 		return;
 	}
-	work->stat = stat_of(work->claim.line);
+	work->stat = queue_line_stat(work->claim.line);
 	queue_suspect_set(0, entry->id);
 	if (suspect && !commit_suspect_attempt(work))
 	{
@@ -520,7 +513,7 @@ run_group(void)
 				break;
 			goto next;
 		}
-		work->stat = stat_of(work->claim.line);
+		work->stat = queue_line_stat(work->claim.line);
 		work->started_at = queue_now();
 		if (must_be_alone(work) && (work->entry->flags & QUEUE_ENTRY_FOLLOWS) == 0)
 		{
@@ -593,7 +586,7 @@ fail_after_abort(QueueEntry *entry, ErrorData *edata)
 		rollback();
 		return;
 	}
-	work->stat = stat_of(work->claim.line);
+	work->stat = queue_line_stat(work->claim.line);
 	work->started_at = 0;
 	if (read_row(work) == QUEUE_CLAIM_OURS && queue_claim_lock(&work->claim, false) == QUEUE_CLAIM_OURS)
 	{

@@ -101,8 +101,7 @@ make_result(QueueRequest *request)
 static void
 count_outcome(QueueRequest *request, QueueLine *line, QueueState state)
 {
-	QueueKindStat *stat = line->handler == NULL ? NULL :
-		queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	QueueKindStat *stat = line->handler == NULL ? NULL : queue_line_stat(line);
 	bool		failed = request->verdict == QUEUE_HTTP_FAIL || request->verdict == QUEUE_HTTP_DISCARD;
 
 	pg_atomic_fetch_add_u64(&queue_my_slot->jobs, 1);

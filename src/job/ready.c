@@ -18,6 +18,7 @@
 #include "job/ready.h"
 
 #include "job/ready_line.h"
+#include "job/seek.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -54,6 +55,7 @@ struct QueueReady
 	int			allocated;
 	QueueTurns	turns;
 	QueueStreams streams;
+	QueueSeek	keyed;			/* the rows of exact keys */
 	ReadyScan	scans[SCANS_MAX];
 	int			nscans;
 	MemoryContext cxt;
@@ -247,7 +249,7 @@ queue_ready_begin(QueueJobTable *table, const QueueReadyLines *what, TimestampTz
 	ready->next_due = DT_NOEND;
 	ready->may_raise = !IsolationUsesXactSnapshot();
 	ready->number = ++readings;
-	ready->cxt = CurrentMemoryContext;
+	ready->cxt = ready->keyed.cxt = CurrentMemoryContext;
 	ready->turns = (QueueTurns) {.readers = what->readers, .now = now, .cxt = CurrentMemoryContext};
 	ready->start_seq = queue_cursor_seq();
 	queue_streams_begin(&ready->streams, &ready->what, &ready->turns, ready->number);
@@ -379,7 +381,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 		note.abort_pos = note.commit_pos = key;
 		queue_note_end(queue_note_begin(&note), true);
 
-		if (!queue_job_peek(ready->table, key.id, ready->snapshot, &job) ||
+		if (!queue_seek(&ready->keyed, ready->table, key.id, ready->snapshot, &job) ||
 			job.line != queue_line->id || job.run_at != key.run_at)
 			continue;
 		if (job.leased_until > ready->now)
@@ -753,6 +755,7 @@ queue_ready_end(QueueReady *ready)
 	pass_current(ready);
 	for (int i = 0; i < ready->n; i++)
 		leave_line(ready, ready->heap[i]);
+	queue_seek_end(&ready->keyed);
 	for (int i = ready->nscans - 1; i >= 0; i--)
 	{
 		index_endscan(ready->scans[i].scan);

@@ -175,7 +175,7 @@ find_roles(QueueConfig *config, TimestampTz now)
 static bool
 is_deleted(int64 line)
 {
-	return queue_config_line(line) == NULL;
+	return !queue_line_stored(line);
 }
 
 /*
@@ -210,7 +210,11 @@ sort_lines(QueueConfig *config, TimestampTz now)
 
 	lines = queue_lines_all(&nlines);
 	for (int i = 0; i < nlines; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		place_line(lines[i], now);
+		queue_line_keep_cursor(lines[i]);
+	}
 	if (base->cursors > nlines)
 		queue_cursor_sweep(is_deleted);
 	if (nunplaced > 0)

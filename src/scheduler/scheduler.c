@@ -95,7 +95,7 @@ channel_budget(void)
 static void
 estimate(QueueEntry *entry, QueueLine *line)
 {
-	QueueKindStat *stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	QueueKindStat *stat = queue_line_stat(line);
 	int64		whole = (int64) Max(queue_commit_interval, 1) * 1000;
 	int64		mean = stat == NULL ? whole : (int64) pg_atomic_read_u64(&stat->mean_us);
 

@@ -317,15 +317,20 @@ queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 {
 	QueueKindKey key, others;
 	QueueKindStat *k;
+	uint64		given_up;
 
 	if (shared == NULL)
 		return NULL;
-	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation)
+	/* before the look: a place that is given up after it makes us look again */
+	given_up = pg_atomic_read_u64(&shared->given_up);
+	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation &&
+		(ref->missed == 0 || ref->missed == given_up))
 		return ref->entry;
 	key = kind_key_of(MyDatabaseId, handler, kind);
 	others = kind_key_of(MyDatabaseId, handler, OTHERS);
 	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	k = find_kind(&key, create);
+	ref->missed = k == NULL ? given_up : 0;
 	if (k == NULL && create)
 		k = find_kind(&others, true);
 	ref->entry = k;
@@ -479,6 +484,7 @@ give_up_kind(QueueKindStat *k)
 	if (base != NULL)
 		pg_atomic_fetch_sub_u32(&base->handled_places, 1);
 	(void) hash_search(handled, &k->key, HASH_REMOVE, NULL);
+	pg_atomic_fetch_add_u64(&shared->given_up, 1);
 }
 
 /* See counter.h.  Called by the scheduler when the configuration changed. */

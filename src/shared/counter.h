@@ -37,10 +37,14 @@ typedef struct QueueCounter		/* of one queue, or of one kind in it */
 	QueueCounterKey key;
 	uint64		incarnation;	/* of the place: never the same again; 0: given up */
 	/*
-	 * rows by the state under which they are filed (job.h: queue_job_filed), and how many of the filed-as-waiting are
-	 * due; signed: after a crash it begins at 0 with the rows there, and two transactions may tell in either order
+	 * rows by the state under which they are filed (job.h: queue_job_filed); signed: after a crash it begins at 0 with
+	 * the rows there, and two transactions may tell in either order
 	 */
 	pg_atomic_uint64 gauge[QUEUE_NSTATES];
+	/*
+	 * how many of the filed-as-waiting are due; never below 0, because a row that falls due is counted here by the next
+	 * recount only, and who takes it before that takes nothing off
+	 */
 	pg_atomic_uint64 due_scheduled;
 	pg_atomic_uint64 due_retryable;
 	pg_atomic_uint64 enqueued;
@@ -102,6 +106,7 @@ typedef struct QueueKindRef
 {
 	QueueKindStat *entry;
 	uint64		incarnation;
+	uint64		missed;			/* it had no place, and none was given up since that number; 0: it has its own */
 	bool		slow;			/* its last run here was longer than commit_interval; of kinds that share numbers */
 } QueueKindRef;
 

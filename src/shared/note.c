@@ -74,6 +74,7 @@ static PreparedTable *prepared = NULL;
 static QueueNote *notes = NULL;
 static int	nnotes = 0;
 static int	maxnotes = 0;
+static int	last_on_commit = -1;	/* no note behind this one has on_commit */
 
 /* A new line and the nest level that made it; they form a stack like the notes. */
 typedef struct NewLine
@@ -144,6 +145,8 @@ queue_note_begin(const QueueNote *note)
 	if (new->count == 0)
 		new->count = 1;
 	new->own_pos = new->high_pos = new->commit_pos;
+	if (new->on_commit)
+		last_on_commit = nnotes;
 	return nnotes++;
 }
 
@@ -217,9 +220,10 @@ queue_note_own_line(int *i, int64 *line)
 bool
 queue_note_own(int64 line, QueuePos *lowest)
 {
+	int			last = Min(last_on_commit, nnotes - 1);
 	bool		found = false;
 
-	for (int i = 0; i < nnotes; i++)
+	for (int i = 0; i <= last; i++)
 	{
 		if (notes[i].line != line || !notes[i].on_commit || notes[i].own_pos.run_at == DT_NOEND ||
 			(found && queue_pos_cmp(notes[i].own_pos, *lowest) >= 0))
@@ -473,6 +477,7 @@ forget_all(void)
 {
 	queue_ended_forget();
 	nnotes = 0;
+	last_on_commit = -1;
 	nnew_lines = 0;
 	config_level = 0;
 	launcher_level = 0;

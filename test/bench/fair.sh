@@ -3,7 +3,7 @@
 # and through fetch; rates of the big tenant alone, and of 10,000 tenants with 10 jobs each, against the same
 # queue without fair.  Ageing: the oldest job of low priority under an urgent load that fills all executors.
 . "$(dirname "$0")/common.sh"
-bench_start "Turns and ageing" "max_wal_size = 4GB" "synchronous_commit = off" "queue.debug_line_idle = 1d"
+bench_start "Turns, ageing and reserved executors" "max_wal_size = 4GB" "synchronous_commit = off" "queue.debug_line_idle = 1d"
 JOBS=$((100000 / SCALE))
 TENANTS=$((10000 / SCALE))
 
@@ -91,20 +91,52 @@ SQL
 )" -lt 20
 sql "SELECT queue.purge('out')" >/dev/null
 
-# ageing: more urgent jobs than the executors can do
+# ageing: more urgent jobs than the executors can do, and many of low priority that came when these waited already
 psql_file <<'SQL' >/dev/null
 SELECT queue.create_queue('old', ageing => '1 s');
 SQL
 script urgent <<'SQL'
-SELECT count(queue.enqueue('work', queue => 'old')) FROM generate_series(1, 8);
+SELECT count(queue.enqueue('work', queue => 'old', concurrency_key => 'urgent')) FROM generate_series(1, 8);
 SQL
-pg "$BIN/pgbench" -n -f "$LIB_DIR/urgent.sql" -c 1 -R 400 -T 12 "$DB" >/dev/null 2>&1 &
-LIB_PIDS+=($!)
-wait_sql 10 "(SELECT count(*) FROM queue.job WHERE queue = 'old' AND state = 'available') > 500"
-sql "SELECT queue.enqueue('work', queue => 'old', priority => 2, concurrency_key => 'low')" >/dev/null
+pg "$BIN/pgbench" -n -f "$LIB_DIR/urgent.sql" -c 1 -R 400 -T 1000 "$DB" >/dev/null 2>&1 &
+urgent=$!
+LIB_PIDS+=($urgent)
+waiting="(SELECT count(*) FROM queue.find_jobs('{\"queue\": \"old\", \"priority\": 0, \"state\": \"available\"}', qty => 1000))"
+wait_sql 60 "$waiting >= 500"
+sql "SELECT count(queue.enqueue('work', queue => 'old', priority => 2, concurrency_key => 'low')) FROM generate_series(1, $JOBS) i" >/dev/null
 begin=$(sql "SELECT clock_timestamp()")
 wait_sql 20 "EXISTS (SELECT FROM started WHERE tenant = 'low')"
-figure "low job (priority 2) under an urgent load, ageing 1 s: started after" "$(sql "
-	SELECT round(extract(epoch FROM at - '$begin')::numeric, 2) FROM started WHERE tenant = 'low'")" -le 8 s
-figure "urgent jobs that waited then" "$(sql "SELECT count(*) FROM queue.job WHERE queue = 'old' AND state = 'available'")" -ge 100
+figure "the oldest of $JOBS low jobs (priority 2) under an urgent load, ageing 1 s: started after" "$(sql "
+	SELECT round(extract(epoch FROM min(at) - '$begin')::numeric, 2) FROM started WHERE tenant = 'low'")" -le 8 s
+figure "urgent jobs that waited then" "$(sql "SELECT $waiting")" -ge 100
+kill "$urgent" 2>/dev/null || true
+wait "$urgent" 2>/dev/null || true
+sql "SELECT queue.purge('old')" >/dev/null
+until_empty
+
+# reserved: one of the four executors is for priority -10 and less
+psql_file <<'SQL' >/dev/null
+CREATE FUNCTION slow(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO started VALUES (coalesce(j.concurrency_key, 'none'), clock_timestamp());
+	PERFORM pg_sleep(0.1);
+END $$;
+SELECT queue.register_sql_handler('slow', 'slow');
+SELECT queue.create_queue('kept', reserved => '{"-10": 1}');
+SQL
+sql "SELECT count(queue.enqueue('slow', queue => 'kept', priority => i % 3)) FROM generate_series(1, $JOBS) i" >/dev/null
+wait_sql 20 "(SELECT count(*) FROM queue.stat_worker WHERE type = 'executor' AND kind = 'slow') = 3"
+for i in $(seq 20); do
+	psql_file <<-SQL >/dev/null
+	SELECT queue.enqueue('slow', queue => 'kept', priority => -10, concurrency_key => 'kept$i');
+	SELECT clock_timestamp() AS enqueued \gset
+	INSERT INTO started VALUES ('enqueued kept$i', :'enqueued');
+	SQL
+	wait_sql 10 "EXISTS (SELECT FROM started WHERE tenant = 'kept$i')"
+done
+late="SELECT extract(epoch FROM n.at - a.at) * 1000 AS ms FROM started a JOIN started n ON a.tenant = 'enqueued ' || n.tenant WHERE n.tenant LIKE 'kept%'"
+figure "urgent jobs beside $JOBS low ones that started within one run time (100 ms), of 20" "$(sql "SELECT count(*) FROM ($late) x WHERE ms <= 100")" -eq 20
+figure "the slowest after" "$(sql "SELECT round(max(ms), 1) FROM ($late) x")" info "" ms
+figure "executors with low jobs" "$(sql "SELECT count(*) FROM queue.stat_worker WHERE type = 'executor' AND kind = 'slow'")" -eq 3
+sql "SELECT queue.purge('kept')" >/dev/null
 bench_end

@@ -87,6 +87,19 @@ sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
 $node->reload;
 kinds('restored', 0, 'for a while');
 
+# a session that knows lines does not take those of another extension for them
+sql($node, 'CREATE DATABASE again');
+my $again = queue_session($node, 'again');
+for my $kind (qw(first second))
+{
+	sql($node, "CREATE EXTENSION queue", db => 'again');
+	sql($node, "SELECT queue.enqueue('$kind')", db => 'again');
+	like($again->query_safe("SELECT l.id || ' ' || j.kind FROM queue.fetch('default') j JOIN queue.live_job USING (id) JOIN queue.line l ON l.id = live_job.line"),
+		qr/^\s*1 $kind$/, "$kind: fetched, from line 1");
+	sql($node, 'DROP EXTENSION queue CASCADE', db => 'again');
+}
+$again->quit;
+
 $s->quit;
 $p->quit;
 log_clean($node);
