@@ -10,11 +10,13 @@
 #   make check-web                queue-web alone: its endpoints, and its pages in a real Chromium
 #   make web                      build queue-web, the pages and metrics (web/); sudo make install-web installs it
 #   make bench                    every figure that the README claims, measured here
+#   make dist                     queue-VERSION.zip of what is committed, for PGXN
+#   make deb                      Debian packages for the servers of this distribution, checked, installed, tried (root)
 #
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -34,6 +36,11 @@ check-mutants:
 	@test/mutants.sh
 bench:
 	@test/bench/run.sh
+dist: VERSION = $(shell sed -nE 's/^   "version": "(.*)",/\1/p' META.json)
+dist:
+	git archive --format=zip --prefix=queue-$(VERSION)/ -o queue-$(VERSION).zip HEAD
+deb:
+	@packaging/debian.sh
 web:
 	@$(MAKE) --no-print-directory -C web
 install-web uninstall-web clean-web:
