@@ -48,7 +48,7 @@ struct Database
 	char	   *role;
 	char	   *server_version;
 	char	   *host;
-	int64_t		generation;		/* counts the actions that ended */
+	int64_t		generation;		/* counts the actions that ended, and its downfalls */
 	Entry	   *first;
 	Entry	   *last;
 	int			nqueued;
@@ -218,6 +218,7 @@ mark_down(Database *database, const char *message)
 	if (!stopping && (database->up || database->error == NULL))
 		log_line("database %s is down: %s", database->name, message);
 	database->up = false;
+	database->generation++;		/* what was answered before tells nothing now */
 	free(database->error);
 	database->error = xstrdup(message);
 	while (database->first != NULL)

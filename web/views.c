@@ -123,7 +123,7 @@ static const Query views[] = {
 		"left(j.last_error, 300) AS error, " GIST("j.payload") " AS payload) c)) ORDER BY j.ordinality) AS rows "
 		"FROM queue.find_jobs(f.filter, f.qty - w.found, coalesce($4::bigint, CASE WHEN f.deep THEN n.low - 1 END), "
 		"CASE WHEN $4 IS NULL THEN w.low END) WITH ORDINALITY j) r "
-		"WHERE w.found < f.qty AND (w.step = 0 OR w.low > 0) AND clock_timestamp() - w.began < interval '150 ms'), "
+		"WHERE w.step = 0 OR w.found < f.qty AND w.low > 0 AND clock_timestamp() - w.began < interval '150 ms'), "
 		"r AS (SELECT u.v, row_number() OVER (ORDER BY w.step, u.n) AS n FROM w, unnest(w.rows) WITH ORDINALITY "
 		"u(v, n)), "
 		"l AS (SELECT w.*, w.found < f.qty AND w.low > 0 AS unfinished, f.qty FROM w, f ORDER BY w.step DESC LIMIT 1) "

@@ -31,6 +31,8 @@ sub start
 	my $self = bless {
 		log => sprintf('%s/queue-web.%d.log', $PostgreSQL::Test::Utils::tmp_check, ++$started) }, $class;
 	my $connection = sprintf("host=%s port=%d dbname=%s user=%s", $node->host, $node->port, $o{db} // 'postgres', $o{user});
+	# the machine may be as slow as it likes
+	my @timeouts = grep({ $_ eq '--timeout' } @$options) ? () : ('--timeout', '600', '--action-timeout', '600');
 	my @listen = grep({ $_ eq '--socket' } @$options) ? () : ('--listen', '127.0.0.1:0');
 	my $pid = fork // die "fork: $!";
 
@@ -38,7 +40,7 @@ sub start
 	{
 		open(STDOUT, '>', '/dev/null');
 		open(STDERR, '>', $self->{log}) or POSIX::_exit(1);
-		exec($ENV{QUEUE_WEB}, @listen, @$options, $connection, @{ $o{more} // [] }) or POSIX::_exit(1);
+		exec($ENV{QUEUE_WEB}, @listen, @timeouts, @$options, $connection, @{ $o{more} // [] }) or POSIX::_exit(1);
 	}
 	$self->{pid} = $pid;
 	$running{$pid} = 1;
@@ -46,7 +48,7 @@ sub start
 	($self->{url}) = $said =~ m{listening on (http://\S+)/\n};
 	($self->{port}) = $self->{url} =~ /:(\d+)$/ if defined $self->{url};
 	return $self if !defined $self->{url};
-	$self->{http} = HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default, max_redirect => 0);
+	$self->{http} = HTTP::Tiny->new(timeout => $PostgreSQL::Test::Utils::timeout_default, max_redirect => 0, keep_alive => 0);
 	$self->await_up unless $o{down};
 	my $session = $self->get('/api/session', $o{token} ? (Authorization => "Bearer $o{token}") : ());
 	$self->{csrf} = $session->{json}{csrf} if $session->{status} == 200;
