@@ -5,13 +5,15 @@
  * Called by one process at a time that has taken reminders (shared/reminder.h): the scheduler, or where none is, who
  * fetches.  It looks at the rows of queue.dependency (dependency.c) and at what they name.
  *
- * What a job waits for is looked up in the order of the ids, up to the first one that has not ended.  That one is
+ * What a job waits for is looked up from the highest id downwards, up to the first one that has not ended.  That one is
  * remembered: the end of any other one then needs no look, and the look at its own end goes on from there.  So a job
- * behind 10,000 others costs 10,000 looks and not their square.  This memory is only a hint of the scheduler's; a job
+ * behind 10,000 others costs 10,000 looks and not their square; and because jobs mostly end in the order of their ids,
+ * these looks come together, when the last one has ended.  This memory is only a hint of the scheduler's; a job
  * that it does not know is looked at whole, which also finds what ended badly meanwhile.  From then on each end brings
- * a reminder of its own, but perhaps later than the look that passes it by: so how one ended is asked whenever one is
- * passed.  No reminder comes of a transaction which may have ended a job before the rows of this one were
- * there, and is still open: then the whole is looked at again, until all transactions of that time are over.
+ * a reminder, of itself or of the job that waits for it, but perhaps later than the look that passes it by: so how one
+ * ended is asked whenever one is passed.  No reminder comes of a transaction which may have ended a job before the rows
+ * of this one were there, and is still open: then the whole is looked at again, until all transactions of that time are
+ * over.
  *
  * A job that comes back by a retry holds those again that depend on it and have not started.  Who retries it does that
  * himself, after he has inserted its row: he locks each of those jobs.  So whoever is about to let it in has done so
@@ -35,14 +37,18 @@
 #include "utils/memutils.h"
 
 #define MAX_REMEMBERED 1000000
+#define SOMETHING PG_INT64_MIN	/* no job's id */
+#define PASSED 64				/* those that have ended are asked together how they did */
 #define BATCH 100				/* reminders that a fetch looks at, and jobs of one of them */
 
 /* What a job waits for. */
 typedef struct Memory
 {
 	int64		job;
-	int64		waits_for;		/* nothing before this is unfinished; 0: that is not known yet */
+	int64		waits_for;		/* nothing above this is unfinished; 0: that is not known yet */
 	TransactionId since;		/* .. because a transaction before this one may have ended something; it is deferred */
+	bool		ends;			/* it asks how they ended .. */
+	TimestampTz forgiven;		/* .. if that was after this */
 } Memory;
 
 static HTAB *memory = NULL;
@@ -71,7 +77,7 @@ forget(int64 job)
 }
 
 static void
-remember(int64 job, int64 waits_for, TransactionId since)
+remember(int64 job, int64 waits_for, TransactionId since, bool ends, TimestampTz forgiven)
 {
 	Memory	   *entry;
 
@@ -82,6 +88,8 @@ remember(int64 job, int64 waits_for, TransactionId since)
 	entry = hash_search(memory, &job, HASH_ENTER, NULL);
 	entry->waits_for = waits_for;
 	entry->since = since;
+	entry->ends = ends;
+	entry->forgiven = forgiven;
 }
 
 /* ---------------------------------------------------------------- one job */
@@ -89,44 +97,70 @@ remember(int64 job, int64 waits_for, TransactionId since)
 /* What was found of all that a job depends on. */
 typedef struct Found
 {
-	int64		waits_for;		/* the first that has not ended; 0: none */
+	int64		waits_for;		/* the highest that has not ended; 0: none */
 	bool		changing;		/* one is just being enqueued or ended */
 	int64		spoilt;			/* one that ended so that the job must not run; 0: none */
 	QueueState	how;			/* .. and how it did */
 } Found;
 
 /*
- * Looks at what a job depends on, from an id on, under the active snapshot, and if `ends` at how it ended, if that was
- * after `forgiven`.  whole: at all of it; else only as far as the first that has not ended.  before: of
- * transactions that change something only those before this one matter.
+ * The one that was last seen to be unfinished, while one reminder is dealt with: many jobs may wait for it.  Its end,
+ * if it comes now, is reminded of later.
+ */
+static int64 seen_live = 0;
+
+/* Of those that were passed, the first that spoils the job; notes it in *found. */
+static void
+judge(const int64 *passed, int n, TimestampTz forgiven, Found *found)
+{
+	QueueFinished finished;
+	int			bad = n > 0 ? queue_dependency_spoilt(passed, n, forgiven, &finished) : -1;
+
+	if (bad >= 0)
+	{
+		found->spoilt = passed[bad];
+		found->how = finished.state;
+	}
+}
+
+/*
+ * Looks at what a job depends on, those below an id, downwards, under the active snapshot, and if `ends` at how they
+ * ended, if that was after `forgiven`.  whole: at all of it; else only as far as the first that has not ended.
+ * before: of transactions that change something only those before this one matter.
  */
 static Found
-look(QueueJobTable *jobs, int64 job, int64 from, bool whole, bool ends, TimestampTz forgiven, TransactionId before)
+look(QueueJobTable *jobs, int64 job, int64 below, bool whole, bool ends, TimestampTz forgiven, TransactionId before)
 {
 	Found		found = {0};
+	int64		passed[PASSED];
+	int			n = 0;
 	int64		other;
 
-	queue_dependency_scan(jobs, job, true, from - 1, GetActiveSnapshot());
-	while ((whole || found.waits_for == 0) && queue_dependency_next(jobs, &other))
+	queue_dependency_scan_below(jobs, job, below, GetActiveSnapshot());
+	while (found.spoilt == 0 && (whole || found.waits_for == 0) && queue_dependency_previous(jobs, &other))
 	{
 		TransactionId changer;
-		QueueDependencyState state = queue_dependency_look(jobs, other, &changer);
-		QueueFinished finished;
+		QueueDependencyState state = other == seen_live ? QUEUE_DEPENDENCY_LIVE :
+			queue_dependency_look(jobs, other, &changer);
 
 		CHECK_FOR_INTERRUPTS();
-		if (state == QUEUE_DEPENDENCY_ENDED && ends && queue_dependency_spoilt(other, &finished) &&
-			finished.finished_at > forgiven)
+		if (state == QUEUE_DEPENDENCY_ENDED && ends)
+			passed[n++] = other;
+		if (n == PASSED)
 		{
-			found.spoilt = other;
-			found.how = finished.state;
-			break;
+			judge(passed, n, forgiven, &found);
+			n = 0;
 		}
 		found.changing |= state == QUEUE_DEPENDENCY_CHANGING &&
 			(!TransactionIdIsValid(before) || TransactionIdPrecedes(changer, before));
 		if (state != QUEUE_DEPENDENCY_ENDED && found.waits_for == 0)
 			found.waits_for = other;
+		if (state == QUEUE_DEPENDENCY_LIVE)
+			seen_live = other;
 	}
 	queue_dependency_end_scan(jobs);
+	if (found.spoilt == 0)
+		judge(passed, n, forgiven, &found);
 	return found;
 }
 
@@ -155,13 +189,14 @@ find_blocked(QueueJobTable *jobs, int64 id, QueueJob *job)
 }
 
 /*
- * What queue_depend_settle does, under the active snapshot.  ended: because this one ended (0: none in particular), and
- * how, if badly.
+ * What queue_depend_settle does, under the active snapshot.  why: because this one ended (0: none in particular;
+ * SOMETHING: one that completed), and how, if badly.
  */
 static bool
-settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
+settle(QueueJobTable *jobs, int64 id, int64 why, const QueueFinished *badly)
 {
 	Memory	   *known = remembered(id);
+	bool		waits = known != NULL && known->waits_for != 0;
 	QueueExtra	extra;
 	QueueJob	job;
 	Found		found;
@@ -169,8 +204,19 @@ settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
 	TransactionId since;
 
 	/* the end of what it waits for brings a reminder of its own; or it is deferred */
-	if (known != NULL && ended != 0 && badly == NULL && ended != known->waits_for)
+	if (known != NULL && why != 0 && badly == NULL && why != known->waits_for && (why != SOMETHING || !waits))
 		return true;
+	if (waits && why != 0 && badly == NULL)
+	{
+		/* what it waited for completed; that is asked again if nothing else blocks the job */
+		found = look(jobs, id, known->waits_for + (why == known->waits_for ? 0 : 1), false, known->ends,
+					 known->forgiven, InvalidTransactionId);
+		if (found.waits_for != 0 && found.spoilt == 0)
+		{
+			known->waits_for = found.waits_for;
+			return true;
+		}
+	}
 	if (!find_blocked(jobs, id, &job))
 	{
 		forget(id);
@@ -179,21 +225,21 @@ settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
 	queue_extra_unpack(job.extra, &extra);
 	ends = extra.depends_mode != QUEUE_DEPENDS_FINISHED;
 	if (badly != NULL && ends && badly->finished_at > extra.retried_at)
-		return cancel(jobs, &job, ended, badly->state);
-	since = known != NULL && known->waits_for == 0 ? known->since : ReadNextTransactionId();
-	if (known != NULL && known->waits_for != 0 && ended != 0)
+		return cancel(jobs, &job, why, badly->state);
+	since = known != NULL && !waits ? known->since : ReadNextTransactionId();
+	if (waits && why != 0)
 	{
-		found = look(jobs, id, known->waits_for, false, ends, extra.retried_at, InvalidTransactionId);
+		found = look(jobs, id, known->waits_for + 1, false, ends, extra.retried_at, InvalidTransactionId);
 		found.changing = false;	/* it was not when the job was looked at whole, so its end brings a reminder */
 	}
 	else
-		found = look(jobs, id, PG_INT64_MIN + 1, true, ends, extra.retried_at,
-					 known != NULL && known->waits_for == 0 ? since : InvalidTransactionId);
+		found = look(jobs, id, PG_INT64_MAX, why == 0 || memory != NULL, ends, extra.retried_at,
+					 known != NULL && !waits ? since : InvalidTransactionId);
 	if (found.spoilt != 0)
 		return cancel(jobs, &job, found.spoilt, found.how);
 	if (found.waits_for != 0)
 	{
-		remember(id, found.changing ? 0 : found.waits_for, since);
+		remember(id, found.changing ? 0 : found.waits_for, since, ends, extra.retried_at);
 		return !found.changing;
 	}
 	if (queue_job_promote(jobs, &job, QUEUE_BLOCK_DEPENDENCY, GetActiveSnapshot(), false) != TM_Ok)
@@ -204,12 +250,13 @@ settle(QueueJobTable *jobs, int64 id, int64 ended, const QueueFinished *badly)
 }
 
 bool
-queue_depend_settle(QueueJobTable *jobs, int64 id)
+queue_depend_settle(QueueJobTable *jobs, int64 id, bool less)
 {
 	bool		done;
 
+	seen_live = 0;
 	PushActiveSnapshot(GetLatestSnapshot());
-	done = settle(jobs, id, 0, NULL);
+	done = settle(jobs, id, less ? SOMETHING : 0, NULL);
 	PopActiveSnapshot();
 	return done;
 }
@@ -228,9 +275,10 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, 
 
 	*nbusy = 0;
 	*more = false;
+	seen_live = 0;
 	if (state == QUEUE_DEPENDENCY_CHANGING)
 		return false;
-	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(id, &finished);
+	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(&id, 1, 0, &finished) >= 0;
 	PushActiveSnapshot(GetLatestSnapshot());
 	queue_dependency_scan(jobs, id, false, *after, GetActiveSnapshot());
 	while (n < max && queue_dependency_next(jobs, &dependents[n]))
@@ -277,6 +325,8 @@ queue_depend_own(QueueJobTable *jobs)
 
 		if (mine[i].of == QUEUE_REMIND_AWAITS)
 			(void) queue_event_look(jobs, mine[i].id, DT_NOBEGIN);
+		else if (mine[i].of == QUEUE_REMIND_LESS)
+			(void) queue_depend_settle(jobs, mine[i].id, true);
 		else if (mine[i].of == QUEUE_REMIND_EMITTED)
 			(void) queue_event_emitted(jobs, mine[i].id, &after, BATCH, busy, &nbusy);
 		else if (mine[i].of == QUEUE_REMIND_ENDED || mine[i].of == QUEUE_REMIND_COMPLETED)
@@ -300,7 +350,7 @@ queue_depend_end_doomed(void)
 	jobs = queue_job_open(RowExclusiveLock);
 	CommandCounterIncrement();	/* see what was inserted just now */
 	for (int i = 0; i < n; i++)
-		(void) queue_depend_settle(jobs, ids[i]);
+		(void) queue_depend_settle(jobs, ids[i], false);
 	queue_job_close(jobs);
 }
 
@@ -410,8 +460,8 @@ handle(const QueueReminder *reminder, void *arg)
 
 	if (reminder->of == QUEUE_REMIND_WORKFLOW || reminder->of == QUEUE_REMIND_WORKFLOW_NOW)
 		return unattended->check(jobs, reminder->id, true);
-	if (reminder->of == QUEUE_REMIND_DEPENDENT)
-		return queue_depend_settle(jobs, reminder->id);
+	if (reminder->of == QUEUE_REMIND_DEPENDENT || reminder->of == QUEUE_REMIND_LESS)
+		return queue_depend_settle(jobs, reminder->id, reminder->of == QUEUE_REMIND_LESS);
 	if (reminder->of == QUEUE_REMIND_AWAITS)
 		return queue_event_look(jobs, reminder->id, DT_NOBEGIN);
 	while (more)
@@ -453,5 +503,17 @@ queue_depend_unattended(QueueJobTable *jobs, QueueWorkflowCheck check)
 int64
 queue_depend_waits_for(QueueJobTable *jobs, int64 id)
 {
-	return look(jobs, id, PG_INT64_MIN + 1, false, false, 0, InvalidTransactionId).waits_for;
+	TransactionId changer;
+	int64		other;
+	int64		found = 0;
+
+	queue_dependency_scan(jobs, id, true, PG_INT64_MIN, GetActiveSnapshot());
+	while (found == 0 && queue_dependency_next(jobs, &other))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (queue_dependency_look(jobs, other, &changer) != QUEUE_DEPENDENCY_ENDED)
+			found = other;
+	}
+	queue_dependency_end_scan(jobs);
+	return found;
 }

@@ -11,10 +11,10 @@
 #include "job/remind.h"
 
 /*
- * Looks at a job that may depend on others: lets it in, cancels it, or leaves it.  False: somebody has what is needed,
- * so it is to be tried again.  READ COMMITTED only.
+ * Looks at a job that may depend on others: lets it in, cancels it, or leaves it.  less: because something that it
+ * depends on completed.  False: somebody has what is needed, so it is to be tried again, whole.  READ COMMITTED only.
  */
-extern bool queue_depend_settle(QueueJobTable *jobs, int64 id);
+extern bool queue_depend_settle(QueueJobTable *jobs, int64 id, bool less);
 /*
  * A job ended or came back: looks at up to max jobs that depend on it, those after *after, which is moved on.
  * completed: it is known to have completed.  False: the job itself is to be looked at again.  busy: those of them that

@@ -47,6 +47,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#define TOLD_EACH 4				/* dependents of a job that completes: of more, the job itself is told */
 #define DELETED_AT_ONCE 64		/* rows of a job that ends; of more, the sweep takes care */
 
 /* The columns of dependency.  Later versions only append. */
@@ -112,30 +113,55 @@ rows_of(QueueJobTable *jobs)
 
 /* ---------------------------------------------------------------- reading */
 
-void
-queue_dependency_scan(QueueJobTable *jobs, int64 id, bool of_job, int64 after, Snapshot snapshot)
+/* Begins a scan for an id; the other column is less or greater than a bound. */
+static void
+scan(QueueJobTable *jobs, int64 id, bool of_job, StrategyNumber strategy, int64 bound, Snapshot snapshot)
 {
 	QueueDependencies *rows = rows_of(jobs);
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	ScanKeyInit(&keys[1], 2, strategy, strategy == BTLessStrategyNumber ? F_INT8LT : F_INT8GT, Int64GetDatum(bound));
 	queue_dependency_end_scan(jobs);
 	rows->scan = queue_index_beginscan(rows->rel, of_job ? rows->by_job : rows->by_other, snapshot, 2);
 	rows->wanted = of_job ? COL_DEPENDS_ON : COL_JOB_ID;
 	index_rescan(rows->scan, keys, 2, NULL, 0);
 }
 
-bool
-queue_dependency_next(QueueJobTable *jobs, int64 *other)
+void
+queue_dependency_scan(QueueJobTable *jobs, int64 id, bool of_job, int64 after, Snapshot snapshot)
+{
+	scan(jobs, id, of_job, BTGreaterStrategyNumber, after, snapshot);
+}
+
+void
+queue_dependency_scan_below(QueueJobTable *jobs, int64 id, int64 below, Snapshot snapshot)
+{
+	scan(jobs, id, true, BTLessStrategyNumber, below, snapshot);
+}
+
+static bool
+step(QueueJobTable *jobs, ScanDirection direction, int64 *other)
 {
 	QueueDependencies *rows = jobs->dependencies;
 	bool		isnull;
 
-	if (!index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot))
+	if (!index_getnext_slot(rows->scan, direction, rows->slot))
 		return false;
 	*other = DatumGetInt64(slot_getattr(rows->slot, rows->wanted, &isnull));
 	return true;
+}
+
+bool
+queue_dependency_next(QueueJobTable *jobs, int64 *other)
+{
+	return step(jobs, ForwardScanDirection, other);
+}
+
+bool
+queue_dependency_previous(QueueJobTable *jobs, int64 *other)
+{
+	return step(jobs, BackwardScanDirection, other);
 }
 
 void
@@ -260,14 +286,14 @@ queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer)
 	return state;
 }
 
-bool
-queue_dependency_spoilt(int64 id, QueueFinished *finished)
+int
+queue_dependency_spoilt(const int64 *ids, int n, TimestampTz after, QueueFinished *finished)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* it ended before this */
-	bool		found = queue_finished_peek(id, snapshot, finished);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* they ended before this */
+	int			bad = queue_finished_bad(ids, n, after, snapshot, finished);
 
 	UnregisterSnapshot(snapshot);
-	return found && finished->state != QUEUE_STATE_COMPLETED;
+	return bad;
 }
 
 /* ---------------------------------------------------------------- jobs come and go */
@@ -402,8 +428,8 @@ is_blocked(QueueJobTable *jobs, const QueueJob *job, QueueDependsMode mode, bool
 		CHECK_FOR_INTERRUPTS();
 		if (queue_dependency_look(jobs, other, &changer) != QUEUE_DEPENDENCY_ENDED)
 			blocked = true;
-		else if (mode == QUEUE_DEPENDS_COMPLETED && queue_dependency_spoilt(other, &finished))
-			*spoilt |= finished.finished_at > forgiven;
+		else if (mode == QUEUE_DEPENDS_COMPLETED)
+			*spoilt |= queue_dependency_spoilt(&other, 1, forgiven, &finished) >= 0;
 	}
 	queue_dependency_end_scan(jobs);
 	return blocked;
@@ -480,24 +506,34 @@ delete_rows(QueueJobTable *jobs, int64 id)
 bool
 queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, int64 kept)
 {
-	bool		awaited = false;
+	int64		dependents[TOLD_EACH + 1];
+	int			n = 0;
 
-	if (queue_awaited_maybe(job->id) && !queue_dependency_none())
+	/* that there are no rows needs no look, unless the table is open already */
+	if (queue_awaited_maybe(job->id) && (jobs->dependencies != NULL || !queue_dependency_none()))
 	{
 		SnapshotData dirty;
-		int64		dependent;
 
 		InitDirtySnapshot(dirty);
 		queue_dependency_scan(jobs, job->id, false, PG_INT64_MIN, &dirty);
-		awaited = queue_dependency_next(jobs, &dependent);
+		while (n < lengthof(dependents) && queue_dependency_next(jobs, &dependents[n]))
+			n++;
 		queue_dependency_end_scan(jobs);
 	}
-	if (awaited)
-		queue_job_remind(to == QUEUE_STATE_COMPLETED ? QUEUE_REMIND_COMPLETED : QUEUE_REMIND_ENDED, job->id);
-	else if (kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT &&
-			 queue_extra_int(job->extra, "workflow") == 0)
+	if (n > 0 && to != QUEUE_STATE_COMPLETED)
+		queue_job_remind(QUEUE_REMIND_ENDED, job->id);
+	else if (n > TOLD_EACH)
+		queue_job_remind(QUEUE_REMIND_COMPLETED, job->id);
+	else
+	{
+		/* one that waits for many is told once a transaction */
+		for (int i = 0; i < n; i++)
+			queue_job_remind(QUEUE_REMIND_LESS, dependents[i]);
+	}
+	if (n == 0 && kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT &&
+		queue_extra_int(job->extra, "workflow") == 0)
 		delete_rows(jobs, job->id);
-	return awaited;
+	return n > 0;
 }
 
 /* ---------------------------------------------------------------- the sweep */

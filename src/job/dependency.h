@@ -31,10 +31,10 @@ typedef enum QueueDependencyState
 /* *changer: of a changing one, which transaction it is. */
 extern QueueDependencyState queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer);
 /*
- * Of one that has ended: did it end otherwise than completed, as far as anything is kept of it?  Then *finished says
- * how.
+ * Of some that have ended: the number of the first that ended otherwise than completed, after this time, as far as
+ * anything is kept of it; *finished says how.  -1: none did.
  */
-extern bool queue_dependency_spoilt(int64 id, QueueFinished *finished);
+extern int	queue_dependency_spoilt(const int64 *ids, int n, TimestampTz after, QueueFinished *finished);
 
 /* Checks the ids that a job shall depend on, sorts them and drops doubles in place; how many are left. */
 extern int	queue_dependency_check(int64 *ids, int n, Oid creator);
@@ -63,6 +63,9 @@ extern bool queue_dependency_none(void);
  */
 extern void queue_dependency_scan(QueueJobTable *jobs, int64 id, bool of_job, int64 after, Snapshot snapshot);
 extern bool queue_dependency_next(QueueJobTable *jobs, int64 *other);
+/* Those below this id on which a job depends, from the highest downwards. */
+extern void queue_dependency_scan_below(QueueJobTable *jobs, int64 id, int64 below, Snapshot snapshot);
+extern bool queue_dependency_previous(QueueJobTable *jobs, int64 *other);
 extern void queue_dependency_end_scan(QueueJobTable *jobs);
 /* The first job after this one that depends on others; 0: none. */
 extern int64 queue_dependency_next_job(QueueJobTable *jobs, int64 after, Snapshot snapshot);

@@ -310,6 +310,89 @@ queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished)
 	return find(id, snapshot, false, finished);
 }
 
+static bool
+completed(TupleTableSlot *row)
+{
+	static const char name[] = "completed";
+	bool		isnull;
+	text	   *state = DatumGetTextPP(slot_getattr(row, COL_STATE, &isnull));
+
+	return VARSIZE_ANY_EXHDR(state) == strlen(name) && memcmp(VARDATA_ANY(state), name, strlen(name)) == 0;
+}
+
+/*
+ * What queue_finished_bad does in one partition, for the ids of these places, of which those that are not there stay.
+ * Behind a bad one none matters.
+ */
+static int
+find_bad_in(int slot, const int64 *ids, int *places, int *n, TimestampTz after, Snapshot snapshot,
+			QueueFinished *finished)
+{
+	QueueConfig *config = queue_config();
+	Relation	rel = table_open(config->finished_job[slot], AccessShareLock);
+	Relation	index;
+	TupleTableSlot *row;
+	IndexScanDesc scan;
+	int			bad = -1;
+	int			left = 0;
+
+	if (RelationGetNumberOfBlocks(rel) == 0)
+	{
+		table_close(rel, AccessShareLock);
+		return -1;
+	}
+	index = index_open(config->finished_job_id[slot], AccessShareLock);
+	row = table_slot_create(rel, NULL);
+	scan = queue_index_beginscan(rel, index, snapshot, 1);
+	for (int i = 0; i < *n && bad < 0; i++)
+	{
+		ScanKeyData key;
+		bool		isnull;
+
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(ids[places[i]]));
+		index_rescan(scan, &key, 1, NULL, 0);
+		if (!index_getnext_slot(scan, ForwardScanDirection, row))
+			places[left++] = places[i];
+		else if (!completed(row) && DatumGetTimestampTz(slot_getattr(row, COL_FINISHED_AT, &isnull)) > after)
+		{
+			queue_finished_read(row, slot, false, finished);
+			bad = places[i];
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	*n = left;
+	return bad;
+}
+
+int
+queue_finished_bad(const int64 *ids, int n, TimestampTz after, Snapshot snapshot, QueueFinished *finished)
+{
+	static int	last = 0;		/* the partition that had some the last time */
+	int		   *places = palloc(Max(n, 1) * sizeof(int));
+	int			left = n;
+	int			bad = -1;
+	int			first = last;
+
+	for (int i = 0; i < n; i++)
+		places[i] = i;
+	for (int i = 0; i < QUEUE_RING_SLOTS && left > 0; i++)
+	{
+		int			slot = (first + i) % QUEUE_RING_SLOTS;
+		int			before = left;
+		int			here = find_bad_in(slot, ids, places, &left, after, snapshot, finished);
+
+		if (here >= 0)
+			bad = here;
+		if (left < before)
+			last = slot;
+	}
+	pfree(places);
+	return bad;
+}
+
 /* ---------------------------------------------------------------- deleting */
 
 /* With row triggers: locks the row, and has the executor delete it. */

@@ -111,10 +111,15 @@ handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 		in_hand.reminder.id = 0;
 		return;
 	}
-	if (what->reminder.of == QUEUE_REMIND_DEPENDENT || what->reminder.of == QUEUE_REMIND_AWAITS)
+	if (what->reminder.of == QUEUE_REMIND_AWAITS)
 	{
-		if (!(what->reminder.of == QUEUE_REMIND_AWAITS ? queue_event_look(jobs, what->reminder.id, DT_NOBEGIN) :
-			  queue_depend_settle(jobs, what->reminder.id)))
+		if (!queue_event_look(jobs, what->reminder.id, DT_NOBEGIN))
+			defer(&rest, now, BUSY_US, MAX_BUSY_US);
+	}
+	else if (what->reminder.of == QUEUE_REMIND_DEPENDENT || what->reminder.of == QUEUE_REMIND_LESS)
+	{
+		rest.reminder.of = QUEUE_REMIND_DEPENDENT;
+		if (!queue_depend_settle(jobs, what->reminder.id, what->reminder.of == QUEUE_REMIND_LESS))
 			defer(&rest, now, BUSY_US, MAX_BUSY_US);
 	}
 	else
@@ -322,7 +327,7 @@ queue_dependents_unattended(TimestampTz now)
 		PopActiveSnapshot();
 		if (at == 0)
 			break;
-		(void) queue_depend_settle(jobs, at);
+		(void) queue_depend_settle(jobs, at, false);
 	}
 	queue_workflow_check_all(jobs);
 	at = 0;

@@ -28,6 +28,7 @@
 #define MAX_REMINDERS 65536		/* in shared memory, of all databases */
 #define MAX_OF_DATABASE 49152
 #define MAX_NOTED 32768			/* of one transaction; more and everything is looked at */
+#define DOUBLES 8				/* the last ones that a new one is compared with */
 #define NONE (-1)
 
 typedef struct Entry
@@ -246,6 +247,12 @@ queue_remind(QueueRemindOf of, int64 id)
 	register_callbacks();
 	(void) queue_database();	/* made now: the callbacks must not */
 	(void) my_place(true);
+	for (int i = noted.n - 1; i >= 0 && i >= noted.n - DOUBLES; i--)
+	{
+		/* its level is at most this one, so it is forgotten with a rollback only if this one would be */
+		if (noted.reminders[i].id == id && noted.reminders[i].of == of)
+			return;
+	}
 	if (table != NULL && noted.n >= MAX_NOTED)
 	{
 		if (overflow_level == 0)

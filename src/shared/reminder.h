@@ -18,7 +18,8 @@ typedef enum QueueRemindOf
 	QUEUE_REMIND_EMITTED,		/* this event was emitted */
 	QUEUE_REMIND_WORKFLOW,		/* a job of this workflow ended */
 	QUEUE_REMIND_WORKFLOW_NOW,	/* .. badly, or something else happened to it */
-	QUEUE_REMIND_COMPLETED		/* this job completed: others depend on it */
+	QUEUE_REMIND_COMPLETED,		/* this job completed: others depend on it */
+	QUEUE_REMIND_LESS			/* something that this job depends on completed */
 } QueueRemindOf;
 
 typedef struct QueueReminder
@@ -31,7 +32,7 @@ extern Size queue_reminder_shmem_size(void);
 extern void queue_reminder_shmem_init(void);
 extern void queue_reminder_reset(Oid db);	/* commit-safe */
 
-/* This transaction tells of it when it commits. */
+/* This transaction tells of it when it commits; what it noted a moment ago is noted once. */
 extern void queue_remind(QueueRemindOf of, int64 id);
 /* What this transaction has noted, where the notes lie; *overflow: more than are kept. */
 extern const QueueReminder *queue_reminders_noted(int *n, bool *overflow);
