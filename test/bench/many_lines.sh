@@ -98,7 +98,7 @@ for lines in 10 "$@"; do
 		value=$(cat "$LIB_DIR/rate.$part.$lines")
 		case $part in
 			idle) figure "$lines idle lines: CPU of the scheduler in 2 s" "$value" -lt 40 ms ;;
-			first) figure "$lines lines: a session's first fetch" "$value" -lt 10 ms ;;
+			first) figure "$lines lines: a session's first fetch" "$value" -lt 5 ms ;;
 			*)
 				if [ "$lines" = 10 ]; then figure "$part over 10 lines" "$value" info "" /s
 				elif [ $part = bare ]; then
