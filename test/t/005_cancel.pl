@@ -91,6 +91,40 @@ one($node, "SELECT queue.cancel($id)", 't', 'cancel of a handler that swallows i
 one($node, "SELECT state FROM queue.job WHERE id = $id", 'cancelled', 'it is cancelled');
 one($node, "SELECT count(*) FROM seen WHERE note = 'stubborn'", '0', 'its effects are undone');
 
+# --- executors leave a job alone that was cancelled, but not for good if whoever did that gave up
+sql($node, <<'EOS');
+CREATE FUNCTION h_deaf(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	deaf boolean := true;
+BEGIN
+	INSERT INTO seen (job_id, note) VALUES (j.id, 'deaf');
+	PERFORM pg_advisory_xact_lock_shared(13);
+	WHILE deaf LOOP
+		BEGIN
+			PERFORM pg_advisory_xact_lock_shared(14);
+			deaf := false;
+		EXCEPTION WHEN query_canceled THEN NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT queue.register_sql_handler('deaf', 'h_deaf', timeout => '0');
+EOS
+{
+	my ($gate, $caller) = map { queue_session($node) } 1 .. 2;
+
+	$gate->query_safe('SELECT pg_advisory_lock(14)');
+	$id = sql($node, "SELECT queue.enqueue('deaf')");
+	wait_lock($node, 13);
+	my $pid = $caller->query_safe('SELECT pg_backend_pid()');
+	$caller->query_until(qr/cancels/, "\\echo cancels\nSELECT queue.cancel($id);\n");
+	wait_true($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid AND query ~ 'queue.cancel'", 'a cancel waits for a handler that does not hear it');
+	sql($node, "SELECT pg_cancel_backend($pid)");
+	wait_true($node, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid", 'and is given up');
+	$gate->query_safe('SELECT pg_advisory_unlock(14)');
+	wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'deaf'", 'the job runs again');
+	$_->quit for $gate, $caller;
+}
+
 # --- timeouts hit only their own job, also when they fire just as it ends
 sql($node, <<'EOS');
 DO $$

@@ -8,7 +8,8 @@ use QueueTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\n");
+# (what must make way at once does not wait for queue.shutdown_timeout)
+my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\nqueue.shutdown_timeout = '1min'\n");
 my $busy = <<'EOS';
 SELECT queue.register_sql_handler('job', 'h', timeout => '0');
 SELECT queue.enqueue('job', '{"note": "long", "lock": 7, "sleep": 600}');
@@ -122,7 +123,10 @@ works('copy', 'and the database works on');
 quickly('DROP DATABASE copy', 'DROP DATABASE with jobs running');
 no_workers('copy', 'its workers are gone');
 works('two', 'the others work on');
+my $file = 'pg_stat_tmp/queue.' . sql($node, "SELECT oid FROM pg_database WHERE datname = 'two'");
+one($node, "SELECT (pg_stat_file('$file', true)).size IS NOT NULL", 't', 'a file tells what its executors run');
 quickly('DROP DATABASE two WITH (FORCE)', 'DROP DATABASE WITH (FORCE)');
+wait_true($node, "SELECT (pg_stat_file('$file', true)).size IS NULL", 'which goes with the database');
 works('postgres', 'the first database works on');
 
 # --- DROP EXTENSION
@@ -156,6 +160,8 @@ queue_install($node, 'tmpl');
 sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'tmpl');
 works('tmpl', 'a database');
 sql($node, "ALTER DATABASE tmpl IS_TEMPLATE true");
+sql($node, "CREATE DATABASE shut ALLOW_CONNECTIONS false");
+my $log_before = length slurp_file($node->logfile);
 $node->restart;
 works('postgres', 'after a restart');
 # the launcher looks at all databases at its start; by now another one is served, so it had its turn
@@ -164,6 +170,7 @@ queue_install($node, 'last');
 sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'last');
 works('last', 'a new database is served');
 one($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tmpl' AND backend_type LIKE 'queue %'", '0', 'a template has no workers');
+unlike(substr(slurp_file($node->logfile), $log_before), qr/"shut" is not currently accepting connections/, 'nobody tries to connect where that is not allowed');
 doctor_like($node, qr/is a template/, 'doctor() says why', db => 'tmpl');
 quickly('CREATE DATABASE from_template TEMPLATE tmpl', 'so it can be copied');
 
