@@ -14,7 +14,7 @@ else
 fi
 [ -n "${QUEUE_WEB:-}" ] || { make -s -C "$ROOT" web >&2 && QUEUE_WEB=$ROOT/web/queue-web; } || true
 skip() { echo "ok 1 - the pages in Chromium # SKIP $1"; echo "1..1"; exit 0; }
-for program in chromium chromium-browser google-chrome; do CHROMIUM=$(command -v $program) && break; done || skip "Chromium is not installed"
+CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || skip "Chromium is not installed"
 command -v node >/dev/null || skip "node is not installed"
 [ -x "${QUEUE_WEB:-}" ] || skip "queue-web is not built"
 
@@ -25,9 +25,11 @@ sql "CREATE DATABASE shop"
 sql "CREATE DATABASE empty"
 DB=empty sql "CREATE EXTENSION queue"
 # by its standard input, because the server's user may not be able to read the checkout
-pg "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -d shop <"$ROOT/test/browser/seed.sql" >"$LIB_DIR/seed.log" 2>&1 || { cat "$LIB_DIR/seed.log" >&2; exit 1; }
+pg "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -d shop <"$ROOT/test/browser/seed.sql" >"$LIB_DIR/seed.log" 2>&1 ||
+	{ cat "$LIB_DIR/seed.log" >&2; exit 1; }
 
-# web name option ...: starts one on a port that the kernel chooses; its address in $ADDRESS.  A busy machine is no fault.
+# web name option ...: starts one on a port that the kernel chooses; its address in $ADDRESS.  A busy machine is no
+# fault.
 web() {
 	local log=$LIB_DIR/web.$1.log pid
 	shift
@@ -53,4 +55,5 @@ mkdir "$LIB_DIR/profile"
 psql=("$BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$LIB_DIR" -p "$PGPORT" -U postgres -d shop)
 [ "$(id -u)" != 0 ] || psql=(setpriv --reuid=postgres --regid=postgres --init-groups -- "${psql[@]}")
 SQL=$(printf '"%s",' "${psql[@]}")
-SQL="[${SQL%,}]" CHROMIUM=$CHROMIUM PROFILE=$LIB_DIR/profile HOME=$LIB_DIR node "$ROOT/test/browser/pages.mjs" "$WRITE" "$READ" "$ADDRESS" ${SHOTS:+"$SHOTS"}
+SQL="[${SQL%,}]" CHROMIUM=$CHROMIUM PROFILE=$LIB_DIR/profile HOME=$LIB_DIR \
+	node "$ROOT/test/browser/pages.mjs" "$WRITE" "$READ" "$ADDRESS" ${SHOTS:+"$SHOTS"}

@@ -17,7 +17,11 @@ async function call(url, options) {
 		response = await fetch(url, { credentials: 'same-origin', ...options });
 	} catch (error) {
 		if (error.name === 'AbortError') throw error;
-		throw new ApiError(0, { code: 'unreachable', message: 'queue-web does not answer', hint: 'It is asked again.' });
+		throw new ApiError(0, {
+			code: 'unreachable',
+			message: 'queue-web does not answer',
+			hint: 'It is asked again.',
+		});
 	}
 	if (response.status === 204) return null;
 	const body = await response.json().catch(() => null);
@@ -33,7 +37,9 @@ export async function readSession() {
 	return session;
 }
 
-export function databases() { return call('/api/databases'); }
+export function databases() {
+	return call('/api/databases');
+}
 
 export async function login(token) {
 	await call('/login', { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: token });
@@ -46,7 +52,8 @@ export async function logout() {
 // A view of one database: its data, and `at`, the server's time of it in ms.
 export async function view(db, name, params = {}) {
 	const query = new URLSearchParams();
-	for (const [key, value] of Object.entries(params)) if (value !== null && value !== undefined && value !== '') query.set(key, value);
+	for (const [key, value] of Object.entries(params))
+		if (value !== null && value !== undefined && value !== '') query.set(key, value);
 	const text = query.toString();
 	const { data, at } = await call(`/api/d/${encodeURIComponent(db)}/${name}${text ? `?${text}` : ''}`);
 	return { data, at: Date.parse(at) };
@@ -54,10 +61,12 @@ export async function view(db, name, params = {}) {
 
 // body: text that is JSON, so that numbers in a filter pass as they were typed; or an object.
 async function post(path, body) {
-	const send = () => call(path, {
-		method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Queue-CSRF': session.csrf },
-		body: typeof body === 'string' ? body : JSON.stringify(body),
-	});
+	const send = () =>
+		call(path, {
+			method: 'POST',
+			headers: { 'Content-Type': 'application/json', 'X-Queue-CSRF': session.csrf },
+			body: typeof body === 'string' ? body : JSON.stringify(body),
+		});
 	try {
 		return (await send()).data;
 	} catch (error) {
@@ -68,6 +77,10 @@ async function post(path, body) {
 	}
 }
 
-export function act(db, action, body) { return post(`/api/d/${encodeURIComponent(db)}/do/${action}`, body); }
+export function act(db, action, body) {
+	return post(`/api/d/${encodeURIComponent(db)}/do/${action}`, body);
+}
 
-export function countFor(db, action, body) { return post(`/api/d/${encodeURIComponent(db)}/count/${action}`, body); }
+export function countFor(db, action, body) {
+	return post(`/api/d/${encodeURIComponent(db)}/count/${action}`, body);
+}

@@ -1,7 +1,7 @@
 // app.js: which page is shown, its refreshes, and the head above it.
 //
-// A page is {title, every, load(ctx), render(ctx, data)}: load asks the server, render says how the page looks with that.
-// The address says everything that a page needs: /d/DATABASE/PAGE/ARGUMENT?FILTERS.
+// A page is {title, every, load(ctx), render(ctx, data)}: load asks the server, render says how the page looks with
+// that. The address says everything that a page needs: /d/DATABASE/PAGE/ARGUMENT?FILTERS.
 
 import * as api from './api.js';
 import { button, h, show, toast } from './dom.js';
@@ -16,8 +16,15 @@ import { settings, workers } from './server.js';
 import { workflow, workflows } from './workflows.js';
 
 const PAGES = { overview, jobs, job, queue, recent, handlers, schedules, workflows, workflow, workers, settings };
-const MENU = [['overview', 'Overview'], ['jobs', 'Jobs'], ['handlers', 'Handlers'], ['schedules', 'Schedules'],
-	['workflows', 'Workflows'], ['workers', 'Workers'], ['settings', 'Settings']];
+const MENU = [
+	['overview', 'Overview'],
+	['jobs', 'Jobs'],
+	['handlers', 'Handlers'],
+	['schedules', 'Schedules'],
+	['workflows', 'Workflows'],
+	['workers', 'Workers'],
+	['settings', 'Settings'],
+];
 // Which entry of the menu a page belongs to that has none of its own.
 const PART_OF = { job: 'jobs', recent: 'jobs', queue: 'overview', workflow: 'workflows' };
 
@@ -33,15 +40,23 @@ let dbs = [];
 
 function link(db, page, arg, params) {
 	const query = new URLSearchParams();
-	for (const [key, value] of Object.entries(params || {})) if (value !== null && value !== undefined && value !== '') query.set(key, value);
+	for (const [key, value] of Object.entries(params || {}))
+		if (value !== null && value !== undefined && value !== '') query.set(key, value);
 	const text = query.toString();
 	return `/d/${encodeURIComponent(db)}/${page}${arg ? `/${encodeURIComponent(arg)}` : ''}${text ? `?${text}` : ''}`;
 }
 
 function parseAddress() {
-	const parts = location.pathname.split('/').filter(Boolean).map((part) => {
-		try { return decodeURIComponent(part); } catch { return part; }
-	});
+	const parts = location.pathname
+		.split('/')
+		.filter(Boolean)
+		.map((part) => {
+			try {
+				return decodeURIComponent(part);
+			} catch {
+				return part;
+			}
+		});
 	const db = parts[0] === 'd' && parts[1] ? parts[1] : api.session.databases[0];
 	const name = parts[0] === 'd' && Object.hasOwn(PAGES, parts[2] || '') ? parts[2] : 'overview';
 	return { db, name, arg: parts[3] || '', params: new URLSearchParams(location.search) };
@@ -52,33 +67,102 @@ function drawHead() {
 	const current = PART_OF[name] || name;
 	const several = api.session.databases.length > 1;
 	const down = trouble && (trouble.status === 503 || trouble.status === 0);
-	show(top,
-		h('div', { class: 'bar' },
-			h('a', { class: 'brand', href: link(db, 'overview') }, h('img', { src: '/static/icon.svg', alt: '' }), 'queue'),
-			several ? h('select', {
-				value: db, 'aria-label': 'Database',
-				on: { change: (event) => go(link(event.target.value, current)) },
-			}, api.session.databases.map((d) => {
-				const known = dbs.find((x) => x.name === d);
-				return h('option', { value: d, key: d }, known && !known.up ? `${d} (down)` : d);
-			})) : h('span', { class: 'badge', title: 'The database' }, db),
-			h('nav', { 'aria-label': 'Pages' }, MENU.map(([page, label]) =>
-				h('a', { key: page, href: link(db, page), 'aria-current': page === current ? 'page' : null }, label))),
-			h('div', { class: 'right' },
-				api.session.write ? null : h('span', { class: 'badge', title: 'queue-web was started without --write: nothing can be changed here' }, 'read-only'),
-				h('button', {
-					type: 'button', class: `live${paused ? ' paused' : trouble ? ' off' : ''}`, 'aria-pressed': String(!paused),
-					title: paused ? 'Refresh again' : 'Stop refreshing', on: { click: () => { paused = !paused; drawHead(); if (!paused) refresh(); } },
-				}, paused ? 'Paused' : trouble ? 'No answer' : 'Live'),
-				api.session.login ? button('Log out', async () => { await api.logout().catch(() => null); location.reload(); }, { class: 'quiet' }) : null)),
-		trouble ? h('div', { class: 'banner', role: 'alert', key: 'trouble' },
-			down ? `${trouble.message}. What stands below is from before; it is tried again.` : trouble.message,
-			trouble.hint ? ` ${trouble.hint}` : null) : null);
+	show(
+		top,
+		h(
+			'div',
+			{ class: 'bar' },
+			h(
+				'a',
+				{ class: 'brand', href: link(db, 'overview') },
+				h('img', { src: '/static/icon.svg', alt: '' }),
+				'queue',
+			),
+			several
+				? h(
+						'select',
+						{
+							value: db,
+							'aria-label': 'Database',
+							on: { change: (event) => go(link(event.target.value, current)) },
+						},
+						api.session.databases.map((d) => {
+							const known = dbs.find((x) => x.name === d);
+							return h('option', { value: d, key: d }, known && !known.up ? `${d} (down)` : d);
+						}),
+					)
+				: h('span', { class: 'badge', title: 'The database' }, db),
+			h(
+				'nav',
+				{ 'aria-label': 'Pages' },
+				MENU.map(([page, label]) =>
+					h(
+						'a',
+						{ key: page, href: link(db, page), 'aria-current': page === current ? 'page' : null },
+						label,
+					),
+				),
+			),
+			h(
+				'div',
+				{ class: 'right' },
+				api.session.write
+					? null
+					: h(
+							'span',
+							{
+								class: 'badge',
+								title: 'queue-web was started without --write: nothing can be changed here',
+							},
+							'read-only',
+						),
+				h(
+					'button',
+					{
+						type: 'button',
+						class: `live${paused ? ' paused' : trouble ? ' off' : ''}`,
+						'aria-pressed': String(!paused),
+						title: paused ? 'Refresh again' : 'Stop refreshing',
+						on: {
+							click: () => {
+								paused = !paused;
+								drawHead();
+								if (!paused) refresh();
+							},
+						},
+					},
+					paused ? 'Paused' : trouble ? 'No answer' : 'Live',
+				),
+				api.session.login
+					? button(
+							'Log out',
+							async () => {
+								await api.logout().catch(() => null);
+								location.reload();
+							},
+							{ class: 'quiet' },
+						)
+					: null,
+			),
+		),
+		trouble && here && here.data
+			? h(
+					'div',
+					{ class: 'banner', role: 'alert', key: 'trouble' },
+					down ? `${trouble.message}. What stands below is from before; it is tried again.` : trouble.message,
+					trouble.hint ? ` ${trouble.hint}` : null,
+				)
+			: null,
+	);
 }
 
 function context({ db, name, arg, params }) {
 	const ctx = {
-		db, name, arg, params, write: api.session.write,
+		db,
+		name,
+		arg,
+		params,
+		write: api.session.write,
 		link: (page, argument, filters) => link(db, page, argument, filters),
 		view: (what, filters) => api.view(db, what, filters),
 		// Changes filters in the address; null takes one out.
@@ -94,9 +178,13 @@ function context({ db, name, arg, params }) {
 		go,
 		refresh,
 		// Forgets what the page has remembered of lists, after jobs were changed.
-		reset: () => { if (here.page.reset) here.page.reset(); },
+		reset: () => {
+			if (here.page.reset) here.page.reset();
+		},
 		// Draws again without asking: after a click that changes only what is shown.
-		redraw: () => { if (here.data) draw(); },
+		redraw: () => {
+			if (here.data) draw();
+		},
 		// Does something, says so, and shows what has become of it. said: {done} -> text
 		act: async (action, body, said) => {
 			try {
@@ -159,7 +247,13 @@ async function refresh() {
 		trouble = error;
 	}
 	draw();
-	if (api.session.databases.length > 1) api.databases().then((list) => { dbs = list; }, () => null);
+	if (api.session.databases.length > 1)
+		api.databases().then(
+			(list) => {
+				dbs = list;
+			},
+			() => null,
+		);
 	if (!paused && !document.hidden) timer = setTimeout(refresh, page.every || 3000);
 }
 
@@ -170,51 +264,93 @@ function draw() {
 	const key = `${ctx.db}/${ctx.name}/${ctx.arg}`;
 	if (data) show(main, h('div', { key }, page.render(ctx, data)));
 	else if (trouble) {
-		show(main, h('div', { key: 'trouble', class: 'empty' }, h('p', { class: 'empty-title' }, trouble.message),
-			trouble.hint ? h('p', null, trouble.hint) : null,
-			trouble.status === 404 ? h('p', null, h('a', { href: ctx.link('overview') }, 'To the overview')) : null));
+		show(
+			main,
+			h(
+				'div',
+				{ key: 'trouble', class: 'empty' },
+				h('p', { class: 'empty-title' }, trouble.message),
+				trouble.hint ? h('p', null, trouble.hint) : null,
+				trouble.status === 404 ? h('p', null, h('a', { href: ctx.link('overview') }, 'To the overview')) : null,
+			),
+		);
 	}
 }
 
 function askToken() {
 	show(top);
-	const field = h('input', { type: 'password', autocomplete: 'current-password', 'aria-label': 'Token', required: true });
+	const field = h('input', {
+		type: 'password',
+		autocomplete: 'current-password',
+		'aria-label': 'Token',
+		required: true,
+	});
 	const wrong = h('p', { class: 'bad' });
-	show(main, h('form', {
-		class: 'card login', key: 'login', on: {
-			submit: async (event) => {
-				event.preventDefault();
-				try {
-					await api.login(field.value);
-					await start();
-				} catch (error) {
-					wrong.textContent = error.status === 401 ? 'That is not the token.' : error.message;
-				}
+	show(
+		main,
+		h(
+			'form',
+			{
+				class: 'card login',
+				key: 'login',
+				on: {
+					submit: async (event) => {
+						event.preventDefault();
+						try {
+							await api.login(field.value);
+							await start();
+						} catch (error) {
+							wrong.textContent = error.status === 401 ? 'That is not the token.' : error.message;
+						}
+					},
+				},
 			},
-		},
-	}, h('h1', null, 'queue'), h('p', { class: 'muted' }, 'The token stands in the file that queue-web was started with (--token-file).'),
-	field, wrong, h('button', { type: 'submit', class: 'primary' }, 'Log in')));
+			h('h1', null, 'queue'),
+			h('p', { class: 'muted' }, 'The token stands in the file that queue-web was started with (--token-file).'),
+			field,
+			wrong,
+			h('button', { type: 'submit', class: 'primary' }, 'Log in'),
+		),
+	);
 	field.focus();
 }
 
 // Links of the page itself change the address without loading it anew.
 document.addEventListener('click', (event) => {
 	const a = event.target.closest && event.target.closest('a[href]');
-	if (!a || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+	if (
+		!a ||
+		event.defaultPrevented ||
+		event.button !== 0 ||
+		event.metaKey ||
+		event.ctrlKey ||
+		event.shiftKey ||
+		event.altKey
+	)
+		return;
 	const href = a.getAttribute('href');
 	if (!href.startsWith('/d/')) return;
 	event.preventDefault();
 	go(href);
 });
 window.addEventListener('popstate', navigate);
-document.addEventListener('visibilitychange', () => { if (!document.hidden && here && !paused) refresh(); });
+document.addEventListener('visibilitychange', () => {
+	if (!document.hidden && here && !paused) refresh();
+});
 
 // g and a letter goes to a page, / to the filters, r refreshes, ? says so.
 let wentG = false;
 document.addEventListener('keydown', (event) => {
 	if (event.target.matches('input, select, textarea') || document.querySelector('dialog[open]')) return;
 	if (event.metaKey || event.ctrlKey || event.altKey || !here) return;
-	const target = wentG && MENU.find(([page]) => page[0] === event.key || (page === 'workers' && event.key === 'k') || (page === 'settings' && event.key === 't'));
+	const target =
+		wentG &&
+		MENU.find(
+			([page]) =>
+				page[0] === event.key ||
+				(page === 'workers' && event.key === 'k') ||
+				(page === 'settings' && event.key === 't'),
+		);
 	if (target) go(link(here.ctx.db, target[0]));
 	wentG = event.key === 'g';
 	if (event.key === 'r') refresh();

@@ -42,13 +42,26 @@ export function sparkline(rows, now) {
 	const done = of('completed');
 	const failed = of('failed');
 	const top = Math.max(1, ...arrived, ...done, ...failed);
-	const words = `Last hour: ${count(sum(slots, 'enqueued'))} in, ${count(sum(slots, 'completed'))} completed, ` +
+	const words =
+		`Last hour: ${count(sum(slots, 'enqueued'))} in, ${count(sum(slots, 'completed'))} completed, ` +
 		`${plural(sum(slots, 'failed'), 'failed attempt')}; at most ${count(top)} a minute`;
 	const drawn = (values, name) => svg('path', { class: name, d: line(values, width, height, top) });
-	return svg('svg', { class: 'spark', viewBox: `-1 -2 ${width + 2} ${height + 4}`, width: width + 2, height: height + 4, role: 'img', 'aria-label': words },
+	return svg(
+		'svg',
+		{
+			class: 'spark',
+			viewBox: `-1 -2 ${width + 2} ${height + 4}`,
+			width: width + 2,
+			height: height + 4,
+			role: 'img',
+			'aria-label': words,
+		},
 		svg('title', null, words),
 		svg('path', { class: 'axis', d: `M0 ${height}H${width}` }),
-		drawn(arrived, 'line-in'), drawn(done, 'line-out'), failed.some((v) => v) ? drawn(failed, 'line-failed') : null);
+		arrived.some((v) => v) ? drawn(arrived, 'line-in') : null,
+		done.some((v) => v) ? drawn(done, 'line-out') : null,
+		failed.some((v) => v) ? drawn(failed, 'line-failed') : null,
+	);
 }
 
 // The same with axes, over `minutes`; each bucket is as many minutes as fit a pixel or two.
@@ -59,26 +72,63 @@ export function history(rows, minutes, now, { keys, label }) {
 	const slots = perMinute(rows, minutes, now);
 	const buckets = [];
 	for (let i = 0; i < slots.length; i += per) buckets.push(slots.slice(i, i + per).filter((r) => r));
-	const series = keys.map(([key, name, how]) => [key, name, buckets.map((b) => {
-		if (!b.length) return null;
-		return how === 'max' ? Math.max(...b.map((r) => Number(r[key]) || 0)) : sum(b, key) / b.length;
-	})]);
+	const series = keys.map(([key, name, how]) => [
+		key,
+		name,
+		buckets.map((b) => {
+			if (!b.length) return null;
+			return how === 'max' ? Math.max(...b.map((r) => Number(r[key]) || 0)) : sum(b, key) / b.length;
+		}),
+	]);
 	const top = Math.max(1, ...series.flatMap(([, , v]) => v.filter((x) => x !== null)));
 	const nice = niceTop(top);
 	const grid = [0, 0.5, 1].map((part) => {
 		const y = height - part * height;
-		return [svg('path', { class: 'axis', d: `M0 ${y}H${width}` }),
-			svg('text', { class: 'tick', x: -6, y: y + 4, 'text-anchor': 'end' }, label === 's' ? span(nice * part) : count(Math.round(nice * part * 10) / 10))];
+		return [
+			svg('path', { class: 'axis', d: `M0 ${y}H${width}` }),
+			svg(
+				'text',
+				{ class: 'tick', x: -6, y: y + 4, 'text-anchor': 'end' },
+				label === 's' ? span(nice * part) : count(Math.round(nice * part * 10) / 10),
+			),
+		];
 	});
 	const hours = [0, 0.25, 0.5, 0.75, 1].map((part) => {
 		const at = new Date(now - (1 - part) * minutes * 60000);
 		const text = at.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
-		return svg('text', { class: 'tick', x: part * width, y: height + 16, 'text-anchor': part === 0 ? 'start' : part === 1 ? 'end' : 'middle' }, text);
+		return svg(
+			'text',
+			{
+				class: 'tick',
+				x: part * width,
+				y: height + 16,
+				'text-anchor': part === 0 ? 'start' : part === 1 ? 'end' : 'middle',
+			},
+			text,
+		);
 	});
-	return h('figure', { class: 'chart' },
-		h('figcaption', null, series.map(([key, name]) => h('span', { class: `legend legend-${key}` }, name))),
-		svg('svg', { viewBox: `-56 -6 ${width + 64} ${height + 28}`, role: 'img', 'aria-label': series.map(([, name]) => name).join(', ') },
-			grid, hours, series.map(([key, , values]) => svg('path', { class: `line-${key}`, d: line(values, width, height, nice) }))));
+	return h(
+		'figure',
+		{ class: 'chart' },
+		h(
+			'figcaption',
+			null,
+			series.map(([key, name]) => h('span', { class: `legend legend-${key}` }, name)),
+		),
+		svg(
+			'svg',
+			{
+				viewBox: `-56 -6 ${width + 64} ${height + 28}`,
+				role: 'img',
+				'aria-label': series.map(([, name]) => name).join(', '),
+			},
+			grid,
+			hours,
+			series.map(([key, , values]) =>
+				svg('path', { class: `line-${key}`, d: line(values, width, height, nice) }),
+			),
+		),
+	);
 }
 
 function niceTop(top) {
@@ -97,7 +147,9 @@ export const MAX_NODES = 300;
 // Columns by the longest way from a job that depends on nothing; within a column by where its dependencies stand.
 function layout(jobs) {
 	const byId = new Map(jobs.map((j) => [String(j.job_id), j]));
-	const before = new Map(jobs.map((j) => [String(j.job_id), (j.depends_on || []).map(String).filter((d) => byId.has(d))]));
+	const before = new Map(
+		jobs.map((j) => [String(j.job_id), (j.depends_on || []).map(String).filter((d) => byId.has(d))]),
+	);
 	const after = new Map();
 	const missing = new Map();
 	for (const [id, deps] of before) {
@@ -132,8 +184,18 @@ function layout(jobs) {
 	});
 	const tallest = Math.max(...columns.map((ids) => ids.length));
 	// Short columns stand in the middle of tall ones.
-	columns.forEach((ids) => ids.forEach((id) => { place.get(id).y += (tallest - ids.length) * (NODE_H + GAP_Y) / 2; }));
-	return { byId, before, place, width: columns.length * (NODE_W + GAP_X) - GAP_X, height: tallest * (NODE_H + GAP_Y) - GAP_Y };
+	columns.forEach((ids) =>
+		ids.forEach((id) => {
+			place.get(id).y += ((tallest - ids.length) * (NODE_H + GAP_Y)) / 2;
+		}),
+	);
+	return {
+		byId,
+		before,
+		place,
+		width: columns.length * (NODE_W + GAP_X) - GAP_X,
+		height: tallest * (NODE_H + GAP_Y) - GAP_Y,
+	};
 }
 
 const cut = (text, n) => {
@@ -153,26 +215,63 @@ export function graph(jobs, href) {
 			const y1 = from.y + NODE_H / 2;
 			const y2 = to.y + NODE_H / 2;
 			const mid = Math.max(GAP_X / 2, (to.x - x1) / 2);
-			edges.push(svg('path', {
-				key: `${d}-${id}`, class: `edge from-${byId.get(d).state}`, 'marker-end': 'url(#arrow)',
-				d: `M${x1} ${y1}C${x1 + mid} ${y1} ${to.x - mid} ${y2} ${to.x - 2} ${y2}`,
-			}));
+			edges.push(
+				svg('path', {
+					key: `${d}-${id}`,
+					class: `edge from-${byId.get(d).state}`,
+					'marker-end': 'url(#arrow)',
+					d: `M${x1} ${y1}C${x1 + mid} ${y1} ${to.x - mid} ${y2} ${to.x - 2} ${y2}`,
+				}),
+			);
 		}
 	}
 	const nodes = [...byId].map(([id, job]) => {
 		const { x, y } = place.get(id);
 		const name = job.ref || job.kind;
-		return svg('a', { key: id, href: href(job), class: `node n-${job.state}`, 'aria-label': `${name}, ${job.state}, job ${id}` },
+		return svg(
+			'a',
+			{
+				key: id,
+				href: href(job),
+				class: `node n-${job.state}`,
+				'aria-label': `${name}, ${job.state}, job ${id}`,
+			},
 			svg('title', null, `${name}\n${job.kind}, job ${id}: ${job.state}`),
 			svg('rect', { x, y, width: NODE_W, height: NODE_H, rx: 6 }),
 			svg('rect', { class: 'mark', x, y, width: 5, height: NODE_H, rx: 2 }),
 			svg('text', { class: 'node-name', x: x + 14, y: y + 18 }, cut(name, 21)),
-			svg('text', { class: 'node-state', x: x + 14, y: y + 35 }, cut(`${job.state} · ${job.ref && job.ref !== job.kind ? job.kind : id}`, 27)));
+			svg(
+				'text',
+				{ class: 'node-state', x: x + 14, y: y + 35 },
+				cut(`${job.state} · ${job.ref && job.ref !== job.kind ? job.kind : id}`, 27),
+			),
+		);
 	});
-	return h('div', { class: 'scroll graph', tabindex: 0, role: 'group', 'aria-label': 'The workflow as a graph' },
-		svg('svg', { viewBox: `-4 -4 ${width + 8} ${height + 8}`, width: width + 8, height: height + 8 },
-			svg('defs', null, svg('marker', { id: 'arrow', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' },
-				svg('path', { class: 'arrow', d: 'M0 0L8 4L0 8z' }))),
-			edges, nodes));
+	return h(
+		'div',
+		{ class: 'scroll graph', tabindex: 0, role: 'group', 'aria-label': 'The workflow as a graph' },
+		svg(
+			'svg',
+			{ viewBox: `-4 -4 ${width + 8} ${height + 8}`, width: width + 8, height: height + 8 },
+			svg(
+				'defs',
+				null,
+				svg(
+					'marker',
+					{
+						id: 'arrow',
+						viewBox: '0 0 8 8',
+						refX: 7,
+						refY: 4,
+						markerWidth: 7,
+						markerHeight: 7,
+						orient: 'auto',
+					},
+					svg('path', { class: 'arrow', d: 'M0 0L8 4L0 8z' }),
+				),
+			),
+			edges,
+			nodes,
+		),
+	);
 }
-

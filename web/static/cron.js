@@ -1,12 +1,33 @@
 // cron.js: a line of a schedule in words.
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday'];
-const MONTHS = ['', 'January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October', 'November', 'December'];
+const MONTHS = [
+	'',
+	'January',
+	'February',
+	'March',
+	'April',
+	'May',
+	'June',
+	'July',
+	'August',
+	'September',
+	'October',
+	'November',
+	'December',
+];
 const NAMED = {
-	'@hourly': '0 * * * *', '@daily': '0 0 * * *', '@midnight': '0 0 * * *', '@weekly': '0 0 * * 0', '@monthly': '0 0 1 * *', '@yearly': '0 0 1 1 *', '@annually': '0 0 1 1 *',
+	'@hourly': '0 * * * *',
+	'@daily': '0 0 * * *',
+	'@midnight': '0 0 * * *',
+	'@weekly': '0 0 * * 0',
+	'@monthly': '0 0 1 * *',
+	'@yearly': '0 0 1 1 *',
+	'@annually': '0 0 1 1 *',
 };
 
-const list = (parts) => (parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts[parts.length - 1]}`);
+const list = (parts) =>
+	parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts[parts.length - 1]}`;
 const two = (n) => String(n).padStart(2, '0');
 
 // "mon" or "jan" as its number.
@@ -21,17 +42,22 @@ function number(text, names) {
 function field(text, unit, name, names) {
 	const step = /^\*\/(\d+)$/.exec(text);
 	if (step) return Number(step[1]) === 1 ? `every ${unit}` : `every ${step[1]} ${unit}s`;
-	return list(text.split(',').map((part) => {
-		const m = /^([\w$*]+)(?:-(\w+))?(?:\/(\d+))?$/.exec(part);
-		if (!m) throw new SyntaxError(part);
-		const by = m[3] ? ` every ${m[3]} ${unit}s` : '';
-		if (m[1] === '*') return `every ${m[3] || ''} ${unit}${m[3] ? 's' : ''}`;
-		if (m[1] === '$') return 'the last';
-		return m[2] ? `${name(number(m[1], names))} to ${name(number(m[2], names))}${by}` : `${name(number(m[1], names))}${by}`;
-	}));
+	return list(
+		text.split(',').map((part) => {
+			const m = /^([\w$*]+)(?:-(\w+))?(?:\/(\d+))?$/.exec(part);
+			if (!m) throw new SyntaxError(part);
+			const by = m[3] ? ` every ${m[3]} ${unit}s` : '';
+			if (m[1] === '*') return `every ${m[3] || ''} ${unit}${m[3] ? 's' : ''}`;
+			if (m[1] === '$') return 'the last';
+			return m[2]
+				? `${name(number(m[1], names))} to ${name(number(m[2], names))}${by}`
+				: `${name(number(m[1], names))}${by}`;
+		}),
+	);
 }
 
-const ordinal = (n) => `${n}${n % 10 === 1 && n !== 11 ? 'st' : n % 10 === 2 && n !== 12 ? 'nd' : n % 10 === 3 && n !== 13 ? 'rd' : 'th'}`;
+const ordinal = (n) =>
+	`${n}${n % 10 === 1 && n !== 11 ? 'st' : n % 10 === 2 && n !== 12 ? 'nd' : n % 10 === 3 && n !== 13 ? 'rd' : 'th'}`;
 
 function clockPart(minute, hour) {
 	const times = (text) => /^\d+(,\d+)*$/.test(text);
@@ -41,13 +67,19 @@ function clockPart(minute, hour) {
 	}
 	if (hour === '*') {
 		if (minute === '*') return 'every minute';
-		return minute.startsWith('*/') ? field(minute, 'minute') : `at minute ${field(minute, 'minute', String)} of every hour`;
+		return minute.startsWith('*/')
+			? field(minute, 'minute')
+			: `at minute ${field(minute, 'minute', String)} of every hour`;
 	}
 	const hours = field(hour, 'hour', (n) => `${two(n)}:00`);
-	const at = hours.startsWith('every') ? hours : `in the ${hour.includes(',') || hour.includes('-') ? 'hours' : 'hour'} ${hours}`;
+	const at = hours.startsWith('every')
+		? hours
+		: `in the ${hour.includes(',') || hour.includes('-') ? 'hours' : 'hour'} ${hours}`;
 	if (minute === '*') return `every minute, ${at}`;
 	if (minute === '0' && hours.startsWith('every')) return hours;
-	return minute.startsWith('*/') ? `${field(minute, 'minute')}, ${at}` : `at minute ${field(minute, 'minute', String)}, ${at}`;
+	return minute.startsWith('*/')
+		? `${field(minute, 'minute')}, ${at}`
+		: `at minute ${field(minute, 'minute', String)}, ${at}`;
 }
 
 // Null for what it does not understand.
@@ -60,11 +92,28 @@ export function inWords(cron) {
 	try {
 		const said = [clockPart(minute, hour)];
 		const days = [];
-		if (day !== '*') days.push(day.startsWith('*/') ? field(day, 'day') : day === '$' ? 'on the last day of the month' : `on the ${field(day, 'day', ordinal)}`);
-		if (weekday !== '*') days.push(weekday.startsWith('*/') ? field(weekday, 'weekday') : `${weekday.includes('-') ? '' : 'on '}${field(weekday, 'day', (n) => DAYS[n], DAYS)}`);
+		if (day !== '*')
+			days.push(
+				day.startsWith('*/')
+					? field(day, 'day')
+					: day === '$'
+						? 'on the last day of the month'
+						: `on the ${field(day, 'day', ordinal)}`,
+			);
+		if (weekday !== '*')
+			days.push(
+				weekday.startsWith('*/')
+					? field(weekday, 'weekday')
+					: `${weekday.includes('-') ? '' : 'on '}${field(weekday, 'day', (n) => DAYS[n], DAYS)}`,
+			);
 		if (days.length) said.push(days.join(day.startsWith('*') || weekday.startsWith('*') ? ' and ' : ' or '));
 		else if (said[0].startsWith('at ') && !said[0].includes('hour')) said.push('every day');
-		if (month !== '*') said.push(month.startsWith('*/') ? field(month, 'month') : `in ${field(month, 'month', (n) => MONTHS[n], MONTHS)}`);
+		if (month !== '*')
+			said.push(
+				month.startsWith('*/')
+					? field(month, 'month')
+					: `in ${field(month, 'month', (n) => MONTHS[n], MONTHS)}`,
+			);
 		const text = said.join(', ');
 		return text.includes('undefined') ? null : text;
 	} catch {

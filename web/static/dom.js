@@ -1,14 +1,20 @@
 // dom.js: builds the page and refreshes it without flicker.
 //
-// Data enters the page here and nowhere else, as text nodes and attribute values. A page describes itself anew at each
-// refresh; morph() changes only what differs, so that focus, scroll position, selection and what was opened stay. Handlers are
-// kept on the elements and called by one listener at the document, because morph() carries them over.
+// Data enters the page here and nowhere else, as text nodes and attribute values. A page describes itself anew at
+// each refresh; morph() changes only what differs, so that focus, scroll position, selection and what was opened
+// stay. Handlers are kept on the elements and called by one listener at the document, because morph() carries them
+// over.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-// What would change the text around it or not be seen: controls, marks of direction, spaces of no width, lone surrogates.
-const HIDDEN = new RegExp('[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e' +
-	'\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]', 'g');
+// What would change the text around it or not be seen: controls, marks of direction, spaces of no width, lone
+// surrogates.
+const HIDDEN = new RegExp(
+	'[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e' +
+		'\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|' +
+		'[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]',
+	'g',
+);
 
 // The text with each of those written as \uXXXX.
 export function visible(text) {
@@ -72,7 +78,8 @@ function morphNode(from, to) {
 		if (!to.hasAttribute(name) && !(name === 'open' && from.localName === 'details')) from.removeAttribute(name);
 	}
 	for (const { name, value } of to.attributes) {
-		if (from.getAttribute(name) !== value && !(name === 'open' && from.localName === 'details')) from.setAttribute(name, value);
+		if (from.getAttribute(name) !== value && !(name === 'open' && from.localName === 'details'))
+			from.setAttribute(name, value);
 	}
 	from._on = to._on;
 	morphChildren(from, to);
@@ -124,7 +131,8 @@ function dispatch(event) {
 		}
 	}
 }
-for (const type of ['click', 'input', 'change', 'submit', 'toggle', 'keydown']) document.addEventListener(type, dispatch, true);
+for (const type of ['click', 'input', 'change', 'submit', 'toggle', 'keydown'])
+	document.addEventListener(type, dispatch, true);
 
 // ---- small parts that many pages use
 
@@ -143,29 +151,81 @@ export function empty(title, ...rest) {
 
 // A line that can be pasted into psql.
 export function psql(text) {
-	return h('div', { class: 'psql', key: 'psql ' + text }, h('code', null, text), copyButton(() => text));
+	return h(
+		'div',
+		{ class: 'psql', key: 'psql ' + text },
+		h('code', null, text),
+		copyButton(() => text),
+	);
 }
 
 export function copyButton(text, label = 'Copy') {
-	return button(label, (event, el) => {
-		const done = (said) => {
-			el.textContent = said;
-			setTimeout(() => { el.textContent = label; }, 1500);
-		};
-		// There is no clipboard on a page that came neither over TLS nor from this machine.
-		if (!navigator.clipboard) done('Not allowed here');
-		else navigator.clipboard.writeText(text()).then(() => done('Copied'), () => done('Not allowed here'));
-	}, { class: 'quiet', once: true, key: 'copy' });
+	return button(
+		label,
+		(event, el) => {
+			const done = (said) => {
+				el.textContent = said;
+				setTimeout(() => {
+					el.textContent = label;
+				}, 1500);
+			};
+			// There is no clipboard on a page that came neither over TLS nor from this machine.
+			if (!navigator.clipboard) done('Not allowed here');
+			else
+				navigator.clipboard.writeText(text()).then(
+					() => done('Copied'),
+					() => done('Not allowed here'),
+				);
+		},
+		{ class: 'quiet', once: true, key: 'copy' },
+	);
 }
 
-// table([{label, class}], [{key, class, cells: [..]}]): on a narrow screen each row is a card and says the labels again.
-// A column that is null in every row is left out.
+// table([{label, class}], [{key, class, cells: [..]}]): on a narrow screen each row is a card and says the labels
+// again. A column that is null in every row is left out.
 export function table(columns, rows, props = {}) {
-	const used = columns.map((c, i) => i).filter((i) => rows.some((row) => row.cells[i] !== null && row.cells[i] !== undefined));
-	return h('div', { class: 'scroll', key: props.key || 'table' }, h('table', { class: props.class },
-		h('thead', null, h('tr', null, used.map((i) => columns[i]).map((c) => h('th', { class: c.class, title: c.title, scope: 'col' }, c.label)))),
-		h('tbody', null, rows.map((row) => h('tr', { key: row.key, class: row.class },
-			used.map((i) => h('td', { class: row.cells[i] === null ? `${columns[i].class || ''} blank` : columns[i].class, 'data-label': columns[i].name ?? columns[i].label }, row.cells[i])))))));
+	const used = columns
+		.map((c, i) => i)
+		.filter((i) => rows.some((row) => row.cells[i] !== null && row.cells[i] !== undefined));
+	return h(
+		'div',
+		{ class: 'scroll', key: props.key || 'table' },
+		h(
+			'table',
+			{ class: props.class },
+			h(
+				'thead',
+				null,
+				h(
+					'tr',
+					null,
+					used
+						.map((i) => columns[i])
+						.map((c) => h('th', { class: c.class, title: c.title, scope: 'col' }, c.label)),
+				),
+			),
+			h(
+				'tbody',
+				null,
+				rows.map((row) =>
+					h(
+						'tr',
+						{ key: row.key, class: row.class },
+						used.map((i) =>
+							h(
+								'td',
+								{
+									class: row.cells[i] === null ? `${columns[i].class || ''} blank` : columns[i].class,
+									'data-label': columns[i].name ?? columns[i].label,
+								},
+								row.cells[i],
+							),
+						),
+					),
+				),
+			),
+		),
+	);
 }
 
 // ---- dialogs
@@ -175,17 +235,30 @@ export function ask(title, body, action, { danger = false, read = () => true } =
 	return new Promise((resolve) => {
 		let answer = null;
 		const yes = h('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, action);
-		const dialog = h('dialog', { class: 'ask', 'aria-label': title },
-			h('form', {
-				on: {
-					submit: (event) => {
-						event.preventDefault();
-						answer = read();
-						dialog.close();
+		const dialog = h(
+			'dialog',
+			{ class: 'ask', 'aria-label': title },
+			h(
+				'form',
+				{
+					on: {
+						submit: (event) => {
+							event.preventDefault();
+							answer = read();
+							dialog.close();
+						},
 					},
 				},
-			}, h('h2', null, title), h('div', { class: 'ask-body' }, body),
-			h('div', { class: 'ask-buttons' }, button('Leave it', () => dialog.close()), yes)));
+				h('h2', null, title),
+				h('div', { class: 'ask-body' }, body),
+				h(
+					'div',
+					{ class: 'ask-buttons' },
+					button('Leave it', () => dialog.close()),
+					yes,
+				),
+			),
+		);
 		dialog.addEventListener('close', () => {
 			dialog.remove();
 			resolve(answer);
@@ -202,6 +275,14 @@ let toastTimer = 0;
 export function toast(text, bad = false) {
 	const box = document.getElementById('toast');
 	clearTimeout(toastTimer);
-	show(box, h('div', { class: bad ? 'toast bad' : 'toast' }, h('span', null, text), button('×', () => show(box), { 'aria-label': 'Dismiss' })));
+	show(
+		box,
+		h(
+			'div',
+			{ class: bad ? 'toast bad' : 'toast' },
+			h('span', null, text),
+			button('×', () => show(box), { 'aria-label': 'Dismiss' }),
+		),
+	);
 	if (!bad) toastTimer = setTimeout(() => show(box), 6000);
 }

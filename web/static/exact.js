@@ -1,14 +1,18 @@
 // exact.js: JSON as PostgreSQL keeps it: numbers of any length, any nesting; and its tree.
 //
-// JSON.parse() would make 12345678901234567890 another number, and nesting deep enough ends its recursion. Here a number that
-// a double does not hold exactly as written is an Exact, objects have no prototype (a key may be __proto__), and nothing
-// recurses.
+// JSON.parse() would make 12345678901234567890 another number, and nesting deep enough ends its recursion. Here a
+// number that a double does not hold exactly as written is an Exact, objects have no prototype (a key may be
+// __proto__), and nothing recurses.
 
 import { copyButton, h, visible } from './dom.js';
 
 export class Exact {
-	constructor(text) { this.text = text; }
-	toString() { return this.text; }
+	constructor(text) {
+		this.text = text;
+	}
+	toString() {
+		return this.text;
+	}
 }
 
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
@@ -41,7 +45,9 @@ export function parse(text) {
 		SPACE.test(text);
 		at = SPACE.lastIndex;
 	};
-	const fail = () => { throw new SyntaxError(`no JSON at ${at}`); };
+	const fail = () => {
+		throw new SyntaxError(`no JSON at ${at}`);
+	};
 	const readKey = (top) => {
 		space();
 		if (text[at] !== '"') fail();
@@ -78,10 +84,16 @@ export function parse(text) {
 			const end = stringEnd(text, at);
 			put(JSON.parse(text.slice(at, end)));
 			at = end;
-		} else if (text.startsWith('true', at)) { put(true); at += 4; }
-		else if (text.startsWith('false', at)) { put(false); at += 5; }
-		else if (text.startsWith('null', at)) { put(null); at += 4; }
-		else {
+		} else if (text.startsWith('true', at)) {
+			put(true);
+			at += 4;
+		} else if (text.startsWith('false', at)) {
+			put(false);
+			at += 5;
+		} else if (text.startsWith('null', at)) {
+			put(null);
+			at += 4;
+		} else {
 			NUMBER.lastIndex = at;
 			const found = NUMBER.exec(text);
 			if (!found) fail();
@@ -137,7 +149,9 @@ export function format(value, indent = '  ') {
 		todo.push({ close: pad(depth) + (list ? ']' : '}') + tail });
 		for (let i = keys.length - 1; i >= 0; i--) {
 			todo.push({
-				value: list ? v[i] : v[keys[i]], depth: depth + 1, tail: i < keys.length - 1 ? ',' : '',
+				value: list ? v[i] : v[keys[i]],
+				depth: depth + 1,
+				tail: i < keys.length - 1 ? ',' : '',
 				lead: pad(depth + 1) + (list ? '' : JSON.stringify(keys[i]) + (indent ? ': ' : ':')),
 			});
 		}
@@ -157,13 +171,23 @@ function leaf(v) {
 	const quoted = (s) => h('span', { class: 'j-str' }, visible(JSON.stringify(s)));
 	if (v.length <= LONG) return quoted(v);
 	const box = h('span', null, quoted(v.slice(0, LONG)));
-	box.append(' ', h('button', {
-		type: 'button', class: 'quiet', on: { click: () => box.replaceChildren(quoted(v)) },
-	}, `… all ${v.length.toLocaleString('en')} characters`));
+	box.append(
+		' ',
+		h(
+			'button',
+			{
+				type: 'button',
+				class: 'quiet',
+				on: { click: () => box.replaceChildren(quoted(v)) },
+			},
+			`… all ${v.length.toLocaleString('en')} characters`,
+		),
+	);
 	return box;
 }
 
-// A line of the tree. All lines are siblings, whatever their depth: a thousand elements in each other end Chromium's stack.
+// A line of the tree. All lines are siblings, whatever their depth: a thousand elements in each other end Chromium's
+// stack.
 function line(depth, ...children) {
 	const el = h('div', { class: 'j-line' }, children);
 	el._depth = depth;
@@ -181,14 +205,23 @@ function insert(after, v, depth, first = 0) {
 	const lines = [];
 	for (let i = first; i < last; i++) lines.push(...node(list ? v[i] : v[keys[i]], list ? null : keys[i], depth));
 	if (last < size) {
-		const more = line(depth, h('button', {
-			type: 'button', class: 'quiet', on: {
-				click: () => {
-					insert(more, v, depth, last);
-					more.remove();
+		const more = line(
+			depth,
+			h(
+				'button',
+				{
+					type: 'button',
+					class: 'quiet',
+					on: {
+						click: () => {
+							insert(more, v, depth, last);
+							more.remove();
+						},
+					},
 				},
-			},
-		}, `… ${(size - last).toLocaleString('en')} more`));
+				`… ${(size - last).toLocaleString('en')} more`,
+			),
+		);
 		lines.push(more);
 	}
 	after.after(...lines);
@@ -201,16 +234,30 @@ function node(v, key, depth) {
 	const list = Array.isArray(v);
 	const size = list ? v.length : Object.keys(v).length;
 	if (!size) return [line(depth, name, list ? '[]' : '{}')];
-	const fold = h('button', {
-		type: 'button', class: 'j-fold', 'aria-expanded': 'false', on: {
-			click: () => {
-				const open = fold.getAttribute('aria-expanded') === 'true';
-				fold.setAttribute('aria-expanded', String(!open));
-				if (!open) insert(own, v, depth + 1);
-				else while (own.nextSibling && own.nextSibling._depth > depth) own.nextSibling.remove();
+	const fold = h(
+		'button',
+		{
+			type: 'button',
+			class: 'j-fold',
+			'aria-expanded': 'false',
+			on: {
+				click: () => {
+					const open = fold.getAttribute('aria-expanded') === 'true';
+					fold.setAttribute('aria-expanded', String(!open));
+					if (!open) insert(own, v, depth + 1);
+					else while (own.nextSibling && own.nextSibling._depth > depth) own.nextSibling.remove();
+				},
 			},
 		},
-	}, name, list ? '[' : '{', h('span', { class: 'j-size' }, ` ${size.toLocaleString('en')} ${list ? (size === 1 ? 'element' : 'elements') : (size === 1 ? 'key' : 'keys')} `), list ? ']' : '}');
+		name,
+		list ? '[' : '{',
+		h(
+			'span',
+			{ class: 'j-size' },
+			` ${size.toLocaleString('en')} ${list ? 'element' : 'key'}${size === 1 ? '' : 's'} `,
+		),
+		list ? ']' : '}',
+	);
 	const own = line(depth, fold);
 	if (depth >= 3 || size > MANY) return [own];
 	fold.setAttribute('aria-expanded', 'true');
@@ -228,10 +275,27 @@ export function tree(v, key) {
 		const text = () => format(v);
 		const full = raw ? text() : '';
 		box.replaceChildren(
-			h('div', { class: 'json-tools' },
-				h('button', { type: 'button', class: 'quiet', on: { click: () => { raw = !raw; draw(); } } }, raw ? 'As a tree' : 'As text'),
-				copyButton(text)),
-			raw ? h('pre', { class: 'json-text' }, full) : h('div', { class: 'j-tree' }, node(v, null, 0)));
+			h(
+				'div',
+				{ class: 'json-tools' },
+				h(
+					'button',
+					{
+						type: 'button',
+						class: 'quiet',
+						on: {
+							click: () => {
+								raw = !raw;
+								draw();
+							},
+						},
+					},
+					raw ? 'As a tree' : 'As text',
+				),
+				copyButton(text),
+			),
+			raw ? h('pre', { class: 'json-text' }, full) : h('div', { class: 'j-tree' }, node(v, null, 0)),
+		);
 	};
 	draw();
 	return box;

@@ -2,16 +2,47 @@
 
 import { parse } from './exact.js';
 
-export const STATES = ['available', 'running', 'retryable', 'scheduled', 'pending', 'discarded', 'cancelled', 'completed'];
-export const TEXTS = { queue: 'Queue', kind: 'Kind', worker: 'Worker', group_key: 'Group key', concurrency_key: 'Concurrency key', unique_key: 'Unique key' };
-export const TIMES = {
-	enqueued_after: 'Enqueued after', enqueued_before: 'Enqueued before', finished_after: 'Finished after', finished_before: 'Finished before',
+export const STATES = [
+	'available',
+	'running',
+	'retryable',
+	'scheduled',
+	'pending',
+	'discarded',
+	'cancelled',
+	'completed',
+];
+export const TEXTS = {
+	queue: 'Queue',
+	kind: 'Kind',
+	worker: 'Worker',
+	group_key: 'Group key',
+	concurrency_key: 'Concurrency key',
+	unique_key: 'Unique key',
 };
-export const NAMES = ['state', ...Object.keys(TEXTS), 'tag', 'payload', 'error', 'ids', 'priority', 'workflow', ...Object.keys(TIMES)];
+export const TIMES = {
+	enqueued_after: 'Enqueued after',
+	enqueued_before: 'Enqueued before',
+	finished_after: 'Finished after',
+	finished_before: 'Finished before',
+};
+export const NAMES = [
+	'state',
+	...Object.keys(TEXTS),
+	'tag',
+	'payload',
+	'error',
+	'ids',
+	'priority',
+	'workflow',
+	...Object.keys(TIMES),
+];
 
 const WHOLE = /^-?\d{1,19}$/;
 
-function words(text) { return text.split(/[\s,]+/).filter(Boolean); }
+function words(text) {
+	return text.split(/[\s,]+/).filter(Boolean);
+}
 
 // {"order": 17} as it is; order: 17 and order=17 become that, with text for what is no JSON.
 export function payloadText(text) {
@@ -44,7 +75,8 @@ export function read(params) {
 	for (const name of NAMES) {
 		const value = (params.get(name) || '').trim();
 		if (value === '') continue;
-		if (name === 'state') add('state', value.includes(',') ? JSON.stringify(words(value)) : JSON.stringify(value), value);
+		if (name === 'state')
+			add('state', value.includes(',') ? JSON.stringify(words(value)) : JSON.stringify(value), value);
 		else if (name in TEXTS) add(name, JSON.stringify(value), `${TEXTS[name].toLowerCase()} ${value}`);
 		else if (name === 'tag') add('tags', JSON.stringify(words(value)), `tagged ${value}`);
 		else if (name === 'error') add('error', JSON.stringify(value), `error contains “${value}”`);

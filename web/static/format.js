@@ -5,10 +5,27 @@ import { h } from './dom.js';
 const COUNT = new Intl.NumberFormat('en');
 const SHORT = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const EXACT = new Intl.DateTimeFormat(undefined, {
-	year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', timeZoneName: 'short',
+	year: 'numeric',
+	month: 'short',
+	day: 'numeric',
+	hour: '2-digit',
+	minute: '2-digit',
+	second: '2-digit',
+	timeZoneName: 'short',
 });
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
-const DAY = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+const CLOCK = new Intl.DateTimeFormat(undefined, {
+	hour: '2-digit',
+	minute: '2-digit',
+	second: '2-digit',
+	hourCycle: 'h23',
+});
+const DAY = new Intl.DateTimeFormat(undefined, {
+	month: 'short',
+	day: 'numeric',
+	hour: '2-digit',
+	minute: '2-digit',
+	hourCycle: 'h23',
+});
 const FAR = new Intl.DateTimeFormat(undefined, { year: 'numeric', month: 'short', day: 'numeric' });
 
 // The server's clock less the browser's, in ms; spans are counted by the server's.
@@ -18,7 +35,9 @@ export function setServerTime(iso) {
 	// An answer may be some seconds old, because browsers share answers: the youngest one tells the clock.
 	if (!Number.isNaN(at)) skew = skew === null ? at - Date.now() : Math.max(skew, at - Date.now());
 }
-export function serverNow() { return Date.now() + (skew || 0); }
+export function serverNow() {
+	return Date.now() + (skew || 0);
+}
 
 export function count(n) {
 	return n === null || n === undefined ? '–' : COUNT.format(n);
