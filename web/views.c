@@ -72,14 +72,16 @@ static const Query views[] = {
 	},
 	{
 		.name = "minutes",
-		.sql = ANSWER("json_build_object("
+		.sql = "WITH h AS MATERIALIZED "
+		"(SELECT * FROM queue.history WHERE minute >= clock_timestamp() - interval '62 min') "
+		ANSWER("json_build_object("
 					  "'first', (SELECT min(minute) FROM " LAST_MINUTES("60") "), "
 					  "'queues', (SELECT coalesce(json_object_agg(q.queue, q.minutes), '{}') FROM "
 					  "(SELECT s.queue, json_build_object(" MINUTES("enqueued") ", " MINUTES("completed") ", "
 					  MINUTES("failed") ", " MINUTES("discarded") ", " MINUTES("waiting") ", "
 					  MINUTES("oldest_s") ") AS minutes "
-					  "FROM (SELECT DISTINCT queue FROM queue.history) s CROSS JOIN " LAST_MINUTES("60") " "
-					  "LEFT JOIN queue.history h ON h.queue = s.queue AND h.minute = m.minute GROUP BY s.queue) q))"),
+					  "FROM (SELECT DISTINCT queue FROM h) s CROSS JOIN " LAST_MINUTES("60") " "
+					  "LEFT JOIN h ON h.queue = s.queue AND h.minute = m.minute GROUP BY s.queue) q))"),
 		.fresh_ms = 10000,
 	},
 	{
