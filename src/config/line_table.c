@@ -6,6 +6,7 @@
  */
 #include "config/line_table.h"
 
+#include "common/hashfn.h"
 #include "utils/memutils.h"
 
 #define FIRST_SIZE 64
@@ -25,12 +26,14 @@ queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected)
 
 /*
  * The place of a key: where it is, or the free one where it goes.  Keys are ids, or hashes.  Lines with ids that follow
- * one another mostly come one after the other, so their places do, too.
+ * one another mostly come one after the other, so four of them share a line of the processor's cache; more would make
+ * long runs of taken places, through which a search for what is not there goes.
  */
 static inline QueueLineEntry *
 place_of(const QueueLineTable *table, uint64 key)
 {
-	uint32		i = ((uint32) key ^ (uint32) (key >> 32)) & table->mask;
+	uint64		four = key >> 2;
+	uint32		i = (murmurhash32((uint32) four ^ (uint32) (four >> 32)) << 2 | (uint32) (key & 3)) & table->mask;
 
 	while (table->entries[i].line != NULL && table->entries[i].key != key)
 		i = (i + 1) & table->mask;
@@ -66,7 +69,7 @@ queue_line_table_put(QueueLineTable *table, uint64 key, void *line)
 {
 	QueueLineEntry *entry = place_of(table, key);
 
-	if (entry->line == NULL && ++table->n > table->mask / 4 * 3)
+	if (entry->line == NULL && ++table->n > table->mask / 2)
 	{
 		grow(table);
 		entry = place_of(table, key);
