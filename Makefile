@@ -1,6 +1,7 @@
 # queue: a job queue inside PostgreSQL.
 #
 #   make && sudo make install     build and install for the server of pg_config (or PG_CONFIG=...)
+#   make install-pgmq             the same, and the name pgmq for extension queue_pgmq, for clients that create it themselves
 #   make installcheck             regression and isolation tests against a running server, as with any PGXS extension
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
@@ -92,6 +93,20 @@ installcheck: export PGOPTIONS := -c client_min_messages=warning -c default_tran
 ifneq ($(TOP),.)
 $(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
+
+# CREATE EXTENSION pgmq, for clients that do so themselves: the name alone, on top of queue_pgmq.  Not by default, because it
+# is another project's; its own files are not overwritten.
+PGMQ_FILES := packaging/pgmq.control packaging/pgmq--1.0.sql
+PGMQ_DIR = $(DESTDIR)$(datadir)/extension
+
+.PHONY: install-pgmq uninstall-pgmq
+install-pgmq: install
+	@if [ -f '$(PGMQ_DIR)/pgmq.control' ] && ! grep -q queue_pgmq '$(PGMQ_DIR)/pgmq.control'; then \
+		echo "pgmq itself is installed in $(PGMQ_DIR)" >&2; exit 1; fi
+	$(INSTALL_DATA) $(addprefix $(TOP)/,$(PGMQ_FILES)) '$(PGMQ_DIR)/'
+uninstall-pgmq:
+	@if grep -qs queue_pgmq '$(PGMQ_DIR)/pgmq.control'; then \
+		cd '$(PGMQ_DIR)' && rm -f $(notdir $(PGMQ_FILES)); fi
 
 -include $(OBJS:.o=.d)
 
