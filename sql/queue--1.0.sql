@@ -285,6 +285,7 @@ CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. fin
     started_at   timestamptz,
     finished_at  timestamptz NOT NULL,
     keep_until   timestamptz NOT NULL,
+    what         bigint NOT NULL,           -- the line that it was in * 4 + 0 completed, 1 cancelled, 2 discarded
     failures     int NOT NULL,
     state        text COLLATE "C" NOT NULL,
     queue        text COLLATE "C" NOT NULL,
@@ -295,7 +296,7 @@ CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. fin
     result       jsonb
 );
 CREATE INDEX finished_job_id ON queue.finished_job (id);
-CREATE INDEX finished_job_what ON queue.finished_job (state, queue, kind, id);     -- find_jobs and the like
+CREATE INDEX finished_job_what ON queue.finished_job (what, id);   -- find_jobs and the like, by state, queue and kind
 CREATE TABLE queue.failure (                -- rows are in failure_0 .. failure_15 likewise; what queue.job_error shows
     slot         smallint NOT NULL,
     job_id       bigint NOT NULL,

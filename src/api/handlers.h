@@ -30,7 +30,8 @@ extern Datum queue_handler_queues(const QueueHandler *handler, bool *isnull);
 	"queue.finished_job)," \
 	" (SELECT max(job_id) FROM queue.failure), (SELECT max(job_id) FROM queue.log_line))," \
 	" (SELECT last_value FROM queue.job_id))," \
-	" ('queue.line_id', (SELECT max(id) FROM queue.line), (SELECT last_value FROM queue.line_id))," \
+	" ('queue.line_id', greatest((SELECT max(id) FROM queue.line), (SELECT max(what) / 4 FROM queue.finished_job))," \
+	" (SELECT last_value FROM queue.line_id))," \
 	" ('queue.subscription_id', (SELECT max(id) FROM queue.subscription)," \
 	" (SELECT last_value FROM queue.subscription_id))," \
 	" ('queue.event_id', (SELECT max(id) FROM queue.event), (SELECT last_value FROM queue.event_id))," \

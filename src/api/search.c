@@ -4,7 +4,7 @@
  *
  * A search gives ids in order, at most so many.  It first reads on by id, which finds the first page of whatever is
  * frequent after a few rows.  When that meets too much else there is another way: live jobs line by line (only the part
- * of the ready index where such states can be), finished ones group by group of (state, queue, kind), where the lowest
+ * of the ready index where such states can be), finished ones group by group of one line and state, where the lowest
  * ids are kept in a heap.  Of finished jobs the search then goes on that way; of live jobs it reads both ways in turns,
  * so that it costs at most twice what the better one costs.  Neither a rare kind among millions nor a frequent one is a
  * long walk; only what is rare in a long line (running jobs among millions that wait) is, which is why those are read
@@ -20,10 +20,8 @@
 #include "job/place.h"
 
 #include "access/genam.h"
-#include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "access/table.h"
-#include "catalog/pg_collation.h"
 #include "lib/qunique.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -364,17 +362,15 @@ read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int parti
 
 /* The ids of one group, in order. */
 static void
-read_group(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot,
-		   const Datum *group, TupleTableSlot *slot)
+read_group(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot, int64 what,
+		   TupleTableSlot *slot)
 {
-	ScanKeyData keys[5];
-	int			nkeys = 3;
+	ScanKeyData keys[3];
+	int			nkeys = 1;
 	IndexScanDesc scan;
 
-	for (int i = 0; i < 3; i++)
-		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-							   group[i]);
-	nkeys += bound_keys(search, 4, &keys[3]);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(what));
+	nkeys += bound_keys(search, 2, &keys[1]);
 	scan = queue_index_beginscan(rel, index, snapshot, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	while (index_getnext_slot(scan, search->down ? BackwardScanDirection : ForwardScanDirection, slot))
@@ -389,52 +385,43 @@ read_group(QueueSearch *search, Relation rel, Relation index, int partition, Sna
 	index_endscan(scan);
 }
 
-/* Goes from group to group of (state, queue, kind), and reads those that match. */
+/* Goes from group to group of one line and state, and reads those that match. */
 static void
 read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "queue search group", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Datum		group[3] = {CStringGetTextDatum(""), CStringGetTextDatum(""), CStringGetTextDatum("")};
+	int64		what = PG_INT64_MIN;
 
 	for (;;)
 	{
+		MemoryContext old = MemoryContextSwitchTo(search->row);
 		ScanKeyData key;
-		ScanKeyData members[3];
 		IndexScanDesc scan;
 		QueueFinished finished;
 		bool		found;
+		bool		match;
 
 		/* the first row behind the last group */
-		for (int i = 0; i < 3; i++)
-			ScanKeyEntryInitialize(&members[i], SK_ROW_MEMBER | (i == 2 ? SK_ROW_END : 0), i + 1,
-								   BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID, F_BTTEXTCMP, group[i]);
-		memset(&key, 0, sizeof(key));
-		key.sk_flags = SK_ROW_HEADER;
-		key.sk_attno = 1;
-		key.sk_strategy = BTGreaterStrategyNumber;
-		key.sk_argument = PointerGetDatum(members);
+		ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(what));
 		scan = queue_index_beginscan(rel, index, snapshot, 1);
 		index_rescan(scan, &key, 1, NULL, 0);
 		found = index_getnext_slot(scan, ForwardScanDirection, slot);
 		if (found)
 			queue_finished_read(slot, partition, false, &finished);
 		index_endscan(scan);
+		match = found && (search->states & (1 << finished.state)) != 0 &&
+			queue_search_names(&search->queues, finished.queue) &&
+			queue_search_names(&search->kinds, finished.kind) && queue_search_may(search, finished.queue);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(search->row);
 		if (!found)
 			break;
 		CHECK_FOR_INTERRUPTS();
-		group[0] = CStringGetTextDatum(queue_state_names[finished.state]);
-		group[1] = CStringGetTextDatum(finished.queue);
-		group[2] = CStringGetTextDatum(finished.kind);
-		if ((search->states & (1 << finished.state)) != 0 && queue_search_names(&search->queues, finished.queue) &&
-			queue_search_names(&search->kinds, finished.kind) &&
-			queue_search_may(search, finished.queue))
-			read_group(search, rel, index, partition, snapshot, group, slot);
+		what = finished.what;
+		if (match)
+			read_group(search, rel, index, partition, snapshot, what, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
 }
 
 static void

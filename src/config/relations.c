@@ -126,7 +126,7 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	{
 		config->finished_job[i] = need_relation(schema, psprintf("finished_job_%d", i));
 		config->finished_job_id[i] = need_relation(schema, psprintf("finished_job_%d_id_idx", i));
-		config->finished_job_what[i] = need_relation(schema, psprintf("finished_job_%d_state_queue_kind_id_idx", i));
+		config->finished_job_what[i] = need_relation(schema, psprintf("finished_job_%d_what_id_idx", i));
 		config->failure_job_id[i] = need_relation(schema, psprintf("failure_%d_job_id_idx", i));
 		config->failure[i] = need_relation(schema, psprintf("failure_%d", i));
 		config->log_line[i] = need_relation(schema, psprintf("log_line_%d", i));

@@ -186,7 +186,7 @@ typedef struct QueueConfig
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
 	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
 	Oid			failure_job_id[QUEUE_RING_SLOTS];	/* likewise */
-	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (state, queue, kind, id) */
+	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (what, id) */
 	QueueConf **queues;
 	int			nqueues;
 	QueueHandler **handlers;

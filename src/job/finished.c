@@ -36,7 +36,7 @@
 enum
 {
 	COL_SLOT = 1, COL_PRIORITY, COL_ATTEMPT, COL_ID, COL_RUN_AT, COL_STARTED_AT, COL_FINISHED_AT, COL_KEEP_UNTIL,
-	COL_FAILURES, COL_STATE, COL_QUEUE, COL_KIND, COL_WORKER, COL_PAYLOAD, COL_EXTRA, COL_RESULT,
+	COL_WHAT, COL_FAILURES, COL_STATE, COL_QUEUE, COL_KIND, COL_WORKER, COL_PAYLOAD, COL_EXTRA, COL_RESULT,
 	NCOLS = COL_RESULT
 };
 
@@ -179,6 +179,7 @@ queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf 
 	values[COL_STARTED_AT - 1] = TimestampTzGetDatum(started_at);
 	values[COL_FINISHED_AT - 1] = TimestampTzGetDatum(now);
 	values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(keep >= QUEUE_FOR_EVER ? DT_NOEND : queue_time_add(now, keep));
+	values[COL_WHAT - 1] = Int64GetDatum(job->line * 4 + (state - QUEUE_STATE_COMPLETED));
 	values[COL_FAILURES - 1] = Int32GetDatum(job->failures);
 	values[COL_STATE - 1] = CStringGetTextDatum(queue_state_names[state]);
 	values[COL_QUEUE - 1] = CStringGetTextDatum(conf->name);
@@ -229,6 +230,8 @@ queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *fin
 	finished->job.tid = row->tts_tid;
 	finished->job.id = DatumGetInt64(values[COL_ID - 1]);
 	finished->job.run_at = DatumGetTimestampTz(values[COL_RUN_AT - 1]);
+	finished->what = DatumGetInt64(values[COL_WHAT - 1]);
+	finished->job.line = finished->what / 4;
 	finished->job.leased_until = DT_NOBEGIN;
 	finished->job.attempt = DatumGetInt32(values[COL_ATTEMPT - 1]);
 	finished->job.failures = DatumGetInt32(values[COL_FAILURES - 1]);

@@ -10,7 +10,8 @@
 typedef struct QueueFinished
 {
 	int			slot;			/* its table */
-	QueueJob	job;			/* line and leased_until are not set */
+	QueueJob	job;			/* its line may be gone */
+	int64		what;			/* rows of one line and state have the same, and no others */
 	char	   *queue;
 	char	   *kind;
 	int16		priority;

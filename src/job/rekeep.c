@@ -30,8 +30,8 @@
 #define COL_ID 4
 #define COL_FINISHED_AT 7
 #define COL_KEEP_UNTIL 8
-#define COL_STATE 10
-#define COL_QUEUE 11
+#define COL_STATE 11
+#define COL_QUEUE 12
 #define NCOLS COL_QUEUE			/* that are looked at */
 #define LAST_BLOCKS 64			/* where the youngest rows are: looked at first */
 
