@@ -121,11 +121,14 @@ SELECT state, payload FROM jobs WHERE payload = '{"n": 8}';
 SELECT queue.cancel(:t);
 SELECT * FROM keys;
 
--- whose lease has ended may still be completed by its worker: it gets a successor, and is not changed
+-- whose lease has ended may still be completed by its worker: it gets a successor, and is not changed (in one transaction,
+-- or the scheduler would end the lease)
 SELECT queue.enqueue('k', '{"n": 9}', 'q', unique_key => 'a') AS a \gset
+BEGIN;
 SELECT leased_until <= clock_timestamp() AS ended FROM queue.fetch('q', 1, lease => '1 us', kinds => '{k}');
 SELECT outcome FROM queue.enqueue_unique('k', 'a', '{"n": 10}', '{"queue": "q", "on_conflict": "replace"}');
 SELECT queue.complete(:a, 1);
+COMMIT;
 SELECT payload FROM queue.fetch('q', 1, kinds => '{k}');
 SELECT queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": "a"}');
 
