@@ -48,6 +48,8 @@ typedef struct RefEntry
 	int			number;
 } RefEntry;
 
+static void refuse(int number, const char *what, const char *hint) pg_attribute_noreturn();
+
 static void
 refuse(int number, const char *what, const char *hint)
 {

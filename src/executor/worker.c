@@ -48,6 +48,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
 #define MAX_DEATHS 2			/* processes that a job may take down before it is discarded */
@@ -64,6 +66,7 @@ static MemoryContext error_context;
 static TimestampTz group_start;
 static QueueJobTable *table;
 static bool group_must_end;		/* a job used temp objects or advisory locks */
+static Snapshot group_snapshot; /* wide values of jobs that end in a group are read under it; NULL: none has ended */
 
 /* What the lone job logged whose outcome is not committed yet: it is wanted again if that COMMIT fails. */
 static struct
@@ -98,6 +101,7 @@ begin(void)
 	XactDeferrable = false;
 	group_start = queue_transaction_start();
 	group_must_end = false;
+	group_snapshot = NULL;
 	nmembers = 0;
 	MemoryContextReset(group_context);
 	MemoryContextSwitchTo(group_context);
@@ -128,6 +132,8 @@ commit(void)
 
 	queue_job_close(table);
 	table = NULL;
+	if (group_snapshot != NULL)
+		UnregisterSnapshotFromOwner(group_snapshot, TopTransactionResourceOwner);
 	MemoryContextSwitchTo(group_context);	/* what a commit allocates ends with the next transaction's begin */
 	PortalHashTableDeleteAll();
 	CommitTransactionCommand();
@@ -461,6 +467,8 @@ run_in_group(Work *work, bool *again)
 		return false;
 	}
 	count_run(work);
+	if (group_snapshot == NULL)
+		group_snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
 	queue_job_ended(table, &work->claim.job, work->claim.line, QUEUE_STATE_COMPLETED,
 					&(QueueEnding) {.started_at = work->started_at, .ended_at = work->ended_at,
 					.result = work->result.result, .worker = my_name, .progress = work->result.progress});

@@ -711,9 +711,10 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 		queue_note_end(noted, result == TM_Ok);
 		return result;
 	}
-	result = table_tuple_update(table->rel, tid_of(old), table->wslot,
-								GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait,
-								&tmfd, &lockmode, &update_indexes);
+	if (queue_write_may_update(table->rel, tid_of(old), snapshot, &wait, &result))
+		result = table_tuple_update(table->rel, tid_of(old), table->wslot,
+									GetCurrentCommandId(true), snapshot, InvalidSnapshot, wait,
+									&tmfd, &lockmode, &update_indexes);
 	if (result == TM_BeingModified && !wait && !queue_job_row_locked(table, old))
 		result = table_tuple_update(table->rel, tid_of(old), table->wslot,
 									GetCurrentCommandId(true), snapshot, InvalidSnapshot, true,

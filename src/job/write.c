@@ -86,3 +86,24 @@ queue_write_end(EState *estate)
 	ExecResetTupleTable(estate->es_tupleTable, false);	/* the slots that triggers used hold pins and row types */
 	FreeExecutorState(estate);
 }
+
+bool
+queue_write_may_update(Relation rel, ItemPointer tid, Snapshot snapshot, bool *wait, TM_Result *result)
+{
+#ifdef USE_ASSERT_CHECKING
+	if (!*wait)
+	{
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		TM_FailureData tmfd;
+
+		*result = table_tuple_lock(rel, tid, snapshot, slot, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+								   LockWaitSkip, 0, &tmfd);
+		ExecDropSingleTupleTableSlot(slot);
+		if (*result == TM_WouldBlock)
+			*result = TM_BeingModified;
+		*wait = true;
+		return *result == TM_Ok;
+	}
+#endif
+	return true;
+}

@@ -19,4 +19,11 @@ extern void queue_write_locked(ResultRelInfo *rri, EState *estate, TupleTableSlo
 /* Frees the state of writes, with what triggers used. */
 extern void queue_write_end(EState *estate);
 
+/*
+ * Before table_tuple_update: heap_update can do without waiting, but asserts that nobody asks it to.  On a server with
+ * assertions this locks the row first, and *wait becomes true, which then waits for nobody; elsewhere it does nothing.
+ * False: *result says why the row cannot be updated.
+ */
+extern bool queue_write_may_update(Relation rel, ItemPointer tid, Snapshot snapshot, bool *wait, TM_Result *result);
+
 #endif

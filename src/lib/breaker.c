@@ -77,7 +77,7 @@ static bool
 read_number(const Number *number, const JsonbValue *value, QueueBreakerConf *conf, QueueComplaint *wrong)
 {
 	double		read;
-	char	   *place = (char *) conf + number->place;
+	void	   *place = (char *) conf + number->place;
 
 	if (!queue_option_number(value, &read) || !(read >= number->min && read <= number->max))
 		return bad_value(number->key, number->what, wrong);
