@@ -10,6 +10,10 @@
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
 #   make check-web                queue-web alone: its endpoints, and its pages in a real Chromium
 #   make web                      build queue-web, the pages and metrics (web/); sudo make install-web installs it
+#   make chaos                    a minute (QUEUE_CHAOS_SECONDS=3600: an hour) of test/t/401_chaos.pl
+#   make fuzz                     libFuzzer on what reads what comes from outside (10 minutes each; FUZZ_SECONDS)
+#   make check-cassert            the suites on a PostgreSQL with assertions, built from source (VERSIONS="15 17")
+#   make check-static             cppcheck finds nothing
 #   make bench                    every figure that the README claims, measured here
 #   make dist                     queue-VERSION.zip of what is committed, for PGXN
 #   make deb                      Debian packages for the servers of this distribution, checked, installed, tried (root)
@@ -17,7 +21,7 @@
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants bench dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants chaos fuzz check-cassert check-static bench dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -35,6 +39,15 @@ check-matrix:
 	@test/matrix.sh
 check-mutants:
 	@test/mutants.sh
+chaos:
+	@QUEUE_CHAOS_SECONDS=$${QUEUE_CHAOS_SECONDS:-60}; export QUEUE_CHAOS_SECONDS; \
+		SUITES=tap TESTS=401_chaos TAP_TIMEOUT=$$((4 * QUEUE_CHAOS_SECONDS + 600)) test/check.sh
+fuzz:
+	@test/fuzz/run.sh
+check-cassert:
+	@test/cassert.sh
+check-static:
+	@test/static.sh
 bench:
 	@test/bench/run.sh
 dist: VERSION = $(shell sed -nE 's/^   "version": "(.*)",/\1/p' META.json)

@@ -148,7 +148,7 @@ tap_file() {
 	cd "$dir"
 	tap "tap/$1" pg env -u PGPORT -u PGHOST -u PGUSER PATH="$TREE/test/bin:$PATH" TMPDIR="$LIB_DIR" PG_REGRESS="$REGRESS_PROGRAM" \
 		PERL5LIB="$PGXS_DIR/src/test/perl:$TREE/test/t${PERL5LIB:+:$PERL5LIB}" TESTDIR="$dir" TESTDATADIR="$dir/data" \
-		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout 600 bash -c '
+		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout "${TAP_TIMEOUT:-600}" bash -c '
 			perl "$0" || { rc=$?; echo "# the end of its log:";
 				find "$1" -name "regress_log_*" -exec tail -n 25 {} + | sed "s/^/#   /"; exit $rc; }' "$TREE/test/t/$1.pl" "$dir"
 	cd "$LIB_DIR"
