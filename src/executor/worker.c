@@ -115,7 +115,9 @@ sweep(bool temp, bool advisory)
 	if (temp)
 	{
 		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());	/* catalogs have wide values too */
 		ResetTempTableNamespace();
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
 	if (advisory)
