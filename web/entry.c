@@ -177,6 +177,8 @@ entry_wait(Entry *entry, struct MHD_Connection *connection)
 bool
 entry_has_room(void)
 {
+	if (bytes_all >= MAX_BYTES)
+		make_room(now_ms());
 	return bytes_all < MAX_BYTES;
 }
 
