@@ -208,13 +208,19 @@ function go(href, replace = false) {
 	navigate();
 }
 
+// On a narrow screen the menu or the tabs may have to be moved.
+function reveal(within) {
+	const current = within.querySelector(':is(nav, .tabs) [aria-current]');
+	if (current) current.parentNode.scrollLeft = current.offsetLeft - current.parentNode.offsetLeft - 40;
+}
+
 function navigate() {
 	const address = parseAddress();
 	const before = here;
 	const page = PAGES[address.name];
 	const ctx = context(address);
 	const same = before && before.page === page && before.ctx.db === ctx.db && before.ctx.arg === ctx.arg;
-	here = { page, ctx, data: same ? before.data : null };
+	here = { page, ctx, data: same ? before.data : null, moved: true };
 	if (!same) {
 		trouble = null;
 		if (page.reset) page.reset();
@@ -222,9 +228,7 @@ function navigate() {
 		if (before) main.focus({ preventScroll: true });
 	}
 	drawHead();
-	// On a narrow screen the menu may have to be moved.
-	const current = top.querySelector('nav [aria-current]');
-	if (current) current.parentNode.scrollLeft = current.offsetLeft - current.parentNode.offsetLeft - 40;
+	reveal(top);
 	refresh();
 }
 
@@ -262,8 +266,11 @@ function draw() {
 	drawHead();
 	document.title = `${page.title(ctx)} · ${ctx.db} · queue`;
 	const key = `${ctx.db}/${ctx.name}/${ctx.arg}`;
-	if (data) show(main, h('div', { key }, page.render(ctx, data)));
-	else if (trouble) {
+	if (data) {
+		show(main, h('div', { key }, page.render(ctx, data)));
+		if (here.moved) reveal(main);
+		here.moved = false;
+	} else if (trouble) {
 		show(
 			main,
 			h(

@@ -101,7 +101,7 @@ export function history(rows, minutes, now, { keys, label }) {
 			{
 				class: 'tick',
 				x: part * width,
-				y: height + 16,
+				y: height + 25,
 				'text-anchor': part === 0 ? 'start' : part === 1 ? 'end' : 'middle',
 			},
 			text,
@@ -118,7 +118,7 @@ export function history(rows, minutes, now, { keys, label }) {
 		svg(
 			'svg',
 			{
-				viewBox: `-56 -6 ${width + 64} ${height + 28}`,
+				viewBox: `-72 -18 ${width + 80} ${height + 50}`,
 				role: 'img',
 				'aria-label': series.map(([, name]) => name).join(', '),
 			},

@@ -2,7 +2,7 @@
 
 import { history } from './chart.js';
 import { button, empty, h, psql, state, table } from './dom.js';
-import { age, exact, ms, plural, short, span, when } from './format.js';
+import { age, clock, exact, ms, plural, short, span } from './format.js';
 import { loadQueues, minuteRows, pauseButton, rate, rates, redrive, remembered, deadLetters } from './overview.js';
 
 const SPANS = [
@@ -141,7 +141,7 @@ function page(ctx, data, q) {
 			'p',
 			{ class: 'muted small' },
 			'Totals since ',
-			when(q.stats_reset),
+			clock(q.stats_reset),
 			`: ${plural(q.enqueued, 'job')} in, ${short(q.completed)} completed, ${short(q.failed)} failed attempts, ` +
 				`${short(q.discarded)} discarded, ${short(q.cancelled)} cancelled.`,
 		),
