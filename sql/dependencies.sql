@@ -143,15 +143,16 @@ SELECT * FROM jobs WHERE kind = 'c';
 SELECT queue.complete(id) FROM queue.job WHERE state = 'running';
 SELECT queue.purge('q');
 SELECT queue.delete_jobs('{"queue": ["q", "kept"]}') > 0 AS deleted;
--- one that waits for the second of two waits for the first as well, when that is retried
-SELECT add('a', queue => 'kept') > 0 AND add('b', queue => 'kept') > 0 AND add('c', '{a,b}') > 0 AND add('after a', '{a}') > 0 AND add('after b', '{b}') > 0 AS added;
-SELECT done('a');
+-- one that waits for one of two waits for the other as well, when that is retried: here for the first, or (d) the second
+SELECT add('a', queue => 'kept') > 0 AND add('b', queue => 'kept') > 0 AND add('c', '{a,b}') > 0 AND add('b2', queue => 'kept') > 0 AND add('d', '{b,b2}') > 0 AND
+	add('after a', '{a}') > 0 AND add('after b', '{b}') > 0 AND add('after b2', '{b2}') > 0 AS added;
+SELECT done('a'), done('b2');
 SELECT settle();
-SELECT queue.retry(id) FROM queue.job WHERE kind = 'a';
+SELECT queue.retry(id) FROM queue.job WHERE kind IN ('a', 'b2') ORDER BY kind;
 SELECT done('b');
 SELECT settle();
 SELECT * FROM jobs;
-SELECT done('a');
+SELECT done('a'), done('b2');
 SELECT settle();
 SELECT * FROM jobs;
 SELECT queue.purge('q');
