@@ -14,14 +14,16 @@
 #   make fuzz                     libFuzzer on what reads what comes from outside (10 minutes each; FUZZ_SECONDS)
 #   make check-cassert            the suites on a PostgreSQL with assertions, built from source (VERSIONS="15 17")
 #   make check-static             cppcheck finds nothing
-#   make bench                    every figure that the README claims, measured here
+#   make bench                    beside its peers, and every other figure that is promised, measured here; hours
+#   make bench-quick              beside its peers in short; some minutes
+#   make bench-doc                beside its peers, written into doc/performance.md
 #   make dist                     queue-VERSION.zip of what is committed, for PGXN
 #   make deb                      Debian packages for the servers of this distribution, checked, installed, tried (root)
 #
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants chaos fuzz check-cassert check-static bench dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants chaos fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -50,6 +52,10 @@ check-static:
 	@test/static.sh
 bench:
 	@test/bench/run.sh
+bench-quick:
+	@QUICK=1 test/bench/suite.sh
+bench-doc:
+	@test/bench/suite.sh --write
 dist: VERSION = $(shell sed -nE 's/^   "version": "(.*)",/\1/p' META.json)
 dist:
 	git archive --format=zip --prefix=queue-$(VERSION)/ -o queue-$(VERSION).zip HEAD
