@@ -231,6 +231,16 @@ SELECT pg_sleep(0.02);
 SELECT count(*) <= 2 FROM queue.fetch('l_d', 10);
 SELECT concurrency_key, min(1) FROM queue.job WHERE queue = 'l_d' AND state = 'running' AND concurrency_key <> '' GROUP BY 1 ORDER BY 1;
 
+-- a lease that goes on after its end is no new claim: it needs a place, but no token of the rate
+SELECT queue.create_queue('l_h', max_running => 1);
+SELECT add('l_k', 'l_h', 2);
+SELECT id AS id FROM queue.fetch('l_h', lease => '1 min', wait => '20 s') \gset
+SELECT queue.alter_queue('l_h', rate_limit => 0);
+SET queue.debug_clock_offset = '2 min';
+SELECT count(*) FROM queue.fetch('l_h');
+SELECT queue.heartbeat(:id, '1 min', 1) IS NOT NULL;
+RESET queue.debug_clock_offset;
+
 -- PREPARE could not tell of it
 BEGIN;
 SELECT count(*) FROM queue.fetch('l_s', 5);
