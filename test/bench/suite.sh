@@ -53,7 +53,7 @@ peer() { (cd "$NODE_DIR" && PGDATABASE=$DB PAYLOAD=$PAYLOAD NODE_NO_WARNINGS=1 "
 # ---- samples
 
 # sample workload unit system round value
-sample() { printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>"$LIB_DIR/samples"; }
+sample() { [ -n "$5" ] || fail "no figure for $1 of $3"; printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>"$LIB_DIR/samples"; }
 # compare workload unit function system...: function prints the figure of one system
 compare() {
 	local workload=$1 unit=$2 function=$3 round system order value
@@ -380,7 +380,7 @@ latency_samples() {
 	client "host=$PGHOST port=$PGPORT user=postgres dbname=$DB" note_time "$n" "$pause" >"$LIB_DIR/sent"
 	wait_sql 60 "(SELECT count(*) >= $n FROM ran)"
 	sql "SELECT i || ' ' || at FROM (SELECT i, (extract(epoch FROM at) * 1000000)::bigint AS at FROM ran) r ORDER BY i" >"$LIB_DIR/ran"
-	awk 'NR == FNR {after[$1] = $3; next} {d = ($2 - after[$1]) / 1000; print d > 0 ? d : 0}' "$LIB_DIR/sent" "$LIB_DIR/ran"
+	awk 'NR == FNR {after[$1] = $3; next} {d = ($2 - after[$1]) / 1000; print (d > 0 ? d : 0)}' "$LIB_DIR/sent" "$LIB_DIR/ran"
 }
 # latency workload system round command...: p50 and p99 of what it prints
 percentiles() {
