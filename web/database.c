@@ -3,8 +3,10 @@
  *		The databases: their connections, the threads that use them, whether they are up.
  *
  * Each database has WORKERS threads with a connection each.  They take entries from the database's queue, first come
- * first served; the first thread takes no actions, so a long one never stops the pages.  While the database is down,
- * what is asked is refused at once and the first thread alone tries again, every RETRY_MS.
+ * first served; the first thread takes no actions, so a long one never stops the pages.  The first thread alone says
+ * whether the database is up.  While it is down, what is asked is refused at once, and the first thread tries again
+ * every RETRY_MS.  Another one that gets no connection (the role or the server allows no more) leaves a view to the
+ * first.
  *
  * A connection is an ordinary one, of the role that the connection string says.  Every query has the server's
  * statement_timeout, and a deadline of our own for a network that swallows answers.  Without --write the session is
@@ -36,6 +38,7 @@ typedef struct Worker
 	Database   *database;
 	int			number;
 	PGconn	   *connection;
+	char	   *error;			/* why it has none; of the first thread the database keeps it */
 	pthread_t	thread;
 } Worker;
 
@@ -169,6 +172,20 @@ database_submit(Database *database, Entry *entry)
 	wake_workers();
 }
 
+/* A view that a worker cannot run stands first again, for the first thread.  The caller holds the entries' lock. */
+static void
+put_back(Database *database, Entry *entry)
+{
+	entry_hold(entry);
+	entry->running = false;
+	entry->next = database->first;
+	database->first = entry;
+	if (database->last == NULL)
+		database->last = entry;
+	database->nqueued++;
+	wake_workers();
+}
+
 /* The next entry for a worker, with the queue's reference; NULL: none. */
 static Entry *
 take_entry(Worker *worker)
@@ -270,7 +287,24 @@ ignore_notice(void *arg, const char *message)
 	(void) message;
 }
 
-/* Connects if it is not; false: the database is down. */
+static void
+forget_error(Worker *worker)
+{
+	free(worker->error);
+	worker->error = NULL;
+}
+
+/* It is no news for the database when another thread than the first gets no connection. */
+static void
+keep_error(Worker *worker, char *message)
+{
+	if (worker->error == NULL && !stopping)
+		log_line("database %s gives no further connection: %s", worker->database->name, message);
+	free(worker->error);
+	worker->error = message;
+}
+
+/* Connects if it is not; false: the database is down or, for another thread than the first, allows no more of them. */
 static bool
 connected(Worker *worker)
 {
@@ -304,12 +338,18 @@ connected(Worker *worker)
 	free(settings);
 	if (ok)
 	{
+		forget_error(worker);
 		mark_up(worker);
 		return true;
 	}
 	disconnect(worker);
-	mark_down(worker->database, message);
-	free(message);
+	if (worker->number > 0)
+		keep_error(worker, message);
+	else
+	{
+		mark_down(worker->database, message);
+		free(message);
+	}
 	return false;
 }
 
@@ -510,6 +550,11 @@ run_entry(Worker *worker, Entry *entry)
 		answer(entry, result);
 	else if (!worker->database->up)
 		refuse_down(entry);
+	else if (worker->error != NULL && !query->action)
+		put_back(worker->database, entry);
+	else if (worker->error != NULL)
+		entry_refuse(entry, MHD_HTTP_SERVICE_UNAVAILABLE, "busy", worker->error,
+					 "An action needs a second connection beside that of the pages. Nothing was done.");
 	else
 		entry_refuse(entry, MHD_HTTP_SERVICE_UNAVAILABLE, "down",
 					 "the connection to the database was lost; whether an action took hold is not known", NULL);
@@ -562,8 +607,11 @@ worker_main(void *arg)
 		entry_lock();
 		entry_release(entry);
 		entry_unlock();
+		if (worker->error != NULL)
+			wait_for_work(seen, true);
 	}
 	disconnect(worker);
+	forget_error(worker);
 	return NULL;
 }
 

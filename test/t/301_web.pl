@@ -55,9 +55,10 @@ my $evil = q{</script><img src=x onerror=alert(1)> "'\\\\ &amp; } . "\x{202e}\x{
 utf8::encode(my $evil_bytes = $evil);
 my $evil_sql = $evil_bytes =~ s/'/''/gr;
 sql($node, <<"EOS");
-CREATE ROLE web LOGIN; CREATE ROLE one LOGIN; CREATE ROLE nobody LOGIN;
+CREATE ROLE web LOGIN; CREATE ROLE one LOGIN; CREATE ROLE nobody LOGIN; CREATE ROLE single LOGIN CONNECTION LIMIT 1;
 SELECT queue.create_queue('a'), queue.create_queue('b', dead_letter => 'a'), queue.alter_queue('default', keep_completed => '1 hour');
-SELECT queue.grant_queue('*', 'web', 'manage'), queue.grant_queue('b', 'one', 'read');
+SELECT queue.grant_queue('*', 'web', 'manage'), queue.grant_queue('b', 'one', 'read'),
+	queue.grant_queue('*', 'single', 'manage');
 CREATE FUNCTION evil(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS \$\$
 BEGIN RAISE NOTICE '%', j.payload->>'text'; RAISE EXCEPTION '%', j.payload->>'text'; END \$\$;
 SELECT queue.register_sql_handler('evil', 'evil', max_attempts => 1), queue.register_sql_handler('h', 'h');
@@ -164,6 +165,18 @@ is($web->act('nope', {})->{status}, 404, 'an unknown action');
 is($web->act('count/pause_queue', {})->{status}, 404, 'one without a count');
 is($web->act('cancel_jobs', '{"filter": "' . 'x' x 70_000 . '"}')->{status}, 413, 'too large');
 
+# --- a role that may have but one connection: it shows all and says why it does nothing
+my $single = QueueWeb->start($node, ['--write'], user => 'single');
+for my $n (1 .. 3)
+{
+	my $refused = $single->act('pause_queue', { queue => 'b' });
+	is("$refused->{status} $refused->{json}{error}{code}", '503 busy', "action $n needs another connection");
+	like($refused->{json}{error}{message}, qr/too many connections for role "single"/, 'which is not to be had');
+	is(ref $single->view('jobs', qty => $n), 'HASH', 'the pages go on');
+}
+is($single->get('/healthz')->{status}, 200, 'the database is up');
+is(sql($node, q{SELECT paused_at IS NULL FROM queue.stat_queue WHERE queue = 'b'}), 't', 'and nothing was done');
+
 # --- who may act
 my $forged = { filter => { kind => 'ext' } };
 my $there = $web->act('count/cancel_jobs', $forged)->{json}{data}{count};
@@ -246,6 +259,6 @@ is($closed->request('POST', '/logout', '', Cookie => $cookie, 'X-Queue-CSRF' => 
 is($closed->get('/api/session', Cookie => $cookie)->{status}, 401, 'then the cookie is worth nothing');
 
 cmp_ok($web->memory, '<', 50_000, 'less than 50 MB');
-is($_->stop, 0, 'it ends when told to') for $web, $one, $nobody, $readonly, $named, $closed;
+is($_->stop, 0, 'it ends when told to') for $web, $one, $nobody, $single, $readonly, $named, $closed;
 $node->stop;
 done_testing();
