@@ -479,7 +479,8 @@ prepare_action(Worker *worker, Entry *entry)
 	char	   *note = xprintf("%s %s", entry->query->name, entry->values[0]);
 	char	   *values[] = {timeout, note};
 	PGresult   *result = execute(worker, "SELECT set_config('statement_timeout', $1, false), "
-								 "set_config('queue_web.action', left(translate($2, E'\\n\\r', '  '), 2000), false)",
+								 "set_config('queue_web.action', "
+								 "left(regexp_replace($2, '[\\x01-\\x1f\\x7f-\\x9f]', '?', 'g'), 2000), false)",
 								 2, values, options.timeout);
 
 	free(timeout);

@@ -70,6 +70,17 @@ seconds(const char *name, const char *text)
 	return atoi(text);
 }
 
+static mode_t
+mode_of(const char *text)
+{
+	char	   *end;
+	long		mode = strtol(text, &end, 8);
+
+	if (*text < '0' || *text > '7' || *end != '\0' || mode > 0777)
+		usage("--socket-mode must be octal, such as 0660, not ", text);
+	return (mode_t) mode;
+}
+
 /* The first line of the file, which others may not read. */
 static char *
 read_token(const char *path)
@@ -120,7 +131,7 @@ read_option(int option)
 			options.socket = optarg;
 			break;
 		case SOCKET_MODE:
-			socket_mode = (mode_t) strtol(optarg, NULL, 8) & 0777;
+			socket_mode = mode_of(optarg);
 			break;
 		case TOKEN_FILE:
 			options.token = read_token(optarg);
@@ -251,7 +262,8 @@ listen_unix(const char *path)
 	{
 		int			probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-		if (connect(probe, (struct sockaddr *) &address, sizeof(address)) == 0)
+		/* one that we may not ask, or that is too busy to answer, is nobody's leftover */
+		if (connect(probe, (struct sockaddr *) &address, sizeof(address)) == 0 || errno != ECONNREFUSED)
 			die("another program listens on %s", path);
 		close(probe);
 		unlink(path);

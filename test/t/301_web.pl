@@ -47,6 +47,8 @@ like(call('--listen', '8432', 'dbname=x'), qr/^2: .*HOST:PORT/, 'no address');
 like(call('--token-file', token_file('open', "$token\n", oct 644), 'dbname=x'), qr/^1: .*others may read or write/, 'a token that others may read');
 like(call('--token-file', token_file('short', "secret\n", oct 600), 'dbname=x'), qr/^1: .*16 to 256/, 'a short token');
 like(call('--timeout', '0', 'dbname=x'), qr/^2: .*seconds/, 'a timeout of 0');
+like(call('--socket', "$secrets/s", '--socket-mode', $_, 'dbname=x'), qr/^2: .*octal/, "mode $_") for 'rw', '0888', '7777', '-1', '';
+like(call('app'), qr/^1: .*write dbname=NAME/s, 'a name alone');
 like(call('host=x nonsense=y'), qr/^1: .*connection string/, 'a wrong connection string');
 
 # --- jobs of all sorts, with whatever markup and escapes may do
