@@ -470,7 +470,8 @@ answer(Entry *entry, PGresult *result)
 
 /*
  * Before an action: its time, and a line in the database's log (where the role may use plpgsql) that names it.  The
- * text goes in as a value, so nothing of it is read as SQL.  A result without rows is the action's error.
+ * text goes in as a value, so nothing of it is read as SQL, and without control characters.  A result without
+ * rows is the action's error.
  */
 static PGresult *
 prepare_action(Worker *worker, Entry *entry)
@@ -630,7 +631,8 @@ name_of(const char *conninfo)
 	char	   *copy;
 
 	if (given == NULL)
-		die("wrong connection string: %s", message != NULL ? message : "unknown");
+		die("wrong connection string: %s(a database's name alone is none: write dbname=NAME)",
+			message != NULL ? message : "unknown\n");
 	for (int i = 0; i < 2; i++)
 	{
 		for (PQconninfoOption *option = i == 0 ? given : defaults; option != NULL && option->keyword != NULL; option++)

@@ -401,6 +401,9 @@ route(struct MHD_Connection *connection, Request *request, const char *url, cons
 		return answer_error(connection, MHD_HTTP_UNAUTHORIZED, "token", "a token is asked for", NULL);
 	if (strcmp(url, "/metrics") == 0)
 		return answer_metrics(connection, request);
+	/* another site cannot read an answer, but each question would cost the database a query */
+	if (!auth_origin(connection))
+		return answer_error(connection, MHD_HTTP_FORBIDDEN, "origin", "the request comes from another site", NULL);
 	if (strcmp(url, "/api/session") == 0)
 		return answer_session(connection, &caller);
 	if (strcmp(url, "/api/databases") == 0)

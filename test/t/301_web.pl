@@ -163,6 +163,8 @@ is($web->act('retry_workflow', { workflow => '1' })->{json}{data}{done}, 0, 'ret
 is($web->act('pause_queue', { queue => 'nope' })->{status}, 404, 'an unknown queue');
 is($web->act('pause_queue', {})->{status}, 400, 'none');
 is($web->act('retry_jobs', $_)->{status}, 400, 'a wrong body') for '{}', '{"filter": {}}', '[]', 'x', '', '{"filter": {"kind": "\u0000"}}', "{}\0", '"' x 100, "\xff";
+is($web->act('retry_jobs', "\e[2J\x7f")->{status}, 400, 'one that would steer the terminal of a reader of the log');
+like(slurp_file($node->logfile), qr/LOG:  queue-web: retry_jobs \?\[2J\? by role web/, 'which does not');
 is($web->act('nope', {})->{status}, 404, 'an unknown action');
 is($web->act('count/pause_queue', {})->{status}, 404, 'one without a count');
 is($web->act('cancel_jobs', '{"filter": "' . 'x' x 70_000 . '"}')->{status}, 413, 'too large');
@@ -188,6 +190,9 @@ is($web->act('cancel_jobs', $forged, @$_)->{status}, 403, "refused with @$_")
   [ 'Origin', 'http://evil.example' ], [ 'Origin', 'null' ], [ 'Origin', "https://127.0.0.1:1" ], [ 'Sec-Fetch-Site', 'cross-site' ], [ 'Sec-Fetch-Site', 'same-site' ];
 is($web->act('cancel_jobs', $forged, 'Content-Type' => 'text/plain')->{status}, 415, 'not as a form sends it');
 is($web->get('/api/d/postgres/do/cancel_jobs')->{status}, 404, 'nor by GET');
+is($web->get('/api/d/postgres/count', @$_)->{json}{error}{code}, 'origin', "nor is anything asked with @$_")
+  for [ 'Sec-Fetch-Site', 'cross-site' ], [ 'Sec-Fetch-Site', 'same-site' ], [ 'Origin', 'http://evil.example' ];
+is($web->get('/api/d/postgres/count', 'Sec-Fetch-Site' => $_)->{status}, 200, "but with $_") for 'same-origin', 'none';
 is($web->request('PUT', '/api/d/postgres/do/cancel_jobs', '{}')->{status}, 405, 'nor by PUT');
 is($web->act('count/cancel_jobs', $forged, Origin => $web->{url})->{json}{data}{count}, $there, 'all are still there');
 my $readonly = QueueWeb->start($node, [], user => 'web');
