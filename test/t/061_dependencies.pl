@@ -100,7 +100,8 @@ sql($node, "SELECT queue.purge('q')");
 
 # --- prepared transactions carry their reminders, across a restart too
 sql($node, "BEGIN; SELECT queue.enqueue('ext', queue => 'q') AS j \\gset\nSELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[:j]); PREPARE TRANSACTION 'p1'");
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 sql($node, "COMMIT PREPARED 'p1'");
 sql($node, "BEGIN; SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}'); PREPARE TRANSACTION 'p2'");
 one($node, "SELECT count(*) FROM queue.job WHERE queue = 'q' AND state = 'pending'", '1', 'a prepared end has not happened yet');
