@@ -115,14 +115,7 @@ sql($node, "SELECT queue.purge('default')");
 $held->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $held->query_safe('SELECT count(*) FROM queue.job');
 sql($node, "SELECT count(*) FROM (SELECT queue.enqueue_many('flat', array_fill('{}'::jsonb, ARRAY[20000]))) x");
-sql($node, <<'EOS');
-CREATE FUNCTION buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE plan json;
-BEGIN
-	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
-	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
-END $$;
-EOS
+queue_buffers($node);
 my $laps = sql($node, <<'EOS');
 SET synchronous_commit = off;
 CREATE TEMP TABLE lap (n int, buffers bigint);

@@ -102,14 +102,7 @@ END $$;
 EOS
 clock(32);
 one($node, fetchable('marker', 1), '1', 'the scheduler has handled the leases of that hour');
-sql($node, <<'EOS');
-CREATE FUNCTION buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE plan json;
-BEGIN
-	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
-	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
-END $$;
-EOS
+queue_buffers($node);
 cmp_ok(sql($node, "SELECT buffers('SELECT FROM queue.fetch(''default'', 10, kinds => ''{line}'')')"), '<', 3000,
 	'and a fetch does not pass 20,000 dead rows');
 $held->quit;

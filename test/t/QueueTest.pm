@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_end wait_no_jobs wait_lock workers
-  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types);
+  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -312,6 +312,20 @@ sub gone
 		usleep(20_000);
 	}
 	return 1;
+}
+
+# Makes buffers(query): how many blocks a query looks at, which a busy machine does not change.
+sub queue_buffers
+{
+	my ($node) = @_;
+	return sql($node, <<'EOS');
+CREATE FUNCTION buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
+	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
+END $$;
+EOS
 }
 
 # One check: no process died in a way that the test did not ask for, and nothing leaked.
