@@ -298,10 +298,11 @@ wake_executors(QueueRole *role, TimestampTz now)
 }
 
 /*
- * Only what is more urgent than the channel's last entry may still enter a full channel.  If that entry's kind has
- * turned out to be LONG, the channel's entries are weighed again first.
+ * Only what is more urgent than the channel's last entry, or has its turn before one of its group, may still enter a
+ * full channel.  If the last entry's kind has turned out to be LONG, the channel's entries are weighed again first.
+ * False: the channel is not full.
  */
-static void
+static bool
 limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 {
 	QueueEntry	last;
@@ -309,7 +310,7 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 	QueueLine  *line;
 
 	if (role->channel == NULL || !queue_channel_last(role->channel, &last))
-		return;
+		return false;
 	again = last;
 	line = queue_config_line(last.line);
 	if (line != NULL)
@@ -318,10 +319,12 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 	{
 		sift_channel(role, now);
 		if (!queue_channel_last(role->channel, &last))
-			return;
+			return false;
 	}
-	if (queue_channel_full(role->channel, channel_budget()))
-		queue_ready_before(ready, &last.order);
+	if (!queue_channel_full(role->channel, channel_budget()))
+		return false;
+	queue_ready_before(ready, &last.order);
+	return true;
 }
 
 /* Jobs that executors left alone for a while may be tried again.  When to look again; DT_NOEND: there are none. */
@@ -389,12 +392,14 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	QueueJob	job;
 	QueueLine  *line;
 	QueueLine  *last_line = NULL;
+	QueueEntry	last;
+	bool		limited;		/* to what may still enter a full channel */
 
 	if (role->ages)
 		age_channel(role, now);
 	ready = queue_ready_begin(table, &lines, now);
 	entry.stamp = queue_now();	/* after the snapshot */
-	limit_to_urgent(role, ready, now);
+	limited = limit_to_urgent(role, ready, now);
 	while (queue_tally_next(tally, ready, &job, &line))
 	{
 		if (nsuspects > 0 && is_suspect(job.id))
@@ -420,7 +425,11 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 			continue;
 		}
 		queue_ready_put_back(ready);
-		break;
+		if (limited || role->channel == NULL || !queue_channel_last(role->channel, &last))
+			break;
+		/* what does not fit hides nobody who may take the place of another one of his group */
+		queue_ready_before(ready, &last.order);
+		limited = true;
 	}
 	role->next_due = queue_earlier(queue_ready_later_due(ready, &role->more), retry);
 	if (role->channel != NULL)

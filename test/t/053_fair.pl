@@ -91,6 +91,20 @@ wait_no_jobs($node, 'all ran');
 is(before('p', 'b1'), 0, 'a newcomer takes the place of one of its own queue') or diag(join ' ', grep { defined } (ran())[0 .. 20]);
 cmp_ok(before('p', 'a9'), '==', 0, 'and nobody loses more than that');
 
+# --- a channel in which there is room, but not for the next one of those jobs: they take 8 of its 20 ms each
+sql($node, "SELECT queue.register_sql_handler('m', 'public.h')");
+sql($node, q(SELECT count(queue.enqueue('m', '{"sleep": 0.008}', 'p')) FROM generate_series(1, 20)));
+wait_no_jobs($node, 'how long they take is known');
+begin();
+hold();
+sql($node, "SELECT add('a', 10)");
+sql($node, q(SELECT count(queue.enqueue('m', jsonb_build_object('sleep', 0.008, 'note', 'p' || i), 'p')) FROM generate_series(1, 20) i));
+wait_true($node, "SELECT available >= 20 FROM queue.stat_queue WHERE queue = 'p'", 'jobs of another queue wait');
+sql($node, "SELECT add('b', 1)");
+let_go();
+wait_no_jobs($node, 'all ran');
+is(before('p', 'b1'), 0, 'a newcomer gets past what does not fit') or diag(join ' ', ran());
+
 # --- with other queues beside it, and turns switched on and off
 begin();
 sql($node, "SELECT queue.pause('f'), queue.pause('p')");
