@@ -18,6 +18,7 @@
 #include "api/doctor_server.h"
 #include "api/preload.h"
 #include "api/schedule.h"
+#include "lib/attempt.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 
@@ -28,7 +29,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/resowner.h"
 
 #define NOTE_US (30 * USECS_PER_SEC)	/* written down no more often */
 #define SILENT_US (3 * USECS_PER_MINUTE)	/* a clock that was not heard of for this long stands still */
@@ -76,14 +76,13 @@ cron_is_here(void)
 static void
 change_row(const char *statement)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 	Oid			types[2] = {TEXTOID, TEXTOID};
 	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(row_name());
 	values[1] = CStringGetTextDatum(row_command());
-	BeginInternalSubTransaction(NULL);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		QueueSpi	spi;
@@ -91,18 +90,12 @@ change_row(const char *statement)
 		queue_spi_begin(&spi);
 		queue_spi_run(statement, 2, types, values, NULL);
 		queue_spi_end(&spi);
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = queue_attempt_failed(&attempt);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not change pg_cron's row \"%s\": %s", row_name(), error->message),
@@ -110,8 +103,6 @@ change_row(const char *statement)
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 void

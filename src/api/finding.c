@@ -6,11 +6,11 @@
  */
 #include "api/finding.h"
 
-#include "access/xact.h"
+#include "lib/attempt.h"
+
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
 typedef struct Finding
@@ -39,34 +39,23 @@ queue_finding(QueueFindings *findings, const char *check, bool ok, const char *d
 void
 queue_finding_check(QueueFindings *findings, const char *name, QueueFindingCheck check)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 
 	CHECK_FOR_INTERRUPTS();
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		check(findings);
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *error = queue_attempt_failed(&attempt);
 
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		queue_finding(findings, name, false, psprintf("this check failed: %s", edata->message),
-					  edata->hint != NULL ? edata->hint : "What it looks at is damaged, or was changed by hand.");
+		queue_finding(findings, name, false, psprintf("this check failed: %s", error->message),
+					  error->hint != NULL ? error->hint : "What it looks at is damaged, or was changed by hand.");
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 static void

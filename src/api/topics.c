@@ -16,8 +16,8 @@
 #include "config/topics.h"
 #include "job/event.h"
 #include "job/finish.h"
+#include "lib/attempt.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "funcapi.h"
@@ -26,7 +26,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/numeric.h"
-#include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(queue_sql_subscribe);
 PG_FUNCTION_INFO_V1(queue_sql_unsubscribe);
@@ -138,8 +137,6 @@ ask_filters(const QueueSubscription *subscriptions, int n, Jsonb *payload, bool 
 static int
 filter(QueueSubscription *subscriptions, int n, Jsonb *payload)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	bool	   *passed = palloc0(Max(n, 1) * sizeof(bool));
 	volatile int next = 0;
 	int			kept = 0;
@@ -148,29 +145,24 @@ filter(QueueSubscription *subscriptions, int n, Jsonb *payload)
 		passed[next++] = true;
 	while (next < n)
 	{
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
+		QueueAttempt attempt;
+
+		queue_attempt_begin(&attempt);
 		PG_TRY();
 		{
 			ask_filters(subscriptions, n, payload, passed, &next);
-			ReleaseCurrentSubTransaction();
+			queue_attempt_commit(&attempt);
 		}
 		PG_CATCH();
 		{
-			ErrorData  *error;
+			ErrorData  *error = queue_attempt_failed(&attempt);
 
-			MemoryContextSwitchTo(context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+			if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
 				ReThrowError(error);
 			FreeErrorData(error);
 			passed[next++] = false;
 		}
 		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 	}
 	for (int i = 0; i < n; i++)
 	{

@@ -21,6 +21,7 @@
 #include "executor/log.h"
 #include "job/claim.h"
 #include "job/record.h"
+#include "lib/attempt.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
@@ -278,8 +279,7 @@ resolve(Resolved *entry, QueueHandler *handler)
 static void
 resolve_guarded(Resolved *entry, QueueHandler *handler)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 
 	entry->failed_at = 0;
 	if (IsInParallelMode())
@@ -287,32 +287,24 @@ resolve_guarded(Resolved *entry, QueueHandler *handler)
 		resolve(entry, handler);
 		return;
 	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		resolve(entry, handler);
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *error = queue_attempt_failed(&attempt);
 
 		MemoryContextSwitchTo(resolved_context);
-		edata = CopyErrorData();
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(resolved_context);
 		entry->parked = psprintf("function %s.%s cannot be called: %s", handler->function_schema,
-								 handler->function_name, edata->message);
-		entry->hint = edata->hint != NULL ? edata->hint : "It is tried again from time to time.";
+								 handler->function_name, error->message);
+		entry->hint = error->hint != NULL ? pstrdup(error->hint) : "It is tried again from time to time.";
 		entry->failed_at = queue_now();
+		MemoryContextSwitchTo(attempt.context);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 /* Forgets all that was resolved: many changes leave more behind than what is in use. */
@@ -536,10 +528,9 @@ snooze_delay(const char *detail, int64 *delay)
 	/* in a subtransaction of its own: interval_in throws */
 	if (ok)
 	{
-		MemoryContext context = CurrentMemoryContext;
-		ResourceOwner owner = CurrentResourceOwner;
+		QueueAttempt attempt;
 
-		BeginInternalSubTransaction(NULL);
+		queue_attempt_begin(&attempt);
 		PG_TRY();
 		{
 			Interval *interval =
@@ -547,18 +538,14 @@ snooze_delay(const char *detail, int64 *delay)
 													  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 
 			*delay = queue_interval_us(interval);
-			ReleaseCurrentSubTransaction();
+			queue_attempt_commit(&attempt);
 		}
 		PG_CATCH();
 		{
-			MemoryContextSwitchTo(context);
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
+			FreeErrorData(queue_attempt_failed(&attempt));
 			ok = false;
 		}
 		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 	}
 	return ok && queue_span_valid(*delay, 0);
 }

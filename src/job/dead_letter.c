@@ -16,6 +16,7 @@
 #include "config/lines.h"
 #include "job/create.h"
 #include "job/dependency.h"
+#include "lib/attempt.h"
 #include "lib/text.h"
 #include "shared/clock.h"
 
@@ -32,7 +33,6 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/resowner.h"
 #include "utils/typcache.h"
 
 #define ERRORS_MAX 10			/* failed attempts that an origin tells, the last ones */
@@ -338,25 +338,19 @@ make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending,
 static bool
 try_make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *ending, bool copied, int64 *copy)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 	volatile bool made = true;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		*copy = make_jobs(job, line, ending, copied);
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = queue_attempt_failed(&attempt);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 		if (error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED && error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT)
 			ReThrowError(error);
 		ereport(LOG,
@@ -367,8 +361,6 @@ try_make_jobs(const QueueJob *job, const QueueLine *line, const QueueEnding *end
 		made = false;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return made;
 }
 

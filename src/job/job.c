@@ -22,6 +22,7 @@
 #include "config/relations.h"
 #include "job/deadline.h"
 #include "job/write.h"
+#include "lib/attempt.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -223,28 +224,22 @@ stored_copy(Datum datum, bool always)
 static Jsonb *
 read_jsonb(Datum datum, const char **problem)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 	Jsonb	   *volatile result = NULL;
 
 	if (!VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
 		return DatumGetJsonbPCopy(datum);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		result = DatumGetJsonbPCopy(datum);
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = queue_attempt_failed(&attempt);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		/* anything else, such as a cancel or no memory, says nothing about the row */
+		/* anything else, such as no memory, says nothing about the row */
 		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_INDEX_CORRUPTED &&
 			error->sqlerrcode != ERRCODE_INTERNAL_ERROR)
 			ReThrowError(error);
@@ -252,8 +247,6 @@ read_jsonb(Datum datum, const char **problem)
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return result;
 }
 

@@ -15,6 +15,7 @@
 #include "scheduler/chores.h"
 
 #include "config/owner.h"
+#include "lib/attempt.h"
 #include "scheduler/deadlines.h"
 #include "scheduler/dependents.h"
 #include "scheduler/housekeeping.h"
@@ -34,7 +35,6 @@
 #include "storage/lwlock.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define AT_ONCE_US INT64CONST(100000)	/* due at once although it has just run: it could not do its work */
 #define RETRY_MIN_US INT64CONST(100000)
@@ -210,31 +210,25 @@ queue_chores_urgent(void)
 static void
 maintain_chore(QueueChore *chore)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool more = true;
 
 	for (int slice = 0; more && slice < MAINTAIN_SLICES; slice++)
 	{
+		QueueAttempt attempt;
+
 		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
+		queue_attempt_begin(&attempt);
 		PG_TRY();
 		{
 			TimestampTz now = queue_now();
 
 			more = chore->run(now) <= now;
-			ReleaseCurrentSubTransaction();
+			queue_attempt_commit(&attempt);
 		}
 		PG_CATCH();
 		{
-			ErrorData  *error;
+			ErrorData  *error = queue_attempt_failed(&attempt);
 
-			MemoryContextSwitchTo(context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-				ReThrowError(error);
 			ereport(WARNING,
 					(errcode(error->sqlerrcode),
 					 errmsg("%s failed: %s", chore->name, error->message),
@@ -243,8 +237,6 @@ maintain_chore(QueueChore *chore)
 			more = false;
 		}
 		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 	}
 }
 

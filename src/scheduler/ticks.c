@@ -23,6 +23,7 @@
 #include "api/clocks.h"
 #include "api/schedule.h"
 #include "job/finish.h"
+#include "lib/attempt.h"
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/slot.h"
@@ -35,7 +36,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #define BATCH 32				/* schedules a transaction */
@@ -331,11 +331,10 @@ note_reason(const char *name, const ErrorData *error)
 static bool
 try_batch(Entry *const *batch, int n, TimestampTz now, Look *looks, ErrorData **error)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	QueueAttempt attempt;
 	volatile bool done = true;
 
-	BeginInternalSubTransaction(NULL);
+	queue_attempt_begin(&attempt);
 	PG_TRY();
 	{
 		QueueSpi	spi;
@@ -349,21 +348,14 @@ try_batch(Entry *const *batch, int n, TimestampTz now, Look *looks, ErrorData **
 			looks[i] = look_at(batch[i]->name, now);
 		queue_spi_end(&spi);
 		PopActiveSnapshot();
-		ReleaseCurrentSubTransaction();
+		queue_attempt_commit(&attempt);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		*error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if ((*error)->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(*error);
+		*error = queue_attempt_failed(&attempt);
 		done = false;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return done;
 }
 

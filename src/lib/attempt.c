@@ -1,0 +1,48 @@
+/*
+ * attempt.c
+ *		A subtransaction around what may fail without taking the rest with it.
+ *
+ * Called by whoever reads rows, runs functions or does chores that may be damaged, hostile or gone.  What the end of a
+ * subtransaction leaves changed, the memory context and the resource owner, is set back here.
+ */
+#include "lib/attempt.h"
+
+#include "access/xact.h"
+
+void
+queue_attempt_begin(QueueAttempt *attempt)
+{
+	attempt->context = CurrentMemoryContext;
+	attempt->owner = CurrentResourceOwner;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(attempt->context);
+}
+
+static void
+set_back(const QueueAttempt *attempt)
+{
+	MemoryContextSwitchTo(attempt->context);
+	CurrentResourceOwner = attempt->owner;
+}
+
+void
+queue_attempt_commit(const QueueAttempt *attempt)
+{
+	ReleaseCurrentSubTransaction();
+	set_back(attempt);
+}
+
+ErrorData *
+queue_attempt_failed(const QueueAttempt *attempt)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(attempt->context);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	set_back(attempt);
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	return error;
+}
