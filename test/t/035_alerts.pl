@@ -97,6 +97,11 @@ sql($node, 'ALTER SEQUENCE queue.handler_id RENAME TO gone');
 like(sql($node, $bad), qr/sequences \| this check failed: relation "queue.handler_id" does not exist/, 'a check that fails says so');
 one($node, "SELECT count(*) FROM queue.doctor() WHERE check_name IN ('table privileges', 'queue paused', 'long run', 'backlog') AND ok", 4, 'and the others go on');
 sql($node, 'ALTER SEQUENCE queue.gone RENAME TO handler_id');
+# but a cancel is the caller's: a check waits for the sequence
+my $keeper = queue_session($node);
+$keeper->query_safe('BEGIN; ALTER SEQUENCE queue.handler_id RENAME TO gone');
+sqlstate_like($node, "SET statement_timeout = '200ms'; SELECT queue.doctor()", '57014', qr/statement timeout/, 'a cancel ends doctor()');
+$keeper->quit;
 
 log_clean($node);
 done_testing();
