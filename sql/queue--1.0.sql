@@ -34,8 +34,8 @@ CREATE TABLE queue.live_job (
     leased_until  timestamptz,
     attempt       int,          -- NULL: 0
     failures      int,          -- NULL: 0
-    payload       jsonb NOT NULL,
-    extra         jsonb         -- rare things by name: job.h QueueExtra
+    extra         jsonb,        -- rare things by name: job.h QueueExtra
+    payload       jsonb NOT NULL    -- last, so that a claim's WAL leaves it out (job.c)
 ) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_insert_threshold = 100000, autovacuum_analyze_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
         vacuum_truncate = off);

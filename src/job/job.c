@@ -43,11 +43,14 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-/* The columns of live_job.  Later versions only append. */
+/*
+ * The columns of live_job.  The payload stands last: the WAL of an update leaves out what the old and the new row have
+ * in common at their ends, so a claim, which writes what stands before it, logs no payload.
+ */
 enum
 {
-	COL_ID = 1, COL_RUN_AT, COL_LINE, COL_LEASED_UNTIL, COL_ATTEMPT, COL_FAILURES, COL_PAYLOAD, COL_EXTRA,
-	NCOLS = COL_EXTRA
+	COL_ID = 1, COL_RUN_AT, COL_LINE, COL_LEASED_UNTIL, COL_ATTEMPT, COL_FAILURES, COL_EXTRA, COL_PAYLOAD,
+	NCOLS = COL_PAYLOAD
 };
 
 QueueJobTable *
