@@ -66,6 +66,10 @@ SELECT count(*) FROM pgmq.read('plain', 0, 5);
 PREPARE untyped AS SELECT msg_id, read_ct FROM pgmq.read($1, $2, $3);
 SELECT msg_id, vt <= clock_timestamp() AS visible FROM pgmq.set_vt('plain', 1, 0);
 EXECUTE untyped('plain', '100', 1);
+PREPARE untyped_vt AS SELECT msg_id, vt > clock_timestamp() + interval '150 s' AS hidden FROM pgmq.set_vt($1, $2, $3);
+EXECUTE untyped_vt('plain', '1', '200');
+EXECUTE untyped_vt('plain', '{1,99}', '2100-01-01');
+EXECUTE untyped_vt('plain', '1', '100');
 -- by what they say
 SELECT pgmq.create('cond');
 SELECT count(*) FROM pgmq.send_batch('cond', ARRAY['{"type": "a", "n": 1}', '{"type": "b", "n": 2}', '{"type": "a", "n": 3}']::jsonb[]);

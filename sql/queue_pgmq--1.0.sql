@@ -546,6 +546,11 @@ CREATE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt timestamptz) RETU
     LANGUAGE sql AS $$ SELECT * FROM pgmq.set_vt($1, ARRAY[$2], $3) $$;
 CREATE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer) RETURNS SETOF pgmq.message_record
     LANGUAGE sql AS $$ SELECT * FROM pgmq.set_vt($1, ARRAY[$2], clock_timestamp() + make_interval(secs => $3)) $$;
+-- Drivers that leave the types open find this one: one id or several, {1,2}.
+CREATE FUNCTION pgmq.set_vt(queue_name text, msg_id text, vt text) RETURNS SETOF pgmq.message_record
+    LANGUAGE sql AS $$
+    SELECT * FROM pgmq.set_vt($1, CASE WHEN $2 ~ '^ *{' THEN $2::bigint[] ELSE ARRAY[$2::bigint] END, pgmq._vt($3))
+$$;
 
 CREATE FUNCTION pgmq.purge_queue(queue_name text) RETURNS bigint
     LANGUAGE plpgsql AS $$

@@ -8,7 +8,7 @@ SELECT no_plan();
 
 CREATE TEMP TABLE expected (signature text, result text);
 INSERT INTO expected
--- read and read_grouped*, with and without poll, take an integer or a point in time; read also what a driver leaves untyped
+-- read and read_grouped*, with and without poll, take an integer or a point in time; read (and set_vt) also what a driver leaves untyped
 SELECT format('%s(queue_name text, vt %s, qty integer%s%s)', f.name || p.suffix, t.type, p.args,
               CASE WHEN f.name = 'read' THEN ', conditional jsonb' ELSE '' END), 'SETOF pgmq.message_record'
 FROM unnest(ARRAY['read', 'read_grouped', 'read_grouped_rr', 'read_grouped_head']) f (name),
@@ -31,7 +31,8 @@ UNION ALL
 SELECT format('list_notify_%s_throttles()', o), 'TABLE(queue_name text, throttle_interval_ms integer, last_notified_at timestamp with time zone)'
 FROM unnest(ARRAY['insert', 'delete']) o
 UNION ALL
-VALUES ('send_topic(routing_key text, msg jsonb)', 'integer'),
+VALUES ('set_vt(queue_name text, msg_id text, vt text)', 'SETOF pgmq.message_record'),
+    ('send_topic(routing_key text, msg jsonb)', 'integer'),
     ('send_topic(routing_key text, msg jsonb, headers jsonb)', 'integer'),
     ('send_topic(routing_key text, msg jsonb, delay integer)', 'integer'),
     ('send_topic(routing_key text, msg jsonb, headers jsonb, delay integer)', 'integer'),
