@@ -8,7 +8,7 @@
 #   unloaded    regress and isolation again without preload (all but preload_*): what make installcheck must pass too
 #   tap         test/t/*.pl by perl (prove would keep what it printed when it is cut short), with PostgreSQL::Test::Cluster
 #   clients     test/clients/run.sh: workers in real drivers' languages, directly and through PgBouncer; a driver that is
-#               not installed is skipped
+#               not installed is skipped; frameworks: the code of doc/frameworks.md, and clients of pgmq
 #   pages       test/browser/run.sh: the pages of queue-web in a real Chromium
 #   mutants     test/mutants.sh: ten mutants, chosen by the day; each must be caught
 #   docs        test/docs.sh: every SQL block of README.md and doc/ prints what stands there
@@ -130,6 +130,8 @@ clients() {
 		wanted_test "$driver" || continue
 		tap "clients/$driver" env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/clients/run.sh" "$driver"
 	done
+	! wanted_test frameworks ||
+		tap clients/frameworks env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 600 "$ROOT/test/clients/frameworks.sh"
 }
 
 docs() {
