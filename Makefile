@@ -6,6 +6,7 @@
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
+#   make check-newcomer           the commands of README.md from nothing, and the Dockerfile's steps, in a chroot of Debian 12
 #   make check-hostile            make check on clusters with other people's publications, privileges and settings
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
 #   make check-web                queue-web alone: its endpoints, and its pages in a real Chromium
@@ -23,7 +24,7 @@
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-mutants chaos fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -39,6 +40,14 @@ check-hostile:
 	@QUEUE_HOSTILE=1 SUITES="regress isolation pgtap unloaded tap clients docs" test/check.sh
 check-matrix:
 	@test/matrix.sh
+# in the container or chroot that it is called in
+newcomer:
+	@test/newcomer.sh
+docker-steps:
+	@packaging/docker.sh
+check-newcomer:
+	@MATRIX_GOAL=newcomer test/matrix.sh bookworm
+	@MATRIX_GOAL=docker-steps test/matrix.sh bookworm
 check-mutants:
 	@test/mutants.sh
 chaos:

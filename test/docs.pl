@@ -5,7 +5,8 @@
 # A block that opens with ```sql is run.  A block without a language right behind it is its output; without one, it must
 # print nothing.  psql runs with -q, and results of functions that return void are left out.  \c, SET ROLE and RESET ROLE
 # hold for the blocks after theirs as well.  Times are equal to any other time, and so are column widths; with the line
-# <!-- numbers vary --> above a block, numbers too.  <!-- not run: why --> leaves a block out.
+# <!-- numbers vary --> above a block, numbers too.  <!-- not run: why --> leaves a block out.  Any other block has such a
+# line above it, or <!-- run by file --> with a script in this repository that names the page, or reads it.
 use strict;
 use warnings;
 
@@ -16,6 +17,7 @@ my @lines = <$in>;
 close $in;
 my @out;
 my $bad = 0;
+my ($root) = $path =~ m{^(.*)/\Q$name\E$};
 
 # What psql prints for this block.
 sub run_block
@@ -63,12 +65,24 @@ sub block_at
 	return ($text, $n);
 }
 
-my ($skip, $numbers) = (0, 0);
+# Does this script run the blocks of this page?
+sub runs
+{
+	my ($script) = @_;
+	open my $file, '<', "$root/$script" or return 0;
+	local $/;
+	my $page = $name =~ s{^doc/|\.md$}{}gr;
+	return <$file> =~ /\Q$page\E/;
+}
+
+my ($skip, $numbers, $by) = (0, 0, '');
+my @unmarked;
 for (my $i = 0; $i < @lines; $i++)
 {
 	my $line = $lines[$i];
 	push @out, $line;
 	$skip = 1 if $line =~ /^<!-- not run: .* -->$/;
+	$by = $1 if $line =~ /^<!-- run by (\S+) -->$/;
 	$numbers = 1 if $line =~ /^<!-- numbers vary -->$/;
 	next unless $line =~ /^```/;
 	my ($block, $end) = block_at($i);
@@ -107,7 +121,17 @@ for (my $i = 0; $i < @lines; $i++)
 			}
 		}
 	}
-	($skip, $numbers) = (0, 0);
+	elsif (!$skip && !($by && runs($by)))
+	{
+		push @unmarked, $at;
+	}
+	($skip, $numbers, $by) = (0, 0, '');
+}
+if (!$write)
+{
+	print @unmarked ? 'not ' : '', "ok - $name: every block is run, or says why not\n";
+	print "#   line $_\n" for @unmarked;
+	$bad = 1 if @unmarked;
 }
 if ($write)
 {

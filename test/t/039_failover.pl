@@ -1,4 +1,4 @@
-# A synchronous standby takes over under load: nothing that was acknowledged is lost, each job has its effect once, and jobs go on.
+# doc/scale.md, a standby: a synchronous one takes over under load: nothing that was acknowledged is lost, each job has its effect once, and jobs go on.
 use strict;
 use warnings;
 use FindBin;
