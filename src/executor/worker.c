@@ -256,6 +256,9 @@ claim_by_delete(void *arg)
 		claimed = queue_claim_delete(&work->claim);
 		if (work->claim.line->limits != NULL)
 			work->started_at = queue_now(); /* with its unit */
+		/* if it must run again alone, when there may be no other token, the one that it has is good for that */
+		if (claimed == QUEUE_CLAIM_OURS)
+			work->entry->flags |= QUEUE_ENTRY_PAID;
 	}
 	PopActiveSnapshot();
 	if (claimed == QUEUE_CLAIM_FULL)
@@ -390,6 +393,7 @@ run_alone(QueueEntry *entry)
 	if (claimed == QUEUE_CLAIM_OURS)
 	{
 		arm(work);
+		work->claim.paid = (entry->flags & QUEUE_ENTRY_PAID) != 0;
 		claimed = queue_claim_run(&work->claim, false);
 		if (work->claim.line->limits != NULL)
 			work->started_at = queue_now();

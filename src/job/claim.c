@@ -133,7 +133,8 @@ queue_claim_lock(QueueClaim *claim, bool wait)
 static bool
 admit(QueueClaim *claim, QueueUnitKind kind, TimestampTz until)
 {
-	return queue_limit_admit(claim->line, &claim->job, claim->extra.concurrency_key, kind, until, &claim->refusal);
+	return queue_limit_admit(claim->line, &claim->job, claim->extra.concurrency_key, kind, until, claim->paid,
+							 &claim->refusal);
 }
 
 QueueClaimed

@@ -32,6 +32,7 @@ typedef struct QueueClaim
 	QueueFailure lost;			/* error not NULL: the claim before this one ended without a word, a failed attempt */
 	QueueLimitRefusal refusal;
 	bool		follows;		/* it may be pending, because this transaction ended the job before it in its group */
+	bool		paid;			/* its rates gave it their tokens before: an uncounted run is no claim of its own */
 	bool		locked;			/* the row's lock is ours, and no session claimed it before that */
 } QueueClaim;
 

@@ -354,12 +354,23 @@ queue_limit_misplaced(const QueueLine *line, const char *key)
 	return key != NULL && line->key == NULL && (limit->max_running >= 0 || limit->rate_limit >= 0);
 }
 
+/* The same limits but for their rates: a lease that goes on is no new claim, nor is a run that is made again. */
+static const QueueLimits *
+without_rates(const QueueLimits *limits, QueueLimits *own)
+{
+	*own = *limits;
+	for (int i = 0; i < QUEUE_NLIMITS; i++)
+		own->of[i].rate_limit = -1;
+	return own;
+}
+
 bool
 queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind, TimestampTz until,
-				  QueueLimitRefusal *refusal)
+				  bool paid, QueueLimitRefusal *refusal)
 {
 	QueueUnitRefusal why;
 	QueueLimits own;
+	QueueLimits unrated;
 	const QueueLimits *limits;
 
 	if (likely(line->limits == NULL))
@@ -379,6 +390,8 @@ queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, Q
 	limits = limits_of(line, key, &own);
 	if (!queue_preloaded())
 		return queue_limit_rows_admit(line, limits, key, job->id, job->attempt + 1, kind, refusal);
+	if (paid)
+		limits = without_rates(limits, &unrated);
 	for (;;)
 	{
 		QueueUnitAnswer answer = queue_unit_take(limits, kind, job->id, until, &why);
@@ -423,16 +436,6 @@ queue_limit_undo(const QueueLine *line, const QueueJob *job, QueueUnitKind kind)
 		return;
 	if (kind != QUEUE_UNIT_RUN)
 		queue_unit_undo(job->id);
-}
-
-/* The same limits but for their rates: a lease that goes on is no new claim. */
-static const QueueLimits *
-without_rates(const QueueLimits *limits, QueueLimits *own)
-{
-	*own = *limits;
-	for (int i = 0; i < QUEUE_NLIMITS; i++)
-		own->of[i].rate_limit = -1;
-	return own;
 }
 
 bool

@@ -9,11 +9,11 @@
 #include "job/ready.h"
 
 /*
- * May a claim of this job, with this concurrency key, be made now?  Takes a unit and tokens; the caller calls
- * queue_limit_undo if it then makes none.  For who is under no limit it costs nothing.
+ * May a claim of this job, with this concurrency key, be made now?  Takes a unit and tokens, if it was not given those
+ * before (paid); the caller calls queue_limit_undo if it then makes none.  For who is under no limit it costs nothing.
  */
 extern bool queue_limit_admit(const QueueLine *line, const QueueJob *job, const char *key, QueueUnitKind kind,
-							  TimestampTz until, QueueLimitRefusal *refusal);
+							  TimestampTz until, bool paid, QueueLimitRefusal *refusal);
 /*
  * Is one of the line's limits full for a session that fetches?  *refusal: which, and when to look again; a give-back
  * wakes.  False may be wrong; the claim tells.

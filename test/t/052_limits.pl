@@ -147,4 +147,23 @@ wait_no_jobs($node, 'the jobs under a rate ran', kinds => '^rk$');
 # the bucket is empty at first, so the n-th starts n/100 s later or after that
 one($node, "SELECT count(*), bool_and(extract(epoch FROM at - '$empty'::timestamptz) >= n / 100.0) FROM (SELECT at, row_number() OVER (ORDER BY at) AS n FROM seen WHERE kind = 'rk') s",
 	'150|t', 'not faster than the rate');
+
+# a job that fails in company runs again alone by the token that it has: the next may never come to it
+sql($node, <<'EOS');
+CREATE SEQUENCE failing_runs;
+CREATE FUNCTION failing(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.payload ? 'fails' AND nextval('failing_runs') < 10 THEN
+		RAISE EXCEPTION 'no';
+	END IF;
+END $$;
+SELECT queue.create_queue('dry', backoff => '{"type": "fixed", "base": "1 hour"}');
+SELECT queue.register_sql_handler('failing', 'failing', '{dry}');
+SELECT count(queue.enqueue('failing', queue => 'dry')) FROM generate_series(1, 20);
+EOS
+wait_no_jobs($node, 'a kind that is short', kinds => '^failing$');
+sql($node, q{SELECT queue.alter_queue('dry', rate_limit => 1)});
+my $id = sql($node, q{SELECT queue.enqueue('failing', '{"fails": 1}', 'dry')});
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.job WHERE id = $id AND state IN ('available', 'running'))", 'one that fails is over');
+one($node, "SELECT state, failures, attempt FROM queue.job WHERE id = $id", 'retryable|1|1', 'and was counted by its first token');
 done_testing();
