@@ -19,7 +19,7 @@
 #define QUEUE_ENTRY_ALONE	0x01	/* never in company: retry, keys, expired claim */
 #define QUEUE_ENTRY_SUSPECT 0x02	/* ran in a process that died: attempt is committed first, one at a time */
 #define QUEUE_ENTRY_FOLLOWS 0x08	/* the next of a group, for who has just ended the one before it */
-#define QUEUE_ENTRY_PAID	0x10	/* tokens of its rates were used for a run that was rolled back and does not count */
+#define QUEUE_ENTRY_PAID	0x10	/* tokens of its rates were used for a run that was rolled back */
 #define QUEUE_ENTRY_LONG	0x04	/* of a kind that is new or slow: may keep its executor for any time */
 
 typedef struct QueueEntry
