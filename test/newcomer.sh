@@ -38,8 +38,9 @@ check "nothing is wrong" "$(as_postgres -c 'SELECT check_name, detail FROM queue
 
 say "queue-web"
 cd queue
-block 1 | sed 's#^sudo -u postgres queue-web.*#& \&#' >../web.sh
+{ block 1 | sed 's/ *# http.*//; s/^sudo -u postgres queue-web.*/& \&/'; echo 'echo $! >../web.pid'; } >../web.sh
 bash -e ../web.sh
+trap 'kill "$(cat "$home/web.pid")"' EXIT
 check "it answers" "$(curl -s --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8432/healthz)" ok
 cd ..
 

@@ -48,16 +48,40 @@ my $id = sql($near, "SELECT queue.enqueue('k', '{}', 'mail')", db => 'front');
 front("SELECT queue.cancel($id), queue.wait_for($id)", 't|cancelled', 'by its id');
 sqlstate_like($near, "SELECT queue.enqueue('k', '{}', 'nowhere')", '42704', qr/nowhere/, 'a shard\'s error is the caller\'s', db => 'front');
 
-# --- one is down: what has its keys fails, all else goes to the other
-my ($near_key, $far_key) = map { sql($near, "SELECT i FROM generate_series(1, 100) i WHERE queue.shard_of_key(i::text) & 1 = $_ LIMIT 1", db => 'front') } 0, 1;
+# --- other ways in, and an ordinary role
+front("SELECT queue.shard_of(queue.enqueue_json('{\"kind\": \"k\", \"queue\": \"mail\", \"unique_key\": \"j\"}')) = queue.shard_of_key('j')", 't', 'a key in JSON');
+front("SELECT outcome FROM queue.enqueue_unique('k', 'j', '{}', '{\"queue\": \"mail\"}')", 'existing', 'is the same key');
+front("SELECT count(*), bool_and(queue.complete(id, attempt)) FROM queue.fetch_any('{mail,default}', 10)", '1|t', 'fetch_any');
+sql($near, "CREATE ROLE clerk LOGIN; GRANT USAGE ON FOREIGN SERVER shards TO clerk", db => 'front');
+sql($far, "CREATE ROLE clerk LOGIN");
+sql($_->[0], "SELECT queue.grant_queue('mail', 'clerk', 'manage')", db => $_->[1]) for [ $near, 'shard0' ], [ $far, 'shard1' ];
+sub clerk { my ($query) = @_; my ($rc, $out, $err) = $near->psql('front', "SET ROLE clerk; $query"); chomp $out; return ($out, $err); }
+is((clerk("SELECT count(*) FROM queue.job"))[0], sql($near, 'SELECT count(*) FROM queue.job', db => 'front'), 'may look');
+
+# --- one is down: what has its keys fails, unless it may go elsewhere; all else goes to the other, which all that is read comes from
+my ($near_key, $far_key) = map { sql($near, "SELECT i FROM generate_series(1, 100) i WHERE queue.shard_of_key(i::text) = $_ LIMIT 1", db => 'front') } 0, 1;
+sql($near, "SELECT queue.enqueue('seen', '{}', 'mail', unique_key => '$_')", db => 'front') for $near_key, $far_key;
 $far->stop('immediate');
-front("SELECT count(*) FILTER (WHERE queue.shard_of(queue.enqueue('k', '{}', 'mail')) = 0) FROM generate_series(1, 20)", '20', 'jobs without a key go on');
+my ($out, $err) = clerk("SELECT count(*) FILTER (WHERE queue.shard_of(queue.enqueue('k', '{}', 'mail')) = 0) FROM generate_series(1, 20)");
+is($out, '20', 'jobs without a key go on');
 front("SELECT queue.enqueue('k', '{}', 'mail', group_key => '$near_key') > 0", 't', 'and those of the other\'s keys');
-my ($rc, $out, $err) = $near->psql('front', "SELECT queue.enqueue('k', '{}', 'mail', group_key => '$far_key')");
-isnt($rc, 0, 'its own fail');
+my $mine = "SELECT queue.enqueue('k', '{}', 'mail', group_key => '$far_key')";
+isnt(($near->psql('front', $mine))[0], 0, 'its own fail');
+front("SET front.keys_go_elsewhere = on; SELECT queue.shard_of(($mine))", '0', 'or go elsewhere, if that is chosen');
+sql($near, 'TRUNCATE queue.shard_down', db => 'front');
+(my $rc, $out, $err) = $near->psql('front', "SELECT count(*) FROM queue.job WHERE kind = 'seen'");
+is($out, '1', 'the views show the others');
+like($err, qr/WARNING:  shard 1 does not answer/, 'and which is missing');
+front("SELECT count(*), bool_and(queue.complete(id, attempt)) FROM queue.fetch('mail', 100, kinds => '{seen}')", '1|t', 'workers work on');
+front("SELECT count(*) FROM queue.shard_down WHERE shard = 1", '1', 'it is left alone');
+isnt(($near->psql('front', "SELECT queue.pause('mail')"))[0], 0, 'what is to hold on all fails');
 $far->start;
-front("DELETE FROM queue.shard_down RETURNING shard", '1', 'it was left alone');
+sql($near, 'TRUNCATE queue.shard_down', db => 'front');
 front("SELECT queue.shard_of(queue.enqueue('k', '{}', 'mail', group_key => '$far_key'))", '1', 'until it is back');
+front("SELECT count(*) FROM queue.find_jobs('{\"kind\": \"seen\"}')", '1', 'what waited there is there');
+sql($near, "INSERT INTO queue.shard_down SELECT i, 'infinity' FROM generate_series(0, 1) i", db => 'front');
+sqlstate_like($near, "SELECT count(*) FROM queue.job", '08006', qr/no shard answers/, 'none at all is an error, not an empty answer', db => 'front');
+sql($near, 'TRUNCATE queue.shard_down', db => 'front');
 
 # --- more
 step($blocks[2], 'two more shards');
