@@ -92,7 +92,7 @@ OBJS = $(patsubst $(TOP)/%.c,%.o,$(sort $(wildcard $(TOP)/src/*/*.c)))
 WERROR ?=
 # -MMD: the compiler writes each object's true dependencies beside it; -MP: a header may vanish.
 PG_CFLAGS = -Wall -Wmissing-prototypes -Wshadow=compatible-local $(WERROR) -MMD -MP
-PG_CPPFLAGS = -I$(TOP)/src
+PG_CPPFLAGS = -I$(TOP)/src -Isrc
 SHLIB_LINK = -lcurl -lpthread
 
 # No JIT bitcode: nothing here is worth inlining into a query, and it doubles the build and needs the server's clang.
@@ -105,7 +105,7 @@ REGRESS_OPTS = --inputdir=$(srcdir)
 ISOLATION := $(filter-out $(PRELOAD_TESTS),$(sort $(basename $(notdir $(wildcard $(TOP)/test/isolation/specs/*.spec)))))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso
 
-EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso tmp_check
+EXTRA_CLEAN = $(OBJS:.o=.d) src/config/columns.inc results regression.diffs regression.out output_iso tmp_check
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
@@ -116,6 +116,11 @@ include $(PGXS)
 
 # Whatever the server's defaults are; and without the notice of CREATE EXTENSION that the library is not preloaded.
 installcheck: export PGOPTIONS := -c client_min_messages=warning -c default_transaction_isolation=read\ committed $(PGOPTIONS)
+
+# What columns the tables have, for config/catalog.c.
+src/config/catalog.o: src/config/columns.inc
+src/config/columns.inc: $(TOP)/sql/queue--1.0.sql $(TOP)/src/config/columns.awk
+	awk -f $(TOP)/src/config/columns.awk $< >$@.new && mv $@.new $@
 
 # A build elsewhere needs the folders; a rule would find the source's own ones through VPATH.
 ifneq ($(TOP),.)

@@ -58,7 +58,7 @@ verdict "includes are sorted: own header, <system>, ours, PostgreSQL's" \
 	"$(awk -v all="${sources[*]}" '
 		BEGIN { n = split(all, a, " "); for (i = 1; i <= n; i++) { sub(/^src\//, "", a[i]); ours[a[i]] = 1 } }
 		FNR == 1 { own = FILENAME; sub(/^src\//, "", own); sub(/\.c$/, ".h", own); seen = 0; block = 0; last = "" }
-		/^#include/ && FILENAME != "src/lib/compat.h" {
+		/^#include/ && !/\.inc"$/ && FILENAME != "src/lib/compat.h" {
 			name = $2; gsub(/[<">]/, "", name)
 			if (!seen++ && (name == own || name == "lib/queue.h")) next
 			b = $2 ~ /^</ ? 1 : name in ours ? 2 : 3

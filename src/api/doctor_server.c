@@ -9,6 +9,7 @@
 #include "api/arguments.h"
 #include "api/handlers.h"
 #include "api/preload.h"
+#include "config/catalog.h"
 #include "config/lines.h"
 #include "config/relations.h"
 #include "shared/counter.h"
@@ -165,12 +166,10 @@ check_server(QueueFindings *findings)
 		problem == NULL ? NULL :
 		psprintf("%s Until then jobs can be enqueued and fetched, but the server runs none.", hint));
 
-	if (version == NULL)
-		version = "?";
-	queue_finding(findings, "version", strcmp(version, QUEUE_VERSION) == 0 &&
-		(base == NULL || pg_atomic_read_u32(&base->library_differs) == 0),
-		psprintf("the extension is of version %s, the loaded library of version %s", version, QUEUE_VERSION),
-		"Run ALTER EXTENSION queue UPDATE; if the library is the older one, restart the server first.");
+	problem = version == NULL ? "extension queue is not in this database" : queue_catalog_problem(version, &hint);
+	queue_finding(findings, "version", problem == NULL,
+		problem != NULL ? problem :
+		psprintf("the extension is of version %s, the loaded library of version %s", version, QUEUE_VERSION), hint);
 
 	queue_finding(findings, "recovery", !RecoveryInProgress(),
 		RecoveryInProgress() ? "this server is a standby" : "this server is a primary",

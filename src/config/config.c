@@ -20,6 +20,7 @@
  */
 #include "config/config.h"
 
+#include "config/catalog.h"
 #include "config/http_handlers.h"
 #include "config/limits.h"
 #include "config/reader.h"
@@ -102,6 +103,7 @@ relcache_callback(Datum arg, Oid relid)
 {
 	int			i;
 
+	queue_catalog_invalidate(relid);
 	if (relid == InvalidOid)
 	{
 		invalidations++;
@@ -146,11 +148,11 @@ cache_is_current(void)
 		current->config.generation == queue_database_generation();
 }
 
-/* Would queue_config() read again?  The scheduler asks between rounds. */
+/* Would queue_config() look again?  The scheduler asks between rounds. */
 bool
 queue_config_stale(void)
 {
-	return !cache_is_current();
+	return !cache_is_current() || queue_catalog_stale;
 }
 
 /* What this backend read is wrong in a way that no message tells of.  Commit-safe.  Called by lines.c. */
@@ -613,6 +615,9 @@ queue_config(void)
 	/* taking the tables' locks may bring the invalidation that makes the result stale: a few times at most */
 	for (tries = 0; unlikely(!cache_is_current()) && tries < 5; tries++)
 		build();
+	/* a table has changed that the configuration is not read from */
+	if (unlikely(queue_catalog_stale))
+		queue_relations_check();
 	return &current->config;
 }
 

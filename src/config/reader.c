@@ -45,18 +45,14 @@ queue_reader_end(QueueReader *reader)
 	table_close(reader->rel, AccessShareLock);
 }
 
-/* The attribute number of a column that this library needs; 55000 if the table is of another version. */
+/* The attribute number of a column; catalog.c has seen that it is there. */
 AttrNumber
 queue_column(Relation rel, const char *name)
 {
 	int			attnum = SPI_fnumber(RelationGetDescr(rel), name);
 
 	if (attnum <= 0)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table queue.%s has no column \"%s\"", RelationGetRelationName(rel), name),
-						errhint("The library is of version %s; run ALTER EXTENSION queue UPDATE, or restart the server "
-								"if it has an older library loaded.",
-								QUEUE_VERSION)));
+		elog(ERROR, "table queue.%s has no column \"%s\"", RelationGetRelationName(rel), name);
 	return (AttrNumber) attnum;
 }
 

@@ -8,6 +8,8 @@
  */
 #include "config/relations.h"
 
+#include "config/catalog.h"
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
@@ -15,7 +17,6 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
-#include "commands/extension.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -35,34 +36,44 @@ need_relation(Oid schema, const char *name)
 	return relid;
 }
 
-/* Who owns the extension; 55000 if it is not in this database. */
-static Oid
-extension_owner(void)
+/* The extension's row: false if it is not in this database.  The version is palloc'd. */
+static bool
+find_extension(Oid *owner, char **version)
 {
-	Oid			extension = get_extension_oid("queue", true);
-	Oid			owner = InvalidOid;
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
-	if (OidIsValid(extension))
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	*version = NULL;
+	if (HeapTupleIsValid(tuple))
 	{
-		Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-		SysScanDesc scan;
-		ScanKeyData key;
-		HeapTuple	tuple;
+		bool		isnull;
+		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
 
-		ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
-		scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
-		tuple = systable_getnext(scan);
-		if (HeapTupleIsValid(tuple))
-			owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		systable_endscan(scan);
-		table_close(rel, AccessShareLock);
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		*version = isnull ? pstrdup("") : TextDatumGetCString(d);
 	}
-	if (!OidIsValid(owner))
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return *version != NULL;
+}
+
+/* Reads who owns the extension; 55000 if it is not there, or not one that this library works with. */
+static void
+require_extension(Oid *owner)
+{
+	char	   *version;
+
+	if (!find_extension(owner, &version))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension queue is not in this database"),
 				 errhint("Run CREATE EXTENSION queue.")));
-	return owner;
+	queue_catalog_require(version);
 }
 
 void
@@ -71,13 +82,8 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	Oid			schema;
 	int			i;
 
-	config->extension_owner = extension_owner();
-	schema = get_namespace_oid("queue", true);
-	if (!OidIsValid(schema))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension queue lacks its schema queue"),
-				 errhint("Create the extension anew.")));
+	require_extension(&config->extension_owner);
+	schema = get_namespace_oid("queue", false);
 
 	*queue_table = config->queue_table = need_relation(schema, "queue");
 	*privilege_table = need_relation(schema, "privilege");
@@ -134,6 +140,14 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	}
 }
 
+void
+queue_relations_check(void)
+{
+	Oid			owner;
+
+	require_extension(&owner);
+}
+
 Relation
 queue_relation_open(Oid relid, LOCKMODE lockmode)
 {
@@ -147,28 +161,11 @@ queue_relation_open(Oid relid, LOCKMODE lockmode)
 	return rel;
 }
 
-/* Called by the scheduler at its start and by doctor(). */
 char *
 queue_extension_version(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	char	   *version = NULL;
+	Oid			owner;
+	char	   *version;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("queue"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		Datum		d = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
-
-		if (!isnull)
-			version = TextDatumGetCString(d);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return version;
+	return find_extension(&owner, &version) ? version : NULL;
 }

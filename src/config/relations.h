@@ -9,7 +9,10 @@
 
 #include "utils/relcache.h"
 
-/* Fills config's OIDs and owner; 55000 if the extension is not in this database or lacks a relation. */
+/*
+ * Fills config's OIDs and owner; 55000 if the extension is not in this database, or is not one that this library works
+ * with.
+ */
 extern void queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table, Oid *handler_table);
 
 /*
@@ -17,6 +20,9 @@ extern void queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *pri
  * committed.  For whatever a statement opens first: then nobody drops the rest.
  */
 extern Relation queue_relation_open(Oid relid, LOCKMODE lockmode);
+
+/* The same 55000.  Called by config.c. */
+extern void queue_relations_check(void);
 
 /* The SQL version of the extension in this database; NULL: it is not here. */
 extern char *queue_extension_version(void);

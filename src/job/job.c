@@ -64,11 +64,6 @@ queue_job_open(LOCKMODE lockmode)
 	table->pkey_oid = config->live_job_pkey;
 	table->ready_oid = config->live_job_ready;
 	table->rel = queue_relation_open(config->live_job, lockmode);
-	if (RelationGetNumberOfAttributes(table->rel) < NCOLS)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table queue.live_job is not the one that this library works with"),
-				 errhint("Run ALTER EXTENSION queue UPDATE, or restart the server if its library is old.")));
 	table->slot = table_slot_create(table->rel, NULL);
 	return table;
 }

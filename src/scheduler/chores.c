@@ -14,7 +14,9 @@
  */
 #include "scheduler/chores.h"
 
+#include "config/catalog.h"
 #include "config/owner.h"
+#include "config/relations.h"
 #include "lib/attempt.h"
 #include "scheduler/deadlines.h"
 #include "scheduler/dependents.h"
@@ -30,7 +32,6 @@
 #include "shared/database.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "tcop/utility.h"
@@ -64,19 +65,25 @@ static QueueChore chores[] = {
 
 static int	failing = 0;		/* chores of whatever table whose last slice failed */
 
-/* Is the extension still there?  In no transaction. */
+/* Is the extension still there, and one that the library works with?  In no transaction. */
 static bool
 extension_there(void)
 {
+	const char *hint;
+	char	   *version;
 	bool		there;
 
 	StartTransactionCommand();
-	there = OidIsValid(get_extension_oid("queue", true));
+	version = queue_extension_version();
+	there = version != NULL && queue_catalog_problem(version, &hint) == NULL;
 	CommitTransactionCommand();
 	return there;
 }
 
-/* The slice failed: rolls back, logs, and puts the next try off.  False: only because the extension is gone. */
+/*
+ * The slice failed: rolls back, logs, and puts the next try off.  False: only because the extension is gone, or not one
+ * that the library works with.
+ */
 static bool
 failed(QueueChore *chore, TimestampTz now)
 {
@@ -115,7 +122,7 @@ failed(QueueChore *chore, TimestampTz now)
 	return true;
 }
 
-/* One slice behind the boundary.  False: the extension is gone. */
+/* One slice behind the boundary.  False: there is no extension to work with any more. */
 static bool
 run_chore(QueueChore *chore, TimestampTz now)
 {
@@ -158,7 +165,7 @@ due_at(const QueueChore *chore)
 	return chore->due == NULL || chore->failures > 0 ? chore->next : Min(chore->next, chore->due());
 }
 
-/* Called by the scheduler each time that it is awake.  DT_NOBEGIN: the extension is gone, and nothing else. */
+/* Called by the scheduler each time that it is awake.  DT_NOBEGIN: there is no extension to work with. */
 TimestampTz
 queue_chores_run(QueueChore *list, int n, TimestampTz now)
 {

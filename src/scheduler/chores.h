@@ -30,7 +30,7 @@ typedef struct QueueChore
 
 /*
  * Runs those that are due, each behind an error boundary: one that fails is logged, backs off, and stops no other.
- * Returns when the next is due; DT_NOBEGIN: one failed because the extension is not there any more.
+ * Returns when the next is due; DT_NOBEGIN: one failed because there is no extension to work with any more.
  */
 extern TimestampTz queue_chores_run(QueueChore *chores, int n, TimestampTz now);
 

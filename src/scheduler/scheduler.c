@@ -16,7 +16,7 @@
  * whole database, alone, each only when the one before has left its executor.
  *
  * When the extension is not there (or goes away) it says so in the shared entry and ends
- * quietly; when the library differs from the extension it runs nothing until either changes.
+ * quietly; when the library does not work with the extension as it is here it runs nothing until that changes.
  * An ERROR ends the slice of work that it came from, not the process (chores.c).
  *
  * Locks: AccessShareLock on live_job in a round, taken conditionally: who wants the table for
@@ -24,6 +24,7 @@
  */
 #include "scheduler/scheduler.h"
 
+#include "config/catalog.h"
 #include "config/config.h"
 #include "config/owner.h"
 #include "config/relations.h"
@@ -527,7 +528,6 @@ scheduler_exit(int code, Datum arg)
 
 	(void) pg_atomic_compare_exchange_u32(&base->scheduler_procno, &me, PG_UINT32_MAX);
 	pg_atomic_write_u64(&base->sleep_until, 0);
-	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	queue_database_set_trouble(base, "");
 	queue_launcher_poke();
@@ -624,17 +624,53 @@ sleep_until(TimestampTz deadline)
 	return woke;
 }
 
-/* The library and the extension are of different versions: wait for either to change. */
-static void
-wait_for_versions(const char *version)
+/*
+ * Why the library does not work with the extension in this database, or "" if it does.  False: the extension is not
+ * there.  In no transaction.
+ */
+static bool
+look_at_extension(char *problem, Size size, const char **hint)
 {
-	pg_atomic_write_u32(&base->library_differs, 1);
-	ereport(WARNING,
-			(errmsg("queue: the extension in database %u is version %s, the loaded library is %s",
-					MyDatabaseId, version, QUEUE_VERSION),
-			 errhint("Restart the server to load the new library, or run ALTER EXTENSION queue UPDATE.")));
+	char	   *version;
+	char	   *wrong = NULL;
+
+	StartTransactionCommand();
+	version = queue_extension_version();
+	if (version != NULL)
+		wrong = queue_catalog_problem(version, hint);
+	strlcpy(problem, wrong != NULL ? wrong : "", size);
+	CommitTransactionCommand();
+	return version != NULL;
+}
+
+/*
+ * Waits until the library works with the extension: ALTER EXTENSION ends this process, what changes otherwise is seen
+ * when I wake.  Called before anything of the extension is used.
+ */
+static void
+wait_for_extension(void)
+{
+	char		problem[256];
+	char		told[256] = "";
+	const char *hint;
+
 	while (!must_stop())
-		(void) sleep_until(DT_NOEND);
+	{
+		if (!look_at_extension(problem, sizeof(problem), &hint))
+			stop(QUEUE_DATABASE_NO_EXTENSION);
+		if (problem[0] == '\0')
+			return;
+		if (strcmp(problem, told) != 0)
+			ereport(WARNING,
+					(errmsg("queue: no job of database %u is run: %s", MyDatabaseId, problem), errhint("%s", hint)));
+		strlcpy(told, problem, sizeof(told));
+		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0)
+		{
+			rest_until = queue_now() + REST_MAX_US;
+			stop(QUEUE_DATABASE_RESTING);
+		}
+		(void) sleep_until(queue_now() + RECHECK_US);
+	}
 	stop(QUEUE_DATABASE_UNKNOWN);
 }
 
@@ -680,8 +716,8 @@ void
 queue_scheduler_main(Datum arg)
 {
 	uint32		nobody = PG_UINT32_MAX;
-	char		version[64];
-	bool		found;
+	char		problem[256];
+	const char *hint;
 	int64		ids[MAX_SUSPECTS];
 	Oid			db;
 
@@ -706,11 +742,7 @@ queue_scheduler_main(Datum arg)
 	 */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
-	StartTransactionCommand();
-	found = queue_extension_version() != NULL;
-	strlcpy(version, found ? queue_extension_version() : "", sizeof(version));
-	CommitTransactionCommand();
-	if (!found)
+	if (!look_at_extension(problem, sizeof(problem), &hint))
 		leave(QUEUE_DATABASE_NO_EXTENSION);
 	pg_atomic_write_u32(&base->state, QUEUE_DATABASE_RUNNING);
 	queue_worker_up();
@@ -718,8 +750,7 @@ queue_scheduler_main(Datum arg)
 	queue_slot_take_back(QUEUE_SLOT_HTTP, db);
 	queue_launcher_poke();
 	queue_log("scheduler_start", "scheduler of database %u started", db);
-	if (strcmp(version, QUEUE_VERSION) != 0)
-		wait_for_versions(version);
+	wait_for_extension();
 
 	find_channels();
 	nsuspects = queue_suspect_collect(ids, MAX_SUSPECTS);
@@ -738,8 +769,10 @@ queue_scheduler_main(Datum arg)
 			next = work_due = queue_chores_run(work, lengthof(work), queue_now());
 		if (next != DT_NOBEGIN && !gone)
 			next = queue_earlier(next, queue_chores_housekeeping(queue_now()));
+		/* or it is not one any more that the library works with: I begin anew, and wait */
 		if (next == DT_NOBEGIN || gone)
-			stop(QUEUE_DATABASE_NO_EXTENSION);
+			stop(look_at_extension(problem, sizeof(problem), &hint) ? QUEUE_DATABASE_UNKNOWN :
+				 QUEUE_DATABASE_NO_EXTENSION);
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0 && may_rest(&next))
 		{
 			rest_until = next;

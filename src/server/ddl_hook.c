@@ -438,6 +438,7 @@ after_utility(Node *parsetree)
 			break;
 		case T_AlterExtensionStmt:
 			pending.created = true;
+			queue_note_config();	/* every session looks again whether its library works with it */
 			break;
 		case T_CreatedbStmt:
 		case T_DropdbStmt:

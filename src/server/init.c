@@ -40,6 +40,7 @@ char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
 int			queue_max_lines = 100000;
 int			queue_debug_line_idle = 1200000;
+char	   *queue_debug_serves = NULL;
 int			queue_log_level = LOG;
 int			queue_log_format = 0;
 int			queue_http_max_response = 64;
@@ -165,6 +166,9 @@ define_settings(void)
 	DefineCustomIntVariable("queue.debug_line_idle", "Sets how long a line stays without jobs, for tests.",
 							NULL, &queue_debug_line_idle, 1200000, 10, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_MS | GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
+	DefineCustomStringVariable("queue.debug_serves", "Names one more version that the library serves, for tests.",
+							   "A version of the extension.", &queue_debug_serves, "", PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.debug_clock_offset", "Moves the clock of queue, for tests.",
 							"Set it for the whole server: processes with different clocks disagree about what is due.",
 							&queue_debug_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET,

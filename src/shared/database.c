@@ -59,7 +59,6 @@ base_clear(QueueDatabase *base)
 	pg_atomic_write_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
-	pg_atomic_write_u32(&base->library_differs, 0);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
 	base->trouble[0] = '\0';
@@ -106,7 +105,6 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->unplaced_expiry, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u64(&base->deadline_low, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
-			pg_atomic_init_u32(&base->library_differs, 0);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
 			base->trouble[0] = '\0';

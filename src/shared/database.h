@@ -59,7 +59,6 @@ typedef struct QueueDatabase
 	pg_atomic_uint64 deadline_low;	/* lowest deadline committed since the scheduler looked; PG_INT64_MAX: none */
 	/* lowest time that a job was filed to wait for since the last recount began; PG_INT64_MAX: none */
 	pg_atomic_uint64 waiting_low;
-	pg_atomic_uint32 library_differs;	/* the extension's SQL version is not the library's */
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
 	pg_atomic_uint32 hunger;	/* what it lacks a worker slot for (share.h) .. */

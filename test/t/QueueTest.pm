@@ -8,13 +8,16 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Basename;
+use File::Copy;
+use File::Path qw(make_path);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_end wait_no_jobs wait_lock workers
-  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers);
+  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -58,12 +61,13 @@ END $$;
 EOS
 
 # A new cluster.  preload => 0: without the library; streaming => 1; conf => more settings; start => 0; install => 0;
+# install_path => of another installation;
 # far_look => 0: until the server starts again the scheduler does not look for what nobody told it of, as it does every
 # half minute, so what is lost is not found: its clock stood a day ahead when it did so last.
 sub queue_node
 {
 	my ($name, %o) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $o{install_path} ? (install_path => $o{install_path}) : ());
 
 	$node->init(
 		allows_streaming => $o{streaming} ? 1 : 0,
@@ -110,6 +114,31 @@ sub queue_install
 	my ($node, $db) = @_;
 	$node->safe_psql($db, $install);
 	return;
+}
+
+# A copy of this server's installation, of which only what it is made of is copied: a server finds its files beside its
+# program.  Returns its install_path and the folder of its extensions' scripts, in which the test may write.
+sub queue_installation
+{
+	my ($dir) = @_;
+	my %path = map { my $p = qx($ENV{PG_CONFIG} --$_); chomp $p; ($_ => $p) } qw(bindir sharedir pkglibdir);
+	my $root = $path{bindir};
+	$root = dirname($root) while grep { index($_, "$root/") != 0 } values %path;
+	my %own = map { ($_ => $dir . substr($path{$_}, length $root)) } keys %path;
+	make_path($own{bindir}, "$own{sharedir}/extension", dirname($own{pkglibdir}));
+	symlink($path{pkglibdir}, $own{pkglibdir}) or die "symlink: $!";
+	for my $program (qw(postgres initdb pg_ctl pg_config psql))
+	{
+		copy("$path{bindir}/$program", "$own{bindir}/$program") or die "copy of $program: $!";
+		chmod(0755, "$own{bindir}/$program");
+	}
+	for my $file (glob("$path{sharedir}/*"), glob("$path{sharedir}/extension/*"))
+	{
+		my $own = $own{sharedir} . substr($file, length $path{sharedir});
+		-e $own or symlink($file, $own) or die "symlink: $!";
+	}
+	-e "$dir/bin" or symlink($own{bindir}, "$dir/bin") or die "symlink: $!";
+	return ($dir, "$own{sharedir}/extension");
 }
 
 # A session that stays open; an error does not end it.
