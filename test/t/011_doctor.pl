@@ -123,15 +123,17 @@ wait_no_jobs($node, 'adopted');
 healthy('adopted');
 
 # --- library and extension of different versions
+sql($node, "SELECT queue.pause('default'); SELECT queue.enqueue('job')");
 sql($node, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'queue'");
 doctor_like($node, qr/0\.9.*(update|restart)/is, 'library and extension of different versions');
 my ($scheduler) = workers($node, 'scheduler');
 sql($node, "SELECT pg_terminate_backend($scheduler)");
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND pid <> $scheduler", 'another scheduler');
-ok($node->wait_for_log(qr/the extension in database \d+ is version 0\.9, the loaded library is 1\.0/), 'which sees it, and waits');
-sql($node, "SELECT queue.enqueue('job')");
+ok($node->wait_for_log(qr/no job of database \d+ is run: extension queue is of version 0\.9, but the loaded library is of version 1\.0/), 'which sees it, and waits');
+sqlstate_like($node, "SELECT queue.enqueue('job')", '55000', qr/is of version 0\.9.*HINT:.*ALTER EXTENSION queue UPDATE/s, 'calls are refused');
+sql($node, "UPDATE queue.queue SET paused_at = NULL");
 doctor_like($node, qr/0\.9.*(update|restart)/is, 'it runs nothing');
-one($node, "SELECT count(*) FROM queue.job WHERE kind = 'job' AND attempt = 0", '1', 'not a job');
+one($node, "SELECT count(*) FROM queue.live_job WHERE attempt IS NULL", '1', 'not a job');
 sql($node, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'queue'");
 sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue scheduler'");
 wait_no_jobs($node, 'with the same version it does');
