@@ -398,22 +398,48 @@ queue_group_lock(const QueueMark *mark)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-QueueSettled
-queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark, const QueueJob *read)
+/*
+ * From which place on to read: what lies before it is dead, and while a snapshot is held there is ever more of that.
+ * It is enough to begin where the head was that ended, unless a mark tells of a lower place.
+ */
+static int64
+read_from(const QueueMark *mark, const Memory *known)
 {
+	if (known != NULL)
+		return Min(known->from, mark->position);
+	if (mark->front || (mark->ended && !queue_mark_before(mark->queue, mark->key, mark->position)))
+		return mark->position;
+	return PG_INT64_MIN;
+}
+
+/*
+ * The group's lock is held.  own: the mark is this transaction's, so nobody else can have let another job in since the
+ * one ended that it tells of.
+ */
+static QueueSettled
+settle_locked(QueueJobTable *jobs, const QueueMark *told, bool own, const QueueJob *read)
+{
+	QueueMark	refreshed = *told;
+	const QueueMark *mark = &refreshed;
 	uint64		hash = hash_of(mark);
 	Memory	   *known = remembered(hash);
-	int64		from = known != NULL && !mark->doubted ? Min(known->from, mark->position) : PG_INT64_MIN;
-	bool		all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
 	QueueSettled settled = QUEUE_GROUP_SETTLED;
+	bool		all;
 	bool		held;
 	bool		more;
 	QueuePlace	first;
 	QueueJob	job;
+	int64		from;
 	int64		in;
 
-	if (known == NULL && mark->front)
-		from = mark->position;
+	queue_mark_refresh(&refreshed);
+	if (own)
+	{
+		refreshed.ended = told->ended;
+		refreshed.doubted = told->doubted;
+	}
+	from = read_from(mark, known);
+	all = mark->doubted || (known != NULL ? known->held : !mark->ended && !memory_complete);
 	look(jobs, mark, from, all, read, &first, &job, &in, &held, &more);
 	if (in == 0 && first.job_id != 0 && known != NULL && !all)
 	{
@@ -439,6 +465,12 @@ queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark, const Queu
 	return settled;
 }
 
+QueueSettled
+queue_group_settle_locked(QueueJobTable *jobs, const QueueMark *mark, const QueueJob *read)
+{
+	return settle_locked(jobs, mark, false, read);
+}
+
 bool
 queue_group_waits(QueueJobTable *jobs, const QueueMark *mark)
 {
@@ -454,19 +486,25 @@ queue_group_waits(QueueJobTable *jobs, const QueueMark *mark)
 	return in == 0 && first.job_id != 0;
 }
 
-QueueSettled
-queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
+static QueueSettled
+lock_and_settle(QueueJobTable *jobs, const QueueMark *mark, bool own)
 {
 	QueueSettled settled;
 
 	if (!queue_group_lock(mark))
 		return QUEUE_GROUP_BUSY;
 	PushActiveSnapshot(GetLatestSnapshot());
-	settled = queue_group_settle_locked(jobs, mark, NULL);
+	settled = settle_locked(jobs, mark, own, NULL);
 	PopActiveSnapshot();
 	if (settled == QUEUE_GROUP_PROMOTED)
 		CommandCounterIncrement();
 	return settled;
+}
+
+QueueSettled
+queue_group_settle(QueueJobTable *jobs, const QueueMark *mark)
+{
+	return lock_and_settle(jobs, mark, false);
 }
 
 bool
@@ -710,7 +748,7 @@ queue_group_promote_own(QueueJobTable *jobs)
 	marks = queue_mark_noted(&n, &overflow);
 	for (int i = 0; i < n && i < BATCH; i++)
 	{
-		if (queue_group_settle(jobs, &marks[i]) != QUEUE_GROUP_BUSY)
+		if (lock_and_settle(jobs, &marks[i], true) != QUEUE_GROUP_BUSY)
 			queue_mark_settled(&marks[i]);
 	}
 	pfree(marks);

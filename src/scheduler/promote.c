@@ -96,7 +96,10 @@ find_deferred(const QueueMark *mark)
 	return NULL;
 }
 
-/* To be looked at again after a pause, which is at least `pause` and doubles up to `most`. */
+/*
+ * To be looked at again after a pause, which is at least `pause` and doubles up to `most`.  Until then its place is told
+ * to who follows on in the group.
+ */
 static void
 defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)
 {
@@ -113,6 +116,7 @@ defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)
 		*found = (Deferred) {*mark, 0, 0};
 	}
 	queue_mark_merge(&found->mark, mark);
+	queue_mark_park(mark->queue, mark->key, found->mark.position);
 	found->pause = Min(Max(pause, found->pause * 2), most);
 	found->again_at = now + found->pause;
 }
@@ -150,13 +154,17 @@ add(const QueueMark *mark, const QueueJob *read, TimestampTz now)
 	if (waits != NULL && waits->again_at > now && (waits->pause > MAX_BUSY_US || !mark->ended))
 	{
 		queue_mark_merge(&waits->mark, mark);
+		queue_mark_park(mark->queue, mark->key, waits->mark.position);
 		return;
 	}
 	if (in_batch(mark->queue, mark->key))
 		return;					/* it is looked at after this mark was taken */
 	batch.mark[batch.n] = *mark;
 	if (waits != NULL)
+	{
+		queue_mark_take_parked(mark);
 		queue_mark_merge(&batch.mark[batch.n], &waits->mark);
+	}
 	batch.read[batch.n++] = read;
 }
 
@@ -279,6 +287,7 @@ run_batch(TimestampTz now)
 	{
 		if (deferred[i].again_at <= now && !in_batch(deferred[i].mark.queue, deferred[i].mark.key))
 		{
+			queue_mark_take_parked(&deferred[i].mark);
 			batch.read[batch.n] = NULL;
 			batch.mark[batch.n++] = deferred[i].mark;
 		}

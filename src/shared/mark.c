@@ -16,10 +16,12 @@
  * - Where there is no shared memory, and at PREPARE TRANSACTION, what is noted goes into rows of queue.group_mark
  *   instead (job/group.c).
  *
- * A mark that is taken stays in the table until its taker's commit.  It may then be parked: it is not given out until
+ * A mark that is taken stays in the table until its taker's commit, with its position alone: what is told of the group
+ * from then on is known from what was taken.  It may then be parked: it is not given out until
  * another one of its group is merged into it.  That is done for two reasons:
  *
- * - A job with a lower place than the one that is in waits: who follows on must not pass it by (queue_mark_before).
+ * - A job with a lower place than the one that is in waits, or who promotes could not look yet: who follows on must not
+ *   pass it by (queue_mark_before).
  * - Others wait behind the one that is in.  As long as every group in which somebody waits has an entry here, the end
  *   of a job in a group without one concerns nobody, and is not told: what is enqueued there later brings a mark of its
  *   own, after the end.  `crowded` says that not every one has.
@@ -53,6 +55,7 @@ typedef struct Taken
 	int			level;
 	int			number;			/* of its entry .. */
 	uint64		serial;			/* .. which is ours as long as it has this */
+	QueueMark	mark;			/* as it was taken */
 } Taken;
 
 static Noted *noted = NULL;
@@ -208,9 +211,10 @@ tell_one(QueueMarkPlace *place, const QueueMark *mark, bool *full)
 {
 	int			number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
 
-	if (number == NONE && !mark->came && pg_atomic_read_u32(&place->crowded) == 0 &&
+	/* nobody waits for that end; but who promotes must know that somebody else did so */
+	if (number == NONE && !mark->came && !mark->doubted && pg_atomic_read_u32(&place->crowded) == 0 &&
 		pg_atomic_read_u32(&place->lost) == 0)
-		return false;			/* nobody waits for that end */
+		return false;
 	number = queue_mark_enter(MyDatabaseId, place, mark);
 	if (number == NONE)
 	{
@@ -326,6 +330,19 @@ tell(void)
 		queue_database_wake(base, 0);
 }
 
+/* A mark that was taken can be taken again, with what came meanwhile.  The caller holds the lock exclusively. */
+static void
+put_back(QueueMarkPlace *place, const QueueMark *mark)
+{
+	int			number = queue_mark_enter(MyDatabaseId, place, mark);
+
+	if (number == NONE)
+		pg_atomic_write_u32(&place->lost, 1);
+	else if (queue_marks->entry[number].state == QUEUE_MARK_TAKEN ||
+			 queue_marks->entry[number].state == QUEUE_MARK_PARKED)
+		queue_mark_make_ready(place, number);
+}
+
 /*
  * What was taken at this level and above is there again, or done with.  One of which another mark came meanwhile is
  * ready already, and one that was parked stays.  Commit-safe.
@@ -342,12 +359,11 @@ end_taken(int level, bool again)
 		QueueMarkEntry *entry = &queue_marks->entry[mine->number];
 		QueueMarkPlace *place = queue_mark_place_of(MyDatabaseId);
 
-		if (place == NULL || entry->db != MyDatabaseId || entry->serial != mine->serial ||
-			entry->state == QUEUE_MARK_READY)
+		if (place == NULL)
 			continue;
 		if (again)
-			queue_mark_make_ready(place, mine->number);
-		else if (entry->state == QUEUE_MARK_TAKEN)
+			put_back(place, &mine->mark);
+		else if (entry->db == MyDatabaseId && entry->serial == mine->serial && entry->state == QUEUE_MARK_TAKEN)
 			queue_mark_release(place, mine->number);
 	}
 	LWLockRelease(&queue_marks->lock);
@@ -457,22 +473,39 @@ queue_mark_any(void)
 	return place != NULL && (pg_atomic_read_u32(&place->ready) > 0 || pg_atomic_read_u32(&place->nranges) > 0);
 }
 
+/* Before n marks are taken. */
+static void
+make_room(int n)
+{
+	register_callbacks();
+	if (ntaken + n <= maxtaken)
+		return;
+	maxtaken = Max(ntaken + n, 2 * maxtaken);
+	taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Taken)) :
+		repalloc(taken, maxtaken * sizeof(Taken));
+}
+
+/* The entry's mark is this transaction's.  Its position stays for who follows on.  The caller holds the lock. */
+static void
+take_entry(int number, const QueueMark *mark)
+{
+	QueueMarkEntry *entry = &queue_marks->entry[number];
+
+	taken[ntaken++] = (Taken) {GetCurrentTransactionNestLevel(), number, ++queue_marks->serials, *mark};
+	entry->state = QUEUE_MARK_TAKEN;
+	entry->serial = queue_marks->serials;
+	entry->mark.came = entry->mark.ended = entry->mark.front = entry->mark.doubted = false;
+}
+
 int
 queue_mark_take(QueueMark *marks, int max)
 {
-	int			level = GetCurrentTransactionNestLevel();
 	QueueMarkPlace *place = queue_mark_place(true);
 	int			n = 0;
 
 	if (place == NULL)
 		return 0;
-	register_callbacks();
-	if (ntaken + max > maxtaken)
-	{
-		maxtaken = ntaken + max;
-		taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Taken)) :
-			repalloc(taken, maxtaken * sizeof(Taken));
-	}
+	make_room(max);
 	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
 	while (n < max && place->first != NONE)
 	{
@@ -483,13 +516,47 @@ queue_mark_take(QueueMark *marks, int max)
 		if (place->first == NONE)
 			place->last = NONE;
 		pg_atomic_fetch_sub_u32(&place->ready, 1);
-		entry->state = QUEUE_MARK_TAKEN;
-		entry->serial = ++queue_marks->serials;
-		taken[ntaken++] = (Taken) {level, number, entry->serial};
-		marks[n++] = entry->mark;
+		marks[n] = entry->mark;
+		take_entry(number, &marks[n++]);
 	}
 	LWLockRelease(&queue_marks->lock);
 	return n;
+}
+
+void
+queue_mark_take_parked(const QueueMark *mark)
+{
+	QueueMarkPlace *place = queue_mark_place(true);
+	int			number;
+
+	if (place == NULL)
+		return;
+	make_room(1);
+	LWLockAcquire(&queue_marks->lock, LW_EXCLUSIVE);
+	number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
+	if (number != NONE && queue_marks->entry[number].state == QUEUE_MARK_PARKED)
+	{
+		place->nparked -= queue_marks->entry[number].waited;
+		queue_marks->entry[number].waited = false;
+		take_entry(number, mark);
+	}
+	LWLockRelease(&queue_marks->lock);
+}
+
+void
+queue_mark_refresh(QueueMark *mark)
+{
+	const QueueMark *told;
+	int			number;
+
+	if (queue_marks == NULL)
+		return;
+	LWLockAcquire(&queue_marks->lock, LW_SHARED);
+	number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
+	told = number != NONE ? &queue_marks->entry[number].mark : NULL;
+	if (told != NULL && (told->position < mark->position || told->ended || told->doubted))
+		queue_mark_merge(mark, told);
+	LWLockRelease(&queue_marks->lock);
 }
 
 bool

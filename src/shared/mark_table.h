@@ -38,7 +38,7 @@ typedef struct QueueMarkEntry
 	{
 		QUEUE_MARK_READY,		/* in its database's list: to be taken -> TAKEN */
 		QUEUE_MARK_TAKEN,		/* somebody looks at the group -> freed or PARKED at his commit, READY at his abort */
-		QUEUE_MARK_PARKED,		/* -> READY when another one of the group comes; KEPT */
+		QUEUE_MARK_PARKED,		/* -> READY when another one of the group comes; KEPT; TAKEN by who put it off */
 		QUEUE_MARK_KEPT			/* for who goes on in the group by himself -> READY */
 	}			state;
 	bool		waited;			/* counted in nparked */

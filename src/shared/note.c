@@ -150,6 +150,25 @@ queue_note_begin(const QueueNote *note)
 	return nnotes++;
 }
 
+/*
+ * The job of this note is leased now, after this transaction itself had made it claimable: nobody is told of that.  A
+ * position told would stay with its line as an exact key, and the next fetch that goes on in its own transaction would
+ * read from there.
+ */
+static void
+claimed_own(const QueueNote *lease)
+{
+	int			last = Min(last_on_commit, nnotes - 2);
+
+	for (int i = last; i >= 0 && i > last - MERGE_LOOKBACK; i--)
+	{
+		QueueNote  *note = &notes[i];
+
+		if (note->on_commit && note->job_id == lease->job_id && note->level == lease->level && note->line == lease->line)
+			note->commit_pos.run_at = DT_NOEND;
+	}
+}
+
 void
 queue_note_end(int number, bool done)
 {
@@ -180,6 +199,8 @@ queue_note_end(int number, bool done)
 		nnotes--;
 		return;
 	}
+	if (note->leased_until > 0 && !note->on_commit && note->job_id != 0)
+		claimed_own(note);
 	for (int i = number - 1; number >= (note->ends ? MERGE_ENDS_AFTER : MERGE_AFTER) && i >= number - MERGE_LOOKBACK;
 		 i--)
 	{

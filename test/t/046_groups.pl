@@ -164,44 +164,6 @@ INSERT INTO queue.live_key SELECT * FROM saved_key;
 EOS
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'r' AND state <> 'cancelled'", 'restored rows are looked at');
 
-# --- a snapshot that is held does not make a group's steps slower and slower
-sql($node, "SELECT queue.purge('q')");
-my $held = queue_session($node);
-$held->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.live_key");
-sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'long')) FROM generate_series(1, 3000)");
-my $steps = sub {
-	my ($qty) = @_;
-	return sql($node, <<"EOS");
-DO \$\$
-DECLARE began timestamptz := clock_timestamp(); n int := 0; ids bigint[]; attempts int[]; j queue.job;
-BEGIN
-	WHILE n < $qty LOOP
-		IF ids IS NULL THEN
-			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', wait => '10 s');
-		ELSE
-			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', complete_ids => ids, complete_attempts => attempts);
-		END IF;
-		COMMIT;
-		IF j.id IS NULL THEN
-			ids := NULL;
-		ELSE
-			ids := ARRAY[j.id]; attempts := ARRAY[j.attempt]; n := n + 1;
-		END IF;
-	END LOOP;
-	PERFORM queue.release(ids[1], attempts[1]);
-	DROP TABLE IF EXISTS took;
-	CREATE TABLE took AS SELECT extract(epoch FROM clock_timestamp() - began) AS s;
-END \$\$;
-SELECT s FROM took;
-EOS
-};
-# the quickest of some, because the machine may be busy with something else for a while
-my ($first) = sort { $a <=> $b } map { $steps->(100) } 1 .. 5;
-$steps->(1900);
-my ($last) = sort { $a <=> $b } map { $steps->(100) } 1 .. 5;
-cmp_ok($last, '<', 3 * $first + 0.1, "held snapshot: 100 steps at the end take as long as at the beginning ($first s, $last s)");
-$held->quit;
-
 # --- who lets a job in may tell of it before who enqueued it does: the numbers are right all the same
 sql($node, "SELECT queue.create_queue('told')");
 sql($node, <<'EOS');

@@ -1,0 +1,122 @@
+# Marks of groups, and what the scheduler remembers beside them: nothing makes it let a second job of a group in, and a step
+# of a group costs the same however many came before it.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+my $node = queue_node('marks');
+sql($node, "SELECT queue.create_queue('q')");
+
+# --- a scheduler that ended and came again, without what it remembered: others have been let in since its first mark of
+# the group, and a lower place comes to light while none runs
+sub scheduler
+{
+	my ($on) = @_;
+	sql($node, "ALTER SYSTEM SET queue.enabled = " . ($on ? 'on' : 'off'));
+	$node->reload;
+	wait_true($node, "SELECT count(*) = $on FROM pg_stat_activity WHERE backend_type = 'queue scheduler'", $on ? 'a scheduler runs' : 'no scheduler runs');
+	return;
+}
+my $head_of = "SELECT id FROM queue.fetch('q', kinds => '{ext}', wait => '25 s')";
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'later')");
+my $first_in = sql($node, $head_of);
+my $late = queue_session($node);
+$late->query_safe("BEGIN");
+my $low = $late->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'later')");
+my $in = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'later')");
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'later')");
+sql($node, "SELECT queue.complete($first_in, 1)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $in", 'the scheduler lets the next one in');
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'fourth')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'fourth'", 'and has left that group');
+scheduler(0);
+$late->query_safe("COMMIT");
+$late->quit;
+scheduler(1);
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'fifth')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'fifth'", 'the new one has looked at all groups');
+one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'later'", 'pending available pending', 'and lets no second one in');
+sql($node, "SELECT queue.purge('q')");
+
+# --- a scheduler that found a group in somebody's hands: meanwhile the next one was let in, and a lower place came to light
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy')");
+$first_in = sql($node, $head_of);
+$late = queue_session($node);
+$late->query_safe("BEGIN");
+$low = $late->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy')");
+$in = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy')");
+my $goes_on = queue_session($node);
+$goes_on->query_safe("BEGIN");
+like($goes_on->query_safe("SELECT 'job ' || id FROM queue.fetch('q', kinds => '{ext}', complete_ids => '{$first_in}', complete_attempts => '{1}')"),
+	qr/job $in$/m, 'who ends a job goes on in its group');
+for my $n (1 .. 6)
+{
+	# what comes last is let in after the scheduler has looked at the group in vain
+	sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy')");
+	sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'beside $n')");
+	wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'beside $n'", 'others are let in');
+}
+$goes_on->query_safe("COMMIT");
+$late->query_safe("COMMIT");
+$_->quit for $goes_on, $late;
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy'), queue.enqueue('ext', '{}', 'q', group_key => 'sixth')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'sixth'", 'the marks were eaten');
+one($node, "SELECT string_agg(DISTINCT state, ' ') FROM queue.job WHERE group_key = 'busy' AND id <> $in AND state <> 'completed'", 'pending', 'no second one is let in beside it');
+sql($node, "SELECT queue.complete($in, 1)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $low", 'after its end the lower one is');
+sql($node, "SELECT queue.purge('q')");
+
+# --- a snapshot that is held makes no step of a group longer: a step looks at as many blocks at the end as at the beginning
+my $held = queue_session($node);
+$held->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.live_key");
+sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'long')) FROM generate_series(1, 2000)");
+sql($node, <<'EOS');
+CREATE FUNCTION looked() RETURNS bigint LANGUAGE sql AS
+$$ SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relnamespace = 'queue'::regnamespace $$;
+CREATE TABLE steps (n serial, blocks bigint);
+-- takes jobs of the group, each in the transaction that completes the one before it
+CREATE PROCEDURE walk(qty int) LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[];
+	attempts int[];
+	j queue.job;
+	before bigint;
+BEGIN
+	WHILE qty > 0 LOOP
+		before := looked();
+		IF ids IS NULL THEN
+			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', wait => '25 s');
+		ELSE
+			SELECT * INTO j FROM queue.fetch('q', kinds => '{ext}', complete_ids => ids, complete_attempts => attempts);
+			IF j.id IS NOT NULL THEN
+				INSERT INTO steps (blocks) VALUES (looked() - before);
+			END IF;
+		END IF;
+		COMMIT;
+		ids := ARRAY[j.id];
+		attempts := ARRAY[j.attempt];
+		IF j.id IS NULL THEN
+			ids := NULL;		-- the scheduler was looking at the group, and lets the next one in
+		ELSE
+			qty := qty - 1;
+		END IF;
+	END LOOP;
+	PERFORM queue.release(ids[1], attempts[1]);
+END $$;
+EOS
+# what it commits waits for no disk
+sql($node, "SET synchronous_commit = off; CALL walk(1700)");
+# the scheduler has eaten all marks of these steps
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'seventh')");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'seventh' AND run_at < 'infinity'", 'another group goes on');
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE group_key = 'seventh'; SET synchronous_commit = off; CALL walk(100)");
+my ($first, $last) = map { sql($node, "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY blocks) FROM (SELECT blocks FROM steps ORDER BY n $_ LIMIT 90) s") } '', 'DESC';
+cmp_ok($last, '<=', $first + 10, "held snapshot: a step at the end looks at as many blocks as at the beginning ($first, $last)");
+$held->quit;
+
+log_clean($node);
+done_testing();
