@@ -211,10 +211,9 @@ tell_one(QueueMarkPlace *place, const QueueMark *mark, bool *full)
 {
 	int			number = queue_mark_find(MyDatabaseId, mark->queue, mark->key);
 
-	/* nobody waits for that end; but who promotes must know that somebody else did so */
-	if (number == NONE && !mark->came && !mark->doubted && pg_atomic_read_u32(&place->crowded) == 0 &&
+	if (number == NONE && !mark->came && pg_atomic_read_u32(&place->crowded) == 0 &&
 		pg_atomic_read_u32(&place->lost) == 0)
-		return false;
+		return false;			/* nobody waits for that end */
 	number = queue_mark_enter(MyDatabaseId, place, mark);
 	if (number == NONE)
 	{
