@@ -97,8 +97,8 @@ find_deferred(const QueueMark *mark)
 }
 
 /*
- * To be looked at again after a pause, which is at least `pause` and doubles up to `most`.  Until then its place is told
- * to who follows on in the group.
+ * To be looked at again after a pause, which is at least `pause` and doubles up to `most`.  Until then its place stays
+ * known to who follows on in the group.
  */
 static void
 defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)

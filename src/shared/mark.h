@@ -30,8 +30,8 @@ extern void queue_mark_settled(const QueueMark *mark);
 extern int	queue_mark_take(QueueMark *marks, int max);
 extern void queue_mark_take_parked(const QueueMark *mark);	/* the same of this group's, if it is parked */
 /*
- * Merges what else was told of the mark's group by now.  For who has the group's lock: who promoted there, and let go of
- * the lock, told of it before.
+ * Merges what else was told of the mark's group by now.  For who has the group's lock: who promoted there before, and
+ * let go of it, told of that first.
  */
 extern void queue_mark_refresh(QueueMark *mark);
 extern bool queue_mark_any(void);	/* is there one to take, or a range?  Without a lock */
@@ -45,8 +45,8 @@ extern void queue_mark_range_looked(int64 next);
 extern bool queue_mark_before(const char *queue, const char *key, int64 position);
 /*
  * Leaves a mark that nobody takes until another one of its group comes.  position: of a job that was enqueued before
- * the one that is in, and waits for the end of that, or of a mark that is looked at later; PG_INT64_MAX: others wait, as
- * is usual.
+ * the one that is in, and waits for the end of that, or of a mark that is looked at later; PG_INT64_MAX: others wait,
+ * as is usual.
  */
 extern void queue_mark_park(const char *queue, const char *key, int64 position);
 

@@ -164,7 +164,8 @@ claimed_own(const QueueNote *lease)
 	{
 		QueueNote  *note = &notes[i];
 
-		if (note->on_commit && note->job_id == lease->job_id && note->level == lease->level && note->line == lease->line)
+		if (note->on_commit && note->job_id == lease->job_id && note->level == lease->level &&
+			note->line == lease->line)
 			note->commit_pos.run_at = DT_NOEND;
 	}
 }
