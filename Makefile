@@ -133,6 +133,7 @@ PGMQ_FILES := packaging/pgmq.control packaging/pgmq--1.0.sql
 PGMQ_DIR = $(DESTDIR)$(datadir)/extension
 
 .PHONY: install-pgmq uninstall-pgmq
+uninstall: uninstall-pgmq
 install-pgmq: install
 	@if [ -f '$(PGMQ_DIR)/pgmq.control' ] && ! grep -q queue_pgmq '$(PGMQ_DIR)/pgmq.control'; then \
 		echo "pgmq itself is installed in $(PGMQ_DIR)" >&2; exit 1; fi

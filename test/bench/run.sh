@@ -1,7 +1,7 @@
 #!/bin/bash
 # make bench: every figure, one script after the other.  test/bench/run.sh [script ...]; ends with what was missed.
 cd "$(dirname "$0")" || exit 1
-if [ $# = 0 ]; then set -- suite exactly_once ledger ledger_lines many_lines groups fair drain held_snapshot enqueue_rate latency wal parked sharing external depth wait workflows topics dags http_rate http_chaos http_guard; fi
+if [ $# = 0 ]; then set -- suite exactly_once ledger ledger_lines many_lines groups fair drain held_snapshot enqueue_rate latency wal parked sharing external depth wait workflows topics dags http_rate http_chaos http_guard front; fi
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 bad=0
