@@ -445,6 +445,17 @@ SELECT queue.register_sql_handler('one', 'h_mine'), queue.register_sql_handler('
 SELECT kind, target FROM queue.stat_handler ORDER BY kind;
 ROLLBACK;
 
+-- what is kept of handlers that are gone does not grow
+SET client_min_messages = error;
+DO $$ BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		PERFORM queue.register_sql_handler('comes and goes', 'h_both(jsonb)');
+		PERFORM count(state) FROM queue.stat_handler;
+		PERFORM queue.unregister_handler('comes and goes');
+	END LOOP;
+END $$;
+SELECT sum(total_bytes) < 100000 AS flat FROM pg_backend_memory_contexts WHERE name = 'queue handlers';
+
 SET client_min_messages = warning;
 DROP EXTENSION queue CASCADE;
 DROP SCHEMA "Odd schema";

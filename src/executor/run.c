@@ -48,7 +48,7 @@
 #define SQLSTATE_DISCARD MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define SQLSTATE_SNOOZE MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
 
-#define RESOLVED_MAX_BYTES (4 * 1024 * 1024)
+#define RESOLVED_BYTES 1024		/* of a handler, and room for some that are gone */
 #define FAILED_RETRY_US (10 * USECS_PER_SEC)	/* a library may be there by then, of which no catalog tells */
 
 #define QUEUE_OWNER_HINT \
@@ -307,7 +307,15 @@ resolve_guarded(Resolved *entry, QueueHandler *handler)
 	PG_END_TRY();
 }
 
-/* Forgets all that was resolved: many changes leave more behind than what is in use. */
+/* Do changes of handlers and functions leave more behind than what is in use? */
+static bool
+left_behind(const QueueConfig *config)
+{
+	return hash_get_num_entries(resolved) > 64 + 2 * config->nhandlers ||
+		MemoryContextMemAllocated(resolved_context, true) > (64 + (Size) config->nhandlers) * RESOLVED_BYTES;
+}
+
+/* Forgets all that was resolved. */
 static void
 forget_resolved(void)
 {
@@ -347,7 +355,7 @@ resolved_handler(QueueHandler *handler)
 		uint64		epoch = catalog_epoch;
 
 		/* the state of a handler that runs may be there */
-		if (queue_current == NULL && MemoryContextMemAllocated(resolved_context, true) > RESOLVED_MAX_BYTES)
+		if (queue_current == NULL && left_behind(config))
 		{
 			forget_resolved();
 			entry = hash_search(resolved, &handler->id, HASH_ENTER, &found);
