@@ -30,6 +30,7 @@
 
 #include "job/pending.h"
 #include "job/place.h"
+#include "job/rows.h"
 #include "shared/clock.h"
 
 #include "access/genam.h"
@@ -620,51 +621,27 @@ queue_group_all(const QueueMark *after, QueueMark *marks, int max)
 
 /* ---------------------------------------------------------------- marks as rows */
 
+/* For queue_rows_eat. */
+static bool
+eat(TupleTableSlot *row, void *jobs)
+{
+	Datum	   *values = row->tts_values;
+	QueueMark	mark = {.position = DatumGetInt64(values[MARK_POSITION - 1]),
+						.ended = DatumGetBool(values[MARK_ENDED - 1]),
+						.doubted = DatumGetBool(values[MARK_DOUBTED - 1])};
+
+	strlcpy(mark.queue, TextDatumGetCString(values[MARK_QUEUE - 1]), sizeof(mark.queue));
+	strlcpy(mark.key, TextDatumGetCString(values[MARK_GROUP_KEY - 1]), sizeof(mark.key));
+	if (mark.queue[0] != '\0')
+		return queue_group_settle(jobs, &mark) != QUEUE_GROUP_BUSY;
+	queue_mark_lose(MyDatabaseId);
+	return true;
+}
+
 bool
 queue_group_eat_rows(QueueJobTable *jobs, int max)
 {
-	Relation	rel = table_open(queue_config()->group_mark, RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue marks", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = CurrentMemoryContext;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool		all = true;
-	int			n = 0;
-
-	MemoryContextSwitchTo(per_row);
-	while (n < max && table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		QueueMark	mark = {0};
-		Datum	   *values = slot->tts_values;
-		TM_FailureData tmfd;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		mark.position = DatumGetInt64(values[MARK_POSITION - 1]);
-		mark.ended = DatumGetBool(values[MARK_ENDED - 1]);
-		mark.doubted = DatumGetBool(values[MARK_DOUBTED - 1]);
-		strlcpy(mark.queue, TextDatumGetCString(values[MARK_QUEUE - 1]), sizeof(mark.queue));
-		strlcpy(mark.key, TextDatumGetCString(values[MARK_GROUP_KEY - 1]), sizeof(mark.key));
-		if (mark.queue[0] == '\0')
-			queue_mark_lose(MyDatabaseId);
-		if ((mark.queue[0] != '\0' && queue_group_settle(jobs, &mark) == QUEUE_GROUP_BUSY) ||
-			table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, false, &tmfd,
-							   false) != TM_Ok)
-			all = false;
-		n++;
-		MemoryContextReset(per_row);
-	}
-	MemoryContextSwitchTo(old);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	MemoryContextDelete(per_row);
-	ExecDropSingleTupleTableSlot(slot);
-	/* who only looks, perhaps again and again while it waits, keeps off no DDL */
-	table_close(rel, n > 0 ? NoLock : RowExclusiveLock);
-	if (n > 0)
-		CommandCounterIncrement();
-	return all && n < max;
+	return queue_rows_eat(queue_config()->group_mark, eat, jobs, max);
 }
 
 /*

@@ -12,13 +12,11 @@
 
 #include "config/config.h"
 #include "job/place.h"
+#include "job/rows.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "commands/extension.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "utils/rel.h"
 
 /* The columns of reminder.  Later versions only append. */
 enum
@@ -74,47 +72,28 @@ queue_job_remind(QueueRemindOf of, int64 id)
 	queue_remind(of, id);
 }
 
+/* What queue_remind_eat_rows calls for each. */
+typedef struct Eater
+{
+	QueueRemindHandler handler;
+	void	   *arg;
+} Eater;
+
+static bool
+eat(TupleTableSlot *row, void *arg)
+{
+	Eater	   *eater = arg;
+	QueueReminder reminder = {.id = DatumGetInt64(row->tts_values[COL_ID - 1]),
+							  .of = DatumGetInt16(row->tts_values[COL_OF - 1])};
+
+	if (reminder.of != QUEUE_REMIND_ALL)
+		return eater->handler(&reminder, eater->arg);
+	queue_reminder_lose(MyDatabaseId);
+	return true;
+}
+
 bool
 queue_remind_eat_rows(QueueRemindHandler handler, void *arg, int max)
 {
-	Relation	rel = table_open(queue_config()->reminder, RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue reminders", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = CurrentMemoryContext;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	bool		all = true;
-	int			n = 0;
-
-	MemoryContextSwitchTo(per_row);
-	while (n < max && table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		QueueReminder reminder;
-		TM_FailureData tmfd;
-		bool		done = true;
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		reminder.id = DatumGetInt64(slot_getattr(slot, COL_ID, &isnull));
-		reminder.of = DatumGetInt16(slot_getattr(slot, COL_OF, &isnull));
-		if (reminder.of == QUEUE_REMIND_ALL)
-			queue_reminder_lose(MyDatabaseId);
-		else
-			done = handler(&reminder, arg);
-		if (!done || table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
-										false, &tmfd, false) != TM_Ok)
-			all = false;
-		n++;
-		MemoryContextReset(per_row);
-	}
-	MemoryContextSwitchTo(old);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	MemoryContextDelete(per_row);
-	ExecDropSingleTupleTableSlot(slot);
-	/* who only looks, perhaps again and again while it waits, keeps off no DDL */
-	table_close(rel, n > 0 ? NoLock : RowExclusiveLock);
-	if (n > 0)
-		CommandCounterIncrement();
-	return all && n < max;
+	return queue_rows_eat(queue_config()->reminder, eat, &(Eater) {handler, arg}, max);
 }

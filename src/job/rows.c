@@ -88,3 +88,40 @@ queue_rows_end(QueueRows *rows)
 	table_close(rows->rel, kept);
 	rows->nkeys = 0;
 }
+
+bool
+queue_rows_eat(Oid relid, QueueRowEater eat, void *arg, int max)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "queue rows", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		all = true;
+	int			n = 0;
+
+	MemoryContextSwitchTo(per_row);
+	while (n < max && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		TM_FailureData tmfd;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		if (!eat(slot, arg) || table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), snapshot,
+												  InvalidSnapshot, false, &tmfd, false) != TM_Ok)
+			all = false;
+		n++;
+		MemoryContextReset(per_row);
+	}
+	MemoryContextSwitchTo(old);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(per_row);
+	ExecDropSingleTupleTableSlot(slot);
+	/* who only looks, perhaps again and again while it waits, keeps off no DDL */
+	table_close(rel, n > 0 ? NoLock : RowExclusiveLock);
+	if (n > 0)
+		CommandCounterIncrement();
+	return all && n < max;
+}

@@ -38,4 +38,11 @@ extern Datum queue_rows_datum(QueueRows *rows, int column, bool *isnull);
 extern bool queue_rows_delete(QueueRows *rows);
 extern void queue_rows_end(QueueRows *rows);
 
+/*
+ * Gives at most max rows of a table in which transactions leave word for who looks next to `eat`, and deletes those of
+ * which that says that they are done with.  True: no row is left.  RowExclusiveLock, which is kept if there was a row.
+ */
+typedef bool (*QueueRowEater) (TupleTableSlot *row, void *arg);
+extern bool queue_rows_eat(Oid relid, QueueRowEater eat, void *arg, int max);
+
 #endif
