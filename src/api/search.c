@@ -430,7 +430,7 @@ search_finished(QueueSearch *search, Snapshot snapshot)
 	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
 	{
 		QueueConfig *config = queue_config();
-		Relation	rel = table_open(config->finished_job[i], AccessShareLock);
+		Relation	rel = queue_finished_open(i, AccessShareLock);
 		Relation	by_id_index = index_open(config->finished_job_id[i], AccessShareLock);
 		Relation	by_what = index_open(config->finished_job_what[i], AccessShareLock);
 		int64		above = search->above;

@@ -28,6 +28,7 @@
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/finish.h"
+#include "job/kept.h"
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/mark.h"
@@ -106,6 +107,7 @@ begin(void)
 	MemoryContextReset(group_context);
 	MemoryContextSwitchTo(group_context);
 	table = queue_job_open(RowExclusiveLock);
+	queue_kept_gather(table);
 }
 
 /* Nothing of a transaction stays for the next one. */

@@ -1,21 +1,21 @@
 /*
  * finished.c
- *		Inserts, reads and deletes rows of queue.finished_job through the table and index AM.
- *
- * A queue that keeps what completed writes such a row for each job, so the tables of the ring that a transaction writes
- * to stay open as long as its live_job, and what is the same for all rows is made once.
+ *		Rows of queue.finished_job: what they say of a job; read and deleted through the table and index AM.
  *
  * Why not SQL: a statement by id is planned over every partition of the ring, which costs more than all else that a
  * retry does.  One look into the index of each partition costs a few microseconds, and the partition that had the
  * last one is looked into first.
  *
- * Locks: RowExclusiveLock on a partition to insert; AccessShareLock on a partition while it is looked into, kept on the
- * one that has the row; RowExclusiveLock and the row lock to delete.
+ * Rows are written by kept.c.
+ *
+ * Locks: AccessShareLock on a partition while it is looked into, kept on the one that has the row; RowExclusiveLock and
+ * the row lock to delete.
  */
 #include "job/finished.h"
 
 #include "config/lines.h"
 #include "job/group.h"
+#include "job/kept.h"
 #include "job/pending.h"
 #include "job/step.h"
 #include "job/write.h"
@@ -30,7 +30,6 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/resowner.h"
 
 /* The columns of finished_job.  Later versions only append. */
 enum
@@ -41,95 +40,6 @@ enum
 };
 
 /* ---------------------------------------------------------------- inserting */
-
-/* The tables of the ring that are open to be written. */
-typedef struct QueueKept
-{
-	EState	   *estate;
-	struct
-	{
-		ResultRelInfo *rri;		/* NULL: not open */
-		TupleTableSlot *row;
-		bool		plain;		/* no trigger, and no constraint but ours, which hold */
-	}			tables[QUEUE_RING_SLOTS];
-} QueueKept;
-
-/* Called by queue_job_close. */
-static void
-close_kept(QueueJobTable *jobs)
-{
-	QueueKept  *kept = jobs->kept;
-
-	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
-	{
-		ResultRelInfo *rri = kept->tables[i].rri;
-
-		if (rri == NULL)
-			continue;
-		ExecCloseIndices(rri);
-		ExecDropSingleTupleTableSlot(kept->tables[i].row);
-		table_close(rri->ri_RelationDesc, NoLock);
-	}
-	queue_write_end(kept->estate);
-	jobs->kept = NULL;
-}
-
-/* Opens the table of a slot for as long as live_job is open; see queue_job_open on owners. */
-static void
-open_kept(QueueJobTable *jobs, int slot)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(jobs));
-	Relation	rel;
-	TupleConstr *constr;
-	ResultRelInfo *rri;
-
-	CurrentResourceOwner = jobs->owner;
-	if (jobs->kept == NULL)
-	{
-		jobs->kept = palloc0(sizeof(QueueKept));
-		jobs->kept->estate = CreateExecutorState();
-		jobs->close_kept = close_kept;
-	}
-	rel = table_open(queue_config()->finished_job[slot], RowExclusiveLock);
-	rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(rri, rel, 0, NULL, 0);	/* in no range table */
-	ExecOpenIndices(rri, false);
-	constr = RelationGetDescr(rel)->constr;
-	jobs->kept->tables[slot].row = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	jobs->kept->tables[slot].plain = rel->trigdesc == NULL && RelationGetNumberOfAttributes(rel) == NCOLS &&
-		(constr == NULL || (constr->num_check <= 1 && !constr->has_generated_stored));
-	jobs->kept->tables[slot].rri = rri;
-	CurrentResourceOwner = owner;
-	MemoryContextSwitchTo(old);
-}
-
-/* Inserts a row of NCOLS columns into the table of a slot. */
-static void
-insert_row(QueueJobTable *jobs, int slot, const Datum *values, const bool *nulls)
-{
-	TupleTableSlot *row;
-	ResultRelInfo *rri;
-	CommandId	command = GetCurrentCommandId(true);
-
-	if (jobs->kept == NULL || jobs->kept->tables[slot].rri == NULL)
-		open_kept(jobs, slot);
-	row = jobs->kept->tables[slot].row;
-	rri = jobs->kept->tables[slot].rri;
-	ExecClearTuple(row);
-	memset(row->tts_isnull, true, row->tts_tupleDescriptor->natts * sizeof(bool));
-	memcpy(row->tts_values, values, NCOLS * sizeof(Datum));
-	memcpy(row->tts_isnull, nulls, NCOLS * sizeof(bool));
-	ExecStoreVirtualTuple(row);
-	if (jobs->kept->tables[slot].plain)
-	{
-		table_tuple_insert(rri->ri_RelationDesc, row, command, 0, NULL);
-		(void) queue_insert_index_tuples(rri, row, jobs->kept->estate, false, false);
-	}
-	else
-		queue_write_insert(rri, jobs->kept->estate, row, false);
-	ResetPerTupleExprContext(jobs->kept->estate);
-}
 
 void
 queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
@@ -192,7 +102,7 @@ queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf 
 	nulls[COL_WORKER - 1] = worker == NULL;
 	nulls[COL_EXTRA - 1] = extra == NULL;
 	nulls[COL_RESULT - 1] = ending->result == NULL;
-	insert_row(jobs, slot, values, nulls);
+	queue_kept_insert(jobs, slot, values, nulls, NCOLS);
 }
 
 void
@@ -203,7 +113,7 @@ queue_finished_copy(QueueJobTable *jobs, int slot, TupleTableSlot *row, Timestam
 	memcpy(values, row->tts_values, sizeof(values));
 	values[COL_SLOT - 1] = Int16GetDatum(slot);
 	values[COL_KEEP_UNTIL - 1] = TimestampTzGetDatum(until);
-	insert_row(jobs, slot, values, row->tts_isnull);
+	queue_kept_insert(jobs, slot, values, row->tts_isnull, NCOLS);
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -250,11 +160,18 @@ queue_finished_read(TupleTableSlot *row, int slot, bool deep, QueueFinished *fin
 	finished->result = nulls[COL_RESULT - 1] ? NULL : DatumGetJsonbPCopy(values[COL_RESULT - 1]);
 }
 
+Relation
+queue_finished_open(int slot, LOCKMODE lockmode)
+{
+	queue_kept_write();
+	return table_open(queue_config()->finished_job[slot], lockmode);
+}
+
 static bool
 find_in(int slot, int64 id, Snapshot snapshot, bool deep, QueueFinished *finished)
 {
 	QueueConfig *config = queue_config();
-	Relation	rel = table_open(config->finished_job[slot], AccessShareLock);
+	Relation	rel = queue_finished_open(slot, AccessShareLock);
 	Relation	index;
 	TupleTableSlot *row;
 	IndexScanDesc scan;
@@ -332,7 +249,7 @@ find_bad_in(int slot, const int64 *ids, int *places, int *n, TimestampTz after, 
 			QueueFinished *finished)
 {
 	QueueConfig *config = queue_config();
-	Relation	rel = table_open(config->finished_job[slot], AccessShareLock);
+	Relation	rel = queue_finished_open(slot, AccessShareLock);
 	Relation	index;
 	TupleTableSlot *row;
 	IndexScanDesc scan;
@@ -423,7 +340,7 @@ delete_with_triggers(Relation rel, ItemPointer tid, Snapshot snapshot, bool wait
 TM_Result
 queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait)
 {
-	Relation	rel = table_open(queue_config()->finished_job[finished->slot], RowExclusiveLock);
+	Relation	rel = queue_finished_open(finished->slot, RowExclusiveLock);
 	ItemPointer tid = unconstify(ItemPointerData *, &finished->job.tid);
 	TM_FailureData tmfd;
 	TM_Result	result;

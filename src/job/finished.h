@@ -23,15 +23,14 @@ typedef struct QueueFinished
 	Jsonb	   *result;			/* NULL: none */
 } QueueFinished;
 
-/*
- * Keeps a job that ended for so many us, <= 0: not at all.  RowExclusiveLock on its table of the ring, which stays open
- * as long as `jobs` is.
- */
+/* Keeps a job that ended for so many us, <= 0: not at all; see queue_kept_insert. */
 extern void queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind,
 								  int16 priority, QueueState state, const QueueEnding *ending, int64 keep);
 /* Copies a row, read whole, to the table of another slot, where it is kept until then.  The same locks. */
 extern void queue_finished_copy(QueueJobTable *jobs, int slot, TupleTableSlot *row, TimestampTz until);
 
+/* Opens the table of a slot of the ring, in which all rows are that this transaction has kept, to read it. */
+extern Relation queue_finished_open(int slot, LOCKMODE lockmode);
 /*
  * Copies a row out of a slot of partition `slot` into palloc'd memory; deep = false leaves worker, payload, extra and
  * result out.

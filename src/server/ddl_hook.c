@@ -19,6 +19,7 @@
  */
 #include "server/ddl_hook.h"
 
+#include "job/kept.h"
 #include "server/shared_memory.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -528,7 +529,10 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 		}
 	}
 	else if (active)
+	{
+		queue_kept_write();		/* it may read what an executor keeps */
 		before_utility(parsetree);
+	}
 
 	next(pstmt, query_string, read_only_tree, context, params, query_env, dest, completion);
 
