@@ -39,7 +39,7 @@ BEGIN
 			found := regexp_count(pg_read_file('$file'), E'\\n');
 		WHEN 'parallel' THEN
 			PERFORM set_config(name, 'on', true) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
-			SELECT there() INTO found FROM other;
+			EXECUTE 'SELECT there() FROM other' INTO found;
 		WHEN 'rolled back' THEN
 			BEGIN
 				IF there() > 0 THEN RAISE EXCEPTION 'never mind'; END IF;
