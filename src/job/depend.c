@@ -38,7 +38,7 @@
 
 #define MAX_REMEMBERED 1000000
 #define SOMETHING PG_INT64_MIN	/* no job's id */
-#define PASSED 64				/* those that have ended are asked together how they did */
+#define PASSED 64				/* of so many it is asked together how they ended */
 #define BATCH 100				/* reminders that a fetch looks at, and jobs of one of them */
 
 /* What a job waits for. */
@@ -109,58 +109,58 @@ typedef struct Found
  */
 static int64 seen_live = 0;
 
-/* Of those that were passed, the first that spoils the job; notes it in *found. */
-static void
-judge(const int64 *passed, int n, TimestampTz forgiven, Found *found)
+/* Looks at one that a job depends on.  before: see look. */
+static QueueDependencyState
+look_at(QueueJobTable *jobs, int64 id, TransactionId before, Found *found)
 {
-	QueueFinished finished;
-	int			bad = n > 0 ? queue_dependency_spoilt(passed, n, forgiven, &finished) : -1;
+	TransactionId changer;
+	QueueDependencyState state = id == seen_live ? QUEUE_DEPENDENCY_LIVE : queue_dependency_look(jobs, id, &changer);
 
-	if (bad >= 0)
-	{
-		found->spoilt = passed[bad];
-		found->how = finished.state;
-	}
+	CHECK_FOR_INTERRUPTS();
+	if (state != QUEUE_DEPENDENCY_ENDED)
+		found->waits_for = Max(found->waits_for, id);
+	if (state == QUEUE_DEPENDENCY_LIVE)
+		seen_live = id;
+	found->changing |= state == QUEUE_DEPENDENCY_CHANGING &&
+		(!TransactionIdIsValid(before) || TransactionIdPrecedes(changer, before));
+	return state;
 }
 
 /*
  * Looks at what a job depends on, those below an id, downwards, under the active snapshot, and if `ends` at how they
  * ended, if that was after `forgiven`.  whole: at all of it; else only as far as the first that has not ended.
  * before: of transactions that change something only those before this one matter.
+ *
+ * Below one that has ended others mostly have as well.  How they did is asked of many together, and that tells of those
+ * that are kept, as nearly all are, that they ended.
  */
 static Found
 look(QueueJobTable *jobs, int64 job, int64 below, bool whole, bool ends, TimestampTz forgiven, TransactionId before)
 {
 	Found		found = {0};
-	int64		passed[PASSED];
-	int			n = 0;
-	int64		other;
+	int64		ids[PASSED];
+	bool		last = false;	/* the scan is at its end, and would begin anew */
 
 	queue_dependency_scan_below(jobs, job, below, GetActiveSnapshot());
-	while (found.spoilt == 0 && (whole || found.waits_for == 0) && queue_dependency_previous(jobs, &other))
+	while (!last && found.spoilt == 0 && (whole || found.waits_for == 0) && queue_dependency_previous(jobs, &ids[0]))
 	{
-		TransactionId changer;
-		QueueDependencyState state = other == seen_live ? QUEUE_DEPENDENCY_LIVE :
-			queue_dependency_look(jobs, other, &changer);
+		QueueFinished finished;
+		int			n;
 
-		CHECK_FOR_INTERRUPTS();
-		if (state == QUEUE_DEPENDENCY_ENDED && ends)
-			passed[n++] = other;
-		if (n == PASSED)
+		if (look_at(jobs, ids[0], before, &found) != QUEUE_DEPENDENCY_ENDED || !ends)
+			continue;
+		for (n = 1; n < PASSED && queue_dependency_previous(jobs, &ids[n]); n++)
+			;
+		last = n < PASSED;
+		if (queue_dependency_spoilt(ids, &n, forgiven, &finished))
 		{
-			judge(passed, n, forgiven, &found);
-			n = 0;
+			found.spoilt = finished.job.id;
+			found.how = finished.state;
 		}
-		found.changing |= state == QUEUE_DEPENDENCY_CHANGING &&
-			(!TransactionIdIsValid(before) || TransactionIdPrecedes(changer, before));
-		if (state != QUEUE_DEPENDENCY_ENDED && found.waits_for == 0)
-			found.waits_for = other;
-		if (state == QUEUE_DEPENDENCY_LIVE)
-			seen_live = other;
+		for (int i = 0; i < n && found.spoilt == 0; i++)
+			(void) look_at(jobs, ids[i], before, &found);
 	}
 	queue_dependency_end_scan(jobs);
-	if (found.spoilt == 0)
-		judge(passed, n, forgiven, &found);
 	return found;
 }
 
@@ -271,6 +271,7 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, 
 	int64	   *dependents = palloc(max * sizeof(int64));
 	QueueFinished finished;
 	bool		bad;
+	int			one = 1;
 	int			n = 0;
 
 	*nbusy = 0;
@@ -278,7 +279,7 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, 
 	seen_live = 0;
 	if (state == QUEUE_DEPENDENCY_CHANGING)
 		return false;
-	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(&id, 1, 0, &finished) >= 0;
+	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(&(int64) {id}, &one, 0, &finished);
 	PushActiveSnapshot(GetLatestSnapshot());
 	queue_dependency_scan(jobs, id, false, *after, GetActiveSnapshot());
 	while (n < max && queue_dependency_next(jobs, &dependents[n]))

@@ -48,6 +48,7 @@
 #include "utils/resowner.h"
 
 #define TOLD_EACH 4				/* dependents of a job that completes: of more, the job itself is told */
+#define READ_AHEAD 64			/* rows of jobs that may end next */
 #define DELETED_AT_ONCE 64		/* rows of a job that ends; of more, the sweep takes care */
 
 /* The columns of dependency.  Later versions only append. */
@@ -65,6 +66,17 @@ typedef struct QueueDependencies
 	TupleTableSlot *slot;
 	IndexScanDesc scan;			/* NULL: none */
 	AttrNumber	wanted;			/* the column that the scan gives */
+
+	/* rows that name the jobs from `from` to `to`, all that there were when so many had been told of (awaited.h) */
+	int64		from, to;
+	uint64		added;
+	int			room;			/* for how many was asked; 0: only for those of one job */
+	int			used;			/* jobs that needed no look of their own */
+	int			nahead;
+	struct
+	{
+		int64		depends_on, job_id;
+	}			ahead[READ_AHEAD];
 } QueueDependencies;
 
 static struct
@@ -113,19 +125,26 @@ rows_of(QueueJobTable *jobs)
 
 /* ---------------------------------------------------------------- reading */
 
+static void
+begin_scan(QueueJobTable *jobs, bool of_job, ScanKeyData *keys, int nkeys, Snapshot snapshot)
+{
+	QueueDependencies *rows = rows_of(jobs);
+
+	queue_dependency_end_scan(jobs);
+	rows->scan = queue_index_beginscan(rows->rel, of_job ? rows->by_job : rows->by_other, snapshot, nkeys);
+	rows->wanted = of_job ? COL_DEPENDS_ON : COL_JOB_ID;
+	index_rescan(rows->scan, keys, nkeys, NULL, 0);
+}
+
 /* Begins a scan for an id; the other column is less or greater than a bound. */
 static void
 scan(QueueJobTable *jobs, int64 id, bool of_job, StrategyNumber strategy, int64 bound, Snapshot snapshot)
 {
-	QueueDependencies *rows = rows_of(jobs);
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&keys[1], 2, strategy, strategy == BTLessStrategyNumber ? F_INT8LT : F_INT8GT, Int64GetDatum(bound));
-	queue_dependency_end_scan(jobs);
-	rows->scan = queue_index_beginscan(rows->rel, of_job ? rows->by_job : rows->by_other, snapshot, 2);
-	rows->wanted = of_job ? COL_DEPENDS_ON : COL_JOB_ID;
-	index_rescan(rows->scan, keys, 2, NULL, 0);
+	begin_scan(jobs, of_job, keys, 2, snapshot);
 }
 
 void
@@ -180,15 +199,12 @@ queue_dependency_end_scan(QueueJobTable *jobs)
 int64
 queue_dependency_next_job(QueueJobTable *jobs, int64 after, Snapshot snapshot)
 {
-	QueueDependencies *rows = rows_of(jobs);
 	ScanKeyData key;
 	int64		job = 0;
 
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-	queue_dependency_end_scan(jobs);
-	rows->scan = queue_index_beginscan(rows->rel, rows->by_job, snapshot, 1);
-	rows->wanted = COL_JOB_ID;
-	index_rescan(rows->scan, &key, 1, NULL, 0);
+	begin_scan(jobs, true, &key, 1, snapshot);
+	jobs->dependencies->wanted = COL_JOB_ID;
 	if (!queue_dependency_next(jobs, &job))
 		job = 0;
 	queue_dependency_end_scan(jobs);
@@ -286,11 +302,11 @@ queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer)
 	return state;
 }
 
-int
-queue_dependency_spoilt(const int64 *ids, int n, TimestampTz after, QueueFinished *finished)
+bool
+queue_dependency_spoilt(int64 *ids, int *n, TimestampTz after, QueueFinished *finished)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());	/* they ended before this */
-	int			bad = queue_finished_bad(ids, n, after, snapshot, finished);
+	bool		bad = queue_finished_bad(ids, n, after, snapshot, finished);
 
 	UnregisterSnapshot(snapshot);
 	return bad;
@@ -424,12 +440,13 @@ is_blocked(QueueJobTable *jobs, const QueueJob *job, QueueDependsMode mode, bool
 	while (queue_dependency_next(jobs, &other))
 	{
 		QueueFinished finished;
+		int			one = 1;
 
 		CHECK_FOR_INTERRUPTS();
 		if (queue_dependency_look(jobs, other, &changer) != QUEUE_DEPENDENCY_ENDED)
 			blocked = true;
 		else if (mode == QUEUE_DEPENDS_COMPLETED)
-			*spoilt |= queue_dependency_spoilt(&other, 1, forgiven, &finished) >= 0;
+			*spoilt |= queue_dependency_spoilt(&other, &one, forgiven, &finished);
 	}
 	queue_dependency_end_scan(jobs);
 	return blocked;
@@ -503,6 +520,70 @@ delete_rows(QueueJobTable *jobs, int64 id)
 	PopActiveSnapshot();
 }
 
+/*
+ * Reads the rows that name this job, of open transactions too, at most TOLD_EACH + 1.  Who ends a second job in this
+ * transaction is likely to go on upwards: then the rows of the next jobs are read with it, the more the better it went.
+ */
+static void
+read_ahead(QueueJobTable *jobs, int64 id)
+{
+	QueueDependencies *rows = rows_of(jobs);
+	SnapshotData dirty;
+	ScanKeyData key;
+
+	if (rows->used > 0)
+		rows->room = Min(rows->room * 4, READ_AHEAD);
+	else
+		rows->room = rows->room == 0 && rows->from != 0 && id > rows->from ? READ_AHEAD / 8 : 0;
+	rows->used = 0;
+	rows->added = queue_awaited_added();
+	rows->from = id;
+	rows->to = rows->room == 0 ? id : PG_INT64_MAX;
+	rows->nahead = 0;
+	InitDirtySnapshot(dirty);
+	if (rows->room == 0)
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	else
+		ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
+	begin_scan(jobs, false, &key, 1, &dirty);
+	while (rows->nahead < Max(rows->room, TOLD_EACH + 1) &&
+		   queue_dependency_next(jobs, &rows->ahead[rows->nahead].job_id))
+	{
+		bool		isnull;
+
+		rows->ahead[rows->nahead++].depends_on = DatumGetInt64(slot_getattr(rows->slot, COL_DEPENDS_ON, &isnull));
+	}
+	queue_dependency_end_scan(jobs);
+	/* of the last one there may be more, but of this one as many as anybody asks for are there */
+	if (rows->room > 0 && rows->nahead == rows->room)
+		rows->to = Max(id, rows->ahead[rows->nahead - 1].depends_on - 1);
+}
+
+/*
+ * The jobs that depend on one that this transaction has deleted, at most TOLD_EACH + 1: how many.  Rows that were read
+ * before the delete are as good as a look now, if nobody has inserted any in between: who inserts some later finds the
+ * job just being ended.
+ */
+static int
+dependents_of(QueueJobTable *jobs, int64 id, int64 *dependents)
+{
+	QueueDependencies *rows = jobs->dependencies;
+	int			n = 0;
+
+	if (rows == NULL || id < rows->from || id > rows->to || rows->added == PG_UINT64_MAX ||
+		rows->added != queue_awaited_added())
+		read_ahead(jobs, id);
+	else
+		rows->used++;
+	rows = jobs->dependencies;
+	for (int i = 0; i < rows->nahead && n <= TOLD_EACH; i++)
+	{
+		if (rows->ahead[i].depends_on == id)
+			dependents[n++] = rows->ahead[i].job_id;
+	}
+	return n;
+}
+
 bool
 queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, int64 kept)
 {
@@ -511,15 +592,7 @@ queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, 
 
 	/* that there are no rows needs no look, unless the table is open already */
 	if (queue_awaited_maybe(job->id) && (jobs->dependencies != NULL || !queue_dependency_none()))
-	{
-		SnapshotData dirty;
-
-		InitDirtySnapshot(dirty);
-		queue_dependency_scan(jobs, job->id, false, PG_INT64_MIN, &dirty);
-		while (n < lengthof(dependents) && queue_dependency_next(jobs, &dependents[n]))
-			n++;
-		queue_dependency_end_scan(jobs);
-	}
+		n = dependents_of(jobs, job->id, dependents);
 	if (n > 0 && to != QUEUE_STATE_COMPLETED)
 		queue_job_remind(QUEUE_REMIND_ENDED, job->id);
 	else if (n > TOLD_EACH)

@@ -31,10 +31,10 @@ typedef enum QueueDependencyState
 /* *changer: of a changing one, which transaction it is. */
 extern QueueDependencyState queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer);
 /*
- * Of some that have ended: the number of the first that ended otherwise than completed, after this time, as far as
- * anything is kept of it; *finished says how.  -1: none did.
+ * Did one of these, given from the highest downwards, end otherwise than completed after this time, as far as anything
+ * is kept of it?  *finished says how.  If not, those of which nothing is kept are left in ids.
  */
-extern int	queue_dependency_spoilt(const int64 *ids, int n, TimestampTz after, QueueFinished *finished);
+extern bool queue_dependency_spoilt(int64 *ids, int *n, TimestampTz after, QueueFinished *finished);
 
 /* Checks the ids that a job shall depend on, sorts them and drops doubles in place; how many are left. */
 extern int	queue_dependency_check(int64 *ids, int n, Oid creator);

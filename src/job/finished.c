@@ -240,44 +240,62 @@ completed(TupleTableSlot *row)
 	return VARSIZE_ANY_EXHDR(state) == strlen(name) && memcmp(VARDATA_ANY(state), name, strlen(name)) == 0;
 }
 
-/*
- * What queue_finished_bad does in one partition, for the ids of these places, of which those that are not there stay.
- * Behind a bad one none matters.
- */
-static int
-find_bad_in(int slot, const int64 *ids, int *places, int *n, TimestampTz after, Snapshot snapshot,
-			QueueFinished *finished)
+/* Did the job of this row end otherwise than completed, after this time?  *finished says how. */
+static bool
+is_bad(TupleTableSlot *row, int slot, TimestampTz after, QueueFinished *finished)
+{
+	bool		isnull;
+
+	if (completed(row) || DatumGetTimestampTz(slot_getattr(row, COL_FINISHED_AT, &isnull)) <= after)
+		return false;
+	queue_finished_read(row, slot, false, finished);
+	return true;
+}
+
+/* What queue_finished_bad does in one partition.  Ids that lie close together are read in one go. */
+static bool
+find_bad_in(int slot, int64 *ids, int *n, TimestampTz after, Snapshot snapshot, QueueFinished *finished)
 {
 	QueueConfig *config = queue_config();
 	Relation	rel = queue_finished_open(slot, AccessShareLock);
+	bool		close = ids[0] - ids[*n - 1] < 4 * *n;
 	Relation	index;
 	TupleTableSlot *row;
 	IndexScanDesc scan;
-	int			bad = -1;
+	bool		bad = false;
 	int			left = 0;
 
 	if (RelationGetNumberOfBlocks(rel) == 0)
 	{
 		table_close(rel, AccessShareLock);
-		return -1;
+		return false;
 	}
 	index = index_open(config->finished_job_id[slot], AccessShareLock);
 	row = table_slot_create(rel, NULL);
-	scan = queue_index_beginscan(rel, index, snapshot, 1);
-	for (int i = 0; i < *n && bad < 0; i++)
+	scan = queue_index_beginscan(rel, index, snapshot, 2);
+	for (int i = 0; i < *n && !bad;)
 	{
-		ScanKeyData key;
+		int			last = close ? *n - 1 : i;
+		ScanKeyData keys[2];
 		bool		isnull;
 
-		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(ids[places[i]]));
-		index_rescan(scan, &key, 1, NULL, 0);
-		if (!index_getnext_slot(scan, ForwardScanDirection, row))
-			places[left++] = places[i];
-		else if (!completed(row) && DatumGetTimestampTz(slot_getattr(row, COL_FINISHED_AT, &isnull)) > after)
+		ScanKeyInit(&keys[0], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(ids[i]));
+		ScanKeyInit(&keys[1], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(ids[last]));
+		index_rescan(scan, keys, 2, NULL, 0);
+		while (!bad && index_getnext_slot(scan, BackwardScanDirection, row))
 		{
-			queue_finished_read(row, slot, false, finished);
-			bad = places[i];
+			int64		id = DatumGetInt64(slot_getattr(row, COL_ID, &isnull));
+
+			while (i <= last && ids[i] > id)
+				ids[left++] = ids[i++];
+			if (i <= last && ids[i] == id)
+			{
+				bad = is_bad(row, slot, after, finished);
+				i++;
+			}
 		}
+		while (i <= last)
+			ids[left++] = ids[i++];
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
@@ -287,29 +305,22 @@ find_bad_in(int slot, const int64 *ids, int *places, int *n, TimestampTz after, 
 	return bad;
 }
 
-int
-queue_finished_bad(const int64 *ids, int n, TimestampTz after, Snapshot snapshot, QueueFinished *finished)
+bool
+queue_finished_bad(int64 *ids, int *n, TimestampTz after, Snapshot snapshot, QueueFinished *finished)
 {
 	static int	last = 0;		/* the partition that had some the last time */
-	int		   *places = palloc(Max(n, 1) * sizeof(int));
-	int			left = n;
-	int			bad = -1;
 	int			first = last;
+	bool		bad = false;
 
-	for (int i = 0; i < n; i++)
-		places[i] = i;
-	for (int i = 0; i < QUEUE_RING_SLOTS && left > 0; i++)
+	for (int i = 0; i < QUEUE_RING_SLOTS && *n > 0 && !bad; i++)
 	{
 		int			slot = (first + i) % QUEUE_RING_SLOTS;
-		int			before = left;
-		int			here = find_bad_in(slot, ids, places, &left, after, snapshot, finished);
+		int			before = *n;
 
-		if (here >= 0)
-			bad = here;
-		if (left < before)
+		bad = find_bad_in(slot, ids, n, after, snapshot, finished);
+		if (*n < before)
 			last = slot;
 	}
-	pfree(places);
 	return bad;
 }
 

@@ -44,10 +44,10 @@ extern bool queue_finished_find(int64 id, Snapshot snapshot, QueueFinished *fini
 /* The same without worker, payload, extra and result. */
 extern bool queue_finished_peek(int64 id, Snapshot snapshot, QueueFinished *finished);
 /*
- * The first of n ids whose job ended otherwise than completed, after this time, as far as anything is kept of it:
- * *finished says how.  Its number; -1: none.
+ * Did the job of one of these ids, sorted downwards, end otherwise than completed, after this time, as far as anything
+ * is kept of it?  *finished says which and how.  If not, those of which nothing is kept are left in ids.
  */
-extern int	queue_finished_bad(const int64 *ids, int n, TimestampTz after, Snapshot snapshot, QueueFinished *finished);
+extern bool queue_finished_bad(int64 *ids, int *n, TimestampTz after, Snapshot snapshot, QueueFinished *finished);
 /*
  * Deletes a row that was read whole under `snapshot`, and lets the group go that its job holds: TM_Ok, TM_Updated,
  * TM_Deleted, TM_SelfModified; with wait = false TM_BeingModified or TM_WouldBlock instead of waiting for who has it

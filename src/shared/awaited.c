@@ -8,6 +8,9 @@
  * from a map in use: the other one is cleared and filled from the table, rows of open transactions too, and then takes
  * its place.  A row whose bit the clearing took was inserted before, so the look at the table finds it.
  *
+ * A count of what was told lets who ends many jobs read the rows of the next ones ahead: as long as it stays the same,
+ * nobody has looked at these jobs whose rows that reading did not see.
+ *
  * A database without a map, and one whose first map is not filled yet, answers that everything may be awaited.
  *
  * Lock: QueueAwaited (LWLock) to give places to databases.  The maps are atomics.
@@ -24,6 +27,7 @@ typedef struct Place
 {
 	Oid			db;				/* InvalidOid: free */
 	pg_atomic_uint32 current;	/* the map that is read; NO_MAP: none is good yet */
+	pg_atomic_uint64 added;		/* counts the rows that were told of */
 	pg_atomic_uint32 map[2][MAP_WORDS];
 } Place;
 
@@ -56,7 +60,10 @@ queue_awaited_shmem_init(void)
 		table->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&table->lock, table->tranche);
 		for (int i = 0; i < QUEUE_MAX_DATABASES; i++)
+		{
 			pg_atomic_init_u32(&table->place[i].current, NO_MAP);
+			pg_atomic_init_u64(&table->place[i].added, 0);
+		}
 	}
 	LWLockRegisterTranche(table->tranche, "QueueAwaited");
 }
@@ -124,6 +131,18 @@ queue_awaited_add(int64 id)
 		return;
 	set_bit(place, 0, id);
 	set_bit(place, 1, id);
+	pg_atomic_fetch_add_u64(&place->added, 1);
+}
+
+uint64
+queue_awaited_added(void)
+{
+	Place	   *place = my_place();
+
+	if (place == NULL)
+		return PG_UINT64_MAX;
+	pg_memory_barrier();
+	return pg_atomic_read_u64(&place->added);
 }
 
 bool

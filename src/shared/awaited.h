@@ -17,6 +17,8 @@ extern void queue_awaited_reset(Oid db);	/* commit-safe */
 extern void queue_awaited_add(int64 id);
 /* May there be such rows?  The caller has deleted the job's row before; a full barrier. */
 extern bool queue_awaited_maybe(int64 id);
+/* How many times queue_awaited_add was called; PG_UINT64_MAX: nobody knows.  A full barrier. */
+extern uint64 queue_awaited_added(void);
 
 /*
  * Builds the filter anew: begin, then put all ids that rows name, those of open transactions too, then end.  One

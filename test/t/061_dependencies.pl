@@ -58,6 +58,37 @@ UNION ALL SELECT 'no end is kept', j.id FROM job j LEFT JOIN queue.finished_job 
 UNION ALL SELECT 'lives', j.id FROM job j JOIN queue.live_job f USING (id);
 EOS
 
+# --- the end of one job lets in the one that waits for it, with nobody about but the scheduler
+my $first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+my $last = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$first])");
+scheduler_turn($node);
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'a job is let in that waits for one');
+sql($node, "SELECT queue.purge('q')");
+
+# --- who ends many reads ahead what depends on the next ones, and sees what is enqueued meanwhile
+sql($node, <<'EOS');
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'hold' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER hold BEFORE DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION hold();
+CREATE TABLE three AS SELECT queue.enqueue('ext', CASE i WHEN 3 THEN '{"hold": 1}' ELSE '{}' END::jsonb, 'q') AS id FROM generate_series(1, 3) i;
+SELECT queue.enqueue('ext', queue => 'q', depends_on => array_agg(id)) FROM three;
+SELECT count(*) FROM queue.fetch('q', 3, kinds => '{ext}');
+EOS
+my ($gate, $ends) = (queue_session($node), queue_session($node));
+$gate->query_safe('SELECT pg_advisory_lock(7)');
+$ends->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM queue.complete_many((SELECT array_agg(id) FROM three));\n");
+wait_true($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'the third one is about to end');
+$last = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[max(id)]) FROM three");
+scheduler_turn($node);
+$gate->query_safe('SELECT pg_advisory_unlock(7)');
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'what was enqueued just before an end is let in');
+$_->quit foreach $gate, $ends;
+sql($node, "DROP TRIGGER hold ON queue.live_job; SELECT queue.purge('q')");
+
 # --- random graphs, one transaction each, while executors die by kill -9
 sql($node, "SELECT queue.pause('q')");
 sql($node, 'SELECT setseed(0.42); DO $$ BEGIN FOR i IN 1..60 LOOP PERFORM graph(i, 1 + i % 40); COMMIT; END LOOP; END $$');
@@ -77,9 +108,9 @@ one($node, "SELECT count(*) > 500 AND count(DISTINCT ended) = 3 FROM job", 't', 
 one($node, "SELECT pending FROM queue.stat_queue WHERE queue = 'q'", '0', 'none is counted as pending');
 
 # --- 1,000 behind one, one behind 1,000
-my $first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+$first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
 sql($node, "CREATE TABLE fan AS SELECT queue.enqueue('step', '{}', 'q', depends_on => ARRAY[$first]) AS id FROM generate_series(1, 1000)");
-my $last = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', depends_on => array_agg(id)) FROM fan");
+$last = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', depends_on => array_agg(id)) FROM fan");
 one($node, "SELECT pending FROM queue.stat_queue WHERE queue = 'q'", '1001', 'all wait');
 sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'the last one is let in when all have ended');
