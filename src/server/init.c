@@ -11,6 +11,7 @@
 
 #include "lib/netguard.h"
 #include "server/ddl_hook.h"
+#include "server/defaults.h"
 #include "server/launcher.h"
 #include "server/shared_memory.h"
 #include "shared/census.h"
@@ -202,6 +203,7 @@ _PG_init(void)
 	queue_note_register_callbacks();
 	queue_unit_register_callbacks();
 	queue_census_register_callbacks();
+	queue_defaults_install();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	previous_shmem_request = shmem_request_hook;
