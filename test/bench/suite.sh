@@ -157,19 +157,23 @@ fill() {
 		*) sql "INSERT INTO $1 (payload) SELECT '$PAYLOAD' FROM generate_series($have + 1, $2)" ;;
 	esac
 }
-# Jobs a second, by the rows that went: what an advisory lock took in vain is no job.
+# Jobs a second, by the rows that went: what an advisory lock took in vain is no job.  WARM: seconds that do not count,
+# because the sessions are only coming.
 fetch_rate() {
-	local table before after n
+	local table before after n rate
 	table=$(rows_of "$1")
-	fill "$table" $((JOBS_A_SECOND * T))
+	fill "$table" $((JOBS_A_SECOND * (T + WARM)))
 	settle
 	before=$(sql "SELECT count(*) FROM $table")
-	bench_pgbench "fetch_$1" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 2 ? 1 : 2))" -T "$T" -D id=0 -D attempt=0
+	bench_pgbench "fetch_$1" -M prepared -c "$CLIENTS" -j "$((CLIENTS < 2 ? 1 : 2))" -T $((T + WARM)) -P 1 -D id=0 -D attempt=0
 	after=$(sql "SELECT count(*) FROM $table")
 	n=$(sed -nE 's/^number of transactions actually processed: ([0-9]+).*/\1/p' "$LIB_DIR/fetch_$1.out")
-	[ "$after" -gt 0 ] || fail "fetch_$1 ran out of jobs: more than $((JOBS_A_SECOND * T)) are needed"
-	calc "($before - $after) / $n * $(tps "fetch_$1")"
+	[ "$after" -gt 0 ] || fail "fetch_$1 ran out of jobs: more than $((JOBS_A_SECOND * (T + WARM))) are needed"
+	rate=$(tps "fetch_$1")
+	[ "$WARM" = 0 ] || rate=$(rates "fetch_$1" | tail -n +$((WARM + 1)) | awk '{s += $1} END {print s / NR}')
+	calc "($before - $after) / $n * $rate"
 }
+WARM=0
 part_fetch() {
 	local claim batch
 	claim="UPDATE textbook SET attempt = attempt + 1, locked_until = now() + interval '5 min' WHERE id = (SELECT id FROM textbook
@@ -223,7 +227,7 @@ SQL
 	bound fetch_clients queue:64 queue:16 -ge 0.9
 	bound fetch_clients queue:150 queue:16 -ge 0.9
 }
-many_clients() { CLIENTS=${1#*:} fetch_rate "${1%:*}"; }
+many_clients() { WARM=2 T=$((T < 3 ? 3 : T)) CLIENTS=${1#*:} fetch_rate "${1%:*}"; }
 # What 64 fetching clients wait for, sampled from pg_stat_activity: spinlocks and LWLocks as a share of all samples of busy sessions.
 waits() {
 	fill queue.live_job $((JOBS_A_SECOND * 4))
@@ -465,10 +469,30 @@ SELECT queue.complete(:id, :attempt);"
 	for db in deep shallow; do sql "DROP DATABASE $db"; done
 }
 
-# ---- idle: what a hundred databases with the extension cost, and the start of one with 1,000 handlers
+# ---- idle: the start of a server with 1,000 handlers, and what a hundred databases with the extension cost
 cpu_of() { cat $(sql "SELECT '/proc/' || pid || '/stat' FROM pg_stat_activity WHERE backend_type LIKE 'queue %'") 2>/dev/null | sed 's/.*) //' | awk '{t += $12 + $13} END {print t / 100}'; }
 part_idle() {
-	local n=100 before i
+	local n=100 before i round
+	# a job that enqueues its next, so that one is due whenever the server starts
+	psql_file <<'SQL' >/dev/null
+CREATE TABLE beat (at timestamptz);
+CREATE FUNCTION beat(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO beat VALUES (clock_timestamp());
+	PERFORM queue.enqueue(j.kind, delay => '20 ms');
+END $$;
+SELECT queue.register_sql_handler('kind ' || i, 'beat') FROM generate_series(1, 1000) i;
+SELECT queue.enqueue('kind 500');
+SQL
+	for round in 1 2 3; do
+		cluster_stop
+		cluster_start
+		wait_sql 60 "EXISTS (SELECT FROM beat WHERE at > pg_postmaster_start_time())"
+		sample start_handlers s "1,000 handlers" "$round" \
+			"$(sql "SELECT extract(epoch FROM min(at) - pg_postmaster_start_time()) FROM beat WHERE at > pg_postmaster_start_time()")"
+	done
+	psql_file <<<"SELECT queue.unregister_handler('kind ' || i) FROM generate_series(1, 1000) i; SELECT queue.purge('default');" >/dev/null
+	bound start_handlers "1,000 handlers" "" -le 1
 	sql "ALTER SYSTEM SET max_worker_processes = 150" >/dev/null
 	sql "ALTER SYSTEM SET max_connections = 300" >/dev/null
 	cluster_stop
