@@ -12,6 +12,7 @@
 #   make check-web                queue-web alone: its endpoints, and its pages in a real Chromium
 #   make web                      build queue-web, the pages and metrics (web/); sudo make install-web installs it
 #   make chaos                    a minute (QUEUE_CHAOS_SECONDS=3600: an hour) of test/t/401_chaos.pl
+#   make long                     minutes (LONG_MINUTES, LONG_CHANGES: hours) of jobs and changes: nothing grows
 #   make fuzz                     libFuzzer on what reads what comes from outside (10 minutes each; FUZZ_SECONDS)
 #   make check-cassert            the suites on a PostgreSQL with assertions, built from source (VERSIONS="15 17")
 #   make check-static             cppcheck finds nothing
@@ -24,7 +25,7 @@
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -50,6 +51,8 @@ check-newcomer:
 	@MATRIX_GOAL=docker-steps test/matrix.sh bookworm
 check-mutants:
 	@test/mutants.sh
+long:
+	@test/long.sh
 chaos:
 	@QUEUE_CHAOS_SECONDS=$${QUEUE_CHAOS_SECONDS:-60}; export QUEUE_CHAOS_SECONDS; \
 		SUITES=tap TESTS=401_chaos TAP_TIMEOUT=$$((4 * QUEUE_CHAOS_SECONDS + 600)) test/check.sh

@@ -6,10 +6,9 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
-use Time::HiRes qw(time);
 
-# (what must make way at once does not wait for queue.shutdown_timeout)
-my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\nqueue.shutdown_timeout = '1min'\n");
+# (what must make way at once does not wait for queue.shutdown_timeout: the test's patience ends long before that)
+my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\nqueue.shutdown_timeout = '10min'\n");
 my $busy = <<'EOS';
 SELECT queue.register_sql_handler('job', 'h', timeout => '0');
 SELECT queue.enqueue('job', '{"note": "long", "lock": 7, "sleep": 600}');
@@ -36,15 +35,13 @@ sub running
 		"jobs run in database $db");
 }
 
-# Statements that take longer than a minute waited for something that did not make way: the long job sleeps for ten.
+# A statement that waits for what does not make way does not end in time: the long job sleeps for ten minutes.
 sub quickly
 {
 	my ($statement, $name, %o) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $t0 = time;
 	my $rc = eval { sql($node, $statement, %o); 1 };
-	ok($rc, $name) or diag $@;
-	return cmp_ok(time - $t0, '<', 60, '.. without waiting');
+	return ok($rc, $name) || diag $@;
 }
 
 sub works

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
-my $node = queue_node('idle');
+my $node = queue_node('idle', far_look => 0);
 sql($node, <<'EOS');
 SELECT queue.create_queue('q'), queue.create_queue('other');
 CREATE ROLE worker; CREATE ROLE manager;
@@ -102,12 +102,10 @@ one($node, "SELECT string_agg(state, ',') FROM queue.job WHERE queue = 'new'", '
 # in a session that waits for jobs, the switch wakes
 {
 	my $session = queue_session($node);
-	$session->query_until(qr/waiting/, "\\echo waiting\nSELECT id FROM queue.fetch('new', wait => '30 s');\n");
+	$session->query_until(qr/waiting/, "\\echo waiting\nSET queue.max_wait = '1h'; SELECT id FROM queue.fetch('new', wait => '1 hour');\n");
 	poll($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%wait => %' AND wait_event_type = 'Extension'");
-	my $t0 = time;
 	sql($node, "SELECT queue.resume('*'), queue.resume('*')");
 	like($session->query_safe('SELECT 1'), qr/^$x$/m, 'resume wakes who waits');
-	cmp_ok(time - $t0, '<', 15, 'at once');
 	$session->quit;
 }
 wait_true($node, "SELECT count(*) = 2 FROM queue.job WHERE id IN ($job, $call) AND state = 'completed'", 'executors and the http worker go on');

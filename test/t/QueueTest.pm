@@ -60,8 +60,8 @@ BEGIN
 END $$;
 EOS
 
-# A new cluster.  preload => 0: without the library; streaming => 1; conf => more settings; start => 0; install => 0;
-# install_path => of another installation;
+# A new cluster.  preload => 0: without the library; streaming => 1; initdb => [ options ]; conf => more settings; start => 0;
+# install => 0; install_path => of another installation;
 # far_look => 0: until the server starts again the scheduler does not look for what nobody told it of, as it does every
 # half minute, so what is lost is not found: its clock stood a day ahead when it did so last.
 sub queue_node
@@ -71,7 +71,7 @@ sub queue_node
 
 	$node->init(
 		allows_streaming => $o{streaming} ? 1 : 0,
-		extra => [ '-E', 'UTF8', '--no-locale' ]);
+		extra => [ '-E', 'UTF8', '--no-locale', @{ $o{initdb} // [] } ]);
 	$node->append_conf('postgresql.conf', <<'EOS');
 fsync = on
 restart_after_crash = on
