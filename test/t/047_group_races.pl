@@ -6,20 +6,17 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
-use Time::HiRes qw(time);
 
-my $node = queue_node('races');
+# nobody looks by himself, so what is lost is not found before the test's patience ends
+my $node = queue_node('races', far_look => 0, conf => "queue.max_wait = '1h'");
 sql($node, "SELECT queue.create_queue('q')");
 my $add = "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'g')";
-my ($slowest, $wrong) = (0, 0);
+my $wrong = 0;
 
-# What is fetched next, and how long that took; (nothing) after 25 s
+# What is fetched next.
 sub fetched
 {
-	my $began = time;
-	my $job = sql($node, "SELECT id FROM queue.fetch('q', wait => '25 s')");
-	$slowest = time - $began if time - $began > $slowest;
-	return $job;
+	return sql($node, "SELECT id FROM queue.fetch('q', wait => '1 hour')");
 }
 
 # the order in which the follower's transaction (f) and the end's (e) begin and commit
@@ -48,11 +45,10 @@ for my $round (0 .. 19)
 	sql($node, "SELECT queue.complete($follower)");
 }
 is($wrong, 0, 'in 20 rounds the follower is fetched after the head has ended');
-cmp_ok($slowest, '<', 15, 'at once');
 $_->quit for values %session;
 
 # --- the server goes down right after both have committed
-($slowest, $wrong) = (0, 0);
+$wrong = 0;
 for my $round (0 .. 3)
 {
 	sql($node, $add);
@@ -69,7 +65,6 @@ for my $round (0 .. 3)
 	sql($node, "SELECT queue.complete($follower)");
 }
 is($wrong, 0, 'after each of 4 restarts too');
-cmp_ok($slowest, '<', 20, 'soon after the start');
 
 log_clean($node);
 done_testing();

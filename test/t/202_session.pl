@@ -75,7 +75,8 @@ foreach my $preload (1, 0)
 		eval { $worker->{run}->kill_kill };
 	}
 	@took = sort { $a <=> $b } @took;
-	cmp_ok($took[2], '<', 3, sprintf('at once (%.0f ms, worst %.0f)%s', 1000 * $took[2], 1000 * $took[4], $as));
+	# (the far look comes after 30 s)
+	cmp_ok($took[2], '<', 20, sprintf('at once (%.0f ms, worst %.0f)%s', 1000 * $took[2], 1000 * $took[4], $as));
 
 	# --- pg_terminate_backend, DISCARD ALL, pg_advisory_unlock_all
 	foreach my $way ('terminate', 'DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
