@@ -19,13 +19,14 @@
 #   make bench                    beside its peers, and every other figure that is promised, measured here; hours
 #   make bench-quick              beside its peers in short; some minutes
 #   make bench-doc                beside its peers, written into doc/performance.md
+#   make doc                      doc/reference.md from the catalog's comments, and what the pages' SQL prints; read the diff
 #   make dist                     queue-VERSION.zip of what is committed, for PGXN
 #   make deb                      Debian packages for the servers of this distribution, checked, installed, tried (root)
 #
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-static bench bench-quick bench-doc dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-static bench bench-quick bench-doc doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -68,6 +69,8 @@ bench-quick:
 	@QUICK=1 test/bench/suite.sh
 bench-doc:
 	@test/bench/suite.sh --write
+doc:
+	@test/docs.sh --write
 dist: VERSION = $(shell sed -nE 's/^   "version": "(.*)",/\1/p' META.json)
 dist:
 	git archive --format=zip --prefix=queue-$(VERSION)/ -o queue-$(VERSION).zip HEAD
