@@ -131,7 +131,7 @@ clients() {
 		tap "clients/$driver" env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/clients/run.sh" "$driver"
 	done
 	! wanted_test frameworks ||
-		tap clients/frameworks env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 600 "$ROOT/test/clients/frameworks.sh"
+		tap clients/frameworks env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 1200 "$ROOT/test/clients/frameworks.sh"
 }
 
 docs() {
