@@ -24,7 +24,7 @@ chmod 755 "$home"
 cd "$home"
 say "Install"
 # A package's server does not start by itself in a chroot.
-block 0 | sed "s#^git clone .* queue#cp -r $TREE queue#; s#^sudo -u postgres psql#service postgresql start; &#; s#systemctl restart \(.*\)#service \1 restart#" >install.sh
+block 0 | sed "s#^git clone .* queue#cp -a $TREE queue#; s#^sudo -u postgres psql#service postgresql start; &#; s#systemctl restart \(.*\)#service \1 restart#" >install.sh
 bash -e install.sh
 as_postgres() { sudo -u postgres psql -X -A -t -q -v ON_ERROR_STOP=1 "$@"; }
 check "the library is loaded" "$(as_postgres -c 'SHOW shared_preload_libraries')" queue
