@@ -75,6 +75,33 @@ sub runs
 	return <$file> =~ /\Q$page\E/;
 }
 
+# The anchors of a page: its headings, as they are written into addresses.
+sub anchors
+{
+	my ($page) = @_;
+	open my $file, '<:encoding(UTF-8)', $page or return ();
+	local $/;
+	my $text = <$file> =~ s/^```.*?^```$//msgr;
+	return map { lc =~ s/[`*]//gr =~ s/[^\w\- ]//gr =~ tr/ /-/r => 1 } $text =~ /^#+ (.*?) *$/mg;
+}
+
+# The links of this page that lead nowhere.
+sub lost_links
+{
+	my ($folder) = $path =~ m{^(.*)/};
+	my $text = join('', @lines) =~ s/^```.*?^```$//msgr;
+	my @lost;
+	for my $link ($text =~ /\]\(([^)\s]+)\)/g)
+	{
+		next if $link =~ /^https?:/;
+		my ($to, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
+		my $page = $to eq '' ? $path : "$folder/$to";
+		my %there = defined $anchor ? anchors($page) : ();
+		push @lost, $link unless defined $anchor ? $there{$anchor} : -e $page;
+	}
+	return @lost;
+}
+
 my ($skip, $numbers, $by) = (0, 0, '');
 my @unmarked;
 for (my $i = 0; $i < @lines; $i++)
@@ -131,7 +158,10 @@ if (!$write)
 {
 	print @unmarked ? 'not ' : '', "ok - $name: every block is run, or says why not\n";
 	print "#   line $_\n" for @unmarked;
-	$bad = 1 if @unmarked;
+	my @lost = lost_links();
+	print @lost ? 'not ' : '', "ok - $name: every link leads somewhere\n";
+	print "#   $_\n" for @lost;
+	$bad = 1 if @unmarked || @lost;
 }
 if ($write)
 {
