@@ -55,5 +55,5 @@ say "And away"
 cd queue
 service postgresql stop
 make uninstall
-left=$(find / -xdev \( -name 'queue*--*.sql' -o -name 'queue.control' -o -name queue.so \) -not -path "$home/*" -not -path "$TREE/*")
+left=$(find /usr -name 'queue*--*.sql' -o -name 'queue*.control' -o -name queue.so)
 check "make uninstall leaves nothing" "$left" ''
