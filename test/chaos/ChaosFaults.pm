@@ -63,7 +63,7 @@ sub faults_begin
 		if (!$pool) { open(STDERR, '>', '/dev/null'); exec $program, '-q', "$Chaos::dir/pgbouncer.ini"; }
 		for (1 .. 100) { last if -S "$Chaos::settings{host}/.s.PGSQL.$Chaos::settings{pool_port}"; nap(0.05); }
 	}
-	make_standby() if mixed('failover', 0.3) && setting('standby');
+	make_standby() if setting('standby') && mixed('fault failover', 0.5);
 	return;
 }
 
@@ -263,9 +263,13 @@ sub full_disk
 	nothing => [ 3, sub { } ],
 );
 
+# Those of the mix, as often as their weights say; named: these alone.
 sub faults_of
 {
-	return map { my $name = $_; ($name) x $fault{$name}[0] } grep { mixed("fault $_", 0.5) } sort keys %fault;
+	my (@named) = @_;
+	$Chaos::mix{"fault $_"} = 1 for @named;
+	@named = grep { mixed("fault $_", 0.5) } sort keys %fault unless @named;
+	return map { my $name = $_; ($name) x ($fault{$name} // die "no fault $name\n")->[0] } @named;
 }
 
 # One fault.  Afterwards the server answers.

@@ -56,6 +56,7 @@ if (setting('small'))
 	sql($node, "ALTER TABLE queue.$_ SET TABLESPACE small") for qw(live_job live_key unique_key);
 	sql($node, 'ALTER TABLE ran SET TABLESPACE small');
 }
+my @faults = faults_of(split /,/, $ENV{QUEUE_CHAOS_MIX} // '');
 faults_begin($node);
 
 actor("enqueuer $_", \&enqueuer) for 1 .. 3;
@@ -69,7 +70,6 @@ actor("operator $_", sub { operator($_[0]); nap(0.1); }) for 1 .. 2;
 actor('watcher', \&watcher);
 
 srand($seed);
-my @faults = $ENV{QUEUE_CHAOS_MIX} ? split(/,/, $ENV{QUEUE_CHAOS_MIX}) : faults_of();
 my %done;
 my $end = time + $seconds;
 while (time < $end)
