@@ -63,7 +63,8 @@ sub faults_begin
 		if (!$pool) { open(STDERR, '>', '/dev/null'); exec $program, '-q', "$Chaos::dir/pgbouncer.ini"; }
 		for (1 .. 100) { last if -S "$Chaos::settings{host}/.s.PGSQL.$Chaos::settings{pool_port}"; nap(0.05); }
 	}
-	make_standby() if setting('standby') && mixed('fault failover', 0.5);
+	# (a tablespace has one place)
+	make_standby() if setting('standby') && !setting('small') && mixed('fault failover', 0.5);
 	return;
 }
 
