@@ -139,23 +139,42 @@ one($node, "SELECT count(*) FROM seen WHERE kind = 'slow' AND job_id IN ($suspec
 one($node, "SELECT count(*) FROM seen WHERE note = 'suicide'", '0', 'the killer left nothing');
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'discarded'", '1', 'nobody else was blamed');
 
+# --- what a machine that went down left behind accuses nobody: the file names its boot
+sql($node, q{SELECT queue.register_sql_handler('long', 'h', timeout => '0'); SELECT queue.enqueue('long', '{"sleep": 600}')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long'", 'a job runs');
+my ($executor, $running) = split /\|/, sql($node, "SELECT pid, job_id FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long'");
+my $file = $node->data_dir . '/pg_stat_tmp/queue.' . sql($node, "SELECT oid FROM pg_database WHERE datname = 'postgres'");
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+{
+	# the server does not see the death before the file is another machine's
+	kill 'STOP', $postmaster;
+	kill 'KILL', $executor;
+	my $out;
+	my $written = open($out, '+<', $file) && print($out 'another boot') && close($out);
+	kill 'CONT', $postmaster;
+	ok($written, 'an executor dies, and the machine boots');
+}
+ok(gone($executor), 'its executor is dead');
+poll($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long' AND pid <> $executor") or die 'the job does not run again';
+one($node, "SELECT extra->>'deaths' FROM queue.live_job WHERE id = $running", '', 'it runs again as if nothing had been');
+sql($node, "SELECT queue.cancel($running)");
+
 # --- a suspect under a full limit waits with the attempt that it is owed
 sql($node, <<'EOS');
 SELECT queue.create_queue('narrow', max_running => 2, lease => '10 min');
-SELECT queue.register_sql_handler('long', 'h', timeout => '0');
 SELECT queue.enqueue('external', queue => 'narrow');
 EOS
 one($node, q{SELECT count(*) FROM queue.fetch('narrow', kinds => '{external}', wait => '20 s')}, '1', 'a lease takes a place');
 sql($node, q{SELECT queue.enqueue('long', '{"sleep": 600}', 'narrow')});
 wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long'", 'and a job another');
-my $executor = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long'");
+$executor = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'executor' AND kind = 'long'");
 sql($node, "SELECT queue.alter_queue('narrow', max_running => 1)");
 kill('KILL', $executor);
 ok(gone($executor), 'its executor is dead');
 poll($node, 'SELECT true') or die 'the server is not back';
 sql($node, 'SELECT queue.enqueue(\'quick\', \'{"note": "after"}\')');
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'after'", 'other jobs run');
-one($node, q{SELECT state, attempt, (SELECT extra->>'deaths' FROM queue.live_job l WHERE l.id = j.id) FROM queue.job j WHERE kind = 'long'},
+one($node, q{SELECT state, attempt, (SELECT extra->>'deaths' FROM queue.live_job l WHERE l.id = j.id) FROM queue.job j WHERE kind = 'long' AND queue = 'narrow'},
 	'available|0|', 'the suspect has burnt no attempt');
 sql($node, q{UPDATE queue.live_job SET payload = '{"note": "spared"}' WHERE payload ? 'sleep';
 	SELECT queue.complete(id) FROM queue.job WHERE kind = 'external'});

@@ -171,6 +171,15 @@ unlike(substr(slurp_file($node->logfile), $log_before), qr/"shut" is not current
 doctor_like($node, qr/is a template/, 'doctor() says why', db => 'tmpl');
 quickly('CREATE DATABASE from_template TEMPLATE tmpl', 'so it can be copied');
 
+# --- a database that queue.databases does not name (any more)
+sql($node, "ALTER SYSTEM SET queue.databases = 'postgres'");
+$node->reload;
+no_workers('last', 'one that queue.databases no longer names has no workers');
+works('postgres', 'one that it names has');
+sql($node, 'ALTER SYSTEM RESET queue.databases');
+$node->reload;
+works('last', 'named again it is served again');
+
 # --- several databases at once
 for my $db (map { "many$_" } 1 .. 4)
 {

@@ -40,6 +40,31 @@ cmp_ok(left('slow'), '>', 200, 'long before the slow ones are done');
 sql($node, q{SELECT queue.unregister_handler(kind) FROM queue.stat_handler; SELECT queue.purge('default')});
 sql($node, q{SELECT queue.cancel(id) FROM queue.job});
 
+# --- the next request is of the handler with the fewest under way, among equals of the one that waits longest
+sql($node, 'ALTER SYSTEM SET queue.http_max_in_flight = 5');
+$node->reload;
+wait_true($node, "SELECT setting = '5' FROM pg_settings WHERE name = 'queue.http_max_in_flight'", 'queue.http_max_in_flight is 5');
+{
+	my $hung = "SELECT string_agg(in_flight::text, ' ' ORDER BY kind) FROM queue.stat_endpoint";
+	my $end = sub { sql($node, "SELECT queue.cancel(min(id)) FROM queue.job WHERE kind = '$_[0]' AND state = 'running'") };
+	register($_, '/hang', ", timeout => '1 h'") for qw(a b c);
+	enqueue('c', 1);
+	wait_true($node, "SELECT ($hung) = '0 0 1'", 'a handler has its only request under way');
+	enqueue('a', 20);
+	wait_true($node, "SELECT ($hung) = '4 0 1'", 'another one all the rest');
+	enqueue('b', 20);
+	scheduler_turn($node);
+	$end->('a');
+	wait_true($node, "SELECT ($hung) = '3 1 1'", 'the next request is of the third, which has none');
+	$end->('a');
+	wait_true($node, "SELECT ($hung) = '2 2 1'", 'the next one too, because it has fewer');
+	$end->('c');
+	wait_true($node, "SELECT ($hung) = '3 2 0'", 'of two with as many it is of the one that was not served last');
+	$end->('a');
+	wait_true($node, "SELECT ($hung) = '2 3 0'", 'and then of the other one');
+	sql($node, q{SELECT queue.unregister_handler(kind) FROM queue.stat_handler; SELECT queue.cancel(id) FROM queue.job});
+}
+
 # --- another queue.http_max_in_flight takes hold at a reload, a higher one too
 for my $most (4, 20)
 {

@@ -56,6 +56,22 @@ poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)")
 $server->say_status('two', 200);
 wait_no_jobs($node, 'all are delivered', kinds => '^k$');
 
+# what is read ahead of its requests is bounded by what its endpoints take, but for those that are down: the rest is there
+# for whoever fetches
+sql($node, <<"EOS");
+SELECT queue.register_http_handler('e', '$url', '{q}', timeout => '10 min');
+SELECT queue.add_endpoint('e', '$url?one', max_running => 1);
+SELECT queue.add_endpoint('e', '$url?down', max_running => 50, health_url => '@{[ $server->url('/status/503') ]}');
+SELECT queue.remove_endpoint('e', '$url');
+SELECT count(*) FROM queue.enqueue_many('e', array_fill('{"file": "three"}'::jsonb, '{10}'), 'q');
+EOS
+wait_true($node, "SELECT sum(in_flight) = 1 FROM queue.stat_endpoint WHERE kind = 'e'", 'an endpoint that takes one request, and one that is down');
+scheduler_turn($node);
+one($node, "SELECT count(*) FROM queue.fetch('q', 10, kinds => '{e}')", '8', 'one job is read ahead, the others can be fetched');
+$server->say_status('three', 200);
+sql($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE kind = 'e' AND state = 'running' AND worker IS NULL");
+wait_no_jobs($node, 'all end', kinds => '^e$');
+
 # its rate, too: no token for an hour
 sql($node, <<"EOS");
 SELECT queue.register_http_handler('r', '$url', '{q}', rate_limit => 1, rate_period => '1 hour');
