@@ -106,6 +106,7 @@ CALL queue.await_idle('other', '0');
 SELECT replace(queue.explain_job(id('h2')), id('h1')::text, 'N');
 SELECT ok, detail, hint <> '' FROM queue.doctor() WHERE check_name = 'groups on hold';
 SELECT kind FROM queue.fetch('other', 10);
+SELECT queue.discard(id('h1')) AS "discarded already", queue.explain_job(id('h2')) ~ 'holds it' AS holds;
 -- retried, it comes back into its place
 SELECT queue.retry(id('h1'));
 SELECT settle();

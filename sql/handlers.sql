@@ -77,6 +77,7 @@ SELECT try($$SELECT queue.register_sql_handler('k', 'h_int')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_set')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_proc')$$);
 SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(queue.job) x')$$);
+SELECT try($$SELECT queue.register_sql_handler('k', 'h_job(queue.job]')$$);
 SELECT queue.register_sql_handler('k', ' h_both ( jsonb ) ');
 SELECT function_name, function_argument FROM queue.handler WHERE kind = 'k';
 SELECT queue.unregister_handler('k');

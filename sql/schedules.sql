@@ -94,6 +94,8 @@ SELECT clock_at('2040-06-16 13:03:30');
 SELECT queue.tick();
 SELECT name, state, next_tick FROM status;
 SELECT queue.resume_schedule('every minute'), queue.resume_schedule('every minute'), queue.tick();
+SELECT clock_at('2040-06-16 13:04:30');
+SELECT queue.resume_schedule('every minute'), queue.tick() AS "one that is not paused misses nothing";
 SELECT clock_at('2040-06-16 13:05:30');
 SELECT queue.schedule('every minute', '* * * * *', 'k', '{"s": "m"}');
 SELECT queue.tick();

@@ -8,7 +8,7 @@ use QueueTest;
 use Test::More;
 
 # (what must make way at once does not wait for queue.shutdown_timeout: the test's patience ends long before that)
-my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\nqueue.shutdown_timeout = '10min'\n");
+my $node = queue_node('ddl', conf => "allow_in_place_tablespaces = on\nmax_worker_processes = 40\nautovacuum = off\nqueue.shutdown_timeout = '10min'\n");
 my $busy = <<'EOS';
 SELECT queue.register_sql_handler('job', 'h', timeout => '0');
 SELECT queue.enqueue('job', '{"note": "long", "lock": 7, "sleep": 600}');
@@ -158,6 +158,7 @@ sql($node, "SELECT queue.register_sql_handler('job', 'h')", db => 'tmpl');
 works('tmpl', 'a database');
 sql($node, "ALTER DATABASE tmpl IS_TEMPLATE true");
 sql($node, "CREATE DATABASE shut ALLOW_CONNECTIONS false");
+sql($node, "CREATE DATABASE plain");
 my $log_before = length slurp_file($node->logfile);
 $node->restart;
 works('postgres', 'after a restart');
@@ -176,6 +177,7 @@ sql($node, "ALTER SYSTEM SET queue.databases = 'postgres'");
 $node->reload;
 no_workers('last', 'one that queue.databases no longer names has no workers');
 works('postgres', 'one that it names has');
+doctor_like($node, qr/database "last" is not among queue\.databases/, 'doctor() says why', db => 'last');
 sql($node, 'ALTER SYSTEM RESET queue.databases');
 $node->reload;
 works('last', 'named again it is served again');
@@ -200,6 +202,9 @@ sql($node, 'DROP EXTENSION plpgsql; CREATE EXTENSION queue; SELECT queue.enqueue
 one($node, 'SELECT count(*) FROM queue.fetch(\'default\')', 1, 'the extension needs no PL/pgSQL', db => 'bare');
 one($node, "SELECT count(*) FROM pg_class WHERE oid = 'queue.failure_3'::regclass AND relreplident = 'f'", 1, 'all of its script was done', db => 'bare');
 sqlstate_like($node, "SELECT queue_internal.execute('SELECT 1')", '55000', qr/for the scripts/, 'nobody else runs statements by it');
+
+# a database without the extension is looked into once, not again and again
+one($node, "SELECT xact_commit + xact_rollback < 200 FROM pg_stat_database WHERE datname = 'plain'", 't', 'a database without the extension is left alone');
 
 log_clean($node);
 $node->stop;

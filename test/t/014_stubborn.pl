@@ -147,6 +147,20 @@ for my $round (1 .. 4)
 }
 sql($node, 'DROP TRIGGER slowly ON queue.live_job');
 
+# --- a dependency that was restored is known to whoever ends its job
+sql($node, <<'EOS');
+SELECT queue.create_queue('deps');
+SELECT queue.enqueue('e', queue => 'deps') AS first, queue.enqueue('e', queue => 'deps') AS second \gset
+SELECT queue.enqueue('after', queue => 'deps', depends_on => ARRAY[:second], depends_mode => 'finished') AS after \gset
+EOS
+scheduler_turn($node);
+my ($first, $second, $after) = split /\n/, sql($node, "SELECT id FROM queue.job WHERE queue = 'deps' ORDER BY id");
+sql($node, "BEGIN; DELETE FROM queue.dependency WHERE job_id = $after; INSERT INTO queue.dependency (job_id, depends_on) VALUES ($after, $first); COMMIT");
+scheduler_turn($node);
+one($node, "SELECT queue.cancel($second), queue.wait_for($after, '0')", 't|pending', 'its job ends, and the other one waits');
+sql($node, "SELECT queue.cancel($first)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $after", 'and goes when the one ended that it waits for by now');
+
 # --- an executor that must end in the midst of a job gives back what else it has in hand: here one job that failed in
 # company and runs alone, and one behind it that has to be alone, because it failed before
 sql($node, <<'EOS');

@@ -60,7 +60,11 @@ doctor_like($node, qr/kind "gone": .*cannot be called: could not access file/, '
 one($node, "SELECT queue.explain_job(max(id)) ~ 'is parked: function public.gone cannot be called' FROM queue.job WHERE kind = 'gone'",
 	't', 'so has explain_job()');
 is((workers($node, 'scheduler'))[0], $scheduler, 'the scheduler lives');
-sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('gone')");
+copy($node->config_data('--pkglibdir') . '/lo.so', $library) or die "cannot copy lo.so: $!";
+sql($node, "SELECT queue.alter_queue('default', description => 'looked at again')");
+wait_no_jobs($node, 'with the library they are called', kinds => '^gone$');
+wait_true($node, "SELECT state = 'ready' FROM queue.stat_handler WHERE kind = 'gone'", 'and what an executor said of it is forgotten');
+sql($node, "SELECT queue.unregister_handler('gone')");
 
 # A function that goes away with its table, which no configuration tells.
 sql($node, <<'EOS');

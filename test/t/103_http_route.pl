@@ -122,6 +122,10 @@ sql($node, "SELECT queue.add_endpoint('n', '" . $server->url('/status/502') . "'
 enqueue('n', 1);
 none_left('with both breakers open the system does not sit still');
 is(scalar(grep { $_->{path} eq '/status/504' } $server->seen('request')), 0, 'but sends nothing to one of weight 0');
+doctor_like($node, qr/circuit breaker.*kind "n"/, 'doctor() tells of them');
+sql($node, "SELECT queue.pause_handler('n')");
+one($node, q{SELECT count(*) FROM queue.doctor() WHERE check_name = 'circuit breaker' AND detail ~ 'kind "n"'}, 0, 'but not when the handler is paused');
+sql($node, "SELECT queue.resume_handler('n')");
 
 # with all breakers open nothing goes to an endpoint whose health check fails: only the others are any
 $server->forget;

@@ -11,7 +11,7 @@ use Test::More;
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
-my $node = queue_node('http_limits');
+my $node = queue_node('http_limits', far_look => 0);
 my $url = $server->url('/file');
 # requests under way are those that wait for a file: $server->say_status lets them go
 my $sent = "SELECT coalesce(sum(in_flight), 0) FROM queue.stat_endpoint WHERE kind = 'k'";
@@ -104,5 +104,28 @@ wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE kind = 's' AND job_id = 
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'all have ended', kinds => '^s$');
 $holder->quit;
+
+# --- how much is read for requests
+# more than the channel holds, of a handler whose requests do not end
+sql($node, "SELECT queue.register_http_handler('wide', '" . $server->url('/hang') . "', '{q}', timeout => '10 min', max_running => 300)");
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('wide', array_fill('{}'::jsonb, '{300}'), 'q')});
+wait_true($node, "SELECT in_flight = 300 FROM queue.stat_endpoint WHERE kind = 'wide'", 'a handler has more requests under way than the channel holds jobs');
+sql($node, "SELECT queue.unregister_handler('wide', 'q'); SELECT count(queue.cancel(id)) FROM queue.job WHERE kind = 'wide'");
+# one that got no more than its share, because others have theirs, is read again when its requests end: what stands ahead of
+# it was read when there was one handler less
+sql($node, 'ALTER SYSTEM SET queue.http_max_in_flight = 4');
+$node->reload;
+wait_true($node, "SELECT setting = '4' FROM pg_settings WHERE name = 'queue.http_max_in_flight'", 'queue.http_max_in_flight is 4');
+sql($node, "SELECT queue.register_http_handler(kind, '$url', '{q}', timeout => '10 min') FROM unnest('{b1,b2,b3}'::text[]) kind");
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('b1', array_fill('{"file": "never"}'::jsonb, '{100}'), 'q')});
+wait_true($node, "SELECT in_flight = 4 FROM queue.stat_endpoint WHERE kind = 'b1'", 'a handler has all requests that may be under way');
+sql($node, q{SELECT count(*) FROM queue.enqueue_many('b2', array_fill('{"file": "go"}'::jsonb, '{100}'), 'q')});
+scheduler_turn($node);
+sql($node, q{SELECT queue.enqueue('b3', queue => 'q', delay => '1 day')});
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE kind = 'b1' AND state = 'running' ORDER BY id LIMIT 2");
+wait_true($node, "SELECT string_agg(in_flight::text, ' ' ORDER BY kind) = '2 2 0' FROM queue.stat_endpoint WHERE kind IN ('b1', 'b2', 'b3')", 'another one gets half of them');
+scheduler_turn($node);
+$server->say_status('go', 200);
+wait_no_jobs($node, 'all of its jobs go', kinds => '^b2$');
 log_clean($node);
 done_testing();
