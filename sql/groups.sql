@@ -166,6 +166,14 @@ FROM filters, queue.find_jobs(filter) GROUP BY filter ORDER BY filter::text;
 SELECT queue.cancel_jobs('{"queue": "hold", "group_key": "f0"}');
 SELECT kind FROM queue.find_jobs('{"group_key": "f0", "state": ["pending", "available"]}');
 ROLLBACK;
+
+-- groups that wait for their time hide no other one from await_idle, however many there are
+SELECT queue.create_queue('many');
+SELECT count(queue.enqueue('k', queue => 'many', group_key => 'g' || i, delay => '1 hour')) FROM generate_series(100, 170) i;
+SELECT count(queue.enqueue('k', queue => 'many', group_key => 'z')) FROM generate_series(1, 2);
+SELECT settle();
+SELECT queue.complete(id, attempt) FROM queue.fetch('many');
+CALL queue.await_idle('many', '0');
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;

@@ -72,6 +72,25 @@ $server->say_status('three', 200);
 sql($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE kind = 'e' AND state = 'running' AND worker IS NULL");
 wait_no_jobs($node, 'all end', kinds => '^e$');
 
+# requests of a handler that is gone are counted on, and not for another one
+sql($node, <<"EOS");
+SELECT queue.register_http_handler('old', '$url', '{q}', timeout => '10 min'), queue.enqueue('old', '{"file": "old"}', 'q');
+EOS
+wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'old'", 'a request is under way');
+sql($node, <<"EOS");
+SELECT queue.unregister_handler('old', 'q');
+SELECT queue.register_http_handler('new', '$url', '{q}', timeout => '10 min', max_running => 1);
+SELECT count(*) FROM queue.enqueue_many('new', array_fill('{"file": "new"}'::jsonb, '{3}'), 'q');
+EOS
+wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'new'", 'another handler has as many as it may');
+$server->say_status('old', 200);
+wait_no_jobs($node, 'the one that is gone gets its answer', kinds => '^old$');
+sql($node, "SELECT queue.register_http_handler('mark', '" . $server->url('/status/200') . "', '{q}'), queue.enqueue('mark', queue => 'q')");
+wait_no_jobs($node, 'another request goes', kinds => '^mark$');
+one($node, "SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'new'", '1', 'and none beside it');
+$server->say_status('new', 200);
+wait_no_jobs($node, 'all end', kinds => '^new$');
+
 # its rate, too: no token for an hour
 sql($node, <<"EOS");
 SELECT queue.register_http_handler('r', '$url', '{q}', rate_limit => 1, rate_period => '1 hour');
