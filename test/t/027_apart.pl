@@ -48,7 +48,18 @@ sql($node, 'SELECT pg_sleep(0.5)');
 cmp_ok(transactions() - $before, '<', 2000, 'its jobs are not passed to and fro');
 one($node, "SELECT count(*), max(attempt) FROM queue.job WHERE kind = 'gone' AND state = 'available'", '20|0', 'they wait, uncounted');
 
+# When it is there again, what the executor said is forgotten.
+copy($node->config_data('--pkglibdir') . '/lo.so', $library) or die "cannot copy lo.so: $!";
+sql($node, "SELECT queue.alter_queue('default', description => 'a change has it tried at once')");
+wait_no_jobs($node, 'with the library they are called', kinds => '^gone$');
+wait_true($node, "SELECT state = 'ready' FROM queue.stat_handler WHERE kind = 'gone'", 'and the handler is not shown as parked any more');
+
 # A library that nobody can load.
+unlink($library) or die "cannot remove $library: $!";
+($executor) = workers($node, 'executor');
+sql($node, "SELECT pg_terminate_backend($executor)");
+ok(gone($executor), 'its executor ended');
+sql($node, "SELECT queue.enqueue('gone') FROM generate_series(1, 20)");
 my ($scheduler) = workers($node, 'scheduler');
 kill 'TERM', $scheduler;
 ok(gone($scheduler), 'the scheduler ended');
@@ -60,11 +71,7 @@ doctor_like($node, qr/kind "gone": .*cannot be called: could not access file/, '
 one($node, "SELECT queue.explain_job(max(id)) ~ 'is parked: function public.gone cannot be called' FROM queue.job WHERE kind = 'gone'",
 	't', 'so has explain_job()');
 is((workers($node, 'scheduler'))[0], $scheduler, 'the scheduler lives');
-copy($node->config_data('--pkglibdir') . '/lo.so', $library) or die "cannot copy lo.so: $!";
-sql($node, "SELECT queue.alter_queue('default', description => 'looked at again')");
-wait_no_jobs($node, 'with the library they are called', kinds => '^gone$');
-wait_true($node, "SELECT state = 'ready' FROM queue.stat_handler WHERE kind = 'gone'", 'and what an executor said of it is forgotten');
-sql($node, "SELECT queue.unregister_handler('gone')");
+sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('gone')");
 
 # A function that goes away with its table, which no configuration tells.
 sql($node, <<'EOS');
