@@ -31,7 +31,8 @@ SELECT queue.enqueue('report', '{"n": 1, "deep": {"list": [1, null, "x"]}}', que
        headers => '{"trace": "abc"}', tags => '{red,"dark blue"}') AS id \gset
 \x on
 SELECT queue, kind, state, payload, priority, max_attempts, run_at = '2001-02-03 04:05:06+00' AS run_at,
-       enqueued_at > '2020-01-01' AS enqueued_at, headers, tags FROM queue.job WHERE id = :id;
+       enqueued_at > '2020-01-01' AS enqueued_at, headers, tags,
+       started_at, worker, expires_at, progress, last_error, origin FROM queue.job WHERE id = :id;
 \x off
 
 -- the future, by time and by delay
