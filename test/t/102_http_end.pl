@@ -66,6 +66,7 @@ kill 'TERM', $pid;
 wait_true($node, "SELECT state = 'stopping' FROM queue.stat_worker WHERE pid = $pid", 'SIGTERM: the worker lets them end');
 sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE state = 'running'");
 ok(gone($pid), 'and ends when their jobs are cancelled');
+sql($node, q{SELECT queue.delete_jobs('{"state": "cancelled"}')});
 
 # --- a restart of the server with requests in flight, which have the time to end
 sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
