@@ -21,6 +21,7 @@
 #include "nodes/primnodes.h"
 #include "optimizer/planner.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"

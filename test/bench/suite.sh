@@ -504,7 +504,7 @@ SQL
 	sleep 60
 	sample idle_cpu "% of a core" "$n databases" 1 "$(calc "($(cpu_of) - $before) / 60 * 100")"
 	sample idle_memory "MB each" "$n databases" 1 "$(for pid in $(sql "SELECT pid FROM pg_stat_activity WHERE backend_type = 'queue scheduler'"); do
-		awk '/^Private_(Clean|Dirty):/ {k += $2} END {print k / 1024}' "/proc/$pid/smaps_rollup"; done | median)"
+		awk '/^[0-9a-f]+-/ {shared = $2 ~ /s/} /^Private_(Clean|Dirty):/ && !shared {k += $2} END {print k / 1024}' "/proc/$pid/smaps"; done | median)"
 	bound idle_cpu "$n databases" "" -le 1
 	bound idle_memory "$n databases" "" -le 2
 }
