@@ -754,7 +754,6 @@ queue_scheduler_main(Datum arg)
 
 	find_channels();
 	nsuspects = queue_suspect_collect(ids, MAX_SUSPECTS);
-	memset(suspects, 0, sizeof(suspects));
 	for (int i = 0; i < nsuspects; i++)
 		suspects[i].id = ids[i];
 
