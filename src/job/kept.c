@@ -304,9 +304,9 @@ kept_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 static void
 kept_xact(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 	{
-		waiting.jobs = NULL;
+		waiting.jobs = NULL;	/* also of a transaction that kept nothing */
 		waiting.n = waiting.nunwritten = 0;
 	}
 }
