@@ -12,10 +12,10 @@
  *		parked	nobody: served, but not at present
  *		new		the scheduler, to put its lines into one of the others, and sessions that fetch
  *
- * All lines are looked at when the configuration was read again, when something parked may be tried again, and when a
- * line found no place in shared memory; else only the new ones, in which there is something to do.  While all are
- * looked at because of a newer configuration, base->sorted_generation tells sessions that fetch to look at all
- * lines of their queue themselves.
+ * All lines are looked at when the configuration was read again, when a handler can be run that could not, or the other
+ * way round, and when a line found no place in shared memory; else only the new ones, in which there is something to
+ * do.  While all are looked at because of a newer configuration, base->sorted_generation tells sessions that fetch to
+ * look at all lines of their queue themselves.
  *
  * The scheduler's own memory.  Locks: those of cursor.c, for a moment.
  */
@@ -40,22 +40,30 @@ static QueueConfig *sorted_config = NULL;	/* the configuration that sort_lines s
 static uint64 sorted_serial = 0;	/* .. and which reading of it */
 static TimestampTz sorted_at = 0;
 static uint64 seen_generation = 0;
-static TimestampTz recheck_at = 0;
+static TimestampTz recheck_at = 0;	/* when to ask again who can run what .. */
+static bool must_sort = true;	/* .. and sort the lines whatever comes out */
 static TimestampTz new_due = DT_NOEND;	/* when the first of the new lines without due jobs has one */
 static int	nunplaced = 0;		/* lines without a place in shared memory */
 static MemoryContext lines_context = NULL;	/* until all are looked at again */
 
-QueueRole *
-queue_placement_role(QueueLine *line, TimestampTz now)
+/* The role whose executors can run the handler at present; NULL: none can. */
+static QueueRole *
+role_of(QueueHandler *handler, TimestampTz now)
 {
 	QueueRole  *role;
 
-	if (line == NULL || !line->served || line->handler == NULL || line->handler->http ||
-		!line->handler->adopted || line->queue->paused || !OidIsValid(line->handler->run_as_oid) ||
-		!queue_eligible(line->handler, now))
+	if (handler->http || !handler->adopted || !OidIsValid(handler->run_as_oid) || !queue_eligible(handler, now))
 		return NULL;
-	role = queue_role_of(line->handler->run_as_oid, false);
+	role = queue_role_of(handler->run_as_oid, false);
 	return role != NULL && queue_role_ready(role, now) ? role : NULL;
+}
+
+QueueRole *
+queue_placement_role(QueueLine *line, TimestampTz now)
+{
+	if (line == NULL || !line->served || line->handler == NULL || line->queue->paused)
+		return NULL;
+	return role_of(line->handler, now);
 }
 
 /* A line has no place in shared memory: its role reads it in each round. */
@@ -171,6 +179,37 @@ find_roles(QueueConfig *config, TimestampTz now)
 	return waits;
 }
 
+/*
+ * What may have changed without a word to us is asked again: whose executors can run which handler.  True: all is as
+ * when the lines were sorted, which over 100,000 of them takes long.  *waits: a role cannot connect.
+ */
+static bool
+same_as_sorted(QueueConfig *config, TimestampTz now, bool *waits)
+{
+	*waits = false;
+	queue_eligible_begin(config, now);
+	for (int i = 0; i < queue_nroles; i++)
+	{
+		if (!queue_roles[i]->used)
+			continue;
+		queue_executors_precheck(queue_roles[i], now);
+		*waits |= queue_roles[i]->reason[0] != '\0';
+	}
+	for (int i = 0; i < config->nhandlers; i++)
+	{
+		if (config->handlers[i]->placed != (role_of(config->handlers[i], now) != NULL))
+			return false;
+	}
+	return true;
+}
+
+/* When to ask again. */
+static TimestampTz
+ask_again_at(TimestampTz now, bool waits)
+{
+	return queue_earlier(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
+}
+
 /* Was the row of this line deleted?  For queue_cursor_sweep. */
 static bool
 is_deleted(int64 line)
@@ -204,6 +243,8 @@ sort_lines(QueueConfig *config, TimestampTz now)
 		queue_room_open_all();
 	queue_eligible_begin(config, now);
 	waits = find_roles(config, now);
+	for (int i = 0; i < config->nhandlers; i++)
+		config->handlers[i]->placed = role_of(config->handlers[i], now) != NULL;
 	old = MemoryContextSwitchTo(lines_context);
 	queue_feed_sort(config);
 	MemoryContextSwitchTo(old);
@@ -226,7 +267,8 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	sorted_serial = config->serial;
 	sorted_at = now;
 	pg_atomic_write_u64(&base->sorted_generation, config->generation);
-	recheck_at = queue_earlier(queue_eligible_until(now), waits ? now + RECHECK_US : DT_NOEND);
+	recheck_at = ask_again_at(now, waits);
+	must_sort = false;
 	if (nunplaced > 0)
 		recheck_at = Min(recheck_at, now + UNPLACED_US);	/* others may have given places up */
 }
@@ -249,7 +291,7 @@ queue_placement_refresh(QueueConfig *config, TimestampTz now)
 		if (queue_roles[i]->retry_at != 0 && queue_roles[i]->retry_at <= now)
 		{
 			queue_roles[i]->retry_at = 0;
-			recheck_at = now;
+			queue_placement_recheck();
 		}
 	}
 	if (config->generation != seen_generation)
@@ -264,12 +306,20 @@ queue_placement_refresh(QueueConfig *config, TimestampTz now)
 	for (int i = 0; i < queue_nroles; i++)
 	{
 		if (queue_eligible_refused(queue_roles[i], now))
-			recheck_at = now;
+			queue_placement_recheck();
 	}
-	if (config == sorted_config && config->serial == sorted_serial && recheck_at > now && !some_lost(now))
+	if (config == sorted_config && config->serial == sorted_serial && !must_sort && !some_lost(now))
 	{
-		place_new_lines(now);
-		return false;
+		bool		waits;
+		bool		same = recheck_at > now;
+
+		if (!same && nunplaced == 0 && (same = same_as_sorted(config, now, &waits)))
+			recheck_at = ask_again_at(now, waits);
+		if (same)
+		{
+			place_new_lines(now);
+			return false;
+		}
 	}
 	sort_lines(config, now);
 	place_new_lines(now);
@@ -289,4 +339,5 @@ void
 queue_placement_recheck(void)
 {
 	recheck_at = 0;
+	must_sort = true;
 }
