@@ -23,6 +23,7 @@
 #include "shared/endpoint.h"
 #include "shared/fetcher.h"
 #include "shared/limit.h"
+#include "shared/pace.h"
 #include "shared/slot.h"
 
 #include "catalog/pg_proc.h"
@@ -551,7 +552,7 @@ check_long_runs(QueueFindings *findings)
 		line = queue_config_line((int64) pg_atomic_read_u64(&slot->line));
 		if (line == NULL || line->handler == NULL || !queue_may(GetUserId(), line->queue->name, QUEUE_PRIV_MONITOR))
 			continue;
-		stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, false);
+		stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, line->kind_key, false);
 		usual = stat != NULL && queue_kind_is_known(stat) ? (int64) pg_atomic_read_u64(&stat->mean_us) : 0;
 		limit = usual > 0 ? Max(usual * LONG_FACTOR, LONG_MIN_US) : Max(line->queue->lease, LONG_MIN_US);
 		if (now - started_at < limit)

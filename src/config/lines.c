@@ -588,7 +588,7 @@ QueueKindStat *
 queue_line_stat(QueueLine *line)
 {
 	const QueueKindStat *before = line->stat.entry;
-	QueueKindStat *stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, true);
+	QueueKindStat *stat = queue_kind_stat(&line->stat, line->handler->id, line->kind, line->kind_key, true);
 	QueueKnownLine *known = stat != before ? queue_known_line(line->id) : NULL;
 
 	if (known != NULL)

@@ -20,6 +20,18 @@ extern bool queue_line_stored(int64 id);
 
 /* Where the line's kind is counted in its queue. */
 extern QueueCounterRef *queue_line_counter(const QueueLine *line);
+
+/* The same for who only counts: kinds that have no place share a reference, and none is made for each. */
+static inline QueueCounterRef *
+queue_line_counted(const QueueLine *line)
+{
+	QueueCounterRef *counter = line->counter;
+
+	if (unlikely(counter == NULL))
+		counter = queue_counter_placeless(line->queue->counter, line->kind_key);
+	return counter != NULL ? counter : queue_line_counter(line);
+}
+
 /* The numbers of the line's kind and handler, which it has; as queue_kind_stat, made if need be. */
 extern QueueKindStat *queue_line_stat(QueueLine *line);
 /* Where its cursor is now is known to later readings, too. */

@@ -122,6 +122,7 @@ typedef struct QueueHandler
 	char	   *broken;			/* why it is parked: what of its row cannot be read; NULL: nothing */
 	uint64		looked;			/* the look (eligible.c) in which .. */
 	bool		eligible;		/* .. it was asked whether it may run */
+	bool		placed;			/* placement.c's: executors could run it when its lines were sorted */
 } QueueHandler;
 
 /* What an enqueue reads comes first: over many lines nothing of them is in the processor's cache. */

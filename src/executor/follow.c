@@ -25,6 +25,7 @@
 #include "job/group.h"
 #include "job/pending.h"
 #include "shared/clock.h"
+#include "shared/pace.h"
 #include "shared/slot.h"
 
 #include "access/transam.h"

@@ -32,6 +32,7 @@
 #include "job/record.h"
 #include "shared/clock.h"
 #include "shared/mark.h"
+#include "shared/pace.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"
 #include "shared/worker.h"

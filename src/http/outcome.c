@@ -23,6 +23,7 @@
 #include "job/record.h"
 #include "lib/text.h"
 #include "shared/clock.h"
+#include "shared/pace.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"

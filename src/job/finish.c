@@ -125,7 +125,7 @@ count_attempt(const QueueJob *job, const QueueLine *line, TimestampTz started_at
 	if (ended == NULL)
 		return NULL;
 	ended->recent.id = 0;
-	ended->counter = queue_line_counter(line);
+	ended->counter = queue_line_counted(line);
 	ended->wait_us = ended->run_us = -1;
 	if (started_at != 0)
 	{

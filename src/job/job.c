@@ -486,7 +486,7 @@ QueueLineKeys
 queue_line_keys(const QueueLine *line)
 {
 	return (QueueLineKeys){line->queue->key, line->kind_key, line->priority, line->served,
-						   queue_config_generation(), queue_line_counter(line)};
+						   queue_config_generation(), queue_line_counted(line)};
 }
 
 void
@@ -660,7 +660,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 	{
 		QueueLine  *from = queue_job_line(old->line);
 		QueueLine  *to = queue_job_line(new->line);
-		bool		moves = queue_line_counter(from) != queue_line_counter(to);
+		bool		moves = queue_line_counted(from) != queue_line_counted(to);
 		QueueNote	note = {.line = old->line, .keys = queue_line_keys(from), .on_abort = true};
 
 		note.abort_pos = note.commit_pos = queue_job_pos(old);

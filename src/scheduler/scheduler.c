@@ -40,6 +40,7 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/lease.h"
+#include "shared/pace.h"
 #include "shared/share.h"
 #include "shared/slot.h"
 #include "shared/suspect.h"

@@ -24,6 +24,7 @@
 #include "shared/limit.h"
 #include "shared/mark.h"
 #include "shared/note.h"
+#include "shared/placed.h"
 #include "shared/recent.h"
 #include "shared/reminder.h"
 #include "shared/slot.h"
@@ -48,6 +49,7 @@ static const struct
 	{queue_channel_shmem_size, queue_channel_shmem_init, queue_channel_reset},
 	{queue_slot_shmem_size, queue_slot_shmem_init, NULL},
 	{queue_counter_shmem_size, queue_counter_shmem_init, queue_counter_reset},
+	{queue_placed_shmem_size, queue_placed_shmem_init, NULL},	/* its bits are hints */
 	{queue_end_waiter_shmem_size, queue_end_waiter_shmem_init, NULL},
 	{queue_fetch_waiter_shmem_size, queue_fetch_waiter_shmem_init, NULL},
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},

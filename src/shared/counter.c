@@ -16,6 +16,7 @@
 #include "shared/counter.h"
 
 #include "shared/clock.h"
+#include "shared/placed.h"
 
 #include "common/hashfn.h"
 #include "storage/shmem.h"
@@ -42,9 +43,8 @@ typedef struct RefEntry
 	QueueCounterRef *first;
 } RefEntry;
 
-/* What a handler's kinds without a place share: no kind has this name. */
-#define OTHERS "*"
 #define SHARED_PLACES 64
+#define OTHERS_CACHED 8
 
 const char *const queue_state_names[QUEUE_NSTATES] = {
 	"none", "scheduled", "available", "pending", "running",
@@ -199,6 +199,7 @@ find_ref(QueueCounterRef *queue, const char *name)
 	}
 	ref = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueCounterRef) + length);
 	ref->queue = queue;
+	ref->key = queue_name_hash(name);
 	ref->name = memcpy(ref + 1, name, length);
 	entry = hash_search(refs, &hash, HASH_ENTER, &found);
 	ref->next = found ? entry->first : NULL;
@@ -216,6 +217,21 @@ QueueCounterRef *
 queue_counter_kind_ref(QueueCounterRef *queue, const char *kind)
 {
 	return find_ref(queue, kind);
+}
+
+QueueCounterRef *
+queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key)
+{
+	QueueDatabase *base = queue_database();
+
+	if (shared == NULL || base == NULL || !queue_placed_never(&base->kind_places, queue->key, kind_key))
+		return NULL;
+	if (queue->placeless == NULL)
+	{
+		queue->placeless = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueCounterRef));
+		queue->placeless->queue = queue;
+	}
+	return queue->placeless;
 }
 
 /* May this database take one more of these places?  Counted if so.  Lock: held exclusively. */
@@ -255,6 +271,8 @@ find_counter(const QueueCounterKey *key, bool create)
 		else
 		{
 			counter_zero(c);
+			if (table == kinds)
+				queue_placed_set(queue_name_hash(key->name), queue_name_hash(key->kind));
 			c->incarnation = ++shared->incarnations;
 		}
 	}
@@ -274,7 +292,7 @@ find_kind(const QueueKindKey *key, bool create)
 
 	if (k != NULL || !create || (base = queue_database_of(key->db, false)) == NULL ||
 		!take_place(&base->handled_places,
-					strcmp(key->kind, OTHERS) == 0 ? QUEUE_MAX_PLACES + SHARED_PLACES : QUEUE_MAX_PLACES))
+					strcmp(key->kind, QUEUE_KIND_OTHERS) == 0 ? QUEUE_MAX_PLACES + SHARED_PLACES : QUEUE_MAX_PLACES))
 		return k;
 	k = hash_search(handled, key, HASH_ENTER_NULL, NULL);
 	if (k == NULL)
@@ -282,6 +300,7 @@ find_kind(const QueueKindKey *key, bool create)
 	else
 	{
 		kind_zero(k);
+		queue_placed_set((uint64) key->handler, queue_name_hash(key->kind));
 		k->incarnation = ++shared->incarnations;
 	}
 	return k;
@@ -313,8 +332,12 @@ queue_counter(QueueCounterRef *ref, bool create)
 }
 
 QueueKindStat *
-queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
+queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, uint64 kind_key, bool create)
 {
+	/* what kinds without a place share, of the handlers that were asked for last */
+	static QueueKindRef cached[OTHERS_CACHED];
+	QueueKindRef *last = &cached[handler % OTHERS_CACHED];
+	QueueDatabase *base = queue_database();
 	QueueKindKey key, others;
 	QueueKindStat *k;
 	uint64		given_up;
@@ -326,8 +349,14 @@ queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation &&
 		(ref->missed == 0 || ref->missed == given_up))
 		return ref->entry;
+	if (last->entry != NULL && last->entry->incarnation == last->incarnation && last->entry->key.handler == handler &&
+		base != NULL && queue_placed_never(&base->handled_places, (uint64) handler, kind_key))
+	{
+		*ref = (QueueKindRef) {last->entry, last->incarnation, given_up, ref->slow};
+		return ref->entry;
+	}
 	key = kind_key_of(MyDatabaseId, handler, kind);
-	others = kind_key_of(MyDatabaseId, handler, OTHERS);
+	others = kind_key_of(MyDatabaseId, handler, QUEUE_KIND_OTHERS);
 	LWLockAcquire(&shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	k = find_kind(&key, create);
 	ref->missed = k == NULL ? given_up : 0;
@@ -335,6 +364,8 @@ queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create)
 		k = find_kind(&others, true);
 	ref->entry = k;
 	ref->incarnation = k != NULL ? k->incarnation : 0;
+	if (k != NULL && ref->missed != 0)
+		*last = *ref;
 	LWLockRelease(&shared->lock);
 	return k;
 }
@@ -444,7 +475,7 @@ queue_counter_shown(QueueCounterRef *ref)
 static void
 fold(QueueKindStat *from)
 {
-	QueueKindKey key = kind_key_of(from->key.db, from->key.handler, OTHERS);
+	QueueKindKey key = kind_key_of(from->key.db, from->key.handler, QUEUE_KIND_OTHERS);
 	QueueKindStat *to = find_kind(&key, true);
 
 	if (to == NULL)
@@ -537,7 +568,7 @@ queue_counter_sweep(bool (*queue_known) (const char *queue), bool (*kind_known) 
 	hash_seq_init(&seq, handled);
 	while ((k = hash_seq_search(&seq)) != NULL)
 	{
-		if (k->key.db == MyDatabaseId && strcmp(k->key.kind, OTHERS) != 0 && !kind_known(k->key.kind))
+		if (k->key.db == MyDatabaseId && strcmp(k->key.kind, QUEUE_KIND_OTHERS) != 0 && !kind_known(k->key.kind))
 		{
 			fold(k);
 			give_up_kind(k);
@@ -743,57 +774,4 @@ queue_counter_times(QueueCounterRef *kind, int64 wait_us, int64 run_us)
 		queue_times_add(&k->wait, wait_us);
 	if (run_us >= 0)
 		queue_times_add(&k->run, run_us);
-}
-
-/*
- * The moving mean weighs the last 16 or so runs; concurrent executors may lose one of two updates, which an estimate
- * bears.  A run longer than commit_interval makes the kind run alone for the next second.  One that shares its numbers
- * runs alone in this process until it was fast again: among thousands of kinds there is always a slow one.
- */
-void
-queue_kind_ran(QueueKindRef *ref, int64 us)
-{
-	QueueKindStat *stat = ref->entry;
-	uint64		seen, mean, max;
-	int64		interval_us = (int64) queue_commit_interval * 1000;
-
-	if (stat == NULL)
-		return;
-	us = Max(us, 0);
-	pg_atomic_fetch_add_u64(&stat->runs, 1);
-	pg_atomic_fetch_add_u64(&stat->total_us, (uint64) us);
-	max = pg_atomic_read_u64(&stat->max_us);
-	while ((uint64) us > max && !pg_atomic_compare_exchange_u64(&stat->max_us, &max, (uint64) us))
-		;
-	seen = pg_atomic_read_u64(&stat->recent_runs);
-	mean = pg_atomic_read_u64(&stat->mean_us);
-	if (seen < 16)
-	{
-		mean = (mean * seen + (uint64) us) / (seen + 1);
-		pg_atomic_write_u64(&stat->recent_runs, seen + 1);
-	}
-	else
-		mean = (mean * 15 + (uint64) us) / 16;
-	pg_atomic_write_u64(&stat->mean_us, mean);
-	ref->slow = us > interval_us && strcmp(stat->key.kind, OTHERS) == 0;
-	if (us > interval_us && !ref->slow)
-		pg_atomic_write_u64(&stat->slow_until, (uint64) (queue_now() + USECS_PER_SEC));
-}
-
-/* Is its mean worth anything?  Called by the scheduler and by executors. */
-bool
-queue_kind_is_known(QueueKindStat *stat)
-{
-	return pg_atomic_read_u64(&stat->recent_runs) >= 4;
-}
-
-/* May this kind's jobs share a commit?  Called by executors before each job. */
-bool
-queue_kind_is_short(const QueueKindRef *ref, TimestampTz now)
-{
-	QueueKindStat *stat = ref->entry;
-	uint64		limit_us = (uint64) queue_commit_interval * 1000 / 10;
-
-	return stat != NULL && !ref->slow && queue_kind_is_known(stat) && pg_atomic_read_u64(&stat->mean_us) < limit_us &&
-		now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
 }

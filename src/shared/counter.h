@@ -62,6 +62,9 @@ typedef struct QueueKindCounter
 	QueueTimes	run;			/* .. and from there to the end */
 } QueueKindCounter;
 
+/* What a handler's kinds without a place share: no kind has this name. */
+#define QUEUE_KIND_OTHERS "*"
+
 typedef struct QueueKindKey
 {
 	Oid			db;
@@ -91,6 +94,8 @@ typedef struct QueueCounterRef
 	uint64		incarnation;
 	uint64		missed;			/* there was no place, and none was given up since that number; 0: there was */
 	struct QueueCounterRef *next;	/* counter.c's */
+	uint64		key;			/* queue_name_hash(name) */
+	struct QueueCounterRef *placeless;	/* of a queue: stands for kinds without a place; NULL: not made yet */
 } QueueCounterRef;
 
 /* Over the kinds of a handler. */
@@ -118,12 +123,20 @@ extern uint64 queue_name_hash(const char *name);
 extern QueueCounterRef *queue_counter_ref(const char *queue);
 extern QueueCounterRef *queue_counter_kind_ref(QueueCounterRef *queue, const char *kind);
 /*
+ * What stands for a kind of this queue that is not counted, because all places are taken; NULL: it may have a place, or
+ * get one.  kind_key: queue_name_hash(kind).
+ */
+extern QueueCounterRef *queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key);
+/*
  * A queue's or a kind's numbers; with create a place is taken, which is for after COMMIT only: what a transaction that
  * rolls back names takes none.  Commit-safe.  NULL: no place.
  */
 extern QueueCounter *queue_counter(QueueCounterRef *ref, bool create);
-/* A kind's numbers; with create they may be those that the handler's kinds without a place share.  NULL: none. */
-extern QueueKindStat *queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, bool create);
+/*
+ * A kind's numbers; with create they may be those that the handler's kinds without a place share.  NULL: none.
+ * kind_key: queue_name_hash(kind).
+ */
+extern QueueKindStat *queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, uint64 kind_key, bool create);
 extern QueueKindSums queue_kind_sums(int64 handler);
 /* Handlers of this database other than these are no more: their places are free. */
 extern void queue_kind_stat_keep(const int64 *handlers, int n);
@@ -158,11 +171,5 @@ extern int64 queue_counter_due(QueueCounter *counter);
 extern void queue_counter_sample(QueueCounterRef *queue, TimestampTz now);
 /* How many were due a few minutes ago, and how many minutes; 0: not known. */
 extern int	queue_counter_due_before(QueueCounter *counter, TimestampTz now, int64 *due);
-/* One run of a kind ended after `us` microseconds. */
-extern void queue_kind_ran(QueueKindRef *ref, int64 us);
-/* Do its recent runs tell how long one takes on average? (at least 4) */
-extern bool queue_kind_is_known(QueueKindStat *stat);
-/* May jobs of this kind share a commit? (mean under commit_interval / 10 over >= 4 runs, no long one lately) */
-extern bool queue_kind_is_short(const QueueKindRef *ref, TimestampTz now);
 
 #endif
