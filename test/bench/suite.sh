@@ -3,7 +3,7 @@
 #
 #	suite.sh            everything, an hour;  QUICK=1 suite.sh: some minutes, without the longest parts
 #	suite.sh --write    also writes table, figures and charts into doc/ (performance.md, performance.json, performance-*.svg)
-#	PARTS="fetch drain" suite.sh    only these: enqueue bulk fetch drain wal latency depth idle
+#	PARTS="fetch drain" suite.sh    only these: enqueue bulk wide fetch drain wal latency depth idle
 #
 # What is compared is measured in turns, ROUNDS times, in an order that alternates: on a machine that others use too a
 # figure by itself says little, the ratio of two that were taken within seconds says something.  report.pl makes medians,
@@ -19,7 +19,7 @@ QUICK=${QUICK:-}
 ROUNDS=${ROUNDS:-5}
 pick() { if [ -n "$QUICK" ]; then echo "$1"; else echo "$2"; fi; }
 T=$(pick 1 4)
-PARTS=${PARTS:-$(pick "enqueue bulk fetch drain wal latency depth" "enqueue bulk fetch drain wal latency depth idle")}
+PARTS=${PARTS:-$(pick "enqueue bulk wide fetch drain wal latency depth" "enqueue bulk wide fetch drain wal latency depth idle")}
 SETTINGS=("max_connections = 200" "max_wal_size = 8GB" "shared_buffers = 1GB" "checkpoint_timeout = 30min")
 BENCH=$ROOT/test/bench
 
@@ -142,6 +142,51 @@ part_bulk() {
 	script bulk_pgq <<<"SELECT count(pgq.insert_event('bench', 'mail', '$PAYLOAD')) FROM generate_series(1, 1000);"
 	compare bulk "jobs/s" bulk_rate insert queue $PGQ $GRAPHILE $BOSS
 	bound bulk queue insert -ge 0.5
+	compare transaction "jobs/s" one_transaction insert queue
+	bound transaction queue insert -ge 0.5
+	psql_file <<<"SELECT queue.purge('default'); TRUNCATE bare;" >/dev/null
+}
+# All in one transaction.
+one_transaction() {
+	local n s statement="INSERT INTO bare (payload) SELECT '$PAYLOAD' FROM generate_series(1, 10000)"
+	n=$(pick 100000 1000000)
+	[ "$1" = insert ] || statement="SELECT count(*) FROM queue.enqueue_many('mail', array_fill('$PAYLOAD'::jsonb, ARRAY[10000]))"
+	s=$(psql_file <<SQL
+SELECT clock_timestamp() AS start \gset
+BEGIN;
+\o /dev/null
+SELECT \$\$$statement\$\$ FROM generate_series(1, $n / 10000) \gexec
+\o
+COMMIT;
+SELECT extract(epoch FROM clock_timestamp() - :'start');
+SQL
+	)
+	calc "$n / $s"
+}
+
+# ---- wide: a payload of 64 kB, which is kept out of line, from its enqueue to its end
+wide_rate() { bench_pgbench "wide_$1" -M prepared -c 4 -j 2 -T "$T"; tps "wide_$1"; }
+part_wide() {
+	local payload
+	payload=$(sql "SELECT jsonb_build_object('text', string_agg(md5(i::text), '')) FROM generate_series(1, 2048) i")
+	psql_file <<<"SELECT queue.purge('default'); TRUNCATE textbook;" >/dev/null
+	script wide_textbook <<SQL
+INSERT INTO textbook (payload) VALUES ('$payload');
+UPDATE textbook SET attempt = attempt + 1, locked_until = now() + interval '5 min' WHERE id = (SELECT id FROM textbook
+	WHERE run_at <= now() AND (locked_until IS NULL OR locked_until < now()) ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+	RETURNING id, payload \\gset
+DELETE FROM textbook WHERE id = :id;
+SQL
+	script wide_queue <<SQL
+SELECT queue.enqueue('mail', '$payload');
+SELECT id, attempt, payload FROM queue.fetch('default') \\gset
+SELECT queue.complete(:id, :attempt);
+SQL
+	# some more than there are clients, so that nobody finds nothing
+	sql "SELECT queue.enqueue('mail', '[]') FROM generate_series(1, 20)" >/dev/null
+	sql "INSERT INTO textbook (payload) SELECT '[]' FROM generate_series(1, 20)" >/dev/null
+	compare wide /s wide_rate textbook queue
+	psql_file <<<"SELECT queue.purge('default'); TRUNCATE textbook;" >/dev/null
 }
 
 # ---- fetch: one job at a time, and batches of 100
