@@ -83,5 +83,4 @@ queue_lines_loaded(void)
 	if (base == NULL)
 		return;
 	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
-	pg_atomic_write_u64(&base->lines_loaded_at, (uint64) queue_now());
 }

@@ -10,6 +10,7 @@
 #include "config/owner.h"
 
 #include "config/line_limit.h"
+#include "shared/database.h"
 #include "shared/mark.h"
 #include "shared/note.h"
 #include "shared/reminder.h"
@@ -114,17 +115,22 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 	{
 		/* not of queue.emit, which acts so: they were restored */
 		if (!InSecurityRestrictedOperation())
+		{
+			queue_database_loaded();
 			queue_remind_all();
+		}
 		PG_RETURN_POINTER(NULL);
 	}
 	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "dependency") == 0)
 	{
-		queue_remind_all();		/* likewise */
+		queue_database_loaded();	/* likewise */
+		queue_remind_all();
 		PG_RETURN_POINTER(NULL);
 	}
 	if (strcmp(RelationGetRelationName(trigdata->tg_relation), "live_key") == 0)
 	{
 		/* no job of ours was enqueued so: they were restored, or somebody mends them */
+		queue_database_loaded();
 		queue_mark_all();
 		PG_RETURN_POINTER(NULL);
 	}
@@ -132,6 +138,9 @@ queue_sql_config_changed(PG_FUNCTION_ARGS)
 	queue_note_config();
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
 		strcmp(RelationGetRelationName(trigdata->tg_relation), "line") == 0)
+	{
+		queue_database_loaded();
 		queue_lines_loaded();
+	}
 	PG_RETURN_POINTER(NULL);
 }

@@ -430,7 +430,7 @@ retry_after(const char *text, TimestampTz now)
 
 		if (when == (time_t) -1)
 			return -1;
-		us = time_t_to_timestamptz(when) - now;
+		us = when > PG_INT64_MAX / 2 / USECS_PER_SEC ? MAX_RETRY_AFTER : time_t_to_timestamptz(when) - now;
 	}
 	return Max(0, Min(us, MAX_RETRY_AFTER));
 }

@@ -25,6 +25,7 @@
 
 #include "config/lines.h"
 #include "config/owner.h"
+#include "job/missing.h"
 #include "job/pending.h"
 #include "job/place.h"
 #include "job/remind.h"
@@ -314,23 +315,6 @@ queue_dependency_spoilt(int64 *ids, int *n, TimestampTz after, QueueFinished *fi
 
 /* ---------------------------------------------------------------- jobs come and go */
 
-/* The id that the sequence gave last; 0: none. */
-static int64
-last_id(void)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	QueueOwnerContext saved;
-	Datum		last;
-
-	queue_as_owner_begin(&saved);
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ObjectIdGetDatum(queue_config()->job_id_seq);
-	fcinfo->args[0].isnull = false;
-	last = pg_sequence_last_value(fcinfo);
-	queue_as_owner_end(&saved);
-	return fcinfo->isnull ? 0 : DatumGetInt64(last);
-}
-
 static int
 by_id(const void *a, const void *b)
 {
@@ -369,7 +353,7 @@ queue_dependency_check(int64 *ids, int n, Oid creator)
 		return 0;
 	qsort(ids, n, sizeof(int64), by_id);
 	left = qunique(ids, n, sizeof(int64), by_id);
-	last = last_id();
+	last = queue_missing_last_id();
 	if (ids[0] <= 0 || ids[left - 1] > last)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -661,7 +645,7 @@ queue_dependency_sweep(BlockNumber *block, int nblocks)
 
 			CHECK_FOR_INTERRUPTS();
 			if (!open && job != known && table_tuple_satisfies_snapshot(rel, slot, GetActiveSnapshot()) &&
-				!is_known(jobs, job, workflow))
+				!is_known(jobs, job, workflow) && queue_missing_gone(job))
 				(void) table_tuple_delete(rel, &slot->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(),
 										  InvalidSnapshot, false, &tmfd, false);
 			else

@@ -28,6 +28,7 @@
  */
 #include "job/group.h"
 
+#include "job/missing.h"
 #include "job/pending.h"
 #include "job/place.h"
 #include "job/rows.h"
@@ -370,7 +371,8 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, const Que
 		else if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
 		{
 			/* the job's end could not read whose group it was in */
-			queue_place_drop(places, &place, GetActiveSnapshot());
+			if (queue_missing_gone(place.job_id))
+				queue_place_drop(places, &place, GetActiveSnapshot());
 			continue;
 		}
 		seen++;

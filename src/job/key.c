@@ -18,6 +18,7 @@
 #include "job/key.h"
 
 #include "config/config.h"
+#include "job/missing.h"
 #include "job/pending.h"
 #include "job/write.h"
 #include "shared/clock.h"
@@ -522,7 +523,8 @@ is_useless(const QueueKeyRow *row, QueueJobTable *jobs, Snapshot snapshot, Times
 {
 	QueueJob	job;
 
-	return row->ended ? row->until <= now : !queue_job_peek(jobs, row->job_id, snapshot, &job);
+	return row->ended ? row->until <= now :
+		!queue_job_peek(jobs, row->job_id, snapshot, &job) && queue_missing_gone(row->job_id);
 }
 
 bool

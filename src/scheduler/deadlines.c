@@ -19,6 +19,7 @@
 #include "job/claim.h"
 #include "job/deadline.h"
 #include "job/event.h"
+#include "job/missing.h"
 #include "job/pending.h"
 #include "shared/clock.h"
 
@@ -80,7 +81,7 @@ handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 	QueueJob   *job = &claim.job;
 
 	if (!queue_job_find_lean(jobs, deadline->pos.id, claim.snapshot, job))
-		return true;
+		return queue_missing_issued(deadline->pos.id);
 	if (queue_job_pending(job) && (queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
 		return queue_event_look(jobs, job->id, now);
 	if (job->attempt > 0 || queue_extra_expires_at(job->extra) > now)

@@ -20,6 +20,7 @@
 #include "job/record.h"
 #include "job/rekeep.h"
 #include "shared/clock.h"
+#include "shared/database.h"
 #include "shared/lease.h"
 #include "shared/session.h"
 
@@ -182,6 +183,8 @@ queue_housekeeping_events(TimestampTz now)
 	Datum		before = TimestampTzGetDatum(now - (int64) queue_keep_events * USECS_PER_SEC - USECS_PER_MINUTE);
 	uint64		n;
 
+	if (queue_database_lately_loaded())
+		return now + RETENTION_US;	/* who awaits them may still be to come */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	if (SPI_execute_with_args("DELETE FROM queue.event WHERE id = ANY (ARRAY("

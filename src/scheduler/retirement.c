@@ -173,6 +173,15 @@ is_copy(const QueueConfig *config)
 	return false;
 }
 
+/* Did rows come in otherwise than by our functions?  Then jobs of lines that look unused may still be to come. */
+static bool
+loaded_lately(TimestampTz now)
+{
+	TimestampTz at = (TimestampTz) pg_atomic_read_u64(&queue_database()->loaded_at);
+
+	return at != 0 && now - at < RESTORE * (int64) queue_debug_line_idle * 1000;
+}
+
 /* Begins a pass. */
 static TimestampTz
 begin_pass(TimestampTz now, int64 interval)
@@ -202,8 +211,9 @@ begin_pass(TimestampTz now, int64 interval)
 			add(&todo, lines[i]->id);
 	}
 	/* of queues that somebody deleted by hand */
-	add_selected(&found, "SELECT id FROM queue.line l WHERE retired_at IS NULL AND queue <> 'default'"
-				 " AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = l.queue)");
+	if (!loaded_lately(now))
+		add_selected(&found, "SELECT id FROM queue.line l WHERE retired_at IS NULL AND queue <> 'default'"
+					 " AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = l.queue)");
 	phase = PHASE_LOOK;
 	return now;
 }
@@ -237,11 +247,10 @@ look(TimestampTz now)
 	TimestampTz began = queue_now();
 	QueueJobTable *table = queue_job_open(AccessShareLock);
 	int64		limit = (int64) queue_debug_line_idle * 1000;
-	TimestampTz loaded_at = (TimestampTz) pg_atomic_read_u64(&queue_database()->lines_loaded_at);
 	HASH_SEQ_STATUS seq;
 	Idle	   *entry;
 
-	if (loaded_at != 0 && now - loaded_at < RESTORE * limit)
+	if (loaded_lately(now))
 		limit *= RESTORE;
 	while (next < todo.n && queue_now() - began < SLICE_US)
 	{
@@ -275,7 +284,8 @@ begin_fence(TimestampTz now, int64 interval)
 	MemoryContext old;
 
 	todo.n = found.n = next = 0;
-	add_selected(&todo, "SELECT id FROM queue.line WHERE retired_at IS NOT NULL");
+	if (!loaded_lately(now))
+		add_selected(&todo, "SELECT id FROM queue.line WHERE retired_at IS NOT NULL");
 	if (todo.n == 0)
 	{
 		phase = PHASE_REST;

@@ -69,7 +69,7 @@ base_clear(QueueDatabase *base)
 	base->created = false;
 	pg_atomic_write_u64(&base->sorted_generation, 0);
 	pg_atomic_write_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
-	pg_atomic_write_u64(&base->lines_loaded_at, 0);
+	pg_atomic_write_u64(&base->loaded_at, 0);
 	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
@@ -116,7 +116,7 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->session_claims, 0);
 			pg_atomic_init_u32(&base->drops, 0);
 			pg_atomic_init_u64(&base->lines_made, 0);
-			pg_atomic_init_u64(&base->lines_loaded_at, 0);
+			pg_atomic_init_u64(&base->loaded_at, 0);
 			pg_atomic_init_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 			pg_atomic_init_u64(&base->sorted_generation, 0);
 			pg_atomic_init_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
@@ -328,6 +328,24 @@ queue_database_trouble(QueueDatabase *base, char *trouble, Size size)
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	strlcpy(trouble, base->trouble, size);
 	LWLockRelease(&shared->lock);
+}
+
+void
+queue_database_loaded(void)
+{
+	QueueDatabase *base = queue_database();
+
+	if (base != NULL)
+		pg_atomic_write_u64(&base->loaded_at, (uint64) queue_now());
+}
+
+bool
+queue_database_lately_loaded(void)
+{
+	QueueDatabase *base = queue_database();
+	TimestampTz at = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->loaded_at) : 0;
+
+	return at != 0 && queue_now() - at < USECS_PER_DAY;
 }
 
 /* The generation of this database's configuration; 0 without preload. */

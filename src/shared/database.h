@@ -72,7 +72,7 @@ typedef struct QueueDatabase
 	pg_atomic_uint32 drops;		/* queues that open transactions drop */
 	/* rows of queue.line that were inserted since the server started, committed or not */
 	pg_atomic_uint64 lines_made;
-	pg_atomic_uint64 lines_loaded_at;	/* when rows came in otherwise, such as by a restore; 0: never */
+	pg_atomic_uint64 loaded_at; /* when rows came in otherwise than by our functions; 0: never */
 	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
 	/* by which generation of the configuration the scheduler has put all lines into agendas; 0: it has not */
 	pg_atomic_uint64 sorted_generation;
@@ -114,6 +114,10 @@ extern void queue_database_extension_created(Oid db);
 /* What of the scheduler's work fails; "": nothing.  Copied under the lock. */
 extern void queue_database_set_trouble(QueueDatabase *base, const char *trouble);
 extern void queue_database_trouble(QueueDatabase *base, char *trouble, Size size);
+
+/* Rows came into this database's tables otherwise than by our functions, by a restore perhaps; did any within a day? */
+extern void queue_database_loaded(void);
+extern bool queue_database_lately_loaded(void);
 
 extern uint64 queue_database_generation(void);	/* 0 without preload */
 extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation + 1 and wake the scheduler */

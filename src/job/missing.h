@@ -1,0 +1,19 @@
+/*
+ * missing.h
+ *		Is a job that is not there gone, or still to come?
+ */
+#ifndef QUEUE_MISSING_H
+#define QUEUE_MISSING_H
+
+#include "lib/queue.h"
+
+/* The id that the sequence gave last; 0: none. */
+extern int64 queue_missing_last_id(void);
+
+/* Was a job of this id ever here?  Ids are issued before any job has one, but a restore sets the sequence last. */
+extern bool queue_missing_issued(int64 id);
+
+/* May what seems left behind by a job that is neither live nor kept be deleted? */
+extern bool queue_missing_gone(int64 id);
+
+#endif
