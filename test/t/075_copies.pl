@@ -49,7 +49,7 @@ SELECT queue.enqueue('job', '{"note": "grouped"}', 'mail', group_key => 'g') FRO
 SELECT queue.enqueue('job', '{"note": "fair"}', 'fair', concurrency_key => 'tenant ' || i % 2) FROM generate_series(1, 6) i;
 SELECT queue.enqueue('job', '{"note": "expires"}', 'mail', expires_at => now() + '1 year', headers => '{"traceparent": "00"}', tags => '{x,"y z"}');
 SELECT queue.enqueue('job', '{"note": "after"}', 'mail', depends_on => ARRAY[queue.enqueue('job', '{"note": "first"}', 'mail')]);
-SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "job", "payload": {"note": "a"}}, {"ref": "b", "kind": "job", "payload": {"note": "b"}, "depends_on": ["a"], "compensate_with": "job"}]', 'flow', 'mail', on_finished => 'job', payload => '{"note": "callback"}');
+SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "job", "queue": "mail", "payload": {"note": "a"}}, {"ref": "b", "kind": "job", "queue": "mail", "payload": {"note": "b"}, "depends_on": ["a"], "compensate_with": "job"}]', 'flow', 'mail', on_finished => 'job', payload => '{"note": "callback"}');
 SELECT queue.enqueue('job', jsonb_build_object('note', 'wide', 'w', repeat(md5('x'), 1000)), 'mail');
 SELECT queue.enqueue('outside', '{}', 'mail') FROM generate_series(1, 3);
 SELECT queue.resume('*');
@@ -65,7 +65,7 @@ SELECT queue.await_event(id, 'shipped', '1 h', attempt) FROM queue.fetch('mail',
 SELECT queue.pause('mail');
 SELECT queue.enqueue('job', '{"note": "left"}', 'mail', group_key => 'g2') FROM generate_series(1, 3);
 SELECT queue.enqueue('job', '{"note": "left after"}', 'mail', depends_on => ARRAY[queue.enqueue('job', '{"note": "left first"}', 'mail', unique_key => 'left')]);
-SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "job", "payload": {"note": "left a"}}, {"ref": "b", "kind": "job", "payload": {"note": "left b"}, "depends_on": ["a"]}]', 'flow 2', 'mail', on_finished => 'job', payload => '{"note": "left callback"}');
+SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "job", "queue": "mail", "payload": {"note": "left a"}}, {"ref": "b", "kind": "job", "queue": "mail", "payload": {"note": "left b"}, "depends_on": ["a"]}]', 'flow 2', 'mail', on_finished => 'job', payload => '{"note": "left callback"}');
 EOS
 scheduler_turn($node);
 
