@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 use Test::More;
 
-my $node = queue_node('limits');
+my $node = queue_node('limits', conf => 'max_prepared_transactions = 2');
 sql($node, <<'EOS');
 SELECT queue.create_queue('q', max_running => 3, lease => '1 hour');
 SELECT queue.register_sql_handler('k', 'h', '{q}', timeout => '0');
@@ -114,6 +114,43 @@ wait_true($node, "SELECT ($running) = 1", 'another executor runs one');
 one($node, $running, '1', 'and no more than one');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'all ended', kinds => '^k$');
+
+# whatever is killed, and however often, the whole limit is used again, and no more
+sql($node, <<'EOS');
+ALTER SYSTEM SET queue.shutdown_timeout = '10ms';
+SELECT pg_reload_conf();
+SELECT queue.alter_queue('q', max_running => 3), queue.enqueue('ext', queue => 'q');
+-- a prepared transaction keeps its lock while the server crashes
+BEGIN;
+SELECT pg_advisory_xact_lock(2);
+PREPARE TRANSACTION 'lock';
+SELECT count(queue.enqueue('k', '{"lock": 2}', 'q')) FROM generate_series(1, 6);
+EOS
+my ($whole, $more) = (0, 0);
+for my $round (1 .. 10)
+{
+	poll($node, "SELECT ($running) = 3");
+	my $victim = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'executor' AND job_id IS NOT NULL ORDER BY pid LIMIT 1");
+	if ($round % 5 == 0)
+	{
+		kill 9, $victim;		# and with it the whole server
+	}
+	else
+	{
+		sql($node, "SELECT pg_terminate_backend($victim)");
+	}
+	poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $victim)");
+	$whole++ if poll($node, "SELECT ($running) = 3");
+	$more++ if sql($node, $running) ne '3' || sql($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{ext}')") ne '0';
+}
+is($whole, 10, 'after each of ten kills all of the limit is used again');
+is($more, 0, 'and never more');
+sql($node, "COMMIT PREPARED 'lock'");
+sql($node, "ALTER SYSTEM RESET queue.shutdown_timeout");
+$node->reload;
+wait_no_jobs($node, 'all ended', kinds => '^k$');
+$lock->quit;
+$lock = queue_session($node);
 
 # executors are kept for urgent jobs: with four, low ones get three, and an urgent one need not wait for them
 $lock->query_safe('SELECT pg_advisory_lock(1)');
