@@ -1,7 +1,7 @@
 # Copies of a database that has some of everything: by pg_dump in each format, by pg_upgrade, and by logical replication.
 # Each has the same rows, runs nothing before adopt(), and everything after it.
 #
-# QUEUE_OLD_PG_CONFIG: of the server that pg_upgrade upgrades from, with queue installed (test/upgrade.sh); without it
+# QUEUE_OLD_PG_CONFIG: of the server that pg_upgrade upgrades from, with queue installed; without it
 # from this version to itself.
 use strict;
 use warnings;
