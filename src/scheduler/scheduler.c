@@ -93,11 +93,14 @@ channel_budget(void)
 	return (int64) queue_executors * Max(queue_commit_interval, 1) * 1000;
 }
 
-/* Fills in what the run is expected to take: of a kind that is new, or slow on average, one executor's whole share. */
+/*
+ * Fills in what the run is expected to take: of a kind that is new, or slow on average, one executor's whole share.  The
+ * line may have lost its handler since its entry was put into the channel, and counts as new then.
+ */
 static void
 estimate(QueueEntry *entry, QueueLine *line)
 {
-	QueueKindStat *stat = queue_line_stat(line);
+	QueueKindStat *stat = line->handler == NULL ? NULL : queue_line_stat(line);
 	int64		whole = (int64) Max(queue_commit_interval, 1) * 1000;
 	int64		mean = stat == NULL ? whole : (int64) pg_atomic_read_u64(&stat->mean_us);
 
