@@ -94,8 +94,8 @@ channel_budget(void)
 }
 
 /*
- * Fills in what the run is expected to take: of a kind that is new, or slow on average, one executor's whole share.  The
- * line may have lost its handler since its entry was put into the channel, and counts as new then.
+ * Fills in what the run is expected to take: of a kind that is new, or slow on average, one executor's whole share.
+ * The line may have lost its handler since its entry was put into the channel, and counts as new then.
  */
 static void
 estimate(QueueEntry *entry, QueueLine *line)
