@@ -173,7 +173,7 @@ sub check_memory
 	wait_true($node, 'SELECT bool_and((available, running, retryable, scheduled, pending) = (0, 0, 0, 0, 0)) FROM queue.stat_queue', 'stat_queue counts none');
 	wait_true($node, 'SELECT bool_and((available, running, retryable, scheduled, pending) = (0, 0, 0, 0, 0)) FROM queue.stat_kind', 'nor does stat_kind');
 	wait_true($node, "SELECT $_ = 0 FROM (SELECT count(*) FROM queue.$_) x ($_)", "$_ is empty") for qw(live_key group_mark reminder step event_wait);
-	wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.unique_key WHERE until IS NULL OR until < clock_timestamp())', 'unique_key is empty');
+	wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.unique_key WHERE ended IS NULL)', 'no key is taken by a job that has ended');
 	sql($node, "SELECT count(queue.enqueue('probex', queue => 'lim')) FROM generate_series(1, 4)");
 	wait_true($node, "WITH f AS MATERIALIZED (SELECT count(*) AS n FROM queue.fetch('lim', 4, kinds => '{probex}', lease => '1 hour')) SELECT (SELECT n FROM f) + (SELECT count(*) FROM queue.job WHERE kind = 'probex' AND state = 'running') = 2",
 		'all of a limit is free again');
