@@ -99,6 +99,7 @@ SELECT state, failures, last_error FROM queue.job WHERE id = :a;
 SELECT queue.enqueue('k', '1', 'q', max_attempts => 1) AS a \gset
 SELECT attempt, max_attempts FROM queue.fetch('q');
 SELECT queue.fail(:a, 1, 'once is enough');
+SELECT state, max_attempts FROM queue.job WHERE id = :a;
 -- discarded ones of a queue that keeps none vanish, their error stays
 SELECT queue.create_queue('brief', keep_discarded => '0', max_attempts => 1);
 SELECT queue.enqueue('k', '1', 'brief') AS a \gset

@@ -174,6 +174,14 @@ SELECT count(queue.enqueue('k', queue => 'many', group_key => 'z')) FROM generat
 SELECT settle();
 SELECT queue.complete(id, attempt) FROM queue.fetch('many');
 CALL queue.await_idle('many', '0');
+-- moved there and back, a job leaves no place behind in which others would wait for it
+SELECT queue.create_queue('aside');
+SELECT add('m1', 'm', 'many') \g /dev/null
+SELECT queue.move_jobs('{"kind": "m1"}', 'aside'), settle(), queue.move_jobs('{"kind": "m1"}', 'many'), settle();
+SELECT add('m2', 'm', 'aside') \g /dev/null
+SELECT queue, count(*) FROM queue.live_key WHERE group_key = 'm' GROUP BY queue ORDER BY queue;
+SELECT settle();
+SELECT kind FROM queue.fetch('aside');
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;

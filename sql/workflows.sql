@@ -202,6 +202,7 @@ SELECT * FROM ailing;
 -- what is refused
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["c"]}, {"ref": "b", "kind": "x", "depends_on": ["a"]}, {"ref": "c", "kind": "x", "depends_on": ["b"]}]')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["a"]}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "out", "kind": "x", "depends_on": ["a"]}, {"ref": "a", "kind": "x", "depends_on": ["b"]}, {"ref": "b", "kind": "x", "depends_on": ["a"]}]')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["b"]}]')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x"}, {"ref": "a", "kind": "x"}]')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "17", "kind": "x"}]')$$), try($$SELECT queue.enqueue_workflow('{}')$$), try($$SELECT queue.enqueue_workflow('[1]')$$);

@@ -56,6 +56,18 @@ ok(gone($pid), 'SIGTERM ends it, at the deadline');
 one($node, "SELECT count(*), sum(failures), count(*) FILTER (WHERE state = 'available') FROM queue.job", '60|0|60', 'its jobs are released, uncounted');
 one($node, "SELECT sum(attempt) FROM queue.job", 50, 'their attempts stand');
 
+# --- SIGTERM, requests that do not end, whose jobs are cancelled: nothing is waited for
+sql($node, q{ALTER SYSTEM SET queue.shutdown_timeout = '1h'});
+sql($node, "SELECT pg_reload_conf(), queue.resume_handler('hang')");
+wait_true($node, "SELECT in_flight = 50 FROM queue.stat_endpoint", '50 in flight again');
+sql($node, "SELECT queue.pause_handler('hang')");
+$pid = worker();
+kill 'TERM', $pid;
+wait_true($node, "SELECT state = 'stopping' FROM queue.stat_worker WHERE pid = $pid", 'SIGTERM: the worker lets them end');
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE state = 'running'");
+ok(gone($pid), 'and ends when their jobs are cancelled');
+sql($node, q{SELECT queue.delete_jobs('{"state": "cancelled"}')});
+
 # --- a restart of the server with requests in flight, which have the time to end
 sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
 sql($node, 'SELECT pg_reload_conf()');
