@@ -191,6 +191,7 @@ SELECT throttle_interval_ms, last_notified_at = to_timestamp(0) AS never FROM pg
 SELECT pgmq.enable_notify_insert('vt', -1);
 SELECT pgmq.enable_notify_insert('nowhere');
 SELECT pgmq.update_notify_insert('vt', -1);
+SELECT pgmq.update_notify_delete('vt', -1);
 SELECT pgmq.update_notify_insert('nowhere', 1);
 SELECT pgmq.update_notify_insert('plain', 1);
 SELECT pgmq.update_notify_delete('plain', 1);

@@ -78,6 +78,7 @@ SELECT * FROM queue.enqueue_unique('k', 'a', '{"b": 2, "c": 3}', '{"queue": "q",
 SELECT :'m_outcome', payload, later FROM jobs WHERE unique_key = 'a' AND state = 'available';
 SELECT queue.enqueue('k', '[1]', 'q', unique_key => 'list', on_conflict => 'merge') AS l \gset
 SELECT queue.enqueue('k', '[2, [3]]', 'q', unique_key => 'list', on_conflict => 'merge') = :l AS merged;
+SELECT try($$SELECT queue.enqueue('k', '4', 'q', unique_key => 'list', on_conflict => 'merge') > 0$$);
 SELECT payload FROM jobs WHERE unique_key = 'list';
 SET queue.max_job_size = '1kB';
 SELECT try(format($$SELECT queue.enqueue('k', '[%s]', 'q', unique_key => 'list', on_conflict => 'merge')$$, (SELECT string_agg('"some text here"', ',') FROM generate_series(1, 40))));
@@ -189,7 +190,8 @@ SELECT queue.grant_queue('q', 'regress_queue_unique');
 SET ROLE regress_queue_unique;
 SELECT queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": ["n1", "n2", "none"]}');
 SELECT try($$SELECT queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": "n3", "payload": 3}')$$), try($$SELECT queue.cancel_jobs('{"queue": "q", "kind": "k"}')$$),
-       queue.cancel_jobs('{"queue": "other", "kind": "k", "unique_key": "n3"}');
+       queue.cancel_jobs('{"queue": "other", "kind": "k", "unique_key": "n3"}'),
+       queue.cancel_jobs('{"queue": "q", "kind": "k", "unique_key": "n3", "state": "retryable"}');
 SELECT outcome FROM queue.enqueue_unique('k', 'n3', '{}', '{"queue": "q"}');
 RESET ROLE;
 SELECT payload, state FROM queue.job WHERE unique_key ~ '^n\d' ORDER BY id;

@@ -111,6 +111,7 @@ SELECT queue.enqueue('item', queue => 'q', workflow => :w) > 0 AS added, queue.c
 SELECT try(format('SELECT queue.enqueue(%L, workflow => %s)', 'item', :w));
 SELECT queue.purge('q');
 SELECT is(:w, 'cancelled');
+SELECT jobs, unfinished, completed, discarded, cancelled FROM queue.workflow WHERE id = :w;
 SELECT queue.create_workflow('empty') AS w \gset
 SELECT queue.close_workflow(:w);
 SELECT is(:w, 'completed');
