@@ -1157,12 +1157,13 @@ COMMENT ON FUNCTION queue.adopt IS
 CREATE FUNCTION queue.test_run(job_id bigint, raise_error boolean = true) RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_run';
 COMMENT ON FUNCTION queue.test_run IS
-    'For tests: runs one job''s SQL handler now, in this transaction, as the current user, who must be the handler''s run_as (else 42501); returns the job''s new state. raise_error: the handler''s error is raised.';
+    'For tests: runs one job''s SQL handler now, in this transaction, as the current user, who must be the handler''s run_as (else 42501); returns the job''s new state. raise_error: the handler''s error is raised. 55000, in the words of queue.explain_job, if a limit, a pause, a key, what it waits for, or a run_at to come is in the way (queue.alter_job changes that); rates do not count.';
 
-CREATE FUNCTION queue.test_drain(queue text = 'default', with_retries boolean = false) RETURNS TABLE (job_id bigint, state text, error text)
+CREATE FUNCTION queue.test_drain(queue text = 'default', with_retries boolean = false, with_scheduled boolean = false)
+    RETURNS TABLE (job_id bigint, state text, error text)
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_drain';
 COMMENT ON FUNCTION queue.test_drain IS
-    'For tests: runs a queue''s due jobs as queue.test_run does, one by one, until none is left; with_retries: also those that wait for a retry.';
+    'For tests: runs a queue''s due jobs as queue.test_run does, one by one, until none is left; what a limit, a pause or a key holds back is left. with_retries: also those that wait for a retry, at once. with_scheduled: also those whose run_at is to come, in that order, each once.';
 
 -- ---------------------------------------------------------------------------
 -- Queues.

@@ -1,7 +1,6 @@
 /*
  * control.c
- *		What an operator or a test does with one job: cancel, discard, retry, alter_job,
- *		test_run, test_drain, current_job.
+ *		What an operator does with one job: cancel, discard, retry, alter_job; and current_job.
  *
  * Cancelling a job that an executor runs: the executor is told through its slot and
  * rolls the job back uncounted; the caller waits for the row and ends it in its own
@@ -13,32 +12,23 @@
 
 #include "api/arguments.h"
 #include "api/enqueue.h"
-#include "api/explain.h"
-#include "config/lines.h"
-#include "config/owner.h"
 #include "executor/verdict.h"
 #include "job/claim.h"
 #include "job/create.h"
 #include "job/dead_letter.h"
 #include "job/depend.h"
-#include "job/event.h"
 #include "job/finish.h"
 #include "job/finished.h"
-#include "job/group.h"
 #include "job/key.h"
 #include "job/pending.h"
-#include "job/ready.h"
 #include "job/record.h"
-#include "shared/census.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 
 /* Cancels a discarded job that holds its group, so that the group goes on; false: this job holds none. */
 static bool
@@ -453,8 +443,6 @@ queue_sql_alter_job(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(change_waiting(id, change_for_alter, &alteration, &missing));
 }
 
-/* ---- running jobs in the caller's own transaction ---- */
-
 PG_FUNCTION_INFO_V1(queue_sql_current_job);
 /* queue.current_job() -> queue.job: null outside a handler */
 Datum
@@ -466,223 +454,4 @@ queue_sql_current_job(PG_FUNCTION_ARGS)
 													  queue_current->line->kind, queue_current->line->priority,
 													  queue_current->line->handler, QUEUE_STATE_RUNNING,
 													  queue_current->started_at, NULL)));
-}
-
-/* 55000: a limit keeps the job from running now. */
-static void
-raise_limit(const QueueClaim *claim)
-{
-	const char *why = queue_limit_explain(claim->line);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("job " INT64_FORMAT " cannot run now: %s", claim->job.id, why != NULL ? why : "a limit is reached"),
-			 errhint("Limits hold for tests too: raise it with queue.alter_queue or at the handler, or try later.")));
-}
-
-/* Can what blocks the job be taken away in this very transaction?  It is read again then. */
-static bool
-let_in(QueueJobTable *table, const QueueJob *job)
-{
-	QueueJob	now;
-
-	if ((queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
-		(void) queue_event_look(table, job->id, queue_now());
-	return queue_group_let_in(table, job) ||
-		(queue_job_peek(table, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now));
-}
-
-/* Runs one job's SQL handler here and now; the state that it then has. */
-static QueueState
-run_here(QueueJobTable *table, int64 id, QueueRunResult *result)
-{
-	for (;;)
-	{
-		Snapshot	snapshot = queue_finish_snapshot();
-		QueueJob	job;
-		QueueJob	run;
-		QueueLine  *line;
-		const char *parked;
-		const char *hint;
-		TimestampTz started_at;
-		QueueClaim	claim;
-		QueueClaimed claimed;
-
-		if (!queue_job_find(table, id, snapshot, &job) ||
-			!queue_may(GetUserId(), (line = queue_job_line(job.line))->queue->name, QUEUE_PRIV_WORK))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("job " INT64_FORMAT " does not exist", id),
-					 errhint("It may have ended, or be in a queue on which you lack the privilege work.")));
-		if (line->handler == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("kind \"%s\" has no handler in queue \"%s\"", line->kind, line->queue->name),
-					 errhint("Register one with queue.register_sql_handler.")));
-		if (line->handler->http)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("kind \"%s\" has an HTTP handler", line->kind),
-					 errhint("Only SQL handlers run in a transaction of yours; the server sends its jobs.")));
-		if (line->handler->run_as_oid != GetUserId())
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("the handler of kind \"%s\" runs as \"%s\"", line->kind, line->handler->run_as),
-					 errhint("SET ROLE to it, or register the handler with run_as => your role.")));
-		queue_census_claimed(line->kind_key);
-		parked = queue_run_parked(line->handler, &hint);
-		if (parked != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the handler of kind \"%s\" cannot run: %s", line->kind, parked),
-					 errhint("%s", hint)));
-		if (queue_claim_holder(id, job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("job " INT64_FORMAT " is running", id),
-					 errhint("Enqueue it in the transaction that tests it: then nobody else can take it.")));
-		if (queue_job_pending(&job) && let_in(table, &job))
-		{
-			PopActiveSnapshot();
-			continue;
-		}
-		if (queue_job_pending(&job) || line->queue->paused || line->handler->paused_at != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("job " INT64_FORMAT " cannot run: %s", id,
-							queue_explain_live(table, &job, line, snapshot)),
-					 errhint("End what it waits for first.")));
-		if (job.problem != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("job " INT64_FORMAT " could not be read: %s", id, job.problem),
-					 errhint("Its row is damaged: queue.cancel ends it without reading it.")));
-		claim = (QueueClaim) {.table = table, .snapshot = snapshot, .job = job, .line = line};
-		claimed = queue_claim_run(&claim, true);
-		PopActiveSnapshot();
-		if (claimed == QUEUE_CLAIM_FULL)
-			raise_limit(&claim);
-		if (claimed != QUEUE_CLAIM_OURS)
-		{
-			look_again();
-			continue;
-		}
-		run = job;
-		run.attempt++;
-		started_at = queue_now();
-		(void) queue_run_job(line->handler, line, &run, started_at, false, true, NULL, NULL, result);
-		if (result->outcome == QUEUE_RUN_FAILED && strcmp(result->sqlstate, "57014") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("%s", result->error),
-					 errhint("The job is as it was.")));
-		{
-			QueueState	state = queue_verdict_write(table, &job, run.attempt, result, started_at, "test", NULL);
-
-			CommandCounterIncrement();
-			return state;
-		}
-	}
-}
-
-PG_FUNCTION_INFO_V1(queue_sql_test_run);
-/* queue.test_run(job_id, raise_error) -> text */
-Datum
-queue_sql_test_run(PG_FUNCTION_ARGS)
-{
-	int64		id = queue_arg_id(fcinfo, 0, "job_id");
-	bool		raise_error = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
-	QueueRunResult result;
-	QueueJobTable *table;
-	QueueState	state;
-
-	queue_finish_writable("queue.test_run()");
-	CommandCounterIncrement();	/* test_run(enqueue(..)) in one statement */
-	queue_census_look(0);
-	table = queue_job_open(RowExclusiveLock);
-	queue_depend_own(table);
-	state = run_here(table, id, &result);
-	queue_job_close(table);
-	if (raise_error && result.outcome == QUEUE_RUN_FAILED)
-		ereport(ERROR,
-				(errcode(result.sqlstate[0] == '\0' ? ERRCODE_RAISE_EXCEPTION :
-						 MAKE_SQLSTATE(result.sqlstate[0], result.sqlstate[1], result.sqlstate[2],
-									   result.sqlstate[3], result.sqlstate[4])),
-				 errmsg("%s", result.error ? result.error : "the handler failed its job"),
-				 result.context ? errcontext("%s", result.context) : 0,
-				 errhint("Call test_run with raise_error => false to record the failure instead.")));
-	PG_RETURN_TEXT_P(cstring_to_text(queue_state_names[state]));
-}
-
-PG_FUNCTION_INFO_V1(queue_sql_test_drain);
-/*
- * queue.test_drain(queue, with_retries) -> table(job_id, state, error).  Each job once (but for with_retries), so
- * that one which releases itself for ever does not hold its test for ever.
- */
-Datum
-queue_sql_test_drain(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		with_retries = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-	char	   *queue;
-	QueueJobTable *table;
-	HTAB	   *done;
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
-
-	queue_finish_writable("queue.test_drain()");
-	InitMaterializedSRF(fcinfo, 0);
-	queue = queue_arg_text(fcinfo, 0, "queue");
-	queue_require(queue, QUEUE_PRIV_WORK);
-	(void) queue_config_queue(queue, false);
-	queue_census_look(0);
-	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	table = queue_job_open(RowExclusiveLock);
-	for (;;)
-	{
-		/* one at a time: a handler may enqueue what comes before the rest */
-		int			nlines;
-		QueueLine **of_queue = queue_lines_of(queue_config_queue(queue, false), &nlines);
-		QueueLine **lines = palloc((nlines + 1) * sizeof(QueueLine *));
-		int			n = 0;
-		QueueReady *ready;
-		QueueJob	job;
-		QueueLine  *line;
-		bool		found;
-		QueueRunResult result;
-		QueueState	state;
-		Datum		values[3];
-		bool		nulls[3] = {false, false, false};
-
-		for (int i = 0; i < nlines; i++)
-		{
-			if (of_queue[i]->handler != NULL && !of_queue[i]->handler->http && !of_queue[i]->queue->paused &&
-				of_queue[i]->handler->paused_at == 0)
-				lines[n++] = of_queue[i];
-		}
-		queue_depend_own(table);
-		queue_group_promote_own(table);
-		ready = queue_ready_begin(table, &(QueueReadyLines) {
-								  .lines = lines, .nlines = n, .readers = (uint64) MyProcPid << 32}, queue_now());
-		do
-			found = queue_ready_next(ready, &job, &line);
-		while (found && hash_search(done, &job.id, HASH_FIND, NULL) != NULL);
-		if (found)
-			queue_ready_use(ready, true);
-		queue_ready_end(ready);
-		if (!found)
-			break;
-		(void) hash_search(done, &job.id, HASH_ENTER, NULL);
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			state = run_here(table, job.id, &result);
-		} while (with_retries && state == QUEUE_STATE_RETRYABLE);
-		values[0] = Int64GetDatum(job.id);
-		values[1] = CStringGetTextDatum(queue_state_names[state]);
-		nulls[2] = result.error == NULL;
-		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(result.error);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	queue_job_close(table);
-	return (Datum) 0;
 }

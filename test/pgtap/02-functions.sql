@@ -79,7 +79,7 @@ INSERT INTO expected VALUES
     ('tick', '', 'bigint'),
     ('snooze', 'job_id bigint, delay interval, attempt bigint DEFAULT NULL::bigint', 'boolean'),
     ('subscribe', 'topic text, kind text, queue text DEFAULT ''default''::text, filter jsonpath DEFAULT NULL::jsonpath', 'bigint'),
-    ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
+    ('test_drain', 'queue text DEFAULT ''default''::text, with_retries boolean DEFAULT false, with_scheduled boolean DEFAULT false', 'TABLE(job_id bigint, state text, error text)'),
     ('test_run', 'job_id bigint, raise_error boolean DEFAULT true', 'text'),
     ('unregister_handler', 'kind text, queue text DEFAULT NULL::text', 'void'),
     ('metrics', '', 'text'),
