@@ -129,16 +129,17 @@ try() {
 	tests=$(sed -n 's/^Test: //p' "$patch")
 	[ -n "$tests" ] || { echo "it names no test"; return; }
 	for test in $tests; do exists "$test" || { echo "there is no test $test"; return; }; done
-	patch -d "$tree" -p1 -s -F2 --no-backup-if-mismatch <"$patch" >"$tree.log" 2>&1 ||
-		{ patch -d "$tree" -p1 -R -s -F2 --force --no-backup-if-mismatch <"$patch" >/dev/null 2>&1; echo "the patch does not apply"; return; }
-	if ! make -s -C "$tree" all WERROR= PG_CONFIG="$server" >"$tree.log" 2>&1; then
-		echo "it does not build"
+	if ! patch -d "$tree" -p1 -s -F2 --no-backup-if-mismatch <"$patch" >"$tree.log" 2>&1; then
+		echo "the patch does not apply"
+	elif ! make -s -C "$tree" all WERROR= PG_CONFIG="$server" >"$tree.log" 2>&1; then
+		echo "it does not build: $(grep -m1 -E 'error|Error|\*\*\*' "$tree.log")"
 	else
 		for test in $tests; do
 			passes "$test" "$tree" "$server" || { [ $? = 124 ] && echo "caught by $test, which hangs" || echo "caught by $test"; break; }
 		done
 	fi
-	patch -d "$tree" -p1 -R -s -F2 --no-backup-if-mismatch <"$patch" >>"$tree.log" 2>&1
+	# whole files: patch -R may find another place that looks alike
+	sed -n 's/^+++ b\///p' "$patch" | while read -r file; do cp "$ROOT/$file" "$tree/$file"; done
 }
 
 # lane number: takes the mutants that no lane has taken yet
