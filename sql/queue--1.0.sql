@@ -1524,18 +1524,6 @@ COMMENT ON FUNCTION queue.unsubscribe IS
     'Removes a subscription; false if there is none of this id. Jobs that it got stay. Needs privilege manage on *.';
 
 -- ---------------------------------------------------------------------------
--- Each time that a client calls a function and prepares nothing, the parser reads the text of all its parameters' defaults.
--- The names of members in that text are skipped by whoever reads it, of every version; without them queue.enqueue's has half
--- the length and is stored uncompressed, which makes such a call a tenth cheaper.  pg_upgrade makes the functions anew, with
--- the names, and they work as well.
--- ---------------------------------------------------------------------------
-CREATE FUNCTION queue_internal.node_tree(text) RETURNS pg_node_tree LANGUAGE internal STRICT AS 'rtrim1';
-UPDATE pg_catalog.pg_proc
-SET proargdefaults = queue_internal.node_tree(pg_catalog.regexp_replace(proargdefaults::text, ':[A-Za-z0-9_]+', ':', 'g'))
-WHERE pronamespace = 'queue'::regnamespace AND pronargdefaults > 0;
-DROP FUNCTION queue_internal.node_tree(text);
-
--- ---------------------------------------------------------------------------
 -- PUBLIC has nothing but what answers about oneself; queue.grant_queue gives the rest. What the installer's ALTER
 -- DEFAULT PRIVILEGES gave to anybody is revoked.
 -- ---------------------------------------------------------------------------
