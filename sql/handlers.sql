@@ -205,21 +205,16 @@ SELECT queue.pause_handler('child'), queue.enqueue('child', '1', 'd') AS k \gset
 SELECT count(*) FROM queue.test_drain('d') WHERE job_id = :k;
 SELECT split_part(try(format('SELECT queue.test_run(%s)', :k)), ' since', 1);
 SELECT queue.resume_handler('child'), queue.test_run(:k, NULL);
--- before their time, the first one first; what a limit or a pause holds back is left, and others run all the same
-SELECT queue.enqueue('child', '"in 2 days"', 'd', delay => '2 days'), queue.enqueue('child', '"in 1 day"', 'd', delay => '1 day');
-SELECT count(*) FROM queue.test_drain('d');
-SELECT j.payload, d.state FROM queue.test_drain('d', with_scheduled => true) WITH ORDINALITY d LEFT JOIN queue.job j ON j.id = d.job_id ORDER BY ordinality;
-SELECT queue.enqueue('child', '"in a paused queue"', 'd', delay => '1 day') AS k \gset
-SELECT queue.pause('d');
-SELECT count(*) FROM queue.test_drain('d', with_scheduled => true);
-SELECT queue.resume('d'), queue.alter_queue('d', max_running => 0), queue.enqueue('child', '"due"', 'd');
-SELECT count(*) FROM queue.test_drain('d', true, true);
-SELECT queue.alter_queue('d', reset => '{max_running}');
-SELECT j.payload, d.state FROM queue.test_drain('d', true, true) WITH ORDINALITY d LEFT JOIN queue.job j ON j.id = d.job_id ORDER BY ordinality;
-SELECT queue.enqueue('end', '{"how": "raise"}', 'd') AS m \gset
-SELECT count(*) FROM queue.test_drain('d') WHERE state = 'retryable';
-SELECT count(*) FROM queue.test_drain('d', with_scheduled => true);
-SELECT d.state FROM queue.test_drain('d', with_retries => true) d WHERE job_id = :m;
+-- before their time, the first one first
+SELECT queue.create_queue('e', keep_completed => '1 day');
+SELECT queue.enqueue('child', '"in 2 days"', 'e', delay => '2 days'), queue.enqueue('child', '"in 1 day"', 'e', delay => '1 day'), queue.enqueue('end', '{"how": "raise"}', 'e') AS m \gset
+SELECT d.state FROM queue.test_drain('e') d;
+SELECT j.payload, d.state FROM queue.test_drain('e', with_scheduled => true) WITH ORDINALITY d LEFT JOIN queue.job j ON j.id = d.job_id ORDER BY ordinality;
+SELECT d.job_id = :m, d.state FROM queue.test_drain('e', with_retries => true) d;
+-- what a pause or a limit holds back is left
+SELECT queue.create_queue('held', max_running => 0), queue.create_queue('paused'), queue.pause('paused');
+SELECT queue.enqueue('child', '1', q, delay => d) FROM unnest('{held,paused}'::text[]) q, unnest('{0,1 day}'::interval[]) d \g /dev/null
+SELECT count(*) FROM unnest('{held,paused}'::text[]) q, queue.test_drain(q, true, true);
 ROLLBACK;
 
 -- a handler that ends another job ends that one, and its own as it returns

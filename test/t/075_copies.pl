@@ -52,8 +52,10 @@ SELECT queue.enqueue('job', '{"note": "after"}', 'mail', depends_on => ARRAY[que
 SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "job", "queue": "mail", "payload": {"note": "a"}}, {"ref": "b", "kind": "job", "queue": "mail", "payload": {"note": "b"}, "depends_on": ["a"], "compensate_with": "job"}]', 'flow', 'mail', on_finished => 'job', payload => '{"note": "callback"}');
 SELECT queue.enqueue('job', jsonb_build_object('note', 'wide', 'w', repeat(md5('x'), 1000)), 'mail');
 SELECT queue.enqueue('outside', '{}', 'mail') FROM generate_series(1, 3);
+BEGIN;	-- no executor comes between
 SELECT queue.resume('*');
 SELECT queue.pause(q) FROM unnest('{mail,fair,held,dead,default}'::text[]) q;
+COMMIT;
 SELECT queue.resume('mail');
 SELECT queue.emit('paid', '{"n": 1}', 'mail');
 EOS
