@@ -50,11 +50,9 @@ typedef struct Table
 	bool		changed;		/* .. or may not be any more: an invalidation came while it was looked at */
 } Table;
 
-#define MAX_TABLES 64
-
 bool		queue_catalog_stale = true;
 
-static Table tables[MAX_TABLES];
+static Table tables[lengthof(columns)];	/* more than there are tables */
 static int	ntables = 0;
 
 void
@@ -78,11 +76,7 @@ find_tables(void)
 	for (int i = 0; i < lengthof(columns); i++)
 	{
 		if (i == 0 || strcmp(columns[i].table, columns[i - 1].table) != 0)
-		{
-			if (ntables == MAX_TABLES)
-				elog(ERROR, "queue has more than %d tables", MAX_TABLES);
 			tables[ntables++] = (Table) {.first = i};
-		}
 		tables[ntables - 1].n++;
 	}
 }
