@@ -215,6 +215,13 @@ SELECT d.job_id = :m, d.state FROM queue.test_drain('e', with_retries => true) d
 SELECT queue.create_queue('held', max_running => 0), queue.create_queue('paused'), queue.pause('paused');
 SELECT queue.enqueue('child', '1', q, delay => d) FROM unnest('{held,paused}'::text[]) q, unnest('{0,1 day}'::interval[]) d \g /dev/null
 SELECT count(*) FROM unnest('{held,paused}'::text[]) q, queue.test_drain(q, true, true);
+-- until it may run
+SELECT queue.alter_queue('held', reset => '{max_running}'), queue.resume('paused');
+SELECT q, count(*), min(d.state), max(d.state) FROM unnest('{held,paused}'::text[]) q, queue.test_drain(q, true, true) d GROUP BY q ORDER BY q;
+-- one that its handler released is there for the next drain
+SELECT queue.enqueue('end', '{"how": "release call"}', 'paused') \g /dev/null
+SELECT d.state FROM queue.test_drain('paused') d;
+SELECT d.state FROM queue.test_drain('paused') d;
 ROLLBACK;
 
 -- a handler that ends another job ends that one, and its own as it returns

@@ -21,6 +21,7 @@
 #include "job/ready.h"
 #include "shared/census.h"
 #include "shared/clock.h"
+#include "shared/note.h"
 
 #include "access/xact.h"
 #include "funcapi.h"
@@ -283,6 +284,7 @@ queue_sql_test_drain(PG_FUNCTION_ARGS)
 	queue_require(queue, QUEUE_PRIV_WORK);
 	(void) queue_config_queue(queue, false);
 	queue_census_look(0);
+	queue_note_own_anew();
 	done = hash_create("queue test_drain", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	table = queue_job_open(RowExclusiveLock);
 	for (;;)

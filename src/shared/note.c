@@ -270,6 +270,16 @@ queue_note_own_passed(int64 line, QueuePos pos)
 }
 
 void
+queue_note_own_anew(void)
+{
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (notes[i].on_commit)
+			notes[i].own_pos = notes[i].commit_pos;
+	}
+}
+
+void
 queue_note_new_line(const QueueNewLine *line)
 {
 	(void) queue_database();

@@ -71,6 +71,8 @@ extern bool queue_note_own_line(int *i, int64 *line);
 extern bool queue_note_own(int64 line, QueuePos *lowest);
 /* This transaction read all of a line before pos.  What a subtransaction then gives back is in the cursor's keys. */
 extern void queue_note_own_passed(int64 line, QueuePos pos);
+/* Nothing of this transaction's own counts as passed: what was left then, because of a limit say, may be taken now. */
+extern void queue_note_own_anew(void);
 
 /* A new line: told of after commit, before its jobs (shared/database.h). */
 extern void queue_note_new_line(const QueueNewLine *line);
