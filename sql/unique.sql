@@ -208,7 +208,7 @@ SELECT id - :b AS n, unique_key, payload FROM queue.job WHERE queue = 'j' ORDER 
 SELECT try($$SELECT queue.enqueue_json_many('[{"kind": "k", "queue": "j"}, {"kind": "k", "queue": "j", "unique_key": "b", "on_conflict": "error"}]')$$);
 SELECT try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"kind": "k"}')$$), try($$SELECT queue.enqueue_unique('k', NULL)$$), try($$SELECT queue.enqueue_unique(NULL, 'x')$$),
        try($$SELECT queue.enqueue_unique('k', 'x', NULL)$$), try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"colour": 1}')$$),
-       try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"payload": 1}')$$), try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"unique_key": "y"}')$$);
+       try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"payload": 1}')$$), try($$SELECT queue.enqueue_unique('k', 'x', '{}', '{"unique_key": "y"}')$$), try($$SELECT queue.enqueue_unique('k', 'x', '{}', '5')$$);
 -- many ends in one call
 SELECT count(*) FROM queue.complete_many((SELECT array_agg(id) FROM queue.fetch('j', 10)));
 SELECT * FROM keys;

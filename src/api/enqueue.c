@@ -8,9 +8,8 @@
  */
 #include "api/enqueue.h"
 
-#include <math.h>
-
 #include "api/arguments.h"
+#include "api/json_option.h"
 #include "config/lines.h"
 #include "config/owner.h"
 #include "executor/run.h"
@@ -30,7 +29,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 #include "utils/varlena.h"
 
 /* ---- the options ---- */
@@ -513,71 +511,6 @@ queue_sql_enqueue_many(PG_FUNCTION_ARGS)
 
 /* ---- JSON ---- */
 
-static void
-refuse_json(const char *name, const char *what, const char *example)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("job option \"%s\" must be %s", name, what),
-			 errhint("Write it like %s.", example)));
-}
-
-static char *
-json_text(const char *name, JsonbValue *value, const char *example)
-{
-	if (value->type != jbvString)
-		refuse_json(name, "a string", example);
-	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
-static int64
-json_int(const char *name, JsonbValue *value)
-{
-	double		number;
-
-	/* drivers that know only strings send "3" */
-	if (value->type == jbvString)
-		return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(json_text(name, value, "3"))));
-	if (value->type != jbvNumeric)
-		refuse_json(name, "a number", "3");
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
-	if (number != floor(number))
-		refuse_json(name, "a whole number", "3");
-	/* beyond what a double counts exactly, so beyond any option's range: its own check refuses it */
-	if (number > INT64CONST(1) << 53 || number < -(INT64CONST(1) << 53))
-		return number > 0 ? PG_INT64_MAX : PG_INT64_MIN;
-	return (int64) number;
-}
-
-/* An array of strings or of whole numbers as text[] or bigint[]. */
-static Datum
-json_array(const char *name, JsonbValue *value, Oid type)
-{
-	Jsonb	   *json = JsonbValueToJsonb(value);
-	JsonbIterator *it = JsonbIteratorInit(&json->root);
-	JsonbIteratorToken token;
-	JsonbValue	element;
-	ArrayBuildState *array = initArrayResult(type, CurrentMemoryContext, false);
-	int64		id = 0;
-	bool		ok = JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json);
-
-	while (ok && (token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-	{
-		if (token != WJB_ELEM)
-			continue;
-		ok = element.type == (type == TEXTOID ? jbvString : jbvNumeric);
-		if (ok)
-			array = accumArrayResult(array, type == TEXTOID ?
-									 CStringGetTextDatum(json_text(name, &element, "[\"a\", \"b\"]")) :
-									 Int64GetDatum(id = json_int(name, &element)), false, type, CurrentMemoryContext);
-		ok = ok && id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what json_int makes of a number beyond all ids */
-	}
-	if (!ok)
-		refuse_json(name, type == TEXTOID ? "an array of strings" : "an array of job ids",
-					type == TEXTOID ? "[\"a\", \"b\"]" : "[1, 2]");
-	return makeArrayResult(array, CurrentMemoryContext);
-}
-
 /* A member's value as its option's setter wants it. */
 static Datum
 json_datum(const Option *option, JsonbValue *value)
@@ -585,23 +518,20 @@ json_datum(const Option *option, JsonbValue *value)
 	switch (option->type)
 	{
 		case OPTION_TEXT:
-			return CStringGetTextDatum(json_text(option->name, value, "\"text\""));
+			return CStringGetTextDatum(queue_json_text(option->name, value, "\"text\""));
 		case OPTION_JSON:
 			return JsonbPGetDatum(JsonbValueToJsonb(value));
 		case OPTION_INT:
 		case OPTION_BIGINT:
-			return Int64GetDatum(json_int(option->name, value));
+			return Int64GetDatum(queue_json_int(option->name, value));
 		case OPTION_TIME:
-			return DirectFunctionCall3(timestamptz_in,
-									   CStringGetDatum(json_text(option->name, value, "\"2030-01-31 08:00+00\"")),
-									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+			return queue_json_parsed(option->name, value, timestamptz_in, "\"2030-01-31 08:00+00\"");
 		case OPTION_INTERVAL:
-			return DirectFunctionCall3(interval_in, CStringGetDatum(json_text(option->name, value, "\"30 s\"")),
-									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+			return queue_json_parsed(option->name, value, interval_in, "\"30 s\"");
 		case OPTION_TEXTS:
-			return json_array(option->name, value, TEXTOID);
+			return queue_json_array(option->name, value, TEXTOID);
 		case OPTION_IDS:
-			return json_array(option->name, value, INT8OID);
+			return queue_json_array(option->name, value, INT8OID);
 	}
 	return (Datum) 0;
 }
@@ -734,6 +664,11 @@ queue_sql_enqueue_unique(PG_FUNCTION_ARGS)
 	{
 		Jsonb	   *options = PG_GETARG_JSONB_P(3);
 
+		if (!JB_ROOT_IS_OBJECT(options))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("options must be a JSON object"),
+					 errhint("Write them like {\"priority\": -10, \"on_conflict\": \"replace\"}.")));
 		queue_request_of_json(&options->root, &request);
 		refuse_option(options, "kind");
 		refuse_option(options, "unique_key");

@@ -25,7 +25,7 @@ queue_null_value(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 			 errmsg("%s must not be null", name),
-			 errhint("kind, queue and payload are required; every other option may be null for its default.")));
+			 errhint("Give a value for it; only options may be null, for their defaults.")));
 }
 
 void

@@ -31,7 +31,8 @@ read_interval(const char *name, const JsonbValue *value, int64 *us, QueueComplai
 	if (!queue_option_interval(value, us, &text))
 	{
 		if (text != NULL)
-			return queue_complain(wrong, ERRCODE_INVALID_DATETIME_FORMAT, NULL,
+			return queue_complain(wrong, ERRCODE_INVALID_DATETIME_FORMAT,
+								  psprintf("Write backoff member \"%s\" like \"15 s\".", name),
 								  "invalid input syntax for type interval: \"%s\"", text);
 		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE,
 							  "Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.",
