@@ -96,8 +96,9 @@ queue_json_array(const char *name, JsonbValue *value, Oid type)
 		if (ok)
 			array = accumArrayResult(array, type == TEXTOID ?
 									 CStringGetTextDatum(queue_json_text(name, &element, "[\"a\", \"b\"]")) :
-									 Int64GetDatum(id = queue_json_int(name, &element)), false, type, CurrentMemoryContext);
-		ok = ok && id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what queue_json_int makes of a number beyond all ids */
+									 Int64GetDatum(id = queue_json_int(name, &element)), false, type,
+									 CurrentMemoryContext);
+		ok = ok && id != PG_INT64_MAX && id != PG_INT64_MIN;	/* what comes of a number beyond all ids */
 	}
 	if (!ok)
 		refuse(name, type == TEXTOID ? "an array of strings" : "an array of job ids",

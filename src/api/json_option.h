@@ -2,8 +2,8 @@
  * json_option.h
  *		Members of a job in its JSON form, read as values of their option's type.
  *
- * Another JSON type is 22023; what the type's own reader refuses is its error, with a hint that names the option and shows
- * how to write it.  `example` is JSON.
+ * Another JSON type is 22023; what the type's own reader refuses is its error, with a hint that names the option and
+ * shows how to write it.  `example` is JSON.
  */
 #ifndef QUEUE_JSON_OPTION_H
 #define QUEUE_JSON_OPTION_H
