@@ -28,10 +28,9 @@ lib_build() {
 	BIN=$("$PG_CONFIG" --bindir)
 	PGXS_DIR=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 	PGXS_DIR=$(cd "$PGXS_DIR" && pwd)
-	local log lock=/tmp/queue-build.lock
+	local log
 	log=$(mktemp)
-	# One build and install at a time: another script may be doing the same.
-	{ : >>"$lock"; } 2>/dev/null || lock=$ROOT/Makefile
+	# One build and install of this tree at a time: another script may be doing the same.
 	(
 		flock 9
 		# Objects of another server's headers must not be linked in, nor, for a test, such as were built with warnings.
@@ -51,7 +50,7 @@ lib_build() {
 		if [ -w "$("$PG_CONFIG" --pkglibdir)" ]; then make -s -C "$ROOT" install PG_CONFIG="$PG_CONFIG"
 		else sudo make -s -C "$ROOT" install PG_CONFIG="$PG_CONFIG"
 		fi
-	) 9<"$lock" >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; exit 1; }
+	) 9<"$ROOT/Makefile" >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; exit 1; }
 	rm -f "$log"
 }
 
