@@ -8,7 +8,8 @@ use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
 
-my $node = queue_node('marks');
+# short jobs share a commit however slow the machine is
+my $node = queue_node('marks', conf => "queue.commit_interval = '10 s'\n");
 sql($node, "SELECT queue.create_queue('q')");
 
 # --- a scheduler that ended and came again, without what it remembered: others have been let in since its first mark of
@@ -68,6 +69,39 @@ wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 's
 one($node, "SELECT string_agg(DISTINCT state, ' ') FROM queue.job WHERE group_key = 'busy' AND id <> $in AND state <> 'completed'", 'pending', 'no second one is let in beside it');
 sql($node, "SELECT queue.complete($in, 1)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $low", 'after its end the lower one is');
+sql($node, "SELECT queue.purge('q')");
+
+# --- an executor that goes on in a group from one transaction to the next, which then fails at its COMMIT: the group is
+# looked at again, so that the job fails by itself, and lets the one behind it go on
+sql($node, <<'EOS');
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late'; END $$;
+CREATE TABLE refused (id bigint);
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON refused DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
+CREATE FUNCTION step(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	-- after this one a transaction has no room for another's subtransactions
+	FOR i IN 1 .. CASE WHEN j.payload = '"many"' THEN 30 ELSE 0 END LOOP
+		BEGIN
+			INSERT INTO seen (job_id) VALUES (j.id);
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+	INSERT INTO refused SELECT j.id WHERE j.payload = '"refused"';
+END $$;
+SELECT queue.register_sql_handler('step', 'step', max_attempts => 1);
+SELECT count(queue.enqueue('step', queue => 'q')) FROM generate_series(1, 20);
+EOS
+wait_no_jobs($node, 'the kind is known to be short');
+sql($node, <<'EOS');
+SELECT queue.pause('q');
+SELECT queue.enqueue('step', p, 'q', group_key => 'step') FROM unnest('{"\"many\"", "\"refused\"", "{}"}'::jsonb[]) p;
+EOS
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'step' AND state = 'available'", 'the first of the group is let in');
+sql($node, "SELECT queue.resume('q')");
+wait_no_jobs($node, 'all of the group end', kinds => 'step');
+one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'step' AND last_error = 'too late'", 'discarded', 'the one that failed at COMMIT is discarded');
+one($node, "SELECT count(*), count(DISTINCT xid) FROM seen", '30|1', 'the one before it ran once');
 sql($node, "SELECT queue.purge('q')");
 
 # --- a snapshot that is held makes no step of a group longer: a step looks at as many blocks at the end as at the beginning
