@@ -167,6 +167,20 @@ BEGIN;
 SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
 SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
 ROLLBACK;
+-- what is rolled back to a savepoint gives back; what is released before does not
+BEGIN;
+SELECT count(queue.enqueue('l_t', queue => 'l_h1'));
+SAVEPOINT s;
+SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
+ROLLBACK TO s;
+SELECT count(*) FROM queue.fetch('l_h1', kinds => '{l_t}');
+ROLLBACK TO s;
+SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
+RELEASE s;
+SAVEPOINT s;
+ROLLBACK TO s;
+SELECT count(*) FROM queue.fetch('l_h1', kinds => '{l_t}');
+ROLLBACK;
 SELECT queue.unregister_handler('l_t', 'l_h1');
 SELECT queue.unregister_handler('l_handled', 'l_h1');
 

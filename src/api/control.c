@@ -19,6 +19,7 @@
 #include "job/depend.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/held.h"
 #include "job/key.h"
 #include "job/pending.h"
 #include "job/record.h"
@@ -166,36 +167,40 @@ take_key(const QueueFinished *finished)
 void
 queue_control_drop_letter(QueueJobTable *table, const QueueFinished *finished)
 {
-	int64		id;
-	Snapshot	snapshot;
-	QueueClaim	claim;
 	QueueExtra	extra;
-	QueueOrigin origin;
+	int64		id;
 
 	queue_extra_unpack(finished->job.extra, &extra);
 	id = extra.dead_letter;
-	if (id == 0)
-		return;
-	snapshot = queue_finish_snapshot();
-	claim = (QueueClaim) {.table = table, .snapshot = snapshot};
-	if (queue_job_find_lean(table, id, snapshot, &claim.job))
+	while (id != 0)
 	{
-		queue_extra_unpack(claim.job.extra, &extra);
-		if (queue_dead_letter_origin(extra.origin, &origin) && origin.id == finished->job.id)
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueClaim	claim = {.table = table, .snapshot = snapshot};
+		QueueOrigin origin;
+		bool		done = true;
+
+		if (queue_job_find_lean(table, id, snapshot, &claim.job))
 		{
+			queue_extra_unpack(claim.job.extra, &extra);
 			/* left behind, it could be redriven later, and its job would run once more */
-			if (queue_claim_holder(id, claim.job.leased_until, queue_now()) != QUEUE_HELD_BY_NOBODY ||
-				queue_claim_lock(&claim, false) != QUEUE_CLAIM_OURS ||
-				queue_finish_end(table, &claim.job, claim.job.attempt, QUEUE_STATE_NONE, &(QueueEnding) {0},
-								 snapshot, false) != TM_Ok)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("the dead letter " INT64_FORMAT " of job " INT64_FORMAT " is in somebody's hands", id,
-								finished->job.id),
-						 errhint("Cancel the letter first, or retry the job when the letter waits again.")));
+			if (queue_dead_letter_origin(extra.origin, &origin) && origin.id == finished->job.id)
+				done = queue_claim_holder(id, claim.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
+					queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS &&
+					queue_finish_end(table, &claim.job, claim.job.attempt, QUEUE_STATE_NONE, &(QueueEnding) {0},
+									 snapshot, false) == TM_Ok;
 		}
+		PopActiveSnapshot();
+		if (done)
+			return;
+		if (claim.met != TM_Ok && claim.met != TM_WouldBlock)
+			queue_finish_retry(claim.met);
+		else if (claim.met == TM_Ok || !queue_row_wait_moment(table->rel, &claim.job.tid, table->slot, id))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the dead letter " INT64_FORMAT " of job " INT64_FORMAT " is in somebody's hands", id,
+							finished->job.id),
+					 errhint("Cancel the letter first, or retry the job when the letter waits again.")));
 	}
-	PopActiveSnapshot();
 }
 
 bool
@@ -255,10 +260,10 @@ queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line,
 	QueueJob	new = *job;
 
 	if (queue_claim_lock(&claim, wait) != QUEUE_CLAIM_OURS)
-		return TM_WouldBlock;
+		return claim.met != TM_Ok ? claim.met : TM_Invisible;
 	queue_extra_unpack(job->extra, &extra);
 	if (!change(&new, &extra, line, arg))
-		return TM_WouldBlock;
+		return TM_Invisible;
 	new.extra = queue_extra_pack(&extra);
 	return queue_job_update(table, job, &new, snapshot, true);
 }
@@ -292,7 +297,7 @@ change_waiting(int64 id, QueueChange change, void *arg, bool *missing)
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			break;
-		if (res == TM_WouldBlock)
+		if (res == TM_Invisible)
 			look_again();
 		else
 			queue_finish_retry(res);

@@ -14,8 +14,8 @@
 typedef bool (*QueueChange) (QueueJob *job, QueueExtra *extra, QueueLine *line, void *arg);
 
 /*
- * Changes a live row, read under `snapshot`, that nobody works on.  TM_WouldBlock: somebody has it, or (with wait) had
- * it, so look again; or the change left it alone.  The other results as queue_job_update has them.
+ * Changes a live row, read under `snapshot`, that nobody works on.  TM_Invisible: a session has the job, or the change
+ * left it alone.  The other results as queue_job_lock has them.
  */
 extern TM_Result queue_control_change(QueueJobTable *table, const QueueJob *job, QueueLine *line, QueueChange change,
 									  void *arg, Snapshot snapshot, bool wait);

@@ -5,7 +5,8 @@
  * Letters go one by one, by id upwards.  One that somebody works on, whose queue is gone or is not the caller's to
  * enqueue into, or whose unique key is taken, stays and is not counted.
  *
- * Locks: of each letter its row lock, that of its discarded original, its unique key; none is waited for.
+ * Locks: of each letter its row lock, that of its discarded original, its unique key; none is waited for, but a letter
+ * that one of our processes has for a moment (job/held.c).
  */
 #include "lib/queue.h"
 
@@ -19,6 +20,7 @@
 #include "job/depend.h"
 #include "job/finish.h"
 #include "job/finished.h"
+#include "job/held.h"
 #include "job/key.h"
 #include "shared/clock.h"
 
@@ -93,25 +95,33 @@ bring_back(QueueClaim *letter, QueueOrigin *origin)
 static bool
 redrive_one(QueueJobTable *table, int64 id, const char *queue)
 {
-	Snapshot	snapshot = queue_finish_snapshot();
-	QueueClaim	letter = {.table = table, .snapshot = snapshot};
-	QueueOrigin origin;
-	bool		done = false;
-
-	if (queue_job_find(table, id, snapshot, &letter.job) && letter.job.problem == NULL)
+	for (;;)
 	{
-		letter.line = queue_job_line(letter.job.line);
-		queue_extra_unpack(letter.job.extra, &letter.extra);
-		done = strcmp(letter.line->queue->name, queue) == 0 &&
-			queue_dead_letter_origin(letter.extra.origin, &origin) &&
-			queue_config_queue(origin.queue, true) != NULL &&
-			queue_may(GetUserId(), origin.queue, QUEUE_PRIV_ENQUEUE) &&
-			queue_claim_holder(id, letter.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
-			queue_claim_lock(&letter, false) == QUEUE_CLAIM_OURS &&
-			!lives(table, origin.id) && bring_back(&letter, &origin);
+		Snapshot	snapshot = queue_finish_snapshot();
+		QueueClaim	letter = {.table = table, .snapshot = snapshot};
+		QueueOrigin origin;
+		bool		done = false;
+
+		if (queue_job_find(table, id, snapshot, &letter.job) && letter.job.problem == NULL)
+		{
+			letter.line = queue_job_line(letter.job.line);
+			queue_extra_unpack(letter.job.extra, &letter.extra);
+			done = strcmp(letter.line->queue->name, queue) == 0 &&
+				queue_dead_letter_origin(letter.extra.origin, &origin) &&
+				queue_config_queue(origin.queue, true) != NULL &&
+				queue_may(GetUserId(), origin.queue, QUEUE_PRIV_ENQUEUE) &&
+				queue_claim_holder(id, letter.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
+				queue_claim_lock(&letter, false) == QUEUE_CLAIM_OURS &&
+				!lives(table, origin.id) && bring_back(&letter, &origin);
+		}
+		PopActiveSnapshot();
+		if (letter.met == TM_Ok)
+			return done;
+		if (letter.met != TM_WouldBlock)
+			queue_finish_retry(letter.met);
+		else if (!queue_row_wait_moment(table->rel, &letter.job.tid, table->slot, id))
+			return false;
 	}
-	PopActiveSnapshot();
-	return done;
 }
 
 /* queue.redrive(queue, qty) -> bigint */

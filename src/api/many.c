@@ -6,8 +6,9 @@
  * its own, so that what changed meanwhile is left alone.  Jobs that the caller may not touch are neither changed nor
  * counted, and nothing tells of them.
  *
- * Locks: the row lock of each job that is changed, in the order of ids.  Only cancel_jobs and discard_jobs wait for a
- * row that somebody has, after they have done all others; the other calls leave such a job alone.
+ * Locks: the row lock of each job that is changed, in the order of ids.  What one of our processes has for a moment is
+ * waited for (job/held.c).  Only cancel_jobs and discard_jobs wait for a row that anybody else has, after they have done
+ * all others; the other calls leave such a job alone.
  */
 #include "lib/queue.h"
 
@@ -22,6 +23,7 @@
 #include "job/depend.h"
 #include "job/finish.h"
 #include "job/group.h"
+#include "job/held.h"
 #include "job/key.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -279,7 +281,11 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 			continue;
 		}
 		if (!manage)
-			return 0;
+		{
+			if (!queue_row_wait_moment(many->table->rel, &job.tid, many->table->slot, id))
+				return 0;
+			continue;
+		}
 		(void) queue_slot_cancel(MyDatabaseId, id);
 		return -1;
 	}
@@ -345,7 +351,7 @@ change_one(Many *many, int64 id, QueueChange change, void *arg, bool *live)
 		Snapshot	snapshot = queue_finish_snapshot();
 		QueueJob	job;
 		QueueLine  *line;
-		TM_Result	res = TM_WouldBlock;
+		TM_Result	res = TM_Invisible;
 
 		*live = queue_job_find(many->table, id, snapshot, &job);
 		if (*live && find_live(many, id, snapshot, &job, &line))
@@ -353,9 +359,12 @@ change_one(Many *many, int64 id, QueueChange change, void *arg, bool *live)
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			return true;
-		if (res == TM_WouldBlock || res == TM_BeingModified)
+		if (res == TM_Invisible)
 			return false;
-		queue_finish_retry(res);
+		if (res != TM_WouldBlock)
+			queue_finish_retry(res);
+		else if (!queue_row_wait_moment(many->table->rel, &job.tid, many->table->slot, id))
+			return false;
 	}
 }
 
@@ -369,7 +378,7 @@ delete_one(Many *many, int64 id, QueueFinished *finished, bool take_key)
 	for (;;)
 	{
 		Snapshot	snapshot = queue_finish_snapshot();
-		TM_Result	res = TM_WouldBlock;
+		TM_Result	res = TM_Invisible;
 		QueueKeyName key = {0};
 		int64		holder = 0;
 
@@ -389,9 +398,12 @@ delete_one(Many *many, int64 id, QueueFinished *finished, bool take_key)
 		PopActiveSnapshot();
 		if (res == TM_Ok)
 			return true;
-		if (res == TM_WouldBlock || res == TM_BeingModified)
+		if (res == TM_Invisible)
 			return false;
-		queue_finish_retry(res);
+		if (res != TM_WouldBlock && res != TM_BeingModified)
+			queue_finish_retry(res);
+		else if (!queue_finished_wait_moment(finished))
+			return false;
 	}
 }
 

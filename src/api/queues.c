@@ -18,6 +18,7 @@
 #include "config/owner.h"
 #include "job/claim.h"
 #include "job/finish.h"
+#include "job/held.h"
 #include "job/job.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
@@ -400,8 +401,8 @@ lines_of_queue(const char *queue, int *count)
 }
 
 /*
- * Deletes one job as read, following its row when it was changed meanwhile.  Without `running` a claimed row stays
- * and nobody waits for its lock; with it, an executor that runs the job is told to let go and waited for.
+ * Deletes one job as read, following its row when it was changed meanwhile.  Without `running` a claimed row stays, and
+ * so does one that somebody has locked, but for a moment; with it, an executor that runs the job is told to let go and waited for.
  */
 static bool
 delete_job(QueueJobTable *table, QueueJob *job, bool running)
@@ -432,7 +433,11 @@ delete_job(QueueJobTable *table, QueueJob *job, bool running)
 		if (result == TM_Ok)
 			return true;
 		if (result == TM_BeingModified || result == TM_WouldBlock)
-			return false;		/* somebody is taking it */
+		{
+			if (!queue_row_wait_moment(table->rel, &job->tid, table->slot, job->id))
+				return false;	/* somebody is taking it */
+			continue;
+		}
 		if (result == TM_Updated && !found)
 		{
 			/* the new version may be younger than that snapshot */

@@ -117,7 +117,7 @@ queue_claim_lock(QueueClaim *claim, bool wait)
 
 	if (claim->locked)
 		return QUEUE_CLAIM_OURS;
-	result = queue_job_lock(claim->table, &claim->job, claim->snapshot, wait);
+	claim->met = result = queue_job_lock(claim->table, &claim->job, claim->snapshot, wait);
 	if (result != TM_Ok)
 		return refused(result);
 	if (queue_session_taken(claim->job.id))

@@ -34,6 +34,7 @@ typedef struct QueueClaim
 	bool		follows;		/* it may be pending, because this transaction ended the job before it in its group */
 	bool		paid;			/* its rates gave it their tokens before: an uncounted run is no claim of its own */
 	bool		locked;			/* the row's lock is ours, and no session claimed it before that */
+	TM_Result	met;			/* what queue_claim_lock met at the row; TM_Ok with NONE: a session has the job */
 } QueueClaim;
 
 /* Who works on a job. */

@@ -15,6 +15,7 @@
 
 #include "config/lines.h"
 #include "job/group.h"
+#include "job/held.h"
 #include "job/kept.h"
 #include "job/pending.h"
 #include "job/step.h"
@@ -364,6 +365,18 @@ queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wai
 	if (result == TM_Ok)
 		queue_group_let_go(finished->queue, &finished->job);
 	return result;
+}
+
+bool
+queue_finished_wait_moment(const QueueFinished *finished)
+{
+	Relation	rel = queue_finished_open(finished->slot, RowExclusiveLock);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	bool		again = queue_row_wait_moment(rel, &finished->job.tid, row, finished->job.id);
+
+	ExecDropSingleTupleTableSlot(row);
+	table_close(rel, NoLock);
+	return again;
 }
 
 /*

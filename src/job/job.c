@@ -21,6 +21,7 @@
 #include "config/lines.h"
 #include "config/relations.h"
 #include "job/deadline.h"
+#include "job/held.h"
 #include "job/write.h"
 #include "lib/attempt.h"
 #include "shared/clock.h"
@@ -390,33 +391,13 @@ queue_job_refind(QueueJobTable *table, ItemPointer tid, int64 id, Snapshot snaps
 	return found || queue_job_find(table, id, snapshot, job);
 }
 
-/*
- * A dirty snapshot tells of a row's change in progress, not of a mere row lock.  Called under the job's advisory lock
- * (session.c), which the locker tests after it has the row.
- */
+/* Called under the job's advisory lock (session.c), which the locker tests after it has the row. */
 bool
 queue_job_row_locked(QueueJobTable *table, const QueueJob *job)
 {
-	bool		locked = true;
+	TransactionId holder;
 
-	if (table_tuple_fetch_row_version(table->rel, tid_of(job), SnapshotAny, table->slot))
-	{
-		bool		shouldFree;
-		HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &shouldFree);
-		TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple->t_data);
-		uint16		infomask = tuple->t_data->t_infomask;
-
-		if ((infomask & HEAP_XMAX_INVALID) != 0)
-			locked = false;
-		else if ((infomask & HEAP_XMAX_IS_MULTI) != 0)
-			locked = MultiXactIdIsRunning(xmax, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
-		else
-			locked = !TransactionIdIsCurrentTransactionId(xmax) && TransactionIdIsInProgress(xmax);
-		if (shouldFree)
-			heap_freetuple(tuple);
-	}
-	ExecClearTuple(table->slot);
-	return locked;
+	return queue_row_held(table->rel, &job->tid, table->slot, &holder);
 }
 
 bool

@@ -267,6 +267,20 @@ queue_slot_runs(Oid db, int64 job_id)
 	return slot_running(db, job_id) != NULL;
 }
 
+/* Called by who met a transaction of that process.  No lock: a process that has a transaction has its slot. */
+bool
+queue_slot_is_ours(pid_t pid)
+{
+	int			used = queue_slot_count();
+
+	for (int i = 0; i < used && pid != 0; i++)
+	{
+		if (shared->slots[i].pid == pid && pg_atomic_read_u32(&shared->slots[i].type) != QUEUE_SLOT_FREE)
+			return true;
+	}
+	return false;
+}
+
 /*
  * The job may end while its slot is read: then the slot names another job, or none, and what was read is of no use.
  */

@@ -67,6 +67,8 @@ extern void queue_slot_pass(int number, struct BackgroundWorker *worker);	/* int
 extern void queue_slot_adopt(int number);
 extern void queue_slot_free(int number);	/* the parent, when the child never came up */
 extern void queue_slot_take_back(QueueSlotType type, Oid db);	/* those that a dead parent's children never used */
+/* Is this one of our processes that work in a database? */
+extern bool queue_slot_is_ours(pid_t pid);
 extern int	queue_slot_count(void);
 extern QueueSlot *queue_slot_nth(int i);
 /* Is this job being run by an executor of my database right now? Cheap: atomics only. */

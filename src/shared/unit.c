@@ -6,7 +6,8 @@
  * unit if it is there.
  *	- A lease's unit goes when the transaction that ended the lease has committed, or at the lease's end.  A finish
  *	  after that finds no unit, or not its own: serial numbers tell.
- *	- A run's unit goes at its transaction's end, because only then others see what it did.
+ *	- A run's unit goes at its transaction's end, because only then others see what it did; or with the subtransaction
+ *	  that took it, if that is rolled back: then it did nothing.
  *	- A session claim's unit goes with the claim (session.c).
  * The rows of live_job, the slots and the session locks are the truth.  A meter that did not count for a limit grants
  * nothing; job/limit.c counts, by adding units.  One too many is let go when the claim ends, or by who added it and
@@ -59,9 +60,10 @@ static int	nops = 0;
 static int	maxops = 0;
 static int	nends = 0;			/* those that end a lease */
 
-/* Units of this transaction's runs. */
+/* Units of this transaction's runs: a stack by nest level too. */
 typedef struct Run
 {
+	int			level;
 	int64		job;
 	uint64		id[QUEUE_NLIMITS];
 } Run;
@@ -178,6 +180,16 @@ pay(const Op *op, QueueMeterWake *wake)
 	}
 }
 
+/* Gives back what the last of this transaction's runs took.  The caller holds the lock. */
+static void
+pop_run(QueueMeterWake *wake)
+{
+	QueueUnit  *unit = queue_unit_find(QUEUE_UNIT_RUN, MyProcPid, runs[--nruns].job);
+
+	if (unit != NULL)
+		queue_unit_delete(unit, wake);
+}
+
 static void
 end_transaction(bool commit)
 {
@@ -192,17 +204,12 @@ end_transaction(bool commit)
 		pay(&ops[i], &wake);
 	for (int i = nops - 1; i >= 0 && !commit; i--)
 		undo(&ops[i], &wake);
-	for (int i = 0; i < nruns; i++)
-	{
-		QueueUnit  *unit = queue_unit_find(QUEUE_UNIT_RUN, MyProcPid, runs[i].job);
-
-		if (unit != NULL)
-			queue_unit_delete(unit, &wake);
-	}
+	while (nruns > 0)
+		pop_run(&wake);
 	if (given)
 		queue_unit_delete_runs(&wake);
 	queue_meter_unlock(&wake);
-	nops = nends = nruns = 0;
+	nops = nends = 0;
 	if (maxops > KEEP_OPS)
 	{
 		pfree(ops);
@@ -241,20 +248,24 @@ unit_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId pare
 	int			level;
 	QueueMeterWake wake = {0};
 
-	if (nops == 0 || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
+	if ((nops == 0 && nruns == 0) || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
 		return;
 	level = GetCurrentTransactionNestLevel();
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		for (int i = nops - 1; i >= 0 && ops[i].level >= level; i--)
 			ops[i].level = level - 1;
+		for (int i = nruns - 1; i >= 0 && runs[i].level >= level; i--)
+			runs[i].level = level - 1;
 		return;
 	}
-	if (ops[nops - 1].level < level)
+	if ((nops == 0 || ops[nops - 1].level < level) && (nruns == 0 || runs[nruns - 1].level < level))
 		return;
 	queue_meter_lock(true);
 	while (nops > 0 && ops[nops - 1].level >= level)
 		undo(pop(), &wake);
+	while (nruns > 0 && runs[nruns - 1].level >= level)
+		pop_run(&wake);
 	queue_meter_unlock(&wake);
 }
 
@@ -468,6 +479,7 @@ queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, Timest
 	{
 		Run		   *run = &runs[nruns++];
 
+		run->level = GetCurrentTransactionNestLevel();
 		run->job = job;
 		for (int i = 0; i < QUEUE_NLIMITS; i++)
 			run->id[i] = limits->of[i].id;

@@ -48,6 +48,38 @@ one($node, "SET statement_timeout = '60 s'; SELECT queue.retry_jobs('{\"kind\": 
 $locker->query_safe('COMMIT');
 one($node, "SELECT queue.delete_jobs('{\"kind\": \"lock\"}')", 1, 'until it is let go');
 
+# --- a row that the scheduler has for a moment is waited for: it stands in a trigger while it lets a job in
+sql($node, <<'EOS');
+SELECT queue.create_queue('m');
+CREATE ROLE clerk;
+SELECT queue.grant_queue('m', 'clerk');
+CREATE FUNCTION public.stand() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT backend_type FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()) = 'queue scheduler' THEN
+		PERFORM pg_advisory_xact_lock(4712);
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER stand BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION public.stand();
+EOS
+for my $call ("queue.move_jobs('{\"queue\": \"m\"}', 'p')", "queue.retry_jobs('{\"queue\": \"m\", \"state\": [\"pending\", \"available\"]}')",
+	"queue.cancel_jobs('{\"queue\": \"m\", \"kind\": \"moment\", \"unique_key\": \"u\"}')", "queue.purge('m')")
+{
+	my $caller = queue_session($node);
+	$locker->query_safe('SELECT pg_advisory_lock(4712)');
+	sql($node, "SELECT queue.enqueue('moment', queue => 'm', group_key => 'g', unique_key => 'u')");
+	poll($node, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712 AND NOT granted") or die 'the scheduler does not stand';
+	$caller->query_safe('SET ROLE clerk') if $call =~ /cancel/;
+	$caller->query_until(qr/begun/, "\\echo begun\nSELECT 'did ' || $call;\n");
+	my $of = "FROM pg_stat_activity WHERE query LIKE 'SELECT ''did%' AND pid <> pg_backend_pid() AND";
+	poll($node, "SELECT count(*) > 0 $of (wait_event = 'transactionid' OR state = 'idle')") or die "$call does not begin";
+	$locker->query_safe('SELECT pg_advisory_unlock(4712)');
+	like($caller->query_until(qr/did \d/, "\\echo\n"), qr/did 1/, "$call waits for it");
+	sql($node, "SELECT queue.purge('m')");
+	$caller->quit;
+}
+sql($node, 'DROP TRIGGER stand ON queue.live_job; DROP FUNCTION public.stand()');
+
 # --- large numbers
 sql($node, "SELECT queue.pause('q')");
 sql($node, "SELECT count(*) FROM queue.enqueue_many('k', array_fill('{\"n\": 1}'::jsonb, ARRAY[100000]), 'q')");
