@@ -84,6 +84,13 @@ SELECT queue.redrive('dead', 1);
 SELECT queue, payload, state FROM jobs;
 SELECT queue.purge('a'), queue.purge('dead'), queue.delete_jobs('{"queue": "a"}');
 
+-- a letter whose original lives (nothing makes that but a hand) stays
+SELECT queue.enqueue('k', '1', 'a') AS a, queue.enqueue('k', '1', 'dead') AS letter \gset
+UPDATE queue.live_job SET extra = jsonb_build_object('origin', jsonb_build_object('id', :a::bigint, 'queue', 'a')) WHERE id = :letter;
+SELECT try($$SELECT queue.redrive('dead')$$), queue.redrive('dead');
+SELECT queue, payload, state FROM jobs;
+SELECT queue.purge('a'), queue.purge('dead');
+
 -- a key that is taken stops only its letter; qty counts those that went
 SELECT queue.enqueue('k', to_jsonb(n), 'a', unique_key => 'key' || n) FROM generate_series(1, 5) n \g /dev/null
 SELECT queue.discard_jobs('{"queue": "a"}');
