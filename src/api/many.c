@@ -7,8 +7,8 @@
  * counted, and nothing tells of them.
  *
  * Locks: the row lock of each job that is changed, in the order of ids.  What one of our processes has for a moment is
- * waited for (job/held.c).  Only cancel_jobs and discard_jobs wait for a row that anybody else has, after they have done
- * all others; the other calls leave such a job alone.
+ * waited for (job/held.c).  Only cancel_jobs and discard_jobs wait for a row that anybody else has, after they have
+ * done all others; the other calls leave such a job alone.
  */
 #include "lib/queue.h"
 

@@ -402,7 +402,8 @@ lines_of_queue(const char *queue, int *count)
 
 /*
  * Deletes one job as read, following its row when it was changed meanwhile.  Without `running` a claimed row stays, and
- * so does one that somebody has locked, but for a moment; with it, an executor that runs the job is told to let go and waited for.
+ * so does one that somebody has locked, but for a moment; with it, an executor that runs the job is told to let go, and
+ * waited for.
  */
 static bool
 delete_job(QueueJobTable *table, QueueJob *job, bool running)
