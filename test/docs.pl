@@ -6,7 +6,8 @@
 # print nothing.  psql runs with -q, and results of functions that return void are left out.  \c, SET ROLE and RESET ROLE
 # hold for the blocks after theirs as well.  Times are equal to any other time, and so are column widths; with the line
 # <!-- numbers vary --> above a block, numbers too.  <!-- not run: why --> leaves a block out.  Any other block has such a
-# line above it, or <!-- run by file --> with a script in this repository that names the page, or reads it.
+# line above it, or <!-- run by file --> with a script in this repository, which says how many it runs: "runs 3 blocks of
+# doc/scale.md".  Such a line holds for the block right below it.  Code has no other form than blocks between ```.
 use strict;
 use warnings;
 
@@ -65,14 +66,13 @@ sub block_at
 	return ($text, $n);
 }
 
-# Does this script run the blocks of this page?
+# How many blocks of this page does this script run?
 sub runs
 {
 	my ($script) = @_;
 	open my $file, '<', "$root/$script" or return 0;
 	local $/;
-	my $page = $name =~ s{^doc/|\.md$}{}gr;
-	return <$file> =~ /\Q$page\E/;
+	return <$file> =~ /\bruns (\d+) blocks? of \Q$name\E/ ? $1 : 0;
 }
 
 # The anchors of a page: its headings, as they are written into addresses.
@@ -104,6 +104,7 @@ sub lost_links
 
 my ($skip, $numbers, $by) = (0, 0, '');
 my @unmarked;
+my %run_by;	# the lines of the blocks that a script runs
 for (my $i = 0; $i < @lines; $i++)
 {
 	my $line = $lines[$i];
@@ -111,7 +112,14 @@ for (my $i = 0; $i < @lines; $i++)
 	$skip = 1 if $line =~ /^<!-- not run: .* -->$/;
 	$by = $1 if $line =~ /^<!-- run by (\S+) -->$/;
 	$numbers = 1 if $line =~ /^<!-- numbers vary -->$/;
-	next unless $line =~ /^```/;
+	if ($line !~ /^```/)
+	{
+		($skip, $numbers, $by) = (0, 0, '') unless $line =~ /^(<!-- .* -->)?\s*$/;
+		# other ways to write code: another fence, lines set in behind an empty one, HTML
+		push @unmarked, $i + 1
+		  if $line =~ /^\s+```|^\s*~~~|<pre\b/ || ($line =~ /^( {4}|\t)/ && ($i == 0 || $lines[ $i - 1 ] =~ /^\s*$/));
+		next;
+	}
 	my ($block, $end) = block_at($i);
 	push @out, @lines[$i + 1 .. $end];
 	my $at = $i + 1;
@@ -148,12 +156,13 @@ for (my $i = 0; $i < @lines; $i++)
 			}
 		}
 	}
-	elsif (!$skip && !($by && runs($by)))
+	elsif (!$skip)
 	{
-		push @unmarked, $at;
+		push @{ $by ne '' ? $run_by{$by} //= [] : \@unmarked }, $at;
 	}
 	($skip, $numbers, $by) = (0, 0, '');
 }
+push @unmarked, @{ $run_by{$_} } foreach grep { runs($_) != @{ $run_by{$_} } } keys %run_by;
 if (!$write)
 {
 	print @unmarked ? 'not ' : '', "ok - $name: every block is run, or says why not\n";

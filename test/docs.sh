@@ -6,13 +6,7 @@
 #   test/docs.sh              compares
 #   test/docs.sh --write      writes what is printed into the files instead; read the diff
 . "$(dirname "$0")/lib.sh"
-# make check has built and installed already
-if [ -n "${NO_BUILD:-}" ]; then
-	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
-	BIN=$("$PG_CONFIG" --bindir)
-else
-	lib_build >&2
-fi
+lib_suite
 lib_start
 WRITE=${1:-}
 cluster_init "wal_level = minimal" "max_wal_senders = 0" "fsync = off" "timezone = 'UTC'"
@@ -50,7 +44,27 @@ symptoms() {
 	fi
 }
 
+# What docs.pl must find: a block that nothing runs, in whatever form.
+slips() {
+	local page=$LIB_DIR/slips/doc/page.md by='<!-- run by run.sh -->' form rc slipped=
+	mkdir -p "$LIB_DIR/slips/doc"
+	echo '# runs 1 block of doc/page.md' >"$LIB_DIR/slips/run.sh"
+	while IFS= read -r -d '' form; do
+		printf '%s\n' "$form" >"$page"
+		rc=0
+		perl "$ROOT/test/docs.pl" "$page" doc/page.md >/dev/null || rc=$?
+		case $form in Good*) [ $rc = 0 ] ;; *) [ $rc = 1 ] ;; esac || slipped+=${form//$'\n'/ / }$'\n'
+	done < <(printf '%s\0' $'```sh\nls\n```' $'~~~sql\nSELECT 1;\n~~~' $'- so:\n  ```sql\n  SELECT 1;\n  ```' \
+		$'So:\n\n    SELECT 1;' $'<pre>\nSELECT 1;\n</pre>' $'<!-- not run: x -->\nText.\n```sh\nls\n```' \
+		$'<!-- run by none.sh -->\n```sh\nls\n```' "$by"$'\n```sh\nls\n```\n'"$by"$'\n```sh\nls\n```' \
+		$'Good\n\n<!-- not run: x -->\n\n```sh\nls\n```\n\n'"$by"$'\n```sh\nls\n```')
+	if [ -z "$slipped" ]; then echo "ok - no block slips through"
+	else printf 'not ok - no block slips through\n%s' "$(sed 's/^/#   /' <<<"$slipped")"
+	fi
+}
+
 {
+slips
 symptoms
 for file in README.md $(cd "$ROOT" && ls doc/*.md doc/*/*.md); do
 	if [ "$file" = doc/reference.md ]; then reference; continue; fi

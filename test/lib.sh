@@ -54,6 +54,13 @@ lib_build() {
 	rm -f "$log"
 }
 
+# As lib_build; make check, which has built and installed already, sets NO_BUILD.
+lib_suite() {
+	[ -n "${NO_BUILD:-}" ] || { lib_build "$@" >&2; return; }
+	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
+	BIN=$("$PG_CONFIG" --bindir)
+}
+
 lib_start() {
 	LIB_DIR=$(mktemp -d "${TMPDIR:-/tmp}/queue-XXXXXX")
 	chmod 700 "$LIB_DIR"

@@ -2,7 +2,7 @@
 # The shell commands of README.md, from nothing, as a newcomer types them: in a Debian of its own, as root, because packages are
 # installed and a server is started.  MATRIX_GOAL=newcomer test/matrix.sh bookworm makes such a Debian and calls it there.
 #
-# Each block below <!-- run by test/newcomer.sh --> is run; the repository is this folder, systemctl is service, and questions
+# It runs 3 blocks of README.md, each below <!-- run by test/newcomer.sh -->; the repository is this folder, systemctl is service, and questions
 # are answered with yes.
 set -euo pipefail
 cd "$(dirname "$0")/.."

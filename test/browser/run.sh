@@ -5,13 +5,7 @@
 # named and skipped.  test/browser/run.sh [folder]: screenshots of every page, light, dark and narrow, go there.
 . "$(dirname "$0")/../lib.sh"
 SHOTS=${1:+$(mkdir -p "$1" && cd "$1" && pwd)}
-# make check has built and installed already
-if [ -n "${NO_BUILD:-}" ]; then
-	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
-	BIN=$("$PG_CONFIG" --bindir)
-else
-	lib_build test >&2
-fi
+lib_suite test
 [ -n "${QUEUE_WEB:-}" ] || { make -s -C "$ROOT" web >&2 && QUEUE_WEB=$ROOT/web/queue-web; } || true
 skip() { echo "ok 1 - the pages in Chromium # SKIP $1"; echo "1..1"; exit 0; }
 CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || skip "Chromium is not installed"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The code of doc/frameworks.md, as it stands there, in the frameworks that are installed, and clients of pgmq on extension
-# queue_pgmq, as TAP.  What is missing is skipped by name; nothing big is installed for it (test/install.sh), but:
+# The code of the guides as it stands there (it runs 7 blocks of doc/frameworks.md, and runs 1 block of doc/migrate/good-job.md), in
+# the frameworks that are installed, and clients of pgmq on extension queue_pgmq, as TAP.  What is missing is skipped by name; nothing big is installed for it (test/install.sh), but:
 #
 #   Debian:  python3-sqlalchemy python3-django python3-psycopg2 ruby-activerecord ruby-activejob ruby-pg golang-go
 #            golang-github-lib-pq-dev default-jdk-headless libpostgresql-jdbc-java libspring-jdbc-java elixir
@@ -8,12 +8,7 @@
 #
 # test/clients/frameworks.sh [name ...]
 . "$(dirname "$0")/../lib.sh"
-if [ -n "${NO_BUILD:-}" ]; then
-	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
-	BIN=$("$PG_CONFIG" --bindir)
-else
-	lib_build >&2
-fi
+lib_suite
 lib_start
 HERE=$ROOT/test/clients
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}

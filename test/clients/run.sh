@@ -6,13 +6,7 @@
 # test/clients/run.sh [driver ...]: node psycopg java go ruby libpq
 . "$(dirname "$0")/../lib.sh"
 HERE=$ROOT/test/clients
-# make check has built and installed already
-if [ -n "${NO_BUILD:-}" ]; then
-	: "${PG_CONFIG:=$("$ROOT/test/install.sh")}"
-	BIN=$("$PG_CONFIG" --bindir)
-else
-	lib_build >&2
-fi
+lib_suite
 lib_start
 DRIVERS=("$@")
 [ $# != 0 ] || DRIVERS=(libpq psycopg node java go ruby)

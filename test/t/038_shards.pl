@@ -1,4 +1,4 @@
-# Shards behind PL/Proxy, as doc/scale.md says, by the commands that stand there; one shard down; more shards.
+# Shards behind PL/Proxy, by the commands of the page (it runs 3 blocks of doc/scale.md); one shard down; more shards.
 use strict;
 use warnings;
 use FindBin;

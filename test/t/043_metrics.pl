@@ -108,7 +108,7 @@ SKIP:
 	is_deeply([ $rc == 1 ? 'failed' : 'parsed', @other ], ['parsed'], 'promtool parses it');
 }
 
-# --- the rules of the README: by promtool, and that the metrics are there
+# --- the rules of the README (it runs 1 block of README.md): by promtool, and that the metrics are there
 my ($rules) = slurp_file("$FindBin::RealBin/../../README.md") =~ /```yaml\n(groups:.*?)```/s;
 for my $name ($rules =~ /\b(queue_\w+)/g)
 {

@@ -67,13 +67,8 @@ wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", '
 sql($node, "SELECT queue.purge('q')");
 
 # --- who ends many reads ahead what depends on the next ones, and sees what is enqueued meanwhile
+hold_deletes($node);
 sql($node, <<'EOS');
-CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF OLD.payload ? 'hold' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
-	RETURN OLD;
-END $$;
-CREATE TRIGGER hold BEFORE DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION hold();
 CREATE TABLE three AS SELECT queue.enqueue('ext', CASE i WHEN 3 THEN '{"hold": 1}' ELSE '{}' END::jsonb, 'q') AS id FROM generate_series(1, 3) i;
 SELECT queue.enqueue('ext', queue => 'q', depends_on => array_agg(id)) FROM three;
 SELECT count(*) FROM queue.fetch('q', 3, kinds => '{ext}');

@@ -182,14 +182,7 @@ queue_install($node, 'postgres');
 sql($node, q{SELECT queue.register_sql_handler('g', 'h')});
 sql($node, q{SELECT count(*) FROM queue.enqueue_many('g', array_fill('{}'::jsonb, ARRAY[30]))});
 wait_no_jobs($node, 'the kind is short');
-sql($node, <<'EOS');
-CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF OLD.payload ? 'hold' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
-	RETURN OLD;
-END $$;
-CREATE TRIGGER hold BEFORE DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION hold();
-EOS
+hold_deletes($node);
 my ($holder, $claimer) = (queue_session($node), queue_session($node));
 $holder->query_safe('SELECT pg_advisory_lock(7)');
 my $job = sql($node, q{SELECT queue.enqueue('g', '{"hold": 1}')});

@@ -16,8 +16,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(queue_node queue_install queue_session sql one poll wait_true wait_end wait_no_jobs wait_lock workers
-  scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
+our @EXPORT = qw(queue_node queue_install queue_session hold_deletes sql one poll wait_true wait_end wait_no_jobs wait_lock
+  workers scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -132,6 +132,21 @@ sub queue_install
 {
 	my ($node, $db) = @_;
 	$node->safe_psql($db, $install);
+	return;
+}
+
+# Who deletes the row of a job whose payload has the key hold waits there, until nobody holds advisory lock 7 any more.
+sub hold_deletes
+{
+	my ($node) = @_;
+	sql($node, <<'EOS');
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'hold' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER hold BEFORE DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION hold();
+EOS
 	return;
 }
 
