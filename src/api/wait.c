@@ -27,6 +27,7 @@
 #include "job/place.h"
 #include "shared/clock.h"
 #include "shared/end_waiter.h"
+#include "shared/ended.h"
 #include "shared/mark.h"
 
 #include "access/genam.h"
@@ -48,7 +49,7 @@
 #define IDLE_PAUSE_MIN_US INT64CONST(1000)	/* between two looks of await_idle */
 #define IDLE_PAUSE_MAX_US INT64CONST(100000)
 #define GROUPS_AT_ONCE 64
-#define GRACE_MS 1000			/* for the word of a commit whose effect is seen already */
+#define GRACE_US USECS_PER_SEC	/* for the word of a commit whose effect is seen already */
 
 /* What is known of a job by id. */
 typedef struct Look
@@ -118,6 +119,8 @@ wait_for_end(int64 id, int64 wait, Look *look)
 {
 	TimestampTz now = queue_now();
 	TimestampTz deadline = now + wait;
+	TimestampTz patience = DT_NOEND;
+	uint32	   *committers = NULL;	/* who just committed ends when the job was found gone */
 	MemoryContext context;
 
 	if (wait > 0 && IsolationUsesXactSnapshot())
@@ -130,10 +133,10 @@ wait_for_end(int64 id, int64 wait, Look *look)
 	PG_ENSURE_ERROR_CLEANUP(unregister_waiter, (Datum) 0);
 	{
 		bool		woken = wait > 0 && queue_end_waiter_register(id, 0);
-		bool		seen = false;	/* it was there, so its end is told or about to be */
 
 		for (;;)
 		{
+			bool		told = committers != NULL && queue_ended_told(committers);
 			MemoryContext old;
 			long		left;
 
@@ -152,18 +155,18 @@ wait_for_end(int64 id, int64 wait, Look *look)
 								errhint("Commit first, then wait: nobody else can see the job before.")));
 			now = queue_now();
 			if (look->live && now < deadline)
-			{
-				seen = true;
 				left = (long) Min((deadline - now) / 1000 + 1, 3600000);
-			}
-			else if (look->state == QUEUE_STATE_NONE && !look->purged && seen && woken)
-			{
-				/* the commit took effect, and the committer is about to say how the job ended */
-				seen = false;
-				left = GRACE_MS;
-			}
-			else
+			else if (look->state != QUEUE_STATE_NONE || look->purged || told || now >= patience)
 				break;
+			else if (committers != NULL)
+				left = 1;
+			else
+			{
+				/* a commit may have taken effect whose committer is about to say how the job ended */
+				committers = queue_ended_committers();
+				patience = now + GRACE_US;
+				continue;
+			}
 			if (!queue_woken())
 				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 woken ? left : Min(left, 100), queue_wait_event("QueueJobEnd"));

@@ -23,6 +23,7 @@
 #include "server/shared_memory.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/ended.h"
 #include "shared/mark.h"
 #include "shared/note.h"
 #include "shared/reminder.h"
@@ -524,7 +525,9 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 			finish = true;
 			commit = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
 			gid = pstrdup(stmt->gid);
-			if (!queue_note_knows(gid) && !IsTransactionBlock())
+			if (queue_note_knows(gid))
+				queue_ended_commit_begins();
+			else if (!IsTransactionBlock())
 				maybe_old = prepared_before_start(gid);
 		}
 	}

@@ -16,6 +16,7 @@
 #include "shared/cursor_table.h"
 #include "shared/database.h"
 #include "shared/end_waiter.h"
+#include "shared/ended.h"
 #include "shared/endpoint.h"
 #include "shared/fetch_waiter.h"
 #include "shared/fetcher.h"
@@ -59,6 +60,7 @@ static const struct
 	{queue_awaited_shmem_size, queue_awaited_shmem_init, queue_awaited_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
 	{queue_note_shmem_size, queue_note_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
+	{queue_ended_shmem_size, queue_ended_shmem_init, NULL},
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},
 	{queue_unit_shmem_size, queue_unit_shmem_init, queue_unit_reset},

@@ -6,16 +6,89 @@
  * copies into shared memory.  The entries are a stack by nest level, like the notes (note.c), whose callbacks hand them
  * on, drop them and pay them.
  *
+ * Owns in shared memory one number per process, odd while it commits ends that it has not told yet.
+ *
  * No locks.
  */
 #include "shared/ended.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
 #include "utils/memutils.h"
+
+static pg_atomic_uint32 *commits = NULL;
+static pg_atomic_uint32 *mine = NULL;	/* while it is odd */
 
 static QueueEnded *stack = NULL;
 static int	nstack = 0;
 static int	maxstack = 0;
+
+/* How much shared memory the numbers need.  Called by the request hook. */
+Size
+queue_ended_shmem_size(void)
+{
+	return MAXALIGN(mul_size(sizeof(pg_atomic_uint32), MaxBackends));
+}
+
+/* Makes or finds them.  Called by the startup hook. */
+void
+queue_ended_shmem_init(void)
+{
+	bool		found;
+
+	commits = ShmemInitStruct("queue ends", queue_ended_shmem_size(), &found);
+	for (int i = 0; !found && i < MaxBackends; i++)
+		pg_atomic_init_u32(&commits[i], 0);
+}
+
+/* Called by note.c before a commit, and by ddl_hook.c before COMMIT PREPARED.  Throws nothing. */
+void
+queue_ended_commit_begins(void)
+{
+	uint32		procno = commits == NULL || MyProc == NULL ? PG_UINT32_MAX : queue_procno_of(MyProc);
+
+	if (mine != NULL || procno >= (uint32) MaxBackends)
+		return;
+	mine = &commits[procno];
+	pg_atomic_fetch_add_u32(mine, 1);
+}
+
+/* Called by note.c at the end of every transaction. */
+void
+queue_ended_commit_over(void)
+{
+	if (mine != NULL)
+		pg_atomic_fetch_add_u32(mine, 1);
+	mine = NULL;
+}
+
+/* Called by wait.c after a look that found nothing. */
+uint32 *
+queue_ended_committers(void)
+{
+	uint32	   *committers = palloc0(sizeof(uint32) * MaxBackends);
+
+	pg_memory_barrier();		/* behind that look */
+	for (int i = 0; commits != NULL && i < MaxBackends; i++)
+		committers[i] = pg_atomic_read_u32(&commits[i]);
+	return committers;
+}
+
+/* Called by wait.c before its next look. */
+bool
+queue_ended_told(const uint32 *committers)
+{
+	for (int i = 0; commits != NULL && i < MaxBackends; i++)
+	{
+		if ((committers[i] & 1) != 0 && pg_atomic_read_u32(&commits[i]) == committers[i])
+			return false;
+	}
+	pg_memory_barrier();		/* before that look */
+	return true;
+}
 
 QueueEnded *
 queue_ended_new(void)

@@ -599,8 +599,14 @@ xact_callback(XactEvent event, void *arg)
 {
 	QueueDatabase *base;
 	QueueEnded *ended;
-	int			nended;
+	int			nended = queue_ended_all(&ended);
 
+	if (event == XACT_EVENT_PRE_COMMIT && nended > 0)
+		queue_ended_commit_begins();
+	if (event == XACT_EVENT_COMMIT && nended > 0)
+		queue_ended_pay(MyDatabaseId, ended, nended, queue_now());
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		queue_ended_commit_over();
 	if (nnotes == 0 && nnew_lines == 0 && config_level == 0 && launcher_level == 0)
 		return;
 	switch (event)
@@ -617,9 +623,6 @@ xact_callback(XactEvent event, void *arg)
 				queue_database_bump(base);
 				queue_fetch_waiter_wake_all(MyDatabaseId);
 			}
-			nended = queue_ended_all(&ended);
-			if (nended > 0)
-				queue_ended_pay(MyDatabaseId, ended, nended, queue_now());
 			pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();

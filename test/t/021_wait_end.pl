@@ -48,6 +48,29 @@ for (
 	like(sql($node, "SELECT queue.explain_job($id)"), $explained, "$name: explained");
 	like(sql($node, "SELECT queue.explain_job($id)", user => 'reader'), $explained, "$name: to who may read");
 }
+
+# --- nor is an end unknown for the moment between its commit and the word of it, which is long for the last of many
+my $asker = queue_session($node);
+for my $round (1 .. 6)
+{
+	my $last = sql($node, "SELECT max(id) FROM queue.enqueue_many('k', array_fill('1'::jsonb, ARRAY[9000]), 'brief') id");
+	sql($node, "SELECT count(*) FROM queue.fetch('brief', 10000)");
+	$asker->query_until(qr/asks/, <<"EOS");
+\\echo asks
+DO \$\$
+DECLARE state text = 'running';
+BEGIN
+	WHILE state = 'running' LOOP COMMIT; state = queue.wait_for($last, '0'); END LOOP;
+	RAISE WARNING 'it is %', state;
+END \$\$;
+EOS
+	sql($node, "SELECT count(*) FROM queue.complete_many(ARRAY(SELECT id FROM queue.job WHERE queue = 'brief' ORDER BY id))");
+	$asker->query('SELECT 1');
+	like($asker->{stderr}, qr/it is completed/, 'asked for the moment that it is gone');
+	$asker->{stderr} = '';
+}
+$asker->quit;
+
 my $rolled_back = sql($node, "BEGIN; SELECT queue.enqueue('k', '1', 'brief'); ROLLBACK");
 one($node, "SELECT queue.wait_for($rolled_back, '0') IS NULL AND queue.result($rolled_back) IS NULL", 't', 'rolled back: null');
 like(sql($node, "SELECT queue.explain_job($rolled_back)"), qr/^unknown: .*never committed.*keep_completed/, 'explained');
