@@ -25,6 +25,7 @@ CREATE TEMP TABLE actor (role text PRIMARY KEY, privileges text[]);     -- what 
 INSERT INTO actor VALUES
     ('queue_tap_nobody', '{}'),
     ('queue_tap_other', '{}'),                                          -- holds everything, in another queue
+    ('queue_tap_execute', '{}'),                                        -- may execute each function
     ('queue_tap_enqueue', '{enqueue}'),
     ('queue_tap_work', '{work}'),
     ('queue_tap_read', '{read}'),
@@ -34,6 +35,7 @@ INSERT INTO actor VALUES
     ('queue_tap_member', '{work}');                                     -- by membership in queue_tap_work
 CREATE ROLE queue_tap_nobody LOGIN;
 CREATE ROLE queue_tap_other LOGIN;
+CREATE ROLE queue_tap_execute LOGIN;
 CREATE ROLE queue_tap_enqueue LOGIN;
 CREATE ROLE queue_tap_work LOGIN;
 CREATE ROLE queue_tap_read LOGIN;
@@ -52,6 +54,8 @@ SELECT queue.grant_queue('tap_q', 'queue_tap_work', 'work');
 SELECT queue.grant_queue('tap_q', 'queue_tap_read', 'read');
 SELECT queue.grant_queue('tap_q', 'queue_tap_manage', 'manage');
 SELECT queue.grant_queue('*', 'queue_tap_star', 'manage');
+GRANT USAGE ON SCHEMA queue TO queue_tap_execute;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA queue TO queue_tap_execute;
 SELECT queue.grant_queue('tap_o', 'queue_tap_other', p) FROM unnest(ARRAY['enqueue', 'work', 'read', 'manage']) p;
 
 -- one job that is gone, one that waits, one that is claimed, one that is completed and kept
@@ -156,13 +160,14 @@ ORDER BY c.privilege, c.sql, a.role;
 SELECT is(pg_temp.try(a.role, c.sql), '42501', a.role || ' may not: ' || c.sql)
 FROM cell c, actor a
 WHERE c.privilege <> ALL (a.privileges) AND NOT (a.role = 'queue_tap_other' AND (c.by_id OR NOT c.built) AND c.privilege <> 'star')
+  AND NOT (a.role = 'queue_tap_execute' AND (c.by_id OR NOT c.built))
 ORDER BY c.privilege, c.sql, a.role;
 
 -- an id that one may not see answers like a missing one
-SELECT is(pg_temp.try('queue_tap_other', c.sql), pg_temp.try('queue_tap_other', c.missing), 'like a missing one: ' || c.sql)
-FROM cell c WHERE c.by_id ORDER BY c.sql;
-SELECT doesnt_match(pg_temp.try('queue_tap_other', c.sql), '^ok: (t|[0-9,]+|available|retryable)$', 'and does nothing: ' || c.sql)
-FROM cell c WHERE c.by_id ORDER BY c.sql;
+SELECT is(pg_temp.try(r, c.sql), pg_temp.try(r, c.missing), r || ', like a missing one: ' || c.sql)
+FROM cell c, unnest('{queue_tap_other,queue_tap_execute}'::text[]) r WHERE c.by_id ORDER BY c.sql, r;
+SELECT doesnt_match(pg_temp.try(r, c.sql), '^ok: (t|[0-9,]+|available|retryable)$', r || ', and does nothing: ' || c.sql)
+FROM cell c, unnest('{queue_tap_other,queue_tap_execute}'::text[]) r WHERE c.by_id ORDER BY c.sql, r;
 
 -- the views: SELECT by read, rows only of queues that one may read
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '42501', a.role || ' may not read queue.' || v)
@@ -195,7 +200,7 @@ SELECT is(pg_temp.try(a.role, 'SELECT count(*) FROM queue.job_log'), CASE WHEN a
 FROM actor a WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
 
 -- doctor: for readers
-SELECT matches(pg_temp.try(a.role, 'SELECT (count(*) > 5)::int FROM queue.doctor()'), CASE WHEN a.privileges && '{read}' OR a.role = 'queue_tap_other' THEN '^ok: 1$' ELSE '^42501$' END,
+SELECT matches(pg_temp.try(a.role, 'SELECT (count(*) > 5)::int FROM queue.doctor()'), CASE WHEN a.privileges && '{read}' OR a.role IN ('queue_tap_other', 'queue_tap_execute') THEN '^ok: 1$' ELSE '^42501$' END,
                a.role || ' and doctor()')
 FROM actor a;
 
