@@ -61,6 +61,8 @@ write_script("0.9--$present", "$later$more$rights$end");
 
 # Later ones, and the way back.
 write_script("$present--99.0", sprintf($begin, '99.0'));
+write_script("$present--97.0", 'SELECT true');
+write_script("97.0--$present", 'SELECT true');
 write_script("$present--98.0", "ALTER TABLE queue.event ADD COLUMN further int;\n$end");
 write_script("98.0--$present", "ALTER TABLE queue.event DROP COLUMN further;\n$end");
 
@@ -198,6 +200,16 @@ sql($node, q{SELECT queue.enqueue('job', '{"note": "back"}')});
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'back'", 'back again jobs are run');
 one($node, "SELECT count(*) FROM queue.job WHERE kind IN ('before', 'after') OR payload ->> 'note' = 'later'", '3', 'and none was lost');
 
+# --- scripts that change nothing and tell nobody
+$old->query_safe("SELECT queue.enqueue('after')");
+sql($node, "ALTER EXTENSION queue UPDATE TO '97.0'");
+refused($old, "SELECT queue.enqueue('after')", qr/extension queue is of version 97\.0/, 'ALTER EXTENSION itself tells open sessions');
+$node->wait_for_log($waiting->('postgres') . ' of version 97.0');
+sql($node, "ALTER EXTENSION queue UPDATE TO '$present'");
+$old->query_safe("SELECT queue.enqueue('after')");
+sql($node, q{SELECT queue.enqueue('job', '{"note": "on"}')});
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'on'", 'and the workers');
+
 # --- by hand
 sql($node, 'ALTER TABLE queue.unique_key DROP COLUMN ended');
 sqlstate_like($node, "SELECT queue.enqueue('job')", '55000', qr/the loaded library was built for: column 7 of table queue\.unique_key/, 'a table that somebody changed is refused');
@@ -213,7 +225,7 @@ queue_install($node, 'postgres');
 sql($node, q{SELECT queue.register_sql_handler('job', 'h'); SELECT queue.enqueue('job', '{"note": "anew"}')});
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'anew'", 'it can be dropped and created anew');
 
-is(log_lines(qr/WARNING:.*no job of database \d+ is run/), 3, 'each of these was told once');
+is(log_lines(qr/WARNING:.*no job of database \d+ is run/), 4, 'each of these was told once');
 unlike(slurp_file($node->logfile), qr/exited with exit code [^0]|queue scheduler: .* failed/, 'and nothing failed');
 
 # --- without preload

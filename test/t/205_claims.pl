@@ -116,12 +116,14 @@ sql($node, "SELECT queue.cancel($free)");
 $s->{stderr} = '';
 $s->quit;
 
-# --- a wait that is cancelled inside an exception block leaves its place: others get the jobs
+# --- a wait that is cancelled inside an exception block leaves its place: others get the jobs.  Its queue has had
+# none, so that what it gives back at the end does not wake itself; whose turn it is goes round
+sql($node, q{SELECT queue.create_queue('still')});
 my $caught = queue_session($node);
 my $holder = queue_session($node);
 $holder->query_safe('SELECT pg_advisory_lock(2)');
 my $pid = waits($caught, q{DO $$ BEGIN
-	BEGIN PERFORM queue.fetch('default', wait => '30 s'); EXCEPTION WHEN query_canceled THEN NULL; END;
+	BEGIN PERFORM queue.fetch('still', wait => '30 s'); EXCEPTION WHEN query_canceled THEN NULL; END;
 	PERFORM pg_advisory_xact_lock(2);
 END $$});
 sql($node, "SELECT pg_cancel_backend($pid)");
@@ -130,13 +132,13 @@ my @took;
 my $other = queue_session($node);
 # nor does a session of another database take their wakes
 sql($node, 'CREATE DATABASE apart');
-sql($node, 'CREATE EXTENSION queue', db => 'apart');
+sql($node, q{CREATE EXTENSION queue; SELECT queue.create_queue('still')}, db => 'apart');
 my $apart = queue_session($node, 'apart');
-my $apart_pid = waits($apart, q{SELECT id FROM queue.fetch('default', wait => '30 s')});
-foreach my $n (1 .. 4)
+my $apart_pid = waits($apart, q{SELECT id FROM queue.fetch('still', wait => '30 s')});
+foreach my $n (1 .. 6)
 {
-	waits($other, q{SELECT id FROM queue.fetch('default', wait => '30 s')});
-	my $job = sql($node, q{SELECT queue.enqueue('nobody')});
+	waits($other, q{SELECT id FROM queue.fetch('still', wait => '30 s')});
+	my $job = sql($node, q{SELECT queue.enqueue('nobody', queue => 'still')});
 	($out, $seconds) = outcome($other);
 	like($out, qr/^$job$/m, "job $n goes to the one who waits");
 	push @took, $seconds;
