@@ -16,7 +16,18 @@
 #include "access/stratnum.h"
 #include "utils/fmgroids.h"
 
-#define CLOCK_ROWS 32			/* rows between two looks at the clock */
+#define CLOCK_ENTRIES 64		/* of the index, between two looks at the clock */
+
+/* Where the index entry stands that the scan gave last. */
+static QueuePlace
+place_of_entry(IndexScanDesc scan)
+{
+	bool		isnull;
+
+	return (QueuePlace) {DatumGetInt64(index_getattr(scan->xs_itup, 1, scan->xs_itupdesc, &isnull)),
+		{DatumGetTimestampTz(index_getattr(scan->xs_itup, 2, scan->xs_itupdesc, &isnull)),
+		 DatumGetInt64(index_getattr(scan->xs_itup, 3, scan->xs_itupdesc, &isnull))}};
+}
 
 /* Places the scan at `from`: (line, run_at, id) >= (from). */
 static void
@@ -40,7 +51,8 @@ rescan(IndexScanDesc scan, const QueuePlace *from, ScanKeyData members[3])
 
 /*
  * Visits the due rows from *from to `to`, line by line, for at most budget_us, and moves *from behind what it saw.
- * True: it is through.
+ * True: it is through.  Where a queue was just drained, or a snapshot is held, dead entries lie between rows, any number
+ * of them: they cost time, too, so it goes from entry to entry.
  */
 bool
 queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz now, int64 budget_us,
@@ -54,29 +66,35 @@ queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz no
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	scan = queue_index_beginscan(table->rel, queue_job_ready(table), GetActiveSnapshot(), 1);
+	scan->xs_want_itup = true;
 	rescan(scan, from, members);
-	for (int64 n = 1; index_getnext_slot(scan, ForwardScanDirection, slot); n++)
+	for (int64 n = 1; index_getnext_tid(scan, ForwardScanDirection) != NULL; n++)
 	{
-		QueueJob	job;
+		QueuePlace	place = place_of_entry(scan);
 
 		CHECK_FOR_INTERRUPTS();
-		if (n % CLOCK_ROWS == 0 && queue_now() - began > budget_us)
+		if (n % CLOCK_ENTRIES == 0 && queue_now() - began > budget_us)
 		{
 			through = false;
 			break;
 		}
-		queue_job_read(slot, &job, false);
-		if (job.line > to.line || (job.line == to.line && queue_pos_cmp(queue_job_pos(&job), to.pos) > 0))
+		if (place.line > to.line || (place.line == to.line && queue_pos_cmp(place.pos, to.pos) > 0))
 			break;
-		if (job.run_at > now)
+		if (place.pos.run_at > now)
 		{
 			/* the rest of this line is not due either */
-			*from = (QueuePlace) {job.line, {DT_NOEND, PG_INT64_MAX}};
+			*from = (QueuePlace) {place.line, {DT_NOEND, PG_INT64_MAX}};
 			rescan(scan, from, members);
 			continue;
 		}
-		visit(table, &job, arg);
-		*from = (QueuePlace) {job.line, {job.run_at, job.id + 1}};
+		if (index_fetch_heap(scan, slot))
+		{
+			QueueJob	job;
+
+			queue_job_read(slot, &job, false);
+			visit(table, &job, arg);
+		}
+		*from = (QueuePlace) {place.line, {place.pos.run_at, place.pos.id + 1}};
 	}
 	index_endscan(scan);
 	PopActiveSnapshot();
