@@ -10,6 +10,8 @@
 #include "utils/memutils.h"
 
 #define FIRST_SIZE 64
+#define BLOCK 64				/* ids; a kilobyte */
+#define CHOICES 4				/* blocks of the table where a block of ids may stand */
 
 void
 queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected)
@@ -26,15 +28,24 @@ queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected)
 
 /*
  * The place of a key: where it is, or the free one where it goes.  Keys are ids, or hashes.  Lines with ids that follow
- * one another mostly come one after the other, so four of them share a line of the processor's cache; more would make
- * long runs of taken places, through which a search for what is not there goes.
+ * one another mostly come one after the other, and are more than the processor's cache holds.  So a block of ids stands
+ * together, each at its own offset in one of a few blocks of the table: who goes through them goes through memory in
+ * order, and neither a search for what is not there nor a crowded neighbour makes it a long way.  Only if these places
+ * are taken, as where all ids have one offset, it goes on from place to place.
  */
 static inline QueueLineEntry *
 place_of(const QueueLineTable *table, uint64 key)
 {
-	uint64		four = key >> 2;
-	uint32		i = (murmurhash32((uint32) four ^ (uint32) (four >> 32)) << 2 | (uint32) (key & 3)) & table->mask;
+	uint64		block = key / BLOCK;
+	uint32		i = 0;
 
+	for (uint32 n = 0; n < CHOICES; n++)
+	{
+		i = (murmurhash32((uint32) block ^ (uint32) (block >> 32) ^ n << 29) * BLOCK | (uint32) (key % BLOCK)) &
+			table->mask;
+		if (table->entries[i].line == NULL || table->entries[i].key == key)
+			return &table->entries[i];
+	}
 	while (table->entries[i].line != NULL && table->entries[i].key != key)
 		i = (i + 1) & table->mask;
 	return &table->entries[i];
