@@ -51,8 +51,8 @@ rescan(IndexScanDesc scan, const QueuePlace *from, ScanKeyData members[3])
 
 /*
  * Visits the due rows from *from to `to`, line by line, for at most budget_us, and moves *from behind what it saw.
- * True: it is through.  Where a queue was just drained, or a snapshot is held, dead entries lie between rows, any number
- * of them: they cost time, too, so it goes from entry to entry.
+ * True: it is through.  Where a queue was just drained, or a snapshot is held, any number of dead entries lies between
+ * two rows, and costs time, too: so it goes from entry to entry.
  */
 bool
 queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz now, int64 budget_us,
