@@ -17,7 +17,7 @@ SELECT format(E'### %s\n\n```\n%s\n```\n\n%s\n', p.proname,
 FROM pg_proc p
 JOIN pg_description d ON d.objoid = p.oid AND d.classoid = 'pg_proc'::regclass,
 LATERAL (SELECT regexp_replace(replace(pg_get_function_arguments(p.oid), 'timestamp with time zone', 'timestamptz'),
-                               '::(text|jsonb|interval|timestamptz|text\[\]|bigint\[\]|integer\[\]|name|integer|jsonpath)', '', 'g') AS text) a
+                               '::(text|jsonb|interval|timestamptz|name|bigint|integer|boolean|jsonpath)(\[\])?', '', 'g') AS text) a
 WHERE p.pronamespace = 'queue'::regnamespace
 ORDER BY p.proname COLLATE "C";
 SELECT E'## Views\n';
