@@ -60,6 +60,15 @@ SELECT queue.create_queue('d'), queue.pause('d'), queue.drop_queue('d');
 SELECT queue.register_sql_handler('s', 'regress_seen', queues => '{a,c}');
 SELECT queue.unregister_handler('h'), queue.unregister_handler('s');
 RESET ROLE;
+-- .. of a role that it is no member of
+BEGIN;
+SELECT queue.grant_queue('c', 'regress_seen_other', 'manage');
+SET LOCAL ROLE regress_seen_other;
+SELECT queue.register_http_handler('theirs', 'http://z/', queues => '{c}');
+SET LOCAL ROLE regress_seen_owner;
+SELECT queue.register_http_handler('theirs', 'http://owner/', queues => '{c}');
+SELECT queue.unregister_handler('theirs');
+ROLLBACK;
 
 -- more rows than the first place for them; one of a later version gives nothing
 SELECT count(*) FROM (SELECT queue.create_queue('q' || i) FROM generate_series(1, 12) i) x;
