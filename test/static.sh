@@ -1,7 +1,8 @@
 #!/bin/bash
-# make check-static: cppcheck on src, as TAP; a finding fails.  Skipped if it is not installed.
+# make check-static: cppcheck and clang's analyzer on src, as TAP; a finding fails.  What is not installed is skipped.
 #
-# Without the server's headers; what it must know of them, such as that an ereport of ERROR or more does not return, is told.
+# cppcheck goes without the server's headers; what it must know of them, such as that an ereport of ERROR or more does not
+# return, is told.  The analyzer reads them, with assertions: what the code asserts it need not doubt.
 set -uo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT" || exit 1
@@ -32,5 +33,10 @@ H
 		-D_GNU_SOURCE --include="$told" --suppress=missingInclude --suppress=internalAstError --suppress=arrayIndexThenCheck \
 		--template='{file}:{line}: {severity} {id}: {message}' src 2>&1 | grep '^src/')"
 else skip cppcheck; fi
+if command -v clang >/dev/null; then
+	includes=$("${PG_CONFIG:-$("$ROOT/test/install.sh")}" --includedir-server)
+	verdict "clang's analyzer" "$(printf '%s\0' src/*/*.c | nice xargs -0 -P "$(nproc)" -n 1 clang --analyze -Xanalyzer -analyzer-output=text \
+		-w -Isrc -I"$includes" -D_GNU_SOURCE -DUSE_ASSERT_CHECKING=1 2>&1 | grep -E '(warning|error):')"
+else skip "clang's analyzer"; fi
 echo "1..$n"
 exit $bad

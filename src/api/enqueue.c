@@ -18,6 +18,7 @@
 #include "job/key.h"
 #include "job/unique.h"
 #include "job/workflow.h"
+#include "lib/option.h"
 #include "shared/clock.h"
 #include "shared/mark.h"
 
@@ -562,9 +563,8 @@ void
 queue_request_of_json(JsonbContainer *container, QueueNewJob *request)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *name = NULL;
+	char	   *name;
 
 	*request = QUEUE_NEW_JOB_NONE;
 	request->queue = "default";
@@ -574,14 +574,10 @@ queue_request_of_json(JsonbContainer *container, QueueNewJob *request)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a job must be a JSON object"),
 				 errhint("Write it like {\"kind\": \"mail\", \"payload\": {}}.")));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &name, &value))
 	{
 		const Option *option = options;
 
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token != WJB_VALUE)
-			continue;
 		while (option < options + lengthof(options) && strcmp(name, option->name) != 0)
 			option++;
 		if (option == options + lengthof(options))

@@ -301,6 +301,7 @@ begin_waiting(const FetchRequest *request)
 	awaited.any_queue = request->nqueues > QUEUE_FETCH_WAITER_NAMES;
 	for (int i = 0; i < request->nqueues && !awaited.any_queue; i++)
 		awaited.queue_key[awaited.nqueues++] = queue_name_hash(request->queues[i]);
+	Assert(request->kinds != NULL || request->nkinds == 0);
 	awaited.unserved = request->kinds == NULL;
 	awaited.any_kind = request->nkinds > QUEUE_FETCH_WAITER_NAMES;
 	for (int i = 0; i < request->nkinds && !awaited.any_kind; i++)

@@ -10,6 +10,7 @@
 
 #include "config/lines.h"
 #include "job/extra.h"
+#include "lib/option.h"
 #include "shared/clock.h"
 #include "shared/session.h"
 #include "shared/slot.h"
@@ -269,9 +270,8 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 {
 	QueueSearch *search = make_search(privilege, states);
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *name = NULL;
+	char	   *name;
 	int			asked = by_default;
 
 	if (filter == NULL)
@@ -285,13 +285,8 @@ queue_search_begin(Jsonb *filter, bool may_be_empty, int privilege, int states, 
 				 errmsg(JB_ROOT_IS_OBJECT(filter) ? "filter must not be empty" : "filter must be a JSON object"),
 				 errhint("Write it like {\"queue\": \"mail\", \"state\": \"discarded\"}.")));
 	it = JsonbIteratorInit(&filter->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE)
-			read_key(search, name, &value, &asked);
-	}
+	while (queue_option_next(&it, &name, &value))
+		read_key(search, name, &value, &asked);
 	search->states = asked & states;
 	if (search->finished_after != DT_NOBEGIN || search->finished_before != DT_NOEND)
 		search->states &= QUEUE_STATES_FINISHED;

@@ -208,6 +208,7 @@ append_source(StringInfo out, const Source *source)
 	{
 		if (source->metrics[i].name != NULL)
 			of = &source->metrics[i];
+		Assert(of != NULL);
 		append_samples(out, source, &source->metrics[i], of, &family, SPI_tuptable, SPI_processed, nlabels,
 					   nlabels + 1 + i);
 	}

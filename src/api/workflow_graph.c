@@ -13,6 +13,7 @@
 #include "api/enqueue.h"
 #include "api/workflows.h"
 #include "job/finish.h"
+#include "lib/option.h"
 
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -363,22 +364,17 @@ enqueue_object(Jsonb *object)
 	static const char *const names[] = {"name", "queue", "on_finished", "on_completed", "on_discarded"};
 	char	  **texts[] = {&new.name, &new.queue, &new.callbacks[0], &new.callbacks[1], &new.callbacks[2]};
 	JsonbIterator *it = JsonbIteratorInit(&object->root);
-	JsonbIteratorToken token;
 	JsonbValue	value;
 	Jsonb	   *jobs = NULL;
-	char	   *name = NULL;
+	char	   *name;
 	int64		workflow;
 	int			n;
 
 	new.payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &name, &value))
 	{
 		int			i = 0;
 
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token != WJB_VALUE)
-			continue;
 		while (i < lengthof(names) && strcmp(name, names[i]) != 0)
 			i++;
 		if (strcmp(name, "jobs") == 0)

@@ -13,6 +13,8 @@
  */
 #include "config/limits.h"
 
+#include "lib/option.h"
+
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -38,9 +40,8 @@ queue_reserved_read(Jsonb *json, QueueReserved reserved[QUEUE_MAX_RESERVED], int
 {
 	static const char *const hint = "It is an object such as {\"-10\": 2}: 2 executors for priority -10 and below.";
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *key = NULL;
+	char	   *key;
 
 	*n = 0;
 	if (!JB_ROOT_IS_OBJECT(json))
@@ -49,16 +50,12 @@ queue_reserved_read(Jsonb *json, QueueReserved reserved[QUEUE_MAX_RESERVED], int
 		return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, hint, "reserved has more than %d priorities",
 							  QUEUE_MAX_RESERVED);
 	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &key, &value))
 	{
 		double		executors;
 		char	   *end;
 		long		priority;
 
-		if (token == WJB_KEY)
-			key = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token != WJB_VALUE)
-			continue;
 		priority = strtol(key, &end, 10);
 		if (*key == '\0' || *end != '\0' || priority < PG_INT16_MIN || priority > PG_INT16_MAX)
 			return queue_complain(wrong, ERRCODE_INVALID_PARAMETER_VALUE, hint, "\"%s\" in reserved is no priority",

@@ -408,6 +408,8 @@ queue_run_parked(QueueHandler *handler, const char **hint)
 	return entry->parked;
 }
 
+static void raise_not_found(const char *function, List *names) pg_attribute_noreturn();
+
 /* 42883, or what else is wrong when no function of this name has the wanted argument. */
 static void
 raise_not_found(const char *function, List *names)

@@ -84,10 +84,11 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 			 QueueEndpoint *endpoint, int64 timeout, TimestampTz now)
 {
 	QueueHttpConf *conf = line->handler->conf;
+	bool		has_body = strcmp(conf->method, "GET") != 0;
 	char	   *body = NULL;
 	char	   *error;
 
-	if (strcmp(conf->method, "GET") != 0)
+	if (has_body)
 	{
 		size_t		length;
 
@@ -99,7 +100,7 @@ fill_request(QueueRequest *request, const QueueJob *job, const QueueExtra *extra
 					 errmsg("out of memory"),
 					 errhint("The job is tried again.")));
 	}
-	if (strcmp(conf->method, "GET") == 0 || body != NULL)
+	if (!has_body || body != NULL)
 		request->headers = queue_webhook_headers(job, extra, line, queue_config()->installation,
 												 body != NULL ? body : "", request->body_length, now, &error);
 	if (request->headers == NULL)
@@ -266,7 +267,7 @@ is_urgent(QueueStock *stock, TimestampTz now)
 {
 	QueueLine  *line = stock->n > 0 ? queue_config_line(queue_stock_entry(stock)->line) : NULL;
 
-	return queue_feed_takes(line) && queue_router_due(line->handler, now);
+	return line != NULL && queue_feed_takes(line) && queue_router_due(line->handler, now);
 }
 
 /* Claims up to claim_limit of what waits, in its order.  In a transaction; *final: see claim_row. */

@@ -227,6 +227,7 @@ record_pass(void)
 	{
 		QueueRequest *request = queue_sender.done_first;
 
+		Assert(request != NULL);
 		queue_sender.done_first = request->next;
 		if (queue_sender.done_first == NULL)
 			queue_sender.done_last = NULL;

@@ -14,6 +14,7 @@
 #include <curl/curl.h>
 
 #include "config/http_handlers.h"
+#include "lib/option.h"
 
 #include "common/base64.h"
 #include "common/hmac.h"
@@ -241,23 +242,17 @@ static bool
 append_members(struct curl_slist **list, Jsonb *json, Jsonb *handlers, bool of_job, char **error)
 {
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *name = NULL;
+	char	   *name;
 
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 		return true;
 	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &name, &value))
 	{
 		char	   *text;
 
-		if (token == WJB_KEY)
-		{
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-			continue;
-		}
-		if (token != WJB_VALUE || name == NULL || (text = value_text(&value)) == NULL)
+		if ((text = value_text(&value)) == NULL)
 			continue;
 		if (of_job)
 		{

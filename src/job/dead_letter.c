@@ -17,6 +17,7 @@
 #include "job/create.h"
 #include "job/dependency.h"
 #include "lib/attempt.h"
+#include "lib/option.h"
 #include "lib/text.h"
 #include "shared/clock.h"
 
@@ -119,22 +120,16 @@ static void
 push_extra(JsonbParseState **state, const Jsonb *extra)
 {
 	JsonbIterator *it = JsonbIteratorInit(unconstify(JsonbContainer *, &extra->root));
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *key = NULL;
+	char	   *key;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &key, &value))
 	{
-		if (token == WJB_KEY)
-		{
-			key = pnstrdup(value.val.string.val, value.val.string.len);
-			for (int i = 0; i < lengthof(left_out) && key != NULL; i++)
-			{
-				if (strcmp(key, left_out[i]) == 0)
-					key = NULL;
-			}
-		}
-		else if (token == WJB_VALUE && key != NULL)
+		bool		pushed = true;
+
+		for (int i = 0; i < lengthof(left_out) && pushed; i++)
+			pushed = strcmp(key, left_out[i]) != 0;
+		if (pushed)
 			push(state, key, &value);
 	}
 }

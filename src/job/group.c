@@ -357,7 +357,8 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, const Que
 	QueuePlace	place;
 	int			seen = 0;
 
-	first->job_id = *in = 0;
+	*first = (QueuePlace) {0};
+	*in = 0;
 	*held = false;
 	queue_places_scan(places, mark->queue, mark->key, from, GetActiveSnapshot());
 	while (*in == 0 && (first->job_id == 0 || all) && queue_places_next(places, &place))

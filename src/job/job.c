@@ -632,7 +632,7 @@ queue_job_update(QueueJobTable *table, const QueueJob *old, QueueJob *new, Snaps
 {
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
-	QueueUpdateIndexes update_indexes;
+	QueueUpdateIndexes update_indexes = 0;
 	TM_Result	result;
 	int			noted = -1;
 

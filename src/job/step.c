@@ -13,6 +13,7 @@
 
 #include "job/place.h"
 #include "job/rows.h"
+#include "lib/option.h"
 
 #include "access/stratnum.h"
 #include "access/xact.h"
@@ -129,19 +130,13 @@ void
 queue_steps_revive(int64 job_id, QueueExtra *extra)
 {
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *name = NULL;
+	char	   *name;
 
 	if (extra->steps == NULL)
 		return;
 	it = JsonbIteratorInit(&extra->steps->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE)
-			insert(job_id, name, JsonbValueToJsonb(&value));
-	}
+	while (queue_option_next(&it, &name, &value))
+		insert(job_id, name, JsonbValueToJsonb(&value));
 	extra->steps = NULL;
 }

@@ -115,9 +115,8 @@ queue_backoff_read(Jsonb *json, QueueBackoff *backoff, QueueComplaint *wrong)
 {
 	bool		cap_given = false;
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *name = NULL;
+	char	   *name;
 
 	*backoff = queue_backoff_default;
 	if (!JB_ROOT_IS_OBJECT(json))
@@ -125,11 +124,9 @@ queue_backoff_read(Jsonb *json, QueueBackoff *backoff, QueueComplaint *wrong)
 							  "Write it like {\"type\": \"fixed\", \"base\": \"15 s\"}.",
 							  "backoff must be a JSON object");
 	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &name, &value))
 	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token == WJB_VALUE && !read_member(name, &value, backoff, &cap_given, wrong))
+		if (!read_member(name, &value, backoff, &cap_given, wrong))
 		{
 			*backoff = queue_backoff_default;
 			return false;

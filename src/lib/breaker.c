@@ -124,9 +124,8 @@ bool
 queue_breaker_read(Jsonb *json, QueueBreakerConf *conf, QueueComplaint *wrong)
 {
 	JsonbIterator *it;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	char	   *key = NULL;
+	char	   *key;
 
 	*conf = queue_breaker_default;
 	if (!JB_ROOT_IS_OBJECT(json))
@@ -134,11 +133,9 @@ queue_breaker_read(Jsonb *json, QueueBreakerConf *conf, QueueComplaint *wrong)
 							  "Example: {\"failure_rate\": 0.7, \"min_requests\": 10}.",
 							  "breaker must be a JSON object");
 	it = JsonbIteratorInit(&json->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	while (queue_option_next(&it, &key, &value))
 	{
-		if (token == WJB_KEY)
-			key = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token == WJB_VALUE && !read_member(key, &value, conf, wrong))
+		if (!read_member(key, &value, conf, wrong))
 		{
 			*conf = queue_breaker_default;
 			return false;

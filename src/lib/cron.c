@@ -224,6 +224,7 @@ parse_element(Parser *parser, uint64 *set)
 	}
 	if (!parse_step(parser, &step))
 		return false;
+	Assert(low >= 0 && high < 64);
 	for (int i = low; i <= high; i += step)
 		*set |= UINT64CONST(1) << i;
 	return true;

@@ -51,6 +51,22 @@ queue_complaint_raise(const QueueComplaint *wrong)
 	pg_unreachable();
 }
 
+/* Behind JsonbIteratorInit of an object; for who reads options, filters and whatever else has names. */
+bool
+queue_option_next(JsonbIterator **it, char **name, JsonbValue *value)
+{
+	JsonbIteratorToken token;
+
+	while ((token = JsonbIteratorNext(it, value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			*name = pnstrdup(value->val.string.val, value->val.string.len);
+		else if (token == WJB_VALUE)
+			return true;
+	}
+	return false;
+}
+
 /*
  * An interval in microseconds, a month counted as 30 days, as PostgreSQL's own
  * interval comparison does.  Infinite or overflowing values come back as

@@ -26,6 +26,8 @@ extern void queue_complaint_raise(const QueueComplaint *wrong) pg_attribute_nore
 extern int64 queue_interval_us(const Interval *interval);
 /* An interval in a JSON string, in microseconds; whatever IntervalStyle is set to here, it says the same. */
 extern bool queue_option_interval(const JsonbValue *value, int64 *us, char **text);
+/* The next member of an object, its name copied; false: there is none. */
+extern bool queue_option_next(JsonbIterator **it, char **name, JsonbValue *value);
 /* A JSON number; false if it is none or no double can hold it. */
 extern bool queue_option_number(const JsonbValue *value, double *number);
 

@@ -110,6 +110,7 @@ defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)
 		queue_mark_lose(MyDatabaseId);
 		return;
 	}
+	Assert(deferred != NULL);
 	if (found == NULL)
 	{
 		found = &deferred[ndeferred++];

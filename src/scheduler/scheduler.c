@@ -537,6 +537,9 @@ scheduler_exit(int code, Datum arg)
 	queue_launcher_poke();
 }
 
+static void leave(QueueDatabaseState state) pg_attribute_noreturn();
+static void stop(QueueDatabaseState state) pg_attribute_noreturn();
+
 /* Ends this process in order.  The state tells the launcher whether it shall be tried again. */
 static void
 leave(QueueDatabaseState state)

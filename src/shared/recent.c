@@ -227,6 +227,7 @@ queue_recent_describe(QueueRecent *recent, const char *queue, const char *kind, 
 	memcpy(to += queue_length, kind, kind_length);
 	if (worker_length > 0)
 		memcpy(to + kind_length, worker, worker_length);
+	Assert(error != NULL || error_length == 0);
 	if (error_length > 0)
 		memcpy(to + kind_length + worker_length, error, error_length);
 	recent->queue_length = (uint8) queue_length;
@@ -253,6 +254,7 @@ queue_recent_add(Oid db, const QueueRecent *recent)
 	size = size_of(ring);
 	if (unlikely(number >= size && pg_atomic_read_u32(&ring->full) == 0))
 		size = grow(ring, number);
+	Assert(size > 0);
 	place = number % size;
 	chunk = chunk_at(ring, place);
 	entry = &chunk->entry[place % CHUNK_ENTRIES];
