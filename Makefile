@@ -15,7 +15,9 @@
 #   make long                     minutes (LONG_MINUTES, LONG_CHANGES: hours) of jobs and changes: nothing grows
 #   make fuzz                     libFuzzer on what reads what comes from outside (10 minutes each; FUZZ_SECONDS)
 #   make check-cassert            the suites on a PostgreSQL with assertions, built from source (VERSIONS="15 17")
-#   make check-static             cppcheck finds nothing
+#   make check-asan               the same with the address and undefined behaviour sanitizers in the library
+#   make check-valgrind           a choice of them on a server under valgrind (ALL=1: all)
+#   make check-static             cppcheck and clang's analyzer find nothing
 #   make bench                    beside its peers, and every other figure that is promised, measured here; hours
 #   make bench-quick              beside its peers in short; some minutes
 #   make bench-doc                beside its peers, written into doc/performance.md
@@ -26,7 +28,7 @@
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-static bench bench-quick bench-doc doc dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-asan check-valgrind check-static bench bench-quick bench-doc doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -61,6 +63,8 @@ fuzz:
 	@test/fuzz/run.sh
 check-cassert:
 	@test/cassert.sh
+check-asan check-valgrind:
+	@test/sanitize.sh $(@:check-%=%)
 check-static:
 	@test/static.sh
 bench:

@@ -98,7 +98,7 @@ pg_regress_suite() {
 	shift 3
 	[ $# != 0 ] || return 0
 	pg mkdir -p "$out"
-	pg timeout --foreground 600 "$program" --inputdir="$input" --outputdir="$out" --bindir="$BIN" --host="$LIB_DIR" --port="$PGPORT" \
+	pg timeout --foreground "${REGRESS_TIMEOUT:-600}" "$program" --inputdir="$input" --outputdir="$out" --bindir="$BIN" --host="$LIB_DIR" --port="$PGPORT" \
 		--user=postgres --dbname="check_${name//\//_}" --dlpath="$("$PG_CONFIG" --pkglibdir)" "$@" >"$out/log" 2>&1 || rc=$?
 	local passed failed
 	passed=$(grep -cE '(^ok |\.\.\. ok )' "$out/log" || true)

@@ -35,7 +35,7 @@ lib_build() {
 		flock 9
 		# Objects of another server's headers must not be linked in, nor, for a test, such as were built with warnings.
 		stamp="$ROOT/src/.built-for"
-		version=$("$PG_CONFIG" --version)
+		version="$("$PG_CONFIG" --version)${PROFILE:+ $PROFILE}"
 		allowed="$version, warnings allowed"
 		[ "${1:-}" != test ] || export WERROR=-Werror
 		built=$(cat "$stamp" 2>/dev/null || true)
@@ -158,7 +158,7 @@ cluster_init() {
 
 # cluster_start [server option ...], as in cluster_start -c work_mem=1MB
 cluster_start() {
-	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -l "$LIB_DIR/server.log" -w -t 60 ${1:+-o "$*"} start >"$LIB_DIR/ctl.log" 2>&1 ||
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -l "$LIB_DIR/server.log" -w -t "${PGCTLTIMEOUT:-60}" ${1:+-o "$*"} start >"$LIB_DIR/ctl.log" 2>&1 ||
 		{ cat "$LIB_DIR/ctl.log" >&2; tail -30 "$LIB_DIR/server.log" >&2; exit 1; }
 	if [ -n "${QUEUE_HOSTILE:-}" ] && [ ! -f "$LIB_DIR/hostile" ]; then
 		for DB in template1 postgres; do sql "$(cat "$ROOT/test/hostile.sql")"; done
@@ -170,7 +170,7 @@ cluster_start() {
 # cluster_stop [fast|immediate]: by the pid file, and the processes that outlive it by their ids.
 cluster_stop() {
 	[ -f "$LIB_DIR/data/postmaster.pid" ] || return 0
-	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t 60 stop >/dev/null 2>&1
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t "${PGCTLTIMEOUT:-60}" stop >/dev/null 2>&1
 }
 
 # sql "statement" [psql options]: its bare result.

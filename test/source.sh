@@ -8,6 +8,8 @@
 #        valgrind    cassert, and memory contexts told to valgrind
 #        plain       as it comes: a version that no package has, for check-matrix
 #
+# The server of a build but plain runs under whatever command QUEUE_SERVER_UNDER names (test/sanitize.sh).
+#
 # Needs Debian or Ubuntu, and root to install what is missing.  Everything but the answer goes to stderr.
 set -euo pipefail
 BASE=${QUEUE_SOURCE:-/var/tmp/queue-source}
@@ -84,4 +86,15 @@ if [ ! -f "$PREFIX/.ready" ]; then
 	rm -rf "$BASE/build-$VERSION-$KIND"
 	touch "$PREFIX/.ready"
 fi
+if [ "$KIND" != plain ] && [ ! -f "$PREFIX/bin/postgres.bin" ]; then
+	mv "$PREFIX/bin/postgres" "$PREFIX/bin/postgres.bin"
+	cat >"$PREFIX/bin/postgres" <<'W'
+#!/bin/sh
+# what initdb does, and a question for the version, needs no such care
+case "$1" in -V | --version | --boot | --single | --check | -C | --describe-config) QUEUE_SERVER_UNDER= ;; esac
+exec $QUEUE_SERVER_UNDER "${0%/*}/postgres.bin" "$@"
+W
+	chmod +x "$PREFIX/bin/postgres"
+fi
+if [ "$KIND" = valgrind ]; then cp "$BASE/src/postgresql-$VERSION"*/src/tools/valgrind.supp "$PREFIX/"; fi
 echo "$PREFIX/bin/pg_config"
