@@ -37,6 +37,7 @@
 #define LOST_RETRY_US (USECS_PER_SEC / 2)
 #define PARK_MIN_S 10
 #define PARK_MAX_S 60
+#define TRIAL_LOOK_US (100 * 1000)	/* between looks whether the first one after a failure came up */
 
 /* An executor that this scheduler started. */
 typedef struct Executor
@@ -235,13 +236,17 @@ park_role(Oid oid, TimestampTz now)
 {
 	QueueRole  *role = queue_role_of(oid, false);
 
-	if (role == NULL)
-		return;
+	if (role == NULL || role->retry_at > now)
+		return;					/* it was started together with one that said so already */
 	role->retry_s = role->retry_s == 0 ? PARK_MIN_S : Min(role->retry_s * 2, PARK_MAX_S);
 	role->retry_at = now + role->retry_s * USECS_PER_SEC;
 	if (role->channel != NULL)
 		queue_channel_park(role->channel, "an executor of this role could not connect: see the server log");
-	queue_log("role_parked", "an executor of role %u could not connect; next try in %d s", oid, role->retry_s);
+	if (role->told_at + USECS_PER_MINUTE <= now)
+	{
+		queue_log("role_parked", "an executor of role %u could not connect; next try in %d s", oid, role->retry_s);
+		role->told_at = now;
+	}
 }
 
 /* A change may have been what the role waited for; one second between two tries at least.  Called by the scheduler. */
@@ -442,6 +447,12 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
 			*again = Min(*again, oldest + PATIENCE_US);
 			return 0;
 		}
+	}
+	/* after a failure one tries it out, before the others follow */
+	if (role->retry_s > 0 && want > 0)
+	{
+		want = t->starting == 0 ? 1 : 0;
+		*again = Min(*again, now + TRIAL_LOOK_US);
 	}
 	return Max(want, 0);
 }

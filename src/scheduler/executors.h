@@ -23,7 +23,8 @@ typedef struct QueueRole
 	bool		limited;		/* reason is a limit of connections, which only its channel tells others of */
 	char		reason[128];	/* why no executor of this role can connect; "" if nothing is known */
 	TimestampTz retry_at;		/* executors ended before they came up: none is started before this */
-	int			retry_s;		/* the last pause */
+	int			retry_s;		/* the last pause; 0: the last one came up */
+	TimestampTz told_at;		/* when the log was told of that; once a minute is enough */
 	TimestampTz failed_until;	/* looking for its due jobs raised an error: not before this */
 	int			failed_s;		/* the last such pause */
 	uint32		refusals;		/* of its channel, as far as they were heard */

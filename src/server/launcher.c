@@ -62,6 +62,7 @@ static Child *children = NULL;	/* one a database of the cluster, with or without
 static int	nchildren = 0;
 static int	children_size = 0;
 static TimestampTz told_at = 0; /* when the log last said that there is no worker slot */
+static TimestampTz read_told_at = 0;	/* .. or that the databases could not be read */
 
 /* Fills in the static worker.  Called by _PG_init with preload. */
 void
@@ -145,7 +146,8 @@ forget_database(Oid db, bool dropped)
 
 /*
  * Reads pg_database: marks who may have a scheduler, forgets who is gone.  The entries are listed before the
- * catalog is read, so that a database created meanwhile is not taken for a dropped one.
+ * catalog is read, so that a database created meanwhile is not taken for a dropped one.  Nothing is marked before
+ * all is read: if that fails, everybody keeps the scheduler.
  */
 static void
 read_databases(void)
@@ -157,9 +159,11 @@ read_databases(void)
 	HeapTuple	tuple;
 	char	   *copy;
 	List	   *names = NIL;
+	List	   *seen = NIL;
+	List	   *wanted = NIL;
+	ListCell   *cell;
+	ListCell   *cell2;
 
-	for (int i = 0; i < nchildren; i++)
-		children[i].seen = children[i].wanted = false;
 	for (int i = 0; i < queue_database_count(); i++)
 	{
 		QueueDatabase *base = queue_database_nth(i);
@@ -178,9 +182,20 @@ read_databases(void)
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		bool		may = form->datallowconn && !form->datistemplate && queue_enabled &&
-			database_matches(NameStr(form->datname), names);
-		Child	   *child = child_of(form->oid, may);
+
+		seen = lappend_oid(seen, form->oid);
+		wanted = lappend_int(wanted, form->datallowconn && !form->datistemplate && queue_enabled &&
+							 database_matches(NameStr(form->datname), names));
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	for (int i = 0; i < nchildren; i++)
+		children[i].seen = children[i].wanted = false;
+	forboth(cell, seen, cell2, wanted)
+	{
+		Oid			db = lfirst_oid(cell);
+		bool		may = lfirst_int(cell2) != 0;
+		Child	   *child = child_of(db, may);
 
 		if (child != NULL)
 		{
@@ -189,12 +204,10 @@ read_databases(void)
 		}
 		for (int i = 0; i < nknown; i++)
 		{
-			if (known[i] == form->oid)
+			if (known[i] == db)
 				known[i] = InvalidOid;
 		}
 	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
 
 	for (int i = 0; i < nknown; i++)
@@ -374,7 +387,7 @@ take_slot(void)
 	queue_slot_adopt(number);
 }
 
-/* read_databases behind an error boundary; false: it failed and was logged. */
+/* read_databases behind an error boundary; false: it failed, which the log is told of once a minute. */
 static bool
 try_read_databases(void)
 {
@@ -388,7 +401,11 @@ try_read_databases(void)
 	{
 		HOLD_INTERRUPTS();
 		QueryCancelPending = false;
-		EmitErrorReport();
+		if (read_told_at + USECS_PER_MINUTE <= queue_now())
+		{
+			read_told_at = queue_now();
+			EmitErrorReport();
+		}
 		FlushErrorState();
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(TopMemoryContext);
