@@ -49,7 +49,7 @@
 #define IDLE_PAUSE_MIN_US INT64CONST(1000)	/* between two looks of await_idle */
 #define IDLE_PAUSE_MAX_US INT64CONST(100000)
 #define GROUPS_AT_ONCE 64
-#define GRACE_US USECS_PER_SEC	/* for the word of a commit whose effect is seen already */
+#define GRACE_US (10 * USECS_PER_SEC)	/* for the word of a commit whose effect is seen already */
 
 /* What is known of a job by id. */
 typedef struct Look

@@ -65,7 +65,10 @@ queue_ended_commit_over(void)
 	mine = NULL;
 }
 
-/* Called by wait.c after a look that found nothing. */
+/*
+ * Called by wait.c after a look that found nothing.  Who still has its transaction id, and waits for the flush or for a
+ * synchronous standby, has no end in force that the look can have missed.
+ */
 uint32 *
 queue_ended_committers(void)
 {
@@ -73,7 +76,13 @@ queue_ended_committers(void)
 
 	pg_memory_barrier();		/* behind that look */
 	for (int i = 0; commits != NULL && i < MaxBackends; i++)
-		committers[i] = pg_atomic_read_u32(&commits[i]);
+	{
+		uint32		commit = pg_atomic_read_u32(&commits[i]);
+
+		pg_read_barrier();
+		if (!TransactionIdIsValid(((volatile PGPROC *) &ProcGlobal->allProcs[i])->xid))
+			committers[i] = commit;
+	}
 	return committers;
 }
 
