@@ -7,8 +7,8 @@
  * counted, and nothing tells of them.
  *
  * Locks: the row lock of each job that is changed, in the order of ids.  What one of our processes has for a moment is
- * waited for (job/held.c).  Only cancel_jobs and discard_jobs wait for a row that anybody else has, after they have
- * done all others; the other calls leave such a job alone.
+ * waited for (job/held.c).  cancel_jobs and discard_jobs wait for whoever has a row, and for executors that run a job
+ * after they have done all others; the other calls leave such a job alone.
  */
 #include "lib/queue.h"
 
@@ -231,7 +231,8 @@ typedef struct Ending
 } Ending;
 
 /*
- * Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): somebody has it, and was told.
+ * Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): an executor runs it, and was told.
+ * Who else has it is waited for here, in the order of ids, or two such calls would wait for each other.
  */
 static int
 end_one(Many *many, int64 id, const Ending *ending, bool wait)
@@ -264,6 +265,11 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 			PopActiveSnapshot();
 			return 1;
 		}
+		if (!wait && manage && queue_slot_cancelled(MyDatabaseId, id))
+		{
+			PopActiveSnapshot();	/* its executor let it go for another such call */
+			return -1;
+		}
 		/* told now too: since the first pass another executor may have taken it */
 		if (wait)
 			(void) queue_slot_cancel(MyDatabaseId, id);
@@ -286,8 +292,8 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 				return 0;
 			continue;
 		}
-		(void) queue_slot_cancel(MyDatabaseId, id);
-		return -1;
+		if (queue_slot_cancel(MyDatabaseId, id) || !queue_row_wait(many->table->rel, &job.tid, many->table->slot))
+			return -1;
 	}
 }
 
@@ -317,7 +323,7 @@ end_jobs(FunctionCallInfo fcinfo, const char *function, QueueState to, QueueOutc
 				done += ended;
 			MemoryContextReset(row);
 		}
-		many.n = busy;			/* those that somebody had are waited for last */
+		many.n = busy;			/* those that executors run are waited for last */
 	}
 	MemoryContextSwitchTo(old);
 	end(&many);

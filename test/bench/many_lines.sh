@@ -3,7 +3,8 @@
 # here), against those over 10; the same fetch and drain under a held snapshot; what idle lines cost; the first call of a
 # session.  Beside enqueue stands what a bare table with the same indexes makes of it (bare): that many insertion points
 # cost the server something whatever we do.  PARTS="enqueue bare drain fetch held idle first"; JOBS=100000; SPAN=5
-# (seconds of a measurement); ROUNDS=3 (drains, of which the median counts, after one that warms up).
+# (seconds of a measurement); ROUNDS=3 (drains, of which the median counts, after one that warms up).  Each part has a
+# database of its own, so that the lines are as many as it says.
 . "$(dirname "$0")/common.sh"
 [ $# -gt 0 ] || set -- 1500 20000 100000
 PARTS=${PARTS:-enqueue bare drain fetch held idle first}
@@ -31,18 +32,17 @@ cpu() { pg cat "/proc/$1/stat" | awk '{print ($14 + $15) * 10}'; }
 # measure lines: rates into $LIB_DIR/rate.part.lines
 measure() {
 	local lines=$1 seconds pid before
-	DB=lines$lines
-	psql -q -d postgres -c "CREATE DATABASE $DB"
-	sql "CREATE EXTENSION queue"
-	sql "SET client_min_messages = error; CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN END \$\$;
-	     SELECT queue.create_queue('in'), queue.create_queue('out'), queue.create_queue('run'), queue.register_sql_handler('*', 'noop', queues => '{run}')" >/dev/null
 	for part in $PARTS; do
+		DB=${part}_$lines
+		psql -q -d postgres -c "CREATE DATABASE $DB"
+		sql "CREATE EXTENSION queue"
+		sql "SET client_min_messages = error; CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN END \$\$;
+		     SELECT queue.create_queue('in'), queue.create_queue('out'), queue.create_queue('run'), queue.register_sql_handler('*', 'noop', queues => '{run}')" >/dev/null
 		case $part in
 			enqueue)
 				spread in "$lines" "$lines"
 				bench_pgbench enqueue -M prepared -c 4 -j 2 -T "$SPAN" -D lines="$lines"
 				tps enqueue
-				sql "SELECT queue.purge('in')" >/dev/null
 				;;
 			bare)
 				sql "CREATE TABLE bare (LIKE queue.live_job INCLUDING ALL); CREATE SEQUENCE bare_id;
@@ -50,7 +50,6 @@ measure() {
 				     SELECT nextval('bare_id'), clock_timestamp(), i, '{}' FROM generate_series(1, $lines) i"
 				bench_pgbench bare -M prepared -c 4 -j 2 -T "$SPAN" -D lines="$lines"
 				tps bare
-				sql "DROP TABLE bare"
 				;;
 			drain | held)
 				[ $part = drain ] || hold_snapshot
@@ -71,7 +70,6 @@ measure() {
 				spread out "$JOBS" "$lines"
 				bench_pgbench fetch -M prepared -c 4 -j 2 -t $((JOBS / 8))
 				tps fetch
-				sql "SELECT queue.purge('out')" >/dev/null
 				;;
 			idle)		# ms of the scheduler's CPU in 2 s
 				spread run "$lines" "$lines"
@@ -85,9 +83,9 @@ measure() {
 				spread out "$lines" "$lines"
 				sql "SELECT count(*) FROM queue.fetch('out', 1000000, lease => '1 day')" >/dev/null
 				psql_file -c '\timing on' -c "SELECT count(*) FROM queue.fetch('out')" | sed -nE 's/^Time: ([0-9.]+) ms.*/\1/p'
-				sql "SELECT queue.purge('out')" >/dev/null
 				;;
 		esac >"$LIB_DIR/rate.$part.$lines"
+		psql -q -d postgres -c "DROP DATABASE $DB"
 	done
 	DB=bench
 }

@@ -41,6 +41,21 @@ one($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{lock}')", 0, 'nobod
 $locker->query_safe('COMMIT');
 like($canceller->query_safe('SELECT 1'), qr/^3$/m, 'and then cancels all');
 
+# --- two calls wait in one order, and so never for each other
+my ($first, $second) = split /\n/, sql($node, "SELECT * FROM queue.enqueue_many('order', '{1,2}', 'q')");
+sql($node, 'CREATE TABLE counted (n bigint)');
+my $other = queue_session($node);
+my $pids = join(', ', map { $_->query_safe('SELECT pg_backend_pid()') } $canceller, $other);
+$locker->query_safe("BEGIN; SELECT id FROM queue.live_job WHERE id = $first FOR UPDATE");
+$canceller->query_until(qr/begun/, join("\n", '\echo begun', 'BEGIN;', (map { "INSERT INTO counted SELECT queue.cancel_jobs('{\"ids\": [$_]}');" } $first, $second), "COMMIT;\n"));
+poll($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid IN ($pids) AND wait_event_type = 'Lock'") or die 'the first does not wait';
+$other->query_until(qr/begun/, "\\echo begun\nINSERT INTO counted SELECT queue.cancel_jobs('{\"ids\": [$first, $second]}');\n");
+poll($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE pid IN ($pids) AND wait_event_type = 'Lock'") or die 'the second does not wait';
+$locker->query_safe('COMMIT');
+poll($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE pid IN ($pids) AND state = 'idle'") or die 'they do not end';
+one($node, 'SELECT count(*), sum(n) FROM counted', '3|2', 'two that cancel the same jobs');
+$other->quit;
+
 # --- a kept row that somebody has locked
 my $kept = sql($node, "SELECT id FROM queue.finished_job WHERE kind = 'lock' LIMIT 1");
 $locker->query_safe("BEGIN; SELECT id FROM queue.finished_job WHERE id = $kept FOR UPDATE");
