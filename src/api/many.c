@@ -231,8 +231,8 @@ typedef struct Ending
 } Ending;
 
 /*
- * Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): an executor runs it, and was told.
- * Who else has it is waited for here, in the order of ids, or two such calls would wait for each other.
+ * Ends one job.  1: done; 0: the search does not find it any more; -1 (not with wait): an executor runs it, and was
+ * told.  Who else has it is waited for here, in the order of ids, or two such calls would wait for each other.
  */
 static int
 end_one(Many *many, int64 id, const Ending *ending, bool wait)
