@@ -276,7 +276,7 @@ CREATE TABLE queue.limit_slot (             -- claims under limits where the lib
     counted  text COLLATE "C",              -- for which setting of the limit, and which start of the server
     PRIMARY KEY (scope, slot)
 );
-CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_15: slot = keep class * 3 + turn; 15: for ever
+CREATE TABLE queue.finished_job (           -- rows are in finished_job_0 .. finished_job_18: slot = keep class * 3 + turn; 15: for ever
     slot         smallint NOT NULL,         -- in this order no column is padded
     priority     smallint NOT NULL,
     attempt      int NOT NULL,
@@ -356,6 +356,13 @@ CREATE TABLE queue.finished_job_12 (LIKE queue.finished_job INCLUDING INDEXES, C
 CREATE TABLE queue.finished_job_13 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 13)) INHERITS (queue.finished_job);
 CREATE TABLE queue.finished_job_14 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 14)) INHERITS (queue.finished_job);
 CREATE TABLE queue.finished_job_15 (LIKE queue.finished_job INCLUDING INDEXES, CHECK (slot = 15)) INHERITS (queue.finished_job);
+-- Completed jobs that only their dependents keep: searches by kind read them all, and so writing them costs less.
+CREATE TABLE queue.finished_job_16 (LIKE queue.finished_job, CHECK (slot = 16)) INHERITS (queue.finished_job);
+CREATE INDEX ON queue.finished_job_16 (id);
+CREATE TABLE queue.finished_job_17 (LIKE queue.finished_job, CHECK (slot = 17)) INHERITS (queue.finished_job);
+CREATE INDEX ON queue.finished_job_17 (id);
+CREATE TABLE queue.finished_job_18 (LIKE queue.finished_job, CHECK (slot = 18)) INHERITS (queue.finished_job);
+CREATE INDEX ON queue.finished_job_18 (id);
 CREATE TABLE queue.failure_0 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 0)) INHERITS (queue.failure);
 CREATE TABLE queue.failure_1 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 1)) INHERITS (queue.failure);
 CREATE TABLE queue.failure_2 (LIKE queue.failure INCLUDING INDEXES, CHECK (slot = 2)) INHERITS (queue.failure);
@@ -474,6 +481,9 @@ SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_12', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_13', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_14', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_15', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_16', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_17', '');
+SELECT pg_catalog.pg_extension_config_dump('queue.finished_job_18', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure_0', '');
 SELECT pg_catalog.pg_extension_config_dump('queue.failure_1', '');

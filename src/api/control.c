@@ -62,7 +62,7 @@ cancel_holder(QueueJobTable *table, int64 id, const char *reason)
 									  QUEUE_STATE_CANCELLED,
 									  &(QueueEnding) {.error = reason, .started_at = finished.started_at,
 									  .worker = finished.worker},
-									  conf->keep_discarded);
+									  conf->keep_discarded, false);
 			CommandCounterIncrement();
 			return true;
 		}

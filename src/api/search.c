@@ -334,9 +334,10 @@ visit_finished(QueueSearch *search, TupleTableSlot *slot, int partition, int64 *
 	return match;
 }
 
-/* As read_live_by_id, of one partition; *last is then where to go on. */
+/* As read_live_by_id, of one partition; *last is then where to go on.  all: there is no other way. */
 static bool
-read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot, int64 *last)
+read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int partition, Snapshot snapshot, bool all,
+					int64 *last)
 {
 	ScanKeyData keys[2];
 	int			nkeys = bound_keys(search, 1, keys);
@@ -353,7 +354,7 @@ read_finished_by_id(QueueSearch *search, Relation rel, Relation index, int parti
 			vain++;
 		if (is_beyond(search, *last))
 			break;
-		done = vain < FIRST_ROWS;
+		done = all || vain < FIRST_ROWS;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -427,18 +428,22 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 static void
 search_finished(QueueSearch *search, Snapshot snapshot)
 {
-	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	/* in the last tables there is no group but that of what completed, and no index of groups */
+	bool		last_too = (search->states & (1 << QUEUE_STATE_COMPLETED)) != 0;
+
+	for (int i = 0; i < (last_too ? QUEUE_KEPT_SLOTS : QUEUE_RING_SLOTS); i++)
 	{
 		QueueConfig *config = queue_config();
+		bool		grouped = i < QUEUE_RING_SLOTS;
 		Relation	rel = queue_finished_open(i, AccessShareLock);
 		Relation	by_id_index = index_open(config->finished_job_id[i], AccessShareLock);
-		Relation	by_what = index_open(config->finished_job_what[i], AccessShareLock);
+		Relation	by_what = grouped ? index_open(config->finished_job_what[i], AccessShareLock) : NULL;
 		int64		above = search->above;
 		int64		below = search->below;
 		int64		before = search->nfound;
 		int64		last = 0;
 
-		if (!read_finished_by_id(search, rel, by_id_index, i, snapshot, &last))
+		if (!read_finished_by_id(search, rel, by_id_index, i, snapshot, !grouped, &last))
 		{
 			*(search->down ? &search->below : &search->above) = last;
 			read_finished_by_group(search, rel, by_what, i, snapshot);
@@ -446,7 +451,8 @@ search_finished(QueueSearch *search, Snapshot snapshot)
 			search->below = below;
 		}
 		/* retention truncates only what nobody has locked: keep off what is of no use */
-		index_close(by_what, search->nfound > before ? NoLock : AccessShareLock);
+		if (grouped)
+			index_close(by_what, search->nfound > before ? NoLock : AccessShareLock);
 		index_close(by_id_index, search->nfound > before ? NoLock : AccessShareLock);
 		table_close(rel, search->nfound > before ? NoLock : AccessShareLock);
 	}

@@ -128,10 +128,13 @@ queue_relations_read(QueueConfig *config, Oid *queue_table, Oid *privilege_table
 	config->job_id_seq = need_relation(schema, "job_id");
 	config->job_view = need_relation(schema, "job");
 	config->job_type = get_rel_type_id(config->job_view);
-	for (i = 0; i < QUEUE_RING_SLOTS; i++)
+	for (i = 0; i < QUEUE_KEPT_SLOTS; i++)
 	{
 		config->finished_job[i] = need_relation(schema, psprintf("finished_job_%d", i));
 		config->finished_job_id[i] = need_relation(schema, psprintf("finished_job_%d_id_idx", i));
+	}
+	for (i = 0; i < QUEUE_RING_SLOTS; i++)
+	{
 		config->finished_job_what[i] = need_relation(schema, psprintf("finished_job_%d_what_id_idx", i));
 		config->failure_job_id[i] = need_relation(schema, psprintf("failure_%d_job_id_idx", i));
 		config->failure[i] = need_relation(schema, psprintf("failure_%d", i));

@@ -183,9 +183,9 @@ typedef struct QueueConfig
 	Oid			reminder;
 	Oid			workflow_base, workflow_base_pkey, workflow_job, workflow_job_pkey, workflow_end, workflow_end_pkey;
 	Oid			workflow_id_seq, workflow_number_seq;
-	Oid			finished_job[QUEUE_RING_SLOTS], failure[QUEUE_RING_SLOTS];
+	Oid			finished_job[QUEUE_KEPT_SLOTS], failure[QUEUE_RING_SLOTS];
 	Oid			log_line[QUEUE_RING_SLOTS], log_line_attempt[QUEUE_RING_SLOTS]; /* tables and their index */
-	Oid			finished_job_id[QUEUE_RING_SLOTS];	/* the index on id */
+	Oid			finished_job_id[QUEUE_KEPT_SLOTS];	/* the index on id */
 	Oid			failure_job_id[QUEUE_RING_SLOTS];	/* likewise */
 	Oid			finished_job_what[QUEUE_RING_SLOTS];	/* the index on (what, id) */
 	QueueConf **queues;

@@ -38,7 +38,7 @@
 
 #define MAX_REMEMBERED 1000000
 #define SOMETHING PG_INT64_MIN	/* no job's id */
-#define PASSED 64				/* of so many it is asked together how they ended */
+#define PASSED 256				/* of so many it is asked together how they ended */
 #define BATCH 100				/* reminders that a fetch looks at, and jobs of one of them */
 
 /* What a job waits for. */

@@ -49,7 +49,7 @@
 #include "utils/resowner.h"
 
 #define TOLD_EACH 4				/* dependents of a job that completes: of more, the job itself is told */
-#define READ_AHEAD 64			/* rows of jobs that may end next */
+#define READ_AHEAD 256			/* rows of jobs that may end next, here or in other executors */
 #define DELETED_AT_ONCE 64		/* rows of a job that ends; of more, the sweep takes care */
 
 /* The columns of dependency.  Later versions only append. */
@@ -66,7 +66,8 @@ typedef struct QueueDependencies
 	Relation	by_other;		/* index (depends_on, job_id) */
 	TupleTableSlot *slot;
 	IndexScanDesc scan;			/* NULL: none */
-	AttrNumber	wanted;			/* the column that the scan gives */
+	bool		of_job;			/* the scan is one of by_job */
+	int64		seen;			/* a job of which the scan has seen a row; 0: none */
 
 	/* rows that name the jobs from `from` to `to`, all that there were when so many had been told of (awaited.h) */
 	int64		from, to;
@@ -133,7 +134,9 @@ begin_scan(QueueJobTable *jobs, bool of_job, ScanKeyData *keys, int nkeys, Snaps
 
 	queue_dependency_end_scan(jobs);
 	rows->scan = queue_index_beginscan(rows->rel, of_job ? rows->by_job : rows->by_other, snapshot, nkeys);
-	rows->wanted = of_job ? COL_DEPENDS_ON : COL_JOB_ID;
+	rows->scan->xs_want_itup = true;
+	rows->of_job = of_job;
+	rows->seen = 0;
 	index_rescan(rows->scan, keys, nkeys, NULL, 0);
 }
 
@@ -160,28 +163,53 @@ queue_dependency_scan_below(QueueJobTable *jobs, int64 id, int64 below, Snapshot
 	scan(jobs, id, true, BTLessStrategyNumber, below, snapshot);
 }
 
+/*
+ * The next row of the scan: job_id depends on depends_on.  The index has both, and the table is asked whether the first
+ * row of a job is visible: then all are, because they are inserted together and deleted only when the job is over.
+ */
 static bool
-step(QueueJobTable *jobs, ScanDirection direction, int64 *other)
+step(QueueJobTable *jobs, ScanDirection direction, int64 *job_id, int64 *depends_on)
 {
 	QueueDependencies *rows = jobs->dependencies;
-	bool		isnull;
 
-	if (!index_getnext_slot(rows->scan, direction, rows->slot))
-		return false;
-	*other = DatumGetInt64(slot_getattr(rows->slot, rows->wanted, &isnull));
-	return true;
+	while (index_getnext_tid(rows->scan, direction) != NULL)
+	{
+		bool		isnull;
+		int64		first = DatumGetInt64(index_getattr(rows->scan->xs_itup, 1, rows->scan->xs_itupdesc, &isnull));
+		int64		second = DatumGetInt64(index_getattr(rows->scan->xs_itup, 2, rows->scan->xs_itupdesc, &isnull));
+
+		*job_id = rows->of_job ? first : second;
+		*depends_on = rows->of_job ? second : first;
+		if (rows->seen == *job_id)
+			return true;
+		CHECK_FOR_INTERRUPTS();
+		if (index_fetch_heap(rows->scan, rows->slot))
+		{
+			rows->seen = *job_id;
+			return true;
+		}
+	}
+	return false;
 }
 
 bool
 queue_dependency_next(QueueJobTable *jobs, int64 *other)
 {
-	return step(jobs, ForwardScanDirection, other);
+	int64		job_id;
+	int64		depends_on;
+	bool		found = step(jobs, ForwardScanDirection, &job_id, &depends_on);
+
+	if (found)
+		*other = jobs->dependencies->of_job ? depends_on : job_id;
+	return found;
 }
 
 bool
 queue_dependency_previous(QueueJobTable *jobs, int64 *other)
 {
-	return step(jobs, BackwardScanDirection, other);
+	int64		job_id;
+
+	return step(jobs, BackwardScanDirection, &job_id, other);
 }
 
 void
@@ -201,12 +229,12 @@ int64
 queue_dependency_next_job(QueueJobTable *jobs, int64 after, Snapshot snapshot)
 {
 	ScanKeyData key;
-	int64		job = 0;
+	int64		job;
+	int64		depends_on;
 
 	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
 	begin_scan(jobs, true, &key, 1, snapshot);
-	jobs->dependencies->wanted = COL_JOB_ID;
-	if (!queue_dependency_next(jobs, &job))
+	if (!step(jobs, ForwardScanDirection, &job, &depends_on))
 		job = 0;
 	queue_dependency_end_scan(jobs);
 	return job;
@@ -497,7 +525,7 @@ delete_rows(QueueJobTable *jobs, int64 id)
 	{
 		TM_FailureData tmfd;
 
-		(void) table_tuple_delete(rows->rel, &rows->slot->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(),
+		(void) table_tuple_delete(rows->rel, &rows->scan->xs_heaptid, GetCurrentCommandId(true), GetActiveSnapshot(),
 								  InvalidSnapshot, false, &tmfd, false);
 	}
 	queue_dependency_end_scan(jobs);
@@ -531,12 +559,8 @@ read_ahead(QueueJobTable *jobs, int64 id)
 		ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
 	begin_scan(jobs, false, &key, 1, &dirty);
 	while (rows->nahead < Max(rows->room, TOLD_EACH + 1) &&
-		   queue_dependency_next(jobs, &rows->ahead[rows->nahead].job_id))
-	{
-		bool		isnull;
-
-		rows->ahead[rows->nahead++].depends_on = DatumGetInt64(slot_getattr(rows->slot, COL_DEPENDS_ON, &isnull));
-	}
+		   step(jobs, ForwardScanDirection, &rows->ahead[rows->nahead].job_id, &rows->ahead[rows->nahead].depends_on))
+		rows->nahead++;
 	queue_dependency_end_scan(jobs);
 	/* of the last one there may be more, but of this one as many as anybody asks for are there */
 	if (rows->room > 0 && rows->nahead == rows->room)
@@ -552,6 +576,8 @@ static int
 dependents_of(QueueJobTable *jobs, int64 id, int64 *dependents)
 {
 	QueueDependencies *rows = jobs->dependencies;
+	int			low = 0;
+	int			high;
 	int			n = 0;
 
 	if (rows == NULL || id < rows->from || id > rows->to || rows->added == PG_UINT64_MAX ||
@@ -560,11 +586,18 @@ dependents_of(QueueJobTable *jobs, int64 id, int64 *dependents)
 	else
 		rows->used++;
 	rows = jobs->dependencies;
-	for (int i = 0; i < rows->nahead && n <= TOLD_EACH; i++)
+	high = rows->nahead;
+	while (low < high)			/* the first row that names it, or a later job */
 	{
-		if (rows->ahead[i].depends_on == id)
-			dependents[n++] = rows->ahead[i].job_id;
+		int			middle = (low + high) / 2;
+
+		if (rows->ahead[middle].depends_on < id)
+			low = middle + 1;
+		else
+			high = middle;
 	}
+	for (int i = low; i < rows->nahead && rows->ahead[i].depends_on == id && n <= TOLD_EACH; i++)
+		dependents[n++] = rows->ahead[i].job_id;
 	return n;
 }
 

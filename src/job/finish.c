@@ -187,6 +187,7 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 	QueueEnding with_letter;
 	QueueKeyName key;
 	bool		needed;
+	bool		awaited = false;	/* kept only for its dependents */
 
 	remember(job, line, to, ending);
 	queue_event_ended(job);
@@ -205,7 +206,10 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 	queue_workflow_ended(&ended, to, ending);
 	needed = queue_dependency_ended(table, &ended, to, keep);
 	if (needed)
+	{
+		awaited = keep <= 0;
 		keep = Max(keep, QUEUE_DEPENDENCY_KEEP);
+	}
 	if (to != QUEUE_STATE_COMPLETED && queue_extra_int(ended.extra, "compensates") != 0)
 	{
 		needed = true;			/* its workflow waits until it is retried */
@@ -221,7 +225,8 @@ queue_job_ended(QueueJobTable *table, const QueueJob *job, const QueueLine *line
 		}
 	}
 	if (keep > 0)
-		queue_finished_insert(table, &ended, line->queue, line->kind, line->priority, to, ending, keep);
+		queue_finished_insert(table, &ended, line->queue, line->kind, line->priority, to, ending, keep,
+							  awaited);
 	if (queue_key_name(job, line, &key))
 		queue_key_release(&key, job->id);
 	else if (job->extra == NULL && job->stored_extra != NULL)

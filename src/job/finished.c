@@ -44,7 +44,7 @@ enum
 
 void
 queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind, int16 priority,
-					  QueueState state, const QueueEnding *ending, int64 keep)
+					  QueueState state, const QueueEnding *ending, int64 keep, bool awaited)
 {
 	Datum		values[NCOLS];
 	bool		nulls[NCOLS] = {false};
@@ -57,7 +57,8 @@ queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf 
 
 	if (keep <= 0)
 		return;
-	slot = queue_ring_slot(now, keep);
+	slot = awaited && state == QUEUE_STATE_COMPLETED ? queue_ring_awaited_slot(now, keep) :
+		queue_ring_slot(now, keep);
 	if (job->extra != NULL || ending->error != NULL || ending->dead_letter != 0 || ending->cause != 0 ||
 		ending->progress != NULL)
 	{
@@ -206,9 +207,9 @@ find(int64 id, Snapshot snapshot, bool deep, QueueFinished *finished)
 {
 	static int	last = 0;		/* the partition that had the last one */
 
-	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	for (int i = 0; i < QUEUE_KEPT_SLOTS; i++)
 	{
-		int			slot = (last + i) % QUEUE_RING_SLOTS;
+		int			slot = (last + i) % QUEUE_KEPT_SLOTS;
 
 		if (find_in(slot, id, snapshot, deep, finished))
 		{
@@ -291,7 +292,7 @@ find_bad_in(int slot, int64 *ids, int *n, TimestampTz after, Snapshot snapshot, 
 				ids[left++] = ids[i++];
 			if (i <= last && ids[i] == id)
 			{
-				bad = is_bad(row, slot, after, finished);
+				bad = slot < QUEUE_RING_SLOTS && is_bad(row, slot, after, finished);
 				i++;
 			}
 		}
@@ -313,9 +314,9 @@ queue_finished_bad(int64 *ids, int *n, TimestampTz after, Snapshot snapshot, Que
 	int			first = last;
 	bool		bad = false;
 
-	for (int i = 0; i < QUEUE_RING_SLOTS && *n > 0 && !bad; i++)
+	for (int i = 0; i < QUEUE_KEPT_SLOTS && *n > 0 && !bad; i++)
 	{
-		int			slot = (first + i) % QUEUE_RING_SLOTS;
+		int			slot = (first + i) % QUEUE_KEPT_SLOTS;
 		int			before = *n;
 
 		bad = find_bad_in(slot, ids, n, after, snapshot, finished);

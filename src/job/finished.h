@@ -23,9 +23,10 @@ typedef struct QueueFinished
 	Jsonb	   *result;			/* NULL: none */
 } QueueFinished;
 
-/* Keeps a job that ended for so many us, <= 0: not at all; see queue_kept_insert. */
+/* Keeps a job that ended for so many us, <= 0: not at all; awaited: only for its dependents.  See queue_kept_insert. */
 extern void queue_finished_insert(QueueJobTable *jobs, const QueueJob *job, const QueueConf *conf, const char *kind,
-								  int16 priority, QueueState state, const QueueEnding *ending, int64 keep);
+								  int16 priority, QueueState state, const QueueEnding *ending, int64 keep,
+								  bool awaited);
 /* Copies a row, read whole, to the table of another slot, where it is kept until then.  The same locks. */
 extern void queue_finished_copy(QueueJobTable *jobs, int slot, TupleTableSlot *row, TimestampTz until);
 

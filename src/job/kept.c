@@ -44,7 +44,7 @@ typedef struct QueueKept
 		ResultRelInfo *rri;		/* NULL: not open */
 		TupleTableSlot *row;
 		bool		plain;		/* no trigger, no constraint but ours, which hold, and simple indexes */
-	}			tables[QUEUE_RING_SLOTS];
+	}			tables[QUEUE_KEPT_SLOTS];
 } QueueKept;
 
 /* A row that waits, or was written in a subtransaction that may yet be rolled back. */
@@ -82,7 +82,7 @@ close_kept(QueueJobTable *jobs)
 			ExecDropSingleTupleTableSlot(waiting.rows[i].row);
 		waiting.jobs = NULL;
 	}
-	for (int i = 0; i < QUEUE_RING_SLOTS; i++)
+	for (int i = 0; i < QUEUE_KEPT_SLOTS; i++)
 	{
 		ResultRelInfo *rri = kept->tables[i].rri;
 
@@ -175,7 +175,7 @@ write_rows(ResultRelInfo *rri, EState *estate, TupleTableSlot **rows, int n, Com
 void
 queue_kept_write(void)
 {
-	for (int slot = 0; slot < QUEUE_RING_SLOTS && waiting.nunwritten > 0; slot++)
+	for (int slot = 0; slot < QUEUE_KEPT_SLOTS && waiting.nunwritten > 0; slot++)
 	{
 		QueueKept  *kept = waiting.jobs->kept;
 		TupleTableSlot *rows[MAX_WAITING];
@@ -263,7 +263,7 @@ may_read(const PlannedStmt *statement)
 		return true;
 	foreach(cell, statement->relationOids)
 	{
-		for (int slot = 0; slot < QUEUE_RING_SLOTS; slot++)
+		for (int slot = 0; slot < QUEUE_KEPT_SLOTS; slot++)
 		{
 			ResultRelInfo *rri = waiting.jobs->kept->tables[slot].rri;
 

@@ -5,7 +5,8 @@
  *
  * queue.finished_job (finished.c), queue.failure and queue.log_line are fixed rings: three
  * partitions a keep class (1 hour, 1 day, 7, 30 and 400 days), each as wide as its class,
- * plus one for longer.  A row goes to the
+ * plus one for longer.  Of finished_job there are three more, an hour wide, for completed jobs that are
+ * kept only because others depend on them: no search by kind needs an index there.  A row goes to the
  * partition of its expiry; one that is wholly expired is truncated by the scheduler
  * before its next turn, so retention never deletes a row and never makes a table.
  *
@@ -55,10 +56,17 @@ queue_ring_slot(TimestampTz now, int64 keep)
 	return RING_PLAIN;
 }
 
+int
+queue_ring_awaited_slot(TimestampTz now, int64 keep)
+{
+	Assert(keep <= ring_width[0]);
+	return QUEUE_RING_SLOTS + queue_ring_slot(now, keep);
+}
+
 int64
 queue_ring_width(int slot)
 {
-	return ring_width[slot / QUEUE_RING_TURNS];
+	return ring_width[slot < QUEUE_RING_SLOTS ? slot / QUEUE_RING_TURNS : 0];
 }
 
 /*
@@ -71,12 +79,13 @@ queue_ring_window(int slot, TimestampTz now, TimestampTz *expired_at, TimestampT
 	int64		width;
 	int64		bucket;
 
-	if (slot >= RING_PLAIN)
+	if (slot == RING_PLAIN)
 		return false;
-	width = ring_width[slot / QUEUE_RING_TURNS];
+	width = queue_ring_width(slot);
 	bucket = (now + UNIX_EPOCH_US) / width;
 	/* rows that enter now expire in this bucket or the next: the third one is at rest */
-	if ((bucket + QUEUE_RING_TURNS - 1) % QUEUE_RING_TURNS != slot % QUEUE_RING_TURNS)
+	if ((bucket + QUEUE_RING_TURNS - 1) % QUEUE_RING_TURNS !=
+		(slot < QUEUE_RING_SLOTS ? slot : slot - QUEUE_RING_SLOTS) % QUEUE_RING_TURNS)
 		return false;
 	*expired_at = bucket * width - UNIX_EPOCH_US;
 	*reused_at = (bucket + 1) * width - UNIX_EPOCH_US;

@@ -24,6 +24,8 @@ typedef struct QueueEnding
 
 /* The partition of what is inserted now and kept so long, us. */
 extern int	queue_ring_slot(TimestampTz now, int64 keep);
+/* Likewise, of finished_job, for a job that completed and is kept only because others depend on it: for an hour. */
+extern int	queue_ring_awaited_slot(TimestampTz now, int64 keep);
 /* How long a slot receives rows, in us; not of the last one. */
 extern int64 queue_ring_width(int slot);
 /* Inserts a row into a table; further columns are null. */

@@ -49,6 +49,14 @@ queue_rekeep_changed(int slot, TimestampTz now)
 	return false;
 }
 
+static bool
+completed(TupleTableSlot *row)
+{
+	text	   *state = DatumGetTextPP(row->tts_values[COL_STATE - 1]);
+
+	return VARSIZE_ANY_EXHDR(state) == 9 && memcmp(VARDATA_ANY(state), "completed", 9) == 0;
+}
+
 /* For how long its queue keeps a row, in us; of a queue that is gone: as before. */
 static int64
 keep_of(TupleTableSlot *row)
@@ -56,8 +64,6 @@ keep_of(TupleTableSlot *row)
 	static QueueConf *last = NULL;
 	static uint64 last_serial = 0;
 	text	   *name = DatumGetTextPP(row->tts_values[COL_QUEUE - 1]);
-	text	   *state = DatumGetTextPP(row->tts_values[COL_STATE - 1]);
-	bool		completed = VARSIZE_ANY_EXHDR(state) == 9 && memcmp(VARDATA_ANY(state), "completed", 9) == 0;
 
 	if (last == NULL || last_serial != queue_config()->serial || strlen(last->name) != VARSIZE_ANY_EXHDR(name) ||
 		memcmp(last->name, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) != 0)
@@ -68,7 +74,7 @@ keep_of(TupleTableSlot *row)
 	if (last == NULL)
 		return DatumGetTimestampTz(row->tts_values[COL_KEEP_UNTIL - 1]) -
 			DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]);
-	return completed ? last->keep_completed : last->keep_discarded;
+	return completed(row) ? last->keep_completed : last->keep_discarded;
 }
 
 static TimestampTz
@@ -88,7 +94,8 @@ kept_until(QueueJobTable *jobs, TupleTableSlot *row, TimestampTz now, int *slot)
 	*slot = queue_ring_slot(finished_at, keep);
 	if (until <= now && queue_dependency_needed(jobs, DatumGetInt64(row->tts_values[COL_ID - 1])))
 	{
-		*slot = queue_ring_slot(now, QUEUE_DEPENDENCY_KEEP);
+		*slot = completed(row) ? queue_ring_awaited_slot(now, QUEUE_DEPENDENCY_KEEP) :
+			queue_ring_slot(now, QUEUE_DEPENDENCY_KEEP);
 		until = queue_time_add(now, QUEUE_DEPENDENCY_KEEP);
 	}
 	return until;

@@ -26,7 +26,8 @@
 #define QUEUE_CHANNEL_SIZE 256
 
 #define QUEUE_RING_TURNS 3		/* partitions of a keep class */
-#define QUEUE_RING_SLOTS 16		/* partitions of finished_job, of failure and of log_line */
+#define QUEUE_RING_SLOTS 16		/* partitions of failure and of log_line, and the first ones of finished_job; .. */
+#define QUEUE_KEPT_SLOTS (QUEUE_RING_SLOTS + QUEUE_RING_TURNS)	/* .. its last: what only others' dependence keeps */
 /*
  * The most that queue.max_job_size can be set to, kB: with what the server adds, extra stays a jsonb and a row below
  * 1 GB.

@@ -47,12 +47,11 @@
 #define SOON_SHARE 200			/* and at least so many times what the last one took */
 #define RECOUNT_BLOCKS 256
 #define HASTY_RECOUNTS 5		/* after a start: those before may have met changes, and all numbers come from them */
-#define RING_SLOTS 16
 
 static TimestampTz recount_at = 0;
 
 /* For tables of finished jobs whose queues' keep_* changed: when the row that was seen last may go. */
-static TimestampTz rekeep_at[RING_SLOTS];
+static TimestampTz rekeep_at[QUEUE_KEPT_SLOTS];
 static uint64 rekeep_serial = 0;	/* of the configuration that these are for */
 
 /* Shall a table of finished jobs be looked into because a queue keeps its jobs for another time now? */
@@ -61,7 +60,7 @@ rekept(int slot, TimestampTz now, bool at_rest)
 {
 	QueueConfig *config = queue_config();
 
-	if (slot == RING_SLOTS - 1 || !queue_rekeep_changed(slot, now))
+	if (slot == QUEUE_RING_SLOTS - 1 || !queue_rekeep_changed(slot, now))
 		return false;
 	if (rekeep_serial != config->serial)
 	{
@@ -137,16 +136,17 @@ queue_housekeeping_retention(TimestampTz now)
 	static int	next_table = 0;
 	static uint64 failed = 0;	/* tables of this turn */
 
-	while (next_table < 3 * RING_SLOTS)
+	while (next_table < QUEUE_KEPT_SLOTS + 2 * QUEUE_RING_SLOTS)
 	{
 		TimestampTz expired_at;
 		TimestampTz reused_at;
-		int			slot = next_table % RING_SLOTS;
-		Oid			table = next_table < RING_SLOTS ? queue_config()->finished_job[slot] :
-			next_table < 2 * RING_SLOTS ? queue_config()->failure[slot] : queue_config()->log_line[slot];
+		bool		finished = next_table < QUEUE_KEPT_SLOTS;
+		int			slot = finished ? next_table : (next_table - QUEUE_KEPT_SLOTS) % QUEUE_RING_SLOTS;
+		Oid			table = finished ? queue_config()->finished_job[slot] :
+			next_table < QUEUE_KEPT_SLOTS + QUEUE_RING_SLOTS ? queue_config()->failure[slot] :
+			queue_config()->log_line[slot];
 		bool		at_rest = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
-		bool		look = next_table < RING_SLOTS && (rekept(slot, queue_now(), at_rest) ||
-													   (at_rest && !queue_dependency_none()));
+		bool		look = finished && (rekept(slot, queue_now(), at_rest) || (at_rest && !queue_dependency_none()));
 		uint64		bit = (uint64) 1 << next_table++;
 		QueueJobTable *jobs;
 

@@ -15,7 +15,7 @@ SELECT tables_are('queue',
           'log_line', 'unique_key', 'limit_slot', 'subscription', 'step', 'event', 'event_wait',
           'dependency', 'reminder', 'workflow_base', 'workflow_job', 'workflow_end']
     || ARRAY['schedule', 'schedule_state', 'maintained']
-    || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 15) i)
+    || ARRAY(SELECT 'finished_job_' || i FROM generate_series(0, 18) i)
     || ARRAY(SELECT 'failure_' || i FROM generate_series(0, 15) i)
     || ARRAY(SELECT 'log_line_' || i FROM generate_series(0, 15) i));
 SELECT views_are('queue', ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']);

@@ -83,7 +83,7 @@ $left =~ s/(, )?\Q$second\E: 4//;
 $left =~ s/^, //;
 is($left, $others, 'nor is any table of another ring');
 
-# Of the 48 tables only that one was locked against readers, and what hangs on it.
+# Of the 51 tables only that one was locked against readers, and what hangs on it.
 my $mine = sql($node, <<"EOS");
 SELECT string_agg(oid::text, '|') FROM pg_class WHERE oid = '$first'::regclass
 	OR oid = (SELECT reltoastrelid FROM pg_class WHERE oid = '$first'::regclass)

@@ -146,6 +146,27 @@ $j = sql($node, "SELECT queue.enqueue('ext', queue => 'short')");
 my $wait = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
 $d = sql($node, "SELECT queue.enqueue('ext', queue => 'short', depends_on => ARRAY[$j, $wait])");
 sql($node, "SELECT queue.complete(id, attempt, '42') FROM queue.fetch('short')");
+
+# --- where a queue keeps nothing, what is awaited is kept and found, and what was awaited goes
+sql($node, <<"EOS");
+SELECT queue.create_queue('none', keep_completed => '0', keep_discarded => '0');
+CREATE TABLE many AS SELECT queue.enqueue_many('many', (SELECT array_agg('{}'::jsonb) FROM generate_series(1, 2100)), 'none') AS id;
+CREATE TABLE rare AS SELECT queue.enqueue(kind, queue => 'none') AS id, kind FROM unnest('{rare,bad,free}'::text[]) kind;
+CREATE TABLE once AS SELECT queue.enqueue('ext', queue => 'q', depends_on => array_agg(id)) AS id FROM many;
+SELECT queue.enqueue('ext', queue => 'q', depends_on => array_agg(id) || ${wait}::bigint, depends_mode => 'finished') FROM rare WHERE kind <> 'free';
+BEGIN;
+SELECT queue.enqueue('ext', queue => 'q', depends_on => array_agg(id)) FROM rare WHERE kind = 'free';
+ROLLBACK;
+SELECT queue.discard(id) FROM rare WHERE kind = 'bad';
+SELECT count(*) FROM queue.fetch('none', 2102);
+SELECT count(*) FROM queue.complete_many((SELECT array_agg(id) FROM many));
+SELECT queue.complete(id, result => '43') FROM rare WHERE kind <> 'bad';
+EOS
+one($node, q{SELECT kind, state, count(*), bool_and(slot > 15 AND tableoid::regclass::text = 'queue.finished_job_' || slot) FROM queue.finished_job WHERE queue = 'none' GROUP BY 1, 2 ORDER BY 1},
+	"bad|discarded|1|f\nmany|completed|2100|t\nrare|completed|1|t", 'what is awaited is kept, what would have been is not');
+one($node, q{SELECT kind FROM queue.find_jobs('{"queue": "none", "kind": ["bad", "rare"]}')}, "rare\nbad", 'a rare kind is found among many');
+one($node, q{SELECT kind FROM queue.find_jobs('{"queue": "none", "state": "discarded"}')}, 'bad', '.. and a state');
+sql($node, 'SELECT queue.cancel(id) FROM once');
 for my $hour (1 .. 4)
 {
 	$node->append_conf('postgresql.conf', "queue.debug_clock_offset = '$hour h'");
@@ -156,6 +177,8 @@ for my $hour (1 .. 4)
 wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.dependency d WHERE NOT EXISTS (SELECT FROM queue.job j WHERE j.id = d.job_id))',
 	'rows of jobs that nobody knows any more are deleted');
 one($node, "SELECT result FROM queue.job WHERE id = $j", '42', 'hours later the job is kept that another one depends on');
+one($node, "SELECT kind, count(*), bool_and(slot > 15 AND keep_until > queue_internal.clock()) FROM queue.finished_job WHERE queue = 'none' GROUP BY 1 ORDER BY 1",
+	"bad|1|f\nrare|1|t", '.. where it was kept for that alone; those on which none does any more are gone');
 sql($node, "SELECT queue.cancel($wait)");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE id = $d AND state = 'cancelled'", '.. and the other one learns how it ended');
 
