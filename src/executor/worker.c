@@ -400,7 +400,9 @@ run_alone(QueueEntry *entry)
 		claimed = queue_claim_run(&work->claim, false);
 		if (work->claim.line->limits != NULL)
 			work->started_at = queue_now();
-		if (claimed != QUEUE_CLAIM_OURS)
+		if (claimed == QUEUE_CLAIM_OURS)
+			queue_claim_count_lost(&work->claim);
+		else
 			disarm();
 	}
 	PopActiveSnapshot();
@@ -411,7 +413,6 @@ run_alone(QueueEntry *entry)
 		commit();
 		return;
 	}
-	queue_claim_count_lost(&work->claim);
 
 	attempt = suspect ? work->claim.job.attempt : work->claim.job.attempt + 1;
 	{

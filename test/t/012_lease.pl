@@ -111,6 +111,13 @@ one($node, "SELECT queue.wait_for($id, '300 ms')", 'available', 'wait_for gives 
 cmp_ok(time - $t0, '>=', 0.3, 'then');
 sql($node, "SELECT queue.purge('default')");
 
+# --- a claim that ended is counted by whoever takes the job next: an executor, too
+my $mixed = sql($node, "SELECT queue.enqueue('mixed')");
+one($node, "SELECT id FROM queue.fetch('default', kinds => '{mixed}', lease => '1 ms')", $mixed, 'a worker claims a job and loses its lease');
+sql($node, "SELECT queue.register_sql_handler('mixed', 'h')");
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $mixed AND attempt = 2", 'an executor runs it as its second attempt');
+one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $mixed AND attempt = 1", '1', 'and the first is told of');
+
 # --- a held snapshot: fetching costs the same with many dead rows in front
 $held->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $held->query_safe('SELECT count(*) FROM queue.job');
