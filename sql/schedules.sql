@@ -2,6 +2,7 @@
 -- scheduler ticks for them, and queue.tick() does.
 CREATE EXTENSION queue;
 SET timezone = 'UTC';
+SET client_min_messages = error;	-- it warns where the library is not preloaded
 CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text; s text; m text; d text; h text;
 BEGIN

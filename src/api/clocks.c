@@ -105,12 +105,39 @@ change_row(const char *statement)
 	PG_END_TRY();
 }
 
+/* A time that a statement gives; 0: none, or null. */
+static TimestampTz
+select_time(const char *statement)
+{
+	QueueSpi	spi;
+	TimestampTz time = 0;
+	bool		isnull = true;
+
+	queue_spi_begin(&spi);
+	if (queue_spi_run(statement, 0, NULL, NULL, NULL) > 0)
+	{
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!isnull)
+			time = DatumGetTimestampTz(value);
+	}
+	queue_spi_end(&spi);
+	return time;
+}
+
 void
 queue_clocks_wind(void)
 {
+	const char *hint;
+	const char *problem = queue_preload_problem(&hint);
+
 	if (cron_is_here())
 		change_row("SELECT cron.schedule($1, '* * * * *', $2)"
 				   " WHERE NOT EXISTS (SELECT FROM cron.job WHERE jobname = $1 AND command = $2)");
+	else if (problem != NULL && cron_database() == NULL && select_time("SELECT max(at) FROM queue.maintained") == 0)
+		ereport(WARNING,
+				(errmsg("nobody ticks for schedules: %s", problem),
+				 errhint("%s Or install pg_cron, or call queue.tick() each minute.", hint)));
 }
 
 void
@@ -147,26 +174,6 @@ queue_clocks_note(void)
 }
 
 /* ---------------------------------------------------------------- doctor() */
-
-/* A time that a statement gives; 0: none, or null. */
-static TimestampTz
-select_time(const char *statement)
-{
-	QueueSpi	spi;
-	TimestampTz time = 0;
-	bool		isnull = true;
-
-	queue_spi_begin(&spi);
-	if (queue_spi_run(statement, 0, NULL, NULL, NULL) > 0)
-	{
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-
-		if (!isnull)
-			time = DatumGetTimestampTz(value);
-	}
-	queue_spi_end(&spi);
-	return time;
-}
 
 static int64
 count_schedules(void)

@@ -20,6 +20,14 @@ like($said, qr/NOTICE:  the server runs no jobs yet\nHINT:  Put shared_preload_l
 	$node->psql('fresh', 'DROP EXTENSION queue; CREATE EXTENSION queue');
 };
 is($said, '', 'and is silent where notices are not wanted');
+
+# --- so does a schedule that nobody ticks for
+my $schedule = q{SELECT queue.schedule('s', '0 0 1 1 *', 'k')};
+(undef, undef, $said) = $node->psql('fresh', $schedule);
+like($said, qr/WARNING:  nobody ticks for schedules: .*shared_preload_libraries\nHINT:  .* call queue\.tick\(\) each minute\./, 'a schedule asks for a clock');
+sql($node, 'SELECT queue.tick()', db => 'fresh');
+(undef, undef, $said) = $node->psql('fresh', $schedule);
+is($said, '', 'and is content with one');
 sql($node, 'DROP DATABASE fresh');
 
 # --- jobs in and out
