@@ -178,9 +178,9 @@ CALL queue.await_idle('many', '0');
 SELECT queue.create_queue('aside');
 SELECT add('m1', 'm', 'many') \g /dev/null
 -- the scheduler may just look at it
-CREATE FUNCTION move(queue_name text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION move(queue_name text, job_kind text DEFAULT 'm1') RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	WHILE queue.move_jobs('{"kind": "m1"}', queue_name) = 0 LOOP
+	WHILE queue.move_jobs(jsonb_build_object('kind', job_kind), queue_name) = 0 LOOP
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END $$;
@@ -189,6 +189,16 @@ SELECT add('m2', 'm', 'aside') \g /dev/null
 SELECT queue, count(*) FROM queue.live_key WHERE group_key = 'm' GROUP BY queue ORDER BY queue;
 SELECT settle();
 SELECT kind FROM queue.fetch('aside');
+-- one that came from another queue holds its group in the place that it got here
+SELECT queue.create_queue('holds', on_group_discard => 'hold', keep_discarded => '0');
+SELECT add('p1', 'p', 'aside'), add('p2', 'p', 'holds') \g /dev/null
+SELECT move('holds', 'p1');
+SELECT queue.discard(id('p1')), add('p3', 'p', 'holds') > 0;
+SELECT queue.delete_jobs('{"queue": "holds", "state": "discarded"}');
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('holds', 10);
+SELECT settle();
+SELECT * FROM jobs WHERE group_key = 'p';
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;
