@@ -11,7 +11,7 @@ ROOT=$(cd "$HERE/../.." && pwd)
 PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh")}
 SECONDS_EACH=${FUZZ_SECONDS:-600}
 targets=("$@")
-[ $# != 0 ] || targets=(cron answer netguard text)
+[ $# != 0 ] || targets=(cron answer netguard text web)
 echo "1..${#targets[@]}"
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-fuzz-XXXXXX")
 keep=
