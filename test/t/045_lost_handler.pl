@@ -1,5 +1,5 @@
-# A handler is unregistered while the scheduler, in the middle of a round, looks up the very function: what waits in the
-# channel has no handler any more when it looks there.
+# A handler is unregistered while the scheduler is in the middle of a round: what waits in the channel has no handler any
+# more when it looks there.
 use strict;
 use warnings;
 use FindBin;
@@ -11,7 +11,9 @@ use Test::More;
 my $node = queue_node('lost_handler', conf => "queue.executors = 1\nautovacuum = off\n");
 my ($scheduler) = workers($node, 'scheduler');
 
-# Waits, in a session that is open (a new one would look up nothing), until that process waits for the lock of pg_proc.
+my $line = sql($node, "SELECT 'queue.line'::regclass::oid");
+
+# Waits, in a session that is open, until that process waits for the lock of queue.line.
 sub waits
 {
 	my ($session, $pid) = @_;
@@ -19,11 +21,11 @@ sub waits
 DO \$\$
 BEGIN
 	FOR i IN 1 .. 300 LOOP
-		EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE relation = 1255 AND NOT granted AND pid = $pid);
+		EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE relation = $line AND NOT granted AND pid = $pid);
 		PERFORM pg_sleep(0.1);
 	END LOOP;
 END \$\$;
-SELECT count(*) FROM pg_locks WHERE relation = 1255 AND NOT granted AND pid = $pid;
+SELECT count(*) FROM pg_locks WHERE relation = $line AND NOT granted AND pid = $pid;
 EOS
 }
 
@@ -38,21 +40,17 @@ wait_lock($node, 1);
 wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 'one job runs');
 scheduler_turn($node);
 
-# The function is replaced by one session, and another stands behind it for the lock of pg_proc: before the scheduler.
-my $ddl = queue_session($node);
+# A job of a new line, and another session stands behind its enqueuer for the lock of queue.line: before the scheduler,
+# which has to read that line.
+my $enqueuer = queue_session($node);
 my $locker = queue_session($node);
 my $pid = $locker->query_safe('SELECT pg_backend_pid()');
-$ddl->query_safe('BEGIN');
-my ($body) = $QueueTest::install =~ /(CREATE FUNCTION h\(.*?END \$\$;)/s;
-$body =~ s/^CREATE/CREATE OR REPLACE/;
-$ddl->query_safe($body);
-$ddl->query_safe("LOCK TABLE pg_proc IN ROW EXCLUSIVE MODE");
+$enqueuer->query_safe(q{BEGIN; SELECT queue.enqueue('job', '{"lock": 1}', priority => 5)});
 $locker->query_safe('BEGIN');
-$locker->query_until(qr/locks/, "\\echo locks\nLOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n");
-is(waits($ddl, $pid), '1', 'a session waits for pg_proc');
-$ddl->query_safe('COMMIT');
+$locker->query_until(qr/locks/, "\\echo locks\nLOCK TABLE queue.line IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n");
+is(waits($enqueuer, $pid), '1', 'a session waits for queue.line');
+$enqueuer->query_safe('COMMIT');
 $locker->query_until(qr/locked/, "\n");
-$node->reload;
 is(waits($locker, $scheduler), '1', 'the scheduler waits in the middle of its round');
 $locker->query_safe("SELECT queue.unregister_handler('job'); COMMIT");
 scheduler_turn($node);
@@ -60,8 +58,8 @@ is(join(' ', workers($node, 'scheduler')), $scheduler, 'the scheduler bears it')
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 sql($node, "SELECT queue.register_sql_handler('job', 'h', timeout => '0')");
 wait_no_jobs($node, 'with a handler again all jobs run', kinds => 'job');
-one($node, "SELECT count(DISTINCT job_id) || '|' || count(*) FROM seen", '10|10', 'each once');
-$_->quit for $holder, $ddl, $locker;
+one($node, "SELECT count(DISTINCT job_id) || '|' || count(*) FROM seen", '11|11', 'each once');
+$_->quit for $holder, $enqueuer, $locker;
 log_clean($node);
 $node->stop;
 done_testing();
