@@ -109,13 +109,21 @@ fi
 
 settle() { sql "VACUUM ANALYZE textbook, advisory, floor, queue.live_job" >/dev/null; sql "CHECKPOINT" >/dev/null; }
 
+# WARM: seconds that do not count, because the sessions are only coming.
+WARM=0
+warm_rate() { rates "$1" | tail -n +$((WARM + 1)) | awk '{s += $1} END {print s / NR}'; }
+
 # ---- enqueue: one job a transaction
 enqueue_rate() {
 	case $1 in
 		boss) peer boss enqueue "$CLIENTS" "$T" ;;
-		*) bench_pgbench "enqueue_$1" -M "$MODE" -c "$CLIENTS" -j 2 -T "$T"; tps "enqueue_$1" ;;
+		*)
+			bench_pgbench "enqueue_$1" -M "$MODE" -c "$CLIENTS" -j 2 -T $((T + WARM)) -P 1
+			if [ "$WARM" = 0 ]; then tps "enqueue_$1"; else warm_rate "enqueue_$1"; fi
+			;;
 	esac
 }
+many_enqueue() { WARM=2 T=$((T < 3 ? 3 : T)) CLIENTS=64 enqueue_rate "$1"; }
 part_enqueue() {
 	script enqueue_insert <<<"INSERT INTO bare (payload) VALUES ('$PAYLOAD');"
 	script enqueue_queue <<<"SELECT queue.enqueue('mail', '$PAYLOAD');"
@@ -124,8 +132,8 @@ part_enqueue() {
 	script enqueue_pgq <<<"SELECT pgq.insert_event('bench', 'mail', '$PAYLOAD');"
 	CLIENTS=16
 	for MODE in prepared extended simple; do compare "enqueue_$MODE" /s enqueue_rate insert queue $([ "$MODE" != prepared ] || echo textbook $PGQ $GRAPHILE $BOSS); done
-	MODE=prepared CLIENTS=64
-	compare enqueue_64 /s enqueue_rate insert queue
+	MODE=prepared
+	compare enqueue_64 /s many_enqueue insert queue
 	for w in prepared extended simple 64; do bound "enqueue_$w" queue insert -ge 0.9; done
 }
 
@@ -202,8 +210,7 @@ fill() {
 		*) sql "INSERT INTO $1 (payload) SELECT '$PAYLOAD' FROM generate_series($have + 1, $2)" ;;
 	esac
 }
-# Jobs a second, by the rows that went: what an advisory lock took in vain is no job.  WARM: seconds that do not count,
-# because the sessions are only coming.
+# Jobs a second, by the rows that went: what an advisory lock took in vain is no job.
 fetch_rate() {
 	local table before after n rate
 	table=$(rows_of "$1")
@@ -215,10 +222,9 @@ fetch_rate() {
 	n=$(sed -nE 's/^number of transactions actually processed: ([0-9]+).*/\1/p' "$LIB_DIR/fetch_$1.out")
 	[ "$after" -gt 0 ] || fail "fetch_$1 ran out of jobs: more than $((JOBS_A_SECOND * (T + WARM))) are needed"
 	rate=$(tps "fetch_$1")
-	[ "$WARM" = 0 ] || rate=$(rates "fetch_$1" | tail -n +$((WARM + 1)) | awk '{s += $1} END {print s / NR}')
+	[ "$WARM" = 0 ] || rate=$(warm_rate "fetch_$1")
 	calc "($before - $after) / $n * $rate"
 }
-WARM=0
 part_fetch() {
 	local claim batch
 	claim="UPDATE textbook SET attempt = attempt + 1, locked_until = now() + interval '5 min' WHERE id = (SELECT id FROM textbook
@@ -265,7 +271,9 @@ SQL
 	JOBS_A_SECOND=30000
 	# how many clients come is told by the system's name, so that each round has all
 	compare fetch_clients /s many_clients $(pick "queue:16 queue:64 queue:150" "queue:16 queue:64 queue:150 textbook:16 textbook:64 textbook:150")
-	waits
+	waits queue
+	waits textbook
+	bound waits queue "" -le 5
 	bound fetch_16 queue textbook -ge 0.97
 	bound fetch_16 one_call textbook -ge 1.5
 	bound fetch_batch queue_100 textbook_100 -ge 1.2
@@ -273,14 +281,15 @@ SQL
 	bound fetch_clients queue:150 queue:16 -ge 0.9
 }
 many_clients() { WARM=2 T=$((T < 3 ? 3 : T)) CLIENTS=${1#*:} fetch_rate "${1%:*}"; }
-# What 64 fetching clients wait for, sampled from pg_stat_activity: spinlocks and LWLocks as a share of all samples of busy sessions.
+# What 64 fetching clients wait for, sampled from pg_stat_activity: spinlocks and LWLocks as a share of all samples of busy
+# sessions, when all of them have run for a while.
 waits() {
-	fill queue.live_job $((JOBS_A_SECOND * 4))
+	fill "$(rows_of "$1")" $((JOBS_A_SECOND * 6))
 	settle
-	bench_pgbench fetch_queue -M prepared -c 64 -j 2 -T 4 &
+	bench_pgbench "fetch_$1" -M prepared -c 64 -j 2 -T 6 &
 	psql_file <<'SQL' >"$LIB_DIR/waits" || true
 CREATE TEMP TABLE seen (event text);
-SELECT pg_sleep(0.5) \g /dev/null
+SELECT pg_sleep(2) \g /dev/null
 DO $$
 BEGIN
 	FOR i IN 1..120 LOOP
@@ -293,10 +302,9 @@ END $$;
 SELECT event, round(100.0 * count(*) / sum(count(*)) OVER (), 1) FROM seen GROUP BY 1 ORDER BY 2 DESC LIMIT 8;
 SQL
 	wait $!
-	while IFS='|' read -r event share; do note waits "$event	$share"; done <"$LIB_DIR/waits"
+	[ "$1" != queue ] || while IFS='|' read -r event share; do note waits "$event	$share"; done <"$LIB_DIR/waits"
 	# WALWrite is the commit's own queue for the disk, which a bare INSERT has as well
-	sample waits % "LWLock, but WALWrite" 1 "$(awk -F'|' '$1 ~ /^LWLock / && $1 !~ /WALWrite/ && $2 > m {m = $2} END {print m + 0}' "$LIB_DIR/waits")"
-	bound waits "LWLock, but WALWrite" "" -le 5
+	sample waits % "$1" 1 "$(awk -F'|' '$1 ~ /^LWLock / && $1 !~ /WALWrite/ && $2 > m {m = $2} END {print m + 0}' "$LIB_DIR/waits")"
 }
 
 # ---- drain: no-op handlers, from a backlog to empty
