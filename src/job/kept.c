@@ -31,6 +31,7 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #define MAX_WAITING 64			/* more than an executor ends in one transaction */
 #define MAX_WAITING_BYTES (256 * 1024)
@@ -175,6 +176,11 @@ write_rows(ResultRelInfo *rri, EState *estate, TupleTableSlot **rows, int n, Com
 void
 queue_kept_write(void)
 {
+	/* an executor that closes its tables has none, and one that is stored out of line needs it */
+	bool		pushed = waiting.nunwritten > 0 && !ActiveSnapshotSet();
+
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	for (int slot = 0; slot < QUEUE_KEPT_SLOTS && waiting.nunwritten > 0; slot++)
 	{
 		QueueKept  *kept = waiting.jobs->kept;
@@ -189,6 +195,8 @@ queue_kept_write(void)
 		if (n > 0)
 			write_rows(kept->tables[slot].rri, kept->estate, rows, n, waiting.command);
 	}
+	if (pushed)
+		PopActiveSnapshot();
 	for (int i = 0; i < waiting.n; i++)
 	{
 		if (waiting.rows[i].written_in == InvalidSubTransactionId)
