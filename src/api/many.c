@@ -237,6 +237,8 @@ typedef struct Ending
 static int
 end_one(Many *many, int64 id, const Ending *ending, bool wait)
 {
+	bool		waited = false;
+
 	for (;;)
 	{
 		Snapshot	snapshot = queue_finish_snapshot();
@@ -288,12 +290,15 @@ end_one(Many *many, int64 id, const Ending *ending, bool wait)
 		}
 		if (!manage)
 		{
-			if (!queue_row_wait_moment(many->table->rel, &job.tid, many->table->slot, id))
+			/* once: it may be an enqueue that has its unique key */
+			if (waited || !queue_row_wait_moment(many->table->rel, &job.tid, many->table->slot, id))
 				return 0;
+			waited = true;
 			continue;
 		}
-		if (queue_slot_cancel(MyDatabaseId, id) || !queue_row_wait(many->table->rel, &job.tid, many->table->slot))
+		if (queue_slot_cancel(MyDatabaseId, id))
 			return -1;
+		wait = true;
 	}
 }
 

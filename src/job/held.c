@@ -70,16 +70,3 @@ queue_row_wait_moment(Relation rel, const ItemPointerData *tid, TupleTableSlot *
 	XactLockTableWait(by, rel, unconstify(ItemPointerData *, tid), XLTW_Lock);
 	return true;
 }
-
-bool
-queue_row_wait(Relation rel, const ItemPointerData *tid, TupleTableSlot *slot)
-{
-	TransactionId by;
-
-	CHECK_FOR_INTERRUPTS();
-	if (!queue_row_held(rel, tid, slot, &by))
-		return true;
-	if (TransactionIdIsValid(by))
-		XactLockTableWait(by, rel, unconstify(ItemPointerData *, tid), XLTW_Lock);
-	return TransactionIdIsValid(by);
-}

@@ -20,7 +20,4 @@ extern bool queue_row_held(Relation rel, const ItemPointerData *tid, TupleTableS
  */
 extern bool queue_row_wait_moment(Relation rel, const ItemPointerData *tid, TupleTableSlot *slot, int64 job_id);
 
-/* Waits for whoever has the row, by its transaction alone: others may be faster then.  False: several have it. */
-extern bool queue_row_wait(Relation rel, const ItemPointerData *tid, TupleTableSlot *slot);
-
 #endif

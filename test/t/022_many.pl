@@ -56,6 +56,16 @@ poll($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE pid IN ($pids) AND 
 one($node, 'SELECT count(*), sum(n) FROM counted', '3|2', 'two that cancel the same jobs');
 $other->quit;
 
+# --- what an open enqueue has is no row but the job's unique key: cancel waits for that, too
+my $keyed = sql($node, "SELECT queue.enqueue('keyed', queue => 'q', unique_key => 'u')");
+one($node, "SELECT id FROM queue.fetch('q', kinds => '{keyed}')", $keyed, 'a worker has it');
+$locker->query_safe("BEGIN; SELECT queue.enqueue('keyed', queue => 'q', unique_key => 'u', on_conflict => 'replace')");
+$canceller->query_until(qr/begun/, "\\echo begun\nSELECT 'did ' || queue.cancel_jobs('{\"ids\": [$keyed]}');\n");
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid IN ($pids) AND wait_event_type = 'Lock'", 'cancel waits for who enqueues its successor');
+$locker->query_safe('COMMIT');
+like($canceller->query_until(qr/did \d/, "\\echo\n"), qr/did 1/, 'and then cancels it');
+sql($node, "SELECT queue.purge('q')");
+
 # --- a kept row that somebody has locked
 my $kept = sql($node, "SELECT id FROM queue.finished_job WHERE kind = 'lock' LIMIT 1");
 $locker->query_safe("BEGIN; SELECT id FROM queue.finished_job WHERE id = $kept FOR UPDATE");
