@@ -6,6 +6,7 @@
 #   make demo                     install what is needed, build, and show it on a private cluster (KEEP=1: stay in psql)
 #   make check                    install what is needed, build with -Werror, run every test on private clusters
 #   make check-matrix             make check on this machine and, in chroots, on PostgreSQL 17 and 18
+#   make check-upgrade            pg_upgrade from 15 to them, there (OLD=15)
 #   make check-newcomer           the commands of README.md from nothing, and the Dockerfile's steps, in a chroot of Debian 12
 #   make check-hostile            make check on clusters with other people's publications, privileges and settings
 #   make check-mutants            does the suite notice when a rule is gone?  (test/mutants; an hour)
@@ -28,7 +29,7 @@
 # All but the first two lines work before PostgreSQL is installed: they call a script or
 # another Makefile and read no pg_config while this file is parsed.
 
-SCRIPT_GOALS = demo check check-hostile check-matrix check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-asan check-valgrind check-static bench bench-quick bench-doc doc dist deb check-web web install-web uninstall-web clean-web
+SCRIPT_GOALS = demo check check-hostile check-matrix check-upgrade check-newcomer newcomer docker-steps check-mutants chaos long fuzz check-cassert check-asan check-valgrind check-static bench bench-quick bench-doc doc dist deb check-web web install-web uninstall-web clean-web
 
 ifneq ($(filter $(SCRIPT_GOALS),$(MAKECMDGOALS)),)
 
@@ -44,6 +45,8 @@ check-hostile:
 	@QUEUE_HOSTILE=1 SUITES="regress isolation pgtap unloaded tap clients docs" test/check.sh
 check-matrix:
 	@test/matrix.sh
+check-upgrade:
+	@test/upgrade.sh
 # in the container or chroot that it is called in
 newcomer:
 	@test/newcomer.sh

@@ -176,11 +176,8 @@ write_rows(ResultRelInfo *rri, EState *estate, TupleTableSlot **rows, int n, Com
 void
 queue_kept_write(void)
 {
-	/* an executor that closes its tables has none, and one that is stored out of line needs it */
-	bool		pushed = waiting.nunwritten > 0 && !ActiveSnapshotSet();
+	bool		pushed = waiting.nunwritten > 0 && queue_write_snapshot();
 
-	if (pushed)
-		PushActiveSnapshot(GetTransactionSnapshot());
 	for (int slot = 0; slot < QUEUE_KEPT_SLOTS && waiting.nunwritten > 0; slot++)
 	{
 		QueueKept  *kept = waiting.jobs->kept;

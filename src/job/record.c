@@ -32,6 +32,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
 #define MAX_TEXT 10000			/* bytes of an error text or its context */
@@ -100,6 +101,7 @@ queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts)
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	bool		pushed = queue_write_snapshot();
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, RelationGetNumberOfAttributes(rel) * sizeof(bool));
@@ -113,6 +115,8 @@ queue_record_insert(Oid relid, Datum *values, bool *nulls, int natts)
 	ExecCloseIndices(rri);
 	ExecDropSingleTupleTableSlot(slot);
 	queue_write_end(estate);
+	if (pushed)
+		PopActiveSnapshot();
 	table_close(rel, NoLock);
 }
 

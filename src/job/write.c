@@ -43,6 +43,15 @@ begin_triggers(ResultRelInfo *rri, EState *estate)
 	AfterTriggerBeginQuery();
 }
 
+bool
+queue_write_snapshot(void)
+{
+	if (ActiveSnapshotSet())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
 void
 queue_write_insert(ResultRelInfo *rri, EState *estate, TupleTableSlot *row, bool needed)
 {

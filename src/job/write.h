@@ -9,6 +9,9 @@
 
 #include "nodes/execnodes.h"
 
+/* Pushes a snapshot if none is active, for what is stored out of line.  True: the caller pops it. */
+extern bool queue_write_snapshot(void);
+
 /*
  * One insert; the slot's tid tells where.  The caller has RowExclusiveLock, opened the indexes and took a command id.
  * Unless it is needed, a trigger may skip it.
