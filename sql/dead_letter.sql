@@ -134,6 +134,15 @@ UPDATE queue.queue SET dead_letter = 'a' WHERE name = 'dead';
 SELECT detail FROM queue.doctor() WHERE check_name = 'dead letters';
 UPDATE queue.queue SET dead_letter = NULL WHERE name = 'dead';
 
+-- of a job with very many dependencies the letter tells 10,000
+BEGIN;
+SELECT queue.create_queue('deep', dead_letter => 'dead');
+CREATE TEMP TABLE dependency AS SELECT id FROM queue.enqueue_many('d', array_fill('{}'::jsonb, '{10001}'), 'deep') id;
+SELECT queue.enqueue('deep', queue => 'deep', depends_on => (SELECT array_agg(id) FROM dependency)) AS deep \gset
+SELECT queue.discard(:deep);
+SELECT jsonb_array_length(origin -> 'depends_on') FROM queue.job WHERE queue = 'dead' AND kind = 'deep';
+ROLLBACK;
+
 -- on_discarded: one job for each, with the job as its payload; none for itself
 SELECT queue.alter_queue('a', on_discarded => 'told');
 SELECT queue.enqueue('k', '{"n": 1}', 'a', tags => '{x}', max_attempts => 1) AS a \gset

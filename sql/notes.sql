@@ -45,8 +45,9 @@ SELECT payload FROM queue.fetch('n', 5);
 SELECT queue.drop_queue('n', force => true), queue.create_queue('n', lease => '1 hour');
 
 -- ---- more than are told one by one: from the lowest of all on, in the transaction itself and after it
-SELECT queue.enqueue('k', '6', 'n') AS id \gset
-SELECT queue.complete(:id, attempt) FROM queue.fetch('n', 2);
+SELECT count(*) FROM queue.enqueue_many('k', '{6,6}', 'n');
+SELECT count(queue.complete(id, attempt)) FROM queue.fetch('n', 5);
+SELECT count(*) FROM queue.fetch('n', 5);
 BEGIN;
 SELECT count(queue.enqueue('k', '7', 'n', run_at => clock_timestamp() - i * interval '1 s')) FROM generate_series(1, 100) i;
 COMMIT;
