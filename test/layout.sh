@@ -39,6 +39,9 @@ verdict "every source file lies in a folder of the order" \
 		[[ " $ORDER " == *" $folder "* ]] || echo "$file"
 	done)"
 
+verdict "src holds nothing but sources and what is built of them" \
+	"$(find src -type f ! -name '*.[chdo]' ! -name '*.so' ! -name '*.bc' ! -name '*.awk' ! -name '*.inc' ! -name README.md ! -name .built-for)"
+
 verdict "an include goes to a lower folder or stays in its own" \
 	"$(echo "$INCLUDES" | awk -v order="$ORDER" '
 		BEGIN { n = split(order, o, " "); for (i = 1; i <= n; i++) level[o[i]] = i }

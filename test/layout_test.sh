@@ -29,6 +29,7 @@ build() { gcc -w -shared -fPIC -o "$2.o" -c -x c - <<<"$1" && gcc -shared -o que
 repeat() { for ((i = 0; i < $2; i++)); do echo '/* */'; done >>"$1"; }
 
 breaks 'every source file lies in a folder' cp src/lib/backoff.c src/backoff.c
+breaks 'src holds nothing but' cp src/lib/backoff.c src/lib/backoff.c.orig
 breaks 'an include goes to a lower folder' include src/lib/backoff.h scheduler/scheduler.h
 breaks 'no files include each other in a circle' include src/job/job.h job/record.h
 breaks 'no file includes a header twice' append src/job/job.c '#include "utils/builtins.h"\n#include "utils/builtins.h"'
