@@ -54,9 +54,9 @@ extern bool queue_finished_bad(int64 *ids, int *n, TimestampTz after, Snapshot s
  * TM_Deleted, TM_SelfModified; with wait = false TM_BeingModified or TM_WouldBlock instead of waiting for who has it
  * locked.
  */
+extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait);
 /* The row was held by another transaction; see queue_row_wait_moment. */
 extern bool queue_finished_wait_moment(const QueueFinished *finished);
-extern TM_Result queue_finished_delete(const QueueFinished *finished, Snapshot snapshot, bool wait);
 /* Makes finished->job the live row of a retry at run_at, for a row that was deleted; the caller inserts it. */
 extern void queue_finished_revive(QueueFinished *finished, TimestampTz run_at);
 
