@@ -1224,7 +1224,7 @@ CREATE FUNCTION queue.alter_queue(
     reset text[] = NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_alter_queue';
 COMMENT ON FUNCTION queue.alter_queue IS
-    'Changes a queue''s settings; NULL leaves as is, reset puts the named ones back to their defaults (unknown name: 42704). Options as in queue.create_queue. Needs privilege manage.';
+    'Changes a queue''s settings, which are those of queue.create_queue; NULL leaves as is, reset puts the options that it names back to their defaults. Unknown queue, or option in reset: 42704. Needs privilege manage; for dead_letter also enqueue there.';
 
 CREATE FUNCTION queue.drop_queue(name text, force boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_drop_queue';
