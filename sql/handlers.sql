@@ -144,6 +144,9 @@ BEGIN
 		WHEN 'fail call' THEN RETURN to_jsonb(queue.fail(j.id, j.attempt, 'by itself', retry_in => '3 hours'));
 		WHEN 'complete call' THEN PERFORM queue.complete(j.id, j.attempt, '"its own"'); RETURN '"returned"';
 		WHEN 'progress call' THEN RETURN to_jsonb(queue.progress(j.id, '{"half": true}', j.attempt));
+		WHEN 'progress, snooze' THEN PERFORM queue.progress(j.id, '"half"'); PERFORM queue.snooze(j.id, '2 hours'); RETURN NULL;
+		WHEN 'progress, release' THEN PERFORM queue.progress(j.id, '"half"'); PERFORM queue.release(j.id); RETURN NULL;
+		WHEN 'progress, complete' THEN PERFORM queue.progress(j.id, '"half"'); PERFORM queue.complete(j.id, j.attempt); RETURN NULL;
 		WHEN 'heartbeat call' THEN RETURN to_jsonb(queue.heartbeat(j.id, attempt => j.attempt) IS NOT NULL);
 		WHEN 'undone call' THEN
 			BEGIN
@@ -174,6 +177,9 @@ SELECT queue.register_sql_handler('end', 'h_end', backoff => '{"type": "fixed", 
 SELECT queue.alter_queue('default', keep_completed => '1 day');
 SELECT how, e.* FROM unnest('{return,"null",raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,enqueue,current,set}'::text[]) how, ending(how, true) e;
 SELECT how, e.* FROM unnest('{return,raise,zero,discard,snooze,snooze badly,snooze call,cancel call,discard call,release call,fail call}'::text[]) how, ending(how, false) e;
+-- what it told of its progress outlives what it then decided
+SELECT how, e.state FROM unnest('{"progress, snooze","progress, release","progress, complete"}'::text[]) how, ending(how, false) e;
+SELECT payload->>'how' AS how, progress FROM queue.job WHERE kind = 'end' AND payload->>'how' ~ 'progress,' ORDER BY id;
 SELECT current_setting('queue_regress.left_over', true) AS nothing_leaks;
 SELECT kind, error, sqlstate, context IS NOT NULL AS context, error ~ 'payload|how' AS tells_payload FROM queue.job_error ORDER BY sqlstate, error;
 -- failing until it is discarded

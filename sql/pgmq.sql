@@ -77,6 +77,17 @@ SELECT msg_id, read_ct, message FROM pgmq.read('cond', 100, 5, '{"type": "a"}');
 SELECT msg_id FROM pgmq.read('cond', 100, 5, '{"type": "a"}');
 SELECT msg_id FROM pgmq.read_with_poll('cond', 100, 5, 60, 10, '{"type": "b"}');
 SELECT count(*) FROM pgmq.read_with_poll('cond', 100, 5, 0);
+-- by number, also if the first one's turn comes last
+SELECT pgmq.create('order');
+SELECT count(*) FROM pgmq.send_batch('order', array_fill('{"o": 1}'::jsonb, ARRAY[4]));
+SELECT msg_id FROM pgmq.set_vt('order', 1, 1000);
+SELECT msg_id FROM pgmq.set_vt('order', 1, 0);
+SELECT ARRAY(SELECT msg_id FROM pgmq.read('order', 0, 2, '{"o": 1}'));
+SELECT ARRAY(SELECT msg_id FROM pgmq.read('order', 0, 4, '{"o": 1}'));
+SELECT ARRAY(SELECT msg_id FROM pgmq.read('order', 0, 4));
+SELECT ARRAY(SELECT msg_id FROM pgmq.set_vt('order', ARRAY[4, 3, 2, 1], 0));
+SELECT ARRAY(SELECT pgmq.archive('order', ARRAY[3, 2]));
+SELECT ARRAY(SELECT msg_id FROM pgmq.pop('order', 5)), pgmq.drop_queue('order');
 -- a paused queue gives nothing, whatever is asked for
 SELECT queue.pause('pgmq.cond'), (pgmq.set_vt('cond', 1, 0)).msg_id;
 SELECT msg_id FROM pgmq.read('cond', 0, 5);

@@ -199,6 +199,13 @@ SELECT queue.create_queue('calls');
 SELECT until('(SELECT count(*) = 1 FROM queue.job WHERE queue = ''calls'')');
 SELECT kind, origin - 'workflow' AS origin FROM queue.job WHERE queue = 'calls';
 SELECT * FROM ailing;
+-- a job that is purged counts as cancelled
+SELECT queue.create_workflow('swept', 'undo') AS w \gset
+SELECT queue.enqueue('a', queue => 'undo', workflow => :w) AS id \gset
+SELECT queue.close_workflow(:w), queue.purge('undo');
+SELECT is(:w, 'cancelled');
+SELECT jobs, completed, discarded, cancelled FROM queue.workflow WHERE id = :w;
+SELECT state FROM queue.workflow_edge WHERE workflow_id = :w;
 
 -- what is refused
 SELECT try($$SELECT queue.enqueue_workflow('[{"ref": "a", "kind": "x", "depends_on": ["c"]}, {"ref": "b", "kind": "x", "depends_on": ["a"]}, {"ref": "c", "kind": "x", "depends_on": ["b"]}]')$$);

@@ -11,7 +11,8 @@ use Time::HiRes qw(time usleep);
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
-my $node = queue_node('http_route');
+# An analyze of its tables has the worker read its configuration anew, and the endpoints' turns begin anew.
+my $node = queue_node('http_route', conf => "autovacuum = off\n");
 
 sub enqueue { my ($kind, $n) = @_; return sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))"); }
 sub none_left { my ($name) = @_; return wait_true($node, 'SELECT count(*) = 0 FROM queue.live_job', $name); }

@@ -11,7 +11,8 @@ use Test::More;
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
-my $node = queue_node('http_share', conf => "queue.http_max_in_flight = 10\nqueue.log_level = 'debug1'");
+# An analyze of its tables has the worker read its configuration anew, and the endpoints' turns begin anew.
+my $node = queue_node('http_share', conf => "queue.http_max_in_flight = 10\nqueue.log_level = 'debug1'\nautovacuum = off");
 
 sub register { my ($kind, $path, $more, %o) = @_; sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url($path) . "'" . ($more // '') . ')', %o); return; }
 sub enqueue { my ($kind, $n, %o) = @_; sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{}'::jsonb, ARRAY[$n]))", %o); return; }
