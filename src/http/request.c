@@ -2,9 +2,8 @@
  * request.c
  *		One HTTP request through libcurl.
  *
- * Owns a free list of requests, each with its easy handle: handles are used again, because making one costs
- * more than a request on a kept connection.  Memory is libcurl's kind (malloc), since
- * it is filled in callbacks that may throw nothing.
+ * Owns a free list of requests, each with its easy handle, which is used again where that is safe (is_spent()).  Memory
+ * is libcurl's kind (malloc), since it is filled in callbacks that may throw nothing.
  *
  * Safety: http and https only, no redirects, no proxy, no credentials from files, TLS verified,
  * the address of each connection looked at by the guard when its socket is made and again
@@ -214,6 +213,34 @@ set_up(QueueRequest *request)
 	return code == CURLE_OK;
 }
 
+/* Gives the request a handle, which knows no url yet.  False: no memory; the request is freed. */
+static bool
+make_handle(QueueRequest *request)
+{
+	free(request->url);
+	request->url = NULL;
+	request->easy = curl_easy_init();
+	if (request->easy != NULL && set_up(request))
+		return true;
+	curl_easy_cleanup(request->easy);
+	free(request->answer);
+	free(request);
+	return false;
+}
+
+/*
+ * Has the handle something of this request that the next must not meet?  A CA file cannot be set back to the default.
+ * And libcurl 7.83.0 to 8.1.0 remembers where the last header of an answer was after it has freed it: the next answer,
+ * if its headers begin with a space, is written there, and the process, with it the server, dies.
+ */
+static bool
+is_spent(const QueueRequest *request)
+{
+	unsigned int version = curl_version_info(CURLVERSION_NOW)->version_num;
+
+	return request->own_ca || (version >= 0x075300 && version <= 0x080100);
+}
+
 QueueRequest *
 queue_request_take(void)
 {
@@ -227,23 +254,13 @@ queue_request_take(void)
 		return request;
 	}
 	request = calloc(1, sizeof(QueueRequest));
-	if (request == NULL)
-		return NULL;
-	request->easy = curl_easy_init();
-	if (request->easy == NULL || !set_up(request))
-	{
-		if (request->easy != NULL)
-			curl_easy_cleanup(request->easy);
-		free(request);
-		return NULL;
-	}
-	return request;
+	return request != NULL && make_handle(request) ? request : NULL;
 }
 
 void
 queue_request_release(QueueRequest *request)
 {
-	bool		reset = request->own_ca;
+	bool		spent = is_spent(request);
 
 	curl_slist_free_all(request->headers);
 	curl_slist_free_all(request->resolve);
@@ -256,19 +273,11 @@ queue_request_release(QueueRequest *request)
 		request->answer_size = 0;
 	}
 	memset(&request->next, 0, sizeof(*request) - offsetof(QueueRequest, next));
-	if (reset)
+	if (spent)
 	{
-		/* the default CA file cannot be set back by itself */
-		curl_easy_reset(request->easy);
-		free(request->url);
-		request->url = NULL;
-		if (!set_up(request))
-		{
-			curl_easy_cleanup(request->easy);
-			free(request->answer);
-			free(request);
+		curl_easy_cleanup(request->easy);
+		if (!make_handle(request))
 			return;
-		}
 	}
 	request->next = free_requests;
 	free_requests = request;

@@ -11,7 +11,7 @@ ROOT=$(cd "$HERE/../.." && pwd)
 PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh")}
 SECONDS_EACH=${FUZZ_SECONDS:-600}
 targets=("$@")
-[ $# != 0 ] || targets=(cron answer netguard text web)
+[ $# != 0 ] || targets=(cron answer wire netguard text web)
 echo "1..${#targets[@]}"
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-fuzz-XXXXXX")
 keep=
@@ -30,9 +30,10 @@ build() {
 }
 
 fuzz() { # number target
-	local corpus=$WORK/corpus.$2
+	local corpus=$WORK/corpus.$2 dict=()
+	[ ! -f "$HERE/$2.dict" ] || dict=(-dict="$HERE/$2.dict")
 	mkdir -p "$corpus"
-	if build "$2" >"$WORK/$2.log" 2>&1 && (cd "$WORK" && nice "$WORK/$2" -max_total_time="$SECONDS_EACH" -max_len=4096 -timeout=20 -rss_limit_mb=1024 \
+	if build "$2" >"$WORK/$2.log" 2>&1 && (cd "$WORK" && nice "$WORK/$2" "${dict[@]}" -max_total_time="$SECONDS_EACH" -max_len=4096 -timeout=20 -rss_limit_mb=1024 \
 		-print_final_stats=1 -artifact_prefix="$WORK/$2." "$corpus" "$HERE/corpus/$2") >>"$WORK/$2.log" 2>&1; then
 		echo "ok $1 - $2: $(sed -n 's/^stat::number_of_executed_units: *//p' "$WORK/$2.log") inputs"
 	else

@@ -286,6 +286,7 @@ sub respond
 		$c->{more} = sub { $c->{out} .= join('', map { "X-$_: " . ('y' x 80) . "\r\n" } 1 .. 100); $out->add($c->{fh}); };
 		return send_bytes($c, "HTTP/1.1 200 X\r\n");
 	}
+	return send_bytes($c, "HTTP/1.1 200 X\r\n X-Rest: of a header\r\nContent-Length: 0\r\n\r\n") if $path eq '/continued';
 	if ($path eq '/gzip')
 	{
 		require Compress::Zlib;
