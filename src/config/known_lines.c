@@ -92,6 +92,21 @@ queue_know_line(int64 id, const text *queue, const text *kind, int16 priority, c
 }
 
 void
+queue_line_keep_cursor(const QueueLine *line)
+{
+	QueueKnownLine *known = queue_known_line(line->id);
+
+	if (known != NULL)
+		known->cursor = line->cursor;
+}
+
+uint32
+queue_known_lines(void)
+{
+	return table.n;
+}
+
+void
 queue_unknow_line(int64 id)
 {
 	QueueKnownLine *known = queue_line_table_find(&table, (uint64) id);

@@ -28,6 +28,10 @@ extern void queue_known_lines_of(Oid line_table);
 extern QueueKnownLine *queue_known_line(int64 id);
 /* Makes a line known that is not, from its row. */
 extern QueueKnownLine *queue_know_line(int64 id, const text *queue, const text *kind, int16 priority, const text *key);
+/* Where its cursor is now is known to later readings, too. */
+extern void queue_line_keep_cursor(const QueueLine *line);
+/* How many are known. */
+extern uint32 queue_known_lines(void);
 /* There is no such line any more. */
 extern void queue_unknow_line(int64 id);
 

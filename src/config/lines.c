@@ -81,6 +81,7 @@ typedef struct QueueLines
 } QueueLines;
 
 #define READ_AHEAD 64			/* rows read along with one whose id was not known, .. */
+#define READ_AHEAD_MAX 2048		/* .. and by who knows many lines; a millisecond */
 #define NAMES_AHEAD_AFTER 8		/* .. and with one whose name was not, in a session that did this so often, .. */
 #define NAMES_AHEAD_MAX 64		/* .. so many at most */
 
@@ -359,7 +360,7 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 typedef enum Wanted
 {
 	ALL_ROWS,
-	FIRST_ROW,					/* the first, and those behind it become known */
+	FIRST_ROW,					/* the first, and those behind it become known, up to one that is */
 	FIRST_USABLE,				/* the first that takes new jobs, and no more */
 	NAMES						/* those that take new jobs; they do so now, where none of their name is known */
 } Wanted;
@@ -387,7 +388,11 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 		CHECK_FOR_INTERRUPTS();
 		if (wanted == FIRST_ROW && found != NULL)
 		{
+			uint32		before = queue_known_lines();
+
 			(void) known_of_row(&columns, slot);
+			if (queue_known_lines() == before)
+				break;
 			continue;
 		}
 		if (wanted >= FIRST_USABLE && !slot_attisnull(slot, columns.retired_at))
@@ -409,14 +414,15 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 	return found;
 }
 
+/* The line of this id, from its row, with at most `max` rows; NULL: there is none. */
 static QueueLine *
-read_id(QueueLines *lines, int64 id)
+read_id(QueueLines *lines, int64 id, int max)
 {
 	ScanKeyData key;
 	QueueLine  *line;
 
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(id));
-	line = read_index(lines, lines->config->line_pkey, &key, 1, false, FIRST_ROW, READ_AHEAD);
+	line = read_index(lines, lines->config->line_pkey, &key, 1, false, FIRST_ROW, max);
 	if (line != NULL && line->id == id)
 		return line;
 	if (own_lines == 0)
@@ -509,7 +515,7 @@ read_news(QueueLines *lines)
 		QueueLine  *line;
 		QueueLine  *named;
 
-		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id)) == NULL || line->gone)
+		if (!news_concern(lines, &news[i]) || (line = read_id(lines, news[i].id, READ_AHEAD)) == NULL || line->gone)
 			continue;
 		/* of several lines of a name the lowest takes the new jobs */
 		named = find_name(lines, queue_line_key_of_name(line), line->queue, line->kind, line->priority, line->key);
@@ -555,7 +561,10 @@ queue_config_line(int64 id)
 	if (likely(line != NULL))
 		return line;
 	known = queue_known_line(id);
-	return known != NULL ? lines->last = add_line(lines, known) : read_id(lines, id);
+	if (known != NULL)
+		return lines->last = add_line(lines, known);
+	/* whoever meets many lines reads them in fewer looks */
+	return read_id(lines, id, Min(Max(READ_AHEAD, queue_known_lines() / 4), READ_AHEAD_MAX));
 }
 
 bool
@@ -563,7 +572,7 @@ queue_line_stored(int64 id)
 {
 	QueueLines *lines = current_lines();
 
-	if (find_id(lines, id) != NULL || read_id(lines, id) != NULL)
+	if (find_id(lines, id) != NULL || read_id(lines, id, 1) != NULL)
 		return true;
 	queue_unknow_line(id);
 	return false;
@@ -597,15 +606,6 @@ queue_line_stat(QueueLine *line)
 		known->stat = line->stat;
 	}
 	return stat;
-}
-
-void
-queue_line_keep_cursor(const QueueLine *line)
-{
-	QueueKnownLine *known = queue_known_line(line->id);
-
-	if (known != NULL)
-		known->cursor = line->cursor;
 }
 
 QueueLine **

@@ -34,8 +34,6 @@ queue_line_counted(const QueueLine *line)
 
 /* The numbers of the line's kind and handler, which it has; as queue_kind_stat, made if need be. */
 extern QueueKindStat *queue_line_stat(QueueLine *line);
-/* Where its cursor is now is known to later readings, too. */
-extern void queue_line_keep_cursor(const QueueLine *line);
 
 /* The lines of one queue, and of one kind in it; an array that grows at its end only.  Retired ones too. */
 extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);

@@ -21,6 +21,7 @@
  */
 #include "scheduler/placement.h"
 
+#include "config/known_lines.h"
 #include "config/lines.h"
 #include "http/feed.h"
 #include "job/job.h"
