@@ -35,7 +35,7 @@ packages() {
 	echo "postgresql-$1 postgresql-server-dev-$1 make gcc libc6-dev libcurl4-openssl-dev util-linux"
 	if [ "$WHAT" = web ]; then echo "libmicrohttpd-dev libpq-dev pkg-config"; fi
 	if [ "$WHAT" = test ]; then
-		echo "postgresql-$1-pgtap binutils perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl"
+		echo "postgresql-$1-pgtap binutils patch perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl"
 	fi
 }
 WHAT=${1:-build}

@@ -154,7 +154,8 @@ try_driver() { # name how
 	id=$(sql "SELECT queue.enqueue('k', '{\"sleep_ms\": 8000}', '$QUEUE')")
 	wait_true 60 "EXISTS (SELECT FROM queue.job WHERE id = $id AND leased_until > started_at + interval '5.5 s')" || true
 	if [ "$how" = pgbouncer ]; then
-		pg kill "$(cat "$LIB_DIR/pgbouncer.pid")"
+		# -KILL: from 1.23 on it waits for its clients at SIGTERM
+		pg kill -KILL "$(cat "$LIB_DIR/pgbouncer.pid")"
 		wait "$BOUNCER" 2>/dev/null || true
 		start_bouncer
 	else
