@@ -11,7 +11,7 @@ ROOT=$(cd "$HERE/../.." && pwd)
 PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh")}
 SECONDS_EACH=${FUZZ_SECONDS:-600}
 targets=("$@")
-[ $# != 0 ] || targets=(cron answer wire netguard text web)
+[ $# != 0 ] || targets=(cron answer wire netguard text web site)
 echo "1..${#targets[@]}"
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-fuzz-XXXXXX")
 keep=
@@ -22,10 +22,19 @@ if ! echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return 0
 	exit 0
 fi
 
+# queue-web's files, which site goes through as a whole
+site() {
+	"$ROOT/web/embed.sh" "$ROOT/web/static" >"$WORK/static_files.c"
+	echo "$WORK/static_files.c" "$ROOT"/web/{http,actions,views,entry,answer,auth,files,metrics,util}.c -I"$ROOT/web" \
+		-DQUEUE_WEB_VERSION='"0"' $(pkg-config --cflags --libs libmicrohttpd)
+}
+
 build() {
+	local more=$HERE/stubs.c
+	[ "$1" != site ] || more=$(site)
 	clang -g -O1 -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-w -I"$ROOT/src" -I"$HERE" -I"$("$PG_CONFIG" --includedir-server)" -D_GNU_SOURCE -DUSE_FUZZER \
-		-o "$WORK/$1" "$HERE/$1.c" "$HERE/stubs.c" -L"$("$PG_CONFIG" --libdir)" -L"$("$PG_CONFIG" --pkglibdir)" \
+		-o "$WORK/$1" "$HERE/$1.c" $more -L"$("$PG_CONFIG" --libdir)" -L"$("$PG_CONFIG" --pkglibdir)" \
 		-L"$("$PG_CONFIG" --pkglibdir)/../lib" -lpgcommon -lpgport -lcurl -lm -lpthread
 }
 
