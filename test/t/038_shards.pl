@@ -1,4 +1,4 @@
-# Shards behind PL/Proxy, by the commands of the page (it runs 3 blocks of doc/scale.md); one shard down; more shards.
+# Shards behind PL/Proxy, by the commands of the page (it runs 4 blocks of doc/scale.md); one shard down; more shards.
 use strict;
 use warnings;
 use FindBin;
@@ -15,8 +15,8 @@ plan skip_all => 'PL/Proxy is not installed (Debian: postgresql-15-plproxy)' unl
 
 my $near = queue_node('near', install => 0);
 my $far = queue_node('far', install => 0);
-sql($near, "CREATE DATABASE $_") for qw(shard0 shard2 shard3 front);
-sql($far, 'CREATE DATABASE shard1');
+sql($near, "CREATE DATABASE $_") for qw(shard2 shard3);
+sql($far, 'CREATE DATABASE shard1');	# and not the one that the page makes
 $ENV{SHARD0} = $near->connstr('shard0') =~ s/'//gr;
 $ENV{SHARD1} = $far->connstr('shard1') =~ s/'//gr;
 $ENV{SHARD2} = $near->connstr('shard2') =~ s/'//gr;
@@ -25,15 +25,16 @@ $ENV{FRONT} = $near->connstr('front') =~ s/'//gr;
 
 # The commands of the page, each block by a shell that stops at the first error.
 my @blocks = slurp_file("$top/doc/scale.md") =~ /^<!-- run by test\/t\/038_shards\.pl -->\n```sh\n(.*?)^```$/msg;
-is(scalar @blocks, 3, 'the page has its commands');
+is(scalar @blocks, 4, 'the page has its commands');
 sub step
 {
 	my ($block, $name) = @_;
 	$block =~ s/\bdoc\//$top\/doc\//g;
 	$near->command_ok([ 'bash', '-e', '-o', 'pipefail', '-c', $block ], $name);
 }
-step($blocks[0], 'two shards');
-step($blocks[1], 'a front, and jobs');
+step($blocks[0], 'three databases');
+step($blocks[1], 'two shards');
+step($blocks[2], 'a front, and jobs');
 
 sub front { my ($query, $expected, $name) = @_; one($near, $query, $expected, $name, db => 'front'); }
 front("SELECT count(*), count(DISTINCT queue.shard_of(id)) > 0 FROM queue.job", '20|t', 'the jobs are seen at the front');
@@ -84,7 +85,7 @@ sqlstate_like($near, "SELECT count(*) FROM queue.job", '08006', qr/no shard answ
 sql($near, 'TRUNCATE queue.shard_down', db => 'front');
 
 # --- more
-step($blocks[2], 'two more shards');
+step($blocks[3], 'two more shards');
 front("SELECT count(queue.enqueue('k', '{}', 'mail', unique_key => i::text)) FROM generate_series(1, 40) i", '40', 'jobs for all');
 front("SELECT string_agg(DISTINCT queue.shard_of(id)::text, ',') FROM queue.find_jobs('{\"queue\": \"mail\"}', 1000)", '0,1,2,3', 'all are used');
 $near->stop;
