@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TREE=$PWD
+[ -f /.ready ] || { echo "This changes the whole system; in a Debian of its own: MATRIX_GOAL=docker-steps test/matrix.sh bookworm" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
 check() { if [ "$2" = "$3" ]; then echo "ok - $1"; else printf 'not ok - %s: %s\n' "$1" "$2"; exit 1; fi; }
 apt-get -qq update

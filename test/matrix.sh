@@ -29,7 +29,7 @@ prepare() {
 	cp /etc/apt/apt.conf.d/*proxy* "$dir/etc/apt/apt.conf.d/" 2>/dev/null || true
 	printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d"
 	chmod +x "$dir/usr/sbin/policy-rc.d"
-	touch "$dir/.ready"
+	touch "$dir/.ready"	# packaging/docker.sh and test/newcomer.sh look for it, too
 }
 
 # In namespaces of its own: mounts and processes are gone with it.

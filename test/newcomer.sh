@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TREE=$PWD
+[ -f /.ready ] || [ -n "${CI:-}" ] || { echo "This changes the whole system; in a Debian of its own: MATRIX_GOAL=newcomer test/matrix.sh bookworm" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq -y --no-install-recommends install sudo curl >/dev/null
