@@ -6,7 +6,7 @@
  * enqueue into, or whose unique key is taken, stays and is not counted.
  *
  * Locks: of each letter its row lock, that of its discarded original, its unique key; none is waited for, but a letter
- * that one of our processes has for a moment (job/held.c).
+ * or an original that one of our processes has for a moment (job/held.c).
  */
 #include "lib/queue.h"
 
@@ -41,11 +41,13 @@ lives(QueueJobTable *table, int64 id)
 	return queue_job_peek(table, id, &dirty, &job);
 }
 
-/* The letter is read and locked: its original takes its place.  False: it stays. */
+/*
+ * The letter is read and locked: its original takes its place.  False: it stays, or the row of the original, which is
+ * read then, was another's (*met).
+ */
 static bool
-bring_back(QueueClaim *letter, QueueOrigin *origin)
+bring_back(QueueClaim *letter, QueueOrigin *origin, QueueFinished *original, TM_Result *met)
 {
-	QueueFinished original;
 	QueueFinished revived = {.queue = origin->queue, .kind = letter->line->kind, .priority = origin->priority};
 	QueueKeyName key = {origin->queue, letter->line->kind, origin->extra.unique_key};
 	int64		holder = 0;
@@ -53,16 +55,16 @@ bring_back(QueueClaim *letter, QueueOrigin *origin)
 
 	if (key.key != NULL && !queue_key_take(&key, origin->id, false, &holder))
 		return false;
-	if (queue_finished_find(origin->id, letter->snapshot, &original))
+	if (queue_finished_find(origin->id, letter->snapshot, original))
 	{
 		QueueExtra	extra;
 
 		/* one that holds its group comes back to its place */
-		queue_extra_unpack(original.job.extra, &extra);
+		queue_extra_unpack(original->job.extra, &extra);
 		origin->extra.position = extra.position;
 		origin->extra.holds_group = extra.holds_group;
-		origin->attempt = Max(origin->attempt, original.job.attempt);
-		result = queue_finished_delete(&original, letter->snapshot, false);
+		origin->attempt = Max(origin->attempt, original->job.attempt);
+		*met = result = queue_finished_delete(original, letter->snapshot, false);
 	}
 	if (result == TM_Ok)
 		result = queue_finish_end(letter->table, &letter->job, letter->job.attempt, QUEUE_STATE_NONE,
@@ -100,6 +102,8 @@ redrive_one(QueueJobTable *table, int64 id, const char *queue)
 		Snapshot	snapshot = queue_finish_snapshot();
 		QueueClaim	letter = {.table = table, .snapshot = snapshot};
 		QueueOrigin origin;
+		QueueFinished original;
+		TM_Result	met = TM_Ok;	/* at the original */
 		bool		done = false;
 
 		if (queue_job_find(table, id, snapshot, &letter.job) && letter.job.problem == NULL)
@@ -112,13 +116,18 @@ redrive_one(QueueJobTable *table, int64 id, const char *queue)
 				queue_may(GetUserId(), origin.queue, QUEUE_PRIV_ENQUEUE) &&
 				queue_claim_holder(id, letter.job.leased_until, queue_now()) == QUEUE_HELD_BY_NOBODY &&
 				queue_claim_lock(&letter, false) == QUEUE_CLAIM_OURS &&
-				!lives(table, origin.id) && bring_back(&letter, &origin);
+				!lives(table, origin.id) && bring_back(&letter, &origin, &original, &met);
 		}
 		PopActiveSnapshot();
-		if (letter.met == TM_Ok)
+		if (letter.met == TM_Ok && met == TM_Ok)
 			return done;
-		if (letter.met != TM_WouldBlock)
-			queue_finish_retry(letter.met);
+		if (met == TM_WouldBlock || met == TM_BeingModified)
+		{
+			if (!queue_finished_wait_moment(&original))
+				return false;
+		}
+		else if (letter.met != TM_WouldBlock)
+			queue_finish_retry(met != TM_Ok ? met : letter.met);
 		else if (!queue_row_wait_moment(table->rel, &letter.job.tid, table->slot, id))
 			return false;
 	}
