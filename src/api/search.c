@@ -400,7 +400,7 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 		IndexScanDesc scan;
 		QueueFinished finished;
 		bool		found;
-		bool		match;
+		bool		match = false;
 
 		/* the first row behind the last group */
 		ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(what));
@@ -408,11 +408,13 @@ read_finished_by_group(QueueSearch *search, Relation rel, Relation index, int pa
 		index_rescan(scan, &key, 1, NULL, 0);
 		found = index_getnext_slot(scan, ForwardScanDirection, slot);
 		if (found)
+		{
 			queue_finished_read(slot, partition, false, &finished);
+			match = (search->states & (1 << finished.state)) != 0 &&
+				queue_search_names(&search->queues, finished.queue) &&
+				queue_search_names(&search->kinds, finished.kind) && queue_search_may(search, finished.queue);
+		}
 		index_endscan(scan);
-		match = found && (search->states & (1 << finished.state)) != 0 &&
-			queue_search_names(&search->queues, finished.queue) &&
-			queue_search_names(&search->kinds, finished.kind) && queue_search_may(search, finished.queue);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(search->row);
 		if (!found)

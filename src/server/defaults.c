@@ -164,7 +164,9 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 	if (query->commandType == CMD_SELECT)
 	{
 		foreach(cell, query->targetList)
+		{
 			complete_call((Node *) lfirst_node(TargetEntry, cell)->expr);
+		}
 		foreach(cell, query->rtable)
 		{
 			const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);

@@ -85,7 +85,8 @@ CREATE FUNCTION fuzz.call_enqueue(input text) RETURNS void LANGUAGE plpgsql AS $
 DECLARE
 	made bigint := queue.enqueue_json(input);
 BEGIN
-	IF NOT EXISTS (SELECT FROM queue.find_jobs(jsonb_build_object('ids', made))) AND input::jsonb -> 'workflow' IS NULL THEN
+	-- (the key of a job that was purged may stand for it until its window ends)
+	IF NOT EXISTS (SELECT FROM queue.find_jobs(jsonb_build_object('ids', made))) AND NOT input::jsonb ?| '{workflow,unique_key}' THEN
 		PERFORM fuzz.contradiction('enqueue_json gave ' || made || ', which is not there');
 	END IF;
 END $$;

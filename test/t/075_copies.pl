@@ -181,7 +181,7 @@ my $new = queue_node('upgraded', conf => $conf, install => 0, start => 0, initdb
 chdir $tmp;
 command_ok([ "$new_bin/pg_upgrade", '-d', $node->data_dir, '-D', $new->data_dir, '-b', $old_bin, '-B', $new_bin,
 		'-s', $new->host, '-p', $node->port, '-P', $new->port, '-U', $ENV{PGUSER} // scalar getpwuid($<) ],
-	'pg_upgrade');
+	'pg_upgrade') or diag(map { grep { /error|could not|FATAL/i } split /^/m, slurp_file($_) } glob($new->data_dir . '/pg_upgrade_output.d/*/log/*.log'));
 $new->start;
 is(sql($new, $rows), $expected, 'the same rows');
 adopted($new, 'upgraded');
