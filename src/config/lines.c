@@ -83,7 +83,7 @@ typedef struct QueueLines
 #define READ_AHEAD 64			/* rows read along with one whose id was not known, .. */
 #define READ_AHEAD_MAX 2048		/* .. and by who knows many lines; a millisecond */
 #define NAMES_AHEAD_AFTER 8		/* .. and with one whose name was not, in a session that did this so often, .. */
-#define NAMES_AHEAD_MAX 64		/* .. so many at most */
+#define NAMES_AHEAD_MAX 2048	/* .. so many at most */
 
 /* Columns of queue.line. */
 typedef struct Columns
@@ -362,7 +362,7 @@ typedef enum Wanted
 	ALL_ROWS,
 	FIRST_ROW,					/* the first, and those behind it become known, up to one that is */
 	FIRST_USABLE,				/* the first that takes new jobs, and no more */
-	NAMES						/* those that take new jobs; they do so now, where none of their name is known */
+	NAMES						/* those that take new jobs; they do so now, up to one whose name is known */
 } Wanted;
 
 /*
@@ -402,9 +402,11 @@ read_index(QueueLines *lines, Oid index_oid, ScanKey keys, int nkeys, bool self,
 			found = line;
 		if (wanted == FIRST_USABLE)
 			break;
-		if (wanted == NAMES && !line->gone &&
-			find_name(lines, queue_line_key_of_name(line), line->queue, line->kind, line->priority, line->key) == NULL)
-			name_line(lines, line);
+		if (wanted != NAMES || line->gone)
+			continue;
+		if (find_name(lines, queue_line_key_of_name(line), line->queue, line->kind, line->priority, line->key) != NULL)
+			break;
+		name_line(lines, line);
 	}
 	index_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -458,8 +460,8 @@ read_name(QueueLines *lines, const char *queue, const char *kind, int16 priority
 }
 
 /*
- * A session that enqueues into many lines reads, with a name that it did not know, those behind it in the index, the
- * more the more often this happens: a row costs a quarter of a look for it alone.
+ * A session that enqueues into many lines reads, with a name that it did not know, those behind it in the index, as
+ * many as it looked for: a row costs a quarter of a look for it alone.
  */
 static void
 read_names_ahead(QueueLines *lines, const QueueLine *line)
