@@ -155,6 +155,13 @@ SELECT queue.enqueue('regress_l', queue => 'regress_http') > 0 AS enqueued;
 SELECT count(*) FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND ok;
 SELECT queue.revoke_queue('regress_http', 'regress_http_role', 'manage');
 SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND NOT ok;
+-- nor one that is gone
+BEGIN;
+DROP OWNED BY regress_http_role;
+DROP ROLE regress_http_role;
+SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND NOT ok;
+SELECT state FROM queue.stat_handler WHERE kind = 'regress_l';
+ROLLBACK;
 
 DROP EXTENSION queue CASCADE;
 DROP FUNCTION try(text), regress_f(jsonb);

@@ -51,6 +51,26 @@ one($node, 'SELECT DISTINCT queue FROM queue.history', 'other', 'a reader sees h
 sums("queue = 'own'", '6 1 1 1', 'pg_monitor sees all', user => 'monitor');
 like(eval { sql($node, 'SELECT * FROM queue.history', user => 'stranger') } // $@, qr/permission denied/, 'who reads none sees nothing');
 
+# --- a queue of the same name in another database
+sql($node, 'CREATE DATABASE twin');
+sql($node, q{CREATE EXTENSION queue; SELECT queue.create_queue('own'), queue.create_queue('only')}, db => 'twin');
+pass(60);
+wait_true($node, q{SELECT count(*) = 3 FROM queue.history WHERE minute = date_trunc('minute', queue_internal.clock()) - interval '1 min'}, 'it has a history of its own', db => 'twin');
+one($node, "SELECT concat_ws(' ', sum(enqueued), sum(completed), sum(failed), sum(discarded)) FROM queue.history WHERE queue = 'own'", '0 0 0 0', 'in which nothing happened', db => 'twin');
+sums("queue = 'own'", '6 1 1 1', 'here it is as it was');
+one($node, "SELECT count(*) FROM queue.history WHERE queue = 'only'", '0', 'without the queues that are there');
+pass(60);
+one($node, q{SELECT count(DISTINCT queue) FROM queue.history}, '3', 'no database forgets what the other one has', db => 'twin');
+sql($node, 'DROP EXTENSION queue CASCADE', db => 'twin');
+sums("queue = 'own'", '6 1 1 1', 'nor does a DROP EXTENSION there');
+
+# --- more queues than a database has places for
+sql($node, "SELECT queue.create_queue('q' || i) FROM generate_series(1, 70) i");
+pass(60);
+one($node, 'SELECT count(DISTINCT queue) FROM queue.history', '64', 'a database has so many places');
+one($node, "SELECT ok, detail FROM queue.doctor() WHERE check_name = 'history'", 'f|64 queues of this database have a history', 'doctor tells');
+sql($node, "SELECT queue.drop_queue('q' || i) FROM generate_series(1, 70) i");
+
 # --- an end
 pass(60 * 1441);
 one($node, "SELECT count(*) FROM queue.history WHERE minute < queue_internal.clock() - interval '1 day 1 min' OR enqueued > 0", '0', 'after a day it is forgotten');
