@@ -152,7 +152,9 @@ ROLLBACK;
 -- not under a snapshot that is kept, which may be too old to tell whose turn it is
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT add('t1', 't') \g /dev/null
+\set VERBOSITY sqlstate
 SELECT queue.test_run(id('t1'));
+\set VERBOSITY default
 ROLLBACK;
 -- find_jobs reads the places of groups that are named with their queue, and finds the same as without
 SELECT queue.create_queue('hold', on_group_discard => 'hold', keep_completed => '1 day'), queue.create_queue('elsewhere') \g /dev/null

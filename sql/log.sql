@@ -76,6 +76,8 @@ BEGIN
 	END;
 	IF j.payload ? 'fail' THEN
 		RAISE EXCEPTION 'failed';
+	ELSIF j.payload ? 'other' THEN
+		PERFORM queue.log('to another', 'info', (j.payload->>'other')::bigint, 1);
 	ELSIF j.payload ? 'snooze' THEN
 		PERFORM queue.snooze(j.id, '1 h');
 	END IF;
@@ -97,6 +99,14 @@ SHOW log_min_messages;
 SELECT * FROM lines WHERE queue = 'h';
 SELECT queue.test_run(queue.enqueue('h', '{"snooze": 1}', 'h'));
 SELECT count(*), count(DISTINCT job_id) FROM queue.job_log WHERE queue = 'h';
+ROLLBACK;
+-- a line for another job that somebody claimed is that job's
+BEGIN;
+SELECT queue.register_sql_handler('h', 'h', '{h}');
+SELECT queue.enqueue('claimed', queue => 'h') AS other \gset
+SELECT attempt FROM queue.fetch('h', kinds => '{claimed}');
+SELECT queue.test_run(queue.enqueue('h', jsonb_build_object('other', :other), 'h'));
+SELECT kind, message FROM queue.job_log WHERE queue = 'h' AND message = 'to another';
 ROLLBACK;
 -- too many lines
 CREATE FUNCTION much(j queue.job) RETURNS void LANGUAGE plpgsql AS $$

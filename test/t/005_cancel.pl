@@ -71,25 +71,6 @@ queue_install($node, 'twin');
 	$holder->quit;
 }
 
-# --- who looks for leases that ended in one database leaves another's to it: its scheduler, which comes later, waits for a lock
-{
-	my ($claimer, $locker) = (queue_session($node), queue_session($node));
-	my $taken = sql($node, q{SELECT queue.enqueue('lapses')});
-
-	is($claimer->query_safe(q{BEGIN; SELECT id FROM queue.fetch('default', kinds => '{lapses}', lease => '1 ms')}), $taken, 'a claim');
-	$locker->query_until(qr/locks/, "\\echo locks\nBEGIN; LOCK TABLE queue.live_job;\n");
-	wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'queue.live_job'::regclass AND NOT granted AND mode = 'AccessExclusiveLock'", 'who waits for a lock');
-	$claimer->query_safe('COMMIT');
-	$locker->query_safe('SELECT 1');
-	my $there = sql($node, q{SELECT queue.enqueue('lapses')}, db => 'twin');
-	one($node, q{SELECT id FROM queue.fetch('default', kinds => '{lapses}', lease => '1 ms')}, $there, 'a claim there, which ends', db => 'twin');
-	one($node, q{SELECT id FROM queue.fetch('default', kinds => '{lapses}', wait => '30 s')}, $there, 'so that its scheduler looks', db => 'twin');
-	$locker->query_safe('COMMIT');
-	one($node, q{SELECT id FROM queue.fetch('default', kinds => '{lapses}', wait => '30 s')}, $taken, 'then the one here is found, too');
-	sql($node, "SELECT queue.complete($taken)");
-	$_->quit foreach $claimer, $locker;
-}
-
 # --- a handler that swallows the cancel is still ended
 sql($node, <<'EOS');
 CREATE FUNCTION h_stubborn(j queue.job) RETURNS void LANGUAGE plpgsql AS $$

@@ -26,6 +26,27 @@ $reader->query_safe('ROLLBACK');
 one($node, "${mine}read_grouped_head('fifo', 100, 10)", '1', 'after a rollback the head is there again');
 one($node, "SELECT read_ct FROM pgmq.q_fifo WHERE msg_id = 1", '1', 'and the read that was undone is not counted');
 
+# who gets a group's lock only when another has read its head and committed leaves the group alone: the lock is asked for late
+my $late = queue_session($node);
+my $gate = queue_session($node);
+sql($node, <<'EOS');
+CREATE SCHEMA late;
+CREATE FUNCTION late.pg_try_advisory_xact_lock(bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_catalog.pg_advisory_xact_lock_shared(11);
+	RETURN pg_catalog.pg_try_advisory_xact_lock($1);
+END $$;
+SELECT pgmq.create('turns');
+SELECT pgmq.send('turns', to_jsonb(i), '{"x-pgmq-group": "a"}'::jsonb) FROM generate_series(1, 2) i;
+EOS
+$gate->query_safe('SELECT pg_advisory_lock(11)');
+$late->query_until(qr/waiting/, "\\echo waiting\nSET search_path = late, pg_catalog, public;\n${mine}read_grouped('turns', 100, 10);\n");
+wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 11 AND NOT granted", 'a reader is about to lock the group');
+one($node, "${mine}read_grouped_head('turns', 100, 1)", '1', 'another one reads the head');
+$gate->query_safe('SELECT pg_advisory_unlock(11)');
+is($late->query_safe("SELECT 'no more'"), "\nno more", 'what is behind it waits');
+$_->quit foreach $late, $gate;
+
 # --- by condition: two readers at once get different messages
 sql($node, "SELECT pgmq.create('cond')");
 sql($node, "SELECT pgmq.send_batch('cond', array_fill('{\"a\": 1}'::jsonb, ARRAY[3]))");

@@ -136,5 +136,10 @@ for my $n (1, 2)
 }
 counts('later', '2 0 0 0 0 0 0 0', 'for its kind as well');
 
+# --- the oldest of more lines than are looked at
+sql($node, "SELECT queue.create_queue('wide'), queue.enqueue('w', queue => 'wide', run_at => '2001-01-01')");
+sql($node, "SELECT queue.enqueue('w' || i, queue => 'wide', run_at => clock_timestamp() - i * interval '1 min') FROM generate_series(1, 200) i");
+wait_true($node, "SELECT oldest_run_at = '2001-01-01' FROM queue.stat_queue WHERE queue = 'wide'", 'the oldest of 201 lines');
+
 log_clean($node);
 done_testing();
