@@ -55,27 +55,6 @@ sql($node, 'DROP FUNCTION boom() CASCADE');
 wait_true($node, "SELECT ($files) <> '$old'", 'what failed is done when it can be');
 wait_true($node, "SELECT bool_and(ok) FROM queue.doctor() WHERE check_name = 'chores'", 'and doctor() says no more of it');
 
-# --- what is due whenever the scheduler is awake, too: jobs that wake it do not have it tried again and again
-sql($node, <<'EOS');
-CREATE FUNCTION no_promotion() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF OLD.run_at = 'infinity' AND NEW.run_at < 'infinity' THEN RAISE EXCEPTION 'not let in'; END IF;
-	RETURN NEW;
-END $$;
-CREATE TRIGGER no_promotion BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION no_promotion();
-SELECT queue.enqueue('ext', group_key => 'g');
-EOS
-ok(poll_log(qr/the promotion of groups failed: not let in/), 'groups cannot go on');
-foreach my $n (1 .. 40)
-{
-	sql($node, qq[SELECT queue.enqueue('job', '{"note": "wake $n"}')]);
-	poll($node, "SELECT count(*) = 1 FROM seen WHERE note = 'wake $n'") or die 'no job runs';
-}
-my $failures = () = slurp_file($node->logfile) =~ /the promotion of groups failed/g;
-cmp_ok($failures, '<', 25, "forty jobs wake the scheduler, which tries it after ever longer pauses ($failures times)");
-sql($node, 'DROP FUNCTION no_promotion() CASCADE');
-wait_true($node, q{SELECT count(*) = 1 FROM queue.job WHERE group_key = 'g' AND state = 'available'}, 'and when it can be done it is');
-
 # what changes while a chore reads makes that chore due at once, and nothing else
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; LOCK TABLE queue.schedule');
