@@ -69,18 +69,5 @@ is(kept(), 'a 1', 'now they go, before the time that they were first kept for');
 one($node, q{SELECT state FROM queue.job}, 'available', 'but for the one that waits again');
 one($node, q{SELECT string_agg(relname, ',') FROM pg_class WHERE relname ~ '^finished_job_\d+$' AND relkind = 'r' AND pg_relation_size(oid) > 0}, '', 'and their tables are empty');
 
-# --- discarded ones; then a setting that goes back to its default
-sql($node, q{SELECT queue.create_queue(q, keep_discarded => '1 hour') FROM unnest('{d,e}'::text[]) q});
-at("SELECT queue.discard(queue.enqueue('k', queue => 'd'))");
-at(q{SELECT queue.alter_queue('d', keep_discarded => '30 days')});
-$clock = 6;
-at('SELECT queue.maintain()');
-is(kept(), 'a 1, d 1', 'discarded jobs are kept as long as their queue keeps them now');
-at("SELECT queue.discard(queue.enqueue('k', queue => 'e'))");
-at(q{SELECT queue.alter_queue('e', reset => '{keep_discarded}')});
-$clock = 8;
-at('SELECT queue.maintain()');
-is(kept(), 'a 1, d 1, e 1', 'also when that is the default again');
-
 log_clean($node);
 done_testing();
