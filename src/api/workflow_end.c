@@ -376,9 +376,12 @@ must_wait(QueueJobTable *jobs, int64 id)
 {
 	Memory	   *known = recall(id);
 	TransactionId changer;
+	QueueDependencyState state = known == NULL ? QUEUE_DEPENDENCY_ENDED :
+		queue_dependency_look(jobs, known->unfinished, &changer);
 	int64		unfinished;
 
-	if (known != NULL && queue_dependency_look(jobs, known->unfinished, &changer) != QUEUE_DEPENDENCY_ENDED)
+	/* a retry that is still open holds the workflow's row, so whoever looks at that waits for it */
+	if (state == QUEUE_DEPENDENCY_LIVE || state == QUEUE_DEPENDENCY_CHANGING)
 		return true;
 	unfinished = queue_workflow_unfinished(id, known != NULL ? known->unfinished - 1 : PG_INT64_MIN);
 	if (unfinished != 0)

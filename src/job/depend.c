@@ -72,6 +72,7 @@ remembered(int64 job)
 static void
 forget(int64 job)
 {
+	queue_reminder_waits(job, 0);
 	if (memory != NULL)
 		(void) hash_search(memory, &job, HASH_REMOVE, NULL);
 }
@@ -99,6 +100,7 @@ typedef struct Found
 {
 	int64		waits_for;		/* the highest that has not ended; 0: none */
 	bool		changing;		/* one is just being enqueued or ended */
+	bool		coming;			/* .. enqueued, or retried: if that is rolled back, nothing tells */
 	int64		spoilt;			/* one that ended so that the job must not run; 0: none */
 	QueueState	how;			/* .. and how it did */
 } Found;
@@ -121,9 +123,24 @@ look_at(QueueJobTable *jobs, int64 id, TransactionId before, Found *found)
 		found->waits_for = Max(found->waits_for, id);
 	if (state == QUEUE_DEPENDENCY_LIVE)
 		seen_live = id;
-	found->changing |= state == QUEUE_DEPENDENCY_CHANGING &&
+	found->changing |= (state == QUEUE_DEPENDENCY_CHANGING || state == QUEUE_DEPENDENCY_COMING) &&
 		(!TransactionIdIsValid(before) || TransactionIdPrecedes(changer, before));
+	found->coming |= state == QUEUE_DEPENDENCY_COMING;
 	return state;
+}
+
+/*
+ * Says that a job waits for another one, so that the ends of those below that one are not told.  False: that one has
+ * ended, perhaps before this was said, and so without a reminder.
+ */
+static bool
+say(QueueJobTable *jobs, int64 job, int64 waits_for)
+{
+	TransactionId changer;
+
+	seen_live = 0;
+	queue_reminder_waits(job, waits_for);
+	return queue_dependency_look(jobs, waits_for, &changer) != QUEUE_DEPENDENCY_ENDED;
 }
 
 /*
@@ -214,9 +231,11 @@ settle(QueueJobTable *jobs, int64 id, int64 why, const QueueFinished *badly)
 		if (found.waits_for != 0 && found.spoilt == 0)
 		{
 			known->waits_for = found.waits_for;
-			return true;
+			return !found.coming && (say(jobs, id, found.waits_for) || settle(jobs, id, SOMETHING, NULL));
 		}
 	}
+	else if (!waits)
+		queue_reminder_waits(id, 0);	/* until it is known what it waits for each end is to be told */
 	if (!find_blocked(jobs, id, &job))
 	{
 		forget(id);
@@ -230,7 +249,7 @@ settle(QueueJobTable *jobs, int64 id, int64 why, const QueueFinished *badly)
 	if (waits && why != 0)
 	{
 		found = look(jobs, id, known->waits_for + 1, false, ends, extra.retried_at, InvalidTransactionId);
-		found.changing = false;	/* it was not when the job was looked at whole, so its end brings a reminder */
+		found.changing = found.coming;	/* it was not when the job was looked at whole, so its end brings a reminder */
 	}
 	else
 		found = look(jobs, id, PG_INT64_MAX, why == 0 || memory != NULL, ends, extra.retried_at,
@@ -240,7 +259,8 @@ settle(QueueJobTable *jobs, int64 id, int64 why, const QueueFinished *badly)
 	if (found.waits_for != 0)
 	{
 		remember(id, found.changing ? 0 : found.waits_for, since, ends, extra.retried_at);
-		return !found.changing;
+		return !found.changing &&
+			(memory == NULL || say(jobs, id, found.waits_for) || settle(jobs, id, SOMETHING, NULL));
 	}
 	if (queue_job_promote(jobs, &job, QUEUE_BLOCK_DEPENDENCY, GetActiveSnapshot(), false) != TM_Ok)
 		return false;
@@ -277,7 +297,7 @@ queue_depend_ended(QueueJobTable *jobs, int64 id, bool completed, int64 *after, 
 	*nbusy = 0;
 	*more = false;
 	seen_live = 0;
-	if (state == QUEUE_DEPENDENCY_CHANGING)
+	if (state == QUEUE_DEPENDENCY_CHANGING || state == QUEUE_DEPENDENCY_COMING)
 		return false;
 	bad = !completed && state == QUEUE_DEPENDENCY_ENDED && queue_dependency_spoilt(&(int64) {id}, &one, 0, &finished);
 	PushActiveSnapshot(GetLatestSnapshot());

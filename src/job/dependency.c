@@ -297,6 +297,8 @@ judge_version(TupleTableSlot *slot, const SnapshotData *dirty, bool *decided)
 		/* a new version that its transaction has not deleted: what follows comes later than this look */
 		*decided = (header->t_infomask & HEAP_UPDATED) != 0 &&
 			((header->t_infomask & HEAP_XMAX_INVALID) != 0 || HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+		if ((header->t_infomask & HEAP_UPDATED) == 0)
+			state = QUEUE_DEPENDENCY_COMING;
 	}
 	else if (!TransactionIdIsValid(dirty->xmax))
 		*decided = true;
@@ -312,6 +314,7 @@ queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer)
 {
 	QueueDependencyState state = QUEUE_DEPENDENCY_ENDED;
 	bool		decided = false;
+	bool		coming = false;
 	SnapshotData dirty;
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -324,11 +327,12 @@ queue_dependency_look(QueueJobTable *jobs, int64 id, TransactionId *changer)
 	while (!decided && index_getnext_slot(scan, ForwardScanDirection, jobs->slot))
 	{
 		state = judge_version(jobs->slot, &dirty, &decided);
+		coming |= state == QUEUE_DEPENDENCY_COMING;
 		*changer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
 	}
 	ExecClearTuple(jobs->slot);
 	index_endscan(scan);
-	return state;
+	return coming ? QUEUE_DEPENDENCY_COMING : state;	/* whatever else that transaction did to it */
 }
 
 bool
@@ -618,7 +622,7 @@ queue_dependency_ended(QueueJobTable *jobs, const QueueJob *job, QueueState to, 
 	{
 		/* one that waits for many is told once a transaction */
 		for (int i = 0; i < n; i++)
-			queue_job_remind(QUEUE_REMIND_LESS, dependents[i]);
+			queue_job_remind_less(dependents[i], job->id);
 	}
 	if (n == 0 && kept == 0 && queue_extra_int(job->extra, "depends_mode") != QUEUE_DEPENDS_NOT &&
 		queue_extra_int(job->extra, "workflow") == 0)

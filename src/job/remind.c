@@ -61,15 +61,27 @@ flush(XactEvent event, void *arg)
 	queue_reminders_forget();
 }
 
-void
-queue_job_remind(QueueRemindOf of, int64 id)
+static void
+remind(QueueRemindOf of, int64 id, int64 by)
 {
 	static bool done = false;
 
 	if (!done)
 		RegisterXactCallback(flush, NULL);
 	done = true;
-	queue_remind(of, id);
+	queue_remind(of, id, by);
+}
+
+void
+queue_job_remind(QueueRemindOf of, int64 id)
+{
+	remind(of, id, PG_INT64_MAX);
+}
+
+void
+queue_job_remind_less(int64 id, int64 completed)
+{
+	remind(QUEUE_REMIND_LESS, id, completed);
 }
 
 /* What queue_remind_eat_rows calls for each. */

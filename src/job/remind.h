@@ -11,6 +11,8 @@
 
 /* This transaction's commit reminds of it, in memory or by a row. */
 extern void queue_job_remind(QueueRemindOf of, int64 id);
+/* .. of a job that depends on one that completed, unless that makes no difference (queue_reminder_waits). */
+extern void queue_job_remind_less(int64 id, int64 completed);
 
 /* Does what a reminder asks for; false: it cannot be done now, and the reminder stays. */
 typedef bool (*QueueRemindHandler) (const QueueReminder *reminder, void *arg);

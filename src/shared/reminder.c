@@ -13,6 +13,10 @@
  * - Where there is no shared memory, and at PREPARE TRANSACTION, what is noted goes into rows of queue.reminder instead
  *   (job/remind.c).
  *
+ * - Of a job that depends on many the ends of most change nothing.  Who looks says what it waits for (struct Waiter), and
+ *   nobody reminds of it when a job below that one completes.  Who ends a job looks there after his commit took effect;
+ *   who looks says it before he looks whether that one has ended.  So if he sees it unfinished, its end is told.
+ *
  * They lie in a pool that all databases share, a list of each in the order of the commits.
  *
  * Lock: QueueReminder (LWLock), exclusive for every change, a few memory accesses a reminder.  Nothing is taken under
@@ -29,6 +33,7 @@
 #define MAX_OF_DATABASE 49152
 #define MAX_NOTED 32768			/* of one transaction; more and everything is looked at */
 #define DOUBLES 8				/* the last ones that a new one is compared with */
+#define MAX_WAITERS 256			/* by hash; one that finds its place taken puts the other one out */
 #define NONE (-1)
 
 typedef struct Entry
@@ -47,11 +52,19 @@ typedef struct Place			/* what there is of a database */
 	pg_atomic_uint32 rows;		/* rows of queue.reminder were committed */
 } Place;
 
+typedef struct Waiter			/* a job that waits for another one, by the last look */
+{
+	Oid			db;
+	int64		job;
+	int64		waits_for;
+} Waiter;
+
 typedef struct ReminderTable
 {
 	LWLock		lock;
 	int			tranche;
 	int			free;
+	Waiter		waiter[MAX_WAITERS];
 	Place		place[QUEUE_MAX_DATABASES];
 	Entry		entry[MAX_REMINDERS];
 } ReminderTable;
@@ -62,6 +75,7 @@ static ReminderTable *table = NULL;
 typedef struct Stack
 {
 	QueueReminder *reminders;
+	int64	   *by;				/* the highest job that completed; see queue_remind */
 	int		   *levels;
 	int			n;
 	int			size;
@@ -217,7 +231,7 @@ queue_reminder_reset(Oid db)
 /* ---------------------------------------------------------------- this transaction's */
 
 static void
-push(Stack *stack, const QueueReminder *reminder, int level)
+push(Stack *stack, const QueueReminder *reminder, int64 by, int level)
 {
 	if (stack->n == stack->size)
 	{
@@ -226,21 +240,24 @@ push(Stack *stack, const QueueReminder *reminder, int level)
 		if (stack->size == 0)
 		{
 			stack->reminders = MemoryContextAlloc(TopMemoryContext, size * sizeof(QueueReminder));
+			stack->by = MemoryContextAlloc(TopMemoryContext, size * sizeof(int64));
 			stack->levels = MemoryContextAlloc(TopMemoryContext, size * sizeof(int));
 		}
 		else
 		{
 			stack->reminders = repalloc_huge(stack->reminders, size * sizeof(QueueReminder));
+			stack->by = repalloc_huge(stack->by, size * sizeof(int64));
 			stack->levels = repalloc_huge(stack->levels, size * sizeof(int));
 		}
 		stack->size = size;
 	}
 	stack->reminders[stack->n] = *reminder;
+	stack->by[stack->n] = by;
 	stack->levels[stack->n++] = level;
 }
 
 void
-queue_remind(QueueRemindOf of, int64 id)
+queue_remind(QueueRemindOf of, int64 id, int64 by)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -251,7 +268,10 @@ queue_remind(QueueRemindOf of, int64 id)
 	{
 		/* its level is at most this one, so it is forgotten with a rollback only if this one would be */
 		if (noted.reminders[i].id == id && noted.reminders[i].of == of)
+		{
+			noted.by[i] = Max(noted.by[i], by);
 			return;
+		}
 	}
 	if (table != NULL && noted.n >= MAX_NOTED)
 	{
@@ -259,7 +279,7 @@ queue_remind(QueueRemindOf of, int64 id)
 			overflow_level = level;
 		return;
 	}
-	push(&noted, &(QueueReminder) {id, of}, level);
+	push(&noted, &(QueueReminder) {id, of}, by, level);
 }
 
 void
@@ -286,6 +306,22 @@ queue_reminders_forget(void)
 	overflow_level = 0;
 }
 
+static Waiter *
+waiter_of(int64 job)
+{
+	return &table->waiter[(uint64) job % MAX_WAITERS];
+}
+
+/* Does a job above the one that completed tell of this one when it ends? */
+static bool
+is_quiet(const QueueReminder *reminder, int64 by)
+{
+	const Waiter *waiter = waiter_of(reminder->id);
+
+	Assert(LWLockHeldByMe(&table->lock));
+	return waiter->waits_for > by && waiter->job == reminder->id && waiter->db == MyDatabaseId;
+}
+
 /* After a commit.  Commit-safe. */
 static void
 tell(void)
@@ -293,15 +329,22 @@ tell(void)
 	if (table != NULL)
 	{
 		Place	   *place;
+		bool		told = overflow_level > 0;
 
 		LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 		place = place_of(MyDatabaseId);
 		for (int i = 0; place != NULL && i < noted.n; i++)
+		{
+			if (is_quiet(&noted.reminders[i], noted.by[i]))
+				continue;
 			append(place, &noted.reminders[i]);
+			told = true;
+		}
 		if (place != NULL && overflow_level > 0)
 			pg_atomic_write_u32(&place->lost, 1);
 		LWLockRelease(&table->lock);
-		queue_database_wake(queue_database_of(MyDatabaseId, false), 0);
+		if (told)
+			queue_database_wake(queue_database_of(MyDatabaseId, false), 0);
 	}
 	queue_reminders_forget();
 }
@@ -376,6 +419,22 @@ register_callbacks(void)
 
 /* ---------------------------------------------------------------- who looks */
 
+void
+queue_reminder_waits(int64 job, int64 waits_for)
+{
+	Waiter	   *waiter;
+
+	if (table == NULL)
+		return;
+	waiter = waiter_of(job);
+	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
+	if (waits_for != 0)
+		*waiter = (Waiter) {MyDatabaseId, job, waits_for};
+	else if (waiter->job == job && waiter->db == MyDatabaseId)
+		waiter->job = 0;
+	LWLockRelease(&table->lock);
+}
+
 bool
 queue_reminder_any(void)
 {
@@ -395,11 +454,11 @@ queue_reminder_take(QueueReminder *reminders, int max)
 		return 0;
 	register_callbacks();
 	for (int i = 0; i < max; i++)
-		push(&taken, &(QueueReminder) {0}, level);	/* room for them, because nothing may fail under the lock */
+		push(&taken, &(QueueReminder) {0}, 0, level);	/* room for them, because nothing may fail under the lock */
 	taken.n -= max;
 	LWLockAcquire(&table->lock, LW_EXCLUSIVE);
 	while (n < max && take_first(place, &reminders[n]))
-		push(&taken, &reminders[n++], level);
+		push(&taken, &reminders[n++], 0, level);
 	LWLockRelease(&table->lock);
 	return n;
 }

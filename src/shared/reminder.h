@@ -32,8 +32,16 @@ extern Size queue_reminder_shmem_size(void);
 extern void queue_reminder_shmem_init(void);
 extern void queue_reminder_reset(Oid db);	/* commit-safe */
 
-/* This transaction tells of it when it commits; what it noted a moment ago is noted once. */
-extern void queue_remind(QueueRemindOf of, int64 id);
+/*
+ * This transaction tells of it when it commits; what it noted a moment ago is noted once.  by: the job that completed
+ * (of QUEUE_REMIND_LESS); PG_INT64_MAX: it is told in any case.
+ */
+extern void queue_remind(QueueRemindOf of, int64 id, int64 by);
+/*
+ * Until further notice this database's job waits for waits_for, and need not be reminded of when a job of a lower id
+ * completes; 0: it must be.  Called by who looks, BEFORE he looks whether waits_for has ended.
+ */
+extern void queue_reminder_waits(int64 job, int64 waits_for);
 /* What this transaction has noted, where the notes lie; *overflow: more than are kept. */
 extern const QueueReminder *queue_reminders_noted(int *n, bool *overflow);
 extern void queue_reminders_forget(void);

@@ -66,6 +66,36 @@ sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'a job is let in that waits for one');
 sql($node, "SELECT queue.purge('q')");
 
+# --- of one that waits for many only the end of the last one is told; one that comes back is told again
+my ($one, $two, $three) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 3)");
+$last = sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$one, $two, $three])");
+scheduler_turn($node);
+sql($node, "SELECT count(*) FROM queue.fetch('q', 3, kinds => '{ext}')");
+sql($node, "SELECT queue.complete($_)") foreach $one, $two, $three;
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'a job is let in that waits for three');
+sql($node, "SELECT queue.retry($one)");
+one($node, "SELECT state FROM queue.job WHERE id = $last", 'pending', 'it waits again for one that came back');
+scheduler_turn($node);
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", '.. and is let in again');
+sql($node, "SELECT queue.purge('q')");
+
+# --- while one of these is just being retried the other one ends; then the retry is rolled back
+($one, $two) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
+($last, my $other) = map { sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$_], depends_mode => 'finished')") }
+	"$one, $two", $two;
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+scheduler_turn($node);
+my $retry = queue_session($node);
+$retry->query_safe("BEGIN; SELECT queue.retry($one)");
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $other", 'the scheduler has looked at both');
+one($node, "SELECT state FROM queue.job WHERE id = $last", 'pending', 'one waits for a retry that may yet be rolled back');
+$retry->query_safe('ROLLBACK');
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'it is let in after the rollback');
+$retry->quit;
+sql($node, "SELECT queue.purge('q')");
+
 # --- who ends many reads ahead what depends on the next ones, and sees what is enqueued meanwhile
 hold_deletes($node);
 sql($node, <<'EOS');
