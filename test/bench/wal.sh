@@ -24,10 +24,12 @@ records() {
 		awk -v jobs=$JOBS '$2 ~ /^[0-9]+$/ && $2 > 100 {printf "      %-28s %8.3f a job, %8.1f bytes a job\n", $1, $2 / jobs, $3 / jobs}'
 }
 lsn() { sql "SELECT pg_current_wal_lsn() - '0/0'"; }
+vacuums() { sql "SELECT autovacuum_count FROM pg_stat_all_tables WHERE relid = 'queue.live_job'::regclass"; }
 
 bench_pgbench enqueue -M prepared -c 4 -j 2 -t 250
 until_empty
 before=$(lsn)
+vacuumed=$(vacuums)
 from=$(sql "SELECT pg_current_wal_lsn()")
 bench_pgbench enqueue -M prepared -c "$CLIENTS" -j "$((CLIENTS > 1 ? 2 : 1))" -t $((JOBS / CLIENTS))
 until_empty
@@ -35,6 +37,7 @@ sleep 0.5
 after=$(lsn)
 figure "bytes of WAL a job, run as they come" "$(calc "($after - $before) / $JOBS" %.1f)" -le 510
 records "$from" "$(sql "SELECT pg_current_wal_lsn()")"
+figure "VACUUMs of live_job meanwhile, some 30 bytes for each job since the last" "$(($(vacuums) - vacuumed))" info
 
 sql "SELECT queue.pause('default')" >/dev/null
 before=$(lsn)
