@@ -25,7 +25,7 @@ typedef enum QueueDependencyState
 {
 	QUEUE_DEPENDENCY_LIVE,		/* its end comes later than this look, and sees the rows that were there before it */
 	QUEUE_DEPENDENCY_CHANGING,	/* an open transaction ended it: to be looked at again, or its end will remind */
-	QUEUE_DEPENDENCY_COMING,	/* an open transaction enqueued or retried it, and nothing tells if that is rolled back */
+	QUEUE_DEPENDENCY_COMING,	/* an open transaction enqueued or retried it; nothing tells of its rollback */
 	QUEUE_DEPENDENCY_ENDED
 } QueueDependencyState;
 
