@@ -14,8 +14,8 @@
  *   (job/remind.c).
  *
  * - Of a job that depends on many the ends of most change nothing.  Who looks says what it waits for (struct Waiter),
- *   and nobody reminds of it when a job below that one completes.  Who ends a job looks there after his commit took effect;
- *   who looks says it before he looks whether that one has ended.  So if he sees it unfinished, its end is told.
+ *   and nobody reminds of it when a job below that one completes.  Who ends a job looks there after his commit took
+ *   effect; who looks says it before he looks whether that one has ended.  If he sees it unfinished, its end is told.
  *
  * They lie in a pool that all databases share, a list of each in the order of the commits.
  *
