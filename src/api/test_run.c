@@ -45,12 +45,9 @@ raise_limit(const QueueClaim *claim)
 static bool
 let_in(QueueJobTable *table, const QueueJob *job)
 {
-	QueueJob	now;
-
 	if ((queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
 		(void) queue_event_look(table, job->id, queue_now());
-	return queue_group_let_in(table, job) ||
-		(queue_job_peek(table, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now));
+	return queue_group_let_in(table, job) || queue_group_is_in(table, job->id);
 }
 
 /* Is something other than a limit in the job's way? */

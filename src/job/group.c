@@ -734,11 +734,23 @@ queue_group_promote_own(QueueJobTable *jobs)
 	pfree(marks);
 }
 
+/* Is the job there, and not pending, as of now?  Called by who just tried to let it in. */
+bool
+queue_group_is_in(QueueJobTable *jobs, int64 id)
+{
+	QueueJob	job;
+	bool		is;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	is = queue_job_peek(jobs, id, GetActiveSnapshot(), &job) && !queue_job_pending(&job);
+	PopActiveSnapshot();
+	return is;
+}
+
 bool
 queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
 {
 	QueueMark	mark = {.doubted = true};
-	QueueJob	now;
 
 	if (IsolationUsesXactSnapshot() || !queue_extra_has_group(job->extra))
 		return false;
@@ -749,5 +761,5 @@ queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
 		register_flush();
 		(void) queue_mark_note(&mark, 0);	/* who promotes does not know of it */
 	}
-	return queue_job_peek(jobs, job->id, GetLatestSnapshot(), &now) && !queue_job_pending(&now);
+	return queue_group_is_in(jobs, job->id);
 }

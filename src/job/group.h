@@ -68,6 +68,7 @@ extern QueueSettled queue_group_settle_locked(QueueJobTable *jobs, const QueueMa
  * again then.
  */
 extern bool queue_group_let_in(QueueJobTable *jobs, const QueueJob *job);
+extern bool queue_group_is_in(QueueJobTable *jobs, int64 id);
 /* Marks of up to max groups after that of `after` (empty strings: of the first ones), as they are now; how many. */
 extern int	queue_group_all(const QueueMark *after, QueueMark *marks, int max);
 /*
