@@ -199,18 +199,20 @@ one($node, q{SELECT kind, state, count(*), bool_and(slot > 15 AND tableoid::regc
 one($node, q{SELECT kind FROM queue.find_jobs('{"queue": "none", "kind": ["bad", "rare"]}')}, "rare\nbad", 'a rare kind is found among many');
 one($node, q{SELECT kind FROM queue.find_jobs('{"queue": "none", "state": "discarded"}')}, 'bad', '.. and a state');
 sql($node, 'SELECT queue.cancel(id) FROM once');
-for my $hour (1 .. 4)
+# maintain() and the scheduler may be in each other's way at a table; then its next turn comes three hours later
+my $awaited = "bad|1|f\nrare|1|t";
+my $kept;
+for my $hour (1 .. 40)
 {
-	$node->append_conf('postgresql.conf', "queue.debug_clock_offset = '$hour h'");
-	$node->restart;
-	poll($node, "SELECT count(*) > 0 FROM queue.stat_worker WHERE type = 'scheduler'");
-	sql($node, 'SELECT queue.maintain()');
+	my $clock = "SET queue.debug_clock_offset = '$hour h'";
+	sql($node, "$clock; SELECT queue.maintain()");
+	$kept = sql($node, "$clock; SELECT kind, count(*), bool_and(slot > 15 AND keep_until > queue_internal.clock()) FROM queue.finished_job WHERE queue = 'none' GROUP BY 1 ORDER BY 1");
+	last if $hour >= 4 && $kept eq $awaited;
 }
 wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.dependency d WHERE NOT EXISTS (SELECT FROM queue.job j WHERE j.id = d.job_id))',
 	'rows of jobs that nobody knows any more are deleted');
 one($node, "SELECT result FROM queue.job WHERE id = $j", '42', 'hours later the job is kept that another one depends on');
-one($node, "SELECT kind, count(*), bool_and(slot > 15 AND keep_until > queue_internal.clock()) FROM queue.finished_job WHERE queue = 'none' GROUP BY 1 ORDER BY 1",
-	"bad|1|f\nrare|1|t", '.. where it was kept for that alone; those on which none does any more are gone');
+is($kept, $awaited, '.. where it was kept for that alone; those on which none does any more are gone');
 sql($node, "SELECT queue.cancel($wait)");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE id = $d AND state = 'cancelled'", '.. and the other one learns how it ended');
 

@@ -162,7 +162,7 @@ sub queue_installation
 	make_path($own{bindir}, "$own{sharedir}/extension", dirname($own{pkglibdir}));
 	symlink($path{pkglibdir}, $own{pkglibdir}) or die "symlink: $!";
 	# (a server that test/source.sh made is a script beside the program)
-	for my $program (qw(postgres initdb pg_ctl pg_config psql), map { basename($_) } glob("$path{bindir}/postgres.bin"))
+	for my $program (qw(postgres initdb pg_ctl pg_config psql), grep { -e "$path{bindir}/$_" } 'postgres.bin')
 	{
 		copy("$path{bindir}/$program", "$own{bindir}/$program") or die "copy of $program: $!";
 		chmod(0755, "$own{bindir}/$program");
