@@ -94,7 +94,7 @@ SELECT try($$SELECT queue.enqueue('k', tags => '{{a,b},{c,d}}') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'sometimes')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);
 
--- not built yet: each says so by its own name
+-- options that lack what they refer to
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'replace') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', depends_on => '{99999999}')$$);
 SELECT try($$SELECT queue.enqueue('k', compensate_with => 'undo')$$);

@@ -74,7 +74,7 @@ SELECT try($$SELECT queue.create_queue('bad', backoff => '{"colour": 1}')$$);
 
 SELECT name FROM queue.queue WHERE name LIKE 'bad%';
 
--- not built yet
+-- limits out of their range
 SELECT try($$SELECT queue.create_queue('bad', max_running => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', max_running_per_key => -1)$$);
 SELECT try($$SELECT queue.create_queue('bad', rate_limit => -1)$$);

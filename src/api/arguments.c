@@ -217,16 +217,6 @@ queue_names(Datum array, const char *what, int *count)
 	return names;
 }
 
-void
-queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option)
-{
-	if (!PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("option %s of queue.%s is not built yet", option, function),
-				 errhint("Leave it out, or pass null.")));
-}
-
 Oid
 queue_role_oid(const char *name)
 {

@@ -42,8 +42,6 @@ extern Datum queue_check_text(Datum value, const char *what);	/* any */
 extern Datum queue_check_length(Datum value, const char *what);	/* an interval of 0 or more */
 extern Datum queue_check_period(Datum value, const char *what);	/* an interval of more than 0 */
 
-/* 0A000 naming the option if it is given. */
-extern void queue_arg_not_built(FunctionCallInfo fcinfo, int n, const char *function, const char *option);
 /* A role that exists, else 42704. */
 extern Oid	queue_role_oid(const char *name);
 

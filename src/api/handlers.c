@@ -135,7 +135,6 @@ Datum
 queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 {
 	QueueRegistration registration = {
-		.sql_function = "register_sql_handler",
 		.type = "sql",
 		.kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true),
 		.options = sql_options,

@@ -360,7 +360,6 @@ Datum
 queue_sql_register_http_handler(PG_FUNCTION_ARGS)
 {
 	QueueRegistration registration = {
-		.sql_function = "register_http_handler",
 		.type = "http",
 		.kind = queue_arg_name(fcinfo, ARG_KIND, "kind", true),
 		.run_as = GetUserNameFromId(GetUserId(), false),
@@ -437,11 +436,6 @@ alter_options(FunctionCallInfo fcinfo, StringInfo set, QueueParams *params, char
 
 		if (option->alter == QUEUE_NO_ARGUMENT)
 			continue;
-		if (option->check == NULL)
-		{
-			queue_arg_not_built(fcinfo, option->alter, "alter_http_handler", option->name);
-			continue;
-		}
 		given = !PG_ARGISNULL(option->alter);
 		if (is_reset(reset, nreset, option->name, given) && OidIsValid(option->type))
 			appendStringInfo(set, ", %s = %s", option->name, option->missing != NULL ? option->missing : "NULL");

@@ -102,11 +102,7 @@ queue_registration_check(QueueRegistration *registration, FunctionCallInfo fcinf
 	{
 		const QueueHandlerOption *option = &registration->options[i];
 
-		if (option->argument == QUEUE_NO_ARGUMENT)
-			continue;
-		if (option->check == NULL)
-			queue_arg_not_built(fcinfo, option->argument, registration->sql_function, option->name);
-		else if (!PG_ARGISNULL(option->argument))
+		if (option->argument != QUEUE_NO_ARGUMENT && !PG_ARGISNULL(option->argument))
 			registration->values[i] = option->check(PG_GETARG_DATUM(option->argument), option->name);
 	}
 	registration->queues = queue_registration_check_queues(registration->kind, fcinfo, queues_argument,

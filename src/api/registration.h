@@ -18,7 +18,7 @@ typedef struct QueueHandlerOption
 	const char *name;			/* of the argument, and of the column that keeps it */
 	int			argument;		/* of the register function */
 	int			alter;			/* of the alter function */
-	QueueCheck	check;		/* NULL: it is not built */
+	QueueCheck	check;
 	Oid			type;			/* InvalidOid: it is checked and not kept */
 	const char *missing;		/* SQL of the value when it is null; NULL: null */
 	const char *column;			/* NULL: it is called like the argument */
@@ -27,7 +27,6 @@ typedef struct QueueHandlerOption
 /* A handler that is to be registered. */
 typedef struct QueueRegistration
 {
-	const char *sql_function;	/* register_sql_handler or register_http_handler, for errors */
 	const char *type;			/* sql | http */
 	const char *kind;
 	char	  **queues;			/* sorted; NULL: all */
