@@ -69,7 +69,7 @@ sums("queue = 'own'", '6 1 1 1', 'nor does a DROP EXTENSION there');
 # --- more queues than a database has places for
 sql($node, "SELECT queue.create_queue('q' || i) FROM generate_series(1, 70) i");
 pass(60);
-one($node, 'SELECT count(DISTINCT queue) FROM queue.history', '64', 'a database has so many places');
+wait_true($node, 'SELECT count(DISTINCT queue) = 64 FROM queue.history', 'a database has so many places');
 one($node, "SELECT ok, detail FROM queue.doctor() WHERE check_name = 'history'", 'f|64 queues of this database have a history', 'doctor tells');
 sql($node, "SELECT queue.drop_queue('q' || i) FROM generate_series(1, 70) i");
 
