@@ -75,8 +75,11 @@ queue_follow_begin(void)
 		past.xmin = snapshot->xmin;
 		past.xmax = snapshot->xmax;
 		past.n = n;
-		memcpy(past.running, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
-		memcpy(past.running + snapshot->xcnt, snapshot->subxip, snapshot->subxcnt * sizeof(TransactionId));
+		if (n > 0)
+		{
+			memcpy(past.running, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
+			memcpy(past.running + snapshot->xcnt, snapshot->subxip, snapshot->subxcnt * sizeof(TransactionId));
+		}
 		past.valid = true;
 	}
 	CommitTransactionCommand();

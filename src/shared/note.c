@@ -578,7 +578,8 @@ store_prepared(void)
 		entry->config = config_level > 0 || nnew_lines > 0; /* a new generation tells of new lines too */
 		entry->overflow = nnotes > PREPARED_NOTES;
 		entry->n = Min(nnotes, PREPARED_NOTES);
-		memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
+		if (nnotes > 0)
+			memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
 		/* of many the last ones: those before them are told neither to recent_job nor to the numbers of their kinds */
 		entry->nended = Min(nended, PREPARED_NOTES);
 		ended += nended - entry->nended;
