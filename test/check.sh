@@ -152,7 +152,7 @@ tap_file() {
 		PERL5LIB="$PGXS_DIR/src/test/perl:$TREE/test/t${PERL5LIB:+:$PERL5LIB}" TESTDIR="$dir" TESTDATADIR="$dir/data" \
 		TESTLOGDIR="$dir/log" top_builddir="$dir" timeout "${TAP_TIMEOUT:-600}" bash -c '
 			perl "$0" || { rc=$?; echo "# the end of its log:";
-				find "$1" -name "regress_log_*" -exec tail -n 25 {} + | sed "s/^/#   /"; exit $rc; }' "$TREE/test/t/$1.pl" "$dir"
+				find "$1" \( -name "regress_log_*" -o -path "*/log/*.log" \) -exec tail -n 25 {} + | sed "s/^/#   /"; exit $rc; }' "$TREE/test/t/$1.pl" "$dir"
 	cd "$LIB_DIR"
 	end_clusters "$dir"
 	rm -rf "$dir"

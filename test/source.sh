@@ -8,7 +8,8 @@
 #        valgrind    cassert, and memory contexts told to valgrind
 #        plain       as it comes: a version that no package has, for check-matrix
 #
-# The server of a build but plain runs under whatever command QUEUE_SERVER_UNDER names (test/sanitize.sh).
+# The server of a build but plain runs under whatever command QUEUE_SERVER_UNDER names (test/sanitize.sh), also when
+# pg_ctl restarts it.
 #
 # Needs Debian or Ubuntu, and root to install what is missing.  Everything but the answer goes to stderr.
 set -euo pipefail
@@ -86,15 +87,27 @@ if [ ! -f "$PREFIX/.ready" ]; then
 	rm -rf "$BASE/build-$VERSION-$KIND"
 	touch "$PREFIX/.ready"
 fi
-if [ "$KIND" != plain ] && [ ! -f "$PREFIX/bin/postgres.bin" ]; then
-	mv "$PREFIX/bin/postgres" "$PREFIX/bin/postgres.bin"
-	cat >"$PREFIX/bin/postgres" <<'W'
+# wrap program: it becomes program.bin; a script, read from stdin, takes its place, in one step for who runs it meanwhile.
+wrap() {
+	local program=$PREFIX/bin/$1
+	[ -f "$program.bin" ] || ln "$program" "$program.bin"
+	cat >"$program.new"
+	chmod 755 "$program.new"
+	mv "$program.new" "$program"
+}
+if [ "$KIND" != plain ]; then
+	wrap postgres <<'W'
 #!/bin/sh
 # what initdb does, and a question for the version, needs no such care
 case "$1" in -V | --version | --boot | --single | --check | -C | --describe-config) QUEUE_SERVER_UNDER= ;; esac
 exec $QUEUE_SERVER_UNDER "${0%/*}/postgres.bin" "$@"
 W
-	chmod +x "$PREFIX/bin/postgres"
+	wrap pg_ctl <<'W'
+#!/bin/sh
+# restart would start what the server called itself: postgres.bin, which nothing watches
+case "$1" in -V | --version | --help) exec "$0.bin" "$@" ;; esac
+exec "$0.bin" -p "${0%/*}/postgres" "$@"
+W
 fi
 if [ "$KIND" = valgrind ]; then cp "$BASE/src/postgresql-$VERSION"*/src/tools/valgrind.supp "$PREFIX/"; fi
 echo "$PREFIX/bin/pg_config"
