@@ -5,8 +5,9 @@
  * Owns two chores (chores.c runs them; each call is one slice, in the runner's transaction):
  *
  * - Retention: finished_job and failure are rings of tables (record.c); a table at rest is
- *   truncated under a conditional lock, so that nobody ever waits for it.  Missed: next turn.  Where a queue keeps its
- *   jobs for another time than when they ended, a table may go before its time, or leave rows to others (rekeep.c).
+ *   truncated under a conditional lock, so that nobody ever waits for it.  One that is in use is tried again each
+ *   minute; one that was in use all the time that it was at rest goes a turn later.  Where a queue keeps its jobs for
+ *   another time than when they ended, a table may go before its time, or leave rows to others (rekeep.c).
  * - Recount: the gauges of counter.c are set right by a scan of live_job, in slices.
  *
  * Locks: AccessExclusiveLock on one ring table, conditional; else what a scan takes.
@@ -41,6 +42,7 @@
 #include "utils/memutils.h"
 
 #define RETENTION_US (10 * USECS_PER_MINUTE)
+#define IN_USE_US USECS_PER_MINUTE	/* until a table that is in use is tried again */
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
 #define SOON_US USECS_PER_SEC	/* between two recounts because the time of a job has passed */
@@ -73,8 +75,9 @@ rekept(int slot, TimestampTz now, bool at_rest)
 /*
  * Truncates one ring table if it has rows and is at rest.  With `look` what its rows' queues say now decides: it goes
  * if they keep none of them, and if it is at rest what they keep longer, or live jobs depend on, is copied before.
+ * False: it was to be emptied, or may have been, but somebody uses it.
  */
-static void
+static bool
 truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 {
 	Relation	rel;
@@ -86,7 +89,7 @@ truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 
 	/* look first: an exclusive lock is written to the WAL, and standbys wait with it */
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return;
+		return false;
 	rel = try_relation_open(relid, NoLock);
 	truncate = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
 	if (truncate && look && !queue_ring_window(slot, queue_now(), &expired_at, &reused_at))
@@ -98,14 +101,14 @@ truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 		relation_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
 	if (!truncate)
-		return;
+		return true;
 	/* what hangs on the table (its toast table, indexes) is waited for, but not for long */
 	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-		return;
+		return false;
 	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
-		return;
+		return true;
 	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
 	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
 	if (look && truncate)
@@ -118,7 +121,7 @@ truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 												  RelationGetRelationName(rel)));
 	relation_close(rel, NoLock);
 	if (!truncate)
-		return;
+		return true;
 	SPI_connect();
 	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not truncate a ring table");
@@ -127,6 +130,7 @@ truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 		queue_log("retention", "%s; " INT64_FORMAT " jobs that are kept longer now were moved", command, moved);
 	else
 		queue_log("retention", "%s", command);
+	return true;
 }
 
 /* Chore: the tables of the rings that are due, one a slice.  One that cannot be emptied stops no other. */
@@ -135,6 +139,7 @@ queue_housekeeping_retention(TimestampTz now)
 {
 	static int	next_table = 0;
 	static uint64 failed = 0;	/* tables of this turn */
+	static uint64 in_use = 0;	/* tables, when they were last looked at */
 
 	while (next_table < QUEUE_KEPT_SLOTS + 2 * QUEUE_RING_SLOTS)
 	{
@@ -151,11 +156,21 @@ queue_housekeeping_retention(TimestampTz now)
 		QueueJobTable *jobs;
 
 		if (!at_rest && !look)
+		{
+			in_use &= ~bit;
 			continue;
+		}
 		failed |= bit;			/* unless we come back */
 		jobs = look ? queue_job_open(AccessShareLock) : NULL;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		truncate_ring_table(jobs, table, slot, look);
+		if (truncate_ring_table(jobs, table, slot, look))
+			in_use &= ~bit;
+		else
+		{
+			if ((in_use & bit) == 0)
+				queue_log("retention", "%s is in use, and is emptied when it no longer is", get_rel_name(table));
+			in_use |= bit;
+		}
 		PopActiveSnapshot();
 		if (jobs != NULL)
 			queue_job_close(jobs);
@@ -171,7 +186,7 @@ queue_housekeeping_retention(TimestampTz now)
 				 errmsg("a table of finished jobs, errors or log lines whose time is over could not be emptied"),
 				 errhint("The error before this one tells why.")));
 	}
-	return now + RETENTION_US;
+	return now + (in_use != 0 ? IN_USE_US : RETENTION_US);
 }
 
 /* Chore: events whose time is over and that no unfinished job has awaited, a batch a slice. */

@@ -137,6 +137,18 @@ one($node, 'SELECT message FROM queue.job_log', 'hello', 'a log line is kept');
 clock(13);
 wait_true($node, 'SELECT count(*) = 0 FROM queue.log_line', 'and goes when its time is over');
 
+# A table that somebody uses when its turn has come goes soon after that.
+complete('fifth', 3);
+my $fifth = sql($node, q{SELECT tableoid::regclass FROM queue.finished_job WHERE payload = '"fifth"' LIMIT 1});
+$reader = queue_session($node);
+$reader->query_safe('BEGIN');
+$reader->query_safe("SELECT count(*) FROM $fifth");
+clock(15);
+$node->wait_for_log(qr/\Q@{[ $fifth =~ s{^queue\.}{}r ]}\E is in use/);
+$reader->quit;
+clock(15 + 2 / 60);
+wait_true($node, "SELECT count(*) = 0 FROM $fifth", 'a table that was in use is tried again soon');
+
 log_clean($node);
 $node->stop;
 done_testing();
