@@ -129,6 +129,7 @@ run_chore(QueueChore *chore, TimestampTz now)
 	bool		bare = (chore->flags & QUEUE_CHORE_BARE) != 0;
 	volatile bool ok = true;
 
+	chore->ran_at = now;
 	PG_TRY();
 	{
 		TimestampTz next;
@@ -158,10 +159,15 @@ run_chore(QueueChore *chore, TimestampTz now)
 	return ok;
 }
 
-/* When the chore is due, whoever made it so. */
+/*
+ * When the chore is due, whoever made it so.  At once if it last ran later than now: the clock was set back, and what
+ * was put off by the former one, here or in the chore, would be so for as long as that step.
+ */
 static TimestampTz
-due_at(const QueueChore *chore)
+due_at(const QueueChore *chore, TimestampTz now)
 {
+	if (now < chore->ran_at)
+		return now;
 	return chore->due == NULL || chore->failures > 0 ? chore->next : Min(chore->next, chore->due());
 }
 
@@ -184,9 +190,9 @@ queue_chores_run(QueueChore *list, int n, TimestampTz now)
 			chore->next = now + chore->first;
 			chore->first = 0;
 		}
-		if ((wake || due_at(chore) <= now) && !run_chore(chore, now))
+		if ((wake || due_at(chore, now) <= now) && !run_chore(chore, now))
 			return DT_NOBEGIN;
-		due = due_at(chore);
+		due = due_at(chore, now);
 		next = queue_earlier(next, due != DT_NOBEGIN ? due : now + AT_ONCE_US);
 	}
 	return next;
@@ -203,12 +209,13 @@ queue_chores_housekeeping(TimestampTz now)
 TimestampTz
 queue_chores_urgent(void)
 {
+	TimestampTz now = queue_now();
 	TimestampTz next = DT_NOEND;
 
 	for (int i = 0; i < lengthof(chores); i++)
 	{
 		if ((chores[i].flags & QUEUE_CHORE_URGENT) != 0)
-			next = Min(next, due_at(&chores[i]));
+			next = Min(next, due_at(&chores[i], now));
 	}
 	return next;
 }

@@ -25,6 +25,7 @@ typedef struct QueueChore
 	int64		first;			/* us after the start of the scheduler */
 	/* the runner's */
 	TimestampTz next;			/* while it fails: not before this, whatever makes it due */
+	TimestampTz ran_at;
 	int			failures;		/* in a row */
 } QueueChore;
 

@@ -275,7 +275,7 @@ queue_leases_far_look(TimestampTz now)
 	if (through)
 	{
 		far_under_way = far_fast = false;
-		far_next = now + FAR_US;
+		far_next = queue_debug_far_look ? now + FAR_US : DT_NOEND;
 	}
 	else
 		far_next = now + (far_fast ? FAR_FAST_US : FAR_SLOW_US);

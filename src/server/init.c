@@ -40,6 +40,7 @@ int			queue_recent_jobs = 10000;
 char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
 int			queue_max_lines = 100000;
+bool		queue_debug_far_look = true;
 int			queue_debug_line_idle = 1200000;
 char	   *queue_debug_serves = NULL;
 int			queue_log_level = LOG;
@@ -164,6 +165,10 @@ define_settings(void)
 							&queue_max_lines, 100000, 1, 10000000,
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SUSET, 0, NULL, NULL,
 							NULL);
+	DefineCustomBoolVariable("queue.debug_far_look", "Looks every half minute for what nobody told of; off for tests.",
+							 "Off, the scheduler does so when it starts, and when it knows that something was lost.",
+							 &queue_debug_far_look, true, PGC_SIGHUP, GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL,
+							 NULL);
 	DefineCustomIntVariable("queue.debug_line_idle", "Sets how long a line stays without jobs, for tests.",
 							NULL, &queue_debug_line_idle, 1200000, 10, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_MS | GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);

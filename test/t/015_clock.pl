@@ -6,7 +6,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 use Test::More;
 
-my $node = queue_node('clock');
+my $node = queue_node('clock', far_look => 0, conf => "queue.max_wait = '1h'");
 
 sub move_clock
 {
@@ -25,5 +25,13 @@ is($node->safe_psql('postgres', q{SELECT id FROM queue.fetch('default', lease =>
 is($node->safe_psql('postgres', "SELECT state FROM queue.job WHERE id = $id"), 'running', 'and running');
 move_clock('6h');
 ok($node->poll_query_until('postgres', "SELECT state <> 'running' FROM queue.job WHERE id = $id"), 'its lease ended');
+
+# The clock is set back by the six hours: what was put off by the former one is not put off for as long.
+move_clock('0');
+my $next = sql($node, "SELECT queue.enqueue('after')");
+# The fetch begins before the lease ends, and a long time before it would find by itself that it has.
+is(sql($node, "SET statement_timeout = '60s'; SELECT id FROM queue.fetch('default', kinds => '{after}', lease => '1 s');"
+		  . "SELECT id FROM queue.fetch('default', kinds => '{after}', wait => '1 h')"),
+	"$next\n$next", 'a lease after the clock was set back ends');
 $node->stop;
 done_testing();

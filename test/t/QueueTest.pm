@@ -81,8 +81,7 @@ foreach my $name ('poll_query_until', 'psql')
 
 # A new cluster.  preload => 0: without the library; streaming => 1; initdb => [ options ]; conf => more settings; start => 0;
 # install => 0; install_path => of another installation;
-# far_look => 0: until the server starts again the scheduler does not look for what nobody told it of, as it does every
-# half minute, so what is lost is not found: its clock stood a day ahead when it did so last.
+# far_look => 0: the scheduler does not look every half minute for what nobody told it of, so what is lost is not found.
 sub queue_node
 {
 	my ($name, %o) = @_;
@@ -103,20 +102,12 @@ EOS
 	  unless defined $o{preload} && !$o{preload};
 	$node->append_conf('postgresql.conf', slurp_file("$FindBin::RealBin/../hostile.conf")) if $ENV{QUEUE_HOSTILE};
 	$node->append_conf('postgresql.conf', $o{conf}) if defined $o{conf};
-	my $ahead = defined $o{far_look} && !$o{far_look};
-	$node->append_conf('postgresql.conf', "queue.debug_clock_offset = '1d'") if $ahead;
+	$node->append_conf('postgresql.conf', 'queue.debug_far_look = off') if defined $o{far_look} && !$o{far_look};
 	return $node if defined $o{start} && !$o{start};
 	$node->start;
 	queue_hostile($node) if $ENV{QUEUE_HOSTILE};
 	queue_install($node, 'postgres')
 	  unless defined $o{install} && !$o{install};
-	if ($ahead)
-	{
-		$node->wait_for_log(qr/scheduler of database \d+ started/);
-		$node->adjust_conf('postgresql.conf', 'queue.debug_clock_offset', '0');
-		$node->reload;
-		poll($node, "SELECT current_setting('queue.debug_clock_offset')::interval = '0'");
-	}
 	return $node;
 }
 
