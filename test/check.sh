@@ -155,7 +155,7 @@ tap_file() {
 				find "$1" \( -name "regress_log_*" -o -path "*/log/*.log" \) -exec tail -n 25 {} + | sed "s/^/#   /"; exit $rc; }' "$TREE/test/t/$1.pl" "$dir"
 	cd "$LIB_DIR"
 	end_clusters "$dir"
-	rm -rf "$dir"
+	[ "$FAILED" != 0 ] && [ -n "${KEEP_FAILED:-}" ] || rm -rf "$dir"
 }
 
 # Takes the TAP files that nobody has taken yet.

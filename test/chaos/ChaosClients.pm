@@ -138,7 +138,7 @@ sub enqueuer
 # Keyed ones may have met a live job.
 sub tell_undone
 {
-	for (@_) { told('undone', $1, $2) if /^(\w+)\|(\d+)$/ && $1 !~ /emitted|keyed/; }
+	for (@_) { told('undone', $1, $2, time) if /^(\w+)\|(\d+)$/ && $1 !~ /emitted|keyed/; }
 	return;
 }
 
