@@ -18,7 +18,6 @@ sql($node, "SELECT queue.alter_queue('default', keep_completed => '1 day', max_a
 
 # One handler a path; the first attempt's outcome is looked at.  A long backoff keeps the second away.
 my $n = 0;
-my %rss;
 sub outcome
 {
 	my ($path, %o) = @_;
@@ -90,8 +89,7 @@ expect('status 200 not in complete_on', outcome('/status/200', register => ", co
 
 # --- broken answers; the worker stays small
 my $pid = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
-sub rss { my ($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/; return $kb; }
-my $before = rss();
+my $before = resident($pid);
 expect('connection refused', outcome('http://127.0.0.1:1/'), 'retryable', qr/Connection refused|Failed to connect/i);
 expect('DNS failure', outcome('http://no-such-host.invalid/'), 'retryable', qr/resolve/i);
 expect('timeout', outcome('/hang'), 'retryable', qr/timeout.*timed out/i);
@@ -113,7 +111,7 @@ for my $path ('/endless', '/gzip')
 	one($node, "SELECT length(result->>'body'), result->>'truncated' FROM queue.job WHERE id = $id", '4096|true',
 		"$path: the body is cut at queue.http_max_response, after decompression");
 }
-cmp_ok(rss() - $before, '<', 4096, 'the worker has grown by less than 4 MB');
+cmp_ok(resident($pid) - $before, '<', 4096, 'the worker has grown by less than 4 MB');
 one($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'", $pid, 'it is still the same one');
 
 # --- one send an attempt: a kept connection that breaks before an answer is a failed attempt, not sent again

@@ -17,7 +17,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(queue_node queue_install queue_session hold_deletes sql one poll wait_true wait_end wait_no_jobs wait_lock
-  workers scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
+  workers resident scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -276,6 +276,15 @@ sub scheduler_turn
 		poll($node, "SELECT queue.wait_for($id, '20 s') = 'cancelled'") or die 'the scheduler does not come round';
 	}
 	return;
+}
+
+# The memory that a process has for itself, in kB; 0 under a sanitizer or valgrind, which keep what was freed.
+sub resident
+{
+	my ($pid) = @_;
+	return 0 if $ENV{QUEUE_SERVER_UNDER};
+	my ($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/ or die "no process $pid";
+	return $kb;
 }
 
 # One check: no job (of these kinds, a regexp) is left unfinished.
