@@ -612,6 +612,7 @@ queue_config(void)
 {
 	int			tries;
 
+	Assert(IsTransactionState());
 	/* taking the tables' locks may bring the invalidation that makes the result stale: a few times at most */
 	for (tries = 0; unlikely(!cache_is_current()) && tries < 5; tries++)
 		build();

@@ -185,7 +185,7 @@ static void
 give_back(const QueueEntry *entry)
 {
 	(void) queue_gate_dismiss(queue_gate_nth(entry->gate));
-	queue_turns_give_back(queue_config_line(entry->line), &entry->order);
+	queue_turns_give_back(entry->line, &entry->order);
 	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 

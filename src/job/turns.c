@@ -9,6 +9,9 @@
  */
 #include "job/turns.h"
 
+#include "config/lines.h"
+
+#include "access/xact.h"
 #include "common/hashfn.h"
 
 QueueTurnGroup *
@@ -77,12 +80,16 @@ queue_turns_use(const QueueTurnGroup *group, const QueueLine *line)
 }
 
 void
-queue_turns_give_back(const QueueLine *line, const QueueOrder *order)
+queue_turns_give_back(int64 id, const QueueOrder *order)
 {
+	const QueueLine *line;
 	uint64		key;
 	uint64		turn;
 
-	if (likely(order->group == 0) || line == NULL || line->queue->fair == 0)
+	if (likely(order->group == 0) || !IsTransactionState())
+		return;
+	line = queue_config_line(id);
+	if (line == NULL || line->queue->fair == 0)
 		return;
 	key = number(order, line);
 	turn = queue_turn_of_key(key, queue_turn_round(order->turn));

@@ -38,7 +38,10 @@ queue_turns_seen(const QueueTurnGroup *group)
 extern uint64 queue_turns_of(const QueueTurnGroup *group, const QueueLine *line);
 /* The key got a job; its turn now. */
 extern uint64 queue_turns_use(const QueueTurnGroup *group, const QueueLine *line);
-/* A job of this order was not started after all. */
-extern void queue_turns_give_back(const QueueLine *line, const QueueOrder *order);
+/*
+ * A job of this order, of the line with that id, was not started after all: an entry left a channel unclaimed.  Called
+ * by the scheduler.  Outside of a transaction, as when that ends, no line can be looked up, and its key loses a turn.
+ */
+extern void queue_turns_give_back(int64 id, const QueueOrder *order);
 
 #endif

@@ -120,7 +120,7 @@ estimate(QueueEntry *entry, QueueLine *line)
 static void
 give_back(const QueueEntry *entry)
 {
-	queue_turns_give_back(queue_config_line(entry->line), &entry->order);
+	queue_turns_give_back(entry->line, &entry->order);
 	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 

@@ -71,6 +71,26 @@ for my $type (qw(scheduler launcher))
 one($node, "SELECT count(*) FROM queue.line WHERE id = $line AND retired_at IS NULL", '1', 'a new scheduler does not take lines for long unused');
 unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'nobody who ended in order is taken for dead');
 
+# --- the scheduler ends while its channels are full and the configuration has changed since it last looked
+$node->stop;
+$node->append_conf('postgresql.conf', 'queue.executors = 1');
+$node->start;
+my $holder = queue_session($node);
+$holder->query_safe('SELECT pg_advisory_lock(4)');
+sql($node, q{SELECT queue.enqueue('job', '{"note": "holds", "lock": 4}')});
+wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4 AND NOT granted", 'the only executor waits');
+sql($node, q{SELECT count(*) FROM (SELECT queue.enqueue('job', '{"note": "behind"}') FROM generate_series(1, 20)) x});
+scheduler_turn($node);
+my ($scheduler) = workers($node, 'scheduler');
+kill 'STOP', $scheduler;
+sql($node, "SELECT queue.alter_queue('kept', keep_completed => '2 days')");
+kill 'TERM', $scheduler;
+kill 'CONT', $scheduler;
+ok(gone($scheduler), 'a scheduler whose reading of the configuration is stale ends');
+$holder->quit;
+wait_no_jobs($node, 'what stood in its channel is run', kinds => '^job$');
+one($node, "SELECT count(*) FROM seen WHERE note IN ('holds', 'behind')", '21', 'each once');
+
 # --- a smart stop and a restart with nothing to do are quick
 $t0 = time;
 $node->stop('smart');
