@@ -272,6 +272,14 @@ REVOKE ALL ON ALL TABLES IN SCHEMA pgmq FROM queue_pgmq_reader;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgmq FROM queue_pgmq_reader;
 DROP ROLE queue_pgmq_reader;
 
+-- what is read by ids is free and due, and has an attempt left
+SELECT queue.create_queue('taken');
+SELECT queue.enqueue('free', queue => 'taken') AS free, queue.enqueue('later', queue => 'taken', delay => '1 hour') AS later, queue.enqueue('leased', queue => 'taken') AS leased, queue.enqueue('worn', queue => 'taken') AS worn \gset
+UPDATE queue.live_job SET attempt = 2147483647 WHERE id = :worn;
+SELECT kind FROM queue.fetch('taken', kinds => '{leased}');
+SELECT kind, attempt FROM pgmq._take(ARRAY[NULL, :worn, :later, :leased, :free, :free], '1 min', 9);
+SELECT queue.drop_queue('taken', true);
+
 -- without the extension the messages stay, and are found again
 SET client_min_messages = warning;
 DROP EXTENSION queue_pgmq CASCADE;

@@ -45,7 +45,7 @@ INSERT INTO calls (call) SELECT format(c, :r, :w, :d, :o) FROM unnest(ARRAY[
 	'SELECT queue.pause(''q'')', 'SELECT queue.resume(''q'')', 'SELECT queue.pause(''other'')', 'SELECT queue.alter_queue(''q'', max_attempts => 3)', 'SELECT queue.drop_queue(''q'', true)',
 	'SELECT queue.grant_queue(''q'', ''regress_queue_none'')', 'SELECT queue.revoke_queue(''q'', ''regress_queue_read'')', 'SELECT queue.grant_queue(''other'', current_user)', 'SELECT queue.grant_queue(''*'', current_user, ''manage'')',
 	'SELECT queue.create_queue(''new'')', 'SELECT queue.adopt()', 'SELECT count(*) > 0 FROM queue.stat_queue', 'SELECT count(*) FROM queue.stat_handler', 'SELECT count(*) >= 0 FROM queue.stat_worker', 'SELECT count(*) > 0 FROM queue.doctor()',
-	'SELECT queue.current_job()',
+	'SELECT queue.current_job()', 'SELECT queue.dependency_results(%2$s)', 'SELECT queue.dependency_results(%3$s)', 'SELECT queue.dependency_results(%4$s)',
 	'SELECT count(*) FROM queue.live_job', 'SELECT count(*) FROM queue.finished_job', 'SELECT count(*) FROM queue.queue', 'SELECT count(*) FROM queue.handler', 'SELECT count(*) FROM queue.privilege', 'INSERT INTO queue.queue (name) VALUES (''x'')',
 	'UPDATE queue.live_job SET attempt = 9', 'DELETE FROM queue.privilege', 'SELECT nextval(''queue.job_id'')', 'SELECT setval(''queue.job_id'', 1)']) c;
 \t on

@@ -114,7 +114,7 @@ SELECT queue.purge('default') > 0 AS purged, queue.purge('q') AS q;
 -- of a line in seconds, and with missed 'last', only the newest comes; bounds, jitter, a job's expiry, a key that is taken
 SELECT clock_at('2040-06-17 00:00:01');
 SELECT queue.schedule('seconds', '10 seconds', 'k', '{"s": "seconds"}');
-SELECT queue.schedule('last', '* * * * *', 'k', '{"s": "last"}', options => '{"missed": "last"}');
+SELECT queue.schedule('last', '* * * * *', 'k', '{"s": "last"}', options => '{"missed": "last", "starts_at": null}');
 SELECT queue.schedule('bounds', '* * * * *', 'k', '{"s": "bounds"}', options => '{"starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
 SELECT queue.schedule('bounds, last', '* * * * *', 'k', '{"s": "bounds, last"}', options => '{"missed": "last", "starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
 SELECT queue.schedule('jitter', '* * * * *', 'k', '{"s": "jitter"}', options => '{"jitter": "20 s"}');

@@ -73,7 +73,7 @@ SELECT ref, kind, state FROM queue.workflow_edge WHERE workflow_id = :w ORDER BY
 SELECT queue.purge('back');
 
 -- one is discarded: what depends on it is cancelled, other branches go on
-SELECT queue.enqueue_json('{"workflow": {"name": "order 2", "queue": "back", "on_finished": "fin", "on_discarded": "disc", "on_completed": "comp", "jobs": [
+SELECT queue.enqueue_json('{"workflow": {"name": "order 2", "queue": "back", "on_finished": "fin", "on_discarded": "disc", "on_completed": "comp", "payload": {"order": 2}, "jobs": [
 	{"ref": "a", "kind": "a", "queue": "q"}, {"ref": "b", "kind": "b", "queue": "q", "depends_on": ["a"]}, {"ref": "c", "kind": "c", "queue": "q", "depends_on": ["b"]}, {"kind": "d", "queue": "q"}]}}') AS w \gset
 SELECT bad('a'), done('d');
 SELECT is(:w, 'failed');
@@ -221,6 +221,7 @@ SELECT try($$SELECT queue.enqueue_workflow((SELECT jsonb_agg(jsonb_build_object(
 SELECT try('SELECT queue.close_workflow(NULL)'), try('SELECT queue.enqueue_workflow(NULL)'), try($$SELECT queue.enqueue_json('{"workflow": {"name": "x"}}')$$);
 SELECT try($$SELECT queue.enqueue_json('{"workflow": {"jobs": []}, "kind": "x"}')$$), try($$SELECT queue.enqueue_json('{"workflow": [1], "kind": "x"}')$$);
 SELECT try($$SELECT queue.enqueue_workflow(jsonb_build_array(jsonb_build_object('ref', repeat('x', 201), 'kind', 'x')))$$), try($$SELECT queue.enqueue_workflow('[{"ref": 1, "kind": "x"}]')$$);
+SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x", "depends_on": [true]}]')$$), try($$SELECT queue.enqueue_json('{"kind": "x", "depends_on": [-1e30]}')$$), try($$SELECT queue.enqueue_json('{"workflow": {"jobs": [], "name": 1}}')$$);
 SELECT try($$SELECT queue.enqueue_workflow('[{"kind": "x", "depends_on": [1e30]}]')$$), try($$SELECT queue.enqueue_workflow('[{"kind": "x", "depends_on": ["99999999999999999999"]}]')$$), try($$SELECT queue.enqueue_json('{"kind": "x", "depends_on": [1e30]}')$$);
 SELECT try($$SELECT queue.create_workflow(repeat('x', 201))$$), try($$SELECT queue.enqueue('x', workflow => 0)$$);
 CREATE ROLE queue_flow_alice;
@@ -232,9 +233,31 @@ SELECT try(format('SELECT queue.cancel_workflow(%s)', :w)), try(format('SELECT q
 SELECT queue.close_workflow(:w);
 RESET ROLE;
 SELECT queue.create_workflow('not hers', 'other') AS w \gset
+SELECT queue.grant_queue('q', 'queue_flow_alice', 'manage');
+SET ROLE queue_flow_alice;
+SELECT replace(try(format('SELECT queue.cancel_workflow(%s)', :w)), :w::text, 'N');
+RESET ROLE;
+SELECT queue.grant_queue('other', 'queue_flow_alice', 'read');
+SET ROLE queue_flow_alice;
+SELECT try(format('SELECT queue.cancel_workflow(%s)', :w)), try(format('SELECT queue.retry_workflow(%s)', :w));
+RESET ROLE;
+SELECT queue.revoke_queue('q', 'queue_flow_alice', 'manage'), queue.revoke_queue('other', 'queue_flow_alice');
 SET ROLE queue_flow_alice;
 SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w)), try(format('SELECT queue.close_workflow(%s)', :w));
 RESET ROLE;
+-- one that is closed takes jobs from inside its own, and from no other's
+CREATE FUNCTION joins(j queue.job) RETURNS void LANGUAGE sql AS $$ SELECT queue.enqueue('x', queue => 'q', workflow => coalesce((j.payload ->> 'w')::bigint, j.workflow)) $$;
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('joins', 'joins');
+RESET client_min_messages;
+BEGIN;
+SELECT workflow_id AS own, job_id AS id FROM queue.enqueue_workflow('[{"kind": "joins", "queue": "q"}]') \gset
+SELECT queue.test_run(:id);
+SELECT jobs FROM queue.workflow WHERE id = :own;
+SELECT job_id AS id FROM queue.enqueue_workflow(jsonb_build_array(jsonb_build_object('kind', 'joins', 'queue', 'q', 'payload', jsonb_build_object('w', :own)))) \gset
+SELECT replace(try(format('SELECT queue.test_run(%s)', :id)), :own::text, 'N');
+ROLLBACK;
+SELECT queue.unregister_handler('joins');
 -- who joined may not go on after its own transaction has closed or cancelled it, or in another's name
 BEGIN;
 SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined;
@@ -252,5 +275,5 @@ ROLLBACK;
 DROP OWNED BY queue_flow_alice;
 DROP ROLE queue_flow_alice;
 DROP VIEW flows, callbacks, ailing;
-DROP FUNCTION try, until, is, take, done, bad;
+DROP FUNCTION try, until, is, take, done, bad, joins;
 DROP EXTENSION queue CASCADE;

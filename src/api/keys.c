@@ -159,7 +159,7 @@ queue_sql_key_of(PG_FUNCTION_ARGS)
 	{
 		int64		period = queue_check_span("period", PG_GETARG_INTERVAL_P(2), 1);
 		int64		now = queue_now() + UNIX_EPOCH_US;
-		int64		start = now - now % period - (now % period < 0 ? period : 0);
+		int64		start = now - now % period;
 		char	   *bucket = psprintf(INT64_FORMAT "+" INT64_FORMAT, start, period);
 
 		feed(hash, 'p', bucket, strlen(bucket));

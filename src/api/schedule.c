@@ -218,7 +218,7 @@ jitter_of(const QueueSchedule *schedule, TimestampTz tick)
 	uint64		hash = hash_bytes_extended((const unsigned char *) schedule->name, strlen(schedule->name),
 										   (uint64) tick);
 
-	return schedule->jitter == 0 ? 0 : (int64) (hash % (uint64) schedule->jitter);
+	return (int64) (hash % (uint64) schedule->jitter);
 }
 
 int64

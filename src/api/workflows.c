@@ -264,33 +264,27 @@ queue_sql_dependency_results(PG_FUNCTION_ARGS)
 	QueueJob	job;
 	const char *queue = NULL;
 	int64		workflow = 0;
-	int64		mode = 0;
 
 	if (queue_current != NULL && queue_current->job->id == id)
 	{
 		/* in company its row is already deleted */
 		queue = queue_current->line->queue->name;
 		workflow = queue_extra_int(queue_current->job->extra, "workflow");
-		mode = queue_extra_int(queue_current->job->extra, "depends_mode");
 	}
 	else if (queue_job_find_lean(jobs, id, snapshot, &job))
 	{
 		queue = queue_job_line(job.line)->queue->name;
 		workflow = queue_extra_int(job.extra, "workflow");
-		mode = queue_extra_int(job.extra, "depends_mode");
 	}
 	else if (queue_finished_find(id, snapshot, &finished))
 	{
 		queue = finished.queue;
 		workflow = queue_extra_int(finished.job.extra, "workflow");
-		mode = queue_extra_int(finished.job.extra, "depends_mode");
 	}
 	UnregisterSnapshot(snapshot);
 	queue_job_close(jobs);
 	if (queue == NULL ||
 		(!queue_may(GetUserId(), queue, QUEUE_PRIV_WORK) && !queue_may(GetUserId(), queue, QUEUE_PRIV_READ)))
 		PG_RETURN_NULL();
-	if (mode == 0)
-		PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));	/* it depends on none */
 	PG_RETURN_JSONB_P(queue_workflow_results(id, workflow));
 }
