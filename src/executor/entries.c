@@ -20,8 +20,6 @@
 QueueEntry	queue_held[QUEUE_SUSPECT_IDS];
 int			queue_nheld = 0;
 
-#define SHUNNED_US (5 * USECS_PER_SEC)
-
 static QueueChannel *channel = NULL;
 static QueueEntry postponed;	/* too young for the group that took it: heads the next one; id 0: none */
 static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
@@ -140,7 +138,7 @@ queue_entries_shun(const QueueEntry *entry)
 {
 	QueueEntry	out;
 
-	if (queue_channel_shun(channel, entry, queue_now() + SHUNNED_US, &out))
+	if (queue_channel_shun(channel, entry, queue_now() + QUEUE_SHUNNED_US, &out))
 		queue_entries_give_back(&out);
 	queue_database_wake(queue_database(), 0);
 }

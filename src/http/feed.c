@@ -376,7 +376,7 @@ queue_feed_scale(TimestampTz now)
 	}
 	if (slot != NULL || worker.handle != NULL)
 		return DT_NOEND;
-	if (now < not_before)
+	if (queue_put_off(not_before, RESTART_MAX_US, now))
 		return not_before;
 	if (!start_worker(now))
 	{

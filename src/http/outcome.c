@@ -232,7 +232,7 @@ record_pass(void)
 		if (queue_sender.done_first == NULL)
 			queue_sender.done_last = NULL;
 		queue_sender.ndone--;
-		if (request->retry_at > now)
+		if (queue_put_off(request->retry_at, LOCKED_RETRY_US, now))
 			queue_sender_ended(request, now);
 		else
 			batch[n++] = request;

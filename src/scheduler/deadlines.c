@@ -52,12 +52,12 @@ static int	deferred_before;
 
 /* When the first deferred one wants to be looked at. */
 static TimestampTz
-deferred_due(void)
+deferred_due(TimestampTz now)
 {
 	TimestampTz due = DT_NOEND;
 
 	for (int i = 0; i < ndeferred; i++)
-		due = Min(due, deferred[i].again_at);
+		due = Min(due, queue_put_off(deferred[i].again_at, deferred[i].pause, now) ? deferred[i].again_at : now);
 	return due;
 }
 
@@ -124,7 +124,7 @@ run_batch(TimestampTz now)
 	{
 		Deferred   *d = &deferred[i];
 
-		if (d->again_at <= now)
+		if (!queue_put_off(d->again_at, d->pause, now))
 		{
 			if (fire(jobs, deadlines, &d->deadline, now))
 			{
@@ -199,7 +199,7 @@ queue_deadlines_due(void)
 	QueueDatabase *base = my_base();
 	TimestampTz low = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->deadline_low) : DT_NOEND;
 
-	return Min(Min(next_due, deferred_due()), Min(front_at, low));
+	return Min(Min(next_due, deferred_due(queue_now())), Min(front_at, low));
 }
 
 TimestampTz
@@ -232,5 +232,5 @@ queue_deadlines_run(TimestampTz now)
 		next_due = now + LOCK_RETRY_US;
 	if (from_front)
 		front_at = now + Max(FRONT_US, 100 * (queue_now() - began));
-	return Min(next_due, deferred_due());
+	return Min(next_due, deferred_due(now));
 }

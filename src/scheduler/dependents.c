@@ -68,12 +68,12 @@ defer(const Deferred *what, TimestampTz now, int64 pause, int64 most)
 }
 
 static TimestampTz
-deferred_due(void)
+deferred_due(TimestampTz now)
 {
 	TimestampTz due = DT_NOEND;
 
 	for (int i = 0; i < ndeferred; i++)
-		due = Min(due, deferred[i].again_at);
+		due = Min(due, queue_put_off(deferred[i].again_at, deferred[i].pause, now) ? deferred[i].again_at : now);
 	return due;
 }
 
@@ -84,7 +84,7 @@ waits(const QueueReminder *reminder, TimestampTz now)
 	for (int i = 0; i < ndeferred; i++)
 	{
 		if (deferred[i].reminder.id == reminder->id && deferred[i].reminder.of == reminder->of &&
-			deferred[i].again_at > now)
+			queue_put_off(deferred[i].again_at, deferred[i].pause, now))
 			return true;
 	}
 	return false;
@@ -153,7 +153,7 @@ take_deferred(Deferred *batch, int max, TimestampTz now)
 
 	for (int i = 0; i < ndeferred && n < max;)
 	{
-		if (deferred[i].again_at > now)
+		if (queue_put_off(deferred[i].again_at, deferred[i].pause, now))
 		{
 			i++;
 			continue;
@@ -290,8 +290,8 @@ queue_dependents_run(TimestampTz now)
 		queue_depend_remember();
 		queue_workflow_remember();
 	}
-	if (!all_under_way && !queue_reminder_any() && !queue_reminder_any_rows() && deferred_due() > now)
-		return deferred_due();
+	if (!all_under_way && !queue_reminder_any() && !queue_reminder_any_rows() && deferred_due(now) > now)
+		return deferred_due(now);
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -302,7 +302,7 @@ queue_dependents_run(TimestampTz now)
 	else
 		next = now + LOCK_RETRY_US;
 	CommitTransactionCommand();
-	return more ? now : queue_earlier(next, deferred_due());
+	return more ? now : queue_earlier(next, deferred_due(now));
 }
 
 /* Called by maintain(), in its transaction. */

@@ -14,6 +14,7 @@
 #include "scheduler/eligible.h"
 
 #include "executor/run.h"
+#include "shared/clock.h"
 
 #define RECHECK_US (30 * USECS_PER_SEC)
 #define REFUSED_MIN_US USECS_PER_SEC
@@ -57,6 +58,12 @@ find_refused(int64 handler)
 	return NULL;
 }
 
+static bool
+is_refused(const Refused *r, TimestampTz now)
+{
+	return queue_put_off(r->until, REFUSED_MAX_US, now);
+}
+
 /* What executors said of handlers that may be tried again now is not shown any more. */
 static void
 forgive(TimestampTz now)
@@ -71,7 +78,7 @@ forgive(TimestampTz now)
 			continue;
 		line = queue_config_line(channel->refused_line);
 		r = line == NULL || line->handler == NULL ? NULL : find_refused(line->handler->id);
-		if (r == NULL || r->until <= now)
+		if (r == NULL || !is_refused(r, now))
 			queue_channel_forgive(channel);
 	}
 }
@@ -103,7 +110,7 @@ queue_eligible(QueueHandler *handler, TimestampTz now)
 	const char *hint;
 	Refused    *r = find_refused(handler->id);
 
-	if (r != NULL && r->until > now)
+	if (r != NULL && is_refused(r, now))
 		return false;
 	if (handler->looked != look)
 	{
@@ -125,7 +132,7 @@ queue_eligible_until(TimestampTz now)
 		until = now + RECHECK_US;
 	for (int i = 0; i < nrefused; i++)
 	{
-		if (refused[i].until > now)
+		if (is_refused(&refused[i], now))
 			until = Min(until, refused[i].until);
 	}
 	return until;
@@ -150,7 +157,7 @@ queue_eligible_refused(QueueRole *role, TimestampTz now)
 		r->handler = line->handler->id;
 		r->until = 0;
 	}
-	if (r->until > now)
+	if (is_refused(r, now))
 		return false;			/* told before it took hold */
 	r->pause = r->until != 0 && r->until + 2 * r->pause > now ? Min(r->pause * 2, REFUSED_MAX_US) : REFUSED_MIN_US;
 	r->until = now + r->pause;

@@ -66,7 +66,7 @@ static int	roles_size = 0;		/* of these three */
 
 static Executor executors[QUEUE_MAX_SLOTS];
 static int	nexecutors = 0;
-static TimestampTz start_after = 0; /* a start failed: not before this */
+static TimestampTz start_after = 0; /* a start failed: not before this, at most LOST_RETRY_US later */
 static bool no_slot = false;	/* because there was no worker slot */
 
 /* An array that lives as long as the process, made larger. */
@@ -114,11 +114,17 @@ queue_role_channel(QueueRole *role)
 	return role->channel;
 }
 
+bool
+queue_role_waits(const QueueRole *role, TimestampTz now)
+{
+	return queue_put_off(role->retry_at, PARK_MAX_S * USECS_PER_SEC, now);
+}
+
 /* May executors run for it? */
 bool
 queue_role_ready(QueueRole *role, TimestampTz now)
 {
-	return role->reason[0] == '\0' && role->retry_at <= now && queue_executors > 0;
+	return role->reason[0] == '\0' && !queue_role_waits(role, now) && queue_executors > 0;
 }
 
 /* See executors.h.  Called by the scheduler when it has filled the role's channel. */
@@ -214,7 +220,7 @@ queue_executors_precheck(QueueRole *role, TimestampTz now)
 	}
 	if (role->limited && queue_role_channel(role) != NULL)
 		queue_channel_park(role->channel, reason);
-	else if (role->channel != NULL && role->retry_at <= now)
+	else if (role->channel != NULL && !queue_role_waits(role, now))
 		queue_channel_park(role->channel, "");
 }
 
@@ -236,7 +242,7 @@ park_role(Oid oid, TimestampTz now)
 {
 	QueueRole  *role = queue_role_of(oid, false);
 
-	if (role == NULL || role->retry_at > now)
+	if (role == NULL || queue_role_waits(role, now))
 		return;					/* it was started together with one that said so already */
 	role->retry_s = role->retry_s == 0 ? PARK_MIN_S : Min(role->retry_s * 2, PARK_MAX_S);
 	role->retry_at = now + role->retry_s * USECS_PER_SEC;
@@ -253,7 +259,7 @@ park_role(Oid oid, TimestampTz now)
 void
 queue_executors_retry(QueueRole *role, TimestampTz now)
 {
-	if (role->retry_at > now)
+	if (queue_role_waits(role, now))
 		role->retry_at = Max(now, Min(role->retry_at, role->retry_at - role->retry_s * USECS_PER_SEC + USECS_PER_SEC));
 }
 
@@ -430,7 +436,7 @@ wanted(QueueRole *role, const Tally *t, TimestampTz now, TimestampTz *again)
 	int			count;
 	int			want;
 
-	if (role->retry_at > now && role->nlines > 0)
+	if (queue_role_waits(role, now) && role->nlines > 0)
 		*again = Min(*again, role->retry_at);
 	if (!queue_role_ready(role, now) || role->channel == NULL ||
 		(count = queue_channel_runnable(role->channel)) == 0)
@@ -498,7 +504,7 @@ queue_executors_scale(TimestampTz now)
 			again = queue_earlier(again, retire_for(queue_roles[best], t[best].all, now));
 			break;
 		}
-		if (start_after > now)
+		if (queue_put_off(start_after, LOST_RETRY_US, now))
 		{
 			again = Min(again, start_after);
 			if (no_slot)

@@ -40,6 +40,8 @@ extern int	queue_nroles;
 /* The record of a role, made if asked. */
 extern QueueRole *queue_role_of(Oid role, bool create);
 extern QueueChannel *queue_role_channel(QueueRole *role);
+/* Is it put off because executors ended before they came up? */
+extern bool queue_role_waits(const QueueRole *role, TimestampTz now);
 /* May executors run for it? */
 extern bool queue_role_ready(QueueRole *role, TimestampTz now);
 /* How many executors its jobs of unknown or long duration may have: all but one while other roles have work, too. */

@@ -289,7 +289,7 @@ queue_placement_refresh(QueueConfig *config, TimestampTz now)
 	for (int i = 0; i < queue_nroles && recheck_at > now; i++)
 	{
 		/* a role that was parked for a while may be tried again */
-		if (queue_roles[i]->retry_at != 0 && queue_roles[i]->retry_at <= now)
+		if (queue_roles[i]->retry_at != 0 && !queue_role_waits(queue_roles[i], now))
 		{
 			queue_roles[i]->retry_at = 0;
 			queue_placement_recheck();

@@ -123,12 +123,12 @@ defer(const QueueMark *mark, TimestampTz now, int64 pause, int64 most)
 }
 
 static TimestampTz
-deferred_due(void)
+deferred_due(TimestampTz now)
 {
 	TimestampTz due = DT_NOEND;
 
 	for (int i = 0; i < ndeferred; i++)
-		due = Min(due, deferred[i].again_at);
+		due = Min(due, queue_put_off(deferred[i].again_at, deferred[i].pause, now) ? deferred[i].again_at : now);
 	return due;
 }
 
@@ -152,7 +152,8 @@ add(const QueueMark *mark, const QueueJob *read, TimestampTz now)
 {
 	Deferred   *waits = find_deferred(mark);
 
-	if (waits != NULL && waits->again_at > now && (waits->pause > MAX_BUSY_US || !mark->ended))
+	if (waits != NULL && queue_put_off(waits->again_at, waits->pause, now) &&
+		(waits->pause > MAX_BUSY_US || !mark->ended))
 	{
 		queue_mark_merge(&waits->mark, mark);
 		queue_mark_park(mark->queue, mark->key, waits->mark.position);
@@ -286,7 +287,8 @@ run_batch(TimestampTz now)
 		add(&found[i], NULL, now);
 	for (int i = 0; i < ndeferred; i++)
 	{
-		if (deferred[i].again_at <= now && !in_batch(deferred[i].mark.queue, deferred[i].mark.key))
+		if (!queue_put_off(deferred[i].again_at, deferred[i].pause, now) &&
+			!in_batch(deferred[i].mark.queue, deferred[i].mark.key))
 		{
 			queue_mark_take_parked(&deferred[i].mark);
 			batch.read[batch.n] = NULL;
@@ -374,8 +376,8 @@ queue_promote_run(TimestampTz now)
 		memset(&all_at, 0, sizeof(all_at));
 		queue_group_remember(false);
 	}
-	if (!all_under_way && !range.under_way && !queue_mark_any() && !queue_mark_any_rows() && deferred_due() > now)
-		return deferred_due();
+	if (!all_under_way && !range.under_way && !queue_mark_any() && !queue_mark_any_rows() && deferred_due(now) > now)
+		return deferred_due(now);
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -388,7 +390,7 @@ queue_promote_run(TimestampTz now)
 		next = now + LOCK_RETRY_US;
 		CommitTransactionCommand();
 	}
-	return more ? now : queue_earlier(next, deferred_due());
+	return more ? now : queue_earlier(next, deferred_due(now));
 }
 
 /* Called by maintain(), in its transaction. */

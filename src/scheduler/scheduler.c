@@ -63,7 +63,6 @@
 #define SUSPECT_RECHECK_US INT64CONST(50000)
 #define SUSPECT_GRACE_US (5 * USECS_PER_SEC)
 #define STOP_GRACE_US INT64CONST(1200000)	/* beyond the deadline at which the children die by themselves, 1 s later */
-#define REST_MAX_US (5 * USECS_PER_MINUTE)	/* then the housekeeping has its turn */
 #define STOP_LOOK_US INT64CONST(100000)
 #define BURST 8					/* jobs of one line pulled together, if there are many */
 #define MAX_SUSPECTS (QUEUE_SUSPECT_IDS * 16)
@@ -467,7 +466,7 @@ pull_all(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 
 		if (role->nlines == 0 || !queue_role_ready(role, now))
 			continue;
-		if (role->failed_until > now)
+		if (queue_put_off(role->failed_until, FAILED_MAX_S * USECS_PER_SEC, now))
 		{
 			next = Min(next, role->failed_until);
 			continue;
@@ -491,7 +490,11 @@ do_round(TimestampTz now)
 	QueueJobTable *table;
 	QueueTally *tally;
 	static bool feed_first = false;
+	static TimestampTz last = 0;
 
+	if (now < last)
+		queue_placement_recheck();	/* the clock was set back: the next look is put off by the former one */
+	last = now;
 	if (queue_config_stale() && !OidIsValid(get_extension_oid("queue", true)))
 	{
 		gone = true;
@@ -673,7 +676,7 @@ wait_for_extension(void)
 		strlcpy(told, problem, sizeof(told));
 		if (pg_atomic_read_u32(&queue_my_slot->retire) != 0)
 		{
-			rest_until = queue_now() + REST_MAX_US;
+			rest_until = queue_now() + QUEUE_REST_MAX_US;
 			stop(QUEUE_DATABASE_RESTING);
 		}
 		(void) sleep_until(queue_now() + RECHECK_US);
@@ -705,7 +708,7 @@ may_rest(TimestampTz *next)
 		return false;			/* another look first */
 	pg_atomic_write_u32(&queue_my_slot->retire, 0);
 	*next = Min(work_due, queue_chores_urgent());
-	*next = Min(*next, queue_now() + REST_MAX_US);
+	*next = Min(*next, queue_now() + QUEUE_REST_MAX_US);
 	return !busy && nsuspects == 0 && *next > queue_now() + USECS_PER_SEC;
 }
 

@@ -281,6 +281,7 @@ next_child(TimestampTz now, TimestampTz *next)
 		QueueDatabase *base = queue_database_of(child->db, false);
 		QueueDatabaseState state;
 		TimestampTz not_before = 0;
+		int64		most = RETRY_MAX_MS * INT64CONST(1000);
 
 		if (base == NULL || !child->wanted || child->child.handle != NULL || scheduler_slot(child->db) != NULL ||
 			pg_atomic_read_u32(&base->closed) > 0)
@@ -289,10 +290,13 @@ next_child(TimestampTz now, TimestampTz *next)
 		if (state == QUEUE_DATABASE_NO_EXTENSION)
 			continue;
 		if (state == QUEUE_DATABASE_RESTING)
+		{
 			not_before = (TimestampTz) pg_atomic_read_u64(&base->rest_until);
+			most = QUEUE_REST_MAX_US;
+		}
 		else if (state != QUEUE_DATABASE_UNKNOWN)
 			not_before = child->retry_at;
-		if (not_before > now)
+		if (queue_put_off(not_before, most, now))
 		{
 			*next = Min(*next, not_before);
 			continue;

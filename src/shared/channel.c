@@ -21,6 +21,7 @@
 #include "shared/channel.h"
 
 #include "lib/text.h"
+#include "shared/clock.h"
 
 #include "storage/shmem.h"
 
@@ -302,7 +303,7 @@ queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX
 	SpinLockAcquire(&ch->mutex);
 	for (int i = ch->nshunned - 1; i >= 0; i--)
 	{
-		if (ch->shunned_until[i] > now)
+		if (queue_put_off(ch->shunned_until[i], QUEUE_SHUNNED_US, now))
 			continue;
 		out[n++] = ch->shunned[i];
 		ch->nshunned--;

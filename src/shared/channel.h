@@ -35,6 +35,7 @@ typedef struct QueueEntry
 	int32		gate;			/* http only: the number of the gate that admitted it */
 } QueueEntry;
 
+#define QUEUE_SHUNNED_US (5 * USECS_PER_SEC)
 #define QUEUE_MAX_SHUNNED 16	/* with more, the one whose pause ends first is tried again at once */
 
 typedef struct QueueChannel

@@ -41,6 +41,16 @@ queue_clock_real(TimestampTz time)
 	return time - queue_clock_offset();
 }
 
+/*
+ * Is something put off until then, which was by at most `most` us?  If that time is further away, the clock was set back
+ * since, and it would be put off for as long as that step.
+ */
+static inline bool
+queue_put_off(TimestampTz until, int64 most, TimestampTz now)
+{
+	return until > now && until - now <= most;
+}
+
 /* The longest interval that anybody may give, and how far a time may be from now: a little more than 1000 years. */
 #define QUEUE_MAX_SPAN_US ((int64) 1000 * 366 * USECS_PER_DAY)
 

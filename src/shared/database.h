@@ -16,6 +16,8 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
+#define QUEUE_REST_MAX_US (5 * USECS_PER_MINUTE)	/* the longest rest: then the housekeeping has its turn */
+
 /* Why a database has no scheduler; doctor() words them. */
 typedef enum QueueDatabaseState
 {

@@ -26,6 +26,16 @@ is($node->safe_psql('postgres', "SELECT state FROM queue.job WHERE id = $id"), '
 move_clock('6h');
 ok($node->poll_query_until('postgres', "SELECT state <> 'running' FROM queue.job WHERE id = $id"), 'its lease ended');
 
+# A job whose row cannot be written is left alone for some seconds, and as long after the clock was set back.
+my $stuck = sql($node, <<'EOS');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW WHEN (OLD.payload @> '{"stuck": true}') EXECUTE FUNCTION refuse();
+SELECT queue.register_sql_handler('h', 'h');
+SELECT queue.enqueue('h', '{"stuck": true}', run_at => clock_timestamp());
+EOS
+$stuck =~ s/.*\n//s;
+$node->wait_for_log(qr/job $stuck could be neither run nor failed/);
+
 # The clock is set back by the six hours: what was put off by the former one is not put off for as long.
 move_clock('0');
 my $next = sql($node, "SELECT queue.enqueue('after')");
@@ -33,5 +43,7 @@ my $next = sql($node, "SELECT queue.enqueue('after')");
 is(sql($node, "SET statement_timeout = '60s'; SELECT id FROM queue.fetch('default', kinds => '{after}', lease => '1 s');"
 		  . "SELECT id FROM queue.fetch('default', kinds => '{after}', wait => '1 h')"),
 	"$next\n$next", 'a lease after the clock was set back ends');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_end($node, $stuck, 'completed', 'who was left alone is not so for six hours more');
 $node->stop;
 done_testing();
