@@ -42,8 +42,8 @@ queue_clock_real(TimestampTz time)
 }
 
 /*
- * Is something put off until then, which was by at most `most` us?  If that time is further away, the clock was set back
- * since, and it would be put off for as long as that step.
+ * Is something put off until then, which was by at most `most` us?  If that time is further away, the clock was set
+ * back since, and it would be put off for as long as that step.
  */
 static inline bool
 queue_put_off(TimestampTz until, int64 most, TimestampTz now)
