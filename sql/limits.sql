@@ -50,4 +50,22 @@ SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6}', 'r');
 SELECT payload FROM queue.fetch('r', 10);
 SET queue.debug_clock_offset = '5 min';
 SELECT count(*) >= 1 FROM queue.fetch('r', 10);
+-- a period that is made shorter: nobody waits for what the longer one left
+SELECT queue.create_queue('s', rate_limit => 1, rate_period => '1 day');
+SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3}', 's');
+SELECT payload FROM queue.fetch('s', 10);
+SELECT queue.alter_queue('s', rate_period => '1 s');
+SELECT count(*) <= 1 FROM queue.fetch('s', 10);
+SET queue.debug_clock_offset = '6 min';
+SELECT count(*) FROM queue.fetch('s', 10);
+-- a rate by key, set while jobs wait: the jobs of one key hide none of another's
+SELECT queue.create_queue('p');
+SELECT count(queue.enqueue('k', to_jsonb(k), 'p', concurrency_key => k)) FROM unnest('{a,a,a,b}'::text[]) k;
+SELECT queue.alter_queue('p', rate_limit_per_key => 1);
+SELECT count(*) FROM queue.fetch('p', 10);
+SET queue.debug_clock_offset = '8 min';
+SELECT count(*) <= 2 FROM queue.fetch('p', 10);
+SET queue.debug_clock_offset = '10 min';
+SELECT count(*) <= 2 FROM queue.fetch('p', 10);
+SELECT string_agg(DISTINCT payload::text, ',') FROM queue.job WHERE queue = 'p' AND attempt > 0;
 DROP EXTENSION queue CASCADE;

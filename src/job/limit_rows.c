@@ -190,7 +190,9 @@ take_token(Scope scope, TimestampTz *when)
 		return false;
 	step = period / scope.limit->rate_limit;
 	scope.name = psprintf("rate of %s", scope.name);
+	/* only where there is none yet: an insert waits for whoever has the row that it meets */
 	(void) RUN3(&scope, "INSERT INTO queue.limit_slot (scope, slot, arrival) SELECT $1, 0, $3 WHERE $2 IS NOT NULL"
+				" AND NOT EXISTS (SELECT FROM queue.limit_slot WHERE scope = $1 AND slot = 0)"
 				" ON CONFLICT (scope, slot) DO NOTHING", FLOAT8OID, Float8GetDatum(arrival));
 	*when = (TimestampTz) now + LOOK_AGAIN_US;
 	if (RUN2(&scope, "SELECT arrival FROM queue.limit_slot WHERE scope = $1 AND slot = 0 AND $2 IS NOT NULL"
