@@ -180,6 +180,27 @@ SELECT done('a');
 SELECT settle();
 SELECT kind FROM queue.fetch('q');
 
+-- its dependency is retried: one that a session works on has started, and is left alone
+SELECT add('a', queue => 'kept') > 0 AND add('b', '{a}', queue => 'kept') > 0 AS added;
+SELECT done('a');
+SELECT settle();
+SELECT kind, state, attempt < 0 AS token FROM queue.fetch('kept', claim => 'session');
+SET statement_timeout = '20 s';
+SELECT queue.retry(max(id)) FROM queue.job WHERE kind = 'a' AND queue = 'kept';
+RESET statement_timeout;
+SELECT kind, state FROM queue.job WHERE queue = 'kept' AND kind IN ('a', 'b') AND state <> 'completed' ORDER BY kind;
+SELECT pg_advisory_unlock_all();
+SELECT queue.purge('kept');
+-- one that waits for another beyond its expires_at is cancelled at that time
+SELECT add('a', queue => 'kept') > 0 AS added;
+SELECT queue.enqueue('b', queue => 'kept', depends_on => ARRAY[id], expires_at => clock_timestamp() + interval '1 hour') AS b FROM queue.job WHERE kind = 'a' AND state = 'available' \gset
+SELECT state FROM queue.job WHERE id = :b;
+SET queue.debug_clock_offset = '2 h';
+SELECT queue.maintain();
+RESET queue.debug_clock_offset;
+SELECT state, last_error FROM queue.job WHERE id = :b;
+SELECT queue.purge('kept');
+
 -- in one transaction: what ends here is over here
 SELECT queue.complete(id) FROM queue.job WHERE state = 'running';
 SELECT queue.delete_jobs('{"queue": ["q", "kept", "dead"]}') > 0 AS deleted;

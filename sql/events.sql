@@ -185,6 +185,17 @@ SET LOCAL queue.debug_clock_offset = 3700;
 SELECT queue.test_run(:id);
 SELECT * FROM events_done;
 ROLLBACK;
+-- an event that came while the job waited counts, also if nothing tells of it and it is found when others would be too old
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('two', 'events_two', '{q}');
+SELECT queue.enqueue('two', queue => 'q') AS id \gset
+SELECT queue.test_run(:id);
+INSERT INTO queue.event SELECT nextval('queue.event_id'), clock_timestamp(), 'q', 'one', '{}';
+SET LOCAL queue.debug_clock_offset = '9 d';
+SELECT queue.test_run(:id);
+SELECT * FROM events_done;
+ROLLBACK;
 DROP FUNCTION events_two(queue.job);
 
 -- what is refused

@@ -69,6 +69,12 @@ SELECT queue.enqueue('k', '1', 'other');
 SELECT queue.enqueue('k', '1', 'nowhere');
 SELECT queue.cancel(:w);
 RESET ROLE;
+-- who may read a job, and may cancel others, is told that he may not cancel this one
+SELECT queue.grant_queue('other', 'regress_queue_read', 'manage');
+SET ROLE regress_queue_read;
+SELECT queue.cancel(:w);
+RESET ROLE;
+SELECT queue.revoke_queue('other', 'regress_queue_read');
 SET ROLE regress_queue_none;
 SELECT queue.enqueue('k', '1', 'q');
 RESET ROLE;

@@ -254,6 +254,26 @@ SELECT outcome FROM queue.enqueue_unique('k', 'h', '{"n": 2}', '{"queue": "timed
 SELECT payload, state, run_at < clock_timestamp() + interval '2 hours' AS sooner, group_key FROM queue.job WHERE queue = 'timed' AND unique_key = 'h';
 ROLLBACK;
 
+-- another job's window keeps a retry out, its own does not
+BEGIN;
+SELECT queue.create_queue('w', keep_completed => '1 day');
+SELECT queue.enqueue('k', '1', 'w', unique_key => 'w') AS a \gset
+SELECT queue.cancel(:a);
+SELECT queue.enqueue('k', '2', 'w', unique_key => 'w', unique_for => '1 hour') AS b \gset
+SELECT queue.complete(:b, attempt) FROM queue.fetch('w');
+SELECT try(format('SELECT queue.retry(%s)', :a)), try(format('SELECT queue.retry(%s)', :b));
+ROLLBACK;
+-- a successor is not moved: the key is the other one's
+BEGIN;
+SELECT queue.enqueue('k', '1', 'j', unique_key => 'm') AS a \gset
+SELECT attempt FROM queue.fetch('j');
+SELECT queue.enqueue('k', '2', 'j', unique_key => 'm', on_conflict => 'replace') AS b \gset
+SELECT queue.move_jobs(jsonb_build_object('ids', :b), 'other');
+SELECT queue, kind, unique_key, successor IS NOT NULL AS successor FROM keys WHERE unique_key = 'm';
+SELECT queue.complete(:a, 1);
+SELECT queue, payload, state FROM queue.job WHERE id = :b;
+ROLLBACK;
+
 -- key_of
 SELECT queue.key_of('{"a": 1, "b": [1, {"c": null}]}') = queue.key_of('{"b": [1.0, {"c": null}], "a": 1.00}') AS same,
        length(queue.key_of('{}'));

@@ -330,8 +330,9 @@ queue_key_move(const QueueKeyName *from, const QueueKeyName *to, int64 id)
 	int64		holder;
 	bool		moved = false;
 
-	if (queue_key_look(table, from, false, &row) == QUEUE_KEY_FOUND && row.job_id == id && !row.ended &&
-		row.successor == 0 && queue_key_lock(table, &row, false) == TM_Ok)
+	/* one that waits for the key of another, or for whose key another waits, stays */
+	if (queue_key_look(table, from, false, &row) == QUEUE_KEY_FOUND && row.successor == 0 &&
+		queue_key_lock(table, &row, false) == TM_Ok)
 	{
 		moved = take(table, to, id, row.until, false, &holder);
 		if (moved)
