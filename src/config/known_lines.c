@@ -28,9 +28,10 @@ static void
 begin(void)
 {
 	MemoryContext old = cxt;
-	MemoryContext new = AllocSetContextCreate(TopMemoryContext, "queue known lines", ALLOCSET_DEFAULT_SIZES);
+	/* not rounded up to a power of two: over 100,000 lines each page of memory costs as much as what is in it */
+	MemoryContext new = GenerationContextCreate(TopMemoryContext, "queue known lines", ALLOCSET_DEFAULT_SIZES);
 
-	queue_line_table_init(&table, new, 0);
+	queue_line_table_init(&table, new, false, 0);
 	cxt = new;
 	if (old != NULL)
 		MemoryContextDelete(old);

@@ -14,32 +14,36 @@
 #define CHOICES 4				/* blocks of the table where a block of ids may stand */
 
 void
-queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected)
+queue_line_table_init(QueueLineTable *table, MemoryContext cxt, bool hashed, uint32 expected)
 {
 	Size		size = FIRST_SIZE;
 
 	while (size / 2 < expected)
 		size *= 2;
 	table->cxt = cxt;
+	table->hashed = hashed;
 	table->n = 0;
 	table->mask = (uint32) (size - 1);
 	table->entries = MemoryContextAllocExtended(cxt, size * sizeof(QueueLineEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
 /*
- * The place of a key: where it is, or the free one where it goes.  Keys are ids, or hashes.  Lines with ids that follow
- * one another mostly come one after the other, and are more than the processor's cache holds.  So a block of ids stands
- * together, each at its own offset in one of a few blocks of the table: who goes through them goes through memory in
- * order, and neither a search for what is not there nor a crowded neighbour makes it a long way.  Only if these places
- * are taken, as where all ids have one offset, it goes on from place to place.
+ * The place of a key: where it is, or the free one where it goes.  Over many lines the table is more than the
+ * processor's cache holds, so what counts is in how few places one looks.
+ *
+ * A hash goes to its place or one of the next, which are near.  Ids mostly follow one another, and are mostly looked up
+ * one after the other, so a block of ids stands together, each at its own offset in one of a few blocks of the table:
+ * who goes through them goes through memory in order, and neither a search for what is not there nor a crowded
+ * neighbour makes it a long way.  Only if these places are taken, as where all ids have one offset, it goes on from
+ * place to place.
  */
 static inline QueueLineEntry *
 place_of(const QueueLineTable *table, uint64 key)
 {
 	uint64		block = key / BLOCK;
-	uint32		i = 0;
+	uint32		i = (uint32) key & table->mask;
 
-	for (uint32 n = 0; n < CHOICES; n++)
+	for (uint32 n = 0; n < CHOICES && !table->hashed; n++)
 	{
 		i = (murmurhash32((uint32) block ^ (uint32) (block >> 32) ^ n << 29) * BLOCK | (uint32) (key % BLOCK)) &
 			table->mask;

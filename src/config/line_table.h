@@ -22,6 +22,7 @@ typedef struct QueueLineTable
 {
 	MemoryContext cxt;
 	QueueLineEntry *entries;
+	bool		hashed;			/* keys are hashes, else ids */
 	uint32		mask;			/* of a place in entries; their number less 1 */
 	uint32		n;				/* taken ones */
 } QueueLineTable;
@@ -48,8 +49,8 @@ queue_line_key_of_name(const QueueLine *line)
 							   queue_line_concurrency_hash(line->key));
 }
 
-/* expected: about so many will be in it. */
-extern void queue_line_table_init(QueueLineTable *table, MemoryContext cxt, uint32 expected);
+/* hashed: its keys are hashes, else ids.  expected: about so many will be in it. */
+extern void queue_line_table_init(QueueLineTable *table, MemoryContext cxt, bool hashed, uint32 expected);
 /* What has this key; NULL: nothing. */
 extern void *queue_line_table_find(const QueueLineTable *table, uint64 key);
 /* Puts a line under this key, in the place of what is there. */

@@ -28,7 +28,8 @@ queue_line_counted(const QueueLine *line)
 	QueueCounterRef *counter = line->counter;
 
 	if (unlikely(counter == NULL))
-		counter = queue_counter_placeless(line->queue->counter, line->kind_key);
+		counter = queue_counter_placeless(line->queue->counter, line->kind_key,
+										  &unconstify(QueueLine *, line)->placeless);
 	return counter != NULL ? counter : queue_line_counter(line);
 }
 

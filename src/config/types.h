@@ -130,10 +130,11 @@ typedef struct QueueLine
 {
 	int64		id;
 	QueueConf  *queue;
-	char	   *kind;			/* stands behind the struct */
+	char	   *kind;			/* stands before the struct */
 	uint64		kind_key;		/* queue_name_hash(kind) */
 	char	   *key;			/* the concurrency key of its jobs; NULL: of any */
 	QueueCounterRef *counter;	/* of the kind in the queue; queue_line_counter() sets it */
+	uint64		placeless;		/* as of when the kind had no place, where it is NULL (shared/placed.h) */
 	struct QueueLine *same_key; /* lines.c's */
 	int16		priority;
 	bool		served;			/* handler && !paused && its run_as may work in the queue */

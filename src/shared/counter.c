@@ -220,11 +220,11 @@ queue_counter_kind_ref(QueueCounterRef *queue, const char *kind)
 }
 
 QueueCounterRef *
-queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key)
+queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key, uint64 *as_of)
 {
 	QueueDatabase *base = queue_database();
 
-	if (shared == NULL || base == NULL || !queue_placed_never(&base->kind_places, queue->key, kind_key))
+	if (shared == NULL || base == NULL || !queue_placed_never(&base->kind_places, queue->key, kind_key, as_of))
 		return NULL;
 	if (queue->placeless == NULL)
 	{
@@ -350,7 +350,7 @@ queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, uint64 kind_
 		(ref->missed == 0 || ref->missed == given_up))
 		return ref->entry;
 	if (last->entry != NULL && last->entry->incarnation == last->incarnation && last->entry->key.handler == handler &&
-		base != NULL && queue_placed_never(&base->handled_places, (uint64) handler, kind_key))
+		base != NULL && queue_placed_never(&base->handled_places, (uint64) handler, kind_key, NULL))
 	{
 		*ref = (QueueKindRef) {last->entry, last->incarnation, given_up, ref->slow};
 		return ref->entry;

@@ -124,9 +124,9 @@ extern QueueCounterRef *queue_counter_ref(const char *queue);
 extern QueueCounterRef *queue_counter_kind_ref(QueueCounterRef *queue, const char *kind);
 /*
  * What stands for a kind of this queue that is not counted, because all places are taken; NULL: it may have a place, or
- * get one.  kind_key: queue_name_hash(kind).
+ * get one.  kind_key: queue_name_hash(kind); as_of: as queue_placed_never says.
  */
-extern QueueCounterRef *queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key);
+extern QueueCounterRef *queue_counter_placeless(QueueCounterRef *queue, uint64 kind_key, uint64 *as_of);
 /*
  * A queue's or a kind's numbers; with create a place is taken, which is for after COMMIT only: what a transaction that
  * rolls back names takes none.  Commit-safe.  NULL: no place.

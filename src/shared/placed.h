@@ -18,7 +18,10 @@ extern void queue_placed_shmem_init(void);
  * Before the place can be found.
  */
 extern void queue_placed_set(uint64 owner, uint64 kind_key);
-/* Has the kind no place for certain, nor may it get one, because all of `places` are taken?  Commit-safe. */
-extern bool queue_placed_never(pg_atomic_uint32 *places, uint64 owner, uint64 kind_key);
+/*
+ * Has the kind no place for certain, nor may it get one, because all of `places` are taken?  Commit-safe.  as_of (NULL:
+ * nobody keeps it): zero at first, of this kind; while no kind has got a place the answer comes from there.
+ */
+extern bool queue_placed_never(pg_atomic_uint32 *places, uint64 owner, uint64 kind_key, uint64 *as_of);
 
 #endif
