@@ -17,7 +17,7 @@ case $KIND in
 	asan)
 		PG_CONFIG=$("$ROOT/test/source.sh" "${VERSION:-15}" cassert)
 		export PROFILE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -fno-wrapv"
-		QUEUE_SERVER_UNDER="env LD_PRELOAD=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)"
+		QUEUE_SERVER_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)"
 		export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=0:log_path=$REPORTS/asan"
 		export UBSAN_OPTIONS="print_stacktrace=1:abort_on_error=1:log_path=$REPORTS/ubsan"
 		SUITES=${SUITES:-regress isolation unloaded tap}
@@ -35,7 +35,7 @@ case $KIND in
 		;;
 	*) echo "asan or valgrind, not $KIND" >&2; exit 1 ;;
 esac
-export PG_CONFIG QUEUE_SERVER_UNDER SUITES TESTS=${TESTS:-}
+export PG_CONFIG QUEUE_SERVER_UNDER=${QUEUE_SERVER_UNDER:-} QUEUE_SERVER_PRELOAD=${QUEUE_SERVER_PRELOAD:-} SUITES TESTS=${TESTS:-}
 # everything is slower there
 export PGCTLTIMEOUT=$((60 * SLOWER)) REGRESS_TIMEOUT=$((600 * SLOWER)) PG_TEST_TIMEOUT_DEFAULT=$((180 * SLOWER)) TAP_TIMEOUT=$((600 * SLOWER))
 rc=0

@@ -8,8 +8,8 @@
 #        valgrind    cassert, and memory contexts told to valgrind
 #        plain       as it comes: a version that no package has, for check-matrix
 #
-# The server of a build but plain runs under whatever command QUEUE_SERVER_UNDER names (test/sanitize.sh), also when
-# pg_ctl restarts it.
+# The server of a build but plain runs under whatever command QUEUE_SERVER_UNDER names, and with the libraries that
+# QUEUE_SERVER_PRELOAD names before any other (test/sanitize.sh), also when pg_ctl restarts it.
 #
 # Needs Debian or Ubuntu, and root to install what is missing.  Everything but the answer goes to stderr.
 set -euo pipefail
@@ -99,7 +99,8 @@ if [ "$KIND" != plain ]; then
 	wrap postgres <<'W'
 #!/bin/sh
 # what initdb does, and a question for the version, needs no such care
-case "$1" in -V | --version | --boot | --single | --check | -C | --describe-config) QUEUE_SERVER_UNDER= ;; esac
+case "$1" in -V | --version | --boot | --single | --check | -C | --describe-config) QUEUE_SERVER_UNDER= QUEUE_SERVER_PRELOAD= ;; esac
+[ -z "$QUEUE_SERVER_PRELOAD" ] || export LD_PRELOAD="$QUEUE_SERVER_PRELOAD${LD_PRELOAD:+:$LD_PRELOAD}"
 exec $QUEUE_SERVER_UNDER "${0%/*}/postgres.bin" "$@"
 W
 	wrap pg_ctl <<'W'

@@ -152,8 +152,8 @@ sub queue_installation
 	my %own = map { ($_ => $dir . substr($path{$_}, length $root)) } keys %path;
 	make_path($own{bindir}, "$own{sharedir}/extension", dirname($own{pkglibdir}));
 	symlink($path{pkglibdir}, $own{pkglibdir}) or die "symlink: $!";
-	# (a server that test/source.sh made is a script beside the program)
-	for my $program (qw(postgres initdb pg_ctl pg_config psql), grep { -e "$path{bindir}/$_" } 'postgres.bin')
+	# (some that test/source.sh made are scripts beside the program)
+	for my $program (qw(postgres initdb pg_ctl pg_config psql), grep { -e "$path{bindir}/$_" } qw(postgres.bin pg_ctl.bin))
 	{
 		copy("$path{bindir}/$program", "$own{bindir}/$program") or die "copy of $program: $!";
 		chmod(0755, "$own{bindir}/$program");
@@ -282,7 +282,7 @@ sub scheduler_turn
 sub resident
 {
 	my ($pid) = @_;
-	return 0 if $ENV{QUEUE_SERVER_UNDER};
+	return 0 if $ENV{QUEUE_SERVER_UNDER} || $ENV{QUEUE_SERVER_PRELOAD};
 	my ($kb) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/ or die "no process $pid";
 	return $kb;
 }
