@@ -1,5 +1,5 @@
 #!/bin/bash
-# make check-static: cppcheck and clang's analyzer on src, as TAP; a finding fails.  What is not installed is skipped.
+# make check-static: cppcheck and clang's analyzer on src, the analyzer also on web, as TAP; a finding fails.  What is not installed is skipped.
 #
 # cppcheck goes without the server's headers; what it must know of them, such as that an ereport of ERROR or more does not
 # return, is told.  The analyzer reads them, with assertions: what the code asserts it need not doubt.
@@ -34,9 +34,11 @@ H
 		--template='{file}:{line}: {severity} {id}: {message}' src 2>&1 | grep '^src/')"
 else skip cppcheck; fi
 if command -v clang >/dev/null; then
-	includes=$("${PG_CONFIG:-$("$ROOT/test/install.sh")}" --includedir-server)
-	verdict "clang's analyzer" "$(printf '%s\0' src/*/*.c | nice xargs -0 -P "$(nproc)" -n 1 clang --analyze -Xanalyzer -analyzer-output=text \
-		-w -Isrc -I"$includes" -D_GNU_SOURCE -DUSE_ASSERT_CHECKING=1 2>&1 | grep -E '(warning|error):')"
+	PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh")}
+	make -s src/config/columns.inc PG_CONFIG="$PG_CONFIG" >/dev/null
+	verdict "clang's analyzer" "$(printf '%s\0' src/*/*.c web/*.c | nice xargs -0 -P "$(nproc)" -n 1 clang --analyze -Xanalyzer \
+		-analyzer-output=text -w -Isrc -Iweb -I"$("$PG_CONFIG" --includedir-server)" -I"$("$PG_CONFIG" --includedir)" -D_GNU_SOURCE \
+		-DUSE_ASSERT_CHECKING=1 '-DQUEUE_WEB_VERSION=""' 2>&1 | grep -E '(warning|error):')"
 else skip "clang's analyzer"; fi
 echo "1..$n"
 exit $bad

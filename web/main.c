@@ -197,7 +197,7 @@ is_loopback(const struct sockaddr *address)
 static void
 tell_address(int listening)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {0};
 	socklen_t	length = sizeof(address);
 	char		host[NI_MAXHOST];
 	char		port[NI_MAXSERV];
@@ -296,7 +296,12 @@ main(int argc, char **argv)
 	/* an arena a thread would keep much more memory than is in use */
 	mallopt(M_ARENA_MAX, 2);
 
-	listening = options.socket != NULL ? listen_unix(options.socket) : listen_tcp(options.listen);
+	if (options.socket != NULL)
+		listening = listen_unix(options.socket);
+	else if (options.listen != NULL)
+		listening = listen_tcp(options.listen);
+	else
+		die("there is nothing to listen on");
 	databases_start();
 	if (!http_start(listening))
 		die("cannot start the HTTP server");

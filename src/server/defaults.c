@@ -151,8 +151,11 @@ complete_call(Node *expression)
 	}
 	call->args = NIL;
 	for (int i = 0; i < function->nargs; i++)
+	{
+		Assert(args[i] != NULL || function->defaults != NIL);
 		call->args = lappend(call->args, args[i] != NULL ? args[i] :
 							 copyObject(list_nth(function->defaults, i - (function->nargs - ndefaults))));
+	}
 }
 
 /* planner_hook. */
