@@ -115,6 +115,8 @@ SELECT queue.purge('default') > 0 AS purged, queue.purge('q') AS q;
 SELECT clock_at('2040-06-17 00:00:01');
 SELECT queue.schedule('seconds', '10 seconds', 'k', '{"s": "seconds"}');
 SELECT queue.schedule('last', '* * * * *', 'k', '{"s": "last"}', options => '{"missed": "last", "starts_at": null}');
+SELECT queue.schedule('last, rarely', '*/3 * * * *', 'k', '{"s": "last, rarely"}', options => '{"missed": "last"}');
+SELECT queue.schedule('last, later', '30 0 * * *', 'k', '{"s": "last, later"}', options => '{"missed": "last"}');
 SELECT queue.schedule('bounds', '* * * * *', 'k', '{"s": "bounds"}', options => '{"starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
 SELECT queue.schedule('bounds, last', '* * * * *', 'k', '{"s": "bounds, last"}', options => '{"missed": "last", "starts_at": "2040-06-17 00:02", "ends_at": "2040-06-17 00:04"}');
 SELECT queue.schedule('jitter', '* * * * *', 'k', '{"s": "jitter"}', options => '{"jitter": "20 s"}');

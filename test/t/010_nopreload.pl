@@ -143,9 +143,24 @@ sql($node, "SELECT queue.resume('*')");
 $id = sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g'); SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g')");
 one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still', 1)", 't', 'the first of a group ends');
 one($node, "CALL queue.await_idle('still', '1 ms')", 'f', 'the queue is not idle, because the next one is due');
+sql($node, "SELECT queue.create_queue('calm'), queue.enqueue('mail', '{}', 'calm'); SELECT queue.complete(id, attempt) FROM queue.fetch('calm')");
+one($node, "CALL queue.await_idle('calm', '1 ms')", 't', 'another one is');
 one($node, "SELECT queue.snooze(id, '1 hour', attempt) FROM queue.fetch('still', 1)", 't', 'that one is put off');
 sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g')");
 one($node, "CALL queue.await_idle('still', '1 ms')", 't', 'then one behind it does not count');
+
+# so does what depended on a job that has ended, unless its group holds it, and not the first of a group that depends on another
+$id = sql($node, "SELECT queue.enqueue('first', '{}', 'still')");
+sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g', depends_on => '{$id}')");
+sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'h', depends_on => ARRAY[queue.enqueue('later', '{}', 'still', delay => '1 hour')])");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still', kinds => '{first}')", 't', 'what it depended on ends');
+one($node, "CALL queue.await_idle('still', '1 ms')", 't', 'one that its group holds does not count');
+$id = sql($node, "SELECT queue.enqueue('first', '{}', 'still')");
+sql($node, "SELECT queue.enqueue('mail', '{}', 'still', depends_on => '{$id}')");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still', kinds => '{first}')", 't', 'what another one depended on ends');
+one($node, "CALL queue.await_idle('still', '1 ms')", 'f', 'that one is due');
+one($node, "CALL queue.await_idle('calm', '1 ms')", 't', 'but not in another queue');
+sql($node, "SELECT queue.drop_queue('calm', true)");
 sql($node, "SELECT queue.drop_queue('still', true)");
 
 # statistics do not fail
