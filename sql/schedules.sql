@@ -124,6 +124,7 @@ SELECT queue.schedule('expires', '* * * * *', 'k', '{"s": "expires"}', options =
 SELECT queue.schedule('unique', '* * * * *', 'k', '{"s": "unique"}', options => '{"unique_key": "u", "on_conflict": "error"}');
 SELECT name, next_tick FROM status;
 SELECT clock_at('2040-06-17 00:05:05');
+SELECT detail FROM queue.doctor() WHERE check_name = 'schedule' AND detail ~ 'last|bounds';
 SELECT queue.tick();
 SELECT s, count(*), min(tick), max(tick) FROM jobs GROUP BY s ORDER BY s;
 SELECT * FROM status;

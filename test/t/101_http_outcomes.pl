@@ -79,6 +79,8 @@ expect('status 200 not in complete_on', outcome('/status/200', register => ", co
 	expect("the Retry-After of a 1xx is not the answer's", outcome('/early/202'), 'completed');
 	$id = outcome('/status/503?retry=soon');
 	one($node, "SELECT run_at - now() > '50 min' FROM queue.job WHERE id = $id", 't', 'a Retry-After that cannot be read is none');
+	$id = outcome('/status/503?retry=' . '9' x 200);
+	one($node, "SELECT run_at - now() BETWEEN '50 min' AND '2 h' FROM queue.job WHERE id = $id", 't', 'nor is one that no number is so long as');
 	$server->forget;
 	outcome('/status/202?retry=0');
 	poll($node, "SELECT attempt > 1 FROM queue.job WHERE kind = 'k$n'");
@@ -192,7 +194,8 @@ SKIP:
 	my $secret = 'whsec_' . encode_base64('a secret of some bytes', '');
 	my $id = outcome('/status/500', register => ", secret => '$secret', headers => '{\"Authorization\": \"Bearer x\", \"X-Own\": \"1\"}'",
 		enqueue => q{, headers => '{"X-Job": "from the job", "X-Own": "2", "User-Agent": "fake", "Queue-Job-Id": "7", "authorization": "none", "Host": "evil",
-			"Webhook-Signature": "v1,fake", "webhook-id": "fake", "Proxy-Authorization": "Basic fake", "Idempotency-Key": "fake"}'});
+			"Webhook-Signature": "v1,fake", "webhook-id": "fake", "Proxy-Authorization": "Basic fake", "Idempotency-Key": "fake",
+			"X-Flag": true, "X-Number": 1.5, "X-Null": null}'});
 	sql($node, "SELECT queue.retry($id)");
 	wait_true($node, "SELECT attempt = 2 AND state = 'retryable' FROM queue.job WHERE id = $id", 'a second attempt');
 	my @r = $server->seen('request');
@@ -208,10 +211,12 @@ SKIP:
 	is($r->{'queue-job-attempt'}, 1, 'Queue-Job-Attempt');
 	is($r[1]{'queue-job-attempt'}, 2, 'of the second attempt');
 	like($r->{'queue-job-enqueued-at'}, qr/^20\d\d-\d\d-\d\dT[\d:.]+Z$/, 'Queue-Job-Enqueued-At');
+	is($r[1]{'queue-job-enqueued-at'}, $r->{'queue-job-enqueued-at'}, 'which stays');
 	is($r[1]{'queue-job-first-attempt-at'}, $r[0]{'queue-job-first-attempt-at'}, 'Queue-Job-First-Attempt-At stays');
 	is($r->{authorization}, 'Bearer x', "the handler's header; the job's does not replace it");
 	is($r->{'x-own'}, '1', 'nor another one');
 	is($r->{'x-job'}, 'from the job', "the job's header");
+	is(join(' ', map { "$_=" . ($r->{$_} // 'none') } qw(x-flag x-number x-null)), 'x-flag=true x-number=1.5 x-null=none', 'of any plain type');
 	is($r->{'proxy-authorization'}, undef, 'but no Proxy-Authorization');
 	unlike(join(' ', values %$r), qr/fake|evil/, 'nor any that is ours');
 	like($r->{host}, qr/^127\.0\.0\.1:/, 'Host is not to be set by a job');
@@ -267,10 +272,12 @@ expect('bad job header', outcome('/status/200', enqueue => q{, headers => '{"X-B
 # --- max_attempts, backoff, the job's own timeout
 {
 	my $kind = 'attempts';
+	$server->forget;
 	sql($node, "SELECT queue.register_http_handler('$kind', '" . $server->url('/status/500') . "', max_attempts => 3, backoff => '{\"type\": \"fixed\", \"base\": \"10 ms\"}')");
 	my $id = sql($node, "SELECT queue.enqueue('$kind')");
 	wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", 'out of attempts');
 	one($node, "SELECT attempt, failures FROM queue.job WHERE id = $id", '3|3', 'after three');
+	is(join(' ', map { "$_->{'queue-job-attempt'}/$_->{'queue-job-failures'}" } $server->seen('request')), '1/0 2/1 3/2', 'Queue-Job-Failures counts');
 	one($node, "SELECT count(*), bool_and(http_status = 500), bool_and(worker ~ '^queue http') FROM queue.job_error WHERE job_id = $id", '3|t|t', 'all of them are told');
 	sql($node, "SELECT queue.register_http_handler('own', '" . $server->url('/hang') . "', max_attempts => 1)");
 	$id = sql($node, "SELECT queue.enqueue('own', timeout => '300 ms')");
