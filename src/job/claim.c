@@ -277,7 +277,7 @@ queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, Time
 		return QUEUE_CLAIM_NONE;
 	}
 	if (claim->lost.error != NULL)
-		queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost);
+		queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost, queue_now());
 	claim->job = leased;
 	return QUEUE_CLAIM_OURS;
 }
@@ -289,7 +289,7 @@ queue_claim_count_lost(QueueClaim *claim)
 
 	if (claim->lost.error == NULL)
 		return;
-	queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost);
+	queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost, queue_now());
 	queue_note_end(queue_note_begin(&note), true);
 	claim->job.failures++;
 }
@@ -313,7 +313,7 @@ count_lost_lease(QueueClaim *claim)
 	result = queue_job_update(claim->table, &claim->job, &freed, claim->snapshot, false);
 	if (result != TM_Ok)
 		return refused(result);
-	queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost);
+	queue_failure_insert(&claim->job, claim->line->queue->name, claim->line->kind, &claim->lost, queue_now());
 	claim->job = freed;
 	CommandCounterIncrement();
 	return QUEUE_CLAIM_OURS;

@@ -287,6 +287,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	QueueJob	counted = *job;
 	int64		successor;
 	TM_Result	res = hold_key(table, job, line, snapshot, wait, &successor);
+	TimestampTz now = queue_now();	/* when it failed, and what its retry is counted from */
 
 	if (res != TM_Ok)
 		return res;
@@ -316,7 +317,6 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 		QueueBackoff own;
 		const QueueBackoff *backoff = extra.backoff != NULL && queue_backoff_of_text(extra.backoff, &own) ? &own :
 			handler != NULL && handler->has_backoff ? &handler->backoff : &line->queue->backoff;
-		TimestampTz now = queue_now();
 		int64		delay = retry_in >= 0 ? retry_in : queue_backoff_delay(backoff, counted.failures);
 		QueueJob	new;
 
@@ -334,7 +334,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 	}
 	if (res == TM_Ok)
 	{
-		queue_failure_insert(&counted, line->queue->name, line->kind, failure);
+		queue_failure_insert(&counted, line->queue->name, line->kind, failure, now);
 		if (*state != QUEUE_STATE_RETRYABLE)
 		{
 			/* the update of a retryable row counts its failure; a deleted row has none */

@@ -127,11 +127,11 @@ queue_record_text(const char *text)
 }
 
 void
-queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure)
+queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure,
+					 TimestampTz now)
 {
 	Datum		values[13];
 	bool		nulls[13] = {false};
-	TimestampTz now = queue_now();
 	int64		keep = (int64) queue_keep_errors * USECS_PER_SEC;
 	int			slot;
 	int			i = 0;

@@ -59,7 +59,9 @@ typedef struct QueueFailed
 } QueueFailed;
 /* The last ones of a job, at most max, in their order; how many. */
 extern int	queue_failure_last(int64 id, QueueFailed *failed, int max);
-extern void queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure);
+/* Keeps the failed attempt `job`, which failed at `now`. */
+extern void queue_failure_insert(const QueueJob *job, const char *queue, const char *kind, const QueueFailure *failure,
+								 TimestampTz now);
 
 /*
  * The job as a datum of type queue.job.  The state is as given; line gives queue, kind and priority; extra is the
