@@ -190,6 +190,19 @@ SELECT queue.alter_job(:a, run_at => now()), queue.test_run(:a, false), queue.al
 SELECT state, failures, attempt, max_attempts, last_error FROM queue.job WHERE id = :a;
 ROLLBACK;
 
+-- one that was cancelled did not fail
+CREATE FUNCTION h_cancelled(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE query_canceled USING MESSAGE = 'stopped'; END $$;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_sql_handler('cancelled', 'h_cancelled');
+SELECT queue.enqueue('cancelled') AS a \gset
+SAVEPOINT before;
+SELECT queue.test_run(:a, false);
+ROLLBACK TO before;
+SELECT state, attempt, failures FROM queue.job WHERE id = :a;
+ROLLBACK;
+DROP FUNCTION h_cancelled(jsonb);
+
 -- test_drain: a queue's jobs, also those that they enqueue; with_retries runs the failed again at once
 BEGIN;
 SET LOCAL client_min_messages = error;
@@ -213,7 +226,8 @@ SELECT split_part(try(format('SELECT queue.test_run(%s)', :k)), ' since', 1);
 SELECT queue.resume_handler('child'), queue.test_run(:k, NULL);
 -- before their time, the first one first
 SELECT queue.create_queue('e', keep_completed => '1 day');
-SELECT queue.enqueue('child', '"in 2 days"', 'e', delay => '2 days'), queue.enqueue('child', '"in 1 day"', 'e', delay => '1 day'), queue.enqueue('end', '{"how": "raise"}', 'e') AS m \gset
+SELECT queue.register_http_handler('web', 'http://127.0.0.1:1/', queues => '{e}');
+SELECT queue.enqueue('child', '"in 2 days"', 'e', delay => '2 days'), queue.enqueue('child', '"in 1 day"', 'e', delay => '1 day'), queue.enqueue('child', '"in 3 days"', 'e', delay => '3 days'), queue.enqueue('web', '"sent"', 'e', delay => '1 hour'), queue.enqueue('web', '"sent"', 'e'), queue.enqueue('end', '{"how": "raise"}', 'e') AS m \gset
 SELECT d.state FROM queue.test_drain('e') d;
 SELECT j.payload, d.state FROM queue.test_drain('e', with_scheduled => true) WITH ORDINALITY d LEFT JOIN queue.job j ON j.id = d.job_id ORDER BY ordinality;
 SELECT d.job_id = :m, d.state FROM queue.test_drain('e', with_retries => true) d;

@@ -155,6 +155,19 @@ SELECT queue.enqueue('regress_l', queue => 'regress_http') > 0 AS enqueued;
 SELECT count(*) FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND ok;
 SELECT queue.revoke_queue('regress_http', 'regress_http_role', 'manage');
 SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_l' AND NOT ok;
+-- nor a handler without an endpoint that can be read and has a weight, or without what makes idempotency keys
+BEGIN;
+SELECT queue.grant_queue('regress_http', 'regress_http_role', 'manage');
+CREATE VIEW regress_ailing AS SELECT check_name, detail, hint FROM queue.doctor() WHERE check_name IN ('handler', 'endpoint') AND detail ~ 'regress_l' AND NOT ok;
+UPDATE queue.endpoint SET breaker = CASE WHEN url ~ '//x/' THEN '{"cap": "x"}'::jsonb END, weight = CASE WHEN url ~ '//x/' THEN 1 ELSE 0 END;
+SELECT * FROM regress_ailing;
+UPDATE queue.endpoint SET breaker = NULL, weight = 0;
+SELECT * FROM regress_ailing;
+UPDATE queue.endpoint SET weight = 1;
+SELECT * FROM regress_ailing;
+DELETE FROM queue.installation;
+SELECT * FROM regress_ailing;
+ROLLBACK;
 -- nor one that is gone
 BEGIN;
 DROP OWNED BY regress_http_role;

@@ -276,7 +276,8 @@ ROLLBACK;
 
 -- key_of
 SELECT queue.key_of('{"a": 1, "b": [1, {"c": null}]}') = queue.key_of('{"b": [1.0, {"c": null}], "a": 1.00}') AS same,
-       length(queue.key_of('{}'));
+       queue.key_of('{"a": {"x": 1, "y": [2]}, "b": 1}', '{a}') = queue.key_of('{"b": 2, "a": {"y": [2], "x": 1}}', '{a}') AS "same within",
+       queue.key_of('{"a": {"x": 1, "y": [2]}}', '{a}') <> queue.key_of('{"a": {"x": 1, "y": [3]}}', '{a}') AS "differs within", length(queue.key_of('{}'));
 SELECT count(DISTINCT queue.key_of(p)) = count(*) AS all_differ FROM unnest('{"{}","[]","null","\"\"","1","\"1\"","[1]","[[1]]","true","false","{\"a\":null}","{\"a\":{}}","{\"ab\":\"c\"}","{\"a\":\"bc\"}","[\"a\",\"b\"]","[\"ab\"]"}'::jsonb[]) p;
 SELECT queue.key_of('{"a": 1, "b": 2}', '{a}') = queue.key_of('{"a": 1, "b": 3}', '{a}') AS same_fields, queue.key_of('{"a": 1, "b": 2}', '{b,a,a}') = queue.key_of('{"b": 2, "a": 1}') AS all_fields,
        queue.key_of('{"a": 1}', '{a,b}') = queue.key_of('{"a": 1, "b": null}', '{a,b}') AS missing_is_null;
