@@ -142,6 +142,9 @@ SELECT queue.alter_queue('other', max_attempts => 5), queue.pause('other'), queu
 RESET search_path;
 DROP SCHEMA trap CASCADE;
 
+-- a dump has the empty name for a role that was dropped: nothing is said of it, but of one that is missing
+SELECT ''::queue.role_name, 'regress_queue_nobody'::queue.role_name;
+
 DROP TABLE calls;
 DROP FUNCTION cell(name, text);
 DROP EXTENSION queue;
