@@ -132,7 +132,7 @@ SELECT expires_at FROM queue.job WHERE payload->>'s' = 'expires';
 SELECT clock_at('2040-06-17 00:06:00');
 SELECT queue.tick();
 SELECT count(DISTINCT run_at - (origin->>'tick')::timestamptz) AS put_off, bool_and(run_at >= (origin->>'tick')::timestamptz) AS not_before,
-	max(run_at) < '2040-06-17 00:06:21' AS not_too_late FROM queue.job WHERE payload->>'s' = 'jitter';
+	min(run_at) >= '2040-06-17 00:05:05' AS not_in_the_past, max(run_at) < '2040-06-17 00:06:21' AS not_too_late FROM queue.job WHERE payload->>'s' = 'jitter';
 SELECT queue.run_schedule('jitter') AS by_hand \gset
 SELECT run_at - (origin->>'tick')::timestamptz < interval '10 ms' AS by_hand_at_once FROM queue.job WHERE id = :by_hand;
 SELECT queue.unschedule(name) FROM queue.schedule_status;
