@@ -99,7 +99,8 @@ channel_budget(void)
 static void
 estimate(QueueEntry *entry, QueueLine *line)
 {
-	QueueKindStat *stat = line->handler == NULL ? NULL : queue_line_stat(line);
+	QueueKindStat *own = line->handler == NULL ? NULL : queue_line_stat(line);
+	QueueKindStat *stat = own == NULL ? NULL : queue_kind_guide(own);
 	int64		whole = (int64) Max(queue_commit_interval, 1) * 1000;
 	int64		mean = stat == NULL ? whole : (int64) pg_atomic_read_u64(&stat->mean_us);
 

@@ -331,12 +331,32 @@ queue_counter(QueueCounterRef *ref, bool create)
 	return ref->entry;
 }
 
+/* What kinds without a place share, of the handlers that were asked for last. */
+static QueueKindRef others_cached[OTHERS_CACHED];
+
+QueueKindStat *
+queue_kind_others(int64 handler)
+{
+	QueueKindRef *last = &others_cached[handler % OTHERS_CACHED];
+	QueueKindKey key;
+
+	if (shared == NULL)
+		return NULL;
+	if (last->entry == NULL || last->entry->incarnation != last->incarnation || last->entry->key.handler != handler)
+	{
+		key = kind_key_of(MyDatabaseId, handler, QUEUE_KIND_OTHERS);
+		LWLockAcquire(&shared->lock, LW_SHARED);
+		last->entry = find_kind(&key, false);
+		last->incarnation = last->entry != NULL ? last->entry->incarnation : 0;
+		LWLockRelease(&shared->lock);
+	}
+	return last->entry;
+}
+
 QueueKindStat *
 queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, uint64 kind_key, bool create)
 {
-	/* what kinds without a place share, of the handlers that were asked for last */
-	static QueueKindRef cached[OTHERS_CACHED];
-	QueueKindRef *last = &cached[handler % OTHERS_CACHED];
+	QueueKindRef *last = &others_cached[handler % OTHERS_CACHED];
 	QueueDatabase *base = queue_database();
 	QueueKindKey key, others;
 	QueueKindStat *k;

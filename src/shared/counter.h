@@ -137,6 +137,8 @@ extern QueueCounter *queue_counter(QueueCounterRef *ref, bool create);
  * kind_key: queue_name_hash(kind).
  */
 extern QueueKindStat *queue_kind_stat(QueueKindRef *ref, int64 handler, const char *kind, uint64 kind_key, bool create);
+/* What the kinds of a handler share that have no place of their own; NULL: nothing yet. */
+extern QueueKindStat *queue_kind_others(int64 handler);
 extern QueueKindSums queue_kind_sums(int64 handler);
 /* Handlers of this database other than these are no more: their places are free. */
 extern void queue_kind_stat_keep(const int64 *handlers, int n);

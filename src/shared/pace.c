@@ -8,6 +8,8 @@
 
 #include "shared/clock.h"
 
+#define SHORT_PART 10			/* a kind is short whose runs take less than this part of commit_interval */
+
 /*
  * The moving mean weighs the last 16 or so runs; concurrent executors may lose one of two updates, which an estimate
  * bears.  A run longer than commit_interval makes the kind run alone for the next second.  One that shares its numbers
@@ -50,13 +52,29 @@ queue_kind_is_known(QueueKindStat *stat)
 	return pg_atomic_read_u64(&stat->recent_runs) >= 4;
 }
 
+/* A handler that runs so many kinds that not all are counted one by one does about the same for all of them. */
+QueueKindStat *
+queue_kind_guide(QueueKindStat *stat)
+{
+	QueueKindStat *others;
+
+	if (queue_kind_is_known(stat) ||
+		pg_atomic_read_u64(&stat->mean_us) >= (uint64) queue_commit_interval * 1000 / SHORT_PART)
+		return stat;
+	others = queue_kind_others(stat->key.handler);
+	return others != NULL ? others : stat;
+}
+
 /* May this kind's jobs share a commit?  Called by executors before each job. */
 bool
 queue_kind_is_short(const QueueKindRef *ref, TimestampTz now)
 {
 	QueueKindStat *stat = ref->entry;
-	uint64		limit_us = (uint64) queue_commit_interval * 1000 / 10;
+	uint64		limit_us = (uint64) queue_commit_interval * 1000 / SHORT_PART;
+	QueueKindStat *guide;
 
-	return stat != NULL && !ref->slow && queue_kind_is_known(stat) && pg_atomic_read_u64(&stat->mean_us) < limit_us &&
-		now >= (TimestampTz) pg_atomic_read_u64(&stat->slow_until);
+	if (stat == NULL || ref->slow || now < (TimestampTz) pg_atomic_read_u64(&stat->slow_until))
+		return false;
+	guide = queue_kind_guide(stat);
+	return queue_kind_is_known(guide) && pg_atomic_read_u64(&guide->mean_us) < limit_us;
 }
