@@ -129,6 +129,16 @@ SELECT * FROM jobs WHERE group_key = 'x';
 SELECT queue.drop_queue('other', force => true);
 SELECT queue, group_key, held FROM queue.live_key WHERE queue = 'other';
 
+-- brought back from its dead letter, it comes into its place too
+SELECT queue.create_queue('letters'), queue.create_queue('lettered', on_group_discard => 'hold', dead_letter => 'letters', keep_discarded => '0');
+SELECT add('l1', 'y', 'lettered'), add('l2', 'y', 'lettered') \g /dev/null
+SELECT settle();
+SELECT queue.discard(id('l1')), queue.redrive('letters');
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('lettered', 10);
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('lettered', 10);
+
 -- test_run and test_drain let in what their own transaction enqueued
 CREATE TABLE ran (n serial, kind text);
 CREATE FUNCTION h(j queue.job) RETURNS void LANGUAGE plpgsql AS $$BEGIN INSERT INTO ran (kind) VALUES (j.kind || ' ' || j.group_key || ' ' || (j.run_at < 'infinity')); END$$;
@@ -192,7 +202,10 @@ BEGIN
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END $$;
-SELECT move('aside'), settle(), move('many'), settle();
+SELECT move('aside');
+SELECT settle();
+SELECT move('many');
+SELECT settle();
 SELECT add('m2', 'm', 'aside') \g /dev/null
 SELECT queue, count(*) FROM queue.live_key WHERE group_key = 'm' GROUP BY queue ORDER BY queue;
 SELECT settle();
