@@ -24,8 +24,8 @@ sub outcome
 	my $kind = 'k' . ++$n;
 	my $url = $path =~ /^http/ ? $path : $server->url($path);
 	my $more = $o{register} // '';
-	my $timeout = $path =~ /hang|drip/ ? '1500 ms' : '1 min';    # short only where it is awaited: the machine may be busy
-	sql($node, "SELECT queue.register_http_handler('$kind', '$url', backoff => '{\"type\": \"fixed\", \"base\": \"1 h\"}', timeout => '$timeout'$more)");
+	my $timeout = $path =~ /hang|drip/ ? '1500 ms' : '1 min';    # short only where it is awaited: TLS takes long under valgrind
+	sql($node, "SELECT queue.register_http_handler('$kind', '$url', backoff => '{\"type\": \"fixed\", \"base\": \"1 h\"}', timeout => '$timeout', connect_timeout => '$timeout'$more)");
 	my $id = sql($node, "SELECT queue.enqueue('$kind', '{\"n\": 1}'" . ($o{enqueue} // '') . ')');
 	$node->poll_query_until('postgres',
 		"SELECT attempt > 0 AND state <> 'running' FROM queue.job WHERE id = $id") or diag "$path: no outcome";
