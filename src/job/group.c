@@ -28,7 +28,6 @@
  */
 #include "job/group.h"
 
-#include "job/missing.h"
 #include "job/pending.h"
 #include "job/place.h"
 #include "job/rows.h"
@@ -159,6 +158,20 @@ queue_group_insert(const QueueJob *jobs, int n)
 	MemoryContextDelete(per_job);
 }
 
+/* A job ended whose extra cannot be read: if it has a place, that is given up, and the group goes on. */
+static void
+ended_unread(QueueJobTable *jobs, int64 job_id)
+{
+	QueuePlace	place;
+	char	   *queue;
+	char	   *key;
+
+	if (!queue_place_find(queue_places_of(jobs), job_id, &place, &queue, &key))
+		return;
+	queue_place_delete(queue_places_of(jobs), queue, key, job_id, place.position);
+	note(queue, key, place.position, 0);
+}
+
 bool
 queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, QueueState to)
 {
@@ -168,7 +181,11 @@ queue_group_ended(QueueJobTable *jobs, QueueJob *job, const QueueLine *line, Que
 	char	   *key;
 
 	if (!queue_extra_has_group(job->extra))
+	{
+		if (job->extra == NULL && job->stored_extra != NULL)
+			ended_unread(jobs, job->id);
 		return false;
+	}
 	key = queue_extra_group(job->extra, job->id, &position);
 	queue_place_delete(queue_places_of(jobs), queue, key, job->id, position);
 	if (holds)
@@ -370,12 +387,7 @@ look(QueueJobTable *jobs, const QueueMark *mark, int64 from, bool all, const Que
 		if (read != NULL && place.job_id == read->id && !place.held)
 			other = *read;
 		else if (!place.held && !queue_job_find_lean(jobs, place.job_id, GetActiveSnapshot(), &other))
-		{
-			/* the job's end could not read whose group it was in */
-			if (queue_missing_gone(place.job_id))
-				queue_place_drop(places, &place, GetActiveSnapshot());
 			continue;
-		}
 		seen++;
 		waits = !place.held && !is_in(&other);
 		if (!waits)

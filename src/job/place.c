@@ -116,13 +116,40 @@ queue_places_next(QueueGroupPlaces *places, QueuePlace *place)
 	return true;
 }
 
-void
-queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot)
+/* Deletes a row that was read under the snapshot; one that somebody else has is left. */
+static void
+drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot)
 {
 	TM_FailureData tmfd;
 
 	(void) table_tuple_delete(places->rel, unconstify(ItemPointerData *, &place->tid), GetCurrentCommandId(true),
 							  snapshot, InvalidSnapshot, false, &tmfd, false);
+}
+
+bool
+queue_place_find(QueueGroupPlaces *places, int64 job_id, QueuePlace *place, char **queue, char **key)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyData only;
+	TableScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&only, COL_JOB_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(job_id));
+	scan = table_beginscan(places->rel, snapshot, 1, &only);
+	found = table_scan_getnextslot(scan, ForwardScanDirection, places->slot);
+	if (found)
+	{
+		Datum	   *values = places->slot->tts_values;
+
+		slot_getsomeattrs(places->slot, NCOLS);
+		*place = (QueuePlace) {job_id, DatumGetInt64(values[COL_POSITION - 1])};
+		*queue = TextDatumGetCString(values[COL_QUEUE - 1]);
+		*key = TextDatumGetCString(values[COL_GROUP_KEY - 1]);
+	}
+	ExecClearTuple(places->slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
 }
 
 /* Reads on from here, under the active snapshot. */
@@ -147,13 +174,13 @@ queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key,
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (known)
-		queue_place_drop(places, &places->ahead[places->next++], GetActiveSnapshot());
+		drop(places, &places->ahead[places->next++], GetActiveSnapshot());
 	if (!known || places->next == places->nahead)
 	{
 		places->qty = known ? Min(Max(8 * places->qty, 1), QUEUE_PLACES_AHEAD) : 1;
 		queue_places_scan(places, queue, key, known ? position + 1 : position, GetActiveSnapshot());
 		if (!known && queue_places_next(places, &place) && place.job_id == job_id)
-			queue_place_drop(places, &place, GetActiveSnapshot());
+			drop(places, &place, GetActiveSnapshot());
 		read_ahead(places);
 	}
 	PopActiveSnapshot();

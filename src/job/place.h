@@ -57,8 +57,8 @@ extern void queue_places_end(QueueGroupPlaces *places);
 extern int	queue_places_groups(const char *queue, const char *key, QueueGroupFront *fronts, int max,
 								Snapshot snapshot);
 
-/* Deletes a row that was read under the snapshot; one that somebody else has is left. */
-extern void queue_place_drop(QueueGroupPlaces *places, const QueuePlace *place, Snapshot snapshot);
+/* The place of a job of which nobody can read whose group it is in, found by a look at all; false: it has none. */
+extern bool queue_place_find(QueueGroupPlaces *places, int64 job_id, QueuePlace *place, char **queue, char **key);
 /* Deletes a job's own place. */
 extern void queue_place_delete(QueueGroupPlaces *places, const char *queue, const char *key, int64 job_id,
 							   int64 position);

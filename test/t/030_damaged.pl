@@ -58,6 +58,18 @@ wait_no_jobs($node, 'and end the damaged ones', kinds => '^h$');
 one($node, "SELECT string_agg(state, ',') FROM queue.job WHERE kind = 'h'", 'discarded,discarded', 'as discarded');
 one($node, "SELECT count(*) FROM seen WHERE note = 'plain'", '0', 'without running them');
 
+# What a damaged job had is free when it is ended: its unique key, and its place in its group.
+sql($node, <<'EOS');
+SELECT queue.enqueue('has', wide(100000), 'w', headers => wide(100000), unique_key => 'u', group_key => 'g', priority => 9);
+SELECT queue.enqueue('has', '"next"', 'w', group_key => 'g', priority => 9);
+CALL damage();
+SELECT queue.cancel(min(j.id)) FROM queue.live_job j JOIN queue.line l ON l.id = j.line WHERE l.kind = 'has';
+EOS
+one($node, 'SELECT count(*) FROM queue.unique_key', '0', 'its unique key is free');
+one($node, "SELECT count(*) FROM queue.live_key", '1', 'its place is gone');
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'has' AND state = 'available'", 'the next of its group is let in');
+sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"has\"}')");
+
 # And by hand, also with a deadline: ending one does not need what is lost.
 sql($node, <<'EOS');
 SELECT queue.enqueue('hand', wide(100000), 'w');
