@@ -158,6 +158,17 @@ SELECT queue.discard(:a);
 SELECT queue, kind, state FROM jobs;
 SELECT queue.create_queue('dead'), queue.alter_queue('a', reset => '{dead_letter,on_discarded}');
 SELECT name, dead_letter, on_discarded FROM queue.queue ORDER BY name;
+-- of many failed attempts a letter tells the last ones
+SELECT queue.create_queue('m', max_attempts => 13, dead_letter => 'dead');
+SELECT queue.enqueue('k', queue => 'm') AS m \gset
+DO $$ BEGIN
+	FOR i IN 1 .. 13 LOOP
+		PERFORM queue.fail(id, attempt, 'no ' || i, '0') FROM queue.fetch('m', 1);
+	END LOOP;
+END $$;
+SELECT state, failures FROM queue.job WHERE id = :m;
+SELECT jsonb_path_query_array(origin, '$.errors[*].attempt') AS attempts, jsonb_path_query_array(origin, '$.errors[*].error') AS errors
+	FROM queue.job WHERE queue = 'dead' AND (origin -> 'id')::bigint = :m;
 DROP FUNCTION try, h(jsonb);
 DROP OWNED BY regress_queue_dead;
 DROP ROLE regress_queue_dead;

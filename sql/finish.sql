@@ -206,5 +206,29 @@ ROLLBACK;
 RESET client_min_messages;
 DROP FUNCTION regress_own(queue.job);
 
+-- triggers of a user on the tables of finished jobs fire when one is kept and when it comes back
+CREATE TABLE fired (n serial, what text);
+CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO fired (what) VALUES (TG_OP); RETURN NULL; END $$;
+BEGIN;
+DO $$ DECLARE r regclass; BEGIN
+	FOR r IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'queue.finished_job'::regclass LOOP
+		EXECUTE format('CREATE TRIGGER fire AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION fire()', r);
+	END LOOP;
+END $$;
+SELECT queue.create_queue('fires', keep_completed => '1 day'), queue.enqueue('k', '1', 'fires') AS f \gset
+SELECT queue.complete(id, attempt) FROM queue.fetch('fires');
+SELECT queue.retry(:f);
+SELECT what FROM fired ORDER BY n;
+ROLLBACK;
+DROP TABLE fired;
+DROP FUNCTION fire();
+-- one whose queue is gone is explained by what was said of it then
+BEGIN;
+SELECT queue.create_queue('gone', keep_completed => '1 day'), queue.enqueue('k', '1', 'gone') AS g \gset
+SELECT queue.complete(id, attempt) FROM queue.fetch('gone');
+SELECT queue.drop_queue('gone');
+SELECT left(queue.explain_job(:g), 12);
+ROLLBACK;
+
 DROP FUNCTION try(text);
 DROP EXTENSION queue;

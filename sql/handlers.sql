@@ -155,6 +155,13 @@ BEGIN
 			EXCEPTION WHEN raise_exception THEN
 				RETURN '"caught"';
 			END;
+		WHEN 'kept call' THEN
+			PERFORM queue.cancel(j.id, 'all the same');
+			BEGIN
+				RAISE EXCEPTION 'inner';
+			EXCEPTION WHEN raise_exception THEN
+				RETURN '"caught"';
+			END;
 		WHEN 'enqueue' THEN RETURN to_jsonb(queue.enqueue('child', j.payload) > j.id);
 		WHEN 'current' THEN RETURN jsonb_build_object('same', c.id = j.id AND c.payload = j.payload, 'kind', c.kind, 'state', c.state, 'attempt', c.attempt, 'leased', c.leased_until IS NOT NULL, 'started', c.started_at IS NOT NULL, 'worker', c.worker IS NOT NULL);
 		WHEN 'set' THEN PERFORM set_config('queue_regress.left_over', 'yes', false); RETURN NULL;
@@ -175,7 +182,7 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 SELECT queue.register_sql_handler('end', 'h_end', backoff => '{"type": "fixed", "base": "5 hours", "jitter": 0}', max_attempts => 3);
 SELECT queue.alter_queue('default', keep_completed => '1 day');
-SELECT how, e.* FROM unnest('{return,"null",raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,enqueue,current,set}'::text[]) how, ending(how, true) e;
+SELECT how, e.* FROM unnest('{return,"null",raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,kept call,enqueue,current,set}'::text[]) how, ending(how, true) e;
 SELECT how, e.* FROM unnest('{return,raise,zero,discard,snooze,snooze badly,snooze call,cancel call,discard call,release call,fail call}'::text[]) how, ending(how, false) e;
 -- what it told of its progress outlives what it then decided
 SELECT how, e.state FROM unnest('{"progress, snooze","progress, release","progress, complete"}'::text[]) how, ending(how, false) e;
@@ -472,6 +479,21 @@ REVOKE regress_queue_run FROM regress_queue_other;
 SELECT kind, state FROM queue.stat_handler ORDER BY kind;
 SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'own';
 ROLLBACK;
+
+-- a role that is dropped runs nothing, nor does anybody in its place
+CREATE ROLE regress_queue_gone LOGIN;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.create_queue('g'), queue.grant_queue('g', 'regress_queue_gone', 'work');
+SELECT queue.register_sql_handler('gone', 'h_job', queues => '{g}', run_as => 'regress_queue_gone');
+SELECT queue.enqueue('gone', '1', 'g') AS g \gset
+DROP OWNED BY regress_queue_gone;
+DROP ROLE regress_queue_gone;
+SELECT kind, state FROM queue.stat_handler;
+SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler';
+SELECT try(format('SELECT queue.test_run(%s)', :g));
+ROLLBACK;
+DROP ROLE regress_queue_gone;
 
 -- both overloads are looked for in one schema of the search_path
 BEGIN;

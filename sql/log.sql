@@ -67,6 +67,7 @@ BEGIN
 	PERFORM queue.log('of another attempt', 'debug', j.id, j.attempt + 1);
 	RAISE NOTICE 'a notice' USING DETAIL = 'its detail';
 	RAISE WARNING 'a warning';
+	RAISE INFO 'an info';
 	RAISE DEBUG 'no debug';
 	BEGIN
 		PERFORM queue.log('in a block', 'warning');

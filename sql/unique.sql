@@ -243,6 +243,19 @@ SELECT state FROM queue.test_drain('j');
 SELECT * FROM keys;
 COMMIT;
 
+-- and one that enqueues another's: that job does not run, so it is changed
+CREATE FUNCTION replace_other(j queue.job) RETURNS jsonb BEGIN ATOMIC
+	SELECT to_jsonb(outcome) FROM queue.enqueue_unique('k', 'o', '2', '{"queue": "j", "on_conflict": "replace"}');
+END;
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.alter_queue('j', keep_completed => '1 day'), queue.register_sql_handler('other', 'replace_other', '{j}');
+SELECT queue.enqueue('k', '1', 'j', unique_key => 'o') AS o, queue.enqueue('other', '{}', 'j') AS other \gset
+SELECT queue.test_run(:other);
+SELECT queue.result(:other), payload FROM queue.job WHERE id = :o;
+ROLLBACK;
+DROP FUNCTION replace_other(queue.job);
+
 -- a replacement that names a group brings its own time to the waiting job
 BEGIN;
 SELECT queue.create_queue('timed');

@@ -121,6 +121,19 @@ cmp_ok($hours, '<', 72, 'and empties the table when its time is over');
 cmp_ok($hours, '>', 1, 'not before');
 sql($node, "SELECT queue.drop_queue('kept', true)");
 
+# an open claim has its place in a limit, and its token of a rate; nobody waits for it
+sql($node, "SELECT queue.create_queue('few', max_running => 1); SELECT queue.enqueue_many('mail', '{1,2}', 'few')");
+sql($node, "SELECT queue.release(id, attempt) FROM queue.fetch('few')");
+{
+	my $session = queue_session($node);
+	like($session->query_safe("BEGIN; SELECT count(*) FROM queue.fetch('few', 2)"), qr/^1$/m, 'of a limit of one a session has one');
+	one($node, "SELECT count(*) FROM queue.fetch('few', 2)", '0', 'and another session none, before the first commits');
+	$session->quit;
+}
+my (undef, undef, $refused) = $node->psql('postgres', "SELECT queue.fetch('few', claim => 'session')");
+like($refused, qr/queue "few" has limits.*\nHINT:  Fetch with claim => 'lease'/, 'session claims are refused there');
+sql($node, "SELECT queue.drop_queue('few', true)");
+
 # prepared
 sql($node, "BEGIN; SELECT queue.enqueue('mail'); PREPARE TRANSACTION 'g'; COMMIT PREPARED 'g'");
 one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('default')", 't', 'two-phase commit');
