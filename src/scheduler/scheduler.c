@@ -459,6 +459,7 @@ pull_all(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	{
 		failed->failed_s = failed->failed_s == 0 ? 1 : Min(failed->failed_s * 2, FAILED_MAX_S);
 		failed->failed_until = now + failed->failed_s * USECS_PER_SEC;
+		pulling = InvalidOid;	/* it is put off once for this, not anew in each round until its pause is over */
 	}
 	first = queue_nroles > 0 && tally != NULL ? (first + 1) % queue_nroles : 0;
 	for (int i = 0; i < queue_nroles; i++)
