@@ -224,8 +224,11 @@ SELECT try(format('SELECT queue.test_run(%s)', id)) FROM queue.job WHERE kind = 
 CREATE ROLE queue_dep_alice;
 SELECT queue.grant_queue('q', 'queue_dep_alice');
 SELECT id AS a FROM queue.job WHERE kind = 'a' AND state = 'available' \gset
+SELECT queue.enqueue('ended', '{}', 'kept') AS ended \gset
+SELECT queue.cancel(:ended);
 SET ROLE queue_dep_alice;
 SELECT try(format('SELECT queue.enqueue(%L, %L, %L, depends_on => ARRAY[%s])', 'z', '{}', 'q', :a)) AS of_another;
+SELECT try(format('SELECT queue.enqueue(%L, %L, %L, depends_on => ARRAY[%s])', 'z', '{}', 'q', :ended)) AS of_one_that_ended;
 RESET ROLE;
 SELECT queue.grant_queue('kept', 'queue_dep_alice', 'work');
 SET ROLE queue_dep_alice;
