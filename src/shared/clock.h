@@ -43,12 +43,13 @@ queue_clock_real(TimestampTz time)
 
 /*
  * Is something put off until then, which was by at most `most` us?  If that time is further away, the clock was set
- * back since, and it would be put off for as long as that step.
+ * back since, and it would be put off for as long as that step.  A second more is allowed: whoever put it off may have
+ * read the clock after who asks.
  */
 static inline bool
 queue_put_off(TimestampTz until, int64 most, TimestampTz now)
 {
-	return until > now && until - now <= most;
+	return until > now && until - now <= most + USECS_PER_SEC;
 }
 
 /* The longest interval that anybody may give, and how far a time may be from now: a little more than 1000 years. */
