@@ -380,13 +380,9 @@ recount_slice(void)
 			QueueJob	job;
 			QueueLine  *line;
 			QueueState	state;
-			bool		isnull;
-			Datum		extra;
 
 			MemoryContextReset(per_row);
-			queue_job_read(table->slot, &job, false);
-			extra = slot_getattr(table->slot, 8, &isnull);
-			job.extra = isnull ? NULL : DatumGetJsonbP(extra);
+			queue_job_read_lean(table->slot, &job);
 			line = queue_config_line(job.line);
 			if (line == NULL || line->gone)
 				continue;

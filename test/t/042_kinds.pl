@@ -107,8 +107,9 @@ sql($node, "SELECT queue.purge('own')");
 sql($node, 'CREATE DATABASE second');
 sql($node, 'CREATE EXTENSION queue', db => 'second');
 one($node, 'SELECT count(*) FROM queue.stat_kind', '0', 'another database has its own', db => 'second');
+sql($node, "SELECT queue.enqueue('apart', queue => 'other', delay => '1 day')");
 $node->restart;
-counts('apart', '1 0 0 0 0 0 0 0', 'after a start what waits is counted anew');
+counts('apart', '1 0 0 1 0 0 0 0', 'after a start what waits is counted anew, what is for later as such');
 
 $holder->quit;
 # --- what is given a time that has passed is available at once, not when the rows are next counted
