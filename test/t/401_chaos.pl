@@ -36,6 +36,7 @@ max_connections = 40
 queue.executors = 3
 queue.shutdown_timeout = 1s
 max_wal_size = 2GB
+wal_keep_size = 1GB
 max_prepared_transactions = 20
 max_worker_processes = ${\pick(10, 24)}
 wal_level = replica
