@@ -35,6 +35,12 @@ BEGIN
 				(NOT EXISTS (SELECT FROM queue.dependency d JOIN queue.live_job o ON o.id = d.depends_on WHERE d.job_id = l.id) OR
 				 l.extra ->> 'depends_mode' = '1' AND EXISTS (SELECT FROM queue.dependency d JOIN queue.finished_job f ON f.id = d.depends_on
 					WHERE d.job_id = l.id AND f.state <> 'completed' AND f.finished_at > coalesce(queue_internal.job_time(l.extra, 'retried_at'), '-infinity')))) THEN
+			-- what the scheduler lets in is seen a moment before it tells fetches of it, which it does before it sleeps
+			FOR j IN 1..500 LOOP
+				EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'queue scheduler'
+					AND wait_event_type IS DISTINCT FROM 'Extension');
+				PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+			END LOOP;
 			RETURN;
 		END IF;
 		PERFORM pg_sleep(0.01);

@@ -12,6 +12,12 @@ BEGIN
 	FOR i IN 1..current_setting('my.looks')::int LOOP
 		PERFORM queue.maintain();
 		IF NOT EXISTS (SELECT FROM queue.job j WHERE j.state = 'pending' AND queue.explain_job(j.id) ~ 'let in') THEN
+			-- what the scheduler lets in is seen a moment before it tells fetches of it, which it does before it sleeps
+			FOR j IN 1..500 LOOP
+				EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'queue scheduler'
+					AND wait_event_type IS DISTINCT FROM 'Extension');
+				PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+			END LOOP;
 			RETURN;
 		END IF;
 		PERFORM pg_sleep(0.01);
