@@ -136,7 +136,7 @@ clients() {
 
 docs() {
 	[ -z "${TESTS:-}" ] || return 0
-	tap docs env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 300 "$ROOT/test/docs.sh"
+	tap docs env -u PGPORT -u PGHOST -u PGUSER NO_BUILD=1 TMPDIR="$LIB_DIR" timeout 1200 "$ROOT/test/docs.sh"
 }
 
 pages() {
