@@ -120,6 +120,12 @@ SELECT kind, queue.fail(id, attempt, 'again', discard => true) FROM queue.fetch(
 SELECT settle();
 SELECT kind FROM queue.fetch('other', 10);
 SELECT id('h1') AS h1 \gset
+-- who manages only other queues cancels it not
+CREATE ROLE regress_queue_groups;
+SELECT queue.grant_queue('q', 'regress_queue_groups', 'manage') \g /dev/null
+SET ROLE regress_queue_groups;
+SELECT queue.cancel(:h1);
+RESET ROLE;
 SELECT queue.cancel(:h1), queue.cancel(:h1) AS again;
 SELECT settle();
 SELECT kind, queue.fail(id, attempt, 'again', discard => true) FROM queue.fetch('other', 10);
@@ -229,3 +235,4 @@ SELECT * FROM jobs WHERE group_key = 'p';
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;
+DROP ROLE regress_queue_groups;

@@ -127,6 +127,7 @@ COMMIT;
 EOS
 wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE kind = 'suicide'", 'a handler that kills its process is discarded');
 one($node, "SELECT last_error ~* 'died|killed|terminated' FROM queue.job WHERE kind = 'suicide'", 't', 'its error says so');
+one($node, "SELECT discarded FROM queue.stat_handler WHERE kind = 'suicide'", '1', 'and it counts for its handler');
 my $log = substr slurp_file($node->logfile), $log_before;
 my $deaths = () = $log =~ /terminated by signal 9/g;
 cmp_ok($deaths, '>=', 2, 'it had two chances');

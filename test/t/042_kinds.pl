@@ -33,6 +33,7 @@ one($node, "SELECT oldest_run_at = (SELECT run_at FROM queue.job WHERE kind = 'n
 	'since when the oldest of them waits');
 one($node, "SELECT oldest_run_at IS NULL FROM queue.stat_kind WHERE kind = 'short'", 't', 'and no other kind does');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
+$holder->quit;
 wait_no_jobs($node, 'all end');
 
 # --- external kinds: times by the claim; the clock of the claim is moved, the kind waits and runs for minutes
@@ -107,11 +108,13 @@ sql($node, "SELECT queue.purge('own')");
 sql($node, 'CREATE DATABASE second');
 sql($node, 'CREATE EXTENSION queue', db => 'second');
 one($node, 'SELECT count(*) FROM queue.stat_kind', '0', 'another database has its own', db => 'second');
-sql($node, "SELECT queue.enqueue('apart', queue => 'other', delay => '1 day')");
+sql($node, "SELECT queue.enqueue('apart', queue => 'other') FROM generate_series(1, 2)");
+my ($held, $late) = split /\n/, sql($node, "SELECT id FROM queue.fetch('other', 2, lease => '1 day')");
+sql($node, "SELECT queue.fail($late, 1, 'no', retry_in => '1 day'), queue.enqueue('apart', queue => 'other', delay => '1 day'), queue.enqueue('apart', queue => 'other', depends_on => ARRAY[$held])");
+counts('apart', '1 1 1 1 1 0 1 0', 'one in each state');
 $node->restart;
-counts('apart', '1 0 0 1 0 0 0 0', 'after a start what waits is counted anew, what is for later as such');
+counts('apart', '1 1 1 1 1 0 0 0', 'after a start they are counted anew, each as what it is');
 
-$holder->quit;
 # --- what is given a time that has passed is available at once, not when the rows are next counted
 sql($node, "SELECT queue.create_queue('due')");
 sql($node, "SELECT queue.enqueue('alter', '{}', 'due', delay => '1 h'), queue.enqueue('again', '{}', 'due', delay => '1 h')");

@@ -14,6 +14,7 @@ my $node = queue_node('twins', far_look => 0, install => 0, conf => 'autovacuum 
 my $server = HttpServer->new(dir => $PostgreSQL::Test::Utils::tmp_check);
 my ($hang, $fails) = ($server->url('/hang'), $server->url('/status/500'));
 my @both = qw(left right);
+my $under_way = "SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'hook'";
 sub left { return sql($node, $_[0], db => 'left') }
 sub right { return sql($node, $_[0], db => 'right') }
 
@@ -32,6 +33,8 @@ SELECT queue.enqueue('k', '1', 'past', run_at => '2001-01-01 00:00+00'), queue.e
        queue.enqueue('k', '3', 'quick'), queue.enqueue('hook', '4'), queue.enqueue('broken', '5', run_at => now() + interval '1 hour'),
        queue.pause('still'), queue.enqueue('job', '{"lock": 7}', 'still');
 EOS
+	# before the other database's http worker starts
+	wait_true($node, "SELECT ($under_way) = 1", "$db: a request of the handler that may have one under way", db => $db);
 }
 # what is the same in both, or nothing would tell the two apart
 my $same = q{SELECT string_agg(concat_ws('|', l.id, l.queue, l.kind), ' ' ORDER BY l.id), (SELECT string_agg(id::text, ' ' ORDER BY id) FROM queue.handler),
@@ -54,8 +57,11 @@ for my $db (@both)
 }
 
 # --- HTTP handlers' limits, requests under way and breakers
-my $under_way = "SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'hook'";
-wait_true($node, "SELECT ($under_way) = 1", "$_: a request of the handler that may have one under way", db => $_) for @both;
+for my $db (@both)
+{
+	one($node, $under_way, '1', "$db: the request is under way", db => $db);
+	one($node, "SELECT running FROM queue.stat_handler WHERE kind = 'hook'", '1', "$db: and counts for its handler", db => $db);
+}
 my $breaker = "SELECT breaker FROM queue.stat_endpoint WHERE kind = 'broken'";
 left("SELECT queue.enqueue('broken')");
 wait_true($node, "SELECT ($breaker) = 'open'", 'the breaker of an endpoint that fails opens', db => 'left');
@@ -81,6 +87,8 @@ $worker->query_safe("SELECT count(*) FROM queue.fetch('past', worker => 'of left
 is(left("SELECT count(*) FROM queue.stat_worker WHERE worker = 'of left'"), '1', 'a session that fetches');
 is(right("SELECT count(*) FROM queue.stat_worker WHERE worker = 'of left'"), '0', 'is none of the other database');
 
+$_->quit for $holder, $worker;
+
 # --- leases: who looks for those that ended takes none of the other database's
 left("SELECT count(*) FROM queue.enqueue_many('k', array_fill('1'::jsonb, ARRAY[40]), 'quick')");
 left("SELECT count(*) FROM generate_series(1, 40) i, queue.fetch('quick', lease => i * interval '50 ms')");
@@ -104,7 +112,6 @@ right("SELECT count(*) FROM queue.fetch('quick', lease => '3 s')");
 my $waiting = queue_session($node, 'right');
 $waiting->query_until(qr/waiting/, "\\echo waiting\nSELECT kind FROM queue.fetch('past', wait => '60 s');\n");
 poll($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%60 s%' AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()}, db => 'right');
-$_->quit for $holder, $worker;
 sql($node, 'DROP DATABASE "left" WITH (FORCE)');
 # (the launcher forgets it at its next look)
 poll($node, q{SELECT count(*) = 0 FROM queue.stat_worker WHERE type = 'scheduler' AND database IS DISTINCT FROM 'right'}, db => 'right');
@@ -113,6 +120,8 @@ is(right($under_way), '1', 'the request is under way');
 is(right("SELECT count(*) FROM queue.fetch('one', 10)"), '0', 'there is still no room');
 is(right($stat), $known[0], 'what was counted is still counted');
 is(right($kinds), $known[1], 'by kind, too');
+is(right("SELECT queue.complete(id, attempt) FROM queue.job WHERE queue = 'one' AND state = 'running'"), 't', 'who has the only place of the queue');
+is(right("SELECT count(*) FROM queue.fetch('one', 10)"), '1', 'gives it back');
 is(right("SELECT queue.complete(id, attempt) FROM queue.job WHERE queue = 'past' AND state = 'running'"), 't', 'a job ends on which another one depends');
 like($waiting->query_safe('SELECT 1'), qr/^late$/m, 'that one is fetched by the session that waits');
 $waiting->quit;
