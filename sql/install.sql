@@ -99,18 +99,22 @@ CREATE EXTENSION queue SCHEMA elsewhere;
 DROP SCHEMA elsewhere;
 
 -- what the installer's ALTER DEFAULT PRIVILEGES gives is taken back, and doctor() tells who reaches the tables
+-- each kind of object to a role of its own, which has nothing else
 CREATE ROLE regress_queue_open;
+CREATE ROLE regress_queue_calls;
+CREATE ROLE regress_queue_types;
+CREATE ROLE regress_queue_enters;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_queue_open, PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_queue_open, PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_queue_open;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_queue_open;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_queue_calls;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_queue_types;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_queue_enters, PUBLIC;
 CREATE EXTENSION queue;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_queue_open, PUBLIC;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_queue_open, PUBLIC;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_queue_open;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_queue_open;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_queue_open, PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_queue_calls;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_queue_types;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_queue_enters, PUBLIC;
 SELECT o.what, a.grantee::regrole, a.privilege_type
   FROM (SELECT relname, relacl, relowner FROM pg_class WHERE relnamespace = 'queue'::regnamespace
         UNION ALL SELECT proname, proacl, proowner FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
@@ -122,4 +126,4 @@ GRANT SELECT (secrets) ON queue.handler TO regress_queue_open;
 GRANT USAGE ON SEQUENCE queue.job_id TO PUBLIC;
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'table privileges';
 DROP EXTENSION queue;
-DROP ROLE regress_queue_open;
+DROP ROLE regress_queue_open, regress_queue_calls, regress_queue_types, regress_queue_enters;

@@ -112,11 +112,12 @@ cmp_ok(time - $t0, '>=', 0.3, 'then');
 sql($node, "SELECT queue.purge('default')");
 
 # --- a claim that ended is counted by whoever takes the job next: an executor, too
-my $mixed = sql($node, "SELECT queue.enqueue('mixed')");
-one($node, "SELECT id FROM queue.fetch('default', kinds => '{mixed}', lease => '1 ms')", $mixed, 'a worker claims a job and loses its lease');
+my ($mixed, $last) = split /\n/, sql($node, q{SELECT queue.enqueue('mixed'); SELECT queue.enqueue('mixed', '{"raise": "22012"}', max_attempts => 2)});
+one($node, "SELECT count(*) FROM queue.fetch('default', 2, kinds => '{mixed}', lease => '1 ms')", '2', 'a worker claims two jobs and loses its leases');
 sql($node, "SELECT queue.register_sql_handler('mixed', 'h')");
-wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $mixed AND attempt = 2", 'an executor runs it as its second attempt');
+wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $mixed AND attempt = 2", 'an executor runs one as its second attempt');
 one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $mixed AND attempt = 1", '1', 'and the first is told of');
+wait_end($node, $last, 'discarded', 'and it counts: an error in the second of two attempts is the last');
 
 # --- a held snapshot: fetching costs the same with many dead rows in front
 $held->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');

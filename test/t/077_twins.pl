@@ -69,6 +69,7 @@ is(right($breaker), 'closed', "the same one's in the other database is closed");
 right("SELECT queue.enqueue('broken')");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'broken' AND failures = 1", 'so its job is sent', db => 'right');
 is(right($breaker), 'open', 'and opens it');
+one($node, "SELECT failed, completed FROM queue.stat_handler WHERE kind = 'broken'", '1|0', "$_: one that failed", db => $_) for @both;
 
 # --- who runs and who fetches
 my $holder = queue_session($node, 'left');
