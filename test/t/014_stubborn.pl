@@ -160,14 +160,6 @@ scheduler_turn($node);
 one($node, "SELECT queue.cancel($second), queue.wait_for($after, '0')", 't|pending', 'its job ends, and the other one waits');
 sql($node, "SELECT queue.cancel($first)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $after", 'and goes when the one ended that it waits for by now');
-# .. and so are all that wait, whatever a savepoint undid
-{
-	my $job = sql($node, "SELECT queue.enqueue('e', queue => 'deps')");
-	$after = sql($node, "SELECT queue.enqueue('after', queue => 'deps', depends_on => ARRAY[$job], depends_mode => 'finished')");
-	scheduler_turn($node);
-	sql($node, "BEGIN; DELETE FROM queue.dependency WHERE job_id = $after; INSERT INTO queue.dependency (job_id, depends_on) VALUES ($after, $first); SAVEPOINT s; DELETE FROM queue.dependency WHERE false; ROLLBACK TO s; COMMIT");
-	wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $after", 'one that waits for an ended job by now goes');
-}
 
 # --- an executor that must end in the midst of a job gives back what else it has in hand: here one job that failed in
 # company and runs alone, and one behind it that has to be alone, because it failed before
