@@ -61,7 +61,7 @@ SELECT call, try(format('SELECT queue.' || call, :w, :r)) FROM unnest(ARRAY[
 	'release(%2$s, 1)', 'release_many(''{%2$s}'')', 'heartbeat(%2$s)', 'heartbeat_many(''{%2$s}'')', 'progress(%2$s, ''1'')',
 	'cancel(%1$s)', 'discard(%1$s)', 'retry(%1$s)', 'alter_job(%1$s, priority => 1)', 'purge(''q'')',
 	'create_queue(''ro'')', 'alter_queue(''q'', lease => ''1 s'')', 'drop_queue(''q'', true)', 'pause(''q'')', 'resume(''q'')',
-	'grant_queue(''q'', current_user)', 'revoke_queue(''q'', current_user)', 'register_sql_handler(''k'', ''regress_h'')', 'adopt()', 'test_drain(''q'')']) call;
+	'grant_queue(''q'', current_user)', 'revoke_queue(''q'', current_user)', 'register_sql_handler(''k'', ''regress_h'')', 'adopt()', 'tick()', 'maintain()', 'test_drain(''q'')']) call;
 -- readers work there
 SELECT kind, state, attempt FROM queue.job WHERE queue = 'q' ORDER BY id;
 SELECT queue.wait_for(:w, '0'), queue.result(:w);
@@ -105,6 +105,10 @@ SET queue.nonsense = 1;
 -- tables of another version
 BEGIN;
 ALTER TABLE queue.queue RENAME COLUMN lease TO leases;
+SELECT try($$SELECT queue.enqueue('k')$$);
+ROLLBACK;
+BEGIN;
+ALTER TABLE queue.unique_key ALTER COLUMN ended TYPE text;
 SELECT try($$SELECT queue.enqueue('k')$$);
 ROLLBACK;
 BEGIN;

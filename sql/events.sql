@@ -151,6 +151,12 @@ SELECT queue.maintain();
 SELECT (queue.await_event(id, 'both', NULL, attempt)).*, queue.complete(id, attempt) FROM queue.fetch('q');
 SELECT queue.maintain();
 SELECT count(*) FROM queue.event;
+-- one whose time is just over stays for a minute: who asked for it while it was not may be about to wait
+SELECT queue.emit('young');
+UPDATE queue.event SET emitted_at = clock_timestamp() - interval '7 days 1 s';
+SELECT queue.maintain();
+SELECT name FROM queue.event;
+DELETE FROM queue.event;
 
 -- in an SQL handler: it takes hold on return, and the effects are kept
 CREATE TABLE events_done (what text);

@@ -356,6 +356,9 @@ SELECT kind, payload FROM queue.fetch('r', 10);
 ROLLBACK TO s;
 UPDATE queue.handler SET paused_at = now() WHERE kind = (SELECT kind FROM queue.job WHERE id = :c);
 SELECT queue.explain_job(:c) ~ 'the handler of kind .* is paused since .*, so a worker has to fetch it' AS paused;
+-- nulls among its queues, which only a row written by hand has, are none
+UPDATE queue.handler SET queues = '{NULL,r}';
+SELECT DISTINCT queues FROM queue.stat_handler;
 ROLLBACK;
 
 -- what is needed to register, and parks the handler when it is lost: the function, its schema, the role to become

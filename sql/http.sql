@@ -176,6 +176,13 @@ SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler' AND detail 
 SELECT state FROM queue.stat_handler WHERE kind = 'regress_l';
 ROLLBACK;
 
+-- what follows a # is for the owner only, too
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_http_handler('fragment', 'http://x/#secret', queues => '{regress_http}');
+SELECT url FROM queue.stat_endpoint WHERE kind = 'fragment';
+ROLLBACK;
+
 DROP EXTENSION queue CASCADE;
 DROP FUNCTION try(text), regress_f(jsonb);
 DROP ROLE regress_http_role;

@@ -129,6 +129,30 @@ DROP FUNCTION lend();
 REVOKE CREATE ON SCHEMA public FROM regress_queue_enqueue;
 SELECT count(*) FROM queue.job WHERE kind = 'lent';
 
+-- a membership counts from the next call on, and no longer
+SELECT queue.grant_queue('other', 'regress_queue_none', 'enqueue');
+SET ROLE regress_queue_none;
+SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
+RESET ROLE;
+GRANT regress_queue_enqueue TO regress_queue_none;
+SET ROLE regress_queue_none;
+SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
+RESET ROLE;
+REVOKE regress_queue_enqueue FROM regress_queue_none;
+SET ROLE regress_queue_none;
+SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
+RESET ROLE;
+-- so does what the role itself is
+ALTER ROLE regress_queue_none SUPERUSER;
+SET ROLE regress_queue_none;
+SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
+RESET ROLE;
+ALTER ROLE regress_queue_none NOSUPERUSER;
+SET ROLE regress_queue_none;
+SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
+RESET ROLE;
+SELECT queue.revoke_queue('other', 'regress_queue_none');
+
 -- a name in the caller's way is not taken for ours
 CREATE SCHEMA trap;
 CREATE FUNCTION trap.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;

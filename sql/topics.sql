@@ -133,6 +133,11 @@ SELECT count(queue.subscribe(format('a%s.*.b%s.#', n, n), 'k' || n)) FROM genera
 SELECT count(queue.subscribe(t, 'm')) FROM unnest(ARRAY['x.y', 'x.*', '#.y']) t;
 SELECT reaches('x.y'), reaches('a7.b.b7'), reaches('a7.b.b7.c.d'), reaches('a7.b.b8');
 
+-- many that match
+SELECT count(queue.subscribe('all', 'n' || n)) FROM generate_series(1, 100) n;
+SELECT count(*) FROM queue.publish('all');
+SELECT count(DISTINCT kind) FROM queue.job WHERE kind ~ '^n\d';
+
 DROP FUNCTION topics_h, try, reaches, kinds, reached;
 DROP OWNED BY regress_queue_topics;
 DROP ROLE regress_queue_topics;

@@ -149,6 +149,13 @@ SELECT queue.purge('q');
 SELECT queue.retry(:w);
 SELECT unique_key, in_window, ended FROM keys;
 SELECT queue.purge('q');
+-- a job that is replaced brings its own window, and shortens none
+BEGIN;
+SELECT queue.enqueue('k', '1', 'q', unique_key => 'longer') AS l, queue.enqueue('k', '1', 'q', unique_key => 'shorter', unique_for => '1 hour') AS s \gset
+SELECT queue.enqueue('k', '2', 'q', unique_key => 'longer', unique_for => '1 hour', on_conflict => 'replace') = :l AS longer,
+       queue.enqueue('k', '2', 'q', unique_key => 'shorter', unique_for => '1 us', on_conflict => 'replace') = :s AS shorter;
+SELECT unique_key, in_window FROM keys;
+ROLLBACK;
 SELECT queue.enqueue('k', '1', 'q', unique_key => 'past', unique_for => '1 us') AS w \gset
 SELECT queue.cancel(:w), count(*) AS keys FROM queue.unique_key GROUP BY ();
 SELECT * FROM keys;

@@ -163,6 +163,8 @@ WHERE c.privilege <> ALL (a.privileges) AND NOT (a.role = 'queue_tap_other' AND 
   AND NOT (a.role = 'queue_tap_execute' AND (c.by_id OR NOT c.built))
 ORDER BY c.privilege, c.sql, a.role;
 
+SELECT is(pg_temp.try('queue_tap_execute', 'SELECT queue.tick()'), '42501', 'EXECUTE alone makes no ticks');
+
 -- an id that one may not see answers like a missing one
 SELECT is(pg_temp.try(r, c.sql), pg_temp.try(r, c.missing), r || ', like a missing one: ' || c.sql)
 FROM cell c, unnest('{queue_tap_other,queue_tap_execute}'::text[]) r WHERE c.by_id ORDER BY c.sql, r;

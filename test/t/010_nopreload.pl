@@ -96,6 +96,21 @@ one($node, "SELECT string_agg(DISTINCT state, ',') FROM queue.job WHERE kind = '
 one($node, 'SELECT count(*) FROM queue.deadline', '1', 'and takes the deadlines that came away');
 sql($node, "SELECT queue.purge('default')");
 
+# .. and lets in what nobody told it of, as after a restore: the first of a group, what waited for an end or for an event
+sql($node, "SELECT queue.create_queue('untold')");
+my ($other, $event) = split /\|/, sql($node, "SELECT queue.enqueue('other', '{}', 'untold'), queue.enqueue('event', '{}', 'untold')");
+sql($node, "SELECT queue.enqueue('dependent', '{}', 'untold', depends_on => '{$other}'), queue.create_workflow('w', 'untold', on_finished => 'finished') AS w \\gset
+	SELECT queue.enqueue('member', '{}', 'untold', workflow => :w), queue.close_workflow(:w)");
+one($node, "SELECT (queue.await_event(id, 'e', attempt => attempt)).status FROM queue.fetch('untold', kinds => '{event}')", 'waiting', 'a job awaits an event');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('untold', 2, kinds => '{other,member}'); SELECT queue.emit('e', queue => 'untold')");
+sql($node, "SELECT queue.enqueue('grouped', '{}', 'untold', group_key => 'g')");
+sql($node, 'DELETE FROM queue.group_mark; DELETE FROM queue.reminder');
+my $untold = "SELECT string_agg(kind || ' ' || state, ', ' ORDER BY kind) FROM queue.job WHERE queue = 'untold' AND state IN ('pending', 'available')";
+one($node, $untold, 'dependent pending, event pending, grouped pending', 'nobody knows that they can go on');
+sql($node, 'SELECT queue.maintain()');
+one($node, $untold, 'dependent available, event available, finished available, grouped available', 'maintain() finds out');
+sql($node, "SELECT queue.drop_queue('untold', true)");
+
 # maintain() does what no scheduler does here: the tables of finished jobs are emptied when their time is over
 sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 hour')");
 $id = sql($node, "SELECT queue.enqueue('mail', '{}', 'kept')");

@@ -56,6 +56,27 @@ poll($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE pid IN ($pids) AND 
 one($node, 'SELECT count(*), sum(n) FROM counted', '3|2', 'two that cancel the same jobs');
 $other->quit;
 
+# --- executors are told all at once: the second lets its job go although the first does not at once
+sql($node, <<'EOS');
+CREATE FUNCTION stubborn(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(600);
+EXCEPTION WHEN query_canceled THEN
+	IF j.payload = 'true' THEN PERFORM pg_advisory_xact_lock_shared(4713); END IF;
+	RAISE;
+END $$;
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('stubborn', 'stubborn', '{q}');
+EOS
+$locker->query_safe('BEGIN; SELECT pg_advisory_xact_lock(4713)');
+my @told = split /\n/, sql($node, "SELECT queue.enqueue('stubborn', p, 'q') FROM unnest('{true,false}'::jsonb[]) p");
+poll($node, "SELECT count(*) = 2 FROM queue.stat_worker JOIN pg_stat_activity USING (pid) WHERE job_id IN ($told[0], $told[1]) AND wait_event = 'PgSleep'") or die 'they do not run';
+my $began = sql($node, "SELECT job_started_at FROM queue.stat_worker WHERE job_id = $told[1]");
+$canceller->query_until(qr/begun/, "\\echo begun\nSELECT 'both ' || queue.cancel_jobs('{\"ids\": [$told[0], $told[1]]}');\n");
+wait_true($node, "SELECT count(*) = 0 FROM queue.stat_worker WHERE job_id = $told[1] AND job_started_at = '$began'", 'the second of two executors lets its job go');
+$locker->query_safe('COMMIT');
+like($canceller->query_until(qr/both \d/, "\\echo\n"), qr/both 2/, 'and both are cancelled');
+
 # --- what an open enqueue has is no row but the job's unique key: cancel waits for that, too
 my $keyed = sql($node, "SELECT queue.enqueue('keyed', queue => 'q', unique_key => 'u')");
 one($node, "SELECT id FROM queue.fetch('q', kinds => '{keyed}')", $keyed, 'a worker has it');

@@ -58,6 +58,11 @@ sql($node, q{SELECT count(queue.enqueue('many' || i, '1', 'out')) FROM generate_
 doctor_like($node, qr/lines \| 4\d lines.*queue\.max_lines is 50/, 'doctor() tells before');
 sqlstate_like($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '54000', qr/queue\.max_lines/, 'over several calls too');
 one($node, q{SELECT queue.enqueue('many1', '1', 'out') > 0}, 't', 'a line that is there goes on');
+# exactly so many; the lock keeps the scheduler from deleting one meanwhile
+sqlstate_like($node, q{BEGIN; LOCK TABLE queue.line IN SHARE ROW EXCLUSIVE MODE; SELECT count(queue.enqueue('fill' || i, '1', 'out')) FROM generate_series(1, 51 - (SELECT count(*) FROM queue.line)) i},
+	'54000', qr/there are 51 lines/, 'one more than are allowed is refused');
+one($node, q{BEGIN; LOCK TABLE queue.line IN SHARE ROW EXCLUSIVE MODE; SELECT count(queue.enqueue('fill' || i, '1', 'out')) >= 0 FROM generate_series(1, 50 - (SELECT count(*) FROM queue.line)) i; ROLLBACK}, 't',
+	'as many as are allowed are not');
 sql($node, q{SELECT queue.purge('out')});
 kinds('many', 0, 'purged lines go');
 one($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '20', 'and make room');

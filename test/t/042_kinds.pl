@@ -16,7 +16,9 @@ sub counts
 {
 	my ($kind, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return wait_true($node, "SELECT concat_ws(' ', available, running, retryable, scheduled, pending, completed, failed, discarded) = '$expected' FROM queue.stat_kind WHERE kind = '$kind'", $name);
+	my $seen = "concat_ws(' ', available, running, retryable, scheduled, pending, completed, failed, discarded)";
+	return wait_true($node, "SELECT $seen = '$expected' FROM queue.stat_kind WHERE kind = '$kind'", $name)
+	  || diag('seen: ' . sql($node, "SELECT $seen FROM queue.stat_kind WHERE kind = '$kind'"));
 }
 
 # --- kinds of executors
@@ -32,6 +34,10 @@ counts('nap', '2 1 0 0 0 0 0 0', 'one runs, two wait');
 one($node, "SELECT oldest_run_at = (SELECT run_at FROM queue.job WHERE kind = 'nap' ORDER BY state = 'running' DESC, id OFFSET 1 LIMIT 1) FROM queue.stat_kind WHERE kind = 'nap'", 't',
 	'since when the oldest of them waits');
 one($node, "SELECT oldest_run_at IS NULL FROM queue.stat_kind WHERE kind = 'short'", 't', 'and no other kind does');
+# those two are in a channel: their line has the number of one in another database
+sql($node, 'CREATE DATABASE third');
+sql($node, "CREATE EXTENSION queue; SELECT queue.enqueue(k) FROM unnest('{a,b,c,d}'::text[]) k", db => 'third');
+one($node, 'SELECT bool_and(oldest_run_at = run_at) FROM queue.stat_kind JOIN queue.job USING (kind)', 't', 'nor one of another database', db => 'third');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 $holder->quit;
 wait_no_jobs($node, 'all end');
