@@ -365,6 +365,9 @@ static bool
 load_key(QueueReady *ready, ReadyLine *line)
 {
 	QueueLine  *queue_line = line->line;
+	/* without the kind's numbers: what is only in hand moves none, and to find them costs a miss of the cache */
+	QueueLineKeys keys = {queue_line->queue->key, queue_line->kind_key, queue_line->priority, queue_line->served,
+		queue_config_generation(), NULL};
 	QueuePos	key;
 
 	while (queue_cursor_take_key(&queue_line->cursor, ready->start_seq, &key))
@@ -376,7 +379,7 @@ load_key(QueueReady *ready, ReadyLine *line)
 
 		/* in hand until it is claimed: given back if this transaction aborts meanwhile */
 		note.line = queue_line->id;
-		note.keys = queue_line_keys(queue_line);
+		note.keys = keys;
 		note.on_abort = true;
 		note.abort_pos = note.commit_pos = key;
 		queue_note_end(queue_note_begin(&note), true);
