@@ -54,6 +54,7 @@ typedef struct ConfEntry
 	QueueConf	conf;			/* first field: config.h hands out pointers to it */
 	Oid			memo_user;
 	int			memo_bits;
+	QueueHandler *rest;			/* the handler of kinds without one of their own; NULL: none */
 } ConfEntry;
 
 typedef struct PrivilegeRow
@@ -534,15 +535,15 @@ queue_handler_names(const QueueHandler *handler, const char *queue)
 }
 
 /*
- * Of a kind's handlers the one that names the queue, else the one for all queues, which do not count a dead-letter
- * queue; NULL: neither is there.
+ * Of a kind's handlers, by the first of them (NULL: it has none), the one that names the queue, else the one for all
+ * queues, which do not count a dead-letter queue; NULL: neither is there.
  */
 static QueueHandler *
-find_handler(Cache *cache, const char *kind, uint64 key, const QueueConf *queue)
+find_handler(QueueHandler *first, const QueueConf *queue)
 {
 	QueueHandler *all = NULL;
 
-	for (QueueHandler *handler = first_handler(cache, kind, key); handler != NULL; handler = handler->same_kind)
+	for (QueueHandler *handler = first; handler != NULL; handler = handler->same_kind)
 	{
 		if (handler->queues == NULL)
 			all = handler;
@@ -552,22 +553,39 @@ find_handler(Cache *cache, const char *kind, uint64 key, const QueueConf *queue)
 	return queue->is_dead_letter ? NULL : all;
 }
 
+/* Which handler each queue's other kinds have.  Called by build, when queues and handlers are known. */
+static void
+find_rest(Cache *cache)
+{
+	QueueHandler *first = first_handler(cache, "*", queue_name_hash("*"));
+
+	for (int i = 0; i < cache->config.nqueues; i++)
+		((ConfEntry *) cache->config.queues[i])->rest = find_handler(first, cache->config.queues[i]);
+}
+
 static int	entry_bits(Cache *cache, ConfEntry *entry, Oid userid);
 
 /* Which handler serves a line of this reading, and whether it may.  Called by lines.c. */
 void
-queue_config_resolve(QueueConfig *config, QueueLine *line)
+queue_config_serve(QueueConfig *config, QueueLine *line)
 {
 	Cache	   *cache = (Cache *) config;
 	ConfEntry  *entry = (ConfEntry *) line->queue;
-	QueueHandler *handler = find_handler(cache, line->kind, line->kind_key, line->queue);
+	QueueHandler *handler = find_handler(first_handler(cache, line->kind, line->kind_key), line->queue);
 
 	if (handler == NULL)
-		handler = find_handler(cache, "*", queue_name_hash("*"), line->queue);
+		handler = entry->rest;
 	line->handler = handler;
 	line->served = handler != NULL && handler->paused_at == 0 && OidIsValid(handler->run_as_oid) &&
 		(entry_bits(cache, entry, handler->run_as_oid) &
 		 (handler->http ? QUEUE_PRIV_MANAGE : QUEUE_PRIV_WORK)) != 0;
+}
+
+/* The same, and its limits.  Called by lines.c and for lines that are not there yet. */
+void
+queue_config_resolve(QueueConfig *config, QueueLine *line)
+{
+	queue_config_serve(config, line);
 	queue_limits_resolve(line);
 }
 
@@ -595,6 +613,7 @@ build(void)
 	build_queues(cache, queue_table);
 	build_privileges(cache, privilege_table);
 	build_handlers(cache, handler_table);
+	find_rest(cache);
 	queue_httpconf_endpoints(&cache->config);
 	cache->config.limited = queue_limits_any(&cache->config);
 

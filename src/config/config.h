@@ -29,10 +29,11 @@ extern QueueHandler *queue_config_handlers(const char *kind);	/* of exactly this
 extern bool queue_handler_names(const QueueHandler *handler, const char *queue);
 
 /*
- * For lines.c, which works on one reading: a queue of it, or NULL; which handler serves a line of it, and may it?  And:
- * the current one is wrong, read again.
+ * For lines.c, which works on one reading: a queue of it, or NULL; which handler serves a line of it, and may it; the
+ * same, and its limits.  And: the current one is wrong, read again.
  */
 extern QueueConf *queue_config_find(QueueConfig *config, const char *name);
+extern void queue_config_serve(QueueConfig *config, QueueLine *line);
 extern void queue_config_resolve(QueueConfig *config, QueueLine *line);
 extern void queue_config_invalidate(void);	/* commit-safe */
 extern void queue_config_no_queue(const char *name) pg_attribute_noreturn();	/* 42704 with hint */

@@ -84,21 +84,12 @@ queue_know_line(int64 id, const text *queue, const text *kind, int16 priority, c
 	known->queue = queue_of(queue);
 	known->key = key != NULL ? MemoryContextStrdup(cxt, text_to_cstring(key)) : NULL;
 	known->priority = priority;
-	known->length = length + 1;
+	known->length = (uint32) length + 1;
 	memcpy(known->kind, VARDATA_ANY(kind), length);
 	known->kind_key = queue_name_hash(known->kind);
 	known->cursor = (QueueCursorRef) {.line = id, .priority = priority};
 	queue_line_table_put(&table, (uint64) id, known);
 	return known;
-}
-
-void
-queue_line_keep_cursor(const QueueLine *line)
-{
-	QueueKnownLine *known = queue_known_line(line->id);
-
-	if (known != NULL)
-		known->cursor = line->cursor;
 }
 
 uint32

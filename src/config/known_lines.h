@@ -18,7 +18,8 @@ typedef struct QueueKnownLine
 	int64		handler;		/* of which .. */
 	QueueKindRef stat;			/* .. these are the kind's numbers */
 	QueueCursorRef cursor;
-	Size		length;			/* of the kind, with its end */
+	uint32		visited;		/* the last queue_lines_visit() that met its row; 0: none did */
+	uint32		length;			/* of the kind, with its end */
 	char		kind[FLEXIBLE_ARRAY_MEMBER];
 } QueueKnownLine;
 
@@ -28,8 +29,6 @@ extern void queue_known_lines_of(Oid line_table);
 extern QueueKnownLine *queue_known_line(int64 id);
 /* Makes a line known that is not, from its row. */
 extern QueueKnownLine *queue_know_line(int64 id, const text *queue, const text *kind, int16 priority, const text *key);
-/* Where its cursor is now is known to later readings, too. */
-extern void queue_line_keep_cursor(const QueueLine *line);
 /* How many are known. */
 extern uint32 queue_known_lines(void);
 /* There is no such line any more. */

@@ -86,6 +86,8 @@ typedef struct QueueLines
 #define NAMES_AHEAD_AFTER 8		/* .. and with one whose name was not, in a session that did this so often, .. */
 #define NAMES_AHEAD_MAX 2048	/* .. so many at most; a millisecond, too */
 
+static uint32 visits = 0;		/* of queue_lines_visit() */
+
 /* Columns of queue.line. */
 typedef struct Columns
 {
@@ -98,7 +100,7 @@ typedef struct Columns
 static QueueLines *
 current_lines(void)
 {
-	static uint32 before = 0;	/* how many the last reading had */
+	static uint32 before = 0;	/* about how many the last ones had; one that had few, as in a pause, says little */
 	QueueConfig *config = queue_config();
 
 	if (unlikely(config->lines == NULL))
@@ -110,13 +112,14 @@ current_lines(void)
 		lines->cxt = config->cxt;
 		lines->objects = GenerationContextCreate(config->cxt, "queue lines", ALLOCSET_DEFAULT_SIZES);
 		queue_line_table_init(&lines->ids, config->cxt, false, before);
+		before /= 2;
 		queue_line_table_init(&lines->names, config->cxt, true, 0);
 		lines->complete = MemoryContextAlloc(lines->cxt, config->nqueues * sizeof(QueueConf *));
 		lines->news = base != NULL ? queue_database_lines_told(base) : 0;
 		queue_known_lines_of(config->line_table);
 		config->lines = lines;
 	}
-	before = config->lines->ids.n;
+	before = Max(before, config->lines->ids.n);
 	return config->lines;
 }
 
@@ -322,21 +325,17 @@ columns_of(Relation rel)
 static QueueKnownLine *
 known_of_row(const Columns *columns, TupleTableSlot *slot)
 {
-	bool		isnull;
-	int64		id = DatumGetInt64(slot_getattr(slot, columns->id, &isnull));
+	bool		never, isnull;
+	int64		id = DatumGetInt64(slot_getattr(slot, columns->id, &never));
 	QueueKnownLine *known = queue_known_line(id);
-	Datum		queue;
-	Datum		kind;
 	Datum		key;
-	int16		priority;
 
 	if (known != NULL)
 		return known;
-	queue = slot_getattr(slot, columns->queue, &isnull);
-	kind = slot_getattr(slot, columns->kind, &isnull);
-	priority = DatumGetInt16(slot_getattr(slot, columns->priority, &isnull));
 	key = slot_getattr(slot, columns->concurrency_key, &isnull);
-	return queue_know_line(id, DatumGetTextPP(queue), DatumGetTextPP(kind), priority,
+	return queue_know_line(id, DatumGetTextPP(slot_getattr(slot, columns->queue, &never)),
+						   DatumGetTextPP(slot_getattr(slot, columns->kind, &never)),
+						   DatumGetInt16(slot_getattr(slot, columns->priority, &never)),
 						   isnull ? NULL : DatumGetTextPP(key));
 }
 
@@ -348,11 +347,9 @@ line_of_row(QueueLines *lines, const Columns *columns, TupleTableSlot *slot)
 	QueueLine  *line = find_id(lines, DatumGetInt64(slot_getattr(slot, columns->id, &isnull)));
 
 	if (line != NULL)
-	{
 		list_line(lines, line);
-		return line;
-	}
-	line = add_line(lines, known_of_row(columns, slot));
+	else
+		line = lines->last = add_line(lines, known_of_row(columns, slot));
 	line->retired = !slot_attisnull(slot, columns->retired_at);
 	return line;
 }
@@ -607,9 +604,9 @@ queue_config_line(int64 id)
 bool
 queue_line_stored(int64 id)
 {
-	QueueLines *lines = current_lines();
+	const QueueKnownLine *known = queue_known_line(id);
 
-	if (find_id(lines, id) != NULL || read_id(lines, id, 1) != NULL)
+	if ((known != NULL && known->visited == visits) || read_id(current_lines(), id, 1) != NULL)
 		return true;
 	queue_unknow_line(id);
 	return false;
@@ -708,6 +705,37 @@ queue_lines_all(int *n)
 	queue_reader_end(&reader);
 	*n = all.n;
 	return all.lines;
+}
+
+int
+queue_lines_visit(void (*visit) (QueueLine *line, TimestampTz now), TimestampTz now)
+{
+	QueueConfig *config = current_lines()->config;
+	QueueConf  *conf = NULL;
+	QueueReader reader;
+	Columns		columns;
+	int			n = 0;
+
+	visits++;
+	queue_reader_begin(&reader, config->line_table);
+	columns = columns_of(reader.rel);
+	for (; queue_reader_next(&reader); n++)
+	{
+		QueueKnownLine *known = known_of_row(&columns, reader.slot);
+		QueueLine	line;
+
+		if (conf == NULL || conf->counter != known->queue)
+			conf = queue_config_find(config, known->queue->name);
+		line = (QueueLine) {.id = known->id, .queue = conf, .kind = known->kind, .kind_key = known->kind_key,
+			.key = known->key, .priority = known->priority, .gone = conf == NULL, .cursor = known->cursor};
+		if (conf != NULL)
+			queue_config_serve(config, &line);
+		visit(&line, now);
+		known->cursor = line.cursor;
+		known->visited = visits;
+	}
+	queue_reader_end(&reader);
+	return n;
 }
 
 /* ---------------------------------------------------------------- for enqueuers */

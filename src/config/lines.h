@@ -15,7 +15,7 @@
  * deleted.
  */
 extern QueueLine *queue_config_line(int64 id);
-/* Is it there, as far as this reading knows? */
+/* Is its row there?  For who has just visited all of them. */
 extern bool queue_line_stored(int64 id);
 
 /* Where the line's kind is counted in its queue. */
@@ -41,6 +41,11 @@ extern QueueLine **queue_lines_of(const QueueConf *conf, int *n);
 extern QueueLine **queue_lines_of_kind(const QueueConf *conf, const char *kind, int *n);
 /* All rows of queue.line, read now and palloc'd: retired ones too, and those whose queue is gone. */
 extern QueueLine **queue_lines_all(int *n);
+/*
+ * Calls visit() for all of them, without making them: what it gets is good for the call, has no limits, and no queue if
+ * that is gone.  Where its cursor is then is known to later readings, too.  How many there are.
+ */
+extern int	queue_lines_visit(void (*visit) (QueueLine *line, TimestampTz now), TimestampTz now);
 
 /*
  * The id of a line for new jobs, whose row exists or will if this transaction commits; 42704: no such queue; 54000:

@@ -21,7 +21,6 @@
  */
 #include "scheduler/placement.h"
 
-#include "config/known_lines.h"
 #include "config/lines.h"
 #include "http/feed.h"
 #include "job/job.h"
@@ -81,7 +80,7 @@ keep_unplaced(QueueRole *role, QueueLine *line)
 	role->unplaced[role->nunplaced++] = line;
 }
 
-/* Puts a line into the agenda of who runs its jobs. */
+/* Puts a line, which may be one of queue_lines_visit(), into the agenda of who runs its jobs. */
 static void
 place_line(QueueLine *line, TimestampTz now)
 {
@@ -100,9 +99,13 @@ place_line(QueueLine *line, TimestampTz now)
 		agenda = queue_agenda_set_of(&role->agendas, line->queue->key, line->queue->agenda.special);
 	else if ((sent = queue_feed_takes(line)))
 		agenda = queue_feed_agenda(line);
-	placed = queue_cursor_place(&line->cursor, agenda, role != NULL || sent, line->queue->fair > 0);
+	placed = queue_cursor_place(&line->cursor, agenda, role != NULL || sent, !line->gone && line->queue->fair > 0);
 	if (!placed)
+	{
 		nunplaced++;
+		if (role != NULL || sent)
+			line = queue_config_line(line->id);	/* one that stays */
+	}
 	if (role != NULL)
 	{
 		role->nlines++;
@@ -229,7 +232,6 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	MemoryContext old;
 	bool		waits;
 	int			nlines;
-	QueueLine **lines;
 
 	if (lines_context == NULL)
 		lines_context = AllocSetContextCreate(TopMemoryContext, "queue scheduler lines", ALLOCSET_DEFAULT_SIZES);
@@ -250,13 +252,7 @@ sort_lines(QueueConfig *config, TimestampTz now)
 	queue_feed_sort(config);
 	MemoryContextSwitchTo(old);
 
-	lines = queue_lines_all(&nlines);
-	for (int i = 0; i < nlines; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		place_line(lines[i], now);
-		queue_line_keep_cursor(lines[i]);
-	}
+	nlines = queue_lines_visit(place_line, now);
 	if (base->cursors > nlines)
 		queue_cursor_sweep(is_deleted);
 	if (nunplaced > 0)

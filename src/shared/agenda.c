@@ -554,9 +554,10 @@ queue_agenda_tell_turn(int number, uint64 turn)
 }
 
 bool
-queue_agenda_is_in(int number, const QueueAgenda *agenda)
+queue_agenda_is_in(int number, const QueueAgenda *agenda, bool turns)
 {
-	return nodes[number].agenda != NONE && is(&agendas[nodes[number].agenda], agenda);
+	return nodes[number].agenda != NONE && is(&agendas[nodes[number].agenda], agenda) &&
+		(turns || nodes[number].item.turn == 0);
 }
 
 /* What has fallen due is ready now.  The caller holds the agenda's lock exclusively. */

@@ -68,7 +68,8 @@ extern void queue_agenda_set(int number, QueuePos bound, TimestampTz due);
 extern void queue_agenda_tell_turn(int number, uint64 turn);
 /* Likewise: nothing of the line is to be taken before `until` (DT_NOBEGIN: it is as due as queue_agenda_set says). */
 extern void queue_agenda_hold(int number, TimestampTz until);
-extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda);
+/* Is it in that agenda, and without a turn unless its queue has `turns`?  For the scheduler, which says so: no lock. */
+extern bool queue_agenda_is_in(int number, const QueueAgenda *agenda, bool turns);
 /* How many entries there may be. */
 extern int	queue_agenda_capacity(void);
 

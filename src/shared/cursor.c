@@ -393,11 +393,15 @@ queue_cursor_place(QueueCursorRef *ref, QueueAgenda *agenda, bool served, bool f
 	bool		placed = true;
 	int			number;
 
+	/* what only we write is read without the lock: mostly it stays as it is, and over many lines that counts */
+	if (ref->entry != NULL && ref->entry->incarnation == ref->incarnation && ref->entry->unserved == !served &&
+		queue_agenda_is_in(queue_cursor_number(ref->entry), agenda, fair))
+		return true;
 	if (!lock_ref(ref, true))
 		return false;
 	ref->entry->unserved = !served;
 	number = queue_cursor_number(ref->entry);
-	if (!queue_agenda_is_in(number, agenda))
+	if (!queue_agenda_is_in(number, agenda, true))
 	{
 		placed = queue_agenda_move(number, agenda, ref->line, ref->priority);
 		queue_cursor_settle(ref->entry);
