@@ -157,8 +157,8 @@ foreach my $mode (@modes)
 }
 my $end = time + $seconds;
 my $next_crash = time + $seconds / 3;
-# A busy machine needs longer for a few kills.
-while (time < $end || ($kills{client} + $kills{connection} < 5 && time < $end + 120))
+# A busy machine needs longer for a few kills, and a crash then takes so long that the next one would be due after each.
+while (time < $end || (($kills{client} + $kills{connection} < 5 || !$kills{server}) && time < $end + 120))
 {
 	foreach my $mode (@modes)
 	{
@@ -168,7 +168,7 @@ while (time < $end || ($kills{client} + $kills{connection} < 5 && time < $end + 
 		$enqueued{$mode}{$_} = 1 foreach split /\n/, $rc == 0 ? $out : '';
 	}
 	my $dice = rand;
-	if (time > $next_crash)
+	if (time > $next_crash && (time < $end || !$kills{server}))
 	{
 		$next_crash = time + $seconds / 3;
 		my $pid = eval { sql($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1}) };
