@@ -187,16 +187,17 @@ on_one_cluster() {
 	fi
 }
 
-if wanted_suite layout && [ -z "${TESTS:-}" ]; then
-	tap layout "$ROOT/test/layout.sh"
-	tap layout_test "$ROOT/test/layout_test.sh"
-fi
+# layout name
+layout() { ! wanted_suite layout || [ -n "${TESTS:-}" ] || tap "$1" "$ROOT/test/$1.sh"; }
+
+layout layout
 
 # Three lanes: the suites that share a cluster, the TAP files, which start their own, and the clients, which wait most of
 # their time.
 (trap - EXIT; set +e; ! wanted_suite tap || tap_files) &
 LIB_PIDS+=($!)
-(trap - EXIT; set +e; ! wanted_suite clients || clients; ! wanted_suite docs || docs; ! wanted_suite pages || pages; ! wanted_suite tap || tap_files) &
+(trap - EXIT; set +e; ! wanted_suite clients || clients; ! wanted_suite docs || docs; ! wanted_suite pages || pages; layout layout_test
+	! wanted_suite tap || tap_files) &
 LIB_PIDS+=($!)
 on_one_cluster
 ! wanted_suite tap || tap_files

@@ -89,14 +89,13 @@ verdict "no comment points at papers outside the repository" \
 	"$(grep -nEi '(api|design|requirements)\.md|\bissue #?[0-9]' "${sources[@]}" "${web[@]}" sql/*--*.sql)"
 
 verdict "src/README.md names only functions and files that exist, and every file" \
-	"$(grep -oE '`[a-z_]+\(\)`' src/README.md | tr -d '`()' | sort -u | while read -r name; do
-		grep -qE "^$name\(" "${sources[@]}" || echo "$name() is nowhere"
-	done
+	"$(comm -23 <(grep -oE '`[a-z_]+\(\)`' src/README.md | tr -d '`()' | sort -u) <(grep -ohE '^[a-z_]+\(' "${sources[@]}" | tr -d '(' | sort -u) |
+		sed 's/$/() is nowhere/'
 	grep -oE '\b[a-z_]+/[a-z_]+\.[ch]\b' src/README.md | sort -u | while read -r name; do
 		[ -f "src/$name" ] || echo "there is no src/$name"
 	done
 	words=" $(tr -cs 'a-z_' ' ' <src/README.md) "
-	for file in src/*/*.c; do name=$(basename "$file" .c); [[ $words == *" $name "* ]] || echo "$file is not named"; done)"
+	for file in src/*/*.c; do name=${file##*/}; [[ $words == *" ${name%.c} "* ]] || echo "$file is not named"; done)"
 
 verdict "only lib/compat.h tests PG_VERSION_NUM" "$(grep -l 'PG_VERSION_NUM' "${sources[@]}" | grep -v '^src/lib/compat\.h$')"
 
@@ -112,11 +111,14 @@ if [ -f queue.so ] && [ ${#objects[@]} != 0 ]; then
 		"$(nm -g --defined-only "${objects[@]}" | awk 'NF == 3 {print $NF}' | grep -vE "$SQL_OR_PG" | grep -v '^queue_')"
 	verdict "what a .c exports stands in the .h of its name" \
 		"$(nm -A -g --defined-only "${objects[@]}" | awk 'NF == 3 {sub(/\.o:.*/, "", $1); print $1, $3}' | grep -vE " ${SQL_OR_PG#^}" |
-			while read -r file symbol; do
-				header=$file.h
-				[[ $file != src/server/init ]] || header=src/lib/queue.h
-				[ -f "$header" ] && [[ $(<"$header") =~ [^a-z0-9_]$symbol[^a-z0-9_] ]] || echo "$file.c: $symbol is not in $header"
-			done)"
+			awk '{
+				file = $1 ".c"; header = $1 == "src/server/init" ? "src/lib/queue.h" : $1 ".h"
+				if (!(header in words)) {
+					words[header] = " "
+					while ((getline line <header) > 0) { gsub(/[^A-Za-z0-9_]+/, " ", line); words[header] = words[header] line " " }
+				}
+				if (!index(words[header], " " $2 " ")) print file ": " $2 " is not in " header
+			}')"
 	# What no other object uses need not leave its file; the server calls the mains by name.
 	used=$(nm -u "${objects[@]}" | awk 'NF == 2 {print $2}' | sort -u)
 	verdict "what a .c exports is used elsewhere" \
