@@ -110,7 +110,8 @@ current_lines(void)
 
 		lines->config = config;
 		lines->cxt = config->cxt;
-		lines->objects = GenerationContextCreate(config->cxt, "queue lines", ALLOCSET_DEFAULT_SIZES);
+		/* blocks so small that malloc has them again from the reading before: larger ones are mapped, page by page */
+		lines->objects = GenerationContextCreate(config->cxt, "queue lines", 0, 8 * 1024, 64 * 1024);
 		queue_line_table_init(&lines->ids, config->cxt, false, before);
 		before /= 2;
 		queue_line_table_init(&lines->names, config->cxt, true, 0);
