@@ -322,7 +322,7 @@ SQL
 SET statement_timeout = '10min';
 SELECT clock_timestamp() AS start \gset
 SELECT queue.resume('$([ "$1" = kept ] && echo kept || echo default)') \g /dev/null
-CALL empty();
+$WAIT_EMPTY
 SELECT extract(epoch FROM clock_timestamp() - :'start');
 SQL
 			)
@@ -364,18 +364,6 @@ part_drain() {
 SELECT queue.complete(id, attempt) FROM queue.job WHERE state = 'running';
 SELECT queue.purge('default');
 VACUUM queue.live_job;
--- polls counters, which costs nothing; the table only when they say that nothing is left
-CREATE PROCEDURE empty() LANGUAGE plpgsql AS $$
-BEGIN
-	LOOP
-		IF NOT EXISTS (SELECT FROM queue.stat_queue WHERE available + running > 0) THEN
-			COMMIT;
-			EXIT WHEN NOT EXISTS (SELECT FROM queue.live_job);
-		END IF;
-		COMMIT;
-		PERFORM pg_sleep(0.005);
-	END LOOP;
-END $$;
 SQL
 	[ -z "$PGQ" ] || sql "SELECT pgq.unregister_consumer('bench', 'worker'), pgq.drop_queue('bench'), pgq.create_queue('bench'), pgq.register_consumer('bench', 'worker')" >/dev/null
 	[ -z "$GRAPHILE" ] || sql "TRUNCATE graphile_worker._private_jobs" >/dev/null
