@@ -108,8 +108,7 @@ current_lines(void)
 		QueueLines *lines = MemoryContextAllocZero(config->cxt, sizeof(QueueLines));
 		QueueDatabase *base = queue_database();
 
-		lines->config = config;
-		lines->cxt = config->cxt;
+		lines->cxt = (lines->config = config)->cxt;
 		/* blocks so small that malloc has them again from the reading before: larger ones are mapped, page by page */
 		lines->objects = GenerationContextCreate(config->cxt, "queue lines", 0, 8 * 1024, 64 * 1024);
 		queue_line_table_init(&lines->ids, config->cxt, false, before);
