@@ -13,6 +13,7 @@ use File::Copy;
 use File::Path qw(make_path);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use QueueClient qw(ask);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -60,23 +61,59 @@ BEGIN
 END $$;
 EOS
 
-# A psql that finds no server ends before it has read its script, and to write to it then kills the test: the server was
-# just killed, say, and that is what is to be waited for.  Nothing of the script was run.
-foreach my $name ('poll_query_until', 'psql')
+# psql without a process where that will do (QueueClient.pm).  A psql that finds no server ends before it has read its
+# script, and to write to it then kills the test: the server was just killed, say, and that is what is to be waited for.
+# Nothing of the script was run.
 {
-	no strict 'refs';
 	no warnings 'redefine';
-	my $function = \&{"PostgreSQL::Test::Cluster::$name"};
-	*{"PostgreSQL::Test::Cluster::$name"} = sub {
+	my $psql = \&PostgreSQL::Test::Cluster::psql;
+	*PostgreSQL::Test::Cluster::psql = sub {
+		my ($node, $database, $script, %o) = @_;
+		my @result = asked($node, $database, $script, %o);
+		return wantarray ? @result : $result[0] if @result;
 		for (1 .. 100)
 		{
-			my @result = wantarray ? eval { $function->(@_) } : scalar eval { $function->(@_) };
+			@result = wantarray ? eval { $psql->(@_) } : scalar eval { $psql->(@_) };
 			return wantarray ? @result : $result[0] unless $@;
 			die $@ unless $@ =~ /Broken pipe/;
 			usleep(100_000);
 		}
 		die "psql never reads what it is told: $@";
 	};
+	*PostgreSQL::Test::Cluster::poll_query_until = sub {
+		my ($node, $database, $query, $expected) = @_;
+		my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+		my ($out, $err) = ('', '');
+		$expected //= 't';
+		while (time < $deadline)
+		{
+			$node->psql($database, $query, stdout => \$out, stderr => \$err);
+			return 1 if $out eq $expected && $err eq '';
+			usleep(50_000);
+		}
+		diag("waited in vain for $expected of: $query\nlast output: $out\nlast error: $err");
+		return 0;
+	};
+}
+
+# What Cluster.pm's psql returns, and does with its options, by QueueClient.pm; the empty list: psql is needed.
+sub asked
+{
+	my ($node, $database, $script, %o) = @_;
+	my ($user, @more) = @{ $o{extra_params} // [] };
+	my %known = map { ($_ => 1) } qw(stdout stderr timeout timed_out on_error_stop on_error_die extra_params);
+	return if grep { !$known{$_} } keys %o;
+	return if defined $o{on_error_stop} && !$o{on_error_stop} || $database =~ /=/ || $node->host !~ m{^/};
+	return if defined $user && ($user ne '-U' || @more != 1);
+	my ($code, $out, $err) = ask($node->host, $node->port, $database, $more[0] // $ENV{PGUSER} // scalar getpwuid($<), $script, $o{timeout})
+	  or return;
+	chomp($out, $err);
+	${ $o{stdout} } = $out if $o{stdout};
+	${ $o{stderr} } = $err if $o{stderr};
+	${ $o{timed_out} } = defined $code ? 0 : 1 if $o{timed_out};
+	die "psql timed out: stderr: '$err'\nwhile running '$script'" if !defined $code && !$o{timed_out};
+	die +($code == 2 ? 'connection error: ' : 'error running SQL: ') . "'$err'\nwhile running '$script'" if $code && $o{on_error_die};
+	return ($code // 0, $out, $err);
 }
 
 # A new cluster.  preload => 0: without the library; streaming => 1; initdb => [ options ]; conf => more settings; start => 0;
