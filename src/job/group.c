@@ -68,7 +68,6 @@ typedef struct Memory
 static HTAB *memory = NULL;
 static bool memory_complete = false;	/* every group in which somebody is stands there */
 
-static void register_flush(void);
 static bool is_in(const QueueJob *job);
 
 /* ---------------------------------------------------------------- jobs come and go */
@@ -95,7 +94,6 @@ note(const char *queue, const char *key, int64 position, int64 job_id)
 
 	strlcpy(mark.queue, queue, sizeof(mark.queue));
 	strlcpy(mark.key, key, sizeof(mark.key));
-	register_flush();
 	if (queue_mark_note(&mark, job_id) || queue_preloaded())
 		return;
 	queue_inserter_open(&inserter, queue_config()->group_mark);
@@ -674,7 +672,8 @@ flush(XactEvent event, void *arg)
 	if (event != XACT_EVENT_PRE_PREPARE && (event != XACT_EVENT_PRE_COMMIT || queue_preloaded()))
 		return;
 	marks = queue_mark_noted(&n, &overflow);
-	if (n == 0)
+	overflow = overflow && queue_preloaded();
+	if (n == 0 && !overflow)
 		return;
 	queue_mark_forget_noted();
 	if (!OidIsValid(get_extension_oid("queue", true)))
@@ -683,20 +682,16 @@ flush(XactEvent event, void *arg)
 	queue_inserter_open(&inserter, queue_config()->group_mark);
 	for (int i = 0; i < n; i++)
 		insert_mark(&inserter, &marks[i]);
-	if (overflow && queue_preloaded())
+	if (overflow)
 		insert_mark(&inserter, &(QueueMark) {0});	/* of all groups */
 	queue_inserter_close(&inserter);
 	PopActiveSnapshot();
 }
 
-static void
-register_flush(void)
+void
+queue_group_register_callback(void)
 {
-	static bool done = false;
-
-	if (!done)
-		RegisterXactCallback(flush, NULL);
-	done = true;
+	RegisterXactCallback(flush, NULL);
 }
 
 /* ---------------------------------------------------------------- where no scheduler is */
@@ -769,9 +764,6 @@ queue_group_let_in(QueueJobTable *jobs, const QueueJob *job)
 	strlcpy(mark.key, queue_extra_group(job->extra, job->id, &mark.position), sizeof(mark.key));
 	strlcpy(mark.queue, queue_job_line(job->line)->queue->name, sizeof(mark.queue));
 	if (queue_group_settle(jobs, &mark) == QUEUE_GROUP_PROMOTED)
-	{
-		register_flush();
 		(void) queue_mark_note(&mark, 0);	/* who promotes does not know of it */
-	}
 	return queue_group_is_in(jobs, job->id);
 }

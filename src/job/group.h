@@ -10,6 +10,9 @@
 #include "job/job.h"
 #include "shared/mark.h"
 
+/* Called when the library is loaded: a trigger notes groups where nothing else of ours runs. */
+extern void queue_group_register_callback(void);
+
 /* A job of a group waits for its turn; the caller packs extra and inserts the row.  key as enqueue was given it. */
 extern void queue_group_join(QueueJob *job, QueueExtra *extra, const char *key);
 /* The same for a finished job that is retried: in its place if it holds its group, else in a new one. */

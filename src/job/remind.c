@@ -61,27 +61,22 @@ flush(XactEvent event, void *arg)
 	queue_reminders_forget();
 }
 
-static void
-remind(QueueRemindOf of, int64 id, int64 by)
+void
+queue_remind_register_callback(void)
 {
-	static bool done = false;
-
-	if (!done)
-		RegisterXactCallback(flush, NULL);
-	done = true;
-	queue_remind(of, id, by);
+	RegisterXactCallback(flush, NULL);
 }
 
 void
 queue_job_remind(QueueRemindOf of, int64 id)
 {
-	remind(of, id, PG_INT64_MAX);
+	queue_remind(of, id, PG_INT64_MAX);
 }
 
 void
 queue_job_remind_less(int64 id, int64 completed)
 {
-	remind(QUEUE_REMIND_LESS, id, completed);
+	queue_remind(QUEUE_REMIND_LESS, id, completed);
 }
 
 /* What queue_remind_eat_rows calls for each. */

@@ -9,6 +9,9 @@
 
 #include "shared/reminder.h"
 
+/* Called when the library is loaded: a trigger notes reminders where nothing else of ours runs. */
+extern void queue_remind_register_callback(void);
+
 /* This transaction's commit reminds of it, in memory or by a row. */
 extern void queue_job_remind(QueueRemindOf of, int64 id);
 /* .. of a job that depends on one that completed, unless that makes no difference (queue_reminder_waits). */

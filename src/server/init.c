@@ -9,6 +9,8 @@
  */
 #include "lib/queue.h"
 
+#include "job/group.h"
+#include "job/remind.h"
 #include "lib/netguard.h"
 #include "server/ddl_hook.h"
 #include "server/defaults.h"
@@ -208,6 +210,8 @@ _PG_init(void)
 	queue_note_register_callbacks();
 	queue_unit_register_callbacks();
 	queue_census_register_callbacks();
+	queue_remind_register_callback();
+	queue_group_register_callback();
 	queue_defaults_install();
 	if (!process_shared_preload_libraries_in_progress)
 		return;

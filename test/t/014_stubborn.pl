@@ -161,6 +161,36 @@ one($node, "SELECT queue.cancel($second), queue.wait_for($after, '0')", 't|pendi
 sql($node, "SELECT queue.cancel($first)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $after", 'and goes when the one ended that it waits for by now');
 
+# --- nor is it lost where the transaction that brought it back is prepared, whose end runs no callback of ours; nor are
+# places of groups
+my ($third, $waits) = split /\|/, sql($node, "SELECT queue.enqueue('e', queue => 'deps'), queue.enqueue('e', queue => 'deps')");
+$waits = sql($node, "SELECT queue.enqueue('after', queue => 'deps', depends_on => ARRAY[$waits], depends_mode => 'finished')");
+sql($node, "SELECT queue.cancel($third)");
+scheduler_turn($node);
+sql($node, <<"EOS");
+BEGIN;
+DELETE FROM queue.dependency WHERE job_id = $waits;
+INSERT INTO queue.dependency (job_id, depends_on) VALUES ($waits, $third);
+PREPARE TRANSACTION 'dependency';
+EOS
+sql($node, <<'EOS');
+SELECT queue.enqueue('e', queue => 'deps', group_key => 'restored');
+CREATE TABLE saved AS SELECT * FROM queue.live_job WHERE extra ->> 'group_key' = 'restored';
+CREATE TABLE saved_key AS SELECT * FROM queue.live_key WHERE group_key = 'restored';
+SELECT queue.cancel(id) FROM saved;
+UPDATE saved SET run_at = 'infinity', extra = extra || '{"blocks": 1}';
+BEGIN;
+INSERT INTO queue.live_job SELECT * FROM saved;
+INSERT INTO queue.live_key SELECT * FROM saved_key;
+PREPARE TRANSACTION 'place';
+EOS
+scheduler_turn($node);
+one($node, "SELECT state FROM queue.job WHERE id = $waits", 'pending', 'a dependency that is prepared changes nothing yet');
+sql($node, "COMMIT PREPARED 'dependency'");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $waits", 'at COMMIT PREPARED it is looked at');
+sql($node, "COMMIT PREPARED 'place'");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'restored' AND state <> 'cancelled'", 'and so is a place of a group');
+
 # --- an executor that must end in the midst of a job gives back what else it has in hand: here one job that failed in
 # company and runs alone, and one behind it that has to be alone, because it failed before
 sql($node, <<'EOS');
