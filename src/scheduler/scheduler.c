@@ -509,7 +509,10 @@ do_round(TimestampTz now)
 	if (queue_placement_refresh(queue_config(), now))
 	{
 		for (int i = 0; i < queue_nroles; i++)
+		{
+			(void) unshun(queue_roles[i], DT_NOEND);	/* who has no lines any more is not pulled for */
 			sift_channel(queue_roles[i], now);
+		}
 	}
 	next = queue_placement_due();
 	if (nsuspects > 0)

@@ -1,0 +1,99 @@
+# A row that cannot be written: whoever meets it - a look at a group, at dependents, at ended leases, an executor - leaves it
+# alone for a while and holds up nobody for it.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+
+# Nobody finds by a look from afar what was lost.
+my $node = queue_node('poison', far_look => 0, conf => "queue.executors = 1\n");
+
+sql($node, <<'EOS');
+SELECT queue.create_queue('q', lease => '1 s');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'poison' THEN
+		RAISE EXCEPTION 'not this one';
+	END IF;
+	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+EOS
+sub poison { return sql($node, 'CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse()'); }
+sub heal { return sql($node, 'DROP TRIGGER refuse ON queue.live_job'); }
+sub state_is { my ($id, $state, $name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return wait_true($node, "SELECT state = '$state' FROM queue.job WHERE id = $id", $name); }
+my $bad = q{'{"poison": 1}'};
+
+# --- the first job of a group
+poison();
+sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q', group_key => 'g' || n) FROM generate_series(1, 5) n");
+wait_true($node, "SELECT count(*) = 4 FROM queue.job WHERE state = 'available'", 'other groups go on');
+heal();
+wait_true($node, "SELECT count(*) = 5 FROM queue.job WHERE state = 'available'", 'and that one when it can');
+sql($node, "SELECT queue.purge('q')");
+
+# --- one that depends on another
+my $first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+my @waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q', depends_on => ARRAY[$first]) FROM generate_series(1, 3) n");
+sql($node, "SELECT id FROM queue.fetch('q')");
+poison();
+sql($node, "SELECT queue.complete($first)");
+state_is($_, 'available', 'others that depend on the same job go on') for @waits[1, 2];
+one($node, "SELECT state FROM queue.job WHERE id = $waits[0]", 'pending', 'it waits');
+heal();
+state_is($waits[0], 'available', 'until it can be written');
+sql($node, "SELECT queue.purge('q')");
+
+# --- one that awaits an event
+@waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q') FROM generate_series(1, 3) n");
+sql($node, "SELECT queue.await_event(id, 'e', '1 hour', attempt) FROM queue.fetch('q', 3)");
+poison();
+sql($node, "SELECT queue.emit('e', '1', 'q')");
+state_is($_, 'available', 'others that await the same event go on') for @waits[1, 2];
+heal();
+state_is($waits[0], 'available', 'and that one when it can');
+sql($node, "SELECT queue.purge('q')");
+
+# --- leases that end together, the first of them of a last attempt, which ends its job
+sql($node, "SELECT queue.create_queue('last', lease => '1 s'); SELECT queue.enqueue('ext', $bad, 'last', max_attempts => 1)");
+sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('last') UNION ALL SELECT id FROM queue.fetch('q')) f", '2', 'two jobs are leased');
+poison();
+wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('q', lease => '1 h')", 'one comes back when its lease ends');
+heal();
+sql($node, "SELECT queue.purge('q')");
+
+# --- one that an executor can neither run nor fail is found by those of another role that gets its handler
+sql($node, <<'EOS');
+CREATE ROLE once LOGIN;
+SELECT queue.grant_queue('q', 'once', 'work');
+SELECT queue.register_sql_handler('passed', 'public.h', run_as => 'once');
+EOS
+poison();
+sql($node, "SELECT queue.enqueue('passed', $bad, 'q')");
+sql($node, "SELECT queue.enqueue('passed', queue => 'q', priority => 1)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'passed'", 'the next job runs');
+sql($node, <<'EOS');
+BEGIN;
+DROP TRIGGER refuse ON queue.live_job;
+SELECT queue.register_sql_handler('passed', 'public.h');
+COMMIT;
+EOS
+wait_no_jobs($node, 'it runs as the other role when it can', kinds => '^passed$');
+
+# --- and by who fetches when there are no executors any more
+poison();
+my $left = sql($node, "SELECT queue.enqueue('passed', $bad, 'q')");
+sql($node, "SELECT queue.enqueue('passed', queue => 'q', priority => 1)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'passed'", 'the next job runs');
+sql($node, 'ALTER SYSTEM SET queue.enabled = off');
+$node->reload;
+wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type IN ('queue scheduler', 'queue executor')", 'the scheduler ends');
+heal();
+sql($node, "SELECT queue.unregister_handler('passed')");
+one($node, "SELECT id FROM queue.fetch('q')", $left, 'a fetch finds it');
+
+$node->stop;
+done_testing();
