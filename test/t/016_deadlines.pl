@@ -109,6 +109,16 @@ one($node, states('poison'), '1 available', 'the row itself stays');
 sql($node, 'DROP TRIGGER poison ON queue.live_job');
 wait_true($node, "SELECT (" . states('poison') . ") = '1 cancelled'", 'and ends when it can');
 
+# 7. One that a restore brings, before those that were looked at: the scheduler looks from the front now and then.
+sql($node, "SELECT queue.enqueue('restored', expires_at => now() + interval '14 hours')");
+sql($node, "CREATE TABLE saved AS SELECT * FROM queue.deadline; DELETE FROM queue.deadline");
+sql($node, "SELECT queue.enqueue('behind', expires_at => now() + interval '15 hours')");
+clock(16 * 3600);
+wait_true($node, "SELECT (" . states('behind') . ") = '4 cancelled'", 'a later deadline is looked at');
+sql($node, 'INSERT INTO queue.deadline SELECT * FROM saved');
+clock(16 * 3600 + 60);
+wait_true($node, "SELECT (" . states('restored') . ") = '1 cancelled'", 'one that comes without a word is found');
+
 log_clean($node);
 $node->stop;
 done_testing();

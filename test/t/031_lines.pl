@@ -92,6 +92,10 @@ sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
 $node->reload;
 kinds('restored', 0, 'for a while');
 
+# lines of a queue whose row somebody deleted go too
+sql($node, q{SELECT queue.create_queue('hand'); SELECT queue.enqueue('by hand', '1', 'hand'); SELECT queue.purge('hand'); DELETE FROM queue.queue WHERE name = 'hand'});
+kinds('by hand', 0, 'lines of a queue that was deleted by hand go');
+
 # a session that knows lines does not take those of another extension for them
 sql($node, 'CREATE DATABASE again');
 my $again = queue_session($node, 'again');
@@ -107,5 +111,21 @@ $again->quit;
 
 $s->quit;
 $p->quit;
+
+# in a copy that nobody adopted lines stay, because their jobs may come later
+sql($node, q{SELECT queue.enqueue('copied', '1', run_at => now() + interval '1 day')});
+sql($node, 'CREATE DATABASE copy TEMPLATE postgres');
+sql($node, q{SELECT queue.purge('default')}, db => 'copy');
+sql($node, q{SELECT queue.enqueue('as long', '1'); SELECT queue.purge('default')});
+kinds('as long', 0, 'a line goes that has no job any longer');
+for (1 .. 10)
+{
+	my $id = sql($node, q{SELECT queue.enqueue('a turn', expires_at => queue_internal.clock())}, db => 'copy');
+	poll($node, "SELECT queue.wait_for($id, '20 s') = 'cancelled'", db => 'copy') or die 'the scheduler does not come round';
+}
+my $copied = q{SELECT count(*) FROM queue.line WHERE kind = 'copied'};
+one($node, "$copied AND retired_at IS NULL", '1', 'one in a copy does not', db => 'copy');
+sql($node, 'SELECT queue.adopt()', db => 'copy');
+wait_true($node, "SELECT ($copied) = 0", 'before it is adopted', db => 'copy');
 log_clean($node);
 done_testing();
