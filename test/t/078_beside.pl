@@ -6,12 +6,14 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = queue_node('beside', install => 0, conf => <<'EOS');
 shared_preload_libraries = 'pg_stat_statements, queue'
 pg_stat_statements.track_planning = on
 queue.executors = 2
 queue.executor_idle_timeout = 1h
+autovacuum = off
 EOS
 
 # --- an extension that was loaded before has its hooks called
@@ -22,9 +24,10 @@ one($node, q{SELECT sum(plans) FILTER (WHERE query = 'SELECT $1 AS beside'), sum
 
 # --- limits of connections, which hold for no superuser
 queue_install($node, 'postgres');
-sql($node, "CREATE ROLE boss SUPERUSER LOGIN CONNECTION LIMIT 0; ALTER DATABASE postgres CONNECTION LIMIT 0; SELECT queue.register_sql_handler('boss', 'h', run_as => 'boss')");
+sql($node, 'CREATE ROLE boss SUPERUSER LOGIN CONNECTION LIMIT 0; ALTER DATABASE postgres CONNECTION LIMIT 0');
 my $boss = $node->background_psql('postgres', extra_params => [ '-U', 'boss' ]);
 my $id = sql($node, "SELECT queue.enqueue('boss')");
+sql($node, "SELECT queue.register_sql_handler('boss', 'h', run_as => 'boss')");
 wait_end($node, $id, 'completed', 'jobs of a superuser run in spite of connection limits');
 $boss->quit;
 sql($node, 'ALTER DATABASE postgres CONNECTION LIMIT -1');
@@ -72,6 +75,26 @@ wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'two
 sql($node, 'DROP DATABASE two');
 is(workers_of('one'), $before, 'and nobody elsewhere, nor does DROP DATABASE');
 is(sql($node, $stat, db => 'one'), $counted, 'where all is counted as it was');
+
+# --- a database that cannot be connected to: its scheduler is tried again after 1 s, 2 s, 4 s, and comes back
+my $version = $node->data_dir . '/base/' . sql($node, "SELECT oid FROM pg_database WHERE datname = 'one'") . '/PG_VERSION';
+rename $version, "$version.away" or die "cannot move $version: $!";
+($scheduler) = workers($node, 'scheduler', 'one');
+sql($node, "SELECT pg_terminate_backend($scheduler)");
+my $refused = qr/(\d+):(\d+):([\d.]+) \w+ \[\d+\] FATAL:  "[^"]*" is not a valid data directory/;
+my @at;
+for (1 .. 600)
+{
+	my $log = slurp_file($node->logfile);
+	@at = ();
+	push @at, $1 * 3600 + $2 * 60 + $3 while $log =~ /$refused/g;
+	last if @at > 3;
+	usleep(100_000);
+}
+rename "$version.away", $version or die "cannot move $version: $!";
+cmp_ok(scalar @at, '>', 3, 'a scheduler that cannot start is tried again');
+cmp_ok(($at[3] - $at[0]) % 86400, '>=', 6, 'after a pause that doubles');
+wait_end($node, sql($node, "SELECT queue.enqueue('job')", db => 'one'), 'completed', 'and serves its database when it can', db => 'one');
 
 log_clean($node);
 $node->stop;

@@ -12,7 +12,9 @@ use Test::More;
 my $node = queue_node('poison', far_look => 0, conf => "queue.executors = 1\n");
 
 sql($node, <<'EOS');
-SELECT queue.create_queue('q', lease => '1 s');
+SELECT queue.create_queue('q', lease => '1 s'), queue.create_queue('before', lease => '1 s');
+SELECT queue.enqueue('ext', queue => 'before');
+SELECT queue.purge('before');
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF OLD.payload ? 'poison' THEN
@@ -56,10 +58,10 @@ heal();
 state_is($waits[0], 'available', 'and that one when it can');
 sql($node, "SELECT queue.purge('q')");
 
-# --- leases that end together, the first of them of a last attempt, which ends its job
-sql($node, "SELECT queue.create_queue('last', lease => '1 s'); SELECT queue.enqueue('ext', $bad, 'last', max_attempts => 1)");
+# --- leases that end together, the first of them of a last attempt, which ends its job, in a line that is looked at before
+sql($node, "SELECT queue.enqueue('ext', $bad, 'before', max_attempts => 1)");
 sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
-one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('last') UNION ALL SELECT id FROM queue.fetch('q')) f", '2', 'two jobs are leased');
+one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('before') UNION ALL SELECT id FROM queue.fetch('q')) f", '2', 'two jobs are leased');
 poison();
 wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('q', lease => '1 h')", 'one comes back when its lease ends');
 heal();
@@ -94,6 +96,14 @@ wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type I
 heal();
 sql($node, "SELECT queue.unregister_handler('passed')");
 one($node, "SELECT id FROM queue.fetch('q')", $left, 'a fetch finds it');
+
+# --- nor does maintain() stop at one
+poison();
+sql($node, "SELECT queue.emit('old', '1', 'q'); SELECT queue.enqueue('ext', $bad, 'q', expires_at => clock_timestamp())");
+my ($out, $said) = ('', '');
+$node->psql('postgres', "SET queue.debug_clock_offset = '30 d'; SELECT queue.maintain()", stdout => \$out, stderr => \$said);
+like($said, qr/WARNING:  deadlines failed: not this one/, 'maintain() says what it could not do');
+one($node, 'SELECT count(*) FROM queue.event', '0', 'and does the rest: old events are deleted');
 
 $node->stop;
 done_testing();
