@@ -157,6 +157,9 @@ sql($node, "SELECT * FROM queue.fetch('q')");
 one($node, "SELECT status FROM queue.await_event($id, 'restored', attempt => 1)", 'waiting', 'one more');
 sql($node, "INSERT INTO queue.event SELECT nextval('queue.event_id'), clock_timestamp(), 'q', 'restored', '1'");
 state_is($id, 'available', 'restored events are looked at');
+# those that are old may come before the jobs that have awaited them
+sql($node, "INSERT INTO queue.event SELECT nextval('queue.event_id'), clock_timestamp() - interval '1 year', 'q', 'old', '1'; SELECT queue.maintain()");
+one($node, "SELECT count(*) FROM queue.event WHERE name = 'old'", '1', 'an old one that was restored is kept for a while');
 sql($node, "SELECT queue.purge('q')");
 
 # --- emits and awaits at the same time, while processes are killed: nobody waits for ever

@@ -99,11 +99,11 @@ one($node, "SELECT id FROM queue.fetch('q')", $left, 'a fetch finds it');
 
 # --- nor does maintain() stop at one
 poison();
-sql($node, "SELECT queue.emit('old', '1', 'q'); SELECT queue.enqueue('ext', $bad, 'q', expires_at => clock_timestamp())");
+sql($node, "SELECT count(queue.emit('old' || n, '1', 'q')) FROM generate_series(1, 1100) n; SELECT queue.enqueue('ext', $bad, 'q', expires_at => clock_timestamp())");
 my ($out, $said) = ('', '');
 $node->psql('postgres', "SET queue.debug_clock_offset = '30 d'; SELECT queue.maintain()", stdout => \$out, stderr => \$said);
 like($said, qr/WARNING:  deadlines failed: not this one/, 'maintain() says what it could not do');
-one($node, 'SELECT count(*) FROM queue.event', '0', 'and does the rest: old events are deleted');
+one($node, 'SELECT count(*) FROM queue.event', '0', 'and does the rest: old events are deleted, however many');
 
 $node->stop;
 done_testing();
