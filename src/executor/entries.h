@@ -21,7 +21,10 @@ extern void queue_entries_postpone(QueueEntry *entry);	/* it heads the next grou
 extern void queue_entries_put_back_alone(QueueEntry *entry);	/* into the channel, for whichever executor is free */
 extern void queue_entries_give_back(const QueueEntry *entry);	/* to its line: whoever may can have it */
 extern void queue_entries_give_back_all(void);
-extern void queue_entries_shun(const QueueEntry *entry);	/* nobody tries it again before a pause is over */
+/* Nobody tries it again before a pause is over; what went wrong. */
+extern void queue_entries_shun(const QueueEntry *entry, const char *error);
+extern void queue_entries_wrote(void);	/* a transaction that wrote something has committed */
+extern TimestampTz queue_entries_paused_until(void);	/* queue_entries_next() finds nothing before; DT_NOEND: it does */
 /* tells the scheduler that its handler cannot run */
 extern void queue_entries_refuse(int64 line, const char *reason);
 

@@ -134,6 +134,7 @@ commit(void)
 {
 	bool		temp = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
 	bool		advisory = queue_holds_advisory_lock();
+	bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
 
 	queue_job_close(table);
 	table = NULL;
@@ -143,6 +144,8 @@ commit(void)
 	PortalHashTableDeleteAll();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
+	if (wrote)
+		queue_entries_wrote();
 	queue_suspect_clear();
 	sweep(temp, advisory);
 }
@@ -653,9 +656,7 @@ fail_or_give_back(QueueEntry *entry, ErrorData *edata)
 	PG_CATCH();
 	{
 		(void) recover();
-		queue_entries_shun(entry);
-		queue_log_job("job_error", &(QueueLogJob) {.id = entry->id, .error = edata->message},
-					  "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, edata->message);
+		queue_entries_shun(entry, edata->message);
 	}
 	PG_END_TRY();
 }
@@ -787,8 +788,8 @@ queue_executor_main(Datum arg)
 			pgstat_report_stat(true);
 			until = queue_now() + queue_executor_idle_timeout * INT64CONST(1000);
 		}
-		woke = queue_worker_sleep(NULL, until, queue_wait_event("QueueExecutorIdle"));
-		if (until != 0 && (woke & QUEUE_WOKE_TIMEOUT) != 0 && !queue_entries_any())
+		woke = queue_worker_sleep(NULL, queue_earlier(until, queue_entries_paused_until()), queue_wait_event("QueueExecutorIdle"));
+		if (until != 0 && (woke & QUEUE_WOKE_TIMEOUT) != 0 && until <= queue_now() && !queue_entries_any())
 			break;
 	}
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_STOPPING);

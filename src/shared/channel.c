@@ -95,6 +95,7 @@ queue_channel_of(Oid db, Oid role, bool create)
 			ch->order[j] = (uint8) j;
 		ch->parked[0] = '\0';
 		ch->nshunned = 0;
+		ch->quiet_until = 0;
 		ch->refusals = 0;
 		ch->refused_line = 0;
 		ch->refused[0] = '\0';
@@ -292,6 +293,19 @@ queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until,
 	ch->nshunned = Max(ch->nshunned, i + 1);
 	SpinLockRelease(&ch->mutex);
 	return full;
+}
+
+bool
+queue_channel_tells(QueueChannel *ch, TimestampTz now)
+{
+	bool		tells;
+
+	SpinLockAcquire(&ch->mutex);
+	tells = !queue_put_off(ch->quiet_until, USECS_PER_MINUTE, now);
+	if (tells)
+		ch->quiet_until = now + USECS_PER_MINUTE;
+	SpinLockRelease(&ch->mutex);
+	return tells;
 }
 
 /* Called by the scheduler, which gives them back. */

@@ -56,6 +56,7 @@ typedef struct QueueChannel
 	int			nshunned;		/* entries of jobs that could be neither run nor failed .. */
 	TimestampTz shunned_until[QUEUE_MAX_SHUNNED];	/* .. and are left alone before this */
 	QueueEntry	shunned[QUEUE_MAX_SHUNNED];
+	TimestampTz quiet_until;	/* before this the log is not told of another one */
 	uint8		order[QUEUE_CHANNEL_SIZE];	/* a permutation: used places by urgency from head on, then free ones */
 	QueueEntry	place[QUEUE_CHANNEL_SIZE];
 } QueueChannel;
@@ -86,6 +87,8 @@ extern void queue_channel_forgive(QueueChannel *ch);	/* the scheduler: the last 
 extern void queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128]);
 /* An executor leaves this entry alone; true: for its place *out must be given back. */
 extern bool queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until, QueueEntry *out);
+/* Shall the log be told of one?  At most once a minute. */
+extern bool queue_channel_tells(QueueChannel *ch, TimestampTz now);
 /* Takes those out whose pause is over by `now`; how many.  *left: how many are still there. */
 extern int	queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left);
 /* Until when is this job left alone?  0: it is not. */

@@ -7,7 +7,7 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 my $node = queue_node('stubborn', far_look => 0, conf => "max_prepared_transactions = 10\nqueue.executors = 1\nqueue.shutdown_timeout = '1s'\nqueue.max_wait = '1h'\n");
 
@@ -255,6 +255,29 @@ ok(gone($stopped), 'it ends too');
 $hold->quit;
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $id", 'and its job runs');
 unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'which nobody suspected');
+
+# --- where nothing can be written an executor does not try one job after the other without a pause, nor fill the log
+$node->append_conf('postgresql.conf', "log_min_messages = log\nlog_line_prefix = '%n %b '");
+$node->reload;
+sql($node, <<'EOS');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'refused'; RAISE 'no room'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW WHEN (OLD.payload @> '{"refused": true}') EXECUTE FUNCTION refuse();
+SELECT queue.register_sql_handler('refused', 'h');
+SELECT count(queue.enqueue('refused', '{"refused": true}')) FROM generate_series(1, 40);
+EOS
+my @refused;
+for (1 .. 600)
+{
+	@refused = slurp_file($node->logfile) =~ /^(\d+\.\d+) queue executor LOG:  refused$/mg;
+	last if @refused > 20;
+	usleep(100_000);
+}
+# a try of a job takes one to three; pauses of 0.1, 0.2, 0.4 s and so on
+cmp_ok(@refused > 20 ? $refused[20] - $refused[0] : 0, '>', 1, 'twenty tries take their time');
+my @told = slurp_file($node->logfile) =~ /could be neither run nor failed: no room/g;
+is(scalar @told, 1, 'and the log is told once a minute');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_no_jobs($node, 'when there is room again all run', kinds => 'refused');
 
 # --- a handler that catches every cancel does not hold up the end
 $id = sql($node, q{SELECT queue.enqueue('stubborn', '{"loop": 1}', timeout => '0')});
