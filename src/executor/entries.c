@@ -141,8 +141,8 @@ queue_entries_give_back_all(void)
 /*
  * The job could be neither run nor failed: there is nothing to write down why, and looking again at once would keep
  * the machine busy with it.  Its row was let go already, so the scheduler finds it, and is told here to leave it alone.
- * Where nothing at all can be written, for want of room say, the next job is such a one, too, and the one after it: from
- * the second on this executor pauses, each time for longer, and the log is told once a minute.
+ * Where nothing at all can be written, for want of room say, the next job is such a one, too, and the one after it:
+ * from the second on this executor pauses, each time for longer, and the log is told once a minute.
  */
 void
 queue_entries_shun(const QueueEntry *entry, const char *error)

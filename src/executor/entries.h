@@ -24,7 +24,8 @@ extern void queue_entries_give_back_all(void);
 /* Nobody tries it again before a pause is over; what went wrong. */
 extern void queue_entries_shun(const QueueEntry *entry, const char *error);
 extern void queue_entries_wrote(void);	/* a transaction that wrote something has committed */
-extern TimestampTz queue_entries_paused_until(void);	/* queue_entries_next() finds nothing before; DT_NOEND: it does */
+/* queue_entries_next() finds nothing before; DT_NOEND: it does. */
+extern TimestampTz queue_entries_paused_until(void);
 /* tells the scheduler that its handler cannot run */
 extern void queue_entries_refuse(int64 line, const char *reason);
 

@@ -788,7 +788,8 @@ queue_executor_main(Datum arg)
 			pgstat_report_stat(true);
 			until = queue_now() + queue_executor_idle_timeout * INT64CONST(1000);
 		}
-		woke = queue_worker_sleep(NULL, queue_earlier(until, queue_entries_paused_until()), queue_wait_event("QueueExecutorIdle"));
+		woke = queue_worker_sleep(NULL, queue_earlier(until, queue_entries_paused_until()),
+								  queue_wait_event("QueueExecutorIdle"));
 		if (until != 0 && (woke & QUEUE_WOKE_TIMEOUT) != 0 && until <= queue_now() && !queue_entries_any())
 			break;
 	}
