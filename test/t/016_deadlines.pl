@@ -110,14 +110,18 @@ sql($node, 'DROP TRIGGER poison ON queue.live_job');
 wait_true($node, "SELECT (" . states('poison') . ") = '1 cancelled'", 'and ends when it can');
 
 # 7. One that a restore brings, before those that were looked at: the scheduler looks from the front now and then.
-sql($node, "SELECT queue.enqueue('restored', expires_at => now() + interval '14 hours')");
-sql($node, "CREATE TABLE saved AS SELECT * FROM queue.deadline; DELETE FROM queue.deadline");
+my $restored = sql($node, "SELECT queue.enqueue('restored', expires_at => now() + interval '14 hours')");
+sql($node, "CREATE TABLE saved AS SELECT * FROM queue.deadline WHERE id = $restored; DELETE FROM queue.deadline WHERE id = $restored");
 sql($node, "SELECT queue.enqueue('behind', expires_at => now() + interval '15 hours')");
 clock(16 * 3600);
 wait_true($node, "SELECT (" . states('behind') . ") = '4 cancelled'", 'a later deadline is looked at');
 sql($node, 'INSERT INTO queue.deadline SELECT * FROM saved');
+# (of a restore, jobs may come after their deadlines)
+sql($node, 'INSERT INTO queue.deadline (at, id) SELECT at, 1000000000 FROM saved');
 clock(16 * 3600 + 60);
 wait_true($node, "SELECT (" . states('restored') . ") = '1 cancelled'", 'one that comes without a word is found');
+wait_true($node, "SELECT count(*) = 0 FROM queue.deadline WHERE id = $restored", 'and has done its duty');
+one($node, 'SELECT count(*) FROM queue.deadline WHERE id = 1000000000', '1', 'one whose job is still to come stays');
 
 log_clean($node);
 $node->stop;

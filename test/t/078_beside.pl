@@ -32,6 +32,20 @@ wait_end($node, $id, 'completed', 'jobs of a superuser run in spite of connectio
 $boss->quit;
 sql($node, 'ALTER DATABASE postgres CONNECTION LIMIT -1');
 
+# --- others' jobs wait, and doctor() says what for
+sql($node, "CREATE ROLE few LOGIN; SELECT queue.grant_queue('default', 'few', 'work'), queue.register_sql_handler('few', 'h', run_as => 'few')");
+my $few = $node->background_psql('postgres', extra_params => [ '-U', 'few' ]);
+sql($node, 'ALTER ROLE few CONNECTION LIMIT 0');
+$id = sql($node, "SELECT queue.enqueue('few')");
+scheduler_turn($node);
+doctor_like($node, qr/role "few" is at its connection limit/, 'a role at its connection limit is told of while it waits');
+sql($node, 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; ALTER ROLE few CONNECTION LIMIT -1');
+doctor_like($node, qr/role "few" may not connect to this database/, 'one that may not connect too');
+unlike(slurp_file($node->logfile), qr/FATAL: .*permission denied for database/, 'and no executor tries to');
+sql($node, 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+wait_end($node, $id, 'completed', 'its job runs when it may');
+$few->quit;
+
 # --- what a database does with its workers leaves those of the others alone
 sub workers_of { my ($db) = @_; return join ' ', map { workers($node, $_, $db) } qw(scheduler executor); }
 
@@ -75,6 +89,12 @@ wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'two
 sql($node, 'DROP DATABASE two');
 is(workers_of('one'), $before, 'and nobody elsewhere, nor does DROP DATABASE');
 is(sql($node, $stat, db => 'one'), $counted, 'where all is counted as it was');
+
+# --- a template is not served, and is again when it is none any more
+sql($node, 'ALTER DATABASE one IS_TEMPLATE true');
+wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'one' AND backend_type LIKE 'queue %'", 'a database that becomes a template loses its workers');
+sql($node, 'ALTER DATABASE one IS_TEMPLATE false');
+wait_end($node, sql($node, "SELECT queue.enqueue('job')", db => 'one'), 'completed', 'and has them again afterwards', db => 'one');
 
 # --- a database that cannot be connected to: its scheduler is tried again after 1 s, 2 s, 4 s, and comes back
 my $version = $node->data_dir . '/base/' . sql($node, "SELECT oid FROM pg_database WHERE datname = 'one'") . '/PG_VERSION';

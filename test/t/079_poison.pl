@@ -58,12 +58,17 @@ heal();
 state_is($waits[0], 'available', 'and that one when it can');
 sql($node, "SELECT queue.purge('q')");
 
-# --- leases that end together, the first of them of a last attempt, which ends its job, in a line that is looked at before
+# --- leases that end together, one of them of a last attempt, which ends its job, in a line that is looked at before the others'
 sql($node, "SELECT queue.enqueue('ext', $bad, 'before', max_attempts => 1)");
-sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
-one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('before') UNION ALL SELECT id FROM queue.fetch('q')) f", '2', 'two jobs are leased');
+sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 6)");
+my ($scheduler) = workers($node, 'scheduler');
+kill 'STOP', $scheduler;
+one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('q') UNION ALL SELECT id FROM queue.fetch('before') UNION ALL SELECT id FROM queue.fetch('q', 5)) f", '7', 'jobs are leased');
 poison();
-wait_true($node, "SELECT count(*) = 1 FROM queue.fetch('q', lease => '1 h')", 'one comes back when its lease ends');
+wait_true($node, 'SELECT count(*) = 7 FROM queue.live_job WHERE leased_until < clock_timestamp()', 'all leases are over');
+kill 'CONT', $scheduler;
+wait_true($node, "SELECT (SELECT count(*) FROM queue.fetch('q', 10, lease => '1 h')) = 0 AND (SELECT count(*) = 6 FROM queue.live_job WHERE leased_until > clock_timestamp())",
+	'all others come back');
 heal();
 sql($node, "SELECT queue.purge('q')");
 
