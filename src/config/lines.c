@@ -108,7 +108,8 @@ current_lines(void)
 		QueueLines *lines = MemoryContextAllocZero(config->cxt, sizeof(QueueLines));
 		QueueDatabase *base = queue_database();
 
-		lines->cxt = (lines->config = config)->cxt;
+		lines->config = config;
+		lines->cxt = config->cxt;
 		/* blocks so small that malloc has them again from the reading before: larger ones are mapped, page by page */
 		lines->objects = GenerationContextCreate(config->cxt, "queue lines", 0, 8 * 1024, 64 * 1024);
 		queue_line_table_init(&lines->ids, config->cxt, false, before);
@@ -205,9 +206,7 @@ doubt_lists(QueueLines *lines)
 	}
 }
 
-/*
- * Puts a line into the lists that are kept, once.  Lines of a queue that was dropped are in none: nobody serves them.
- */
+/* Puts a line into the lists that are kept, once.  Those of a dropped queue are in none: nobody serves them. */
 static void
 list_line(QueueLines *lines, QueueLine *line)
 {

@@ -17,19 +17,20 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 
+#define PAUSE_US (100 * INT64CONST(1000))
+#define MAX_PAUSE_US (5 * USECS_PER_SEC)
+
 QueueEntry	queue_held[QUEUE_SUSPECT_IDS];
 int			queue_nheld = 0;
 
 static QueueChannel *channel = NULL;
 static QueueEntry postponed;	/* too young for the group that took it: heads the next one; id 0: none */
+static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
+
 /* Jobs in a row that could be neither run nor failed, and what comes of it (queue_entries_shun). */
-#define PAUSE_US (100 * INT64CONST(1000))
-#define MAX_PAUSE_US (5 * USECS_PER_SEC)
 static int	nshunned = 0;
 static int64 last_shunned = 0;
 static TimestampTz paused_until = 0;
-
-static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
 
 /* Exit hook: what was taken and not ended goes back to its line (the transaction is aborted by then). */
 static void
