@@ -67,6 +67,17 @@ SELECT kind, payload FROM queue.fetch('f', 10, kinds => '{never}');
 SELECT kind, payload FROM queue.fetch('f', 10, kinds => '{}');
 SELECT kind, payload FROM queue.fetch('f', 10);
 
+-- given back one by one, the later one first: in their order again, over the kinds too
+SELECT count(queue.enqueue(k, to_jsonb(n), 'f', run_at => '2001-01-01 00:00+00'::timestamptz + n * interval '1 s'))
+  FROM (VALUES ('x', 1), ('y', 2), ('x', 3)) v(k, n);
+SELECT count(*) FROM queue.fetch('f', 10, kinds => '{x,y}');
+SELECT count(*) FROM queue.fetch('f', 10, kinds => '{x,y}');
+SELECT queue.release(id) FROM queue.job WHERE kind = 'x' AND payload = '3';
+SELECT queue.release(id) FROM queue.job WHERE kind = 'x' AND payload = '1';
+SELECT queue.release(id) FROM queue.job WHERE kind = 'y';
+SELECT payload FROM queue.fetch('f', kinds => '{x,y}');
+SELECT payload FROM queue.fetch('f', 10, kinds => '{x,y}');
+
 -- several queues: merged as one; the emptiness of one costs the other nothing
 SELECT queue.create_queue('g'), queue.create_queue('empty');
 SELECT count(queue.enqueue('k', to_jsonb(n), q, priority => p, run_at => '2001-01-01 00:00+00'::timestamptz + s * interval '1 s'))

@@ -63,6 +63,14 @@ SELECT count(queue.release(id)) FROM queue.job WHERE queue = 'l_q' AND state = '
 SELECT count(*) FROM queue.fetch('l_q', 5);
 COMMIT;
 SELECT count(*) FROM queue.fetch('l_q', 5);
+-- given back, while taking it again is undone
+BEGIN;
+SELECT count(queue.release(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SAVEPOINT s;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+ROLLBACK TO s;
+COMMIT;
+SELECT count(*) FROM queue.fetch('l_q', 5);
 SELECT * FROM held;
 -- a rolled back fetch gives back
 SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
@@ -74,6 +82,17 @@ SAVEPOINT s;
 SELECT count(*) FROM queue.fetch('l_q', 5);
 ROLLBACK TO s;
 SELECT count(*) FROM queue.fetch('l_q', 5);
+COMMIT;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+-- one in a savepoint that was released does not, when another one is rolled back
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_q' AND state = 'running';
+SELECT add('l_k', 'l_q', 3);
+BEGIN;
+SAVEPOINT s;
+SELECT count(*) FROM queue.fetch('l_q', 5);
+RELEASE s;
+SAVEPOINT s;
+ROLLBACK TO s;
 COMMIT;
 SELECT count(*) FROM queue.fetch('l_q', 5);
 

@@ -171,6 +171,8 @@ one($node, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tmpl' AND bac
 unlike(substr(slurp_file($node->logfile), $log_before), qr/"shut" is not currently accepting connections/, 'nobody tries to connect where that is not allowed');
 doctor_like($node, qr/is a template/, 'doctor() says why', db => 'tmpl');
 quickly('CREATE DATABASE from_template TEMPLATE tmpl', 'so it can be copied');
+sql($node, 'BEGIN; SAVEPOINT a; ALTER DATABASE tmpl IS_TEMPLATE false; RELEASE a; SAVEPOINT b; ROLLBACK TO b; COMMIT');
+works('tmpl', 'what is no template any more is served, though a later savepoint was rolled back');
 
 # --- a database that queue.databases does not name (any more)
 sql($node, "ALTER SYSTEM SET queue.databases = 'postgres'");

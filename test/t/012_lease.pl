@@ -117,7 +117,8 @@ one($node, "SELECT count(*) FROM queue.fetch('default', 2, kinds => '{mixed}', l
 sql($node, "SELECT queue.register_sql_handler('mixed', 'h')");
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE job_id = $mixed AND attempt = 2", 'an executor runs one as its second attempt');
 one($node, "SELECT count(*) FROM queue.job_error WHERE job_id = $mixed AND attempt = 1", '1', 'and the first is told of');
-wait_end($node, $last, 'discarded', 'and it counts: an error in the second of two attempts is the last');
+wait_end($node, $last, 'discarded', 'and it counts: an error in the second of two attempts ..');
+one($node, "SELECT attempt, failures FROM queue.job WHERE id = $last", '2|2', '.. is the last');
 
 # --- a held snapshot: fetching costs the same with many dead rows in front
 $held->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');

@@ -60,6 +60,13 @@ one($node, "SELECT queue.wait_for($late[0], '20 s')", 'cancelled', 'then an earl
 sql($node, "COMMIT PREPARED 'late'");
 one($node, "SELECT queue.wait_for($late[1], '20 s')", 'cancelled', 'and one that was prepared');
 
+# so with the earliest of many in one transaction; just now the scheduler has looked from the front
+sql($node, "SELECT queue.enqueue('marker', expires_at => now() + interval '72 minutes')");
+clock(3600 + 13 * 60);
+wait_true($node, "SELECT (" . states('marker') . ") = '2 cancelled'", 'a deadline fires');
+sql($node, "SELECT count(queue.enqueue('most', expires_at => clock_timestamp() + CASE WHEN i < 200 THEN interval '20 hours' ELSE '0' END)) FROM generate_series(1, 200) i");
+one($node, "SELECT queue.wait_for(max(id), '20 s') FROM queue.job WHERE kind = 'most'", 'cancelled', 'the earliest of those that are told as one');
+
 # 3. Whose row is locked just then is not forgotten, and holds nobody up.
 sql($node, "SELECT queue.enqueue('locked', expires_at => now() + interval '100 minutes')");
 sql($node, "SELECT queue.enqueue('behind', expires_at => now() + interval '101 minutes')");

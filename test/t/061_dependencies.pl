@@ -216,5 +216,23 @@ is($kept, $awaited, '.. where it was kept for that alone; those on which none do
 sql($node, "SELECT queue.cancel($wait)");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE id = $d AND state = 'cancelled'", '.. and the other one learns how it ended');
 
+# --- more reminders than a transaction keeps: everything is looked at, whatever a savepoint undid since (a restore, for which
+# the rows of jobs that are gone are kept for a day: the last test)
+sql($node, "SELECT queue.purge('q')");
+($one, $two) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
+$d = sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$two])");
+scheduler_turn($node);
+sql($node, <<"EOS");
+BEGIN;
+SELECT count(queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$one])) FROM generate_series(1, 32768);
+SELECT queue.complete(id) FROM queue.fetch('q', 2, kinds => '{ext}') WHERE id = $two;
+SAVEPOINT s;
+INSERT INTO queue.dependency SELECT * FROM queue.dependency WHERE false;
+ROLLBACK TO s;
+PREPARE TRANSACTION 'p4';
+COMMIT PREPARED 'p4';
+EOS
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'a job is let in of which there was no room to remind');
+
 log_clean($node);
 done_testing();
