@@ -170,7 +170,10 @@ cluster_start() {
 # cluster_stop [fast|immediate]: by the pid file, and the processes that outlive it by their ids.
 cluster_stop() {
 	[ -f "$LIB_DIR/data/postmaster.pid" ] || return 0
-	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t "${PGCTLTIMEOUT:-60}" stop >/dev/null 2>&1
+	local pid
+	pid=$(head -1 "$LIB_DIR/data/postmaster.pid")
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t "${PGCTLTIMEOUT:-60}" stop >"$LIB_DIR/ctl.log" 2>&1 ||
+		{ cat "$LIB_DIR/ctl.log" >&2; ps -o pid,etime,stat,args -p "$pid" --ppid "$pid" >&2; tail -30 "$LIB_DIR/server.log" >&2; return 1; }
 }
 
 # sql "statement" [psql options]: its bare result.
