@@ -87,10 +87,13 @@ for my $n (1 .. 5)
 # rows that come in otherwise stay, because their jobs may come later
 sql($node, q{COPY queue.line (id, queue, kind, priority) FROM PROGRAM 'echo "1000000 default restored 0" | tr " " "\t"'});
 sql($node, q{SELECT queue.enqueue('served', '{"note": "c"}')});
+sql($node, q{COPY queue.line (id, queue, kind, priority, retired_at) FROM PROGRAM 'echo "1000001 default resting 0 2020-01-01" | tr " " "\t"'});
+scheduler_turn($node) for 1 .. 8;
 one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'restored' AND retired_at IS NULL}, '1', 'a restored line stays');
+one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'resting'}, '1', 'one that was retired too');
 sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
 $node->reload;
-kinds('restored', 0, 'for a while');
+kinds('restored|resting', 0, 'for a while');
 
 # lines of a queue whose row somebody deleted go too
 sql($node, q{SELECT queue.create_queue('hand'); SELECT queue.enqueue('by hand', '1', 'hand'); SELECT queue.purge('hand'); DELETE FROM queue.queue WHERE name = 'hand'});

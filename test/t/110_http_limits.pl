@@ -124,6 +124,18 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'all have ended', kinds => '^s$');
 $holder->quit;
 
+# --- SQL and HTTP handlers have their turns at a limit that they share: those of the one have jobs without end
+my $answer = $server->url('/status/200');
+sql($node, <<"EOS");
+SELECT queue.create_queue('both', max_running => 1);
+CREATE FUNCTION again(j queue.job) RETURNS void LANGUAGE sql AS \$\$ SELECT queue.enqueue('again', queue => 'both') \$\$;
+SELECT queue.register_sql_handler('again', 'again', '{both}'), queue.register_http_handler('turn', '$answer', '{both}');
+SELECT queue.enqueue('again', queue => 'both') FROM generate_series(1, 3);
+EOS
+wait_true($node, "SELECT completed > 3 FROM queue.stat_queue WHERE queue = 'both'", 'SQL jobs that never end');
+wait_end($node, sql($node, "SELECT queue.enqueue('turn', queue => 'both')"), 'completed', 'leave an HTTP job its turn');
+sql($node, "SELECT queue.drop_queue('both', force => true)");
+
 # --- how much is read for requests
 # more than the channel holds, of a handler whose requests do not end
 sql($node, "SELECT queue.register_http_handler('wide', '" . $server->url('/hang') . "', '{q}', timeout => '10 min', max_running => 300)");
