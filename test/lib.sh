@@ -172,7 +172,7 @@ cluster_stop() {
 	[ -f "$LIB_DIR/data/postmaster.pid" ] || return 0
 	local pid
 	pid=$(head -1 "$LIB_DIR/data/postmaster.pid")
-	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t "${PGCTLTIMEOUT:-60}" stop >"$LIB_DIR/ctl.log" 2>&1 ||
+	pg "$BIN/pg_ctl" -D "$LIB_DIR/data" -m "${1:-fast}" -w -t "${PGCTLTIMEOUT:-180}" stop >"$LIB_DIR/ctl.log" 2>&1 ||
 		{ cat "$LIB_DIR/ctl.log" >&2; ps -o pid,etime,stat,args -p "$pid" --ppid "$pid" >&2; tail -30 "$LIB_DIR/server.log" >&2; return 1; }
 }
 
