@@ -200,6 +200,13 @@ SAVEPOINT s;
 ROLLBACK TO s;
 SELECT count(*) FROM queue.fetch('l_h1', kinds => '{l_t}');
 ROLLBACK;
+-- a run's place is of no use to one under another limit
+SELECT queue.register_sql_handler('l_u', 'l_f', '{l_h1}', max_running => 0);
+BEGIN;
+SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'));
+SELECT try($$SELECT queue.test_run(queue.enqueue('l_u', queue => 'l_h1'))$$);
+ROLLBACK;
+SELECT queue.unregister_handler('l_u', 'l_h1');
 SELECT queue.unregister_handler('l_t', 'l_h1');
 SELECT queue.unregister_handler('l_handled', 'l_h1');
 
@@ -274,9 +281,25 @@ SELECT count(*) FROM queue.fetch('l_h');
 SELECT queue.heartbeat(:id, '1 min', 1) IS NOT NULL;
 RESET queue.debug_clock_offset;
 
+-- a lease that only ends earlier leaves no place before its end
+SELECT queue.create_queue('l_e', max_running => 1);
+SELECT add('l_k', 'l_e', 2);
+SELECT id AS id FROM queue.fetch('l_e', lease => '1 hour') \gset
+BEGIN;
+SELECT queue.heartbeat(:id, '10 min', 1) IS NOT NULL;
+SELECT count(*) FROM queue.fetch('l_e');
+ROLLBACK;
+
 -- PREPARE could not tell of it
 BEGIN;
 SELECT count(*) FROM queue.fetch('l_s', 5);
+PREPARE TRANSACTION 'l';
+ROLLBACK;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running';
+SELECT add('l_k', 'l_s', 1);
+SELECT count(*) FROM queue.fetch('l_s', 1, claim => 'session');
+BEGIN;
+SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running';
 PREPARE TRANSACTION 'l';
 ROLLBACK;
 DROP EXTENSION queue CASCADE;

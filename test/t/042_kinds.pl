@@ -108,6 +108,11 @@ my $asked = sql($node, 'SELECT clock_timestamp()');
 sql($node, "SELECT queue.complete($head, 1)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $next", 'the next of a group is let in');
 one($node, "SELECT oldest_run_at < '$asked' FROM queue.stat_kind WHERE kind = 'grouped'", 't', 'and waits since before');
+my ($before) = split /\n/, sql($node, "SELECT queue.enqueue('asked', queue => 'own', group_key => 'h', run_at => now() - interval '1 hour') FROM generate_series(1, 2)");
+sql($node, "SELECT queue.cancel($before)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'asked' AND state = 'available'", 'so with one whose head is cancelled');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('own', kinds => '{asked}')");
+one($node, "SELECT wait_ms_p50 > 3000000 FROM queue.stat_kind WHERE kind = 'asked'", 't', 'it waited an hour, not since it was let in');
 sql($node, "SELECT queue.purge('own')");
 
 # --- another database, and a start: totals are gone, jobs are counted anew

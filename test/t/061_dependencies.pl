@@ -71,13 +71,24 @@ my ($one, $two, $three) = split /\n/, sql($node, "SELECT queue.enqueue('ext', qu
 $last = sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$one, $two, $three])");
 scheduler_turn($node);
 sql($node, "SELECT count(*) FROM queue.fetch('q', 3, kinds => '{ext}')");
-sql($node, "SELECT queue.complete($_)") foreach $one, $two, $three;
+sql($node, "SELECT queue.complete($one)");
+sql($node, "BEGIN; SELECT queue.complete($two); SELECT queue.complete($three); COMMIT");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'a job is let in that waits for three');
 sql($node, "SELECT queue.retry($one)");
 one($node, "SELECT state FROM queue.job WHERE id = $last", 'pending', 'it waits again for one that came back');
 scheduler_turn($node);
 sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", '.. and is let in again');
+sql($node, "SELECT queue.purge('q')");
+
+# --- of which job it is known that it waits for a later one: not of one whose place in memory another one took
+($one, $two) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
+$last = sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$one])");
+scheduler_turn($node);
+sql($node, "SELECT count(queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$two])) FROM generate_series(1, 256)");
+scheduler_turn($node);
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", 'a job is let in beside one that waits for a later one');
 sql($node, "SELECT queue.purge('q')");
 
 # --- while one of these is just being retried the other one ends; then the retry is rolled back
