@@ -169,7 +169,7 @@ tap_files() {
 
 on_one_cluster() {
 	wanted_suite regress || wanted_suite isolation || wanted_suite pgtap || wanted_suite unloaded || return 0
-	cluster_init "max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %b '"
+	cluster_init "fsync = off" "max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %b '"
 	cluster_start
 	! wanted_suite regress || pg_regress_suite regress "$REGRESS_PROGRAM" "$TREE" $(names sql sql)
 	! wanted_suite isolation || pg_regress_suite isolation "$ISOLATION_PROGRAM" "$TREE/test/isolation" $(names test/isolation/specs spec)

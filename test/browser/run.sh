@@ -13,7 +13,7 @@ command -v node >/dev/null || skip "node is not installed"
 [ -x "${QUEUE_WEB:-}" ] || skip "queue-web is not built"
 
 lib_start
-cluster_init
+cluster_init "fsync = off"
 cluster_start
 sql "CREATE DATABASE shop"
 sql "CREATE DATABASE empty"

@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 use Test::More;
 
-my $node = queue_node('lease_ranges', conf => "fsync = off\n");
+my $node = queue_node('lease_ranges');
 
 sub clock
 {

@@ -8,7 +8,7 @@ use QueueTest;
 use Test::More;
 
 # No full-page image disturbs the measurement.
-my $node = queue_node('wide_rows', conf => "fsync = off\nfull_page_writes = off\nautovacuum = off\n");
+my $node = queue_node('wide_rows', conf => "full_page_writes = off\nautovacuum = off\n");
 
 sql($node, <<'EOS');
 CREATE FUNCTION wide(n int) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$

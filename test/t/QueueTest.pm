@@ -128,7 +128,6 @@ sub queue_node
 		allows_streaming => $o{streaming} ? 1 : 0,
 		extra => [ '-E', 'UTF8', '--no-locale', @{ $o{initdb} // [] } ]);
 	$node->append_conf('postgresql.conf', <<'EOS');
-fsync = on
 restart_after_crash = on
 log_statement = none
 shared_buffers = 32MB
