@@ -26,6 +26,14 @@ sub wait_rows
 	return;
 }
 
+# A worker of this type, awaited: after a restart the rows may be there before it is.
+sub worker
+{
+	my ($type) = @_;
+	poll($node, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'queue $type')") or die "no $type came";
+	return (workers($node, $type))[0];
+}
+
 # Kills, when so many rows are there, and waits for the server to be back.
 sub kill_at
 {
@@ -52,9 +60,9 @@ ROLLBACK;
 SELECT queue.resume('default');
 EOS
 
-kill_at(300, 'executor', sub { (workers($node, 'executor'))[0] });
-kill_at(800, 'scheduler', sub { (workers($node, 'scheduler'))[0] });
-kill_at(1300, 'launcher', sub { (workers($node, 'launcher'))[0] });
+kill_at(300, 'executor', sub { worker('executor') });
+kill_at(800, 'scheduler', sub { worker('scheduler') });
+kill_at(1300, 'launcher', sub { worker('launcher') });
 
 # a client's backend in the middle of an enqueue and a claim
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler'", 'the scheduler is back');
@@ -82,7 +90,7 @@ cmp_ok(scalar @pids, '>=', 3, 'workers run');
 $node->stop('immediate');
 ok((!grep { !gone($_) } @pids), 'an immediate stop ends them');
 $node->start;
-kill_at(2500, 'executor again', sub { (workers($node, 'executor'))[0] });
+kill_at(2500, 'executor again', sub { worker('executor') });
 
 wait_rows(3000);
 wait_true($node, "SELECT count(*) >= 1 FROM pg_stat_activity WHERE backend_type = 'queue executor'", 'executors are back');

@@ -134,6 +134,9 @@ SELECT queue.enqueue('again', queue => 'both') FROM generate_series(1, 3);
 EOS
 wait_true($node, "SELECT completed > 3 FROM queue.stat_queue WHERE queue = 'both'", 'SQL jobs that never end');
 wait_end($node, sql($node, "SELECT queue.enqueue('turn', queue => 'both')"), 'completed', 'leave an HTTP job its turn');
+# (whoever drops a queue waits for those who enqueue into it, and they for him)
+sql($node, "SELECT queue.pause('both')");
+wait_true($node, "SELECT ($running) = 0", 'none runs any more');
 sql($node, "SELECT queue.drop_queue('both', force => true)");
 
 # --- how much is read for requests
