@@ -196,19 +196,24 @@ wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'r
 sql($node, <<'EOS');
 CREATE SEQUENCE first_run;
 CREATE FUNCTION in_hand(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	runs bigint;
 BEGIN
 	IF j.payload ? 'first' THEN
-		CASE nextval('first_run')
-			WHEN 1 THEN RAISE EXCEPTION 'in company';
-			WHEN 2 THEN
-				WHILE true LOOP
-					BEGIN
-						PERFORM pg_sleep(100);
-					EXCEPTION WHEN query_canceled THEN NULL;
-					END;
-				END LOOP;
-			ELSE NULL;
-		END CASE;
+		-- the first time that somebody else's effects stand in its transaction it fails, and alone after that it stays
+		SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO runs FROM first_run;
+		IF runs = 0 AND EXISTS (SELECT FROM seen WHERE note = 'in hand' AND xid = pg_current_xact_id()) THEN
+			PERFORM nextval('first_run');
+			RAISE EXCEPTION 'in company';
+		ELSIF runs = 1 THEN
+			PERFORM nextval('first_run');
+			WHILE true LOOP
+				BEGIN
+					PERFORM pg_sleep(100);
+				EXCEPTION WHEN query_canceled THEN NULL;
+				END;
+			END LOOP;
+		END IF;
 	ELSIF j.payload ? 'retried' AND j.failures = 0 THEN
 		RAISE EXCEPTION 'for the first time';
 	END IF;
@@ -216,24 +221,32 @@ BEGIN
 END $$;
 SELECT queue.create_queue('hand', backoff => '{"type": "fixed", "base": "1 hour"}');
 SELECT queue.register_sql_handler('in_hand', 'in_hand', timeout => '0');
-SELECT queue.enqueue('in_hand', '{"retried": 1}', 'hand');
 ALTER SYSTEM SET queue.commit_interval = '1s';
 SELECT pg_reload_conf();
 SELECT count(queue.enqueue('in_hand', '{}', 'hand')) FROM generate_series(1, 10);
 EOS
 wait_true($node, "SELECT count(*) = 10 FROM seen WHERE note = 'in hand'", 'a kind that is short');
-wait_true($node, "SELECT state = 'retryable' FROM queue.job WHERE queue = 'hand'", 'one job of it failed');
-sql($node, <<'EOS');
+# (a machine that was busy for a moment makes it look like a kind that is long, of which each job runs alone: once more then)
+for my $round (1 .. 20)
+{
+	sql($node, q{SELECT queue.enqueue('in_hand', '{"retried": 1}', 'hand')});
+	poll($node, "SELECT count(*) = 1 FROM queue.job WHERE queue = 'hand' AND state = 'retryable'") or last;
+	sql($node, <<'EOS');
 SELECT queue.pause('hand');
 SELECT queue.enqueue('in_hand', queue => 'hand'), queue.enqueue('in_hand', '{"first": 1}', 'hand');
 SELECT queue.alter_job(id, run_at => clock_timestamp()) FROM queue.job WHERE queue = 'hand' AND state = 'retryable';
 SELECT queue.resume('hand');
 EOS
-wait_true($node, 'SELECT last_value = 2 FROM first_run', 'one that failed in company runs alone');
+	poll($node, "SELECT last_value = 2 OR NOT EXISTS (SELECT FROM queue.live_job WHERE line IN (SELECT id FROM queue.line WHERE queue = 'hand')) FROM first_run") or last;
+	last if sql($node, 'SELECT last_value = 2 FROM first_run') eq 't';
+}
+one($node, 'SELECT last_value FROM first_run', '2', 'one that failed in company runs alone');
 my ($doomed) = workers($node, 'executor');
 sql($node, "SELECT pg_terminate_backend($doomed)");
 ok(gone($doomed), 'its executor is ended');
-wait_true($node, "SELECT count(*) = 13 FROM seen WHERE note = 'in hand'", 'both run, and nobody had to look for them');
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.live_job WHERE line IN (SELECT id FROM queue.line WHERE queue = 'hand'))",
+	'both run, and nobody had to look for them');
+one($node, "SELECT (count(*) - 10) % 3 FROM seen WHERE note = 'in hand'", '0', 'once each');
 sql($node, 'ALTER SYSTEM RESET queue.commit_interval; SELECT pg_reload_conf()');
 
 # --- who still runs when a new scheduler comes is not suspected to have died
