@@ -222,6 +222,14 @@ SELECT what FROM fired ORDER BY n;
 ROLLBACK;
 DROP TABLE fired;
 DROP FUNCTION fire();
+-- a user's BEFORE triggers on live jobs see those that this very transaction, or statement, has written
+BEGIN;
+CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN coalesce(NEW, OLD); END $$;
+CREATE TRIGGER stand BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION stand();
+SELECT queue.create_queue('stands'), queue.enqueue('k', '1', 'stands') AS s \gset
+SELECT queue.alter_job(:s, priority => 3);
+SELECT queue.complete(id, attempt) FROM queue.fetch('stands');
+ROLLBACK;
 -- one whose queue is gone is explained by what was said of it then
 BEGIN;
 SELECT queue.create_queue('gone', keep_completed => '1 day'), queue.enqueue('k', '1', 'gone') AS g \gset

@@ -13,6 +13,7 @@
 #include "job/write.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "utils/rel.h"
@@ -76,6 +77,8 @@ queue_write_locked(ResultRelInfo *rri, EState *estate, TupleTableSlot *old, Tupl
 	queue_epq_init(&epq, estate);
 	if (rel->trigdesc != NULL)
 		begin_triggers(rri, estate);
+	/* triggers lock the row as of this command, which may have come after one of this transaction that wrote it */
+	estate->es_output_cid = GetCurrentCommandId(true);
 	if (new != NULL)
 		ExecSimpleRelationUpdate(rri, estate, &epq, old, new);
 	else
