@@ -37,6 +37,7 @@ my %title = (
 	depth_stat       => 'stat_queue and stat_kind, by number of waiting jobs',
 	depth_explain    => 'explain_job, by number of waiting jobs',
 	depth_find       => 'find_jobs by kind and state, by number of waiting jobs',
+	depth_drain      => 'no-op jobs drained, by number of waiting jobs',
 	start_handlers   => 'start of a server to its first job, in a database with 1,000 handlers',
 	idle_cpu         => 'idle databases with the extension, all their processes together',
 	idle_memory      => 'memory of a scheduler of its own');

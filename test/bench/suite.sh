@@ -479,10 +479,29 @@ SQL
 
 # ---- depth: the same with many jobs waiting and with 10,000, in two databases
 depth_of() {
-	local what=${DEPTH_WHAT} db=${1%:*}
+	local what=${DEPTH_WHAT} db=${1%:*} n=$(pick 1000 2000) drained=$(pick 20000 100000) each
+	# what earlier parts left dead is in nobody's way: autovacuum comes within a minute, to one database after the other
+	for each in deep shallow; do DB=$each sql "VACUUM queue.live_job" >/dev/null; done
+	case $db:$what in
+		shallow:drain) DB=$db load job "$drained" ;;
+		shallow:fetch) DB=$db load job $((4 * n)) ;;
+	esac
 	case $what in
-		fetch) DB=$db bench_pgbench depth_fetch -M prepared -c 4 -j 2 -t $(pick 1000 2000); tps depth_fetch ;;
-		enqueue) DB=$db bench_pgbench depth_enqueue -M prepared -c 4 -j 2 -t $(pick 1000 2000); tps depth_enqueue ;;
+		drain)
+			# the rate of the first so many of all
+			sql "CHECKPOINT" >/dev/null
+			DB=$db psql_file <<SQL
+SELECT completed + $drained AS enough FROM queue.stat_kind WHERE kind = 'job' \\gset
+SELECT clock_timestamp() AS start \\gset
+SELECT queue.resume('default') \\g /dev/null
+SELECT format('DO \$\$ BEGIN WHILE (SELECT completed < %s FROM queue.stat_kind WHERE kind = ''job'') LOOP COMMIT; PERFORM pg_sleep(0.005); END LOOP; END \$\$',
+              :enough) \\gexec
+SELECT round(($drained / extract(epoch FROM clock_timestamp() - :'start'))::numeric, 1);
+SELECT queue.pause('default') \\g /dev/null
+SQL
+			;;
+		fetch) DB=$db bench_pgbench depth_fetch -M prepared -c 4 -j 2 -t "$n"; tps depth_fetch ;;
+		enqueue) DB=$db bench_pgbench depth_enqueue -M prepared -c 4 -j 2 -t "$n"; tps depth_enqueue ;;
 		*) DB=$db bench_pgbench "depth_$what" -M prepared -c 1 -t $(pick 100 500); tps "depth_$what" ;;
 	esac
 }
@@ -502,8 +521,18 @@ SELECT queue.complete(:id, :attempt);"
 	DB=shallow load job 10000
 	for db in deep shallow; do DB=$db sql "VACUUM ANALYZE queue.live_job" >/dev/null; done
 	sql "CHECKPOINT" >/dev/null
-	for DEPTH_WHAT in fetch enqueue stat explain find; do
-		DB=shallow load job $(pick 6000 30000)
+	for DEPTH_WHAT in fetch stat explain find enqueue drain; do
+		if [ "$DEPTH_WHAT" = drain ]; then
+			DB=shallow sql "SELECT queue.purge('default')" >/dev/null
+			DB=shallow load job 10000
+			for db in deep shallow; do
+				DB=$db psql_file <<'SQL' >/dev/null
+SELECT queue.pause('default');
+CREATE FUNCTION noop(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+SELECT queue.register_sql_handler('job', 'noop');
+SQL
+			done
+		fi
 		compare "depth_$DEPTH_WHAT" /s depth_of shallow:10,000 "deep:$many"
 		bound "depth_$DEPTH_WHAT" "deep:$many" shallow:10,000 -ge 0.9
 	done
