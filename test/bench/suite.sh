@@ -502,7 +502,7 @@ SQL
 			;;
 		fetch) DB=$db bench_pgbench depth_fetch -M prepared -c 4 -j 2 -t "$n"; tps depth_fetch ;;
 		enqueue) DB=$db bench_pgbench depth_enqueue -M prepared -c 4 -j 2 -t "$n"; tps depth_enqueue ;;
-		*) DB=$db bench_pgbench "depth_$what" -M prepared -c 1 -t $(pick 100 500); tps "depth_$what" ;;
+		*) DB=$db bench_pgbench "depth_$what" -M prepared -c 1 -t $(pick 500 3000); tps "depth_$what" ;;
 	esac
 }
 part_depth() {

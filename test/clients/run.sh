@@ -117,7 +117,7 @@ wait_true() { # seconds expression: true or false, without ending the script
 	local end=$((SECONDS + $1))
 	until [ "$(sql "SELECT $2" 2>/dev/null)" = t ]; do
 		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
+		sleep 0.4
 	done
 }
 
