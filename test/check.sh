@@ -43,7 +43,7 @@ names() {
 	local f
 	for f in "$TREE/$1"/*."$2"; do
 		[ -f "$f" ] || continue
-		f=$(basename "$f" ."$2")
+		f=${f##*/} f=${f%."$2"}
 		[[ $f == *--* ]] || ! wanted_test "$f" || echo "$f"
 	done
 }
