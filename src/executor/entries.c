@@ -11,14 +11,12 @@
 #include "executor/entries.h"
 
 #include "job/job.h"
+#include "job/pause.h"
 #include "shared/clock.h"
 #include "shared/slot.h"
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
-
-#define PAUSE_US (100 * INT64CONST(1000))
-#define MAX_PAUSE_US (5 * USECS_PER_SEC)
 
 QueueEntry	queue_held[QUEUE_SUSPECT_IDS];
 int			queue_nheld = 0;
@@ -27,10 +25,7 @@ static QueueChannel *channel = NULL;
 static QueueEntry postponed;	/* too young for the group that took it: heads the next one; id 0: none */
 static bool permit = false;		/* one of the channel's permits for LONG entries is ours */
 
-/* Jobs in a row that could be neither run nor failed, and what comes of it (queue_entries_shun). */
-static int	nshunned = 0;
-static int64 last_shunned = 0;
-static TimestampTz paused_until = 0;
+static QueuePause stuck = {0};	/* jobs could be neither run nor failed */
 
 /* Exit hook: what was taken and not ended goes back to its line (the transaction is aborted by then). */
 static void
@@ -79,7 +74,7 @@ queue_entries_next(void)
 	}
 	if (queue_nheld == 0)
 		queue_entries_ended();
-	if (unlikely(paused_until != 0) && queue_entries_paused_until() != DT_NOEND)
+	if (unlikely(stuck.until != 0) && queue_entries_paused_until() != DT_NOEND)
 		return false;
 	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
 		return false;
@@ -142,8 +137,7 @@ queue_entries_give_back_all(void)
 /*
  * The job could be neither run nor failed: there is nothing to write down why, and looking again at once would keep
  * the machine busy with it.  Its row was let go already, so the scheduler finds it, and is told here to leave it alone.
- * Where nothing at all can be written, for want of room say, the next job is such a one, too, and the one after it:
- * from the second on this executor pauses, each time for longer, and the log is told once a minute.
+ * Where nothing at all can be written this executor pauses (pause.c), and the log is told once a minute.
  */
 void
 queue_entries_shun(const QueueEntry *entry, const char *error)
@@ -153,11 +147,7 @@ queue_entries_shun(const QueueEntry *entry, const char *error)
 
 	if (queue_channel_shun(channel, entry, now + QUEUE_SHUNNED_US, &out))
 		queue_entries_give_back(&out);
-	if (entry->id != last_shunned)
-		nshunned++;
-	last_shunned = entry->id;
-	if (nshunned > 1)
-		paused_until = now + Min(PAUSE_US << Min(nshunned - 2, 10), MAX_PAUSE_US);
+	queue_pause_failed(&stuck, entry->id, now);
 	if (queue_channel_tells(channel, now))
 		queue_log_job("job_error", &(QueueLogJob) {.id = entry->id, .error = error},
 					  "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, error);
@@ -167,15 +157,13 @@ queue_entries_shun(const QueueEntry *entry, const char *error)
 void
 queue_entries_wrote(void)
 {
-	nshunned = 0;
-	last_shunned = 0;
-	paused_until = 0;
+	stuck = (QueuePause) {0};
 }
 
 TimestampTz
 queue_entries_paused_until(void)
 {
-	return queue_put_off(paused_until, MAX_PAUSE_US, queue_now()) ? paused_until : DT_NOEND;
+	return queue_pause_until(&stuck, queue_now());
 }
 
 void

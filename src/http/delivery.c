@@ -129,6 +129,7 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 	QueueClaim	claim = {.table = queue_sender.table, .snapshot = GetActiveSnapshot(), .line = line};
 	QueueJob	run;
 	int64		timeout;
+	TimestampTz leased_until;
 	QueueClaimed claimed;
 
 	if (queue_claim_read(&claim, entry) != QUEUE_CLAIM_OURS)
@@ -159,8 +160,8 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 														 true, claim.snapshot, true, &state));
 		return false;
 	}
-	claimed = queue_claim_lease(&claim, now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US,
-								queue_sender.worker_name, now);
+	leased_until = now + timeout + line->handler->conf->connect_timeout + LEASE_MARGIN_US;
+	claimed = queue_claim_lease(&claim, leased_until, queue_sender.worker_name, now);
 	*full = claimed == QUEUE_CLAIM_FULL;
 	if (claimed != QUEUE_CLAIM_OURS)
 		return false;
@@ -169,6 +170,7 @@ claim_row(QueueRequest *request, const QueueEntry *entry, QueueLine *line, Queue
 	request->run_at = claim.job.run_at;
 	request->tid = claim.job.tid;
 	request->attempt = claim.job.attempt;
+	request->leased_until = leased_until;
 	request->started_at = claim.extra.started_at;	/* with the claim's unit, if it is under a limit */
 	return true;
 }
@@ -353,6 +355,7 @@ charge(const QueueEntry *entry, const char *error)
 			queue_finish_check(&claim.job, queue_finish_fail(claim.table, &claim.job, claim.job.attempt + 1, &failure,
 															 -1, false, claim.snapshot, true, &state));
 		queue_sender_commit(false);
+		queue_sender.pause = (QueuePause) {0};
 	}
 	PG_CATCH();
 	{
@@ -363,9 +366,22 @@ charge(const QueueEntry *entry, const char *error)
 	return charged;
 }
 
+/* A job that could be neither sent nor failed is left alone for a while. */
+static void
+shun(const QueueEntry *entry)
+{
+	TimestampTz now = queue_now();
+	QueueEntry	out;
+
+	if (queue_channel_shun(queue_sender.channel, entry, now + QUEUE_SHUNNED_US, &out))
+		give_back(&out);
+	queue_pause_failed(&queue_sender.pause, entry->id, now);
+	queue_sender.wake_scheduler = true;
+}
+
 /*
  * After an error: what was claimed waits again.  A batch goes on one by one; what fails alone is charged to its job and
- * leaves.  A job that cannot even be charged stays as it is, for the scheduler's look from afar.
+ * leaves.
  */
 static void
 recover(const char *error)
@@ -385,7 +401,9 @@ recover(const char *error)
 		culprit = claimed_entry[0];	/* its commit failed */
 	unclaim();
 	claim_limit = 1;
-	if (!alone || culprit.id == 0 || !charge(&culprit, error))
+	if (alone && culprit.id != 0 && !charge(&culprit, error))
+		shun(&culprit);
+	else if (!alone || culprit.id == 0)
 		claim_pause = queue_now() + ERROR_PAUSE_US;
 }
 
@@ -398,7 +416,8 @@ queue_delivery_pass(void)
 	char	   *volatile error = NULL;
 	int			n;
 
-	if (queue_stock_count() == 0 || now < claim_pause || is_full())
+	if (queue_stock_count() == 0 || now < claim_pause || is_full() ||
+		queue_pause_until(&queue_sender.pause, now) != DT_NOEND)
 		return false;
 	nclaimed = 0;
 	claiming = NULL;
@@ -420,6 +439,8 @@ queue_delivery_pass(void)
 		pfree(error);
 		return true;
 	}
+	if (nclaimed > 0 || final)
+		queue_sender.pause = (QueuePause) {0};
 	claim_limit = Min(claim_limit * 2, QUEUE_SENDER_BATCH);
 	for (int i = 0; i < nclaimed; i++)
 		queue_transfer_start(claimed[i]);
@@ -429,11 +450,16 @@ queue_delivery_pass(void)
 	return n > 0;
 }
 
-/* When to look at what waits again, if nothing else wakes us: a breaker's pause may be over. */
+/* When to look at what waits again, if nothing else wakes us: a breaker's pause may be over, or ours. */
 TimestampTz
 queue_delivery_next(void)
 {
-	return queue_stock_count() == 0 ? DT_NOEND : Max(claim_pause, queue_now() + USECS_PER_SEC / 10);
+	TimestampTz now = queue_now();
+	TimestampTz paused = queue_pause_until(&queue_sender.pause, now);
+
+	if (queue_stock_count() == 0)
+		return DT_NOEND;
+	return paused != DT_NOEND ? paused : Max(claim_pause, now + USECS_PER_SEC / 10);
 }
 
 /* ---- after a crash ---- */

@@ -16,6 +16,7 @@
 
 #include <signal.h>
 
+#include "job/pause.h"
 #include "job/ready.h"
 #include "shared/clock.h"
 #include "shared/endpoint.h"
@@ -189,9 +190,12 @@ give_back(const QueueEntry *entry)
 	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
 }
 
-/* Reads up to `room` due jobs of one handler into the channel.  When its lines have the next. */
+/*
+ * Reads up to `room` due jobs of one handler into the channel, but none that the worker left alone for a while.  When
+ * its lines have the next.
+ */
 static TimestampTz
-pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
+pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room, bool shunned)
 {
 	QueueGate  *gate = feed->handler->conf->gate;
 	QueueReadyLines lines = {
@@ -218,6 +222,8 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
 		int			nevicted;
 
+		if (shunned && queue_channel_shunned(channel, job.id) != 0)
+			continue;
 		entry.id = job.id;
 		entry.line = job.line;
 		entry.run_at = job.run_at;
@@ -245,6 +251,15 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 	return DT_NOEND;
 }
 
+void
+queue_feed_unshun(void)
+{
+	QueueChannel *channel = queue_channel_of(MyDatabaseId, InvalidOid, false);
+
+	if (channel != NULL)
+		(void) queue_pause_unshun(channel, DT_NOEND);
+}
+
 TimestampTz
 queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
@@ -252,6 +267,7 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	QueueChannel *channel;
 	bool		pulled = false;
 	bool		freed = false;
+	bool		shunned;
 	int			all;
 	int			total;
 	int			nactive = 0;
@@ -260,6 +276,8 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		nactive += feeds[i].nlines > 0;
 	if (nactive == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
 		return DT_NOEND;
+	next = queue_pause_unshun(channel, now);
+	shunned = next != DT_NOEND;
 	all = queue_http_max_in_flight + AHEAD;
 	total = all - queue_gate_admitted(MyDatabaseId, QUEUE_GATE_HTTP);
 	for (int i = 0; i < nfeeds; i++)
@@ -293,7 +311,7 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 			continue;
 		}
 		feed->tally = tally;
-		next = queue_earlier(next, pull_one(feed, channel, table, now, room));
+		next = queue_earlier(next, pull_one(feed, channel, table, now, room, shunned));
 		total -= (int) pg_atomic_read_u32(&gate->admitted) - admitted;
 		pulled = true;
 	}
@@ -351,6 +369,7 @@ empty_channel(void)
 
 	if (channel == NULL)
 		return;
+	(void) queue_pause_unshun(channel, DT_NOEND);
 	while (queue_channel_pop(channel, &entry))
 		give_back(&entry);
 	queue_endpoint_clear(MyDatabaseId);

@@ -20,6 +20,7 @@ extern QueueAgenda *queue_feed_agenda(const QueueLine *line);
 extern void queue_feed_add(QueueLine *line, bool placed, MemoryContext context);
 /* One round: due jobs into the channel.  When it wants to be called again. */
 extern TimestampTz queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now);
+extern void queue_feed_unshun(void);	/* lines were placed anew: what the worker left alone may be tried again */
 /* Starts, restarts or retires the worker.  When it wants to be called again. */
 extern TimestampTz queue_feed_scale(TimestampTz now);
 /* Tells the worker to end; false: there is none. */

@@ -6,8 +6,8 @@
  * serves many; at once when nothing else is under way, when there are enough, or when a handler at its limit waits for
  * them: a claim is in force until its outcome is recorded.  Each is fenced by the attempt: a
  * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
- * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one, and one
- * that fails for itself is given up: its lease ends, and the job is sent again.
+ * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one; one that
+ * fails for itself is tried again, less and less often, until its lease ends and the job is sent again.
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
@@ -35,7 +35,7 @@
 
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
-#define RECORD_TRIES 5
+#define MAX_RETRY_US (5 * USECS_PER_SEC)
 #define MAX_CONTEXT 1000		/* bytes of an answer kept with a failed attempt */
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
@@ -220,6 +220,7 @@ record_pass(void)
 	volatile int n = 0;
 	int			todo = queue_sender.ndone;
 	TimestampTz now = queue_now();
+	TimestampTz retry = DT_NOEND;	/* the first of those that wait */
 	volatile bool failed = false;
 
 	/* what could not be written a moment ago waits a little */
@@ -232,14 +233,17 @@ record_pass(void)
 		if (queue_sender.done_first == NULL)
 			queue_sender.done_last = NULL;
 		queue_sender.ndone--;
-		if (queue_put_off(request->retry_at, LOCKED_RETRY_US, now))
+		if (queue_put_off(request->retry_at, MAX_RETRY_US, now))
+		{
+			retry = Min(retry, request->retry_at);
 			queue_sender_ended(request, now);
+		}
 		else
 			batch[n++] = request;
 	}
 	if (n == 0)
 	{
-		queue_sender.oldest_done = now;
+		queue_sender.oldest_done = retry - QUEUE_SENDER_FLUSH_US;
 		return;
 	}
 	PG_TRY();
@@ -253,6 +257,7 @@ record_pass(void)
 			MemoryContextReset(row_context);
 		}
 		queue_sender_commit(false);
+		queue_sender.pause = (QueuePause) {0};
 	}
 	PG_CATCH();
 	{
@@ -265,7 +270,9 @@ record_pass(void)
 	{
 		QueueRequest *request = batch[i];
 
-		if (failed && n == 1 && ++request->tries >= RECORD_TRIES)
+		if (failed && n == 1)
+			queue_pause_failed(&queue_sender.pause, request->id, now);
+		if (failed && n == 1 && now >= request->leased_until)
 		{
 			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
 					  " lease ends", request->id);
@@ -273,7 +280,8 @@ record_pass(void)
 		}
 		else if (failed || later[i])
 		{
-			request->retry_at = failed && n > 1 ? 0 : now + LOCKED_RETRY_US;
+			request->retry_at = failed && n > 1 ? 0 :
+				now + Min(LOCKED_RETRY_US << (failed ? Min(request->tries++, 8) : 0), MAX_RETRY_US);
 			queue_sender_ended(request, now);
 		}
 		else
@@ -289,6 +297,8 @@ queue_outcome_record(bool all)
 {
 	int			passes = queue_sender.ndone;
 
+	if (!all && queue_pause_until(&queue_sender.pause, queue_now()) != DT_NOEND)
+		return;
 	while (queue_sender.ndone > 0 && passes-- > 0 &&
 		   (all || queue_sender.hurry || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT ||
 			queue_now() - queue_sender.oldest_done >= QUEUE_SENDER_FLUSH_US))
@@ -300,4 +310,14 @@ queue_outcome_record(bool all)
 			break;
 	}
 	queue_sender.hurry = false;
+}
+
+TimestampTz
+queue_outcome_next(void)
+{
+	TimestampTz paused = queue_pause_until(&queue_sender.pause, queue_now());
+
+	if (queue_sender.ndone == 0)
+		return DT_NOEND;
+	return paused != DT_NOEND ? paused : queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US;
 }

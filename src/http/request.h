@@ -62,6 +62,7 @@ typedef struct QueueRequest
 	ItemPointerData tid;
 	int			attempt;
 	TimestampTz started_at;
+	TimestampTz leased_until;
 	TimestampTz retry_at;		/* its outcome could not be written: not before */
 	int			tries;			/* to write it */
 

@@ -6,6 +6,8 @@
  */
 #include "http/sender.h"
 
+#include "shared/clock.h"
+
 #include "access/xact.h"
 #include "pgstat.h"
 #include "utils/guc.h"
@@ -38,6 +40,31 @@ queue_sender_commit(bool async)
 	pgstat_report_stat(false);
 }
 
+/* Shall the log be told of this failure again? */
+static bool
+tells(const char *what)
+{
+	static struct
+	{
+		const char *what;
+		TimestampTz quiet_until;
+	}			told[8] = {0};
+	TimestampTz now = queue_now();
+
+	for (int i = 0; i < lengthof(told); i++)
+	{
+		if (told[i].what == NULL)
+			told[i].what = what;
+		if (told[i].what != what)
+			continue;
+		if (queue_put_off(told[i].quiet_until, USECS_PER_MINUTE, now))
+			return false;
+		told[i].quiet_until = now + USECS_PER_MINUTE;
+		break;
+	}
+	return true;
+}
+
 char *
 queue_sender_rollback(const char *what)
 {
@@ -52,7 +79,8 @@ queue_sender_rollback(const char *what)
 	MemoryContextSwitchTo(queue_sender.loop_context);
 	queue_sender.table = NULL;
 	message = pstrdup(edata->message);
-	queue_log("http_error", "%s: %s", what, message);
+	if (tells(what))
+		queue_log("http_error", "%s: %s", what, message);
 	FreeErrorData(edata);
 	RESUME_INTERRUPTS();
 	return message;
@@ -75,7 +103,7 @@ queue_sender_ended(QueueRequest *request, TimestampTz now)
 	else
 		queue_sender.done_first = request;
 	queue_sender.done_last = request;
-	if (queue_sender.ndone++ == 0)
+	if (queue_sender.ndone++ == 0 || now < queue_sender.oldest_done)
 		queue_sender.oldest_done = now;
 }
 

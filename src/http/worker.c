@@ -218,10 +218,7 @@ stop(WaitEventSet *set)
 	queue_router_stop();
 	while (queue_sender.nsending > 0 && queue_now() < deadline && !abort)
 	{
-		TimestampTz next = queue_sender.ndone == 0 ? deadline :
-			Min(queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US, deadline);
-
-		(void) sleep_until(set, next);
+		(void) sleep_until(set, queue_earlier(queue_outcome_next(), deadline));
 		(void) must_stop(&abort);
 		obey_stops();
 		queue_transfer_turn();
@@ -288,9 +285,7 @@ turn(void)
 		queue_outcome_collect();
 		queue_outcome_record(false);
 	}
-	next = queue_router_probe(queue_now());
-	if (queue_sender.ndone > 0)
-		next = Min(next, queue_sender.oldest_done + QUEUE_SENDER_FLUSH_US);
+	next = queue_earlier(queue_router_probe(queue_now()), queue_outcome_next());
 	next = queue_earlier(next, queue_delivery_next());
 	if (queue_sender.wake_scheduler)
 	{

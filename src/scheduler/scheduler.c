@@ -31,6 +31,7 @@
 #include "http/feed.h"
 #include "job/limit.h"
 #include "job/pending.h"
+#include "job/pause.h"
 #include "job/ready.h"
 #include "scheduler/chores.h"
 #include "scheduler/dependents.h"
@@ -332,22 +333,6 @@ limit_to_urgent(QueueRole *role, QueueReady *ready, TimestampTz now)
 	return true;
 }
 
-/* Jobs that executors left alone for a while may be tried again.  When to look again; DT_NOEND: there are none. */
-static TimestampTz
-unshun(QueueRole *role, TimestampTz now)
-{
-	QueueEntry	entries[QUEUE_MAX_SHUNNED];
-	int			left;
-	int			n;
-
-	if (role->channel == NULL || role->channel->nshunned == 0)
-		return DT_NOEND;
-	n = queue_channel_unshun(role->channel, now, entries, &left);
-	for (int i = 0; i < n; i++)
-		give_back(&entries[i]);
-	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
-}
-
 /* Whose lines a pull reads. */
 typedef struct Puller
 {
@@ -378,7 +363,7 @@ is_shut(const QueueLine *line, void *arg)
 static void
 pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
-	TimestampTz retry = unshun(role, now);
+	TimestampTz retry = role->channel == NULL ? DT_NOEND : queue_pause_unshun(role->channel, now);
 	bool		shunned = retry != DT_NOEND;
 	Puller		puller = {role, tally, now};
 	QueueReadyLines lines = {
@@ -410,7 +395,7 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		if (nsuspects > 0 && is_suspect(job.id))
 			continue;
 		if (shunned && queue_channel_shunned(role->channel, job.id) != 0)
-			continue;			/* unshun() gives it back */
+			continue;			/* queue_pause_unshun() gives it back */
 		entry.id = job.id;
 		entry.line = job.line;
 		entry.run_at = job.run_at;
@@ -508,11 +493,14 @@ do_round(TimestampTz now)
 	table = queue_job_open(AccessShareLock);
 	if (queue_placement_refresh(queue_config(), now))
 	{
+		/* who has no lines any more is not pulled for */
 		for (int i = 0; i < queue_nroles; i++)
 		{
-			(void) unshun(queue_roles[i], DT_NOEND);	/* who has no lines any more is not pulled for */
+			if (queue_roles[i]->channel != NULL)
+				(void) queue_pause_unshun(queue_roles[i]->channel, DT_NOEND);
 			sift_channel(queue_roles[i], now);
 		}
+		queue_feed_unshun();
 	}
 	next = queue_placement_due();
 	if (nsuspects > 0)
@@ -570,8 +558,10 @@ empty_channel(QueueRole *role)
 {
 	QueueEntry	entry;
 
-	(void) unshun(role, DT_NOEND);
-	while (role->channel != NULL && queue_channel_pop(role->channel, &entry))
+	if (role->channel == NULL)
+		return;
+	(void) queue_pause_unshun(role->channel, DT_NOEND);
+	while (queue_channel_pop(role->channel, &entry))
 		give_back(&entry);
 }
 

@@ -1,0 +1,52 @@
+/*
+ * pause.c
+ *		How a worker waits where nothing can be written.
+ *
+ * One job that nothing can be written of may have itself to blame.  Where nothing at all can be written, for want of
+ * room say, the next one is such a job, too, and the one after it: from the second on the worker pauses, each time for
+ * longer, so that the machine is not busy with vain tries.  The first write that succeeds ends it.
+ *
+ * Locks: none.
+ */
+#include "job/pause.h"
+
+#include "job/job.h"
+#include "job/turns.h"
+#include "shared/clock.h"
+
+#define PAUSE_US (100 * INT64CONST(1000))
+#define MAX_PAUSE_US (5 * USECS_PER_SEC)
+
+void
+queue_pause_failed(QueuePause *pause, int64 job_id, TimestampTz now)
+{
+	if (job_id != pause->last)
+		pause->njobs++;
+	pause->last = job_id;
+	if (pause->njobs > 1)
+		pause->until = now + Min(PAUSE_US << Min(pause->njobs - 2, 10), MAX_PAUSE_US);
+}
+
+TimestampTz
+queue_pause_until(const QueuePause *pause, TimestampTz now)
+{
+	return queue_put_off(pause->until, MAX_PAUSE_US, now) ? pause->until : DT_NOEND;
+}
+
+TimestampTz
+queue_pause_unshun(QueueChannel *channel, TimestampTz now)
+{
+	QueueEntry	entries[QUEUE_MAX_SHUNNED];
+	int			left;
+	int			n;
+
+	if (channel->nshunned == 0)
+		return DT_NOEND;
+	n = queue_channel_unshun(channel, now, entries, &left);
+	for (int i = 0; i < n; i++)
+	{
+		queue_turns_give_back(entries[i].line, &entries[i].order);
+		queue_job_give_back(entries[i].line, (QueuePos) {entries[i].run_at, entries[i].id});
+	}
+	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
+}

@@ -1,0 +1,70 @@
+# Where nothing can be written the http worker neither tries one job after the other without a pause, nor fills the log, nor
+# forgets what became of the requests that it sent.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use HttpServer;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $server = HttpServer->new(dir => $dir);
+# Nobody finds by a look from afar what was lost.
+my $node = queue_node('http_room', far_look => 0, conf => "log_min_messages = log\nlog_line_prefix = '%n %b '");
+
+sql($node, <<'EOS');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'refused'; RAISE 'no room'; END $$;
+CREATE FUNCTION begin_refusing(condition text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE 'CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW WHEN (' || condition || ') EXECUTE FUNCTION refuse()';
+END $$;
+EOS
+sql($node, "SELECT queue.register_http_handler('k', '" . $server->url('/status/200') . "', max_running => 100, timeout => '10 min')");
+
+# when each write was refused, from the nth line of the log on
+sub refused { my ($after) = @_; my @all = slurp_file($node->logfile) =~ /^(\d+\.\d+) queue http LOG:  refused$/mg; return @all[ $after .. $#all ]; }
+sub told { my ($what) = @_; return scalar(() = slurp_file($node->logfile) =~ /\Q$what\E: no room/g); }
+# waits until writes were refused n more times
+sub wait_refused
+{
+	my ($n, $after) = @_;
+	for (1 .. 1800)
+	{
+		my @times = refused($after);
+		return @times if @times >= $n;
+		usleep(100_000);
+	}
+	die "not refused $n times";
+}
+
+# --- jobs that can be neither claimed nor failed
+sql($node, q{SELECT begin_refusing('OLD.payload @> ''{"claim": 1}''')});
+sql($node, q{SELECT count(queue.enqueue('k', '{"claim": 1}')) FROM generate_series(1, 40)});
+my @times = wait_refused(20, 0);
+# a try of a job takes two; pauses of 0.1, 0.2, 0.4 s and so on
+cmp_ok($times[19] - $times[0], '>', 0.3, 'twenty tries take their time');
+is(told('a job could be neither sent nor failed'), 1, 'and the log is told once a minute');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_no_jobs($node, 'when there is room again all are sent');
+is(scalar(@{ [ $server->seen('request') ] }), 40, 'once each');
+
+# --- outcomes that cannot be recorded
+$server->forget;
+my $before = () = refused(0);
+sql($node, q{SELECT begin_refusing('OLD.payload @> ''{"outcome": 1}'' AND OLD.attempt > 0')});
+sql($node, q{SELECT count(queue.enqueue('k', '{"outcome": 1}')) FROM generate_series(1, 10)});
+@times = wait_refused(8, $before);
+# (the first is that of all together)
+cmp_ok($times[7] - $times[1], '>', 0.3, 'outcomes wait more and more patiently');
+is(told('outcomes of jobs could not be recorded'), 1, 'and the log is told once a minute');
+one($node, q{SELECT count(*) FROM queue.job WHERE state = 'running'}, '10', 'none of them is forgotten');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_no_jobs($node, 'when there is room again they are recorded');
+is(scalar(@{ [ $server->seen('request') ] }), 10, 'and nothing was sent again');
+
+$server->stop;
+$node->stop('fast');
+done_testing();
