@@ -280,8 +280,15 @@ record_pass(void)
 		}
 		else if (failed || later[i])
 		{
-			request->retry_at = failed && n > 1 ? 0 :
-				now + Min(LOCKED_RETRY_US << (failed ? Min(request->tries++, 8) : 0), MAX_RETRY_US);
+			if (failed && n > 1)
+				request->retry_at = 0;
+			else if (failed)
+			{
+				request->retry_at = now + Min(LOCKED_RETRY_US << Min(request->tries, 8), MAX_RETRY_US);
+				request->tries++;
+			}
+			else
+				request->retry_at = now + LOCKED_RETRY_US;
 			queue_sender_ended(request, now);
 		}
 		else

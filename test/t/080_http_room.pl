@@ -65,6 +65,26 @@ sql($node, 'DROP TRIGGER refuse ON queue.live_job');
 wait_no_jobs($node, 'when there is room again they are recorded');
 is(scalar(@{ [ $server->seen('request') ] }), 10, 'and nothing was sent again');
 
+# --- one alone has itself to blame, and waits alone
+$before = () = refused(0);
+sql($node, q{SELECT begin_refusing('OLD.payload @> ''{"outcome": 1}'' AND OLD.attempt > 0')});
+sql($node, q{SELECT queue.enqueue('k', '{"outcome": 1}')});
+@times = wait_refused(8, $before);
+cmp_ok($times[7] - $times[0], '>', 1, 'it is tried less and less often');
+sql($node, q{SELECT queue.enqueue('k')});
+wait_true($node, q{SELECT count(*) = 1 FROM queue.job}, 'others are sent and recorded');
+sql($node, 'DROP TRIGGER refuse ON queue.live_job');
+wait_no_jobs($node, 'and it as well when it can');
+
+# --- what was left alone goes to whoever runs its kind next
+$before = () = refused(0);
+sql($node, 'CREATE FUNCTION done(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$');
+sql($node, q{SELECT begin_refusing('OLD.payload @> ''{"claim": 1}''')});
+sql($node, q{SELECT queue.enqueue('k', '{"claim": 1}')});
+wait_refused(2, $before);
+sql($node, q{BEGIN; DROP TRIGGER refuse ON queue.live_job; SELECT queue.unregister_handler('k'); SELECT queue.register_sql_handler('k', 'done'); COMMIT});
+wait_no_jobs($node, 'an executor runs what the http worker left alone');
+
 $server->stop;
 $node->stop('fast');
 done_testing();
