@@ -220,6 +220,8 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 		return FATE_GOES_BACK;
 	if (hash_search(queue_sender.in_flight, &entry->id, HASH_FIND, NULL) != NULL)
 		return FATE_IS_OVER;	/* its lease ended before its outcome is recorded: that comes */
+	if (unlikely(queue_sender.channel->nshunned > 0) && queue_channel_shunned(queue_sender.channel, entry->id) != 0)
+		return FATE_IS_OVER;	/* read again, when its claim failed, before it was left alone */
 	conf = line->handler->conf;
 	if (conf->gate == NULL)
 		conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, line->handler->id, true);
