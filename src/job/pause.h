@@ -25,8 +25,8 @@ extern void queue_pause_failed(QueuePause *pause, int64 job_id, TimestampTz now)
 extern TimestampTz queue_pause_until(const QueuePause *pause, TimestampTz now);
 
 /*
- * The scheduler: jobs that the channel's workers left alone for a while may be tried again.  When to look again; DT_NOEND:
- * there are none.
+ * The scheduler: jobs that the channel's workers left alone for a while may be tried again.  When to look again;
+ * DT_NOEND: there are none.
  */
 extern TimestampTz queue_pause_unshun(QueueChannel *channel, TimestampTz now);
 
