@@ -156,12 +156,15 @@ finished_tuple(const QueueFinished *finished, TupleDesc desc)
 									 desc, lengthof(columns), columns, values, nulls);
 }
 
-/* Reads a job that the search gave.  Jobs that came one after the other mostly stand so too: looks there first. */
+/*
+ * Reads a job that the search gave.  Jobs that came one after the other mostly stand so too: looks there first, with
+ * `down` before the last one.
+ */
 static bool
-find_next(Many *many, int64 id, Snapshot snapshot, QueueJob *job, ItemPointer last)
+find_next(Many *many, int64 id, bool down, Snapshot snapshot, QueueJob *job, ItemPointer last)
 {
 	if (ItemPointerIsValid(last))
-		ItemPointerSetOffsetNumber(last, ItemPointerGetOffsetNumber(last) + 1);
+		ItemPointerSetOffsetNumber(last, ItemPointerGetOffsetNumber(last) + (down ? -1 : 1));
 	if (!queue_job_refind(many->table, last, id, snapshot, job))
 		return false;
 	*last = job->tid;
@@ -203,7 +206,7 @@ queue_sql_find_jobs(PG_FUNCTION_ARGS)
 		QueueLine  *line;
 
 		CHECK_FOR_INTERRUPTS();
-		if (find_next(&many, many.ids[i], snapshot, &job, &last))
+		if (find_next(&many, many.ids[i], down, snapshot, &job, &last))
 		{
 			line = queue_config_line(job.line);
 			if (line != NULL && queue_search_live(many.search, &job, line, &state))

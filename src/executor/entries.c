@@ -137,17 +137,17 @@ queue_entries_give_back_all(void)
 /*
  * The job could be neither run nor failed: there is nothing to write down why, and looking again at once would keep
  * the machine busy with it.  Its row was let go already, so the scheduler finds it, and is told here to leave it alone.
- * Where nothing at all can be written this executor pauses (pause.c), and the log is told once a minute.
+ * code: why it could not be failed; where there is no room this executor pauses (pause.c).  The log is told once a
+ * minute.
  */
 void
-queue_entries_shun(const QueueEntry *entry, const char *error)
+queue_entries_shun(const QueueEntry *entry, const char *error, int code)
 {
 	TimestampTz now = queue_now();
-	QueueEntry	out;
 
-	if (queue_channel_shun(channel, entry, now + QUEUE_SHUNNED_US, &out))
-		queue_entries_give_back(&out);
-	queue_pause_failed(&stuck, entry->id, now);
+	queue_channel_shun(channel, entry, now + QUEUE_SHUNNED_US);
+	if (queue_pause_is_for(code))
+		queue_pause_failed(&stuck, entry->id, now);
 	if (queue_channel_tells(channel, now))
 		queue_log_job("job_error", &(QueueLogJob) {.id = entry->id, .error = error},
 					  "job " INT64_FORMAT " could be neither run nor failed: %s", entry->id, error);

@@ -22,7 +22,7 @@ extern void queue_entries_put_back_alone(QueueEntry *entry);	/* into the channel
 extern void queue_entries_give_back(const QueueEntry *entry);	/* to its line: whoever may can have it */
 extern void queue_entries_give_back_all(void);
 /* Nobody tries it again before a pause is over; what went wrong. */
-extern void queue_entries_shun(const QueueEntry *entry, const char *error);
+extern void queue_entries_shun(const QueueEntry *entry, const char *error, int code);
 extern void queue_entries_wrote(void);	/* a transaction that wrote something has committed */
 /* queue_entries_next() finds nothing before; DT_NOEND: it does. */
 extern TimestampTz queue_entries_paused_until(void);

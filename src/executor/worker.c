@@ -655,8 +655,7 @@ fail_or_give_back(QueueEntry *entry, ErrorData *edata)
 	}
 	PG_CATCH();
 	{
-		(void) recover();
-		queue_entries_shun(entry, edata->message);
+		queue_entries_shun(entry, edata->message, recover()->sqlerrcode);
 	}
 	PG_END_TRY();
 }

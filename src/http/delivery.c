@@ -28,6 +28,7 @@
 #include "http/webhook.h"
 #include "job/claim.h"
 #include "job/finish.h"
+#include "job/pause.h"
 #include "job/record.h"
 #include "lib/text.h"
 #include "shared/census.h"
@@ -45,6 +46,7 @@
 
 static int	claim_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
 static TimestampTz claim_pause = 0;
+static QueuePause no_room = {0};	/* jobs could be neither sent nor failed */
 
 /* ---- entries ---- */
 
@@ -356,8 +358,8 @@ charge(const QueueEntry *entry, const char *error)
 		if (queue_claim_read(&claim, entry) == QUEUE_CLAIM_OURS && queue_claim_lock(&claim, false) == QUEUE_CLAIM_OURS)
 			queue_finish_check(&claim.job, queue_finish_fail(claim.table, &claim.job, claim.job.attempt + 1, &failure,
 															 -1, false, claim.snapshot, true, &state));
-		queue_sender_commit(false);
-		queue_sender.pause = (QueuePause) {0};
+		if (queue_sender_commit(false))
+			no_room = (QueuePause) {0};
 	}
 	PG_CATCH();
 	{
@@ -373,11 +375,10 @@ static void
 shun(const QueueEntry *entry)
 {
 	TimestampTz now = queue_now();
-	QueueEntry	out;
 
-	if (queue_channel_shun(queue_sender.channel, entry, now + QUEUE_SHUNNED_US, &out))
-		give_back(&out);
-	queue_pause_failed(&queue_sender.pause, entry->id, now);
+	queue_channel_shun(queue_sender.channel, entry, now + QUEUE_SHUNNED_US);
+	if (queue_pause_is_for(queue_sender.code))
+		queue_pause_failed(&no_room, entry->id, now);
 	queue_sender.wake_scheduler = true;
 }
 
@@ -419,7 +420,7 @@ queue_delivery_pass(void)
 	int			n;
 
 	if (queue_stock_count() == 0 || now < claim_pause || is_full() ||
-		queue_pause_until(&queue_sender.pause, now) != DT_NOEND)
+		queue_pause_until(&no_room, now) != DT_NOEND)
 		return false;
 	nclaimed = 0;
 	claiming = NULL;
@@ -428,7 +429,8 @@ queue_delivery_pass(void)
 	{
 		queue_sender_begin();
 		claim_some(now, &final);
-		queue_sender_commit(!final);
+		if (queue_sender_commit(!final))
+			no_room = (QueuePause) {0};
 	}
 	PG_CATCH();
 	{
@@ -441,8 +443,6 @@ queue_delivery_pass(void)
 		pfree(error);
 		return true;
 	}
-	if (nclaimed > 0 || final)
-		queue_sender.pause = (QueuePause) {0};
 	claim_limit = Min(claim_limit * 2, QUEUE_SENDER_BATCH);
 	for (int i = 0; i < nclaimed; i++)
 		queue_transfer_start(claimed[i]);
@@ -457,7 +457,7 @@ TimestampTz
 queue_delivery_next(void)
 {
 	TimestampTz now = queue_now();
-	TimestampTz paused = queue_pause_until(&queue_sender.pause, now);
+	TimestampTz paused = queue_pause_until(&no_room, now);
 
 	if (queue_stock_count() == 0)
 		return DT_NOEND;

@@ -216,7 +216,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 
 	ready = queue_ready_begin(table, &lines, now);
 	stamp = queue_now();
-	for (int n = 0; n < room && queue_tally_next(feed->tally, ready, &job, &line); n++)
+	for (int n = 0; n < room && queue_tally_next(feed->tally, ready, &job, &line);)
 	{
 		QueueEntry	entry = {0};
 		QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
@@ -241,6 +241,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		for (int i = 0; i < nevicted; i++)
 			give_back(&evicted[i]);
 		queue_ready_use(ready, false);
+		n++;
 	}
 	next = queue_ready_next_due(ready);
 	queue_ready_end(ready);

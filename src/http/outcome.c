@@ -6,8 +6,9 @@
  * serves many; at once when nothing else is under way, when there are enough, or when a handler at its limit waits for
  * them: a claim is in force until its outcome is recorded.  Each is fenced by the attempt: a
  * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
- * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one; one that
- * fails for itself is tried again, less and less often, until its lease ends and the job is sent again.
+ * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one; what then
+ * fails is tried again, less and less often: while there is no room until its lease ends, and if the row has itself to
+ * blame a few times, because it keeps a place of its handler's.  Then the job is sent again when its lease has ended.
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
@@ -19,6 +20,7 @@
 #include "http/transfer.h"
 #include "job/event.h"
 #include "job/finish.h"
+#include "job/pause.h"
 #include "job/pending.h"
 #include "job/record.h"
 #include "lib/text.h"
@@ -36,9 +38,11 @@
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
 #define MAX_RETRY_US (5 * USECS_PER_SEC)
+#define MAX_REFUSALS 8			/* takes five seconds */
 #define MAX_CONTEXT 1000		/* bytes of an answer kept with a failed attempt */
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
+static QueuePause no_room = {0};
 
 /* Takes the requests that ended. */
 void
@@ -210,9 +214,29 @@ record(QueueRequest *request)
 	return res;
 }
 
-/* Records up to a batch of outcomes in one transaction. */
+/* The outcome could not be recorded, alone. */
 static void
-record_pass(void)
+put_off(QueueRequest *request, TimestampTz now)
+{
+	bool		room = !queue_pause_is_for(queue_sender.code);
+
+	if (!room)
+		queue_pause_failed(&no_room, request->id, now);
+	if (now >= request->leased_until || (room && ++request->refusals >= MAX_REFUSALS))
+	{
+		queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
+				  " lease ends", request->id);
+		queue_sender_forget(request);
+		return;
+	}
+	request->retry_at = now + Min(LOCKED_RETRY_US << Min(request->tries, 8), MAX_RETRY_US);
+	request->tries++;
+	queue_sender_ended(request, now);
+}
+
+/* Records up to a batch of outcomes in one transaction; with all, those that were put off, too. */
+static void
+record_pass(bool all)
 {
 	QueueRequest *batch[QUEUE_SENDER_BATCH];
 	bool		later[QUEUE_SENDER_BATCH] = {false};
@@ -233,7 +257,7 @@ record_pass(void)
 		if (queue_sender.done_first == NULL)
 			queue_sender.done_last = NULL;
 		queue_sender.ndone--;
-		if (queue_put_off(request->retry_at, MAX_RETRY_US, now))
+		if (!all && queue_put_off(request->retry_at, MAX_RETRY_US, now))
 		{
 			retry = Min(retry, request->retry_at);
 			queue_sender_ended(request, now);
@@ -256,8 +280,8 @@ record_pass(void)
 			later[i] = record(batch[i]) != TM_Ok;
 			MemoryContextReset(row_context);
 		}
-		queue_sender_commit(false);
-		queue_sender.pause = (QueuePause) {0};
+		if (queue_sender_commit(false))
+			no_room = (QueuePause) {0};
 	}
 	PG_CATCH();
 	{
@@ -271,24 +295,10 @@ record_pass(void)
 		QueueRequest *request = batch[i];
 
 		if (failed && n == 1)
-			queue_pause_failed(&queue_sender.pause, request->id, now);
-		if (failed && n == 1 && now >= request->leased_until)
-		{
-			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
-					  " lease ends", request->id);
-			queue_sender_forget(request);
-		}
+			put_off(request, now);
 		else if (failed || later[i])
 		{
-			if (failed && n > 1)
-				request->retry_at = 0;
-			else if (failed)
-			{
-				request->retry_at = now + Min(LOCKED_RETRY_US << Min(request->tries, 8), MAX_RETRY_US);
-				request->tries++;
-			}
-			else
-				request->retry_at = now + LOCKED_RETRY_US;
+			request->retry_at = failed ? 0 : now + LOCKED_RETRY_US;
 			queue_sender_ended(request, now);
 		}
 		else
@@ -304,7 +314,7 @@ queue_outcome_record(bool all)
 {
 	int			passes = queue_sender.ndone;
 
-	if (!all && queue_pause_until(&queue_sender.pause, queue_now()) != DT_NOEND)
+	if (!all && queue_pause_until(&no_room, queue_now()) != DT_NOEND)
 		return;
 	while (queue_sender.ndone > 0 && passes-- > 0 &&
 		   (all || queue_sender.hurry || queue_sender.nsending == 0 || queue_sender.ndone >= FLUSH_COUNT ||
@@ -312,7 +322,7 @@ queue_outcome_record(bool all)
 	{
 		int			before = queue_sender.ndone;
 
-		record_pass();
+		record_pass(all);
 		if (queue_sender.ndone >= before && !all)
 			break;
 	}
@@ -322,7 +332,7 @@ queue_outcome_record(bool all)
 TimestampTz
 queue_outcome_next(void)
 {
-	TimestampTz paused = queue_pause_until(&queue_sender.pause, queue_now());
+	TimestampTz paused = queue_pause_until(&no_room, queue_now());
 
 	if (queue_sender.ndone == 0)
 		return DT_NOEND;

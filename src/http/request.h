@@ -64,7 +64,8 @@ typedef struct QueueRequest
 	TimestampTz started_at;
 	TimestampTz leased_until;
 	TimestampTz retry_at;		/* its outcome could not be written: not before */
-	int			tries;			/* to write it */
+	int			tries;			/* to write it .. */
+	int			refusals;		/* .. that failed though there was room */
 
 	/* where it goes; copies, because the configuration may be another one when it ends */
 	QueueEndpointState *endpoint;

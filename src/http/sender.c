@@ -26,9 +26,11 @@ queue_sender_begin(void)
 	PushActiveSnapshot(GetLatestSnapshot());
 }
 
-void
+bool
 queue_sender_commit(bool async)
 {
+	bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny());
+
 	PopActiveSnapshot();
 	queue_job_close(queue_sender.table);
 	queue_sender.table = NULL;
@@ -38,6 +40,7 @@ queue_sender_commit(bool async)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(queue_sender.loop_context);
 	pgstat_report_stat(false);
+	return wrote;
 }
 
 /* Shall the log be told of this failure again? */
@@ -79,6 +82,7 @@ queue_sender_rollback(const char *what)
 	MemoryContextSwitchTo(queue_sender.loop_context);
 	queue_sender.table = NULL;
 	message = pstrdup(edata->message);
+	queue_sender.code = edata->sqlerrcode;
 	if (tells(what))
 		queue_log("http_error", "%s: %s", what, message);
 	FreeErrorData(edata);

@@ -8,7 +8,6 @@
 
 #include "http/request.h"
 #include "job/job.h"
-#include "job/pause.h"
 #include "shared/channel.h"
 #include "shared/limit.h"
 
@@ -42,17 +41,20 @@ typedef struct QueueSender
 	QueueJobTable *table;		/* in a transaction */
 	char		worker_name[32];
 	bool		wake_scheduler; /* at the end of this turn */
-	QueuePause	pause;			/* jobs could be neither sent nor failed, or their outcomes not be recorded */
+	int			code;			/* the last error's */
 } QueueSender;
 
 extern QueueSender queue_sender;
 
-/* Transactions.  With async the commit may be lost in a crash of the server (and nothing else). */
-extern void queue_sender_begin(void);
-extern void queue_sender_commit(bool async);
 /*
- * After an error: tells the log what it was, of each `what` (a literal) once a minute.  Its message, palloc'd in
- * loop_context.
+ * Transactions.  With async the commit may be lost in a crash of the server (and nothing else).  True: something was
+ * written.
+ */
+extern void queue_sender_begin(void);
+extern bool queue_sender_commit(bool async);
+/*
+ * After an error: tells the log what it was, of each `what` (a literal) once a minute, and keeps its code.  Its
+ * message, palloc'd in loop_context.
  */
 extern char *queue_sender_rollback(const char *what);
 

@@ -2,9 +2,10 @@
  * pause.c
  *		How a worker waits where nothing can be written.
  *
- * One job that nothing can be written of may have itself to blame.  Where nothing at all can be written, for want of
- * room say, the next one is such a job, too, and the one after it: from the second on the worker pauses, each time for
- * longer, so that the machine is not busy with vain tries.  The first write that succeeds ends it.
+ * A job that nothing can be written of may have itself to blame, a trigger that refuses its row say: it is left alone,
+ * and nobody pauses for it.  Where there is no room (disk, memory, transaction ids) the next one is such a job, too,
+ * and the one after it: from the second on the worker pauses, each time for longer, so that the machine is not busy
+ * with vain tries.  The first write that succeeds ends it.
  *
  * Locks: none.
  */
@@ -16,6 +17,15 @@
 
 #define PAUSE_US (100 * INT64CONST(1000))
 #define MAX_PAUSE_US (5 * USECS_PER_SEC)
+
+bool
+queue_pause_is_for(int code)
+{
+	int			class = ERRCODE_TO_CATEGORY(code);
+
+	return class == ERRCODE_INSUFFICIENT_RESOURCES || class == ERRCODE_SYSTEM_ERROR ||
+		code == ERRCODE_READ_ONLY_SQL_TRANSACTION || code == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+}
 
 void
 queue_pause_failed(QueuePause *pause, int64 job_id, TimestampTz now)

@@ -19,7 +19,9 @@ typedef struct QueuePause
 	TimestampTz until;
 } QueuePause;
 
-/* Of this job nothing could be written: neither an attempt nor that it failed. */
+/* Does this error (its sqlerrcode) say that there is no room, rather than that the row has itself to blame? */
+extern bool queue_pause_is_for(int code);
+/* For want of room nothing could be written of this job: neither an attempt nor that it failed. */
 extern void queue_pause_failed(QueuePause *pause, int64 job_id, TimestampTz now);
 /* When to go on; DT_NOEND: there is no pause. */
 extern TimestampTz queue_pause_until(const QueuePause *pause, TimestampTz now);

@@ -267,18 +267,19 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 	SpinLockRelease(&ch->mutex);
 }
 
-/* Called by executors. */
-bool
-queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until, QueueEntry *out)
+/*
+ * Called by executors and the http worker.  With no place left another one's is taken, which its line's cursor has
+ * passed by: given back it would be tried at once, and jobs behind many such never.
+ */
+void
+queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until)
 {
 	int			i;
-	bool		full;
 
 	SpinLockAcquire(&ch->mutex);
 	for (i = 0; i < ch->nshunned && ch->shunned[i].id != entry->id; i++)
 		;
-	full = i == QUEUE_MAX_SHUNNED;
-	if (full)
+	if (i == QUEUE_MAX_SHUNNED)
 	{
 		i = 0;
 		for (int j = 1; j < ch->nshunned; j++)
@@ -286,13 +287,11 @@ queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until,
 			if (ch->shunned_until[j] < ch->shunned_until[i])
 				i = j;
 		}
-		*out = ch->shunned[i];
 	}
 	ch->shunned[i] = *entry;
 	ch->shunned_until[i] = until;
 	ch->nshunned = Max(ch->nshunned, i + 1);
 	SpinLockRelease(&ch->mutex);
-	return full;
 }
 
 bool

@@ -36,7 +36,7 @@ typedef struct QueueEntry
 } QueueEntry;
 
 #define QUEUE_SHUNNED_US (5 * USECS_PER_SEC)
-#define QUEUE_MAX_SHUNNED 16	/* with more, the one whose pause ends first is tried again at once */
+#define QUEUE_MAX_SHUNNED 64	/* with more, the one whose pause ends first is left to the look from afar */
 
 typedef struct QueueChannel
 {
@@ -85,8 +85,7 @@ extern bool queue_channel_refusal(QueueChannel *ch, uint32 *seen, int64 *line);
 extern void queue_channel_forgive(QueueChannel *ch);	/* the scheduler: the last refusal is over */
 /* The reasons why no executor can start, and why the last refused line's handler cannot run; "" if there is none. */
 extern void queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128]);
-/* An executor leaves this entry alone; true: for its place *out must be given back. */
-extern bool queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until, QueueEntry *out);
+extern void queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until);	/* is left alone */
 /* Shall the log be told of one?  At most once a minute. */
 extern bool queue_channel_tells(QueueChannel *ch, TimestampTz now);
 /* Takes those out whose pause is over by `now`; how many.  *left: how many are still there. */

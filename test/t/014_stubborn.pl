@@ -273,7 +273,7 @@ unlike(slurp_file($node->logfile), qr/was running in a process that died/, 'whic
 $node->append_conf('postgresql.conf', "log_min_messages = log\nlog_line_prefix = '%n %b '");
 $node->reload;
 sql($node, <<'EOS');
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'refused'; RAISE 'no room'; END $$;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'refused'; RAISE 'no room' USING ERRCODE = 'disk_full'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW WHEN (OLD.payload @> '{"refused": true}') EXECUTE FUNCTION refuse();
 SELECT queue.register_sql_handler('refused', 'h');
 SELECT count(queue.enqueue('refused', '{"refused": true}')) FROM generate_series(1, 40);

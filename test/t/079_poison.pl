@@ -102,6 +102,20 @@ heal();
 sql($node, "SELECT queue.unregister_handler('passed')");
 one($node, "SELECT id FROM queue.fetch('q')", $left, 'a fetch finds it');
 
+# --- many of them hold up no other job: only where nobody has room an executor pauses
+sql($node, 'ALTER SYSTEM RESET queue.enabled');
+$node->reload;
+sql($node, "SELECT queue.register_sql_handler('many', 'h')");
+poison();
+sql($node, "SELECT queue.enqueue('many', CASE WHEN n <= 100 THEN $bad ELSE '{}' END::jsonb) FROM generate_series(1, 120) n");
+my $began = time;
+wait_true($node, "SELECT count(*) = 100 FROM queue.job WHERE kind = 'many'", 'twenty jobs behind a hundred that cannot be written run');
+cmp_ok(time - $began, '<', 30, 'soon');
+heal();
+# (more than a channel remembers: a look from afar finds the others, as one with which a scheduler begins)
+sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue scheduler'");
+wait_no_jobs($node, 'and those when they can', kinds => '^many$');
+
 # --- nor does maintain() stop at one
 poison();
 sql($node, "SELECT count(queue.emit('old' || n, '1', 'q')) FROM generate_series(1, 1100) n; SELECT queue.enqueue('ext', $bad, 'q', expires_at => clock_timestamp())");

@@ -22,7 +22,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF (SELECT OLD.payload ? 'claim' AND NOT claims OR OLD.payload ? 'outcome' AND OLD.attempt > 0 AND NOT outcomes FROM public.room) THEN
 		RAISE LOG 'refused';
-		RAISE 'no room';
+		RAISE 'no room' USING ERRCODE = 'disk_full';
 	END IF;
 	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
@@ -84,8 +84,19 @@ wait_true($node, q{SELECT count(*) = 1 FROM queue.job}, 'others are sent and rec
 room(outcomes => 'true');
 wait_no_jobs($node, 'and it as well when it can');
 
+# --- at the end of the worker an outcome that waits for its next try is recorded
+$server->forget;
+$before = () = refused(0);
+room(outcomes => 'false');
+sql($node, q{SELECT queue.enqueue('k', '{"outcome": 1}')});
+wait_refused(8, $before);
+room(outcomes => 'true');
+$node->restart;
+wait_no_jobs($node, 'the next worker has nothing to do');
+is(scalar(@{ [ $server->seen('request') ] }), 1, 'the job was sent once');
+
 # --- what was left alone goes to whoever runs its kind next (the http worker stays, for another one)
-sql($node, "SELECT queue.register_http_handler('other', '" . $server->url('/status/200') . "'), queue.enqueue('other')");
+sql($node, "SELECT queue.register_http_handler('other', '" . $server->url('/status/200') . "', timeout => '10 min'), queue.enqueue('other')");
 wait_no_jobs($node, 'the lines are placed');
 $before = () = refused(0);
 sql($node, 'CREATE FUNCTION done(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$');
@@ -95,6 +106,26 @@ sql($node, q{SELECT queue.enqueue('k', '{"claim": 1}')});
 cmp_ok($times[5] - $times[0], '>', 4, 'one that can be neither sent nor failed is left alone for a while');
 sql($node, q{BEGIN; UPDATE room SET claims = true; SELECT queue.unregister_handler('k'); SELECT queue.register_sql_handler('k', 'done'); COMMIT});
 wait_no_jobs($node, 'an executor runs what the http worker left alone');
+
+# --- rows that have themselves to blame, a user's trigger say, hold up nobody, here or elsewhere
+sql($node, <<'EOS');
+CREATE FUNCTION dislike() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'disliked' OR OLD.payload ? 'kept' AND OLD.attempt > 0 THEN RAISE 'not this one'; END IF;
+	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER dislike BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION dislike();
+EOS
+$node->append_conf('postgresql.conf', 'queue.http_max_in_flight = 10');
+$node->reload;
+my $from = -s $node->logfile;
+sql($node, q{SELECT queue.enqueue('other', CASE WHEN i <= 10 THEN '{"kept": 1}' WHEN i <= 40 THEN '{"disliked": 1}' ELSE '{}' END::jsonb) FROM generate_series(1, 60) i});
+my $began = time;
+wait_true($node, q{SELECT count(*) = 40 FROM queue.job WHERE state <> 'completed'}, 'twenty jobs behind forty that cannot be written are sent');
+cmp_ok(time - $began, '<', 30, 'soon');
+like(slurp_file($node->logfile, $from), qr/http_lost/, 'outcomes that cannot be recorded keep no places, and the log is told of them');
+sql($node, q{DROP TRIGGER dislike ON queue.live_job; SELECT queue.cancel(id) FROM queue.job});
+wait_no_jobs($node, 'they can be cancelled');
 
 $server->stop;
 $node->stop('fast');
