@@ -34,7 +34,14 @@ sql($node, q{SELECT queue.register_sql_handler('gone', 'h', queues => '{out}'), 
 sql($node, q{SELECT queue.enqueue('gone', '7', 'out')});
 my $pid = sql($node, q{SELECT pid FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type = 'queue scheduler'});
 poll($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND wait_event IS NOT NULL});
+sql($node, q{SELECT queue.create_queue('shut'), queue.create_queue('beside'), queue.pause('shut')});
+scheduler_turn($node);
 kill 'STOP', $pid;
+# nor for one that has not sorted new kinds yet, which are among those of all queues
+sql($node, q{SELECT queue.enqueue('new', queue => 'shut'), queue.enqueue('new', '8', 'beside')});
+one($node, q{SELECT kind FROM queue.fetch('default')}, '', 'a new kind of another queue');
+one($node, q{SELECT kind FROM queue.fetch('shut')}, '', 'of a paused one');
+one($node, q{SELECT payload FROM queue.fetch('beside')}, '8', 'and of this queue');
 sql($node, q{SELECT queue.resume('out')});
 sql($node, q{SELECT queue.unregister_handler('gone')});
 one($node, q{SELECT payload FROM queue.fetch('out')}, '7', 'a fetch that is newer than the agendas looks by itself');

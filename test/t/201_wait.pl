@@ -221,6 +221,38 @@ foreach my $round (1, 2)
 cmp_ok(time - $soon, '<', 150, 'at once, each time');
 $holder->quit;
 sql($node, 'DROP TRIGGER hold ON queue.live_job; DROP FUNCTION hold()');
+# --- one that waits for more queues, or kinds, than a place has room for
+sql($node, "SELECT count(queue.create_queue('q' || i)) FROM generate_series(1, 20) i");
+sub waits { my ($n) = @_; return wait_true($node, "SELECT count(*) = $n $waiting AND wait_event = 'Extension' AND query LIKE '%wait => ''2 min''%'", "$n wait"); }
+$soon = time;
+start($few[0], "/* waiter */ SELECT queue FROM queue.fetch_any((SELECT array_agg('q' || i) FROM generate_series(1, 20) i), wait => '2 min')");
+waits(1);
+sql($node, q{SELECT queue.enqueue('k', queue => 'q20')});
+is(finish($few[0]), 'q20', 'a job of the last of twenty queues');
+start($few[0], "/* waiter */ SELECT kind FROM queue.fetch('q1', wait => '2 min', kinds => (SELECT array_agg('k' || i) FROM generate_series(1, 20) i))");
+waits(1);
+sql($node, q{SELECT queue.enqueue('k20', queue => 'q1')});
+is(finish($few[0]), 'k20', 'and of the last of twenty kinds');
+cmp_ok(time - $soon, '<', 60, 'wake it at once');
+
+# --- sessions that wait for kinds of their own under one limit that is full: what ends wakes somebody
+sql($node, q{SELECT queue.create_queue('one', max_running => 1, lease => '1 hour'); SELECT count(queue.enqueue('k' || i, queue => 'one')) FROM generate_series(0, 7) i});
+my $first = sql($node, q{SELECT id FROM queue.fetch('one', kinds => '{k0}')});
+my %worker = map { $_ => queue_session($node) } 1 .. 7;
+$soon = time;
+start($worker{$_}, "/* waiter */ SELECT id FROM queue.fetch('one', wait => '2 min', kinds => '{k$_}')") foreach sort keys %worker;
+waits(7);
+while (%worker)
+{
+	sql($node, "SELECT queue.complete($first)");
+	wait_true($node, q{SELECT count(*) = 1 FROM queue.job WHERE queue = 'one' AND state = 'running'}, 'one of those that are left has its job');
+	$first = sql($node, q{SELECT id FROM queue.job WHERE queue = 'one' AND state = 'running'});
+	my ($who) = sql($node, "SELECT kind FROM queue.job WHERE id = $first") =~ /k(\d+)/;
+	is(finish($worker{$who}), $first, 'and is told');
+	$worker{$who}->quit;
+	delete $worker{$who};
+}
+cmp_ok(time - $soon, '<', 60, 'each at once');
 # --- a fast stop with sessions that wait
 my $stop = time;
 $node->stop('fast');
