@@ -224,8 +224,9 @@ put_off(QueueRequest *request, TimestampTz now)
 		queue_pause_failed(&no_room, request->id, now);
 	if (now >= request->leased_until || (room && ++request->refusals >= MAX_REFUSALS))
 	{
-		queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
-				  " lease ends", request->id);
+		if (queue_sender_tells("http_lost"))
+			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
+					  " lease ends", request->id);
 		queue_sender_forget(request);
 		return;
 	}

@@ -43,9 +43,8 @@ queue_sender_commit(bool async)
 	return wrote;
 }
 
-/* Shall the log be told of this failure again? */
-static bool
-tells(const char *what)
+bool
+queue_sender_tells(const char *what)
 {
 	static struct
 	{
@@ -83,7 +82,7 @@ queue_sender_rollback(const char *what)
 	queue_sender.table = NULL;
 	message = pstrdup(edata->message);
 	queue_sender.code = edata->sqlerrcode;
-	if (tells(what))
+	if (queue_sender_tells(what))
 		queue_log("http_error", "%s: %s", what, message);
 	FreeErrorData(edata);
 	RESUME_INTERRUPTS();

@@ -52,10 +52,8 @@ extern QueueSender queue_sender;
  */
 extern void queue_sender_begin(void);
 extern bool queue_sender_commit(bool async);
-/*
- * After an error: tells the log what it was, of each `what` (a literal) once a minute, and keeps its code.  Its
- * message, palloc'd in loop_context.
- */
+extern bool queue_sender_tells(const char *what);	/* Shall the log be told of this (a literal)?  Once a minute. */
+/* After an error: tells the log what it was, and keeps its code.  Its message, palloc'd in loop_context. */
 extern char *queue_sender_rollback(const char *what);
 
 extern void queue_sender_dismiss(QueueGate *gate);	/* a job that a gate admitted left the worker */

@@ -79,8 +79,10 @@ room(outcomes => 'false');
 sql($node, q{SELECT queue.enqueue('k', '{"outcome": 1}')});
 @times = wait_refused(8, $before);
 cmp_ok($times[7] - $times[0], '>', 1, 'it is tried less and less often');
+my $since = time;
 sql($node, q{SELECT queue.enqueue('k')});
 wait_true($node, q{SELECT count(*) = 1 FROM queue.job}, 'others are sent and recorded');
+cmp_ok(time - $since, '<', 3, 'without its pauses');
 room(outcomes => 'true');
 wait_no_jobs($node, 'and it as well when it can');
 
