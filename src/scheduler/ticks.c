@@ -310,6 +310,7 @@ note_reason(const char *name, const ErrorData *error)
 	QueueParams params = {0};
 	uint64		changed = 0;
 
+	PushActiveSnapshot(GetTransactionSnapshot());	/* statements want one around them */
 	queue_spi_begin(&spi);
 	queue_param(&params, TEXTOID, CStringGetTextDatum(name), false);
 	queue_param(&params, TEXTOID, CStringGetTextDatum(error->message), false);
@@ -317,6 +318,7 @@ note_reason(const char *name, const ErrorData *error)
 		changed = queue_spi_run("UPDATE queue.schedule_state SET reason = $2 WHERE name = $1"
 								" AND reason IS DISTINCT FROM $2", params.n, params.types, params.values, params.nulls);
 	queue_spi_end(&spi);
+	PopActiveSnapshot();
 	if (changed > 0)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),

@@ -116,6 +116,21 @@ heal();
 sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue scheduler'");
 wait_no_jobs($node, 'and those when they can', kinds => '^many$');
 
+# --- a schedule whose job cannot be inserted is parked by the scheduler, with the reason, and others tick
+sql($node, <<'EOS');
+CREATE FUNCTION refuse_new() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.payload ? 'poison' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER refuse_new BEFORE INSERT ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse_new();
+SELECT queue.schedule('bad', '1 seconds', 'tick', '{"poison": 1}', queue => 'q'), queue.schedule('good', '1 seconds', 'tick', queue => 'q');
+EOS
+wait_true($node, q{SELECT count(*) = 1 FROM queue.schedule_status WHERE name = 'bad' AND state = 'parked' AND reason = 'not this one'}, 'it is parked');
+wait_true($node, q{SELECT count(*) > 2 FROM queue.job WHERE kind = 'tick'}, 'the other one ticks');
+my $log = slurp_file($node->logfile);
+like($log, qr/schedule "bad" is parked: not this one/, 'the log is told');
+unlike($log, qr/ticks failed/, 'it is not the chore that fails');
+sql($node, 'DROP TRIGGER refuse_new ON queue.live_job');
+wait_true($node, q{SELECT count(*) = 1 FROM queue.schedule_status WHERE name = 'bad' AND state = 'ready' AND last_job_id IS NOT NULL}, 'it goes on when it can');
+sql($node, q{SELECT queue.unschedule('bad'), queue.unschedule('good')});
+
 # --- nor does maintain() stop at one
 poison();
 sql($node, "SELECT count(queue.emit('old' || n, '1', 'q')) FROM generate_series(1, 1100) n; SELECT queue.enqueue('ext', $bad, 'q', expires_at => clock_timestamp())");
