@@ -443,19 +443,19 @@ queue_workflow_check(QueueJobTable *jobs, int64 id, bool now)
 	return done;
 }
 
-void
-queue_workflow_check_all(QueueJobTable *jobs)
+int
+queue_workflow_open(int64 after, int64 *ids, int max)
 {
-	MemoryContext context = CurrentMemoryContext;
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(after), Int64GetDatum(max)};
 	QueueSpi	spi;
-	uint64		n;
-	int64	   *ids;
+	int			n;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	queue_spi_begin(&spi);
-	n = queue_spi_run("SELECT id FROM queue.workflow_base WHERE finished_at IS NULL ORDER BY id", 0, NULL, NULL, NULL);
-	ids = MemoryContextAllocHuge(context, Max(n, 1) * sizeof(int64));
-	for (uint64 i = 0; i < n; i++)
+	n = (int) queue_spi_run("SELECT id FROM queue.workflow_base WHERE finished_at IS NULL AND id > $1 ORDER BY id"
+							" LIMIT $2", 2, types, values, NULL);
+	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
 
@@ -463,9 +463,7 @@ queue_workflow_check_all(QueueJobTable *jobs)
 	}
 	queue_spi_end(&spi);
 	PopActiveSnapshot();
-	for (uint64 i = 0; i < n; i++)
-		(void) queue_workflow_check(jobs, ids[i], true);
-	pfree(ids);
+	return n;
 }
 
 /* Reminds of the workflows whose ids a statement gave. */

@@ -18,8 +18,8 @@ extern bool queue_workflow_check(QueueJobTable *jobs, int64 id, bool now);
 extern bool queue_workflow_cancel_waiting(QueueJobTable *jobs, int64 id, const char *reason, int64 *ended);
 /* The scheduler remembers an unfinished job of each workflow.  Forgets all, or begins with it. */
 extern void queue_workflow_remember(void);
-/* For who looks where no scheduler does: all that are not finished. */
-extern void queue_workflow_check_all(QueueJobTable *jobs);
+/* Up to max of those that are not finished, from behind this one on; how many. */
+extern int	queue_workflow_open(int64 after, int64 *ids, int max);
 /*
  * A queue is dropped: 55000 without force if an unfinished workflow would enqueue something in it; with force those of
  * the queue are closed, so that they finish.  Or one was created: those that go on now are looked at.  Inside

@@ -30,6 +30,7 @@
 #include "scheduler/ticks.h"
 #include "shared/clock.h"
 #include "shared/database.h"
+#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -41,6 +42,7 @@
 #define RETRY_MIN_US INT64CONST(100000)
 #define RETRY_MAX_US (30 * USECS_PER_SEC)
 #define MAINTAIN_SLICES 1000	/* of one chore in one call of maintain(); what is left is for the next */
+#define APART_US (2 * USECS_PER_MINUTE) /* longer than any pause after which what failed is tried again */
 
 PG_FUNCTION_INFO_V1(queue_sql_maintain);
 
@@ -63,7 +65,7 @@ static QueueChore chores[] = {
 	{"events", queue_housekeeping_events, .first = USECS_PER_SEC},
 };
 
-static int	failing = 0;		/* chores of whatever table whose last slice failed */
+static int	failing = 0;		/* chores of whatever table whose last slice failed, and those in which something did */
 
 /* Is the extension still there, and one that the library works with?  In no transaction. */
 static bool
@@ -80,6 +82,25 @@ extension_there(void)
 	return there;
 }
 
+/* For doctor().  The message is for the log alone: it may quote somebody's data. */
+static void
+trouble(const char *chore, const ErrorData *error)
+{
+	char		text[QUEUE_TROUBLE_SIZE];
+
+	snprintf(text, sizeof(text), "%s failed (SQLSTATE %s)", chore, unpack_sql_state(error->sqlerrcode));
+	if (queue_database() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		queue_database_set_trouble(queue_database(), text);
+}
+
+/* One of those that failed does so no more. */
+static void
+recovered(void)
+{
+	if (--failing == 0 && queue_database() != NULL)
+		queue_database_set_trouble(queue_database(), "");
+}
+
 /*
  * The slice failed: rolls back, logs, and puts the next try off.  False: only because the extension is gone, or not one
  * that the library works with.
@@ -88,7 +109,6 @@ static bool
 failed(QueueChore *chore, TimestampTz now)
 {
 	int64		pause = RETRY_MIN_US << Min(chore->failures, 10);
-	char		trouble[QUEUE_TROUBLE_SIZE];
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
@@ -114,13 +134,93 @@ failed(QueueChore *chore, TimestampTz now)
 			 error->hint ? errhint("%s", error->hint) :
 			 errhint("It is tried again in %d ms; the other chores go on.", (int) (pause / 1000)),
 			 error->context ? errcontext("%s", error->context) : 0));
-	/* the message is for the log alone: it may quote somebody's data */
-	snprintf(trouble, sizeof(trouble), "%s failed (SQLSTATE %s)", chore->name, unpack_sql_state(error->sqlerrcode));
-	if (queue_database() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		queue_database_set_trouble(queue_database(), trouble);
+	trouble(chore->name, error);
 	FreeErrorData(error);
 	return true;
 }
+
+/* ---- each by itself ---- */
+
+bool
+queue_apart_needed(const QueueApart *apart, TimestampTz now)
+{
+	return queue_my_slot == NULL || queue_put_off(apart->until, APART_US, now);
+}
+
+bool
+queue_apart_begin(QueueApart *apart, TimestampTz now)
+{
+	bool		failed = apart->under_way;
+
+	if (failed)
+		apart->until = now + APART_US;
+	else if (apart->troubled && !queue_apart_needed(apart, now))
+	{
+		apart->troubled = false;
+		recovered();
+	}
+	if (queue_my_slot == NULL)
+		apart->quiet_until = 0;
+	apart->under_way = true;
+	return failed;
+}
+
+void
+queue_apart_end(QueueApart *apart)
+{
+	apart->under_way = false;
+}
+
+/* Tells of one that failed. */
+static void
+tell_apart(QueueApart *apart, const char *chore, const ErrorData *error)
+{
+	TimestampTz now = queue_now();
+
+	apart->until = now + APART_US;
+	if (queue_my_slot != NULL)
+	{
+		if (!apart->troubled)
+			failing++;
+		apart->troubled = true;
+		trouble(chore, error);
+	}
+	if (queue_put_off(apart->quiet_until, USECS_PER_MINUTE, now))
+		return;
+	apart->quiet_until = now + USECS_PER_MINUTE;
+	ereport(queue_my_slot != NULL ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s%s failed: %s", queue_my_slot != NULL ? "queue scheduler: " : "", chore, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) :
+			 errhint("What failed is tried again, less and less often; the others go on.")));
+}
+
+bool
+queue_apart_try(QueueApart *apart, const char *chore, void (*work) (void *arg), void *arg)
+{
+	QueueAttempt attempt;
+	volatile bool ok = true;
+
+	queue_attempt_begin(&attempt);
+	PG_TRY();
+	{
+		work(arg);
+		queue_attempt_commit(&attempt);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = queue_attempt_failed(&attempt);
+
+		ok = false;
+		tell_apart(apart, chore, error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+/* ---- slices ---- */
 
 /* One slice behind the boundary.  False: there is no extension to work with any more. */
 static bool
@@ -147,8 +247,7 @@ run_chore(QueueChore *chore, TimestampTz now)
 		if (next > now && chore->failures > 0)
 		{
 			chore->failures = 0;
-			if (--failing == 0 && queue_database() != NULL)
-				queue_database_set_trouble(queue_database(), "");
+			recovered();
 		}
 	}
 	PG_CATCH();

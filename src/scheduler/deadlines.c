@@ -10,7 +10,7 @@
  *
  * A job that somebody has just now (a row lock, a session's claim, an executor) may turn out
  * started or not: its deadline is deferred, in memory, and looked at again.  So is one whose
- * row cannot be handled because of an error; the others go on.
+ * row cannot be handled because of an error, which each then has behind a boundary of its own; the others go on.
  *
  * Locks: RowExclusiveLock on live_job and deadline, conditional; row locks, never waited for.
  */
@@ -21,6 +21,7 @@
 #include "job/event.h"
 #include "job/missing.h"
 #include "job/pending.h"
+#include "scheduler/chores.h"
 #include "shared/clock.h"
 
 #include "storage/lmgr.h"
@@ -45,8 +46,7 @@ static TimestampTz next_due = DT_NOBEGIN;	/* nothing at or after the cursor fall
 static TimestampTz front_at = DT_NOBEGIN;	/* when to look from the front again */
 static Deferred deferred[MAX_DEFERRED];
 static int	ndeferred = 0;
-static QueueDeadline in_hand;	/* id 0: none; else an error is about this one */
-static bool one_by_one = false; /* after an error, to find whose it was */
+static QueueApart apart = {0};
 static QueuePos cursor_before;	/* the last batch, to undo it after an error */
 static int	deferred_before;
 
@@ -93,19 +93,54 @@ handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 	return queue_claim_judge(&claim) == QUEUE_CLAIM_ENDED;
 }
 
+typedef enum Fired
+{
+	FIRED, BUSY, FAILED
+} Fired;
+
+/* What fire_apart() gets. */
+typedef struct One
+{
+	const QueueDeadline *deadline;
+	TimestampTz now;
+	bool		done;
+} One;
+
 /* Handles one and deletes its row, if it has done its duty. */
 static bool
-fire(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *deadline, TimestampTz now)
+fire_one(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *deadline, TimestampTz now)
 {
-	bool		done;
+	bool		done = handle(jobs, deadline, now);
 
-	CHECK_FOR_INTERRUPTS();
-	in_hand = *deadline;
-	done = handle(jobs, deadline, now);
 	if (done)
 		queue_deadline_delete(deadlines, deadline, GetActiveSnapshot());
-	in_hand.pos.id = 0;
 	return done;
+}
+
+/* With tables of its own: the caller's may be at anything when an error ends this. */
+static void
+fire_apart(void *arg)
+{
+	One		   *one = arg;
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+	QueueDeadlineTable *deadlines = queue_deadline_open(RowExclusiveLock);
+
+	one->done = fire_one(jobs, deadlines, one->deadline, one->now);
+	queue_deadline_close(deadlines);
+	queue_job_close(jobs);
+}
+
+static Fired
+fire(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *deadline, TimestampTz now)
+{
+	One			one = {deadline, now};
+
+	CHECK_FOR_INTERRUPTS();
+	if (!queue_apart_needed(&apart, now))
+		one.done = fire_one(jobs, deadlines, deadline, now);
+	else if (!queue_apart_try(&apart, "deadlines", fire_apart, &one))
+		return FAILED;
+	return one.done ? FIRED : BUSY;
 }
 
 /* One batch, in the transaction and under the snapshot that the caller began.  Moves the cursor. */
@@ -126,29 +161,32 @@ run_batch(TimestampTz now)
 
 		if (!queue_put_off(d->again_at, d->pause, now))
 		{
-			if (fire(jobs, deadlines, &d->deadline, now))
+			Fired		fired = fire(jobs, deadlines, &d->deadline, now);
+
+			if (fired == FIRED)
 			{
 				*d = deferred[--ndeferred];
 				continue;
 			}
-			d->again_at = now + PAUSE_US;
-			d->pause = PAUSE_US;
+			d->pause = fired == FAILED ? Min(d->pause * 2, MAX_PAUSE_US) : PAUSE_US;
+			d->again_at = now + d->pause;
 		}
 		i++;
 		MemoryContextReset(per_job);
 	}
-	n = queue_deadline_read(deadlines, cursor, now, GetActiveSnapshot(), due, one_by_one ? 1 : BATCH, &next_due);
+	n = queue_deadline_read(deadlines, cursor, now, GetActiveSnapshot(), due, BATCH, &next_due);
 	for (i = 0; i < n; i++)
 	{
-		if (!is_deferred(&due[i]) && !fire(jobs, deadlines, &due[i], now))
+		Fired		fired = is_deferred(&due[i]) ? FIRED : fire(jobs, deadlines, &due[i], now);
+
+		if (fired == BUSY && ndeferred == MAX_DEFERRED)
 		{
-			if (ndeferred == MAX_DEFERRED)
-			{
-				next_due = now + PAUSE_US;
-				break;
-			}
-			deferred[ndeferred++] = (Deferred) {due[i], now + PAUSE_US, PAUSE_US};
+			next_due = now + PAUSE_US;
+			break;
 		}
+		/* one that fails and finds no room is found from the front again */
+		if (fired != FIRED && ndeferred < MAX_DEFERRED)
+			deferred[ndeferred++] = (Deferred) {due[i], now + PAUSE_US, PAUSE_US};
 		cursor = (QueuePos) {due[i].pos.run_at, due[i].pos.id + 1};
 		MemoryContextReset(per_job);
 	}
@@ -156,32 +194,6 @@ run_batch(TimestampTz now)
 	MemoryContextDelete(per_job);
 	queue_deadline_close(deadlines);
 	queue_job_close(jobs);
-}
-
-/* The last batch failed while in_hand was handled.  It is put aside once it is known that the error is its own. */
-static void
-put_aside(TimestampTz now)
-{
-	cursor = cursor_before;
-	ndeferred = deferred_before;	/* one that was taken out and comes back is found from the front */
-	next_due = now;
-	if (!one_by_one)
-	{
-		one_by_one = true;		/* its neighbours' work was undone with it: again, each by itself */
-		return;
-	}
-	for (int i = 0; i < ndeferred; i++)
-	{
-		if (queue_pos_cmp(deferred[i].deadline.pos, in_hand.pos) != 0)
-			continue;
-		deferred[i].pause = Min(deferred[i].pause * 2, MAX_PAUSE_US);
-		deferred[i].again_at = now + deferred[i].pause;
-		return;
-	}
-	if (ndeferred == MAX_DEFERRED)
-		return;
-	deferred[ndeferred++] = (Deferred) {in_hand, now + PAUSE_US, PAUSE_US};
-	cursor = (QueuePos) {in_hand.pos.run_at, in_hand.pos.id + 1};
 }
 
 /* This database's entry if this process is its scheduler; maintain() runs the chore in other processes too. */
@@ -210,9 +222,13 @@ queue_deadlines_run(TimestampTz now)
 	bool		from_front = now >= front_at;
 	TimestampTz began = queue_now();
 
-	if (in_hand.pos.id != 0)
-		put_aside(now);
-	in_hand.pos.id = 0;
+	if (queue_apart_begin(&apart, now))
+	{
+		/* the last batch failed: again; one that was taken out and comes back is found from the front */
+		cursor = cursor_before;
+		ndeferred = Min(ndeferred, deferred_before);
+		next_due = now;
+	}
 	if (from_front)
 		low = DT_NOBEGIN;
 	if (low < cursor.run_at)
@@ -225,12 +241,11 @@ queue_deadlines_run(TimestampTz now)
 		PushActiveSnapshot(GetLatestSnapshot());
 		run_batch(now);
 		PopActiveSnapshot();
-		if (next_due > now)
-			one_by_one = false;
 	}
 	else
 		next_due = now + LOCK_RETRY_US;
 	if (from_front)
 		front_at = now + Max(FRONT_US, 100 * (queue_now() - began));
+	queue_apart_end(&apart);
 	return Min(next_due, deferred_due(now));
 }

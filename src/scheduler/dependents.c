@@ -5,9 +5,9 @@
  *
  * All jobs that depend on others are looked at, in slices, when the scheduler starts, and when reminders were lost.
  *
- * What cannot be done now, because somebody has a row, and what raises an error, is deferred in memory, with a pause
- * that doubles.  What finds no room there is lost like a reminder.  A job on which very many depend is done in slices,
- * as a deferred one that is due at once.
+ * What cannot be done now, because somebody has a row, and what raises an error (each then behind a boundary of its
+ * own), is deferred in memory, with a pause that doubles.  What finds no room there is lost like a reminder.  A job on
+ * which very many depend is done in slices, as a deferred one that is due at once.
  *
  * Locks: RowExclusiveLock on live_job and dependency, conditional; row locks, never waited for.
  */
@@ -18,6 +18,7 @@
 #include "job/depend.h"
 #include "job/event.h"
 #include "job/group.h"
+#include "scheduler/chores.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -46,10 +47,14 @@ typedef struct Deferred
 static Deferred deferred[MAX_DEFERRED];
 static int	ndeferred = 0;
 static bool started = false;
-static Deferred in_hand;		/* reminder.id 0: nothing; else an error is about this one */
+static QueueApart apart = {0};
 static bool all_under_way = false;
-static bool all_of_events;		/* it has come to the jobs that await an event */
-static int64 all_at;			/* the last job of that look */
+static TimestampTz all_again_at = DT_NOEND; /* for what failed and was not deferred */
+static enum
+{
+	ALL_DEPENDENTS, ALL_AWAITS, ALL_WORKFLOWS
+}			all_of;				/* what that look has come to */
+static int64 all_at;			/* the last one of them */
 static bool sweep_soon = true;	/* the filter of what is awaited is not good yet */
 
 /* To be looked at again after a pause, which is at least `pause` and doubles up to `most`; 0: at once. */
@@ -92,23 +97,18 @@ waits(const QueueReminder *reminder, TimestampTz now)
 
 /* Does what one reminder asks for, and defers what is left of it. */
 static void
-handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
+do_one(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 {
 	Deferred	rest = *what;
 	int64	   *busy;
 	int			nbusy;
 	bool		more;
 
-	CHECK_FOR_INTERRUPTS();
-	if (waits(&what->reminder, now))
-		return;
-	in_hand = *what;
 	if (what->reminder.of == QUEUE_REMIND_WORKFLOW || what->reminder.of == QUEUE_REMIND_WORKFLOW_NOW)
 	{
 		if (!queue_workflow_check(jobs, what->reminder.id, what->reminder.of == QUEUE_REMIND_WORKFLOW_NOW))
 			defer(&(Deferred) {.reminder = {what->reminder.id, QUEUE_REMIND_WORKFLOW_NOW}, .pause = what->pause}, now,
 				  BUSY_US, MAX_BUSY_US);
-		in_hand.reminder.id = 0;
 		return;
 	}
 	if (what->reminder.of == QUEUE_REMIND_AWAITS)
@@ -142,7 +142,46 @@ handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
 		if (more)
 			defer(&rest, now, 0, 0);
 	}
-	in_hand.reminder.id = 0;
+}
+
+/* What do_one_apart() gets. */
+typedef struct One
+{
+	const Deferred *what;
+	TimestampTz now;
+} One;
+
+/* With a table of its own: the caller's may be at anything when an error ends this. */
+static void
+do_one_apart(void *arg)
+{
+	One		   *one = arg;
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+
+	do_one(jobs, one->what, one->now);
+	queue_job_close(jobs);
+}
+
+/* Does what one reminder asks for, unless it is deferred. */
+static void
+handle(QueueJobTable *jobs, const Deferred *what, TimestampTz now)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (waits(&what->reminder, now))
+		return;
+	if (!queue_apart_needed(&apart, now))
+		do_one(jobs, what, now);
+	else if (!queue_apart_try(&apart, "jobs that depend on others", do_one_apart, &(One) {what, now}))
+	{
+		/* one of many: which, a look at each of them tells */
+		if (what->reminder.of == QUEUE_REMIND_EMITTED || what->reminder.of == QUEUE_REMIND_ENDED ||
+			what->reminder.of == QUEUE_REMIND_COMPLETED)
+			all_again_at = now;
+		else if (ndeferred < MAX_DEFERRED)
+			defer(what, now, USECS_PER_SEC, MAX_PAUSE_US);
+		else
+			all_again_at = Min(all_again_at, now + MAX_PAUSE_US);
+	}
 }
 
 /* Takes the deferred ones out that are due. */
@@ -164,40 +203,43 @@ take_deferred(Deferred *batch, int max, TimestampTz now)
 	return n;
 }
 
-/* A slice of the look at all jobs that depend on others, then at those that await an event. */
+/* Up to a batch of jobs that depend on others. */
+static int
+dependents_after(QueueJobTable *jobs, int64 after, int64 *ids)
+{
+	int			n = 0;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	while (n < BATCH && (after = queue_dependency_next_job(jobs, after, GetActiveSnapshot())) != 0)
+		ids[n++] = after;
+	PopActiveSnapshot();
+	return n;
+}
+
+/* A slice of the look at all jobs that depend on others, at those that await an event, and at unfinished workflows. */
 static void
 look_at_all(QueueJobTable *jobs, TimestampTz now)
 {
+	static const QueueRemindOf of[] = {
+		[ALL_DEPENDENTS] = QUEUE_REMIND_DEPENDENT,
+		[ALL_AWAITS] = QUEUE_REMIND_AWAITS,
+		[ALL_WORKFLOWS] = QUEUE_REMIND_WORKFLOW_NOW,
+	};
 	int64		ids[BATCH];
-	int			n;
+	int			n = all_of == ALL_DEPENDENTS ? dependents_after(jobs, all_at, ids) :
+		all_of == ALL_AWAITS ? queue_event_waiting(all_at, ids, BATCH) : queue_workflow_open(all_at, ids, BATCH);
 
-	for (int i = 0; i < BATCH && !all_of_events; i++)
-	{
-		int64		at;
-
-		PushActiveSnapshot(GetLatestSnapshot());
-		at = queue_dependency_next_job(jobs, all_at, GetActiveSnapshot());
-		PopActiveSnapshot();
-		if (at == 0)
-		{
-			all_of_events = true;
-			all_at = 0;
-			return;
-		}
-		handle(jobs, &(Deferred) {.reminder = {at, QUEUE_REMIND_DEPENDENT}}, now);
-		all_at = at;
-	}
-	if (!all_of_events)
-		return;
-	n = queue_event_waiting(all_at, ids, BATCH);
 	for (int i = 0; i < n; i++)
+		handle(jobs, &(Deferred) {.reminder = {ids[i], of[all_of]}}, now);
+	if (n == BATCH)
+		all_at = ids[n - 1];
+	else if (all_of == ALL_WORKFLOWS)
+		all_under_way = false;
+	else
 	{
-		handle(jobs, &(Deferred) {.reminder = {ids[i], QUEUE_REMIND_AWAITS}}, now);
-		all_at = ids[i];
+		all_of++;
+		all_at = PG_INT64_MIN;
 	}
-	all_under_way = n == BATCH;
-	if (!all_under_way)
-		queue_workflow_check_all(jobs);
 }
 
 /* For queue_remind_eat_rows: rows become reminders that are due at once. */
@@ -249,20 +291,6 @@ run_batch(TimestampTz now)
 	return more || all_under_way || queue_reminder_any();
 }
 
-/*
- * After an error: what the batch had in hand is deferred for longer; what it had taken out of the deferred ones is
- * lost, and so everything is looked at.
- */
-static void
-recover(TimestampTz now)
-{
-	Deferred	failed = in_hand;
-
-	in_hand.reminder.id = 0;
-	queue_reminder_lose(MyDatabaseId);
-	defer(&failed, now, USECS_PER_SEC, MAX_PAUSE_US);
-}
-
 /* Called by the scheduler whenever it is awake; returns when it wants to be called again. */
 TimestampTz
 queue_dependents_run(TimestampTz now)
@@ -279,19 +307,24 @@ queue_dependents_run(TimestampTz now)
 		queue_reminder_lose(MyDatabaseId);
 		queue_reminder_rows(MyDatabaseId);
 	}
-	if (in_hand.reminder.id != 0)
-		recover(now);
+	/* what a batch that failed had taken out of the deferred ones nobody knows any more */
+	if (queue_apart_begin(&apart, now) || (all_again_at != DT_NOEND && !queue_put_off(all_again_at, MAX_PAUSE_US, now)))
+		queue_reminder_lose(MyDatabaseId);
 	if (!all_under_way && queue_reminder_lost())
 	{
 		all_under_way = true;
+		all_again_at = DT_NOEND;
 		all_at = PG_INT64_MIN;
-		all_of_events = false;
+		all_of = ALL_DEPENDENTS;
 		sweep_soon = true;
 		queue_depend_remember();
 		queue_workflow_remember();
 	}
 	if (!all_under_way && !queue_reminder_any() && !queue_reminder_any_rows() && deferred_due(now) > now)
-		return deferred_due(now);
+	{
+		queue_apart_end(&apart);
+		return queue_earlier(deferred_due(now), all_again_at);
+	}
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -302,7 +335,8 @@ queue_dependents_run(TimestampTz now)
 	else
 		next = now + LOCK_RETRY_US;
 	CommitTransactionCommand();
-	return more ? now : queue_earlier(next, deferred_due(now));
+	queue_apart_end(&apart);
+	return more ? now : queue_earlier(queue_earlier(next, all_again_at), deferred_due(now));
 }
 
 /* Called by maintain(), in its transaction. */
@@ -310,36 +344,22 @@ TimestampTz
 queue_dependents_unattended(TimestampTz now)
 {
 	QueueJobTable *jobs;
-	int64		at = PG_INT64_MIN;
-	int			n;
 
 	if (!queue_group_unattended())
 		return DT_NOEND;
+	(void) queue_apart_begin(&apart, now);
 	jobs = queue_job_open(RowExclusiveLock);
 	for (int i = 0; i < MAINTAIN_BATCHES && !queue_depend_unattended(jobs, queue_workflow_check); i++)
 		CHECK_FOR_INTERRUPTS();
 	/* what no reminder tells of: a crash, a restore */
-	for (;;)
-	{
-		CHECK_FOR_INTERRUPTS();
-		PushActiveSnapshot(GetLatestSnapshot());
-		at = queue_dependency_next_job(jobs, at, GetActiveSnapshot());
-		PopActiveSnapshot();
-		if (at == 0)
-			break;
-		(void) queue_depend_settle(jobs, at, false);
-	}
-	queue_workflow_check_all(jobs);
-	at = 0;
-	do
-	{
-		int64		ids[BATCH];
-
-		n = queue_event_waiting(at, ids, BATCH);
-		for (int i = 0; i < n; i++)
-			(void) queue_event_look(jobs, at = ids[i], DT_NOBEGIN);
-	} while (n == BATCH);
+	all_under_way = true;
+	all_at = PG_INT64_MIN;
+	all_of = ALL_DEPENDENTS;
+	while (all_under_way)
+		look_at_all(jobs, now);
+	ndeferred = 0;				/* for the next call */
 	queue_job_close(jobs);
+	queue_apart_end(&apart);
 	return DT_NOEND;
 }
 

@@ -18,6 +18,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/walk.h"
+#include "scheduler/chores.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"
@@ -33,12 +34,14 @@
 #define FAR_FAST_US (4 * SLICE_US)	/* between slices: a fifth of the time */
 #define FAR_SLOW_US (99 * SLICE_US) /* 1 % */
 #define FAR_US (30 * USECS_PER_SEC) /* between two times through */
+#define FAILED_US (10 * USECS_PER_SEC)	/* a job that could not be ended is tried again */
 
 static TimestampTz next_batch = 0;	/* not before */
 static QueuePlace far_place;	/* where the far look goes on */
 static TimestampTz far_next = 0;	/* not before */
 static bool far_under_way = false;
 static bool far_fast = true;	/* something is likely to be found */
+static QueueApart apart = {0};
 static bool far_in_row = false; /* a slice that ended by an error had this row in hand */
 static QueuePlace far_row;
 
@@ -60,23 +63,38 @@ tell_claimable(const QueueJob *job)
 		queue_line_claimable(line, queue_job_pos(job));
 }
 
+/* What end_exhausted() gets. */
+typedef struct Exhausted
+{
+	const QueueJob *job;
+	bool		ended;
+} Exhausted;
+
 /*
  * Was this the job's last attempt?  Then its expired claim ends it here, whether or not anybody fetches from its line
- * again.  A fetch would do the same; who wants the table for itself is not waited for.  Of nobody's job.
+ * again.  A fetch would do the same.  Of nobody's job.
  */
-static bool
-end_exhausted(const QueueJob *job)
+static void
+end_exhausted(void *arg)
 {
+	Exhausted  *one = arg;
+	const QueueJob *job = one->job;
 	QueueClaim	claim = {.job = *job, .snapshot = GetActiveSnapshot(), .line = queue_job_line(job->line)};
-	QueueClaimed claimed;
 
-	if (!ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock))
-		return false;
 	queue_extra_unpack(job->extra, &claim.extra);
 	claim.table = queue_job_open(RowExclusiveLock);
-	claimed = queue_claim_judge(&claim);
+	one->ended = queue_claim_judge(&claim) != QUEUE_CLAIM_OURS;
 	queue_job_close(claim.table);
-	return claimed != QUEUE_CLAIM_OURS;
+}
+
+/* False: that failed. */
+static bool
+end_or_fail(Exhausted *one, TimestampTz now)
+{
+	if (queue_apart_needed(&apart, now))
+		return queue_apart_try(&apart, "lease ends", end_exhausted, one);
+	end_exhausted(one);
+	return true;
 }
 
 /* Looks one expired lease up: claimable again, or moved meanwhile, or gone. */
@@ -85,6 +103,7 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 {
 	QueueJob	job;
 	TimestampTz again = 0;
+	Exhausted	one = {&job};
 
 	if (!queue_job_find_lean(table, id, GetActiveSnapshot(), &job))
 		return;
@@ -100,7 +119,12 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 		case QUEUE_HELD_BY_EXECUTOR:
 			break;				/* its end tells */
 		case QUEUE_HELD_BY_NOBODY:
-			if ((job.leased_until == DT_NOBEGIN || !end_exhausted(&job)) && job.run_at <= now)
+			/* who wants the table for himself is not waited for */
+			if (job.leased_until != DT_NOBEGIN &&
+				ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock) &&
+				!end_or_fail(&one, now))
+				again = now + FAILED_US;
+			else if (!one.ended && job.run_at <= now)
 				tell_claimable(&job);
 			break;
 	}
@@ -215,6 +239,7 @@ queue_leases_run(TimestampTz now)
 	QueueJobTable *table;
 	int			n;
 
+	(void) queue_apart_begin(&apart, now);
 	next_batch = now + PAUSE_US;
 	table = queue_job_open(AccessShareLock);
 	n = queue_lease_expired(MyDatabaseId, now, leases, BATCH);
@@ -244,6 +269,7 @@ queue_leases_run(TimestampTz now)
 		next_batch = now;
 	if (n > 0)
 		queue_wake_self();		/* for the next round */
+	queue_apart_end(&apart);
 	return DT_NOEND;			/* queue_leases_due tells */
 }
 
@@ -261,6 +287,7 @@ queue_leases_far_look(TimestampTz now)
 	QueueJobTable *table;
 	bool		through;
 
+	(void) queue_apart_begin(&apart, now);
 	if (!far_under_way)
 		far_place = QUEUE_PLACE_FIRST;
 	else if (far_in_row)
@@ -279,6 +306,7 @@ queue_leases_far_look(TimestampTz now)
 	}
 	else
 		far_next = now + (far_fast ? FAR_FAST_US : FAR_SLOW_US);
+	queue_apart_end(&apart);
 	return DT_NOEND;			/* queue_leases_far_due tells */
 }
 

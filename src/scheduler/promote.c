@@ -10,7 +10,8 @@
  * after that it knows in which groups somebody is in; until then it reads a group that it does not know to the end.
  *
  * A group that cannot be settled now, because somebody has its lock or a row, and one whose look raises an error, is
- * deferred in memory, the latter with a pause that doubles.  What finds no room there is lost like a mark.
+ * deferred in memory, the latter with a pause that doubles; after an error each is looked at behind a boundary of its
+ * own for a while.  What finds no room there is lost like a mark.
  *
  * Locks: RowExclusiveLock on live_job and live_key, conditional; then those of queue_group_settle.
  */
@@ -19,6 +20,7 @@
 #include "config/config.h"
 #include "job/group.h"
 #include "job/job.h"
+#include "scheduler/chores.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -35,6 +37,7 @@
 #define MAX_PAUSE_US (60 * USECS_PER_SEC)
 #define LOCK_RETRY_US INT64CONST(100000)
 #define CROWD_US USECS_PER_MINUTE	/* between two looks at all groups because there were many once */
+#define CHORE "the promotion of groups"
 
 typedef struct Deferred
 {
@@ -46,8 +49,9 @@ typedef struct Deferred
 static Deferred *deferred = NULL;	/* MAX_DEFERRED */
 static int	ndeferred = 0;
 static bool forgot_deferred = false;	/* .. of which some were settled by a batch that is not committed */
-static QueueMark in_hand;		/* queue "": none; else an error is about this group */
+static QueueApart apart = {0};
 static bool all_under_way = false;
+static TimestampTz all_again_at = DT_NOEND; /* for groups that failed and were not deferred for want of room */
 static QueueMark all_at;		/* the last group of that look */
 static TimestampTz all_begun_at = 0;
 
@@ -170,6 +174,46 @@ add(const QueueMark *mark, const QueueJob *read, TimestampTz now)
 	batch.read[batch.n++] = read;
 }
 
+/* What settle_apart() gets. */
+typedef struct One
+{
+	const QueueMark *mark;
+	const QueueJob *read;
+	bool		busy;
+} One;
+
+/* With a table of its own: the caller's may be at anything when an error ends this. */
+static void
+settle_apart(void *arg)
+{
+	One		   *one = arg;
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+
+	one->busy = queue_group_settle_locked(jobs, one->mark, one->read) == QUEUE_GROUP_BUSY;
+	queue_job_close(jobs);
+}
+
+/* Settles one whose lock we have.  False: it is busy, or failed and is deferred. */
+static bool
+settle_one(QueueJobTable *jobs, const QueueMark *mark, const QueueJob *read, TimestampTz now)
+{
+	One			one = {mark, read};
+
+	if (!queue_apart_needed(&apart, now))
+		one.busy = queue_group_settle_locked(jobs, mark, read) == QUEUE_GROUP_BUSY;
+	else if (!queue_apart_try(&apart, CHORE, settle_apart, &one))
+	{
+		if (ndeferred < MAX_DEFERRED || find_deferred(mark) != NULL)
+			defer(mark, now, USECS_PER_SEC, MAX_PAUSE_US);
+		else
+			all_again_at = Min(all_again_at, now + MAX_PAUSE_US);
+		return false;
+	}
+	if (one.busy)
+		defer(mark, now, BUSY_US, MAX_BUSY_US);
+	return !one.busy;
+}
+
 /* Settles the groups of the batch, or defers them; one that was deferred is so no more once it is settled. */
 static void
 settle(QueueJobTable *jobs, TimestampTz now)
@@ -187,10 +231,9 @@ settle(QueueJobTable *jobs, TimestampTz now)
 		const QueueMark *mark = &batch.mark[i];
 
 		CHECK_FOR_INTERRUPTS();
-		in_hand = *mark;
-		if (!locked[i] || queue_group_settle_locked(jobs, mark, batch.read[i]) == QUEUE_GROUP_BUSY)
+		if (!locked[i])
 			defer(mark, now, BUSY_US, MAX_BUSY_US);
-		else if (ndeferred > 0)
+		else if (settle_one(jobs, mark, batch.read[i], now) && ndeferred > 0)
 		{
 			Deferred   *waited = find_deferred(mark);
 
@@ -200,7 +243,6 @@ settle(QueueJobTable *jobs, TimestampTz now)
 				forgot_deferred = true;
 			}
 		}
-		in_hand.queue[0] = '\0';
 		MemoryContextReset(per_group);
 	}
 	MemoryContextSwitchTo(old);
@@ -355,29 +397,27 @@ queue_promote_run(TimestampTz now)
 		queue_mark_lose(MyDatabaseId);
 		queue_mark_rows(MyDatabaseId);
 	}
-	if (in_hand.queue[0] != '\0')
-	{
-		/* the last batch failed about this one; the others' marks went back */
-		QueueMark	failed = in_hand;
-
-		in_hand.queue[0] = '\0';
-		defer(&failed, now, USECS_PER_SEC, MAX_PAUSE_US);
-	}
-	if (forgot_deferred)
-		queue_mark_lose(MyDatabaseId);	/* and these nobody knows of any more */
+	/* of a batch that failed the marks went back; but what it had taken out of the deferred ones nobody knows any more */
+	(void) queue_apart_begin(&apart, now);
+	if (forgot_deferred || (all_again_at != DT_NOEND && !queue_put_off(all_again_at, MAX_PAUSE_US, now)))
+		queue_mark_lose(MyDatabaseId);
 	forgot_deferred = false;
 	if (now - all_begun_at > CROWD_US && queue_mark_crowd_gone())
 		queue_mark_lose(MyDatabaseId);	/* after which ends that concern nobody are not told again */
 	if (!all_under_way && queue_mark_lost())
 	{
 		all_begun_at = now;
+		all_again_at = DT_NOEND;
 		end_range();
 		all_under_way = true;
 		memset(&all_at, 0, sizeof(all_at));
 		queue_group_remember(false);
 	}
 	if (!all_under_way && !range.under_way && !queue_mark_any() && !queue_mark_any_rows() && deferred_due(now) > now)
-		return deferred_due(now);
+	{
+		queue_apart_end(&apart);
+		return queue_earlier(deferred_due(now), all_again_at);
+	}
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -390,7 +430,26 @@ queue_promote_run(TimestampTz now)
 		next = now + LOCK_RETRY_US;
 		CommitTransactionCommand();
 	}
-	return more ? now : queue_earlier(next, deferred_due(now));
+	queue_apart_end(&apart);
+	return more ? now : queue_earlier(queue_earlier(next, all_again_at), deferred_due(now));
+}
+
+/* What promote_apart() gets. */
+typedef struct Unattended
+{
+	const QueueMark *mark;
+	bool		promoted;
+} Unattended;
+
+static void
+promote_apart(void *arg)
+{
+	Unattended *one = arg;
+	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
+
+	one->promoted = queue_group_waits(jobs, one->mark) &&
+		queue_group_settle(jobs, one->mark) == QUEUE_GROUP_PROMOTED;
+	queue_job_close(jobs);
 }
 
 /* Called by maintain(), in its transaction. */
@@ -404,6 +463,7 @@ queue_promote_unattended(TimestampTz now)
 
 	if (!queue_group_unattended())
 		return DT_NOEND;
+	(void) queue_apart_begin(&apart, now);
 	jobs = queue_job_open(RowExclusiveLock);
 	queue_group_promote(jobs);
 	/* what no mark tells of: a crash, a restore */
@@ -412,9 +472,10 @@ queue_promote_unattended(TimestampTz now)
 	{
 		for (int i = 0; i < n; i++)
 		{
+			Unattended	one = {&marks[i]};
+
 			CHECK_FOR_INTERRUPTS();
-			promoted += queue_group_waits(jobs, &marks[i]) &&
-				queue_group_settle(jobs, &marks[i]) == QUEUE_GROUP_PROMOTED;
+			promoted += queue_apart_try(&apart, CHORE, promote_apart, &one) && one.promoted;
 		}
 	}
 	queue_job_close(jobs);

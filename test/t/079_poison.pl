@@ -1,5 +1,5 @@
-# A row that cannot be written: whoever meets it - a look at a group, at dependents, at ended leases, an executor - leaves it
-# alone for a while and holds up nobody for it.
+# Rows that cannot be written: whoever meets one - a look at a group, at dependents, at ended leases, an executor - leaves it
+# alone for a while and holds up nobody for it, however many there are.
 use strict;
 use warnings;
 use FindBin;
@@ -22,54 +22,91 @@ BEGIN
 	END IF;
 	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
+CREATE FUNCTION refuse_new() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.payload ? 'poison' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
 EOS
 sub poison { return sql($node, 'CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse()'); }
 sub heal { return sql($node, 'DROP TRIGGER refuse ON queue.live_job'); }
 sub state_is { my ($id, $state, $name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return wait_true($node, "SELECT state = '$state' FROM queue.job WHERE id = $id", $name); }
+sub refuse_new { return sql($node, 'CREATE TRIGGER refuse_new BEFORE INSERT ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse_new()'); }
+sub accept_new { return sql($node, 'DROP TRIGGER refuse_new ON queue.live_job'); }
 my $bad = q{'{"poison": 1}'};
+my $began = time;
+# Found one by one, with a longer pause after each, they would take some minutes.
+sub soon { local $Test::Builder::Level = $Test::Builder::Level + 1; return cmp_ok(time - $began, '<', 30, 'soon'); }
 
-# --- the first job of a group
+# --- the first jobs of groups
 poison();
-sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q', group_key => 'g' || n) FROM generate_series(1, 5) n");
+sql($node, "SELECT queue.enqueue('ext', CASE WHEN n <= 30 THEN $bad ELSE '{}' END::jsonb, 'q', group_key => 'g' || n) FROM generate_series(1, 34) n");
 wait_true($node, "SELECT count(*) = 4 FROM queue.job WHERE state = 'available'", 'other groups go on');
+soon();
+doctor_like($node, qr/chores \| .*the promotion of groups failed/, 'doctor() tells of it');
 heal();
-wait_true($node, "SELECT count(*) = 5 FROM queue.job WHERE state = 'available'", 'and that one when it can');
+wait_true($node, "SELECT count(*) = 34 FROM queue.job WHERE state = 'available'", 'and those when they can');
 sql($node, "SELECT queue.purge('q')");
 
-# --- one that depends on another
+# --- some that depend on another
 my $first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
-my @waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q', depends_on => ARRAY[$first]) FROM generate_series(1, 3) n");
+my @waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n <= 30 THEN $bad ELSE '{}' END::jsonb, 'q', depends_on => ARRAY[$first]) FROM generate_series(1, 32) n");
+$began = time;
 sql($node, "SELECT id FROM queue.fetch('q')");
 poison();
 sql($node, "SELECT queue.complete($first)");
-state_is($_, 'available', 'others that depend on the same job go on') for @waits[1, 2];
+state_is($_, 'available', 'others that depend on the same job go on') for @waits[30, 31];
+soon();
 one($node, "SELECT state FROM queue.job WHERE id = $waits[0]", 'pending', 'it waits');
 heal();
-state_is($waits[0], 'available', 'until it can be written');
+state_is($_, 'available', 'until it can be written') for @waits[0, 29];
 sql($node, "SELECT queue.purge('q')");
 
-# --- one that awaits an event
-@waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n = 1 THEN $bad ELSE '{}' END::jsonb, 'q') FROM generate_series(1, 3) n");
-sql($node, "SELECT queue.await_event(id, 'e', '1 hour', attempt) FROM queue.fetch('q', 3)");
+# --- some that await an event
+@waits = split /\n/, sql($node, "SELECT queue.enqueue('ext', CASE WHEN n <= 30 THEN $bad ELSE '{}' END::jsonb, 'q') FROM generate_series(1, 32) n");
+sql($node, "SELECT queue.await_event(id, 'e', '1 hour', attempt) FROM queue.fetch('q', 32)");
 poison();
+$began = time;
 sql($node, "SELECT queue.emit('e', '1', 'q')");
-state_is($_, 'available', 'others that await the same event go on') for @waits[1, 2];
+state_is($_, 'available', 'others that await the same event go on') for @waits[30, 31];
+soon();
 heal();
-state_is($waits[0], 'available', 'and that one when it can');
+state_is($_, 'available', 'and those when they can') for @waits[0, 29];
+sql($node, "SELECT queue.purge('q')");
+
+# --- workflows whose last job cannot be enqueued
+refuse_new();
+sql($node, q{SELECT count(w) FROM generate_series(1, 33) n, LATERAL queue.enqueue_workflow('[{"ref": "a", "kind": "ext", "queue": "q"}]', queue => 'q', on_finished => 'last', payload => CASE WHEN n <= 30 THEN '{"poison": 1}' ELSE '{}' END::jsonb) w});
+$began = time;
+sql($node, "SELECT count(queue.complete(id, attempt)) FROM queue.fetch('q', 33)");
+wait_true($node, q{SELECT count(*) = 3 FROM queue.job WHERE kind = 'last'}, 'others finish');
+soon();
+accept_new();
+wait_true($node, q{SELECT count(*) = 33 FROM queue.job WHERE kind = 'last'}, 'and those when they can');
+sql($node, "SELECT queue.purge('q')");
+
+# --- deadlines
+sql($node, "SELECT queue.enqueue('ext', CASE WHEN n <= 30 THEN $bad ELSE '{}' END::jsonb, 'q', expires_at => clock_timestamp() + interval '2 s') FROM generate_series(1, 33) n");
+poison();
+wait_true($node, q{SELECT max(run_at) + interval '3 s' < clock_timestamp() FROM queue.job}, 'their time is over');
+$began = time;
+wait_true($node, q{SELECT count(*) = 30 FROM queue.job WHERE state = 'available'}, 'others are cancelled');
+soon();
+heal();
+wait_true($node, q{SELECT count(*) = 0 FROM queue.job WHERE state = 'available'}, 'and those when they can');
 sql($node, "SELECT queue.purge('q')");
 
 # --- leases that end together, one of them of a last attempt, which ends its job, in a line that is looked at before the others'
-sql($node, "SELECT queue.enqueue('ext', $bad, 'before', max_attempts => 1)");
+sql($node, "SELECT queue.enqueue('ext', $bad, 'before', max_attempts => 1) FROM generate_series(1, 30)");
 sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 6)");
 my ($scheduler) = workers($node, 'scheduler');
 kill 'STOP', $scheduler;
-one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('q') UNION ALL SELECT id FROM queue.fetch('before') UNION ALL SELECT id FROM queue.fetch('q', 5)) f", '7', 'jobs are leased');
+one($node, "SELECT count(*) FROM (SELECT id FROM queue.fetch('q') UNION ALL SELECT id FROM queue.fetch('before', 30) UNION ALL SELECT id FROM queue.fetch('q', 5)) f", '36', 'jobs are leased');
 poison();
-wait_true($node, 'SELECT count(*) = 7 FROM queue.live_job WHERE leased_until < clock_timestamp()', 'all leases are over');
+wait_true($node, 'SELECT count(*) = 36 FROM queue.live_job WHERE leased_until < clock_timestamp()', 'all leases are over');
 kill 'CONT', $scheduler;
+$began = time;
 wait_true($node, "SELECT (SELECT count(*) FROM queue.fetch('q', 10, lease => '1 h')) = 0 AND (SELECT count(*) = 6 FROM queue.live_job WHERE leased_until > clock_timestamp())",
 	'all others come back');
+soon();
 heal();
+wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE queue = 'before' AND state <> 'discarded'", 'and those end when they can');
 sql($node, "SELECT queue.purge('q')");
 
 # --- one that an executor can neither run nor fail is found by those of another role that gets its handler
@@ -108,18 +145,17 @@ $node->reload;
 sql($node, "SELECT queue.register_sql_handler('many', 'h')");
 poison();
 sql($node, "SELECT queue.enqueue('many', CASE WHEN n <= 100 THEN $bad ELSE '{}' END::jsonb) FROM generate_series(1, 120) n");
-my $began = time;
+$began = time;
 wait_true($node, "SELECT count(*) = 100 FROM queue.job WHERE kind = 'many'", 'twenty jobs behind a hundred that cannot be written run');
-cmp_ok(time - $began, '<', 30, 'soon');
+soon();
 heal();
 # (more than a channel remembers: a look from afar finds the others, as one with which a scheduler begins)
 sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'queue scheduler'");
 wait_no_jobs($node, 'and those when they can', kinds => '^many$');
 
 # --- a schedule whose job cannot be inserted is parked by the scheduler, with the reason, and others tick
+refuse_new();
 sql($node, <<'EOS');
-CREATE FUNCTION refuse_new() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.payload ? 'poison' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
-CREATE TRIGGER refuse_new BEFORE INSERT ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse_new();
 SELECT queue.schedule('bad', '1 seconds', 'tick', '{"poison": 1}', queue => 'q'), queue.schedule('good', '1 seconds', 'tick', queue => 'q');
 EOS
 wait_true($node, q{SELECT count(*) = 1 FROM queue.schedule_status WHERE name = 'bad' AND state = 'parked' AND reason = 'not this one'}, 'it is parked');
@@ -127,7 +163,7 @@ wait_true($node, q{SELECT count(*) > 2 FROM queue.job WHERE kind = 'tick'}, 'the
 my $log = slurp_file($node->logfile);
 like($log, qr/schedule "bad" is parked: not this one/, 'the log is told');
 unlike($log, qr/ticks failed/, 'it is not the chore that fails');
-sql($node, 'DROP TRIGGER refuse_new ON queue.live_job');
+accept_new();
 wait_true($node, q{SELECT count(*) = 1 FROM queue.schedule_status WHERE name = 'bad' AND state = 'ready' AND last_job_id IS NOT NULL}, 'it goes on when it can');
 sql($node, q{SELECT queue.unschedule('bad'), queue.unschedule('good')});
 
