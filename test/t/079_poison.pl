@@ -40,6 +40,8 @@ sql($node, "SELECT queue.enqueue('ext', CASE WHEN n <= 30 THEN $bad ELSE '{}' EN
 wait_true($node, "SELECT count(*) = 4 FROM queue.job WHERE state = 'available'", 'other groups go on');
 soon();
 doctor_like($node, qr/chores \| .*the promotion of groups failed/, 'doctor() tells of it');
+my @told = slurp_file($node->logfile) =~ /the promotion of groups failed/g;
+cmp_ok(scalar @told, '<=', 4, 'the log once, for one and for the others, and again after a minute');
 heal();
 wait_true($node, "SELECT count(*) = 34 FROM queue.job WHERE state = 'available'", 'and those when they can');
 sql($node, "SELECT queue.purge('q')");
