@@ -140,6 +140,11 @@ wait_no_jobs($node, 'with the same version it does');
 healthy('the same version');
 
 # --- replica role
+sql($node, 'CREATE DATABASE beside; ALTER DATABASE beside SET session_replication_role = replica');
+healthy('a setting of another database');
+sql($node, 'ALTER DATABASE postgres SET session_replication_role = replica');
+doctor_like($node, qr/replica role \| /, 'one of this database', before => 'SET session_replication_role = origin; ');
+sql($node, 'ALTER DATABASE postgres RESET session_replication_role');
 doctor_like($node, qr/session_replication_role|replica/i, 'replica role', before => 'SET session_replication_role = replica; ');
 healthy('back to origin');
 

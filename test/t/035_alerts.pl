@@ -33,6 +33,11 @@ sql($node, q{SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 20)}
 is(complaint('backlog', '10 min'), '', 'a backlog that does not grow is none');
 sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 5)});
 like(complaint('backlog', '3 min'), qr/queue "q" falls behind: 2\d jobs are due, [01] were \d minutes ago; the oldest waits since/, 'one that grows');
+sql($node, q{CREATE ROLE watches; SELECT queue.create_queue('its'), queue.grant_queue('its', 'watches', 'read')});
+my $see = qq{SET queue.debug_clock_offset = '3 min'; SET ROLE watches; $bad AND check_name = 'backlog'};
+is(sql($node, $see), '', 'which concerns nobody who may not read the queue');
+sql($node, q{SELECT queue.grant_queue('q', 'watches', 'read')});
+like(sql($node, $see), qr/queue "q" falls behind/, 'but whoever may');
 sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.purge('q'); SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 12)});
 is(complaint('backlog', '7 min'), '', 'nor is one that shrinks, however long its jobs wait');
 sql($node, q{SET queue.debug_clock_offset = '3 min'; SELECT queue.enqueue('ext', '{}', 'q') FROM generate_series(1, 20)});

@@ -164,6 +164,14 @@ wait_true($node, "SELECT queue.explain_job(max(id)) ~ '1 of 4 executors are rese
 sql($node, q{SELECT queue.enqueue('uk', '{"note": "urgent"}', 'u', priority => -10)});
 wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE note = 'urgent')", 'an urgent one runs at once');
 one($node, $running, '3', 'beside the low ones');
+# the reserve of one's own priority, and of less urgent ones, is no limit
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'the low ones have ended', kinds => '^uk$');
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, q{SELECT queue.alter_queue('u', reserved => '{"-10": 1, "-5": 3}'); SELECT queue.enqueue('uk', '{"lock": 1}', 'u')});
+wait_true($node, "SELECT ($running) = 1", 'a low one runs, as many as may');
+sql($node, q{SELECT queue.enqueue('uk', '{"note": "meanwhile"}', 'u', priority => -7)});
+wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE note = 'meanwhile')", 'one runs that is urgent enough for one of two reserves');
 sql($node, q{SELECT queue.alter_queue('u', reserved => '{"-10": 9}', max_running => 0)});
 like(sql($node, "SELECT string_agg(detail, '; ') FROM queue.doctor() WHERE NOT ok AND check_name = 'limits'"),
 	qr/max_running of queue "u" is 0.*reserves 9 executors/s, 'doctor() names limits of 0, and reserves that are cut');

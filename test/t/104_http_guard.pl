@@ -80,7 +80,7 @@ ok(until_sent("http://127.0.0.1:$port/status/200", qr/^completed$/), 'the list i
 like(send_to("http://127.0.0.1:$port/redirect?to=http%3A%2F%2F127.0.0.2%3A$port%2Fstatus%2F200"), qr/302/, 'a redirect is not followed');
 
 # a list of networks: nothing outside is reached, a kept connection neither
-sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.2/32, 10.0.0.0/8'");
+sql($node, "ALTER SYSTEM SET queue.http_allowed_networks = '127.0.0.2/31, 10.0.0.0/8'");
 sql($node, 'SELECT pg_reload_conf()');
 $node->poll_query_until('postgres', "SELECT current_setting('queue.http_allowed_networks') <> ''");
 ok(until_sent("http://127.0.0.1:$port/status/200", $guard), 'what is not in the list is refused');
