@@ -18,6 +18,7 @@
 #include "config/owner.h"
 #include "config/relations.h"
 #include "lib/attempt.h"
+#include "scheduler/apart.h"
 #include "scheduler/deadlines.h"
 #include "scheduler/dependents.h"
 #include "scheduler/housekeeping.h"
@@ -30,7 +31,6 @@
 #include "scheduler/ticks.h"
 #include "shared/clock.h"
 #include "shared/database.h"
-#include "shared/slot.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -42,7 +42,6 @@
 #define RETRY_MIN_US INT64CONST(100000)
 #define RETRY_MAX_US (30 * USECS_PER_SEC)
 #define MAINTAIN_SLICES 1000	/* of one chore in one call of maintain(); what is left is for the next */
-#define APART_US (2 * USECS_PER_MINUTE) /* longer than any pause after which what failed is tried again */
 
 PG_FUNCTION_INFO_V1(queue_sql_maintain);
 
@@ -65,8 +64,6 @@ static QueueChore chores[] = {
 	{"events", queue_housekeeping_events, .first = USECS_PER_SEC},
 };
 
-static int	failing = 0;		/* chores of whatever table whose last slice failed, and those in which something did */
-
 /* Is the extension still there, and one that the library works with?  In no transaction. */
 static bool
 extension_there(void)
@@ -80,25 +77,6 @@ extension_there(void)
 	there = version != NULL && queue_catalog_problem(version, &hint) == NULL;
 	CommitTransactionCommand();
 	return there;
-}
-
-/* For doctor().  The message is for the log alone: it may quote somebody's data. */
-static void
-trouble(const char *chore, const ErrorData *error)
-{
-	char		text[QUEUE_TROUBLE_SIZE];
-
-	snprintf(text, sizeof(text), "%s failed (SQLSTATE %s)", chore, unpack_sql_state(error->sqlerrcode));
-	if (queue_database() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		queue_database_set_trouble(queue_database(), text);
-}
-
-/* One of those that failed does so no more. */
-static void
-recovered(void)
-{
-	if (--failing == 0 && queue_database() != NULL)
-		queue_database_set_trouble(queue_database(), "");
 }
 
 /*
@@ -125,7 +103,7 @@ failed(QueueChore *chore, TimestampTz now)
 
 	pause = Min(pause, RETRY_MAX_US);
 	if (chore->failures++ == 0)
-		failing++;
+		queue_apart_failing++;
 	chore->next = now + pause;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
@@ -134,93 +112,10 @@ failed(QueueChore *chore, TimestampTz now)
 			 error->hint ? errhint("%s", error->hint) :
 			 errhint("It is tried again in %d ms; the other chores go on.", (int) (pause / 1000)),
 			 error->context ? errcontext("%s", error->context) : 0));
-	trouble(chore->name, error);
+	queue_apart_trouble(chore->name, error);
 	FreeErrorData(error);
 	return true;
 }
-
-/* ---- each by itself ---- */
-
-bool
-queue_apart_needed(const QueueApart *apart, TimestampTz now)
-{
-	return queue_my_slot == NULL || queue_put_off(apart->until, APART_US, now);
-}
-
-bool
-queue_apart_begin(QueueApart *apart, TimestampTz now)
-{
-	bool		failed = apart->under_way;
-
-	if (failed)
-		apart->until = now + APART_US;
-	else if (apart->troubled && !queue_apart_needed(apart, now))
-	{
-		apart->troubled = false;
-		recovered();
-	}
-	if (queue_my_slot == NULL)
-		apart->quiet_until = 0;
-	apart->under_way = true;
-	return failed;
-}
-
-void
-queue_apart_end(QueueApart *apart)
-{
-	apart->under_way = false;
-}
-
-/* Tells of one that failed. */
-static void
-tell_apart(QueueApart *apart, const char *chore, const ErrorData *error)
-{
-	TimestampTz now = queue_now();
-
-	apart->until = now + APART_US;
-	if (queue_my_slot != NULL)
-	{
-		if (!apart->troubled)
-			failing++;
-		apart->troubled = true;
-		trouble(chore, error);
-	}
-	if (queue_put_off(apart->quiet_until, USECS_PER_MINUTE, now))
-		return;
-	apart->quiet_until = now + USECS_PER_MINUTE;
-	ereport(queue_my_slot != NULL ? LOG : WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("%s%s failed: %s", queue_my_slot != NULL ? "queue scheduler: " : "", chore, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) :
-			 errhint("What failed is tried again, less and less often; the others go on.")));
-}
-
-bool
-queue_apart_try(QueueApart *apart, const char *chore, void (*work) (void *arg), void *arg)
-{
-	QueueAttempt attempt;
-	volatile bool ok = true;
-
-	queue_attempt_begin(&attempt);
-	PG_TRY();
-	{
-		work(arg);
-		queue_attempt_commit(&attempt);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error = queue_attempt_failed(&attempt);
-
-		ok = false;
-		tell_apart(apart, chore, error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	return ok;
-}
-
-/* ---- slices ---- */
 
 /* One slice behind the boundary.  False: there is no extension to work with any more. */
 static bool
@@ -247,7 +142,7 @@ run_chore(QueueChore *chore, TimestampTz now)
 		if (next > now && chore->failures > 0)
 		{
 			chore->failures = 0;
-			recovered();
+			queue_apart_recovered();
 		}
 	}
 	PG_CATCH();

@@ -21,7 +21,7 @@
 #include "job/event.h"
 #include "job/missing.h"
 #include "job/pending.h"
-#include "scheduler/chores.h"
+#include "scheduler/apart.h"
 #include "shared/clock.h"
 
 #include "storage/lmgr.h"
@@ -30,7 +30,7 @@
 #define BATCH 256
 #define MAX_DEFERRED 1024
 #define PAUSE_US USECS_PER_SEC
-#define MAX_PAUSE_US (10 * USECS_PER_MINUTE)
+#define MAX_PAUSE_US USECS_PER_MINUTE
 #define FRONT_US (30 * USECS_PER_SEC)
 #define LOCK_RETRY_US INT64CONST(100000)
 

@@ -18,7 +18,7 @@
 #include "job/depend.h"
 #include "job/event.h"
 #include "job/group.h"
-#include "scheduler/chores.h"
+#include "scheduler/apart.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"

@@ -18,7 +18,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/walk.h"
-#include "scheduler/chores.h"
+#include "scheduler/apart.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
 #include "shared/session.h"

@@ -20,7 +20,7 @@
 #include "config/config.h"
 #include "job/group.h"
 #include "job/job.h"
-#include "scheduler/chores.h"
+#include "scheduler/apart.h"
 #include "shared/clock.h"
 
 #include "access/xact.h"
@@ -397,7 +397,7 @@ queue_promote_run(TimestampTz now)
 		queue_mark_lose(MyDatabaseId);
 		queue_mark_rows(MyDatabaseId);
 	}
-	/* of a batch that failed the marks went back; but what it had taken out of the deferred ones nobody knows any more */
+	/* of a batch that failed the marks went back, but nobody knows what it had taken out of the deferred ones */
 	(void) queue_apart_begin(&apart, now);
 	if (forgot_deferred || (all_again_at != DT_NOEND && !queue_put_off(all_again_at, MAX_PAUSE_US, now)))
 		queue_mark_lose(MyDatabaseId);
