@@ -223,7 +223,7 @@ $holder->quit;
 sql($node, 'DROP TRIGGER hold ON queue.live_job; DROP FUNCTION hold()');
 # --- one that waits for more queues, or kinds, than a place has room for
 sql($node, "SELECT count(queue.create_queue('q' || i)) FROM generate_series(1, 20) i");
-sub waits { my ($n) = @_; return wait_true($node, "SELECT count(*) = $n $waiting AND wait_event = 'Extension' AND query LIKE '%wait => ''2 min''%'", "$n wait"); }
+sub waits { my ($n) = @_; return wait_true($node, "SELECT count(*) = $n $waiting AND wait_event_type = 'Extension' AND query LIKE '%wait => ''2 min''%'", "$n wait"); }
 $soon = time;
 start($few[0], "/* waiter */ SELECT queue FROM queue.fetch_any((SELECT array_agg('q' || i) FROM generate_series(1, 20) i), wait => '2 min')");
 waits(1);
