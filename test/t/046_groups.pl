@@ -37,6 +37,13 @@ wait_no_jobs($node);
 one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '1300|1300', 'each job ran once');
 one($node, "SELECT count(*) FROM disorder", '0', 'in the order of each group');
 
+# --- the next one of a group whose time has not come is not run with the one before it
+sql($node, "TRUNCATE ledger");
+sql($node, "SELECT queue.enqueue('step', '{}', 'q', group_key => 'd' || n % 20, delay => CASE WHEN n > 20 THEN '1 hour'::interval END) FROM generate_series(1, 40) n");
+wait_true($node, "SELECT count(*) = 20 FROM queue.job WHERE state = 'scheduled'", 'those that are due run');
+one($node, "SELECT count(*) FROM ledger", '20', 'and no others');
+sql($node, "SELECT queue.purge('q')");
+
 # --- more groups in one transaction than it notes, each with a second job
 sql($node, "TRUNCATE ledger");
 sql($node, "SELECT queue.pause('q')");
