@@ -156,6 +156,13 @@ SELECT queue.enqueue('k', '2', 'q', unique_key => 'longer', unique_for => '1 hou
        queue.enqueue('k', '2', 'q', unique_key => 'shorter', unique_for => '1 us', on_conflict => 'replace') = :s AS shorter;
 SELECT unique_key, in_window FROM keys;
 ROLLBACK;
+-- so does a successor
+BEGIN;
+SELECT queue.enqueue('succeeded', '1', 'q', unique_key => 'window', unique_for => '1 us') AS w \gset
+SELECT count(*) FROM queue.fetch('q', kinds => '{succeeded}');
+SELECT outcome FROM queue.enqueue_unique('succeeded', 'window', '2', '{"queue": "q", "on_conflict": "replace", "unique_for": "1 hour"}');
+SELECT unique_key, in_window, successor IS NOT NULL AS successor FROM keys;
+ROLLBACK;
 SELECT queue.enqueue('k', '1', 'q', unique_key => 'past', unique_for => '1 us') AS w \gset
 SELECT queue.cancel(:w), count(*) AS keys FROM queue.unique_key GROUP BY ();
 SELECT * FROM keys;

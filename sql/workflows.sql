@@ -147,6 +147,7 @@ SELECT until('NOT EXISTS (SELECT FROM queue.job WHERE kind = ''e'' AND state = '
 -- what runs is let end, and undone too
 SELECT count(*) FROM queue.job WHERE kind ~ 'undo';
 SELECT try(format('SELECT queue.retry_workflow(%s)', :w)), try(format('SELECT queue.enqueue(%L, workflow => %s)', 'x', :w));
+SELECT try(format('SELECT queue.retry(%s)', id)) FROM queue.job WHERE workflow = :w AND kind = 'c';
 SELECT queue.complete(:d, result => '"late"');
 SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_d'')');
 SELECT kind, payload - 'job' AS payload FROM queue.job WHERE kind ~ 'undo';

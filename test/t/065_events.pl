@@ -8,6 +8,7 @@ use HttpServer;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
@@ -48,6 +49,14 @@ $server->forget;
 $id = enqueue('approve', '{}');
 state_is($id, 'completed', 'one that was emitted before is told at once');
 is(scalar($server->seen('request')), 2, 'by a second request');
+# (whose body does not tell of the event)
+sql($node, "SELECT queue.register_http_handler('again', '" . $server->url('/await/approved') . "')");
+$server->forget;
+my $since = time;
+$id = enqueue('again', '{}');
+usleep(20_000) while $server->seen('request') < 3 && time - $since < 60;
+cmp_ok(time - $since, '>', 1.8, 'an endpoint that awaits again what it was told of is asked again after a second');
+sql($node, "SELECT queue.cancel($id)");
 register('late', '/await/late?timeout=0.2');
 $server->forget;
 $id = enqueue('late', '{}');
