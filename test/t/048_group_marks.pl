@@ -102,6 +102,16 @@ sql($node, "SELECT queue.resume('q')");
 wait_no_jobs($node, 'all of the group end', kinds => 'step');
 one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'step' AND last_error = 'too late'", 'discarded', 'the one that failed at COMMIT is discarded');
 one($node, "SELECT count(*), count(DISTINCT xid) FROM seen", '30|1', 'the one before it ran once');
+
+# --- nor does an executor go on with one whose time has not come
+sql($node, <<'EOS');
+SELECT queue.pause('q');
+SELECT queue.enqueue('step', '"many"', 'q', group_key => 'timed'), queue.enqueue('step', '{}', 'q', group_key => 'timed', delay => '1 day');
+EOS
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'timed' AND state = 'available'", 'the first of the group is let in');
+sql($node, "SELECT queue.resume('q')");
+wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE group_key = 'timed' AND state IN ('available', 'running', 'pending')", 'the first one ends');
+one($node, "SELECT string_agg(state, ' ') FROM queue.job WHERE group_key = 'timed'", 'scheduled', 'the next one waits for its time');
 sql($node, "SELECT queue.purge('q')");
 
 # --- a snapshot that is held makes no step of a group longer: a step looks at as many blocks at the end as at the beginning

@@ -146,7 +146,10 @@ is(scalar(grep { $_->{path} eq '/status/502' } $server->seen('request')), 0, 'th
 cmp_ok(scalar(grep { $_->{path} eq '/status/503' } $server->seen('request')), '==', 60, 'all went to the other');
 sql($node, "SELECT queue.unregister_handler('u')");
 
-# --- the health gate
+# --- the health gate; it is asked by GET, whatever was sent before
+register('put', $server->url('/status/200'), ", method => 'PUT'");
+enqueue('put', 1);
+none_left('a PUT');
 $server->forget;
 register('g', $server->url('/status/200'), ", health_timeout => '1 s', health_url => '" . $server->url('/health') . "'");
 enqueue('g', 20);
@@ -156,7 +159,9 @@ ok($node->wait_for_log(qr/endpoint_down: endpoint \S+ of kind "g" has been down/
 one($node, "SELECT count(*) FROM queue.job WHERE state = 'available' AND attempt = 0", 20, 'its jobs are untouched');
 is(scalar(grep { $_->{path} eq '/status/200' } $server->seen('request')), 0, 'nothing was sent');
 {
-	my @probes = map { $_->{at} } grep { $_->{path} eq '/health' } $server->seen('request');
+	my @asked = grep { $_->{path} eq '/health' } $server->seen('request');
+	my @probes = map { $_->{at} } @asked;
+	is(scalar(grep { $_->{method} ne 'GET' } @asked), 0, 'by GET');
 	cmp_ok(scalar(@probes), '>=', 2, 'it is probed');
 	cmp_ok($probes[1] - $probes[0], '>', 0.2, 'with a pause');
 }
