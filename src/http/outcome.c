@@ -7,8 +7,9 @@
  * them: a claim is in force until its outcome is recorded.  Each is fenced by the attempt: a
  * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
  * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one; what then
- * fails is tried again, less and less often: while there is no room until its lease ends, and if the row has itself to
- * blame a few times, because it keeps a place of its handler's.  Then the job is sent again when its lease has ended.
+ * fails is tried again, less and less often: while there is no room until its lease ends.  If the row has itself to
+ * blame, because it keeps a place of its handler's a few times; then the outcome is a failed attempt, with the reason;
+ * and if not even that can be recorded, the job is sent again when its lease has ended.
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
@@ -38,7 +39,8 @@
 #define FLUSH_COUNT 48			/* outcomes that do not wait for more */
 #define LOCKED_RETRY_US INT64CONST(20000)
 #define MAX_RETRY_US (5 * USECS_PER_SEC)
-#define MAX_REFUSALS 8			/* takes five seconds */
+#define FAIL_REFUSALS 6			/* takes 0.6 s, .. */
+#define MAX_REFUSALS 12			/* .. and that again */
 #define MAX_CONTEXT 1000		/* bytes of an answer kept with a failed attempt */
 
 static int	record_limit = QUEUE_SENDER_BATCH;	/* 1 after an error, to find whose it was */
@@ -214,15 +216,35 @@ record(QueueRequest *request)
 	return res;
 }
 
+/* The row refuses its outcome: it becomes a failed attempt, as of a job that fails at its commit. */
+static void
+fail_instead(QueueRequest *request, const char *error)
+{
+	char		reason[sizeof(request->error)];
+
+	if (request->verdict == QUEUE_HTTP_FAIL || request->verdict == QUEUE_HTTP_DISCARD)
+		snprintf(reason, sizeof(reason), "%s; that could not be recorded: %s", request->error, error);
+	else
+		snprintf(reason, sizeof(reason), "what became of the request could not be recorded: %s", error);
+	queue_text_copy(request->error, sizeof(request->error), reason);
+	queue_text_mend(request->error);
+	request->verdict = QUEUE_HTTP_FAIL;
+	request->delay = -1;
+	request->tries = 0;
+}
+
 /* The outcome could not be recorded, alone. */
 static void
-put_off(QueueRequest *request, TimestampTz now)
+put_off(QueueRequest *request, const char *error)
 {
 	bool		room = !queue_pause_is_for(queue_sender.code);
+	TimestampTz now = queue_now();
 
 	if (!room)
 		queue_pause_failed(&no_room, request->id, now);
-	if (now >= request->leased_until || (room && ++request->refusals >= MAX_REFUSALS))
+	else if (++request->refusals == FAIL_REFUSALS)
+		fail_instead(request, error);
+	if (now >= request->leased_until || request->refusals >= MAX_REFUSALS)
 	{
 		if (queue_sender_tells("http_lost"))
 			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
@@ -246,7 +268,7 @@ record_pass(bool all)
 	int			todo = queue_sender.ndone;
 	TimestampTz now = queue_now();
 	TimestampTz retry = DT_NOEND;	/* the first of those that wait */
-	volatile bool failed = false;
+	char	   *volatile error = NULL;
 
 	/* what could not be written a moment ago waits a little */
 	for (int i = 0; i < todo && n < record_limit; i++)
@@ -286,8 +308,7 @@ record_pass(bool all)
 	}
 	PG_CATCH();
 	{
-		pfree(queue_sender_rollback("outcomes of jobs could not be recorded"));
-		failed = true;
+		error = queue_sender_rollback("outcomes of jobs could not be recorded");
 	}
 	PG_END_TRY();
 	now = queue_now();
@@ -295,18 +316,20 @@ record_pass(bool all)
 	{
 		QueueRequest *request = batch[i];
 
-		if (failed && n == 1)
-			put_off(request, now);
-		else if (failed || later[i])
+		if (error != NULL && n == 1)
+			put_off(request, error);
+		else if (error != NULL || later[i])
 		{
-			request->retry_at = failed ? 0 : now + LOCKED_RETRY_US;
+			request->retry_at = error != NULL ? 0 : now + LOCKED_RETRY_US;
 			queue_sender_ended(request, now);
 		}
 		else
 			queue_sender_forget(request);
 	}
-	record_limit = failed ? 1 : Min(record_limit * 2, QUEUE_SENDER_BATCH);
+	record_limit = error != NULL ? 1 : Min(record_limit * 2, QUEUE_SENDER_BATCH);
 	queue_sender.oldest_done = now;
+	if (error != NULL)
+		pfree(error);
 }
 
 /* Records what is due to be; with all: everything that can be at once. */

@@ -241,7 +241,14 @@ queue_meter_dry(const QueueMeter *meter, const QueueLimit *limit, TimestampTz no
 void
 queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
 {
-	meter->arrival = arrival_of(meter, limit, now) + (double) limit->rate_period / limit->rate_limit;
+	meter->step = (double) limit->rate_period / limit->rate_limit;
+	meter->arrival = arrival_of(meter, limit, now) + meter->step;
+}
+
+void
+queue_meter_return_token(QueueMeter *meter)
+{
+	meter->arrival -= meter->step;
 }
 
 /* Where a line stands among those that the meter holds back; nlines: it is none of them. */

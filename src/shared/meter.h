@@ -87,7 +87,8 @@ typedef struct QueueMeter
 	uint64		announced;		/* .. and when (census.h) */
 	TimestampTz counting;		/* somebody counts since then; 0: nobody */
 	bool		rated;
-	double		arrival;		/* us; of the next claim, if they came evenly */
+	double		arrival;		/* us; of the next claim, if they came evenly .. */
+	double		step;			/* .. after each other; as of the last one */
 } QueueMeter;
 
 typedef struct QueueUnitKey
@@ -143,6 +144,7 @@ extern int	queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wa
 /* As the first, without the lock's being exclusive: is there none? */
 extern bool queue_meter_dry(const QueueMeter *meter, const QueueLimit *limit, TimestampTz now, TimestampTz *when);
 extern void queue_meter_use_token(QueueMeter *meter, const QueueLimit *limit, TimestampTz now);
+extern void queue_meter_return_token(QueueMeter *meter);	/* as if it had not been used */
 
 extern QueueUnit *queue_unit_find(QueueUnitKind kind, int64 owner, int64 job);
 extern QueueUnit *queue_unit_make(QueueUnitKind kind, int64 owner, int64 job, TimestampTz until);	/* NULL: no place */

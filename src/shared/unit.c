@@ -53,6 +53,7 @@ typedef struct Op
 	TimestampTz until;			/* END: 0 or the earlier end; EXTEND, RENEW: as before */
 	int			from;			/* MOVE, RENEW: the number of the END whose unit it was */
 	int			moved;			/* MOVE: bits of the limits */
+	bool		unused;			/* TAKE, MOVE, RENEW: before the commit its tokens have served for nothing */
 } Op;
 
 static Op  *ops = NULL;
@@ -130,6 +131,11 @@ undo(const Op *op, QueueMeterWake *wake)
 
 	if (unit == NULL)
 		return;
+	for (int i = 0; i < QUEUE_NLIMITS && op->unused; i++)
+	{
+		if (unit->meter[i] != NULL)
+			queue_meter_return_token(unit->meter[i]);
+	}
 	switch (op->what)
 	{
 		case OP_END:
@@ -475,6 +481,9 @@ queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, Timest
 	queue_meter_unlock(&wake);
 	if (answer != QUEUE_UNIT_TAKEN)
 		return answer;
+	/* the http worker sends when its claims are committed; a session may have done anything with what it fetched */
+	if (kind == QUEUE_UNIT_LEASE)
+		ops[nops - 1].unused = queue_my_slot != NULL;
 	if (kind == QUEUE_UNIT_RUN && !run_serves(limits))
 	{
 		Run		   *run = &runs[nruns++];
