@@ -72,16 +72,20 @@ queue_entries_next(void)
 		postponed.id = 0;
 		return true;
 	}
-	if (queue_nheld == 0)
-		queue_entries_ended();
-	if (unlikely(stuck.until != 0) && queue_entries_paused_until() != DT_NOEND)
-		return false;
-	if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
-		return false;
+	do
+	{
+		if (queue_nheld == 0)
+			queue_entries_ended();
+		if (unlikely(stuck.until != 0) && queue_entries_paused_until() != DT_NOEND)
+			return false;
+		if (queue_nheld == QUEUE_SUSPECT_IDS || !queue_channel_take(channel, &queue_held[queue_nheld], &permit, &left))
+			return false;
+		if (left == channel->low || left == 0)
+			queue_database_wake(queue_database(), 0);
+		/* one may have been read again when its row was let go, before it was left alone */
+	} while (queue_channel_shuns(channel, &queue_held[queue_nheld]));
 	queue_turn_started(&queue_held[queue_nheld].order);
 	queue_nheld++;
-	if (left == channel->low || left == 0)
-		queue_database_wake(queue_database(), 0);
 	return true;
 }
 
@@ -143,10 +147,11 @@ queue_entries_give_back_all(void)
 void
 queue_entries_shun(const QueueEntry *entry, const char *error, int code)
 {
+	bool		room = !queue_pause_is_for(code);
 	TimestampTz now = queue_now();
 
-	queue_channel_shun(channel, entry, now + QUEUE_SHUNNED_US);
-	if (queue_pause_is_for(code))
+	queue_channel_shun(channel, entry, now, room);
+	if (!room)
 		queue_pause_failed(&stuck, entry->id, now);
 	if (queue_channel_tells(channel, now))
 		queue_log_job("job_error", &(QueueLogJob) {.id = entry->id, .error = error},

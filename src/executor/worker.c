@@ -259,12 +259,12 @@ claim_by_delete(void *arg)
 	if (claimed == QUEUE_CLAIM_OURS)
 	{
 		arm(work);				/* before the row is ours: who finds it locked finds us */
+		work->claim.paid = (work->entry->flags & QUEUE_ENTRY_PAID) != 0;
+		/* if it must run again, when there may be no other token, the one that it has now is good for that */
+		work->entry->flags |= QUEUE_ENTRY_PAID;
 		claimed = queue_claim_delete(&work->claim);
 		if (work->claim.line->limits != NULL)
 			work->started_at = queue_now(); /* with its unit */
-		/* if it must run again alone, when there may be no other token, the one that it has is good for that */
-		if (claimed == QUEUE_CLAIM_OURS)
-			work->entry->flags |= QUEUE_ENTRY_PAID;
 	}
 	PopActiveSnapshot();
 	if (claimed == QUEUE_CLAIM_FULL)
@@ -369,7 +369,6 @@ run_alone(QueueEntry *entry)
 
 	work->entry = entry;
 	work->alone = true;
-	uncommitted.id = 0;
 	work->claim.line = queue_config_line(entry->line);
 	if (!eligible(work->claim.line))
 	{
@@ -400,6 +399,7 @@ run_alone(QueueEntry *entry)
 	{
 		arm(work);
 		work->claim.paid = (entry->flags & QUEUE_ENTRY_PAID) != 0;
+		entry->flags |= QUEUE_ENTRY_PAID;
 		claimed = queue_claim_run(&work->claim, false);
 		if (work->claim.line->limits != NULL)
 			work->started_at = queue_now();
@@ -689,6 +689,8 @@ process(void)
 {
 	pg_atomic_write_u32(&queue_my_slot->state, QUEUE_SLOT_RUNNING);
 	MemoryContextReset(error_context);
+	MemoryContextReset(job_context);
+	uncommitted.id = 0;
 	PG_TRY();
 	{
 		run_group();

@@ -222,7 +222,7 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 		return FATE_GOES_BACK;
 	if (hash_search(queue_sender.in_flight, &entry->id, HASH_FIND, NULL) != NULL)
 		return FATE_IS_OVER;	/* its lease ended before its outcome is recorded: that comes */
-	if (unlikely(queue_sender.channel->nshunned > 0) && queue_channel_shunned(queue_sender.channel, entry->id) != 0)
+	if (queue_channel_leaves_alone(queue_sender.channel, entry->id))
 		return FATE_IS_OVER;	/* read again, when its claim failed, before it was left alone */
 	conf = line->handler->conf;
 	if (conf->gate == NULL)
@@ -376,8 +376,10 @@ shun(const QueueEntry *entry)
 {
 	TimestampTz now = queue_now();
 
-	queue_channel_shun(queue_sender.channel, entry, now + QUEUE_SHUNNED_US);
-	if (queue_pause_is_for(queue_sender.code))
+	bool		room = !queue_pause_is_for(queue_sender.code);
+
+	queue_channel_shun(queue_sender.channel, entry, now, room);
+	if (!room)
 		queue_pause_failed(&no_room, entry->id, now);
 	queue_sender.wake_scheduler = true;
 }
@@ -406,7 +408,7 @@ recover(const char *error)
 	claim_limit = 1;
 	if (alone && culprit.id != 0 && !charge(&culprit, error))
 		shun(&culprit);
-	else if (!alone || culprit.id == 0)
+	else if (culprit.id == 0)
 		claim_pause = queue_now() + ERROR_PAUSE_US;
 }
 

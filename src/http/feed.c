@@ -195,7 +195,7 @@ give_back(const QueueEntry *entry)
  * its lines have the next.
  */
 static TimestampTz
-pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room, bool shunned)
+pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, TimestampTz now, int room)
 {
 	QueueGate  *gate = feed->handler->conf->gate;
 	QueueReadyLines lines = {
@@ -207,6 +207,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		.shut = is_shut,
 		.arg = feed,
 		.readers = (uint64) feed->handler->id << 32 | QUEUE_AGENDA_HTTP,
+		.scheduler = true,
 	};
 	QueueReady *ready;
 	QueueJob	job;
@@ -222,8 +223,6 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		QueueEntry	evicted[QUEUE_CHANNEL_SIZE];
 		int			nevicted;
 
-		if (shunned && queue_channel_shunned(channel, job.id) != 0)
-			continue;
 		entry.id = job.id;
 		entry.line = job.line;
 		entry.run_at = job.run_at;
@@ -231,6 +230,8 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 		entry.tid = job.tid;
 		entry.order = queue_ready_order(ready);
 		entry.gate = queue_gate_number(gate);
+		if (queue_channel_shuns(channel, &entry))
+			continue;
 		queue_gate_admit(gate);
 		if (!queue_channel_put(channel, &entry, QUEUE_CHANNEL_ANY_COST, evicted, &nevicted))
 		{
@@ -268,7 +269,6 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	QueueChannel *channel;
 	bool		pulled = false;
 	bool		freed = false;
-	bool		shunned;
 	int			all;
 	int			total;
 	int			nactive = 0;
@@ -278,7 +278,6 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	if (nactive == 0 || (channel = queue_channel_of(MyDatabaseId, InvalidOid, true)) == NULL)
 		return DT_NOEND;
 	next = queue_pause_unshun(channel, now);
-	shunned = next != DT_NOEND;
 	all = queue_http_max_in_flight + AHEAD;
 	total = all - queue_gate_admitted(MyDatabaseId, QUEUE_GATE_HTTP);
 	for (int i = 0; i < nfeeds; i++)
@@ -312,7 +311,7 @@ queue_feed_pull(QueueJobTable *table, QueueTally *tally, TimestampTz now)
 			continue;
 		}
 		feed->tally = tally;
-		next = queue_earlier(next, pull_one(feed, channel, table, now, room, shunned));
+		next = queue_earlier(next, pull_one(feed, channel, table, now, room));
 		total -= (int) pg_atomic_read_u32(&gate->admitted) - admitted;
 		pulled = true;
 	}

@@ -19,7 +19,10 @@ typedef struct QueuePause
 	TimestampTz until;
 } QueuePause;
 
-/* Does this error (its sqlerrcode) say that there is no room, rather than that the row has itself to blame? */
+/*
+ * After an error with this sqlerrcode: is there no room, rather than that the row has itself to blame?  In no
+ * transaction: may begin one.
+ */
 extern bool queue_pause_is_for(int code);
 /* For want of room nothing could be written of this job: neither an attempt nor that it failed. */
 extern void queue_pause_failed(QueuePause *pause, int64 job_id, TimestampTz now);

@@ -731,6 +731,8 @@ leave_line(QueueReady *ready, ReadyLine *line)
 		/* a key not used; who looked meanwhile has missed it.  What is lent, whoever lends it tells of later */
 		if (line == ready->lent)
 			(void) queue_cursor_append(MyDatabaseId, line->line->id, &keys, line->bound, 1);
+		else if (ready->what.scheduler)
+			queue_note_left(MyDatabaseId, line->line->id, &keys, line->bound);
 		else
 			queue_line_claimable(line->line, line->bound);
 	}

@@ -21,6 +21,7 @@ typedef struct QueueReadyLines
 	void	   *arg;
 	int			burst;			/* over many lines so many jobs of one may come together; 0: each in its order */
 	uint64		readers;		/* who reads: each sort gives concurrency keys turns of its own */
+	bool		scheduler;		/* it is the scheduler, which need not be told of what it leaves */
 } QueueReadyLines;
 
 typedef struct QueueStreams

@@ -32,6 +32,14 @@ queue_attempt_commit(const QueueAttempt *attempt)
 	set_back(attempt);
 }
 
+bool
+queue_attempt_cancelled(const ErrorData *error)
+{
+	/* user's code may raise the same SQLSTATE, for a row of its own */
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname != NULL &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
 ErrorData *
 queue_attempt_failed(const QueueAttempt *attempt)
 {
@@ -42,7 +50,7 @@ queue_attempt_failed(const QueueAttempt *attempt)
 	FlushErrorState();
 	RollbackAndReleaseCurrentSubTransaction();
 	set_back(attempt);
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (queue_attempt_cancelled(error))
 		ReThrowError(error);
 	return error;
 }

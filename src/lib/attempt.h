@@ -38,5 +38,7 @@ extern void queue_attempt_commit(const QueueAttempt *attempt);
  * meant for.
  */
 extern ErrorData *queue_attempt_failed(const QueueAttempt *attempt);
+/* Did this process get a cancel (or a timeout of its statement), which ends whatever it does? */
+extern bool queue_attempt_cancelled(const ErrorData *error);
 
 #endif

@@ -26,7 +26,7 @@ queue_apart_trouble(const char *chore, const ErrorData *error)
 	char		text[QUEUE_TROUBLE_SIZE];
 
 	snprintf(text, sizeof(text), "%s failed (SQLSTATE %s)", chore, unpack_sql_state(error->sqlerrcode));
-	if (queue_database() != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+	if (queue_database() != NULL && !queue_attempt_cancelled(error))
 		queue_database_set_trouble(queue_database(), text);
 }
 

@@ -364,7 +364,6 @@ static void
 pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 {
 	TimestampTz retry = role->channel == NULL ? DT_NOEND : queue_pause_unshun(role->channel, now);
-	bool		shunned = retry != DT_NOEND;
 	Puller		puller = {role, tally, now};
 	QueueReadyLines lines = {
 		.lines = role->unplaced,
@@ -376,6 +375,7 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		.arg = &puller,
 		.burst = BURST,
 		.readers = (uint64) role->role << 32 | QUEUE_AGENDA_ROLE,
+		.scheduler = true,
 	};
 	QueueReady *ready;
 	QueueEntry	entry = {0};
@@ -394,8 +394,6 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 	{
 		if (nsuspects > 0 && is_suspect(job.id))
 			continue;
-		if (shunned && queue_channel_shunned(role->channel, job.id) != 0)
-			continue;			/* queue_pause_unshun() gives it back */
 		entry.id = job.id;
 		entry.line = job.line;
 		entry.run_at = job.run_at;
@@ -403,10 +401,11 @@ pull(QueueRole *role, QueueJobTable *table, QueueTally *tally, TimestampTz now)
 		entry.order = queue_ready_order(ready);
 		if (line != last_line)
 			estimate(&entry, last_line = line);
+		entry.flags &= QUEUE_ENTRY_LONG;
 		if (job.failures > 0 || job.leased_until != DT_NOBEGIN)
 			entry.flags |= QUEUE_ENTRY_ALONE;
-		else
-			entry.flags &= ~QUEUE_ENTRY_ALONE;
+		if (role->channel != NULL && queue_channel_shuns(role->channel, &entry))
+			continue;			/* queue_pause_unshun() gives it back */
 		if (queue_role_channel(role) == NULL)
 			retry = Min(retry, now + NO_CHANNEL_RETRY_US);
 		else if (put(role->channel, &entry, channel_budget()))

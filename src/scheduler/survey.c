@@ -44,7 +44,8 @@ queue_survey_due(void)
 static void
 open_lines(QueueJobTable *table, QueueLine **lines, int n, TimestampTz now)
 {
-	QueueReady *ready = queue_ready_begin(table, &(QueueReadyLines) {.lines = lines, .nlines = n}, now);
+	QueueReadyLines what = {.lines = lines, .nlines = n, .scheduler = true};
+	QueueReady *ready = queue_ready_begin(table, &what, now);
 	QueueJob	job;
 	QueueLine  *line;
 

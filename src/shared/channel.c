@@ -94,7 +94,7 @@ queue_channel_of(Oid db, Oid role, bool create)
 		for (int j = 0; j < QUEUE_CHANNEL_SIZE; j++)
 			ch->order[j] = (uint8) j;
 		ch->parked[0] = '\0';
-		ch->nshunned = 0;
+		ch->nshunned = ch->nalone = 0;
 		ch->quiet_until = 0;
 		ch->refusals = 0;
 		ch->refused_line = 0;
@@ -136,7 +136,7 @@ queue_channel_count(QueueChannel *ch)
 	int			count;
 
 	SpinLockAcquire(&ch->mutex);
-	count = ch->count + ch->nshunned;
+	count = ch->count + ch->nalone;
 	SpinLockRelease(&ch->mutex);
 	return count;
 }
@@ -267,30 +267,62 @@ queue_channel_park(QueueChannel *ch, const char *reason)
 	SpinLockRelease(&ch->mutex);
 }
 
-/*
- * Called by executors and the http worker.  With no place left another one's is taken, which its line's cursor has
- * passed by: given back it would be tried at once, and jobs behind many such never.
- */
-void
-queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until)
+/* The place of a job that is or was left alone; NULL: it has none.  Lock: the channel's. */
+static QueueShunned *
+find_shunned(QueueChannel *ch, int64 id)
 {
-	int			i;
+	for (int i = 0; i < ch->nshunned; i++)
+	{
+		if (ch->shunned[i].entry.id == id)
+			return &ch->shunned[i];
+	}
+	return NULL;
+}
+
+/*
+ * A place for one more.  With none left one that is only remembered goes, or else another one's is taken, which its
+ * line's cursor has passed by: given back it would be tried at once, and jobs behind many such never.  Lock: the
+ * channel's.
+ */
+static QueueShunned *
+place_for_shunned(QueueChannel *ch)
+{
+	QueueShunned *first = &ch->shunned[0];
+
+	if (ch->nshunned < QUEUE_MAX_SHUNNED)
+		first = &ch->shunned[ch->nshunned++];
+	else
+	{
+		for (int i = 1; i < QUEUE_MAX_SHUNNED; i++)
+		{
+			QueueShunned *s = &ch->shunned[i];
+
+			if (s->alone != first->alone ? first->alone : s->until < first->until)
+				first = s;
+		}
+		ch->nalone -= first->alone;
+	}
+	first->alone = false;
+	first->pause = 0;
+	return first;
+}
+
+/* Called by executors and the http worker. */
+void
+queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz now, bool longer)
+{
+	QueueShunned *s;
 
 	SpinLockAcquire(&ch->mutex);
-	for (i = 0; i < ch->nshunned && ch->shunned[i].id != entry->id; i++)
-		;
-	if (i == QUEUE_MAX_SHUNNED)
-	{
-		i = 0;
-		for (int j = 1; j < ch->nshunned; j++)
-		{
-			if (ch->shunned_until[j] < ch->shunned_until[i])
-				i = j;
-		}
-	}
-	ch->shunned[i] = *entry;
-	ch->shunned_until[i] = until;
-	ch->nshunned = Max(ch->nshunned, i + 1);
+	s = find_shunned(ch, entry->id);
+	if (s == NULL)
+		s = place_for_shunned(ch);
+	if (!s->alone)
+		s->pause = longer ? Min(Max(s->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US) : QUEUE_SHUNNED_US;
+	ch->nalone += !s->alone;
+	s->alone = true;
+	s->until = now + s->pause;
+	s->entry = *entry;
 	SpinLockRelease(&ch->mutex);
 }
 
@@ -307,7 +339,7 @@ queue_channel_tells(QueueChannel *ch, TimestampTz now)
 	return tells;
 }
 
-/* Called by the scheduler, which gives them back. */
+/* Called by the scheduler, which gives them back.  What was not left alone again since then is forgotten. */
 int
 queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left)
 {
@@ -316,32 +348,64 @@ queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX
 	SpinLockAcquire(&ch->mutex);
 	for (int i = ch->nshunned - 1; i >= 0; i--)
 	{
-		if (queue_put_off(ch->shunned_until[i], QUEUE_SHUNNED_US, now))
+		QueueShunned *s = &ch->shunned[i];
+
+		if (queue_put_off(s->until, QUEUE_SHUNNED_MAX_US, now))
 			continue;
-		out[n++] = ch->shunned[i];
-		ch->nshunned--;
-		ch->shunned[i] = ch->shunned[ch->nshunned];
-		ch->shunned_until[i] = ch->shunned_until[ch->nshunned];
+		if (s->alone)
+		{
+			out[n++] = s->entry;
+			s->alone = false;
+			ch->nalone--;
+		}
+		else if (now - s->until > QUEUE_SHUNNED_MAX_US || now < s->until)
+			*s = ch->shunned[--ch->nshunned];
 	}
-	*left = ch->nshunned;
+	*left = ch->nalone;
 	SpinLockRelease(&ch->mutex);
 	return n;
 }
 
-/* Called by the scheduler for each job that it finds, while there are any. */
-TimestampTz
-queue_channel_shunned(QueueChannel *ch, int64 id)
+/* Called by the http worker for each job that it claims, while there are any. */
+bool
+queue_channel_leaves_alone(QueueChannel *ch, int64 id)
 {
-	TimestampTz until = 0;
+	QueueShunned *s;
+	bool		alone;
 
+	if (likely(ch->nalone == 0))
+		return false;
 	SpinLockAcquire(&ch->mutex);
-	for (int i = 0; i < ch->nshunned; i++)
+	s = find_shunned(ch, id);
+	alone = s != NULL && s->alone;
+	SpinLockRelease(&ch->mutex);
+	return alone;
+}
+
+/* Called by the scheduler for each job that it finds, while there are any. */
+bool
+queue_channel_shuns(QueueChannel *ch, QueueEntry *found)
+{
+	QueueShunned *s;
+	bool		alone;
+
+	if (likely(ch->nshunned == 0))
+		return false;
+	SpinLockAcquire(&ch->mutex);
+	s = find_shunned(ch, found->id);
+	alone = s != NULL && s->alone;
+	if (s != NULL && ItemPointerEquals(&s->entry.tid, &found->tid))
+		found->flags |= s->entry.flags & QUEUE_ENTRY_LASTING;
+	if (alone)
 	{
-		if (ch->shunned[i].id == id)
-			until = ch->shunned_until[i];
+		/* its line may be another one, by alter_job say; then no turn of the former one is given back */
+		if (s->entry.line != found->line)
+			s->entry.order.group = 0;
+		s->entry.line = found->line;
+		s->entry.run_at = found->run_at;
 	}
 	SpinLockRelease(&ch->mutex);
-	return until;
+	return alone;
 }
 
 /* Called by executors. */

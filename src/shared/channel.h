@@ -21,6 +21,8 @@
 #define QUEUE_ENTRY_FOLLOWS 0x08	/* the next of a group, for who has just ended the one before it */
 #define QUEUE_ENTRY_PAID	0x10	/* tokens of its rates were used for a run that was rolled back */
 #define QUEUE_ENTRY_LONG	0x04	/* of a kind that is new or slow: may keep its executor for any time */
+/* What stays with a job while its row is the same. */
+#define QUEUE_ENTRY_LASTING (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_PAID)
 
 typedef struct QueueEntry
 {
@@ -36,7 +38,17 @@ typedef struct QueueEntry
 } QueueEntry;
 
 #define QUEUE_SHUNNED_US (5 * USECS_PER_SEC)
+#define QUEUE_SHUNNED_MAX_US (30 * USECS_PER_SEC)
 #define QUEUE_MAX_SHUNNED 64	/* with more, the one whose pause ends first is left to the look from afar */
+
+/* A job that could be neither run nor failed. */
+typedef struct QueueShunned
+{
+	QueueEntry	entry;			/* as it was found last */
+	TimestampTz until;			/* it is left alone before this .. */
+	int64		pause;			/* .. for so many us */
+	bool		alone;			/* false: that is over, and only remembered, for the next pause to be longer */
+} QueueShunned;
 
 typedef struct QueueChannel
 {
@@ -53,9 +65,9 @@ typedef struct QueueChannel
 	uint32		refusals;		/* how often executors could not run a handler .. */
 	int64		refused_line;	/* .. the last time that of this line .. */
 	char		refused[128];	/* .. for this reason */
-	int			nshunned;		/* entries of jobs that could be neither run nor failed .. */
-	TimestampTz shunned_until[QUEUE_MAX_SHUNNED];	/* .. and are left alone before this */
-	QueueEntry	shunned[QUEUE_MAX_SHUNNED];
+	int			nshunned;		/* of the places below that are used .. */
+	int			nalone;			/* .. and how many of these are of jobs that are left alone now */
+	QueueShunned shunned[QUEUE_MAX_SHUNNED];
 	TimestampTz quiet_until;	/* before this the log is not told of another one */
 	uint8		order[QUEUE_CHANNEL_SIZE];	/* a permutation: used places by urgency from head on, then free ones */
 	QueueEntry	place[QUEUE_CHANNEL_SIZE];
@@ -85,13 +97,18 @@ extern bool queue_channel_refusal(QueueChannel *ch, uint32 *seen, int64 *line);
 extern void queue_channel_forgive(QueueChannel *ch);	/* the scheduler: the last refusal is over */
 /* The reasons why no executor can start, and why the last refused line's handler cannot run; "" if there is none. */
 extern void queue_channel_reasons(QueueChannel *ch, char parked[128], int64 *line, char refused[128]);
-extern void queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz until);	/* is left alone */
+/* Is left alone for a while; if it has itself to blame, and was before, for longer than the last time. */
+extern void queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz now, bool longer);
 /* Shall the log be told of one?  At most once a minute. */
 extern bool queue_channel_tells(QueueChannel *ch, TimestampTz now);
 /* Takes those out whose pause is over by `now`; how many.  *left: how many are still there. */
 extern int	queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left);
-/* Until when is this job left alone?  0: it is not. */
-extern TimestampTz queue_channel_shunned(QueueChannel *ch, int64 id);
+extern bool queue_channel_leaves_alone(QueueChannel *ch, int64 id); /* Is this job left alone now? */
+/*
+ * The same of one that was found in its line: it will be given back as it is now.  One that was left alone gets those
+ * flags back that it had.
+ */
+extern bool queue_channel_shuns(QueueChannel *ch, QueueEntry *found);
 /* After a round of puts: remembers when executors should ask for more, and how many may run LONG entries at once. */
 extern void queue_channel_filled(QueueChannel *ch, int max_long);
 

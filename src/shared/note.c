@@ -356,6 +356,15 @@ queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos
 	wake_scheduler(queue_database_of(db, false), &wake);
 }
 
+/* Called by ready.c. */
+void
+queue_note_left(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos)
+{
+	Wake		wake = {false, 0};
+
+	append(db, line, keys, pos, 1, &wake);
+}
+
 /*
  * Tells of the leases that a note took: with those of its like among the notes behind it as one range, if they are
  * many; these are then marked as told.  n: the notes from this one on.  Commit-safe.

@@ -58,6 +58,8 @@ extern void queue_note_end(int number, bool done);
  */
 /* keys NULL: unknown */
 extern void queue_note_claimable(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos, int count);
+/* Likewise by the scheduler, of a job whose key it took and did not use: it has seen it, others may have missed it. */
+extern void queue_note_left(Oid db, int64 line, const QueueLineKeys *keys, QueuePos pos);
 
 /*
  * The lines that this open transaction itself made claimable jobs in, one by one, perhaps more than once: *i counts and

@@ -276,8 +276,9 @@ sql($node, <<'EOS');
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'refused'; RAISE 'no room' USING ERRCODE = 'disk_full'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW WHEN (OLD.payload @> '{"refused": true}') EXECUTE FUNCTION refuse();
 SELECT queue.register_sql_handler('refused', 'h');
-SELECT count(queue.enqueue('refused', '{"refused": true}')) FROM generate_series(1, 40);
 EOS
+disk_room($node, 0);
+sql($node, q{SELECT count(queue.enqueue('refused', '{"refused": true}')) FROM generate_series(1, 40)});
 my @refused;
 for (1 .. 600)
 {
@@ -289,6 +290,7 @@ for (1 .. 600)
 cmp_ok(@refused > 20 ? $refused[20] - $refused[0] : 0, '>', 0.3, 'twenty tries take their time');
 my @told = slurp_file($node->logfile) =~ /could be neither run nor failed: no room/g;
 is(scalar @told, 1, 'and the log is told once a minute');
+disk_room($node, 1);
 sql($node, 'DROP TRIGGER refuse ON queue.live_job');
 wait_no_jobs($node, 'when there is room again all run', kinds => 'refused');
 

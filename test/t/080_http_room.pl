@@ -29,7 +29,7 @@ END $$;
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse();
 EOS
 # Without DDL, after which the scheduler would place all lines anew.
-sub room { my ($what, $is) = @_; return sql($node, "UPDATE room SET $what = $is"); }
+sub room { my ($what, $is) = @_; disk_room($node, $is eq 'true'); return sql($node, "UPDATE room SET $what = $is"); }
 sql($node, "SELECT queue.register_http_handler('k', '" . $server->url('/status/200') . "', max_running => 100, timeout => '10 min')");
 
 # when each write was refused, from the nth line of the log on
@@ -73,7 +73,7 @@ room(outcomes => 'true');
 wait_no_jobs($node, 'when there is room again they are recorded');
 is(scalar(@{ [ $server->seen('request') ] }), 10, 'and nothing was sent again');
 
-# --- one alone has itself to blame, and waits alone
+# --- one alone waits alone
 $before = () = refused(0);
 room(outcomes => 'false');
 sql($node, q{SELECT queue.enqueue('k', '{"outcome": 1}')});
@@ -104,6 +104,7 @@ $before = () = refused(0);
 sql($node, 'CREATE FUNCTION done(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$');
 room(claims => 'false');
 sql($node, q{SELECT queue.enqueue('k', '{"claim": 1}')});
+disk_room($node, 1);
 @times = wait_refused(6, $before);
 cmp_ok($times[5] - $times[0], '>', 4, 'one that can be neither sent nor failed is left alone for a while');
 sql($node, q{BEGIN; UPDATE room SET claims = true; SELECT queue.unregister_handler('k'); SELECT queue.register_sql_handler('k', 'done'); COMMIT});
@@ -129,6 +130,29 @@ like(slurp_file($node->logfile, $from), qr/http_lost/, 'outcomes that cannot be 
 sql($node, q{DROP TRIGGER dislike ON queue.live_job; SELECT queue.cancel(id) FROM queue.job});
 wait_no_jobs($node, 'they can be cancelled');
 
+# --- what became of a request that its row does not take is a failed attempt, with the reason, and frees its place
+sql($node, <<'EOS');
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.payload ? 'kept' THEN RAISE 'not this one'; END IF; RETURN OLD; END $$;
+CREATE TRIGGER keep BEFORE DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION keep();
+EOS
+sql($node, "SELECT queue.register_http_handler('four', '" . $server->url('/status/200') . "', max_running => 4, timeout => '10 min')");
+$server->forget;
+sql($node, q{SELECT queue.enqueue('four', CASE WHEN i <= 8 THEN '{"kept": 1}' ELSE '{}' END::jsonb) FROM generate_series(1, 12) i});
+wait_true($node, q{SELECT count(*) = 8 FROM queue.live_job}, 'four jobs behind eight that cannot be deleted are done');
+wait_true($node, q{SELECT count(*) = 8 FROM queue.job WHERE failures = 1 AND state = 'retryable' AND last_error ~ 'could not be recorded: not this one'}, 'these have failed');
+is(scalar(@{ [ $server->seen('request') ] }), 12, 'all were sent once');
+sql($node, q{DROP TRIGGER keep ON queue.live_job; SELECT queue.cancel(id) FROM queue.job WHERE state = 'retryable'});
+
+# --- claims that fail use no tokens of a rate
+sql($node, <<'EOS');
+CREATE FUNCTION dislike_http() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.payload ? 'disliked' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER dislike BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION dislike_http();
+SELECT queue.create_queue('rated', rate_limit => 10, rate_period => '1 s');
+EOS
+sql($node, q{SELECT queue.enqueue('other', CASE WHEN i <= 40 THEN '{"disliked": 1}' ELSE '{}' END::jsonb, 'rated') FROM generate_series(1, 60) i});
+$began = time;
+wait_true($node, q{SELECT count(*) = 0 FROM queue.live_job WHERE NOT payload ? 'disliked'}, 'twenty jobs behind forty that cannot be claimed are sent');
+cmp_ok(time - $began, '<', 20, 'soon');
 $server->stop;
 $node->stop('fast');
 done_testing();

@@ -18,7 +18,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(queue_node queue_install queue_session hold_deletes sql one poll wait_true wait_end wait_no_jobs wait_lock
-  workers resident scheduler_turn sqlstate_like doctor_like log_clean gone backend_types queue_buffers queue_installation);
+  workers resident scheduler_turn sqlstate_like disk_room doctor_like log_clean gone backend_types queue_buffers queue_installation);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -344,6 +344,16 @@ sub wait_lock
 	poll($node, "SELECT count(*) > 0 $where")
 	  or die "nobody took advisory lock $lock";
 	return sql($node, "SELECT pid $where LIMIT 1");
+}
+
+# Takes the disk's room away from what the server wants to write into temporary files, or gives it back.
+sub disk_room
+{
+	my ($node, $room) = @_;
+	my $dir = $node->data_dir . '/base/pgsql_tmp';
+	return unlink $dir if $room;
+	rename $dir, "$dir.aside" if -d $dir;
+	return append_to_file($dir, '');
 }
 
 # The pids of one type of worker: launcher, scheduler, executor.

@@ -1,0 +1,133 @@
+# A job that can be neither run nor failed is left alone, for longer each time, whatever its error says; it wastes neither memory
+# nor tokens of a rate, and nobody is busy with what cannot go on.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use QueueTest;
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+# Nobody finds by a look from afar what was lost.
+my $node = queue_node('left_alone', far_look => 0, conf => "autovacuum = off\nlog_min_messages = log\nlog_line_prefix = '%n %b '\n");
+
+sql($node, <<'EOS');
+CREATE TABLE gate (shut bool);
+INSERT INTO gate VALUES (true);
+-- refuses what has a payload such as {"bad": "P0001"}
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF OLD.payload ? 'bad' AND (SELECT shut FROM public.gate) THEN
+		RAISE LOG 'refused';
+		RAISE EXCEPTION 'not this one' USING ERRCODE = OLD.payload ->> 'bad';
+	END IF;
+	RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE FUNCTION works(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE LOG 'runs';
+	PERFORM pg_sleep((j.payload ->> 'sleep')::float8);
+	PERFORM pg_advisory_xact_lock_shared((j.payload ->> 'lock')::int);
+	RETURN to_jsonb(repeat('x', (j.payload ->> 'returns')::int));
+END $$;
+SELECT queue.register_sql_handler('short', 'works'), queue.register_sql_handler('long', 'works');
+EOS
+sub refuse_all { return sql($node, 'CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse()'); }
+sub gate { my ($shut) = @_; return sql($node, "UPDATE gate SET shut = $shut"); }
+sub executors { my ($n) = @_; sql($node, "ALTER SYSTEM SET queue.executors = $n"); $node->reload; return wait_true($node, "SELECT current_setting('queue.executors') = '$n' AND (SELECT count(*) <= $n FROM pg_stat_activity WHERE backend_type = 'queue executor')", "$n executors"); }
+# jobs of a kind that come before some others of it
+sub enqueue { my ($kind, $n, $payload, $more) = @_; return sql($node, "SELECT count(queue.enqueue('$kind', CASE WHEN i <= $n THEN '$payload' ELSE '{}' END::jsonb" . ($more // '') . ")) FROM generate_series(1, $n + 20) i"); }
+sub good_ones_run { my ($name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; my $began = time; wait_true($node, q{SELECT count(*) = 0 FROM queue.live_job WHERE NOT payload ? 'bad'}, $name); return cmp_ok(time - $began, '<', 30, 'soon'); }
+sub begin_anew { gate('false'); sql($node, q{SELECT queue.purge(queue) FROM queue.stat_queue}); return gate('true'); }
+# when the log was told of such a thing, from the nth time on
+sub told { my ($what, $from) = @_; my @all = slurp_file($node->logfile) =~ /^(\d+\.\d+) [^:]*LOG:  $what$/mg; return @all[ ($from // 0) .. $#all ]; }
+sub wait_told { my ($what, $n, $from) = @_; for (1 .. 1800) { my @told = told($what, $from); return @told if @told >= $n; sleep 0.1; } die "not $n times: $what"; }
+
+# --- the scheduler has nothing to do while executors are busy and what is next does not fit in the channel
+my ($scheduler) = workers($node, 'scheduler');
+sub worked { return (split / /, slurp_file("/proc/$scheduler/stat") =~ s/^.*\) //sr)[11] + (split / /, slurp_file("/proc/$scheduler/stat") =~ s/^.*\) //sr)[12]; }
+executors(4);
+sql($node, q{SELECT count(queue.enqueue('short', '{"sleep": 0.003}')) FROM generate_series(1, 300)});
+wait_no_jobs($node, 'it is known how long one takes');
+my $holder = queue_session($node);
+$holder->query('SELECT pg_advisory_lock(1)');
+sql($node, q{SELECT queue.enqueue('long', '{"lock": 1}') FROM generate_series(1, 4)});
+wait_true($node, q{SELECT count(*) = 4 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'executors are busy');
+sql($node, q{SELECT count(queue.enqueue('short', priority => 1)) FROM generate_series(1, 400)});
+scheduler_turn($node);
+sql($node, q{SELECT queue.enqueue('short')});
+scheduler_turn($node);
+my $before = worked();
+sleep 2;
+cmp_ok(worked() - $before, '<', 60, 'the scheduler sleeps');
+$holder->query('SELECT pg_advisory_unlock(1)');
+$holder->quit;
+wait_no_jobs($node, 'all run then');
+
+# --- a code that says that there is no room is believed only if nothing else can be written either
+executors(1);
+refuse_all();
+for my $code (qw(53100 54000 58030))
+{
+	enqueue('short', 40, qq({"bad": "$code"}));
+	good_ones_run("others run behind forty that raise $code");
+	begin_anew();
+}
+
+# --- one that is left alone again is for longer
+my $from = () = told('runs');
+sql($node, q{SELECT queue.enqueue('long', '{"bad": "P0001"}')});
+my @runs = wait_told('runs', 3, $from);
+cmp_ok($runs[2] - $runs[1], '>', ($runs[1] - $runs[0]) * 1.5, 'for longer each time');
+
+# --- and is found as it has become
+begin_anew();
+my $shunned = () = told('runs');
+my $id = sql($node, q{SELECT queue.enqueue('long', '{"bad": "P0001"}')});
+wait_told('runs', 1, $shunned);
+scheduler_turn($node);
+gate('false');
+sql($node, "SELECT queue.alter_job($id, priority => 5)");
+wait_no_jobs($node, 'one that was altered meanwhile is run');
+gate('true');
+
+# --- nor do such use up what a rate has
+sql($node, q{SELECT queue.create_queue('rated', rate_limit => 10, rate_period => '1 s')});
+enqueue('short', 60, '{"bad": "P0001"}', ", 'rated'");
+good_ones_run('others have tokens');
+begin_anew();
+
+# --- or memory
+my ($executor) = workers($node, 'executor');
+$from = () = told('refused');
+sql($node, q{SELECT count(queue.enqueue('long', '{"bad": "P0001", "returns": 1000000}')) FROM generate_series(1, 60)});
+wait_told('refused', 2, $from);
+my $resident = resident($executor);
+wait_told('refused', 120, $from);
+cmp_ok(resident($executor) - $resident, '<', 20_000, 'an executor does not keep what jobs made that could not end');
+begin_anew();
+
+# --- a chore puts off one whose error looks like a cancel
+sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n <= 5 THEN '{"bad": "57014"}' ELSE '{}' END::jsonb, group_key => 'g' || n) FROM generate_series(1, 8) n});
+wait_true($node, q{SELECT count(*) = 3 FROM queue.job WHERE state = 'available'}, 'other groups go on');
+doctor_like($node, qr/chores \| .*the promotion of groups failed/, 'doctor() tells of it');
+begin_anew();
+
+# --- one that takes its process down is not run again before that can be written
+$from = () = told('runs');
+$holder = queue_session($node);
+$holder->query('SELECT pg_advisory_lock(2)');
+sql($node, q{SELECT queue.enqueue('long', '{"bad": "P0001", "lock": 2}')});
+wait_true($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'it runs');
+$shunned = () = told('refused');
+kill 'KILL', sql($node, q{SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+eval { $holder->quit };
+poll($node, 'SELECT true');
+wait_told('refused', 4, $shunned);
+is(scalar(() = told('runs', $from)), 1, 'it was not');
+gate('false');
+wait_no_jobs($node, 'it is when it can be');
+
+$node->stop;
+done_testing();
