@@ -232,6 +232,16 @@ SELECT settle();
 SELECT kind, queue.complete(id, attempt) FROM queue.fetch('holds', 10);
 SELECT settle();
 SELECT * FROM jobs WHERE group_key = 'p';
+-- one that comes back from its dead letter, too
+SELECT add('r1', 'r', 'aside'), add('r2', 'r', 'lettered'), add('r3', 'r', 'lettered') \g /dev/null
+SELECT move('lettered', 'r1');
+SELECT queue.discard(id('r1')), queue.redrive('letters');
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('lettered', 10);
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('lettered', 10);
+SELECT settle();
+SELECT kind, queue.complete(id, attempt) FROM queue.fetch('lettered', 10);
 DROP VIEW jobs;
 SET client_min_messages = error;
 DROP EXTENSION queue CASCADE;
