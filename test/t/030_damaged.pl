@@ -84,6 +84,28 @@ wait_true($node, "SELECT count(*) = 0 FROM queue.live_job WHERE failures IS NULL
 one($node, "SELECT string_agg(kind || ' ' || state, ', ' ORDER BY kind) FROM queue.job WHERE kind IN ('hand', 'due')",
 	'due cancelled, hand cancelled', 'both are cancelled');
 
+# A page that cannot be read holds up the role whose jobs are there, and no other.
+sql($node, 'CREATE DATABASE page');
+queue_install($node, 'page');
+sql($node, <<'EOS', db => 'page');
+CREATE ROLE struck LOGIN;
+SELECT queue.grant_queue('default', 'struck', 'work'), queue.pause('default');
+SELECT queue.register_sql_handler('struck', 'h', run_as => 'struck');
+SELECT queue.register_sql_handler('spared', 'h');
+SELECT count(queue.enqueue('struck')) FROM generate_series(1, 200);
+SELECT count(queue.enqueue('spared')) FROM generate_series(1, 10);
+EOS
+one($node, "SELECT min(ctid) >= '(1,1)' FROM queue.live_job WHERE id > (SELECT max(id) - 10 FROM queue.live_job)", 't', 'the jobs of two roles are in different pages', db => 'page');
+my $file = $node->data_dir . '/' . sql($node, "SELECT pg_relation_filepath('queue.live_job')", db => 'page');
+$node->stop;
+open(my $page, '+<', $file) or die "$file: $!";
+print $page "\xff" x 24;
+close $page or die $!;
+$node->start;
+sql($node, "SELECT queue.resume('default')", db => 'page');
+wait_true($node, "SELECT count(*) = 10 FROM seen WHERE kind = 'spared'", 'a role whose jobs cannot be read holds up no other', db => 'page');
+one($node, "SELECT count(*) FROM seen WHERE kind = 'struck'", '0', 'which cannot be read', db => 'page');
+
 log_clean($node, except => qr/missing chunk/);
 $node->stop;
 done_testing();
