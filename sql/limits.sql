@@ -42,6 +42,14 @@ SELECT payload FROM queue.fetch('q', 5);
 SELECT queue.alter_queue('q', max_running => 3, reset => '{max_running_per_key}');
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3,4,5,6,7}', 'q');
 SELECT payload FROM queue.fetch('q', 5);
+-- and so does one by key
+SELECT queue.create_queue('n');
+SELECT count(queue.enqueue('k', to_jsonb(k), 'n', concurrency_key => k)) FROM unnest('{a,a,b}'::text[]) k;
+SELECT payload FROM queue.fetch('n');
+SELECT queue.alter_queue('n', max_running_per_key => 1);
+SELECT count(*) <= 2 FROM queue.fetch('n', 5);
+SELECT count(*) <= 2 FROM queue.fetch('n', 5);
+SELECT payload FROM queue.job WHERE queue = 'n' AND state = 'running' ORDER BY id;
 -- the largest limit is like any other
 SELECT queue.create_queue('l', max_running => 2147483647);
 SELECT count(*) FROM queue.enqueue_many('k', '{1,2}', 'l');
