@@ -66,6 +66,8 @@ one($node, q{BEGIN; LOCK TABLE queue.line IN SHARE ROW EXCLUSIVE MODE; SELECT co
 sql($node, q{SELECT queue.purge('out')});
 kinds('many', 0, 'purged lines go');
 one($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '20', 'and make room');
+sqlstate_like($node, q{BEGIN; INSERT INTO queue.line (id, queue, kind, priority) SELECT 2000000 + i, 'default', 'loaded' || i, 0 FROM generate_series(1, 50) i; SELECT queue.enqueue('one more')},
+	'54000', qr/queue\.max_lines/, 'lines that were restored count');
 
 # a queue takes its lines along
 sql($node, q{SELECT queue.drop_queue('out', force => true)});
