@@ -89,6 +89,7 @@ counts('pick', '0 0 1 1 0 0 0 0', 'stat_reset: totals begin anew, jobs do not');
 one($node, "SELECT wait_ms_p50 IS NULL, run_ms_p99 IS NULL FROM queue.stat_kind WHERE kind = 'pick'", 't|t', 'times too');
 one($node, "SELECT completed, enqueued, stats_reset > now() - interval '1 min' FROM queue.stat_queue WHERE queue = 'own'", '0|0|t', 'the queue as well');
 one($node, "SELECT completed FROM queue.stat_kind WHERE kind = 'short'", '30', 'another queue keeps its own');
+one($node, "SELECT sum(completed) >= 30 FROM queue.stat_handler", 't', 'and handlers theirs');
 sql($node, 'SELECT queue.stat_reset()');
 one($node, "SELECT sum(completed), (SELECT sum(completed) FROM queue.stat_handler) FROM queue.stat_kind", '0|0', 'stat_reset() is for all');
 like(eval { sql($node, "SELECT queue.stat_reset('nope')") } // $@, qr/queue "nope" does not exist/, 'an unknown queue');
