@@ -35,6 +35,7 @@
 #include "shared/database.h"
 #include "shared/fetcher.h"
 #include "shared/lease.h"
+#include "shared/refused.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -271,20 +272,56 @@ put(Tuplestorestate *store, const QueueClaim *claim, TimestampTz now, const char
 											   line->handler, QUEUE_STATE_RUNNING, now, worker));
 }
 
+/* Judges the job and claims it; if its row raises an error, others pass it by for a while. */
+static QueueClaimed
+claim_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
+{
+	int64		lease = request->lease >= 0 ? request->lease : claim->line->queue->lease;
+	volatile QueueClaimed claimed = QUEUE_CLAIM_NONE;
+
+	PG_TRY();
+	{
+		claimed = queue_claim_judge(claim);
+		if (claimed == QUEUE_CLAIM_OURS)
+			claimed = request->session ? queue_claim_session(claim) :
+				queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+	}
+	PG_CATCH();
+	{
+		if (queue_refused_is(geterrcode()))
+			queue_refused_add(MyDatabaseId, claim->job.id, queue_now());
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return claimed;
+}
+
+/*
+ * Is the job one that is passed by?  Our reading counts it as passed, so the scheduler is to look at it again in time,
+ * and so are we.
+ */
+static bool
+passes_by(const QueueJob *job, TimestampTz now, TimestampTz *next_due)
+{
+	TimestampTz until = queue_refused_until(MyDatabaseId, job->id, now);
+
+	if (likely(until == 0))
+		return false;
+	queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), until);
+	*next_due = Min(*next_due, until);
+	return true;
+}
+
 /* Claims the row that `ready` returned last. */
 static QueueClaimed
 claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, TimestampTz now, Tuplestorestate *store)
 {
-	int64		lease = request->lease >= 0 ? request->lease : claim->line->queue->lease;
 	QueueClaimed claimed;
 
 	queue_ready_read_deep(ready, &claim->job);
 	claimed = queue_claim_look(claim);
 	if (claimed == QUEUE_CLAIM_OURS)
-		claimed = queue_claim_judge(claim);
-	if (claimed == QUEUE_CLAIM_OURS)
-		claimed = request->session ? queue_claim_session(claim) :
-			queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+		claimed = claim_row(claim, request, now);
 	if (claimed == QUEUE_CLAIM_OURS)
 		put(store, claim, now, request->worker);
 	return claimed;
@@ -389,6 +426,8 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		QueueClaim	c;
 
 		CHECK_FOR_INTERRUPTS();
+		if (passes_by(&job, now, &lease_end))
+			continue;
 		old = MemoryContextSwitchTo(per_job);
 		c = (QueueClaim) {.table = table, .snapshot = queue_ready_snapshot(ready), .job = job, .line = line};
 		switch (claim(ready, &c, request, now, store))
@@ -605,7 +644,10 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	lease_end = find_lease_ends();
 	find_lines(request, &wanted);
 	ready = queue_ready_begin(table, &wanted.lines, queue_now());
-	found = queue_ready_next(ready, &job, &line);
+	do
+	{
+		found = queue_ready_next(ready, &job, &line);
+	} while (found && passes_by(&job, queue_now(), &lease_end));
 	if (found)
 	{
 		/* our wake is a loan: if the job is unclaimed after a moment, the scheduler wakes the next waiter */

@@ -27,6 +27,7 @@
 #include "shared/note.h"
 #include "shared/placed.h"
 #include "shared/recent.h"
+#include "shared/refused.h"
 #include "shared/reminder.h"
 #include "shared/slot.h"
 #include "shared/turn.h"
@@ -56,6 +57,7 @@ static const struct
 	{queue_fetcher_shmem_size, queue_fetcher_shmem_init, queue_fetcher_reset},
 	{queue_history_shmem_size, queue_history_shmem_init, queue_history_reset},
 	{queue_recent_shmem_size, queue_recent_shmem_init, queue_recent_reset},
+	{queue_refused_shmem_size, queue_refused_shmem_init, queue_refused_reset},
 	{queue_reminder_shmem_size, queue_reminder_shmem_init, queue_reminder_reset},
 	{queue_awaited_shmem_size, queue_awaited_shmem_init, queue_awaited_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},

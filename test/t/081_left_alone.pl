@@ -117,6 +117,22 @@ wait_true($node, q{SELECT count(*) = 3 FROM queue.job WHERE state = 'available'}
 doctor_like($node, qr/chores \| .*the promotion of groups failed/, 'doctor() tells of it');
 begin_anew();
 
+# --- one that cannot be fetched holds up a worker once, and no others
+sql($node, q{SELECT queue.create_queue('out')});
+sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n <= 2 THEN '{"bad": "P0001"}' ELSE '{}' END::jsonb, 'out') FROM generate_series(1, 4) n});
+for (1, 2) { sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, 'P0001', qr/not this one/, 'its error'); }
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', 10)}, '2', 'then those behind it are fetched');
+$began = time;
+one($node, q{CALL queue.await('{out}', '1 s')}, 'f', 'nobody is told of it');
+cmp_ok(time - $began, '>', 0.9, 'who waits does');
+one($node, q{SELECT count(*) FROM queue.fetch_any('{out}', 10, claim => 'session')}, '0', 'nor is it claimed otherwise');
+gate('false');
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', wait => '30 s')}, '1', 'until its time has come');
+begin_anew();
+sql($node, q{SELECT queue.enqueue('ext', '{"bad": "42501"}', 'out')});
+for (1, 2) { sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, '42501', qr/not this one/, 'what is the fault of who fetches is no reason to pass it by'); }
+begin_anew();
+
 # --- one that takes its process down is not run again before that can be written
 $from = () = told('runs');
 $holder = queue_session($node);
@@ -130,7 +146,7 @@ poll($node, 'SELECT true');
 wait_told('refused', 4, $shunned);
 is(scalar(() = told('runs', $from)), 1, 'it was not');
 gate('false');
-wait_no_jobs($node, 'it is when it can be');
+wait_no_jobs($node, 'it is when it can be', kinds => '^long$');
 
 $node->stop;
 done_testing();

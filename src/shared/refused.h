@@ -1,0 +1,25 @@
+/*
+ * refused.h
+ *		Jobs whose claim by a session failed for their rows' sake, and that sessions pass by for a while.
+ *
+ * See refused.c.
+ */
+#ifndef QUEUE_REFUSED_H
+#define QUEUE_REFUSED_H
+
+#include "lib/queue.h"
+
+#include "datatype/timestamp.h"
+
+extern Size queue_refused_shmem_size(void);
+extern void queue_refused_shmem_init(void);
+extern void queue_refused_reset(Oid db);	/* the extension or the database is gone.  Commit-safe */
+
+/* Does an error of this sqlerrcode, raised when a row was written, say that the row has itself to blame? */
+extern bool queue_refused_is(int code);
+/* The claim of this job failed so. */
+extern void queue_refused_add(Oid db, int64 job, TimestampTz now);
+/* Until when sessions pass it by; 0: they do not. */
+extern TimestampTz queue_refused_until(Oid db, int64 job, TimestampTz now);
+
+#endif
