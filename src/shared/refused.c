@@ -68,7 +68,7 @@ queue_refused_is(int code)
 		case ERRCODE_INTERNAL_ERROR:
 			return true;
 		default:
-			return false;		/* who may do what, locks, cancels: that is the session's, and may be otherwise for another */
+			return false;		/* rights, locks, cancels: it may be otherwise for another session */
 	}
 }
 

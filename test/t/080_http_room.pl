@@ -107,6 +107,14 @@ sql($node, q{SELECT queue.enqueue('k', '{"claim": 1}')});
 disk_room($node, 1);
 @times = wait_refused(6, $before);
 cmp_ok($times[5] - $times[0], '>', 4, 'one that can be neither sent nor failed is left alone for a while');
+room(claims => 'true');
+sql($node, q{SELECT queue.alter_job(id, priority => 3) FROM queue.job});
+wait_no_jobs($node, 'one that was altered meanwhile is found as what it has become');
+room(claims => 'false');
+disk_room($node, 1);
+$before = () = refused(0);
+sql($node, q{SELECT queue.enqueue('k', '{"claim": 1}')});
+wait_refused(2, $before);
 sql($node, q{BEGIN; UPDATE room SET claims = true; SELECT queue.unregister_handler('k'); SELECT queue.register_sql_handler('k', 'done'); COMMIT});
 wait_no_jobs($node, 'an executor runs what the http worker left alone');
 
