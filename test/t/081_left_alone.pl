@@ -119,12 +119,13 @@ begin_anew();
 
 # --- one that cannot be fetched holds up a worker once, and no others
 sql($node, q{SELECT queue.create_queue('out')});
-sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n <= 2 THEN '{"bad": "P0001"}' ELSE '{}' END::jsonb, 'out') FROM generate_series(1, 4) n});
+sql($node, q{SELECT queue.enqueue('ext', '{"bad": "P0001"}', 'out') FROM generate_series(1, 2)});
 for (1, 2) { sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, 'P0001', qr/not this one/, 'its error'); }
-one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', 10)}, '2', 'then those behind it are fetched');
 $began = time;
-one($node, q{CALL queue.await('{out}', '1 s')}, 'f', 'nobody is told of it');
+one($node, q{CALL queue.await('{out}', '1 s')}, 'f', 'nobody is told of them');
 cmp_ok(time - $began, '>', 0.9, 'who waits does');
+sql($node, q{SELECT queue.enqueue('ext', queue => 'out') FROM generate_series(1, 2)});
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', 10)}, '2', 'those behind them are fetched');
 one($node, q{SELECT count(*) FROM queue.fetch_any('{out}', 10, claim => 'session')}, '0', 'nor is it claimed otherwise');
 gate('false');
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', wait => '30 s')}, '1', 'until its time has come');
