@@ -200,6 +200,16 @@ sub full_disk
 	return;
 }
 
+# A fifth of the jobs cannot be written, for a moment, for whatever reason.
+sub refuse_rows
+{
+	hold("CREATE TRIGGER refuse BEFORE ${\pick('UPDATE', 'DELETE', 'UPDATE OR DELETE')} ON queue.live_job FOR EACH ROW"
+		. " WHEN (OLD.id % 5 = ${\int rand 5}) EXECUTE FUNCTION refuse('${\pick(qw(P0001 23514 22003 53100 54000 57014 40001 42501))}')");
+	nap(0.3 + rand 2);
+	must("SET lock_timeout = '2s'; DROP TRIGGER IF EXISTS refuse ON queue.live_job");
+	return;
+}
+
 %fault = (
 	# [ how often, what ]
 	kill_executor => [ 3, sub { strike_dead('queue executor') } ],
@@ -253,6 +263,7 @@ sub full_disk
 			. "SELECT sum(length(pg_sleep(0.0005)::text)) FROM big;\nRESET max_parallel_workers_per_gather");
 	} ],
 	room => [ 2, \&no_room ],
+	refuse => [ 2, \&refuse_rows ],
 	disk => [ 2, \&full_disk ],
 	database => [ 1, sub {
 		hold('CREATE DATABASE other');

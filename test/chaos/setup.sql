@@ -74,6 +74,7 @@ BEGIN
 	END IF;
 	RETURN to_jsonb(j.id);
 END $$;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = TG_ARGV[0]; END $$;
 CREATE FUNCTION plain(p jsonb) RETURNS void LANGUAGE sql AS $$ SELECT nextval('public.tries') $$;
 
 SELECT queue.create_queue(q, keep_completed => '1 day', lease => '3 s', max_attempts => 1000000, backoff => '{"type": "fixed", "base": "20 ms", "jitter": 0.5}')
