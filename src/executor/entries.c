@@ -82,7 +82,6 @@ queue_entries_next(void)
 			return false;
 		if (left == channel->low || left == 0)
 			queue_database_wake(queue_database(), 0);
-		/* one may have been read again when its row was let go, before it was left alone */
 	} while (queue_channel_shuns(channel, &queue_held[queue_nheld]));
 	queue_turn_started(&queue_held[queue_nheld].order);
 	queue_nheld++;

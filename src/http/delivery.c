@@ -30,6 +30,7 @@
 #include "job/finish.h"
 #include "job/pause.h"
 #include "job/record.h"
+#include "lib/attempt.h"
 #include "lib/text.h"
 #include "shared/census.h"
 #include "shared/clock.h"
@@ -209,7 +210,7 @@ handler_room(const QueueHandler *handler, QueueGate *gate)
 
 /* One waiting entry; its gate counts it when it is claimed. */
 static Fate
-claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *final)
+claim_entry(QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *final)
 {
 	QueueLine  *line = queue_config_line(entry->line);
 	QueueHttpConf *conf;
@@ -222,8 +223,8 @@ claim_entry(const QueueEntry *entry, QueueGate *gate, TimestampTz now, bool *fin
 		return FATE_GOES_BACK;
 	if (hash_search(queue_sender.in_flight, &entry->id, HASH_FIND, NULL) != NULL)
 		return FATE_IS_OVER;	/* its lease ended before its outcome is recorded: that comes */
-	if (queue_channel_leaves_alone(queue_sender.channel, entry->id))
-		return FATE_IS_OVER;	/* read again, when its claim failed, before it was left alone */
+	if (queue_channel_shuns(queue_sender.channel, entry))
+		return FATE_IS_OVER;
 	conf = line->handler->conf;
 	if (conf->gate == NULL)
 		conf->gate = queue_gate_of(MyDatabaseId, QUEUE_GATE_HTTP, line->handler->id, true);
@@ -468,23 +469,49 @@ queue_delivery_next(void)
 
 /* ---- after a crash ---- */
 
+/* Ends the lease of a job; apart: if that cannot be written it ends by itself. */
+static void
+end_lease(QueueJob *job, TimestampTz now, bool apart)
+{
+	QueueAttempt attempt;
+	QueueJob	new = *job;
+
+	new.leased_until = now;
+	if (!apart)
+	{
+		(void) queue_job_update(queue_sender.table, job, &new, GetActiveSnapshot(), false);
+		return;
+	}
+	queue_attempt_begin(&attempt);
+	PG_TRY();
+	{
+		(void) queue_job_update(queue_sender.table, job, &new, GetActiveSnapshot(), false);
+		queue_attempt_commit(&attempt);
+	}
+	PG_CATCH();
+	{
+		FreeErrorData(queue_attempt_failed(&attempt));
+	}
+	PG_END_TRY();
+}
+
 /*
  * Jobs that a worker before us had under way when the server crashed: their leases end now, which counts as
  * a failed attempt when they are taken again.  They stand near the front of their lines; what is farther
- * back is found when its lease ends.
+ * back is found when its lease ends, and so is one that cannot be written.
  */
 static void
-recover_line(QueueLine *line)
+recover_line(const QueueLine *line, bool apart)
 {
 	ScanKeyData key;
 	IndexScanDesc scan;
-	Snapshot	snapshot = GetActiveSnapshot();
 	TimestampTz now = queue_now();
 	int			rows = 0;
 	TupleTableSlot *slot = table_slot_create(queue_sender.table->rel, NULL);
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(line->id));
-	scan = queue_index_beginscan(queue_sender.table->rel, queue_job_ready(queue_sender.table), snapshot, 1);
+	scan = queue_index_beginscan(queue_sender.table->rel, queue_job_ready(queue_sender.table),
+								 GetActiveSnapshot(), 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (rows < RECOVER_ROWS && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
@@ -499,17 +526,38 @@ recover_line(QueueLine *line)
 			continue;
 		queue_job_read(slot, &job, true);
 		queue_extra_unpack(job.extra, &extra);
-		if (extra.worker != NULL && strncmp(extra.worker, QUEUE_SENDER_NAME, strlen(QUEUE_SENDER_NAME)) == 0)
-		{
-			QueueJob	new = job;
-
-			new.leased_until = now;
-			(void) queue_job_update(queue_sender.table, &job, &new, snapshot, false);
-			rows = 0;
-		}
+		if (extra.worker == NULL || strncmp(extra.worker, QUEUE_SENDER_NAME, strlen(QUEUE_SENDER_NAME)) != 0)
+			continue;
+		end_lease(&job, now, apart);
+		rows = 0;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* In a transaction of its own.  False: something in it fails. */
+static bool
+recover_line_of(int64 id, bool apart)
+{
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		QueueLine  *line;
+
+		queue_sender_begin();
+		line = queue_config_line(id);
+		if (line != NULL)
+			recover_line(line, apart);
+		queue_sender_commit(true);
+	}
+	PG_CATCH();
+	{
+		pfree(queue_sender_rollback("leases of a former http worker could not be ended"));
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
 }
 
 void
@@ -531,12 +579,7 @@ queue_delivery_recover(void)
 	queue_sender_commit(true);
 	for (int i = 0; i < n; i++)
 	{
-		QueueLine  *line;
-
-		queue_sender_begin();
-		line = queue_config_line(ids[i]);
-		if (line != NULL)
-			recover_line(line);
-		queue_sender_commit(true);
+		if (!recover_line_of(ids[i], false))
+			(void) recover_line_of(ids[i], true);
 	}
 }

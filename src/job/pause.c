@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "storage/buffile.h"
 #include "storage/fd.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -39,6 +40,7 @@ try_out(void)
 	BufFile    *file;
 
 	(void) GetCurrentTransactionId();
+	(void) set_config_option("temp_file_limit", "-1", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	*space = get_rel_tablespace(queue_config()->live_job);
 	SetTempTablespaces(space, 1);
 	file = BufFileCreateTemp(false);

@@ -315,8 +315,14 @@ queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz now, b
 
 	SpinLockAcquire(&ch->mutex);
 	s = find_shunned(ch, entry->id);
-	if (s == NULL)
+	if (s == NULL && (longer || ch->nalone < QUEUE_MAX_SHUNNED))
 		s = place_for_shunned(ch);
+	if (s == NULL)
+	{
+		/* where there is no room no job is left to the look from afar: its line was told of it, and its worker pauses */
+		SpinLockRelease(&ch->mutex);
+		return;
+	}
 	if (!s->alone)
 		s->pause = longer ? Min(Max(s->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US) : QUEUE_SHUNNED_US;
 	ch->nalone += !s->alone;
@@ -366,23 +372,10 @@ queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX
 	return n;
 }
 
-/* Called by the http worker for each job that it claims, while there are any. */
-bool
-queue_channel_leaves_alone(QueueChannel *ch, int64 id)
-{
-	QueueShunned *s;
-	bool		alone;
-
-	if (likely(ch->nalone == 0))
-		return false;
-	SpinLockAcquire(&ch->mutex);
-	s = find_shunned(ch, id);
-	alone = s != NULL && s->alone;
-	SpinLockRelease(&ch->mutex);
-	return alone;
-}
-
-/* Called by the scheduler for each job that it finds, while there are any. */
+/*
+ * Called by the scheduler for each job that it finds, and by who takes one from the channel: it may have been read again
+ * when its row was let go, before it was left alone.
+ */
 bool
 queue_channel_shuns(QueueChannel *ch, QueueEntry *found)
 {
@@ -396,13 +389,14 @@ queue_channel_shuns(QueueChannel *ch, QueueEntry *found)
 	alone = s != NULL && s->alone;
 	if (s != NULL && ItemPointerEquals(&s->entry.tid, &found->tid))
 		found->flags |= s->entry.flags & QUEUE_ENTRY_LASTING;
-	if (alone)
+	if (alone && found->stamp > s->entry.stamp)
 	{
 		/* its line may be another one, by alter_job say; then no turn of the former one is given back */
 		if (s->entry.line != found->line)
 			s->entry.order.group = 0;
 		s->entry.line = found->line;
 		s->entry.run_at = found->run_at;
+		s->entry.stamp = found->stamp;
 	}
 	SpinLockRelease(&ch->mutex);
 	return alone;

@@ -22,7 +22,7 @@
 #define QUEUE_ENTRY_PAID	0x10	/* tokens of its rates were used for a run that was rolled back */
 #define QUEUE_ENTRY_LONG	0x04	/* of a kind that is new or slow: may keep its executor for any time */
 /* What stays with a job while its row is the same. */
-#define QUEUE_ENTRY_LASTING (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT | QUEUE_ENTRY_PAID)
+#define QUEUE_ENTRY_LASTING (QUEUE_ENTRY_ALONE | QUEUE_ENTRY_SUSPECT)
 
 typedef struct QueueEntry
 {
@@ -103,9 +103,8 @@ extern void queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, Timest
 extern bool queue_channel_tells(QueueChannel *ch, TimestampTz now);
 /* Takes those out whose pause is over by `now`; how many.  *left: how many are still there. */
 extern int	queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX_SHUNNED], int *left);
-extern bool queue_channel_leaves_alone(QueueChannel *ch, int64 id); /* Is this job left alone now? */
 /*
- * The same of one that was found in its line: it will be given back as it is now.  One that was left alone gets those
+ * Is this job left alone now?  If so it will be given back as it was found last.  One that was left alone gets those
  * flags back that it had.
  */
 extern bool queue_channel_shuns(QueueChannel *ch, QueueEntry *found);

@@ -483,7 +483,7 @@ queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, Timest
 		return answer;
 	/* the http worker sends when its claims are committed; a session may have done anything with what it fetched */
 	if (kind == QUEUE_UNIT_LEASE)
-		ops[nops - 1].unused = queue_my_slot != NULL;
+		ops[nops - 1].unused = queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->type) == QUEUE_SLOT_HTTP;
 	if (kind == QUEUE_UNIT_RUN && !run_serves(limits))
 	{
 		Run		   *run = &runs[nruns++];

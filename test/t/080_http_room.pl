@@ -118,6 +118,22 @@ wait_refused(2, $before);
 sql($node, q{BEGIN; UPDATE room SET claims = true; SELECT queue.unregister_handler('k'); SELECT queue.register_sql_handler('k', 'done'); COMMIT});
 wait_no_jobs($node, 'an executor runs what the http worker left alone');
 
+# --- a new worker begins although it cannot end what the one before it had under way
+sql($node, "SELECT queue.register_http_handler('slow', '" . $server->url('/sleep/60') . "', timeout => '10 min')");
+$server->forget;
+sql($node, q{SELECT queue.enqueue('slow', '{"outcome": 1}')});
+$server->seen('request') or usleep(50_000) for 1 .. 600;
+room(outcomes => 'false');
+disk_room($node, 1);
+kill 'KILL', workers($node, 'http');
+poll($node, 'SELECT true');
+sql($node, q{SELECT queue.enqueue('other')});
+my $killed = time;
+wait_no_jobs($node, 'others are sent', kinds => '^other$');
+cmp_ok(time - $killed, '<', 30, 'soon');
+room(outcomes => 'true');
+sql($node, q{SELECT queue.cancel(id) FROM queue.job WHERE kind = 'slow'});
+
 # --- rows that have themselves to blame, a user's trigger say, hold up nobody, here or elsewhere
 sql($node, <<'EOS');
 CREATE FUNCTION dislike() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -132,7 +148,7 @@ $node->reload;
 my $from = -s $node->logfile;
 sql($node, q{SELECT queue.enqueue('other', CASE WHEN i <= 10 THEN '{"kept": 1}' WHEN i <= 40 THEN '{"disliked": 1}' ELSE '{}' END::jsonb) FROM generate_series(1, 60) i});
 my $began = time;
-wait_true($node, q{SELECT count(*) = 40 FROM queue.job WHERE state <> 'completed'}, 'twenty jobs behind forty that cannot be written are sent');
+wait_true($node, q{SELECT count(*) = 40 FROM queue.job WHERE state NOT IN ('completed', 'cancelled')}, 'twenty jobs behind forty that cannot be written are sent');
 cmp_ok(time - $began, '<', 30, 'soon');
 like(slurp_file($node->logfile, $from), qr/http_lost/, 'outcomes that cannot be recorded keep no places, and the log is told of them');
 sql($node, q{DROP TRIGGER dislike ON queue.live_job; SELECT queue.cancel(id) FROM queue.job});

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(time sleep);
 
 # Nobody finds by a look from afar what was lost.
-my $node = queue_node('left_alone', far_look => 0, conf => "autovacuum = off\nlog_min_messages = log\nlog_line_prefix = '%n %b '\n");
+my $node = queue_node('left_alone', far_look => 0, conf => "autovacuum = off\ntemp_file_limit = 0\nlog_min_messages = log\nlog_line_prefix = '%n %b '\n");
 
 sql($node, <<'EOS');
 CREATE TABLE gate (shut bool);
@@ -19,6 +19,10 @@ INSERT INTO gate VALUES (true);
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF OLD.payload ? 'bad' AND (SELECT shut FROM public.gate) THEN
+		IF OLD.payload ? 'slowly' AND TG_OP = 'UPDATE' THEN
+			IF NEW.line <> OLD.line THEN RETURN NEW; END IF;
+			PERFORM pg_sleep(0.5);
+		END IF;
 		RAISE LOG 'refused';
 		RAISE EXCEPTION 'not this one' USING ERRCODE = OLD.payload ->> 'bad';
 	END IF;
@@ -93,10 +97,44 @@ sql($node, "SELECT queue.alter_job($id, priority => 5)");
 wait_no_jobs($node, 'one that was altered meanwhile is run');
 gate('true');
 
+# also when a copy of what it was waits in the channel meanwhile
+my @holder = map { my $session = queue_session($node); $session->query("SELECT pg_advisory_lock($_)"); $session } 3, 4;
+sub waits { my ($lock) = @_; return wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = $lock AND NOT granted", 'it runs'); }
+$id = sql($node, q{SELECT queue.enqueue('long', '{"bad": "P0001", "slowly": 1, "lock": 4}')});
+waits(4);
+sql($node, q{SELECT queue.enqueue('long', '{"lock": 3}', priority => -5)});
+$holder[1]->quit;
+waits(3);
+sql($node, "SELECT queue.alter_job($id, priority => 5)");
+scheduler_turn($node);
+gate('false');
+$holder[0]->quit;
+wait_no_jobs($node, 'it is run');
+gate('true');
+
 # --- nor do such use up what a rate has
 sql($node, q{SELECT queue.create_queue('rated', rate_limit => 10, rate_period => '1 s')});
 enqueue('short', 60, '{"bad": "P0001"}', ", 'rated'");
 good_ones_run('others have tokens');
+begin_anew();
+
+# --- but tokens of what a handler fetched are used, whatever becomes of it
+sql($node, <<'EOS');
+CREATE FUNCTION fetches(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE n int;
+BEGIN
+	SELECT count(*) INTO n FROM queue.fetch('fetched', 100, kinds => '{ext}');
+	FOR i IN 1 .. n LOOP RAISE LOG 'got'; END LOOP;
+	RAISE 'no';
+END $$;
+SELECT queue.register_sql_handler('fetches', 'fetches'), queue.create_queue('fetched', rate_limit => 10, rate_period => '5 s');
+SELECT count(*) FROM queue.enqueue_many('ext', array_fill('{}'::jsonb, ARRAY[100]), 'fetched');
+EOS
+sleep 5;
+my $began = time;
+sql($node, q{SELECT queue.enqueue('fetches', max_attempts => 1) FROM generate_series(1, 10)});
+wait_no_jobs($node, 'handlers fetch', kinds => '^fetches$');
+cmp_ok(scalar(() = told('got')), '<=', 10 + 2 * (time - $began + 1), 'no more than the rate allows');
 begin_anew();
 
 # --- or memory
@@ -105,7 +143,7 @@ $from = () = told('refused');
 sql($node, q{SELECT count(queue.enqueue('long', '{"bad": "P0001", "returns": 1000000}')) FROM generate_series(1, 60)});
 wait_told('refused', 2, $from);
 my $resident = resident($executor);
-my $began = time;
+$began = time;
 wait_told('refused', 120, $from);
 cmp_ok(time - $began, '<', 25, 'it tries one after the other');
 cmp_ok(resident($executor) - $resident, '<', 20_000, 'an executor does not keep what jobs made that could not end');
