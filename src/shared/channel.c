@@ -319,7 +319,7 @@ queue_channel_shun(QueueChannel *ch, const QueueEntry *entry, TimestampTz now, b
 		s = place_for_shunned(ch);
 	if (s == NULL)
 	{
-		/* where there is no room no job is left to the look from afar: its line was told of it, and its worker pauses */
+		/* where there is no room none is left to the look from afar: its line was told of it, and its worker pauses */
 		SpinLockRelease(&ch->mutex);
 		return;
 	}
@@ -373,8 +373,8 @@ queue_channel_unshun(QueueChannel *ch, TimestampTz now, QueueEntry out[QUEUE_MAX
 }
 
 /*
- * Called by the scheduler for each job that it finds, and by who takes one from the channel: it may have been read again
- * when its row was let go, before it was left alone.
+ * Called by the scheduler for each job that it finds, and by who takes one from the channel: it may have been read
+ * again when its row was let go, before it was left alone.
  */
 bool
 queue_channel_shuns(QueueChannel *ch, QueueEntry *found)
