@@ -481,7 +481,8 @@ SQL
 depth_of() {
 	local what=${DEPTH_WHAT} db=${1%:*} n=$(pick 1000 2000) drained=$(pick 20000 100000) each
 	# what earlier parts left dead is in nobody's way: autovacuum comes within a minute, to one database after the other
-	for each in deep shallow; do DB=$each sql "VACUUM queue.live_job" >/dev/null; done
+	# (and leaves the indexes alone while less than 2 % of a table's pages have dead rows: of ten million that are many)
+	for each in deep shallow; do DB=$each sql "VACUUM (INDEX_CLEANUP ON) queue.live_job" >/dev/null; done
 	case $db:$what in
 		shallow:drain) DB=$db load job "$drained" ;;
 		shallow:fetch) DB=$db load job $((4 * n)) ;;
