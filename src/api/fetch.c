@@ -282,9 +282,8 @@ claim_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
 	PG_TRY();
 	{
 		claimed = queue_claim_judge(claim);
-		if (claimed == QUEUE_CLAIM_OURS)
-			claimed = request->session ? queue_claim_session(claim) :
-				queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+		if (claimed == QUEUE_CLAIM_OURS && !request->session)
+			claimed = queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
 	}
 	PG_CATCH();
 	{
@@ -293,6 +292,9 @@ claim_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	/* writes nothing; that there are too many of its like is not the row's fault */
+	if (claimed == QUEUE_CLAIM_OURS && request->session)
+		return queue_claim_session(claim);
 	return claimed;
 }
 
