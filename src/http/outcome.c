@@ -8,8 +8,8 @@
  * job that was taken again, ended or given away meanwhile is left alone.  A row that somebody has locked is never
  * waited for, but tried again a little later.  If a transaction fails, its outcomes are recorded one by one; what then
  * fails is tried again, less and less often: while there is no room until its lease ends.  If the row has itself to
- * blame, because it keeps a place of its handler's a few times; then the outcome is a failed attempt, with the reason;
- * and if not even that can be recorded, the job is sent again when its lease has ended.
+ * blame, a few times only, because it keeps a place of its handler's; then the outcome is a failed attempt, with the
+ * reason; and if not even that can be recorded, the job is sent again when its lease has ended.
  *
  * Locks: RowExclusiveLock on live_job, row locks.
  */
@@ -216,12 +216,17 @@ record(QueueRequest *request)
 	return res;
 }
 
-/* The row refuses its outcome: it becomes a failed attempt, as of a job that fails at its commit. */
+/*
+ * The row refuses its outcome: it becomes a failed attempt, as of a job that fails at its commit; but for one that was
+ * not sent and only goes back.
+ */
 static void
 fail_instead(QueueRequest *request, const char *error)
 {
 	char		reason[sizeof(request->error)];
 
+	if (request->verdict == QUEUE_HTTP_RELEASE)
+		return;
 	if (request->verdict == QUEUE_HTTP_FAIL || request->verdict == QUEUE_HTTP_DISCARD)
 		snprintf(reason, sizeof(reason), "%s; that could not be recorded: %s", request->error, error);
 	else
