@@ -19,7 +19,8 @@
 #include "storage/shmem.h"
 #include "storage/spin.h"
 
-#define PLACES 128
+#define PLACES 1024			/* each costs its workers one error before they get what is behind all */
+#define SWEEP_US USECS_PER_SEC
 
 typedef struct Refused
 {
@@ -33,6 +34,7 @@ typedef struct RefusedTable
 {
 	slock_t		mutex;
 	pg_atomic_uint32 n;			/* of the places that are used; written under the lock */
+	TimestampTz swept;
 	Refused		place[PLACES];
 } RefusedTable;
 
@@ -54,6 +56,7 @@ queue_refused_shmem_init(void)
 		return;
 	SpinLockInit(&table->mutex);
 	pg_atomic_init_u32(&table->n, 0);
+	table->swept = 0;
 }
 
 bool
@@ -86,6 +89,7 @@ sweep(TimestampTz now, Oid db)
 			table->place[i] = table->place[--n];
 	}
 	pg_atomic_write_u32(&table->n, n);
+	table->swept = now;
 }
 
 /* Lock: the table's. */
@@ -135,7 +139,8 @@ queue_refused_until(Oid db, int64 job, TimestampTz now)
 	if (table == NULL || likely(pg_atomic_read_u32(&table->n) == 0))
 		return 0;
 	SpinLockAcquire(&table->mutex);
-	sweep(now, InvalidOid);
+	if (!queue_put_off(table->swept + SWEEP_US, SWEEP_US, now))
+		sweep(now, InvalidOid);
 	place = find(db, job);
 	if (place != NULL && place->until > now)
 		until = place->until;

@@ -168,6 +168,11 @@ one($node, q{SELECT count(*) FROM queue.fetch_any('{out}', 10, claim => 'session
 gate('false');
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out', wait => '30 s')}, '1', 'until its time has come');
 begin_anew();
+sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n <= 150 THEN '{"bad": "P0001"}' ELSE '{}' END::jsonb, 'out') FROM generate_series(1, 151) n});
+my ($got, $tries) = ('', 0);
+while ($got eq '' && $tries++ < 1000) { $node->psql('postgres', q{SELECT queue.complete(id, attempt) FROM queue.fetch('out')}, stdout => \$got, stderr => \my $error); }
+is($got, 't', 'however many they are');
+begin_anew();
 sql($node, q{SELECT queue.enqueue('ext', '{"bad": "42501"}', 'out')});
 for (1, 2) { sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, '42501', qr/not this one/, 'what is the fault of who fetches is no reason to pass it by'); }
 begin_anew();
