@@ -375,9 +375,8 @@ charge(const QueueEntry *entry, const char *error)
 static void
 shun(const QueueEntry *entry)
 {
-	TimestampTz now = queue_now();
-
 	bool		room = !queue_pause_is_for(queue_sender.code);
+	TimestampTz now = queue_now();
 
 	queue_channel_shun(queue_sender.channel, entry, now, room);
 	if (!room)

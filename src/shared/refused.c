@@ -9,54 +9,62 @@
  *
  * One table for all databases.  Its loss, with the server or for want of a place, costs one more error.
  *
- * Locks: one spinlock, for a walk over the table.
+ * Locks: shared->lock (LWLock), shared to look a job up while any is passed by.
  */
 #include "shared/refused.h"
 
 #include "shared/channel.h"
 #include "shared/clock.h"
 
+#include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "storage/spin.h"
 
-#define PLACES 1024			/* each costs its workers one error before they get what is behind all */
-#define SWEEP_US USECS_PER_SEC
+#define PLACES 1024				/* each costs its workers one error before they get what is behind all */
+
+typedef struct RefusedKey
+{
+	int64		job;
+	int64		db;
+} RefusedKey;
 
 typedef struct Refused
 {
-	Oid			db;
-	int64		job;
+	RefusedKey	key;
 	TimestampTz until;
 	int64		pause;			/* us, the last one */
 } Refused;
 
-typedef struct RefusedTable
+typedef struct RefusedShared
 {
-	slock_t		mutex;
-	pg_atomic_uint32 n;			/* of the places that are used; written under the lock */
-	TimestampTz swept;
-	Refused		place[PLACES];
-} RefusedTable;
+	LWLock		lock;
+	int			tranche;
+	pg_atomic_uint64 over_at;	/* from then on none is passed by; written under the lock */
+} RefusedShared;
 
-static RefusedTable *table = NULL;
+static RefusedShared *shared = NULL;
+static HTAB *jobs = NULL;		/* in shared memory */
 
 Size
 queue_refused_shmem_size(void)
 {
-	return sizeof(RefusedTable);
+	return add_size(MAXALIGN(sizeof(RefusedShared)), hash_estimate_size(PLACES, sizeof(Refused)));
 }
 
 void
 queue_refused_shmem_init(void)
 {
+	HASHCTL		control = {.keysize = sizeof(RefusedKey), .entrysize = sizeof(Refused)};
 	bool		found;
 
-	table = ShmemInitStruct("queue refused jobs", queue_refused_shmem_size(), &found);
-	if (found)
-		return;
-	SpinLockInit(&table->mutex);
-	pg_atomic_init_u32(&table->n, 0);
-	table->swept = 0;
+	shared = ShmemInitStruct("queue refused", sizeof(RefusedShared), &found);
+	if (!found)
+	{
+		shared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&shared->lock, shared->tranche);
+		pg_atomic_init_u64(&shared->over_at, 0);
+	}
+	LWLockRegisterTranche(shared->tranche, "QueueRefused");
+	jobs = ShmemInitHash("queue refused jobs", PLACES, PLACES, &control, HASH_ELEM | HASH_BLOBS);
 }
 
 bool
@@ -75,85 +83,70 @@ queue_refused_is(int code)
 	}
 }
 
-/* Takes out what nobody has met again for long, or what is of this database.  Lock: the table's. */
+/* Takes out what nobody has met again for long, or what is of this database.  Lock: exclusive. */
 static void
 sweep(TimestampTz now, Oid db)
 {
-	uint32		n = pg_atomic_read_u32(&table->n);
+	HASH_SEQ_STATUS seq;
+	Refused    *refused;
 
-	for (uint32 i = n; i-- > 0;)
+	hash_seq_init(&seq, jobs);
+	while ((refused = hash_seq_search(&seq)) != NULL)
 	{
-		TimestampTz until = table->place[i].until;
-
-		if (table->place[i].db == db || now - until > QUEUE_SHUNNED_MAX_US || until - now > QUEUE_SHUNNED_MAX_US)
-			table->place[i] = table->place[--n];
+		if (refused->key.db == (int64) db || now - refused->until > QUEUE_SHUNNED_MAX_US ||
+			refused->until - now > QUEUE_SHUNNED_MAX_US)
+			hash_search(jobs, &refused->key, HASH_REMOVE, NULL);
 	}
-	pg_atomic_write_u32(&table->n, n);
-	table->swept = now;
-}
-
-/* Lock: the table's. */
-static Refused *
-find(Oid db, int64 job)
-{
-	for (uint32 i = 0; i < pg_atomic_read_u32(&table->n); i++)
-	{
-		if (table->place[i].job == job && table->place[i].db == db)
-			return &table->place[i];
-	}
-	return NULL;
 }
 
 void
 queue_refused_add(Oid db, int64 job, TimestampTz now)
 {
-	uint32		n;
-	Refused    *place;
+	RefusedKey	key = {.job = job, .db = db};
+	Refused    *refused;
+	bool		found;
 
-	if (table == NULL)
+	if (shared == NULL)
 		return;
-	SpinLockAcquire(&table->mutex);
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	sweep(now, InvalidOid);
-	place = find(db, job);
-	n = pg_atomic_read_u32(&table->n);
-	if (place == NULL && n < PLACES)
+	found = hash_search(jobs, &key, HASH_FIND, NULL) != NULL;
+	refused = found || hash_get_num_entries(jobs) < PLACES ? hash_search(jobs, &key, HASH_ENTER_NULL, NULL) : NULL;
+	if (refused != NULL && !found)
+		refused->until = refused->pause = 0;
+	if (refused != NULL && refused->until <= now)
 	{
-		place = &table->place[n];
-		*place = (Refused) {.db = db, .job = job};
-		pg_atomic_write_u32(&table->n, n + 1);
+		refused->pause = Min(Max(refused->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US);
+		refused->until = now + refused->pause;
+		if ((TimestampTz) pg_atomic_read_u64(&shared->over_at) < refused->until)
+			pg_atomic_write_u64(&shared->over_at, (uint64) refused->until);
 	}
-	if (place != NULL && place->until <= now)
-	{
-		place->pause = Min(Max(place->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US);
-		place->until = now + place->pause;
-	}
-	SpinLockRelease(&table->mutex);
+	LWLockRelease(&shared->lock);
 }
 
 TimestampTz
 queue_refused_until(Oid db, int64 job, TimestampTz now)
 {
-	Refused    *place;
+	RefusedKey	key = {.job = job, .db = db};
+	Refused    *refused;
 	TimestampTz until = 0;
 
-	if (table == NULL || likely(pg_atomic_read_u32(&table->n) == 0))
+	if (shared == NULL || likely((TimestampTz) pg_atomic_read_u64(&shared->over_at) <= now))
 		return 0;
-	SpinLockAcquire(&table->mutex);
-	if (!queue_put_off(table->swept + SWEEP_US, SWEEP_US, now))
-		sweep(now, InvalidOid);
-	place = find(db, job);
-	if (place != NULL && place->until > now)
-		until = place->until;
-	SpinLockRelease(&table->mutex);
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	refused = hash_search(jobs, &key, HASH_FIND, NULL);
+	if (refused != NULL && queue_put_off(refused->until, QUEUE_SHUNNED_MAX_US, now))
+		until = refused->until;
+	LWLockRelease(&shared->lock);
 	return until;
 }
 
 void
 queue_refused_reset(Oid db)
 {
-	if (table == NULL)
+	if (shared == NULL)
 		return;
-	SpinLockAcquire(&table->mutex);
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	sweep(queue_now(), db);
-	SpinLockRelease(&table->mutex);
+	LWLockRelease(&shared->lock);
 }

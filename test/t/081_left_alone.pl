@@ -50,7 +50,7 @@ sub wait_told { my ($what, $n, $from) = @_; for (1 .. 1800) { my @told = told($w
 
 # --- the scheduler has nothing to do while executors are busy and what is next does not fit in the channel
 my ($scheduler) = workers($node, 'scheduler');
-sub worked { return (split / /, slurp_file("/proc/$scheduler/stat") =~ s/^.*\) //sr)[11] + (split / /, slurp_file("/proc/$scheduler/stat") =~ s/^.*\) //sr)[12]; }
+sub worked { my @stat = split / /, slurp_file("/proc/$scheduler/stat") =~ s/^.*\) //sr; return $stat[11] + $stat[12]; }
 executors(4);
 sql($node, q{SELECT count(queue.enqueue('short', '{"sleep": 0.003}')) FROM generate_series(1, 300)});
 wait_no_jobs($node, 'it is known how long one takes');
