@@ -15,6 +15,9 @@
  *		               none left -> compensated
  *		completed, failed, cancelled   a retry of one of its jobs -> running
  *
+ * In a copy that is being restored a workflow's row may be there before those of its jobs: without any it does not
+ * finish, unless that row came by our functions (job/missing.h).
+ *
  * A compensation whose queue was dropped leaves the workflow compensating, a callback whose queue was dropped is not
  * marked as fired; doctor() names both, and they come when there is a queue of that name again.
  *
@@ -31,6 +34,7 @@
 #include "job/create.h"
 #include "job/dependency.h"
 #include "job/finish.h"
+#include "job/missing.h"
 #include "job/remind.h"
 #include "job/workflow.h"
 #include "shared/clock.h"
@@ -57,6 +61,7 @@ typedef struct Flow
 	bool		closed;
 	bool		cancelled;
 	int			fired;
+	TimestampTz created_at;
 	char	   *callbacks[3];	/* on_finished, on_completed, on_discarded; NULL: none */
 	Jsonb	   *payload;
 	int64		jobs, completed, discarded, ncancelled;
@@ -136,7 +141,8 @@ read_flow(Flow *flow, bool *busy)
 
 	*busy = false;
 	if (run(flow, "SELECT queue, state, closed_at IS NOT NULL, cancelled_at IS NOT NULL, fired::bigint, on_finished,"
-			" on_completed, on_discarded, payload FROM queue.workflow_base WHERE id = $1 FOR UPDATE SKIP LOCKED") == 0)
+			" on_completed, on_discarded, payload, created_at FROM queue.workflow_base WHERE id = $1"
+			" FOR UPDATE SKIP LOCKED") == 0)
 	{
 		*busy = run(flow, "SELECT FROM queue.workflow_base WHERE id = $1") > 0;
 		return false;
@@ -150,6 +156,8 @@ read_flow(Flow *flow, bool *busy)
 		flow->callbacks[i] = text_of(6 + i);
 	payload = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9, &isnull);
 	flow->payload = (Jsonb *) PG_DETOAST_DATUM_COPY(payload);
+	flow->created_at =
+		DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 10, &isnull));
 	return true;
 }
 
@@ -233,13 +241,22 @@ fire_late(Flow *flow)
 		(void) queue_spi_run("UPDATE queue.workflow_base SET fired = $2 WHERE id = $1", 2, types, values, NULL);
 }
 
-/* All has ended: writes what it came to. */
-static void
+/*
+ * All has ended: writes what it came to, which is the state unless its jobs tell it (NULL).  False: a restore brought
+ * its row, and those of its jobs are still to come.
+ */
+static bool
 finish(Flow *flow, const char *state)
 {
 	Oid			types[7] = {INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	Datum		values[7];
 
+	if (queue_missing_members(flow->id, flow->created_at) &&
+		run(flow, "SELECT FROM queue.workflow_job WHERE workflow = $1 LIMIT 1") == 0)
+		return false;
+	count(flow);
+	if (state == NULL)
+		state = all_completed(flow) ? "completed" : flow->discarded > 0 ? "failed" : "cancelled";
 	fire(flow);
 	values[0] = Int64GetDatum(flow->id);
 	values[1] = CStringGetTextDatum(state);
@@ -252,6 +269,7 @@ finish(Flow *flow, const char *state)
 						 " completed = $4, discarded = $5, cancelled = $6, fired = $7 WHERE id = $1", 7, types, values,
 						 NULL);
 	remember(flow->id, 0);
+	return true;
 }
 
 /* ---------------------------------------------------------------- undoing */
@@ -360,9 +378,7 @@ compensate(QueueJobTable *jobs, Flow *flow)
 			" AND e.state = 'completed') LIMIT 1") > 0 ||
 		compensate_next(flow))
 		return true;
-	count(flow);
-	finish(flow, "compensated");
-	return true;
+	return finish(flow, "compensated");
 }
 
 /* ---------------------------------------------------------------- one workflow */
@@ -422,9 +438,7 @@ check(QueueJobTable *jobs, int64 id)
 	remember(id, unfinished);
 	if (unfinished != 0)
 		return true;
-	count(&flow);
-	finish(&flow, all_completed(&flow) ? "completed" : flow.discarded > 0 ? "failed" : "cancelled");
-	return true;
+	return finish(&flow, NULL);
 }
 
 bool

@@ -16,4 +16,7 @@ extern bool queue_missing_issued(int64 id);
 /* May what seems left behind by a job that is neither live nor kept be deleted? */
 extern bool queue_missing_gone(int64 id);
 
+/* May the rows of jobs of this workflow, of which there are none, still come? */
+extern bool queue_missing_members(int64 workflow, TimestampTz created_at);
+
 #endif

@@ -198,7 +198,7 @@ queue_housekeeping_events(TimestampTz now)
 	Datum		before = TimestampTzGetDatum(now - (int64) queue_keep_events * USECS_PER_SEC - USECS_PER_MINUTE);
 	uint64		n;
 
-	if (queue_database_lately_loaded())
+	if (queue_database_lately_loaded() != 0)
 		return now + RETENTION_US;	/* who awaits them may still be to come */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();

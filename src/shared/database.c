@@ -339,13 +339,13 @@ queue_database_loaded(void)
 		pg_atomic_write_u64(&base->loaded_at, (uint64) queue_now());
 }
 
-bool
+TimestampTz
 queue_database_lately_loaded(void)
 {
 	QueueDatabase *base = queue_database();
 	TimestampTz at = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->loaded_at) : 0;
 
-	return at != 0 && queue_now() - at < USECS_PER_DAY;
+	return at != 0 && queue_now() - at < USECS_PER_DAY ? at : 0;
 }
 
 /* The generation of this database's configuration; 0 without preload. */

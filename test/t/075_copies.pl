@@ -138,6 +138,49 @@ unless ($old_config)
 	adopted($node, 'slow', db => 'copy_slow');
 }
 
+# --- a restore that has brought the rows of workflows and not yet those of their jobs: a new scheduler looks at them all
+unless ($old_config)
+{
+	my @db = (db => 'copy_half');
+	my $look = sub {
+		my $scheduler = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND datname = 'copy_half'};
+		wait_true($node, "SELECT EXISTS ($scheduler)", 'a scheduler');
+		my $pid = sql($node, $scheduler);
+		sql($node, "SELECT pg_terminate_backend($pid)");
+		wait_true($node, "SELECT EXISTS ($scheduler AND pid <> $pid)", 'another one');
+		scheduler_turn($node, @db);
+	};
+	my $bring = sub {
+		my ($table, $where) = @_;
+		sql($node, "COPY (SELECT * FROM queue.$table WHERE $where) TO '$tmp/$table.half'");
+		sql($node, "COPY queue.$table FROM '$tmp/$table.half'", @db);
+	};
+	my $states = "SELECT string_agg(state, ',' ORDER BY id), (SELECT count(*) FROM queue.job WHERE kind = 'job') FROM queue.workflow_base";
+	my $flow = sql($node, "SELECT id FROM queue.workflow_base WHERE name = 'flow 2'");
+	sql($node, 'CREATE DATABASE copy_half TEMPLATE template0');
+	sql($node, "CREATE EXTENSION queue; SELECT queue.create_queue('mail')", @db);
+	$bring->('workflow_base', "id = $flow");
+	sql($node, "UPDATE queue.workflow_base SET state = 'compensating' WHERE id = $flow", @db);
+	$look->();
+	one($node, $states, 'compensating|0', 'without its jobs a workflow is not undone: its id was not given here', @db);
+	sql($node, "UPDATE queue.workflow_base SET state = 'running' WHERE id = $flow", @db);
+	$look->();
+	one($node, $states, 'running|0', 'nor does it finish', @db);
+	$bring->('dependency', 'true');
+	sql($node, "SELECT setval('queue.workflow_id', $flow)", @db);
+	$look->();
+	one($node, $states, 'running|0', 'nor once the sequence knows it: it is older than the restore', @db);
+	sql($node, "SELECT queue.close_workflow(queue.create_workflow('none', 'mail', on_finished => 'job'))", @db);
+	wait_true($node, "SELECT state = 'completed' FROM queue.workflow_base WHERE name = 'none'", 'one that was made here and has no jobs does', @db);
+	$bring->('workflow_job', "workflow = $flow");
+	$look->();
+	one($node, $states, 'running,completed|1', 'nor with them, unfinished', @db);
+	sql($node, "INSERT INTO queue.workflow_end SELECT workflow, job_id, job_id, 0, 'completed' FROM queue.workflow_job", @db);
+	$look->();
+	one($node, $states, 'completed,completed|2', 'but when they have ended', @db);
+	sql($node, 'DROP DATABASE copy_half');
+}
+
 # --- logical replication, to a server that runs nothing
 unless ($old_config)
 {

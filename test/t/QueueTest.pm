@@ -305,11 +305,11 @@ sub wait_end
 # the second one here, the look came after the first was cancelled.
 sub scheduler_turn
 {
-	my ($node) = @_;
+	my ($node, %o) = @_;
 	for (1, 2)
 	{
-		my $id = sql($node, "SELECT queue.enqueue('a turn of the scheduler', expires_at => clock_timestamp())");
-		poll($node, "SELECT queue.wait_for($id, '20 s') = 'cancelled'") or die 'the scheduler does not come round';
+		my $id = sql($node, "SELECT queue.enqueue('a turn of the scheduler', expires_at => clock_timestamp())", %o);
+		poll($node, "SELECT queue.wait_for($id, '20 s') = 'cancelled'", %o) or die 'the scheduler does not come round';
 	}
 	return;
 }
