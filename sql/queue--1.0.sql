@@ -25,8 +25,9 @@ COMMENT ON FUNCTION queue_internal.execute IS
 -- ---------------------------------------------------------------------------
 -- Tables: readable and writable by nobody but the extension's owner; users read the views.
 -- ---------------------------------------------------------------------------
--- First, because DROP EXTENSION locks in this order: it then waits for who works with jobs before it holds anything that
--- they may need.
+-- First, because DROP EXTENSION locks in the order of pg_depend's rows, which is this one unless there was room in pages
+-- before: it then waits for who works with jobs before it holds anything that they may need.  Where the library is loaded
+-- it locks with more care (server/ddl_hook.c).
 CREATE TABLE queue.live_job (
     id            bigint NOT NULL,
     run_at        timestamptz NOT NULL,
