@@ -46,6 +46,7 @@
 #define RECOUNT_US (60 * USECS_PER_SEC)
 #define FAR_US (30 * USECS_PER_SEC)
 #define SOON_US USECS_PER_SEC	/* between two recounts because the time of a job has passed */
+#define QUIET_US USECS_PER_SEC	/* without a change, after a recount that met some */
 #define SOON_SHARE 200			/* and at least so many times what the last one took */
 #define RECOUNT_BLOCKS 256
 #define HASTY_RECOUNTS 5		/* after a start: those before may have met changes, and all numbers come from them */
@@ -233,6 +234,9 @@ static int64 recount_spent;
 static TimestampTz recount_due;	/* when a row that was not due falls due */
 static uint64 recount_seen = 0; /* activity when the last recount began */
 static int	recounts = 0;		/* since the start */
+static bool recount_met = false;	/* the last one met changes, and may have counted them twice */
+static uint64 quiet_seen = 0;	/* activity when it was looked at last, */
+static TimestampTz quiet_since = 0; /* and since when it has been so */
 
 /*
  * A number that changes whenever a queue of this database has done anything, or a job of it has gone from one state to
@@ -335,8 +339,10 @@ recount_end(void)
 	HASH_SEQ_STATUS seq;
 	Count	   *count;
 	uint64		waiting;
-	bool		hasty = recounts++ < HASTY_RECOUNTS && activity(&waiting) != recount_seen;
+	bool		hasty;
 
+	recount_met = activity(&waiting) != recount_seen;
+	hasty = recounts++ < HASTY_RECOUNTS && recount_met;
 	hash_seq_init(&seq, counts);
 	while ((count = hash_seq_search(&seq)) != NULL)
 	{
@@ -404,6 +410,20 @@ recount_slice(void)
 	queue_job_close(table);
 }
 
+/* When a recount that met changes is to be done again: as soon as there are none for a while. */
+static TimestampTz
+recount_quiet(TimestampTz now, uint64 seen)
+{
+	if (!recount_met)
+		return DT_NOEND;
+	if (seen != quiet_seen || quiet_since == 0)
+	{
+		quiet_seen = seen;
+		quiet_since = now;
+	}
+	return Max(quiet_since + QUIET_US, recount_began + 10 * recount_spent);
+}
+
 /*
  * When a job that waits falls due, those that the last recount saw and those that are new; but not soon after the last
  * recount, the later the longer that took.
@@ -429,6 +449,7 @@ queue_housekeeping_recount(TimestampTz now)
 		uint64		waiting;
 		uint64		seen = activity(&waiting);
 		bool		due = queue_housekeeping_recount_due() <= now;
+		TimestampTz quiet;
 
 		if (due && waiting == 0)
 		{
@@ -437,8 +458,8 @@ queue_housekeeping_recount(TimestampTz now)
 			recount_due = DT_NOEND;
 			due = false;
 		}
-		if (!due && now < recount_at)
-			return recount_at;
+		if (!due && now < recount_at && now < (quiet = recount_quiet(now, seen)))
+			return Min(recount_at, quiet);
 		/* what changes while it is counted may be counted twice: so again, until nothing has happened meanwhile */
 		if (!due && recount_at != 0 && seen == recount_seen)
 			return now + FAR_US;
@@ -446,5 +467,5 @@ queue_housekeeping_recount(TimestampTz now)
 		recount_begin(now);
 	}
 	recount_slice();
-	return counts != NULL ? now : recount_at;
+	return counts != NULL ? now : recount_met ? Min(recount_at, now + QUIET_US) : recount_at;
 }
