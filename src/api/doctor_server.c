@@ -12,10 +12,12 @@
 #include "config/catalog.h"
 #include "config/lines.h"
 #include "config/relations.h"
+#include "shared/clock.h"
 #include "shared/counter.h"
 #include "shared/database.h"
 #include "shared/history.h"
 #include "shared/recent.h"
+#include "shared/slot.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -198,6 +200,31 @@ check_server(QueueFindings *findings)
 	queue_finding(findings, "chores", trouble[0] == '\0',
 				  trouble[0] == '\0' ? "no part of the scheduler's work fails" : trouble,
 		"It is tried again; the server log tells the error.");
+}
+
+#define FEW_ENDS 3			/* before doctor() speaks of them */
+
+/* Does the http worker end again and again, each time soon after its start? */
+static void
+check_http_worker(QueueFindings *findings)
+{
+	QueueDatabase *base = queue_preloaded() ? queue_database() : NULL;
+	uint32		ends = base == NULL ? 0 : pg_atomic_read_u32(&base->http_ends);
+
+	for (int i = 0; i < queue_slot_count() && ends > 0; i++)
+	{
+		QueueSlot  *slot = queue_slot_nth(i);
+
+		if (pg_atomic_read_u32(&slot->type) == QUEUE_SLOT_HTTP && slot->db == MyDatabaseId && slot->started_at != 0 &&
+			queue_now() - slot->started_at > QUEUE_STABLE_US)
+			ends = 0;			/* the present one lasts */
+	}
+	if (base != NULL)
+		queue_finding(findings, "http worker", ends < FEW_ENDS,
+					  ends < FEW_ENDS ? "the http worker does not end again and again" :
+					  psprintf("the http worker ended %u times in a row within 10 s of its start", ends),
+					  "It is started again after up to 30 s, and HTTP jobs wait so long; the server log tells why it"
+					  " ended.");
 }
 
 /*
@@ -406,6 +433,7 @@ void
 queue_doctor_server(QueueFindings *findings)
 {
 	queue_finding_check(findings, "server", check_server);
+	queue_finding_check(findings, "http worker", check_http_worker);
 	queue_finding_check(findings, "worker slots", check_slots);
 	queue_finding_check(findings, "places", check_places);
 	queue_finding_check(findings, "replica role", check_replica_role);

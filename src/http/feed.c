@@ -30,7 +30,6 @@
 #define AHEAD 64				/* admitted beyond a handler's limit, at most */
 #define RESTART_MIN_US (USECS_PER_SEC / 2)
 #define RESTART_MAX_US (30 * USECS_PER_SEC)
-#define STABLE_US (10 * USECS_PER_SEC)
 
 /* One HTTP handler. */
 typedef struct QueueFeed
@@ -353,9 +352,21 @@ start_worker(TimestampTz now)
 static void
 reap(TimestampTz now)
 {
+	QueueDatabase *base = queue_database();
+
 	if (queue_child_look(&worker) < QUEUE_CHILD_ENDED)
 		return;
-	restart_pause = now - started_at > STABLE_US ? RESTART_MIN_US : Min(restart_pause * 2, RESTART_MAX_US);
+	if (now - started_at > QUEUE_STABLE_US)
+	{
+		restart_pause = RESTART_MIN_US;
+		pg_atomic_write_u32(&base->http_ends, 0);
+	}
+	else
+	{
+		restart_pause = Min(restart_pause * 2, RESTART_MAX_US);
+		if (wanted && pg_atomic_read_u32(&base->closed) == 0)
+			pg_atomic_fetch_add_u32(&base->http_ends, 1);	/* for doctor() */
+	}
 	not_before = now + restart_pause;
 	queue_share_freed(now);
 }

@@ -61,6 +61,7 @@ base_clear(QueueDatabase *base)
 	pg_atomic_write_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
 	pg_atomic_write_u32(&base->executors_wanted, 0);
 	pg_atomic_write_u32(&base->restarts, 0);
+	pg_atomic_write_u32(&base->http_ends, 0);
 	base->trouble[0] = '\0';
 	pg_atomic_write_u32(&base->hunger, 0);
 	pg_atomic_write_u64(&base->hungry_since, 0);
@@ -107,6 +108,7 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->waiting_low, (uint64) PG_INT64_MAX);
 			pg_atomic_init_u32(&base->executors_wanted, 0);
 			pg_atomic_init_u32(&base->restarts, 0);
+			pg_atomic_init_u32(&base->http_ends, 0);
 			base->trouble[0] = '\0';
 			pg_atomic_init_u32(&base->hunger, 0);
 			pg_atomic_init_u64(&base->hungry_since, 0);

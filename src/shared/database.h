@@ -46,6 +46,7 @@ typedef struct QueueNewLine
 #define QUEUE_NEW_LINES 128		/* who was told less often reads its lists again */
 
 #define QUEUE_TROUBLE_SIZE 80
+#define QUEUE_STABLE_US (10 * USECS_PER_SEC)	/* a worker that has run for so long does not end over and over */
 
 typedef struct QueueDatabase
 {
@@ -63,6 +64,7 @@ typedef struct QueueDatabase
 	pg_atomic_uint64 waiting_low;
 	pg_atomic_uint32 executors_wanted;	/* executors that could not be started: no worker slot */
 	pg_atomic_uint32 restarts;	/* of the scheduler */
+	pg_atomic_uint32 http_ends;	/* of the http worker, in a row, each within QUEUE_STABLE_US of its start, unasked */
 	pg_atomic_uint32 hunger;	/* what it lacks a worker slot for (share.h) .. */
 	pg_atomic_uint64 hungry_since;
 	pg_atomic_uint64 hungry_at; /* .. when that was last said */

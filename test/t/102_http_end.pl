@@ -126,6 +126,17 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 	is(scalar(grep { keys %$_ > 1 } values %keys), 0, "$how: always with the same Idempotency-Key");
 }
 
+# --- one that ends again and again is named
+my $pid = 0;
+for (1 .. 3)
+{
+	wait_true($node, "SELECT pid <> $pid AND state <> 'starting' FROM queue.stat_worker WHERE type = 'http'", 'the http worker is there');
+	$pid = worker();
+	sql($node, "SELECT pg_terminate_backend($pid)");
+}
+doctor_like($node, qr/^http worker \| the http worker ended \d times in a row/m, 'doctor() tells');
+wait_true($node, "SELECT ok FROM queue.doctor() WHERE check_name = 'http worker'", 'until one lasts');
+
 # --- the installation's uuid comes along in a dump
 my $uuid = sql($node, 'SELECT id FROM queue.installation');
 my $dump = $PostgreSQL::Test::Utils::tmp_check . '/dump.sql';
