@@ -17,6 +17,7 @@
 #include "storage/lmgr.h"
 
 static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
+static int	enqueuing_level;	/* ..since it was as deep as this, subtransactions that ended not counted.. */
 static bool hindered = false;	/* ..and took them while queues were being dropped */
 static int	own_drops = 0;		/* queues that this transaction drops */
 
@@ -40,8 +41,13 @@ drops_xact_callback(XactEvent event, void *arg)
 static void
 drops_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		enqueuing = false;		/* its locks may be gone */
+	int			level = GetCurrentTransactionNestLevel();
+
+	/* the locks of a subtransaction go with it or become its parent's; who forgot older ones would wait for its waiter */
+	if (event == SUBXACT_EVENT_ABORT_SUB && enqueuing_level >= level)
+		enqueuing = false;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB && enqueuing_level >= level)
+		enqueuing_level = level - 1;
 }
 
 /* Once per backend. */
@@ -64,6 +70,23 @@ drop_key(const char *queue)
 	return (uint32) queue_name_hash(queue);
 }
 
+/* Takes the enqueuer's locks; true: while queues are being dropped. */
+static bool
+lock_tables(QueueConfig *config, QueueDatabase *base)
+{
+	LockRelationOid(config->live_job, RowExclusiveLock);
+	LockRelationOid(config->line_table, RowExclusiveLock);
+	return base != NULL && queue_database_drops(base) > 0;
+}
+
+/* Until no drop of this queue is under way. */
+static void
+wait_for_drop(QueueConfig *config, const char *queue)
+{
+	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
+	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
+}
+
 void
 queue_lock_to_enqueue(const char *queue)
 {
@@ -73,15 +96,20 @@ queue_lock_to_enqueue(const char *queue)
 	if (!enqueuing)
 	{
 		register_callbacks();
-		LockRelationOid(config->live_job, RowExclusiveLock);
-		LockRelationOid(config->line_table, RowExclusiveLock);
+		hindered = lock_tables(config, base);
+		if (hindered)
+		{
+			/* without them, so that a drop that has just been told of, and looks for enqueuers only now, does not wait */
+			UnlockRelationOid(config->line_table, RowExclusiveLock);
+			UnlockRelationOid(config->live_job, RowExclusiveLock);
+			wait_for_drop(config, queue);
+			hindered = lock_tables(config, base);
+		}
 		enqueuing = true;
-		hindered = base != NULL && queue_database_drops(base) > 0;
+		enqueuing_level = GetCurrentTransactionNestLevel();
 	}
-	if (likely(!hindered) || queue_database_drops(base) == 0)
-		return;
-	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
-	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
+	if (unlikely(hindered) && queue_database_drops(base) > 0)
+		wait_for_drop(config, queue);
 }
 
 /* Without shared memory nobody can be told: then enqueuers of all queues wait. */
