@@ -24,6 +24,7 @@
 #include "shared/fetcher.h"
 #include "shared/limit.h"
 #include "shared/pace.h"
+#include "shared/refused.h"
 #include "shared/slot.h"
 
 #include "catalog/pg_proc.h"
@@ -573,6 +574,20 @@ check_long_runs(QueueFindings *findings)
 		queue_finding(findings, "long run", true, "no job runs for longer than its kind usually does", NULL);
 }
 
+/* Jobs whose rows refused to be claimed by sessions. */
+static void
+check_refused(QueueFindings *findings)
+{
+	int			n = queue_refused_count(queue_now());
+
+	queue_finding(findings, "refused claims", n == 0,
+				  n == 0 ? "no job could lately not be claimed by a session" :
+				  psprintf("%d job%s could not be claimed by sessions within a minute: writing the row raises an error",
+						   n, n == 1 ? "" : "s"),
+				  "Look for triggers on queue.live_job. Who met such a job first got the error, and the server log has"
+				  " it; since then sessions pass it by, and try it again every half minute at most.");
+}
+
 /* Does the function set a search_path of its own? */
 static bool
 sets_search_path(Oid function)
@@ -769,4 +784,5 @@ queue_doctor_jobs(QueueFindings *findings)
 	queue_finding_check(findings, "backlog", check_backlog);
 	queue_finding_check(findings, "long run", check_long_runs);
 	queue_finding_check(findings, "search_path", check_search_paths);
+	queue_finding_check(findings, "refused claims", check_refused);
 }

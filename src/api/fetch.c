@@ -30,6 +30,7 @@
 #include "job/group.h"
 #include "job/ready.h"
 #include "job/record.h"
+#include "lib/attempt.h"
 #include "shared/census.h"
 #include "shared/clock.h"
 #include "shared/database.h"
@@ -272,41 +273,97 @@ put(Tuplestorestate *store, const QueueClaim *claim, TimestampTz now, const char
 											   line->handler, QUEUE_STATE_RUNNING, now, worker));
 }
 
-/* Judges the job and claims it; if its row raises an error, others pass it by for a while. */
+/* Judges the job and writes its claim. */
 static QueueClaimed
-claim_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
+write_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
 {
 	int64		lease = request->lease >= 0 ? request->lease : claim->line->queue->lease;
+	QueueClaimed claimed = queue_claim_judge(claim);
+
+	if (claimed != QUEUE_CLAIM_OURS)
+		return claimed;
+	return request->session ? queue_claim_free_lost(claim) :
+		queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+}
+
+/* The same; if the row raises an error, sessions pass the job by for a while. */
+static QueueClaimed
+write_new(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
+{
 	volatile QueueClaimed claimed = QUEUE_CLAIM_NONE;
 
 	PG_TRY();
 	{
-		claimed = queue_claim_judge(claim);
-		if (claimed == QUEUE_CLAIM_OURS && !request->session)
-			claimed = queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+		claimed = write_row(claim, request, now);
 	}
 	PG_CATCH();
 	{
 		if (queue_refused_is(geterrcode()))
-			queue_refused_add(MyDatabaseId, claim->job.id, queue_now());
+			queue_refused_add(claim->job.id, queue_now());
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	/* writes nothing; that there are too many of its like is not the row's fault */
-	if (claimed == QUEUE_CLAIM_OURS && request->session)
-		return queue_claim_session(claim);
+	return claimed;
+}
+
+/* Says once a minute in this session's log that a job is still refused. */
+static void
+tell_refused(int64 id, const ErrorData *error, TimestampTz now)
+{
+	static TimestampTz quiet_until = 0;
+
+	if (queue_put_off(quiet_until, USECS_PER_MINUTE, now))
+		return;
+	quiet_until = now + USECS_PER_MINUTE;
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("queue: job " INT64_FORMAT " could not be claimed: %s", id, error->message),
+			 errhint("It is passed by, and tried again now and then.")));
+}
+
+/* For a job whose row has raised an error before: now it is not the caller's, who gets the jobs behind it. */
+static QueueClaimed
+write_known(QueueClaim *claim, const FetchRequest *request, TimestampTz now, bool *refused)
+{
+	QueueJobTable *table = claim->table;
+	QueueAttempt attempt;
+	volatile QueueClaimed claimed = QUEUE_CLAIM_NONE;
+
+	queue_attempt_begin(&attempt);
+	PG_TRY();
+	{
+		claim->table = queue_job_open(RowExclusiveLock);	/* an error would leave the caller's at anything */
+		claimed = write_row(claim, request, now);
+		queue_job_close(claim->table);
+		queue_attempt_commit(&attempt);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = queue_attempt_failed(&attempt);
+
+		if (!queue_refused_is(error->sqlerrcode))
+			ReThrowError(error);
+		queue_refused_add(claim->job.id, queue_now());
+		tell_refused(claim->job.id, error, now);
+		FreeErrorData(error);
+		claimed = QUEUE_CLAIM_NONE;
+		*refused = true;
+	}
+	PG_END_TRY();
+	claim->table = table;
 	return claimed;
 }
 
 /*
  * Is the job one that is passed by?  Our reading counts it as passed, so the scheduler is to look at it again in time,
- * and so are we.
+ * and so are we.  *known: its row has refused a claim.
  */
 static bool
-passes_by(const QueueJob *job, TimestampTz now, TimestampTz *next_due)
+passes_by(const QueueJob *job, TimestampTz now, TimestampTz *next_due, bool *known)
 {
-	TimestampTz until = queue_refused_until(MyDatabaseId, job->id, now);
+	TimestampTz until;
 
+	*known = queue_refused_known(job->id, now, &until);
 	if (likely(until == 0))
 		return false;
 	queue_lease_note(MyDatabaseId, job->id, job->line, queue_job_pos(job), until);
@@ -314,16 +371,22 @@ passes_by(const QueueJob *job, TimestampTz now, TimestampTz *next_due)
 	return true;
 }
 
-/* Claims the row that `ready` returned last. */
+/* Claims the row that `ready` returned last.  *refused: such a claim failed before, then: it did again. */
 static QueueClaimed
-claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, TimestampTz now, Tuplestorestate *store)
+claim(QueueReady *ready, QueueClaim *claim, const FetchRequest *request, TimestampTz now, Tuplestorestate *store,
+	  bool *refused)
 {
+	bool		known = *refused;
 	QueueClaimed claimed;
 
+	*refused = false;
 	queue_ready_read_deep(ready, &claim->job);
 	claimed = queue_claim_look(claim);
 	if (claimed == QUEUE_CLAIM_OURS)
-		claimed = claim_row(claim, request, now);
+		claimed = known ? write_known(claim, request, now, refused) : write_new(claim, request, now);
+	/* this writes nothing; that there are too many of its like is not the row's fault */
+	if (claimed == QUEUE_CLAIM_OURS && request->session)
+		claimed = queue_claim_session(claim);
 	if (claimed == QUEUE_CLAIM_OURS)
 		put(store, claim, now, request->worker);
 	return claimed;
@@ -397,6 +460,7 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 	TimestampTz now;
 	int			got = 0;
 	bool		looks;
+	bool		refused;
 	MemoryContext per_job;
 	MemoryContext old;
 
@@ -428,11 +492,11 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 		QueueClaim	c;
 
 		CHECK_FOR_INTERRUPTS();
-		if (passes_by(&job, now, &lease_end))
+		if (passes_by(&job, now, &lease_end, &refused))
 			continue;
 		old = MemoryContextSwitchTo(per_job);
 		c = (QueueClaim) {.table = table, .snapshot = queue_ready_snapshot(ready), .job = job, .line = line};
-		switch (claim(ready, &c, request, now, store))
+		switch (claim(ready, &c, request, now, store, &refused))
 		{
 			case QUEUE_CLAIM_OURS:
 				got++;
@@ -449,7 +513,10 @@ look(QueueJobTable *table, const FetchRequest *request, bool waiting, Tuplestore
 				}
 				/* fall through */
 			default:
-				*lost = true;
+				if (refused)
+					(void) passes_by(&job, now, &lease_end, &refused);
+				else
+					*lost = true;
 				break;
 		}
 		MemoryContextSwitchTo(old);
@@ -640,6 +707,7 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	QueueJob	job;
 	QueueLine  *line;
 	bool		found;
+	bool		known;
 	TimestampTz lease_end;
 
 	check_queues(request);
@@ -649,7 +717,7 @@ anything_ready(const FetchRequest *request, TimestampTz *next_due)
 	do
 	{
 		found = queue_ready_next(ready, &job, &line);
-	} while (found && passes_by(&job, queue_now(), &lease_end));
+	} while (found && passes_by(&job, queue_now(), &lease_end, &known));
 	if (found)
 	{
 		/* our wake is a loan: if the job is unclaimed after a moment, the scheduler wakes the next waiter */

@@ -17,7 +17,7 @@
 #include "storage/lmgr.h"
 
 static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
-static int	enqueuing_level;	/* ..since it was as deep as this, subtransactions that ended not counted.. */
+static int	enqueuing_level;	/* ..since it was so deep, but for subtransactions that ended.. */
 static bool hindered = false;	/* ..and took them while queues were being dropped */
 static int	own_drops = 0;		/* queues that this transaction drops */
 
@@ -99,7 +99,7 @@ queue_lock_to_enqueue(const char *queue)
 		hindered = lock_tables(config, base);
 		if (hindered)
 		{
-			/* without them, so that a drop that has just been told of, and looks for enqueuers only now, does not wait */
+			/* without them, so that a drop that is told of, and looks for enqueuers only now, does not wait */
 			UnlockRelationOid(config->line_table, RowExclusiveLock);
 			UnlockRelationOid(config->live_job, RowExclusiveLock);
 			wait_for_drop(config, queue);

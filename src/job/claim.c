@@ -294,16 +294,15 @@ queue_claim_count_lost(QueueClaim *claim)
 	claim->job.failures++;
 }
 
-/*
- * The job's last claim ran out and is counted as failed, in the row, which a session's claim does not write: so this
- * does, and the row is nobody's.
- */
-static QueueClaimed
-count_lost_lease(QueueClaim *claim)
+/* The row is nobody's after it.  Called before queue_claim_session, which does not write it. */
+QueueClaimed
+queue_claim_free_lost(QueueClaim *claim)
 {
 	QueueJob	freed = claim->job;
 	TM_Result	result;
 
+	if (claim->lost.error == NULL)
+		return QUEUE_CLAIM_OURS;
 	freed.leased_until = DT_NOBEGIN;
 	freed.failures++;
 	claim->extra.last_error = unconstify(char *, claim->lost.error);
@@ -328,8 +327,6 @@ queue_claim_session(QueueClaim *claim)
 	QueueJob	again;
 	int			token;
 
-	if (claim->lost.error != NULL && count_lost_lease(claim) != QUEUE_CLAIM_OURS)
-		return QUEUE_CLAIM_NONE;
 	if (!admit(claim, QUEUE_UNIT_SESSION, DT_NOEND))
 		return QUEUE_CLAIM_FULL;
 	token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));

@@ -72,6 +72,9 @@ extern QueueClaimed queue_claim_run(QueueClaim *claim, bool wait);	/* for this t
 extern QueueClaimed queue_claim_delete(QueueClaim *claim);	/* the same, and completes it; LOST */
 extern QueueClaimed queue_claim_lease(QueueClaim *claim, TimestampTz until, const char *worker, TimestampTz now);
 extern QueueClaimed queue_claim_session(QueueClaim *claim); /* for this session; job.attempt is its token */
+
+/* Counts a claim that ran out as failed, in the row; OURS, also if none did, or NONE. */
+extern QueueClaimed queue_claim_free_lost(QueueClaim *claim);
 /* For who claimed by the row's lock: counts the lost attempt before in job.failures, and keeps it in queue.failure. */
 extern void queue_claim_count_lost(QueueClaim *claim);
 

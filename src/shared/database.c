@@ -71,6 +71,7 @@ base_clear(QueueDatabase *base)
 	pg_atomic_write_u64(&base->sorted_generation, 0);
 	pg_atomic_write_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);
 	pg_atomic_write_u64(&base->loaded_at, 0);
+	pg_atomic_write_u64(&base->refused_at, 0);
 	pg_atomic_write_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 	pg_atomic_write_u64(&base->session_claims, (uint64) pg_atomic_add_fetch_u32(&shared->incarnations, 1) << 32);
 }
@@ -119,6 +120,7 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u32(&base->drops, 0);
 			pg_atomic_init_u64(&base->lines_made, 0);
 			pg_atomic_init_u64(&base->loaded_at, 0);
+			pg_atomic_init_u64(&base->refused_at, 0);
 			pg_atomic_init_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 			pg_atomic_init_u64(&base->sorted_generation, 0);
 			pg_atomic_init_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);

@@ -76,6 +76,7 @@ typedef struct QueueDatabase
 	pg_atomic_uint32 drops;		/* queues that open transactions drop */
 	/* rows of queue.line that were inserted since the server started, committed or not */
 	pg_atomic_uint64 lines_made;
+	pg_atomic_uint64 refused_at;	/* when the last fetch met a row that refuses its claim (refused.c); 0: never */
 	pg_atomic_uint64 loaded_at; /* when rows came in otherwise than by our functions; 0: never */
 	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
 	/* by which generation of the configuration the scheduler has put all lines into agendas; 0: it has not */

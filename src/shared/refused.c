@@ -4,22 +4,28 @@
  *
  * A job whose row cannot be written, because a trigger of a user's refuses it say, ends the fetch that claims it with
  * that error; and the next one, and that of every other worker of its queue, as long as it comes first.  So who met it
- * says so here, and for a pause that doubles others pass it by: they get the jobs behind it, and the error comes now
- * and then.  What the workers of the server do with such jobs is in channel.c.
+ * says so here: for a pause that doubles all pass it by and get the jobs behind it, and then it is tried in a
+ * subtransaction, so its error is nobody's again (api/fetch.c).  What the workers of the server do with such jobs is in
+ * channel.c.
  *
- * One table for all databases.  Its loss, with the server or for want of a place, costs one more error.
+ * One table for all databases.  Its loss with the server costs one more error for each job.  When it is full, the
+ * database with the most loses the one that was met first.
  *
- * Locks: shared->lock (LWLock), shared to look a job up while any is passed by.
+ * Locks: shared->lock (LWLock), shared to look a job up where any was met within KEEP_US.
  */
 #include "shared/refused.h"
 
 #include "shared/channel.h"
 #include "shared/clock.h"
+#include "shared/database.h"
 
+#include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#define PLACES 1024				/* each costs its workers one error before they get what is behind all */
+#define PLACES 4096
+#define KEEP_US USECS_PER_HOUR	/* after it was met last: longer than a worker rests between two calls */
+#define MAX_COUNTED 64			/* databases among which the one with the most is looked for */
 
 typedef struct RefusedKey
 {
@@ -30,15 +36,14 @@ typedef struct RefusedKey
 typedef struct Refused
 {
 	RefusedKey	key;
-	TimestampTz until;
-	int64		pause;			/* us, the last one */
+	TimestampTz met_at;			/* last */
+	int64		pause;			/* us, since then; 0: just put in */
 } Refused;
 
 typedef struct RefusedShared
 {
 	LWLock		lock;
 	int			tranche;
-	pg_atomic_uint64 over_at;	/* from then on none is passed by; written under the lock */
 } RefusedShared;
 
 static RefusedShared *shared = NULL;
@@ -61,7 +66,6 @@ queue_refused_shmem_init(void)
 	{
 		shared->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&shared->lock, shared->tranche);
-		pg_atomic_init_u64(&shared->over_at, 0);
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueRefused");
 	jobs = ShmemInitHash("queue refused jobs", PLACES, PLACES, &control, HASH_ELEM | HASH_BLOBS);
@@ -85,7 +89,7 @@ queue_refused_is(int code)
 
 /* Takes out what nobody has met again for long, or what is of this database.  Lock: exclusive. */
 static void
-sweep(TimestampTz now, Oid db)
+sweep(TimestampTz now, Oid gone)
 {
 	HASH_SEQ_STATUS seq;
 	Refused    *refused;
@@ -93,52 +97,111 @@ sweep(TimestampTz now, Oid db)
 	hash_seq_init(&seq, jobs);
 	while ((refused = hash_seq_search(&seq)) != NULL)
 	{
-		if (refused->key.db == (int64) db || now - refused->until > QUEUE_SHUNNED_MAX_US ||
-			refused->until - now > QUEUE_SHUNNED_MAX_US)
+		if (refused->key.db == (int64) gone || !queue_put_off(refused->met_at + KEEP_US, KEEP_US, now))
 			hash_search(jobs, &refused->key, HASH_REMOVE, NULL);
 	}
 }
 
-void
-queue_refused_add(Oid db, int64 job, TimestampTz now)
+/* The database with the most loses the one that was met first.  Lock: exclusive. */
+static void
+make_room(void)
 {
-	RefusedKey	key = {.job = job, .db = db};
+	struct
+	{
+		int64		db;
+		int			n;
+		Refused    *first;
+	}			counted[MAX_COUNTED];
+	int			ncounted = 0;
+	int			most = 0;
+	HASH_SEQ_STATUS seq;
+	Refused    *refused;
+
+	hash_seq_init(&seq, jobs);
+	while ((refused = hash_seq_search(&seq)) != NULL)
+	{
+		int			i = 0;
+
+		while (i < ncounted && counted[i].db != refused->key.db)
+			i++;
+		if (i == MAX_COUNTED)
+			continue;
+		if (i == ncounted)
+		{
+			counted[i].db = refused->key.db;
+			counted[i].n = 0;
+			counted[ncounted++].first = refused;
+		}
+		if (refused->met_at < counted[i].first->met_at)
+			counted[i].first = refused;
+		if (++counted[i].n > counted[most].n)
+			most = i;
+	}
+	hash_search(jobs, &counted[most].first->key, HASH_REMOVE, NULL);
+}
+
+void
+queue_refused_add(int64 job, TimestampTz now)
+{
+	QueueDatabase *base = queue_database();
+	RefusedKey	key = {.job = job, .db = MyDatabaseId};
 	Refused    *refused;
 	bool		found;
 
-	if (shared == NULL)
+	if (base == NULL)
 		return;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	sweep(now, InvalidOid);
-	found = hash_search(jobs, &key, HASH_FIND, NULL) != NULL;
-	refused = found || hash_get_num_entries(jobs) < PLACES ? hash_search(jobs, &key, HASH_ENTER_NULL, NULL) : NULL;
+	if (hash_search(jobs, &key, HASH_FIND, NULL) == NULL && hash_get_num_entries(jobs) >= PLACES)
+		make_room();
+	refused = hash_search(jobs, &key, HASH_ENTER_NULL, &found);
 	if (refused != NULL && !found)
-		refused->until = refused->pause = 0;
-	if (refused != NULL && refused->until <= now)
+		refused->pause = 0;
+	/* who was at it at the same time does not count */
+	if (refused != NULL && (refused->pause == 0 || refused->met_at + refused->pause <= now))
 	{
 		refused->pause = Min(Max(refused->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US);
-		refused->until = now + refused->pause;
-		if ((TimestampTz) pg_atomic_read_u64(&shared->over_at) < refused->until)
-			pg_atomic_write_u64(&shared->over_at, (uint64) refused->until);
+		refused->met_at = now;
 	}
+	pg_atomic_write_u64(&base->refused_at, (uint64) now);
 	LWLockRelease(&shared->lock);
 }
 
-TimestampTz
-queue_refused_until(Oid db, int64 job, TimestampTz now)
+bool
+queue_refused_known(int64 job, TimestampTz now, TimestampTz *until)
 {
-	RefusedKey	key = {.job = job, .db = db};
+	QueueDatabase *base = queue_database();
+	RefusedKey	key = {.job = job, .db = MyDatabaseId};
 	Refused    *refused;
-	TimestampTz until = 0;
+	bool		known;
 
-	if (shared == NULL || likely((TimestampTz) pg_atomic_read_u64(&shared->over_at) <= now))
-		return 0;
+	*until = 0;
+	if (base == NULL || likely(!queue_put_off((TimestampTz) pg_atomic_read_u64(&base->refused_at) + KEEP_US, KEEP_US, now)))
+		return false;
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	refused = hash_search(jobs, &key, HASH_FIND, NULL);
-	if (refused != NULL && queue_put_off(refused->until, QUEUE_SHUNNED_MAX_US, now))
-		until = refused->until;
+	known = refused != NULL;
+	if (known && queue_put_off(refused->met_at + refused->pause, QUEUE_SHUNNED_MAX_US, now))
+		*until = refused->met_at + refused->pause;
 	LWLockRelease(&shared->lock);
-	return until;
+	return known;
+}
+
+int
+queue_refused_count(TimestampTz now)
+{
+	HASH_SEQ_STATUS seq;
+	Refused    *refused;
+	int			n = 0;
+
+	if (shared == NULL)
+		return 0;
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	hash_seq_init(&seq, jobs);
+	while ((refused = hash_seq_search(&seq)) != NULL)
+		n += refused->key.db == (int64) MyDatabaseId && queue_put_off(refused->met_at + 2 * QUEUE_SHUNNED_MAX_US, KEEP_US, now);
+	LWLockRelease(&shared->lock);
+	return n;
 }
 
 void

@@ -17,9 +17,11 @@ extern void queue_refused_reset(Oid db);	/* the extension or the database is gon
 
 /* Does an error of this sqlerrcode, raised when a row was written, say that the row has itself to blame? */
 extern bool queue_refused_is(int code);
-/* The claim of this job failed so. */
-extern void queue_refused_add(Oid db, int64 job, TimestampTz now);
-/* Until when sessions pass it by; 0: they do not. */
-extern TimestampTz queue_refused_until(Oid db, int64 job, TimestampTz now);
+/* The claim of this job, of this database, failed so. */
+extern void queue_refused_add(int64 job, TimestampTz now);
+/* Did one lately?  *until: sessions pass it by until then; 0: it may be tried. */
+extern bool queue_refused_known(int64 job, TimestampTz now, TimestampTz *until);
+/* How many were met within a minute; for doctor(). */
+extern int	queue_refused_count(TimestampTz now);
 
 #endif
