@@ -43,7 +43,7 @@ drops_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransact
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	/* the locks of a subtransaction go with it or become its parent's; who forgot older ones would wait for its waiter */
+	/* the locks of a subtransaction go with it or become its parent's; who forgot older ones would wait for a waiter */
 	if (event == SUBXACT_EVENT_ABORT_SUB && enqueuing_level >= level)
 		enqueuing = false;
 	else if (event == SUBXACT_EVENT_COMMIT_SUB && enqueuing_level >= level)

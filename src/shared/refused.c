@@ -173,10 +173,11 @@ queue_refused_known(int64 job, TimestampTz now, TimestampTz *until)
 	QueueDatabase *base = queue_database();
 	RefusedKey	key = {.job = job, .db = MyDatabaseId};
 	Refused    *refused;
+	TimestampTz last = base == NULL ? 0 : (TimestampTz) pg_atomic_read_u64(&base->refused_at);
 	bool		known;
 
 	*until = 0;
-	if (base == NULL || likely(!queue_put_off((TimestampTz) pg_atomic_read_u64(&base->refused_at) + KEEP_US, KEEP_US, now)))
+	if (likely(last == 0 || !queue_put_off(last + KEEP_US, KEEP_US, now)))
 		return false;
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	refused = hash_search(jobs, &key, HASH_FIND, NULL);
@@ -199,7 +200,10 @@ queue_refused_count(TimestampTz now)
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	hash_seq_init(&seq, jobs);
 	while ((refused = hash_seq_search(&seq)) != NULL)
-		n += refused->key.db == (int64) MyDatabaseId && queue_put_off(refused->met_at + 2 * QUEUE_SHUNNED_MAX_US, KEEP_US, now);
+	{
+		n += refused->key.db == (int64) MyDatabaseId &&
+			queue_put_off(refused->met_at + 2 * QUEUE_SHUNNED_MAX_US, KEEP_US, now);
+	}
 	LWLockRelease(&shared->lock);
 	return n;
 }
