@@ -162,6 +162,17 @@ BEGIN
 			EXCEPTION WHEN raise_exception THEN
 				RETURN '"caught"';
 			END;
+		WHEN 'inner call' THEN
+			BEGIN
+				PERFORM queue.cancel(j.id, 'in a block');
+			EXCEPTION WHEN raise_exception THEN
+				RETURN NULL;
+			END;
+			BEGIN
+				RAISE EXCEPTION 'inner';
+			EXCEPTION WHEN raise_exception THEN
+				RETURN '"caught"';
+			END;
 		WHEN 'enqueue' THEN RETURN to_jsonb(queue.enqueue('child', j.payload) > j.id);
 		WHEN 'current' THEN RETURN jsonb_build_object('same', c.id = j.id AND c.payload = j.payload, 'kind', c.kind, 'state', c.state, 'attempt', c.attempt, 'leased', c.leased_until IS NOT NULL, 'started', c.started_at IS NOT NULL, 'worker', c.worker IS NOT NULL);
 		WHEN 'set' THEN PERFORM set_config('queue_regress.left_over', 'yes', false); RETURN NULL;
@@ -182,7 +193,7 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 SELECT queue.register_sql_handler('end', 'h_end', backoff => '{"type": "fixed", "base": "5 hours", "jitter": 0}', max_attempts => 3);
 SELECT queue.alter_queue('default', keep_completed => '1 day');
-SELECT how, e.* FROM unnest('{return,"null",raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,kept call,enqueue,current,set}'::text[]) how, ending(how, true) e;
+SELECT how, e.* FROM unnest('{return,"null",raise,zero,discard,snooze,snooze badly,snooze without,snooze call,snooze call attempt,snooze call stale,cancel call,discard call,release call,fail call,complete call,progress call,heartbeat call,undone call,kept call,inner call,enqueue,current,set}'::text[]) how, ending(how, true) e;
 SELECT how, e.* FROM unnest('{return,raise,zero,discard,snooze,snooze badly,snooze call,cancel call,discard call,release call,fail call}'::text[]) how, ending(how, false) e;
 -- what it told of its progress outlives what it then decided
 SELECT how, e.state FROM unnest('{"progress, snooze","progress, release","progress, complete"}'::text[]) how, ending(how, false) e;

@@ -63,7 +63,7 @@ CREATE VIEW status AS SELECT name, state, next_tick, last_tick, last_job_id IS N
 SELECT clock_at('2040-06-15 12:00:30');
 SELECT queue.create_queue('q');
 SELECT queue.schedule('every minute', '* * * * *', 'k', '{"s": "m"}');
-SELECT queue.schedule('noon', '0 12 * * *', 'k', '{"s": "n"}', 'q', 5, 'Europe/Berlin', '{"max_attempts": 3, "tags": ["t"], "headers": {"h": "1"}}', catch_up => '1 day');
+SELECT queue.schedule('noon', '0 12 * * *', 'k', '{"s": "n"}', 'q', 5, 'europe/berlin', '{"max_attempts": 3, "tags": ["t"], "headers": {"h": "1"}}', catch_up => '1 day');
 SELECT name, cron, timezone, kind, queue, owner = current_user AS mine, state, reason, next_tick, last_tick, last_job_id, missed, skipped FROM queue.schedule_status ORDER BY name;
 SELECT queue.tick();
 SELECT clock_at('2040-06-15 12:01:00');

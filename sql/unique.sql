@@ -89,6 +89,9 @@ SELECT queue.purge('q');
 -- a running job gets one successor, which the next request changes; it runs when the other has ended
 SELECT queue.enqueue('k', '{"n": 1}', 'q', unique_key => 'a') AS a \gset
 SELECT payload FROM queue.fetch('q', 1, kinds => '{k}');
+SET queue.max_job_size = '1kB';
+SELECT try(format($$SELECT queue.enqueue('k', '{"big": "%s"}', 'q', unique_key => 'a', on_conflict => 'merge')$$, repeat('x', 1000)));
+RESET queue.max_job_size;
 SELECT outcome, job_id AS s FROM queue.enqueue_unique('k', 'a', '{"n": 2}', '{"queue": "q", "on_conflict": "replace"}') \gset
 SELECT :'outcome', :s > :a AS new;
 SELECT queue.enqueue('k', '{"n": 3}', 'q', unique_key => 'a', on_conflict => 'replace') = :s AS replaced, queue.enqueue('k', '9', 'q', unique_key => 'a') = :a AS ignored,
