@@ -68,6 +68,16 @@ register('wrong', '/await/x?timeout=soon');
 $id = enqueue('wrong', '{}');
 wait_true($node, "SELECT failures > 0 AND last_error ~ 'Queue-Await-Timeout is no number of seconds' FROM queue.job WHERE id = $id", 'a timeout that is no number fails the attempt');
 sql($node, "SELECT queue.cancel($id)");
+# the job is as it is claimed, whatever was before
+$server->forget;
+register('lost', '/status/200');
+sql($node, "SELECT queue.pause_handler('lost')");
+$id = enqueue('lost', '{}');
+sql($node, "SELECT id FROM queue.fetch('q', kinds => '{lost}', lease => '1 ms')");
+sql($node, "SELECT queue.resume_handler('lost')");
+state_is($id, 'completed', 'one whose lease ended before');
+@r = $server->seen('request');
+like($r[0]{body}, qr/"leased_until": null/, 'is told without that lease');
 # what it stored on the way
 $server->forget;
 register('steps', '/file');

@@ -170,6 +170,22 @@ close $healthy;
 none_left('healthy: all are sent');
 one($node, "SELECT healthy FROM queue.stat_endpoint WHERE kind = 'g'", 't', 'and it shows');
 
+# what was not asked for a while is asked before it is sent anything
+sql($node, "SELECT queue.pause_handler('g')");
+wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'g'", 'nobody knows of an endpoint whose handler is paused');
+unlink "$dir/HEALTHY";
+$server->forget;
+enqueue('g', 1);
+sql($node, "SELECT queue.resume_handler('g')");
+wait_true($node, "SELECT next_probe_at IS NOT NULL FROM queue.stat_endpoint WHERE kind = 'g'", 'it is asked');
+is(scalar(grep { $_->{path} eq '/status/200' } $server->seen('request')), 0, 'and nothing was sent');
+sql($node, "SELECT queue.unregister_handler('g'); SELECT queue.purge('default')");
+
+# a health_url may answer with more than is kept of an answer
+register('long', $server->url('/status/200'), ", health_url => '" . $server->url('/status/200?body=x&repeat=100000') . "'");
+enqueue('long', 1);
+none_left('one that answers with much text is up');
+
 # another health_url is asked from then on; one of weight 0 is not asked
 register('moved', $server->url('/status/200'), ", health_url => '" . $server->url('/status/503') . "'");
 sql($node, "SELECT queue.add_endpoint('moved', '" . $server->url('/status/201') . "', 0, health_url => '" . $server->url('/status/404') . "')");

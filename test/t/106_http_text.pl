@@ -68,6 +68,8 @@ one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'signed wit
 my $long = 's3cret' x 1000;
 $id = attempt('cut', '/echo/500', register => qq{, headers => '{"Authorization": "Bearer $long"}'});
 one($node, qq{SELECT context ~ '"authorization": "[*]{3}\$', context ~ 's3' FROM queue.job_error WHERE job_id = $id}, 't|f', 'and one that http_max_response cuts');
+$id = attempt('half', '/half/the%20token%20is%20s3cret', register => $hidden);
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'and one in which the answer breaks off');
 
 # --- a database in another encoding
 sql($node, q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'});

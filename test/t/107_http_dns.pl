@@ -101,6 +101,15 @@ sql($node, q{SELECT queue.resume('default')});
 wait_no_jobs($node, 'with names resolved all jobs are delivered');
 cmp_ok(scalar(grep { $_->{host} =~ /never\.test/ } $server->seen('request')), '>=', 151, 'under their names');
 
+# the time that a name takes is part of the request's time
+open($hang, '>', "$dir/HANG") or die $!;
+close $hang;
+sql($node, "SELECT queue.register_http_handler('slow', 'http://slow.never.test:$server->{port}/hang', timeout => '6 s', connect_timeout => '6 s', max_attempts => 1), queue.enqueue('slow')");
+wait_true($node, "SELECT EXISTS (SELECT FROM queue.job WHERE kind = 'slow' AND started_at < clock_timestamp() - interval '2 s')", 'a name takes two seconds');
+unlink "$dir/HANG";
+wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE kind = 'slow'", 'its request times out');
+one($node, "SELECT substring(error FROM 'timed out after ([0-9]+) milliseconds')::int < 5500 FROM queue.job_error WHERE kind = 'slow'", 't', 'those two earlier');
+
 $server->stop;
 $node->stop('fast');
 log_clean($node);

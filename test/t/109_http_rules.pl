@@ -144,6 +144,33 @@ $server->say_status('twice', 200);
 ok(is_over($twice), 'but when the answer has come');
 is(scalar(grep { $_->{'queue-job-id'} == $twice } $server->seen('request')), 2, 'once more');
 
+# --- a probe of a worker that ended amidst it is no probe: the next worker tries the endpoint out
+breaker('lost', '"consecutive_failures": 1, "min_requests": 1000, "pause": "1 ms", "cap": "1 ms", "probes": 1, "successes": 1');
+run('lost', 's500');
+my $lost = enqueue('lost', 'lost');
+in_flight('lost', 1);
+state_is('lost', 'half-open', 'the breaker is being tried out');
+sql($node, "SELECT queue.add_endpoint('lost', '" . $server->url('/status/200') . "', 1)");
+sql($node, "ALTER SYSTEM SET queue.shutdown_timeout = '10ms'");
+my $waiting = enqueue('fault', 'waiting');
+in_flight('fault', 1);
+$node->reload;
+run('fault', 's200');
+my $worker = sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
+$session = queue_session($node);
+$session->query_safe('BEGIN; LOCK TABLE queue.live_job');
+$server->say_status('waiting', 200);
+wait_true($node, "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $worker AND NOT granted)", 'a worker that waits for a lock');
+kill 'TERM', $worker;
+ok(gone($worker), 'ends with its requests under way');
+$session->query_safe('ROLLBACK');
+$session->quit;
+ok(is_over($lost), 'the job has had its attempt');
+run('lost', 's200');
+state_is('lost', 'closed', 'and the next one goes to the endpoint that is to be tried out');
+sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
+$node->reload;
+
 # --- what a worker that was killed had under way is sent again at once, not when its lease ends
 register('killed', ", timeout => '1 h'");
 sql($node, "SELECT queue.alter_http_handler('killed', max_attempts => 5, backoff => '{\"type\": \"fixed\", \"base\": \"0\"}')");

@@ -122,6 +122,22 @@ one($node, "SELECT queue.complete(id) FROM queue.job WHERE kind = 's' AND leased
 wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE kind = 's' AND job_id = (SELECT max(job_id) FROM seen WHERE kind = 's'))", 'and an executor has the next');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'all have ended', kinds => '^s$');
+
+# a request needs no executor: those that are kept for more urgent jobs do not hold it up
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, <<"EOS");
+SELECT queue.create_queue('kept', reserved => '{"-10": 10000}');
+SELECT queue.register_sql_handler('ks', 'h', '{kept}', timeout => '0'), queue.register_http_handler('kh', '$url', '{kept}');
+SELECT queue.enqueue('ks', '{"lock": 1}', 'kept') FROM generate_series(1, 2);
+EOS
+wait_true($node, "SELECT ($running) = 1", 'the one executor that is not kept runs a job');
+wait_true($node, "SELECT bool_or(queue.explain_job(id) ~ 'executors are reserved') FROM queue.job WHERE kind = 'ks'", 'the next one waits');
+my $request = sql($node, q{SELECT queue.enqueue('kh', '{"file": "kept"}', 'kept')});
+wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'kh'", 'a request is sent meanwhile');
+$server->say_status('kept', 200);
+wait_end($node, $request, 'completed', 'and ends');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_no_jobs($node, 'and then the jobs', kinds => '^k[sh]$');
 $holder->quit;
 
 # --- SQL and HTTP handlers have their turns at a limit that they share: those of the one have jobs without end

@@ -13,6 +13,7 @@
 #   /endless  /headers       a body, or headers, without end
 #   /gzip                    1 kB that is 1 MB, again and again
 #   /reset                   half an answer, then a reset
+#   /half/text               200 and the text, as the beginning of an answer whose rest does not come
 #   /redirect?to=URL         302 there
 #   /health                  200 when the file HEALTHY stands beside the log, else 503
 #   /file                    what the file beside the log says whose name is the body's "file": a status, as soon as it is there
@@ -292,6 +293,13 @@ sub respond
 		require Compress::Zlib;
 		my $bomb = Compress::Zlib::memGzip("\0" x (64 * 1024 * 1024));
 		return answer($c, 200, $bomb, 'Content-Encoding: gzip');
+	}
+	if ($path =~ m{^/half/(.*)})
+	{
+		my $text = $1;
+		$text =~ s/%([0-9A-Fa-f]{2})/chr hex $1/ge;
+		send_bytes($c, "HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n$text");
+		return drop($c);
 	}
 	if ($path eq '/reset')
 	{
