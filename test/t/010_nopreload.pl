@@ -176,6 +176,9 @@ one($node, "CALL queue.await_idle('calm', '1 ms')", 't', 'another one is');
 one($node, "SELECT queue.snooze(id, '1 hour', attempt) FROM queue.fetch('still', 1)", 't', 'that one is put off');
 sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'g')");
 one($node, "CALL queue.await_idle('still', '1 ms')", 't', 'then one behind it does not count');
+sql($node, "SELECT queue.enqueue('mail', '{}', 'still', group_key => 'd'); SELECT queue.enqueue('mail', '{}', 'still', group_key => 'd', delay => '1 hour')");
+one($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('still', 1)", 't', 'the first of another group ends');
+one($node, "CALL queue.await_idle('still', '1 ms')", 't', 'the next one is for later, and does not count');
 
 # so does what depended on a job that has ended, unless its group holds it, and not the first of a group that depends on another
 $id = sql($node, "SELECT queue.enqueue('first', '{}', 'still')");

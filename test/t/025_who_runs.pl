@@ -31,6 +31,9 @@ like(sql($node, "SELECT queue.explain_job($second)"), qr/waits: behind 1 job; /,
 my $urgent = sql($node, q{SELECT queue.enqueue('nap', '{"lock": 1}', priority => -1)});
 like(sql($node, "SELECT queue.explain_job($urgent)"), qr/^available; waits: 2 of 2/, 'an urgent one behind none');
 like(sql($node, "SELECT queue.explain_job($third)"), qr/behind 3 jobs/, 'but before others');
+sql($node, "SELECT queue.enqueue('far'); SELECT id FROM queue.fetch('default', kinds => '{far}', lease => '1 h')");
+like(sql($node, "SELECT queue.explain_job($third)"), qr/behind 3 jobs/, 'one behind it that a worker has changes nothing');
+sql($node, "SELECT queue.complete(id) FROM queue.job WHERE kind = 'far'");
 one($node, "SELECT string_agg(concat_ws(' ', kind, queue, worker = 'executor ' || pid, job_started_at <= clock_timestamp()), ', ') FROM queue.stat_worker WHERE job_id IS NOT NULL",
 	'nap default t t, nap default t t', 'stat_worker tells it as well');
 sql($node, 'CREATE ROLE stranger LOGIN');

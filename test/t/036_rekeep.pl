@@ -29,7 +29,13 @@ sub complete
 
 sub kept { return sql($node, q{SELECT string_agg(queue || ' ' || n, ', ' ORDER BY queue) FROM (SELECT queue, count(*) n FROM queue.job GROUP BY 1) q}); }
 
-sql($node, q{SELECT queue.create_queue(q, keep_completed => '1 hour') FROM unnest('{a,b,dropped}'::text[]) q; SELECT queue.create_queue('c', keep_completed => '30 days')});
+sql($node, q{SELECT queue.create_queue(q, keep_completed => '1 hour') FROM unnest('{a,b,dropped}'::text[]) q; SELECT queue.create_queue(q, keep_completed => '30 days') FROM unnest('{c,d}'::text[]) q});
+# a queue that has its default again; dropped, so that no later look is made for its sake
+complete('d', 2, '1');
+at(q{SELECT queue.alter_queue('d', reset => '{keep_completed}')});
+at('SELECT queue.maintain()');
+is(kept(), '', 'what it kept goes');
+sql($node, q{SELECT queue.drop_queue('d')});
 my $big = q{(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) i)};
 complete('a', 3, $big);
 complete($_, 2, '1') for qw(b dropped);

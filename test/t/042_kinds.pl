@@ -57,6 +57,11 @@ one($node, "SELECT wait_ms_p50 BETWEEN 500000 AND 750000, run_ms_p50 BETWEEN 250
 	't|t|t|t', 'how long those that completed or failed waited and ran');
 at(7200, "queue.complete($lost, 1)");
 one($node, "SELECT completed, run_ms_p99 < 350000 FROM queue.stat_kind WHERE kind = 'pick'", '2|t', 'one whose lease had ended counts, its time does not');
+# a little more than the end of a bucket, which goes to 2500 s
+my $longest = at(600, "queue.enqueue('longest', queue => 'own')");
+at(600, "id FROM queue.fetch('own', 1, kinds => '{longest}', lease => '1 h')");
+at(2600, "queue.complete($longest, 1)");
+one($node, "SELECT run_ms_p99 BETWEEN 2000000 AND 2400000 FROM queue.stat_kind WHERE kind = 'longest'", 't', 'no percentile is above the longest time');
 
 # --- what does not commit, and two-phase commit
 my ($a, $b) = split /\n/, sql($node, "SELECT queue.enqueue('prep', queue => 'own') FROM generate_series(1, 2)");
@@ -114,6 +119,23 @@ sql($node, "SELECT queue.cancel($before)");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'asked' AND state = 'available'", 'so with one whose head is cancelled');
 sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('own', kinds => '{asked}')");
 one($node, "SELECT wait_ms_p50 > 3000000 FROM queue.stat_kind WHERE kind = 'asked'", 't', 'it waited an hour, not since it was let in');
+my $awaiting = sql($node, "SELECT queue.enqueue('awaiting', queue => 'own', run_at => now() - interval '1 hour')");
+sql($node, "SELECT id FROM queue.fetch('own', kinds => '{awaiting}')");
+sql($node, "SELECT queue.await_event($awaiting, 'came', attempt => 1), queue.emit('came', queue => 'own')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $awaiting", 'one that awaited an event is let in');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('own', kinds => '{awaiting}')");
+one($node, "SELECT wait_ms_p50 < 3000000 FROM queue.stat_kind WHERE kind = 'awaiting'", 't', 'and waited since then');
+sql($node, "SELECT queue.purge('own')");
+
+# --- one that was given back and then taken by its id, as by pgmq.read, does not wait
+my ($taken) = split /\n/, sql($node, "SELECT queue.enqueue('taken', queue => 'own') FROM generate_series(1, 2)");
+sql($node, "SELECT id FROM queue.fetch('own', 2, kinds => '{taken}', lease => '1 h')");
+sql($node, "SELECT queue.release($taken, 1)");
+my $waits = sql($node, "SELECT queue.enqueue('taken', queue => 'own')");
+sql($node, 'CREATE EXTENSION queue_pgmq');
+one($node, "SELECT id FROM pgmq._take('{$taken}', '1 h', 1)", $taken, 'taken by its id');
+one($node, "SELECT oldest_run_at = (SELECT run_at FROM queue.job WHERE id = $waits) FROM queue.stat_kind WHERE kind = 'taken'", 't', 'another one waits for the longest time');
+sql($node, 'DROP EXTENSION queue_pgmq CASCADE');
 sql($node, "SELECT queue.purge('own')");
 
 # --- another database, and a start: totals are gone, jobs are counted anew
