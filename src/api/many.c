@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 
 #define INSERT_BATCH 500		/* revived jobs an insert */
+#define BATCH_BYTES ((Size) 8 * 1024 * 1024)	/* fewer, if they or what was read of others take more memory */
 
 /* One call under way. */
 typedef struct Many
@@ -468,7 +469,7 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 			revived[nrevived++] = finished.job;
 			done++;
 		}
-		if (nrevived == INSERT_BATCH || i == many.n - 1)
+		if (nrevived == INSERT_BATCH || i == many.n - 1 || MemoryContextMemAllocated(batch, true) > BATCH_BYTES)
 		{
 			queue_job_add(many.table, revived, nrevived);
 			for (int j = 0; j < nrevived; j++)

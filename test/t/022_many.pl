@@ -87,6 +87,14 @@ $locker->query_safe('COMMIT');
 like($canceller->query_until(qr/did \d/, "\\echo\n"), qr/did 1/, 'and then cancels it');
 sql($node, "SELECT queue.purge('q')");
 
+# --- what was read of one job does not stay in memory until all are done
+sql($node, "SELECT count(*) FROM queue.enqueue_many('wide', array_fill(to_jsonb(repeat('x', 50000)), '{3000}'), 'q', run_at => now() + interval '1 day')");
+my $peak = q{(SELECT substring(pg_read_file('/proc/self/status') from 'VmPeak:\s*(\d+) kB'))};
+my ($before, $wide, $after) = split /\n/, sql($node, "SELECT $peak; SELECT queue.retry_jobs('{\"kind\": \"wide\", \"state\": \"scheduled\"}', now() + interval '2 days'); SELECT $peak");
+is($wide, 3000, 'retry_jobs of many wide jobs that wait');
+cmp_ok($after - $before, '<', 100_000, 'takes no memory for all of them (150 MB and more)');
+sql($node, "SELECT queue.purge('q')");
+
 # --- a kept row that somebody has locked
 my $kept = sql($node, "SELECT id FROM queue.finished_job WHERE kind = 'lock' LIMIT 1");
 $locker->query_safe("BEGIN; SELECT id FROM queue.finished_job WHERE id = $kept FOR UPDATE");
