@@ -410,6 +410,30 @@ check_tables(QueueFindings *findings)
 	queue_spi_end(&spi);
 }
 
+/* Are triggers not as the extension made them?  pg_restore --disable-triggers leaves them so. */
+static void
+check_triggers(QueueFindings *findings)
+{
+	QueueSpi	spi;
+	char	   *tables;
+
+	queue_spi_begin(&spi);
+	queue_spi_run("SELECT string_agg(tgrelid::regclass::text, ', ' ORDER BY tgrelid::regclass::text),"
+				  " string_agg('ALTER TABLE ' || tgrelid::regclass::text || ' ENABLE ALWAYS TRIGGER ' || tgname, '; '"
+				  " ORDER BY tgrelid::regclass::text)"
+				  " FROM pg_trigger WHERE tgenabled <> 'A' AND tgname IN ('config_changed', 'privilege_inserted') AND"
+				  " tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'queue_internal'::regnamespace)",
+				  0, NULL, NULL, NULL);
+	tables = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	queue_finding(findings, "triggers", tables == NULL,
+				  tables == NULL ? "all triggers of the extension fire always" :
+				  psprintf("triggers of %s do not fire always: what is replicated or restored there is not noticed", tables),
+				  tables == NULL ? NULL :
+				  psprintf("pg_restore --disable-triggers leaves them so. Run SELECT queue.adopt(), and: %s",
+						   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2)));
+	queue_spi_end(&spi);
+}
+
 /* Is a sequence behind the ids of its tables? */
 static void
 check_sequences(QueueFindings *findings)
@@ -438,5 +462,6 @@ queue_doctor_server(QueueFindings *findings)
 	queue_finding_check(findings, "places", check_places);
 	queue_finding_check(findings, "replica role", check_replica_role);
 	queue_finding_check(findings, "table privileges", check_tables);
+	queue_finding_check(findings, "triggers", check_triggers);
 	queue_finding_check(findings, "sequences", check_sequences);
 }

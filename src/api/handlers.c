@@ -16,9 +16,13 @@
 #include "api/preload.h"
 #include "api/registration.h"
 #include "config/http_handlers.h"
+#include "config/line_limit.h"
 #include "job/finish.h"
 #include "shared/channel.h"
 #include "shared/endpoint.h"
+#include "shared/mark.h"
+#include "shared/note.h"
+#include "shared/reminder.h"
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
@@ -238,6 +242,11 @@ queue_sql_adopt(PG_FUNCTION_ARGS)
 	queue_spi_run("SELECT setval(name, needed) FROM " QUEUE_SEQUENCES " WHERE needed > last_value", 0, NULL, NULL,
 				  NULL);
 	queue_spi_end(&spi);
+	/* what triggers did when rows came, unless they were switched off: look at everything */
+	queue_mark_all();
+	queue_remind_all();
+	queue_lines_loaded();
+	queue_note_config();
 	PG_RETURN_VOID();
 }
 

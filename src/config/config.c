@@ -29,6 +29,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -39,6 +40,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -254,6 +256,29 @@ build_relations(Cache *cache, Oid *queue_table, Oid *privilege_table, Oid *handl
 	watch(config->line_table);
 	watch(config->live_job);
 	watch(config->job_view);
+	watch(config->dependency);
+}
+
+/*
+ * Were the triggers switched off that tell of a restore, or switched on again, but not always?  pg_restore does that,
+ * with --disable-triggers, to each table before it fills it; dependency is the first.
+ */
+static bool
+triggers_changed(Oid relation)
+{
+	Relation	rel = try_relation_open(relation, AccessShareLock);
+	bool		changed = false;
+
+	if (rel == NULL)
+		return false;
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		changed |= strcmp(trigger->tgname, "config_changed") == 0 && trigger->tgenabled != TRIGGER_FIRES_ALWAYS;
+	}
+	relation_close(rel, AccessShareLock);
+	return changed;
 }
 
 /* What create_queue's defaults are, for 'default' without a row and for lines of dropped queues. */
@@ -610,6 +635,8 @@ build(void)
 	cache->config.generation = queue_database_generation();
 
 	build_relations(cache, &queue_table, &privilege_table, &handler_table);
+	if (triggers_changed(cache->config.dependency) || triggers_changed(cache->config.line_table))
+		queue_database_loaded();
 	build_queues(cache, queue_table);
 	build_privileges(cache, privilege_table);
 	build_handlers(cache, handler_table);

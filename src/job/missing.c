@@ -52,11 +52,23 @@ queue_missing_issued(int64 id)
 bool
 queue_missing_gone(int64 id)
 {
-	return queue_database_lately_loaded() == 0 && queue_missing_issued(id);
+	return queue_database_lately_loaded(USECS_PER_DAY) == 0 && queue_missing_issued(id);
+}
+
+bool
+queue_missing_soon_gone(int64 id)
+{
+	return !queue_missing_restoring() && queue_missing_issued(id);
+}
+
+bool
+queue_missing_restoring(void)
+{
+	return queue_database_lately_loaded(USECS_PER_HOUR) != 0;
 }
 
 bool
 queue_missing_members(int64 workflow, TimestampTz created_at)
 {
-	return created_at <= queue_database_lately_loaded() || workflow > last_of(queue_config()->workflow_id_seq);
+	return created_at <= queue_database_lately_loaded(USECS_PER_DAY) || workflow > last_of(queue_config()->workflow_id_seq);
 }

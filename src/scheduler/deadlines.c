@@ -73,48 +73,51 @@ is_deferred(const QueueDeadline *deadline)
 	return false;
 }
 
-/* Looks the job up.  True: the deadline has done its duty. */
-static bool
+typedef enum Fired
+{
+	FIRED,						/* it has done its duty */
+	BUSY,						/* to be looked at again soon */
+	MISSING,					/* its job may still come, by a restore: looked at from the front */
+	FAILED
+} Fired;
+
+/* Looks the job up. */
+static Fired
 handle(QueueJobTable *jobs, const QueueDeadline *deadline, TimestampTz now)
 {
 	QueueClaim	claim = {.table = jobs, .snapshot = GetActiveSnapshot()};
 	QueueJob   *job = &claim.job;
 
 	if (!queue_job_find_lean(jobs, deadline->pos.id, claim.snapshot, job))
-		return queue_missing_issued(deadline->pos.id);
+		return queue_missing_soon_gone(deadline->pos.id) ? FIRED : MISSING;
 	if (queue_job_pending(job) && (queue_extra_blocks(job->extra) & QUEUE_BLOCK_EVENT) != 0)
-		return queue_event_look(jobs, job->id, now);
+		return queue_event_look(jobs, job->id, now) ? FIRED : BUSY;
 	if (job->attempt > 0 || queue_extra_expires_at(job->extra) > now)
-		return true;			/* started; or it is another deadline that tells of it */
+		return FIRED;			/* started; or it is another deadline that tells of it */
 	if (queue_claim_holder(job->id, job->leased_until, now) != QUEUE_HELD_BY_NOBODY)
-		return false;
+		return BUSY;
 	claim.line = queue_job_line(job->line);
 	queue_extra_unpack(job->extra, &claim.extra);
-	return queue_claim_judge(&claim) == QUEUE_CLAIM_ENDED;
+	return queue_claim_judge(&claim) == QUEUE_CLAIM_ENDED ? FIRED : BUSY;
 }
-
-typedef enum Fired
-{
-	FIRED, BUSY, FAILED
-} Fired;
 
 /* What fire_apart() gets. */
 typedef struct One
 {
 	const QueueDeadline *deadline;
 	TimestampTz now;
-	bool		done;
+	Fired		fired;
 } One;
 
 /* Handles one and deletes its row, if it has done its duty. */
-static bool
+static Fired
 fire_one(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *deadline, TimestampTz now)
 {
-	bool		done = handle(jobs, deadline, now);
+	Fired		fired = handle(jobs, deadline, now);
 
-	if (done)
+	if (fired == FIRED)
 		queue_deadline_delete(deadlines, deadline, GetActiveSnapshot());
-	return done;
+	return fired;
 }
 
 /* With tables of its own: the caller's may be at anything when an error ends this. */
@@ -125,7 +128,7 @@ fire_apart(void *arg)
 	QueueJobTable *jobs = queue_job_open(RowExclusiveLock);
 	QueueDeadlineTable *deadlines = queue_deadline_open(RowExclusiveLock);
 
-	one->done = fire_one(jobs, deadlines, one->deadline, one->now);
+	one->fired = fire_one(jobs, deadlines, one->deadline, one->now);
 	queue_deadline_close(deadlines);
 	queue_job_close(jobs);
 }
@@ -137,10 +140,10 @@ fire(QueueJobTable *jobs, QueueDeadlineTable *deadlines, const QueueDeadline *de
 
 	CHECK_FOR_INTERRUPTS();
 	if (!queue_apart_needed(&apart, now))
-		one.done = fire_one(jobs, deadlines, deadline, now);
+		one.fired = fire_one(jobs, deadlines, deadline, now);
 	else if (!queue_apart_try(&apart, "deadlines", fire_apart, &one))
 		return FAILED;
-	return one.done ? FIRED : BUSY;
+	return one.fired;
 }
 
 /* One batch, in the transaction and under the snapshot that the caller began.  Moves the cursor. */
@@ -163,7 +166,7 @@ run_batch(TimestampTz now)
 		{
 			Fired		fired = fire(jobs, deadlines, &d->deadline, now);
 
-			if (fired == FIRED)
+			if (fired == FIRED || fired == MISSING)
 			{
 				*d = deferred[--ndeferred];
 				continue;
@@ -185,7 +188,7 @@ run_batch(TimestampTz now)
 			break;
 		}
 		/* one that fails and finds no room is found from the front again */
-		if (fired != FIRED && ndeferred < MAX_DEFERRED)
+		if ((fired == BUSY || fired == FAILED) && ndeferred < MAX_DEFERRED)
 			deferred[ndeferred++] = (Deferred) {due[i], now + PAUSE_US, PAUSE_US};
 		cursor = (QueuePos) {due[i].pos.run_at, due[i].pos.id + 1};
 		MemoryContextReset(per_job);

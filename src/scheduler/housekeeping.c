@@ -17,6 +17,7 @@
 #include "job/dependency.h"
 #include "job/finish.h"
 #include "job/job.h"
+#include "job/missing.h"
 #include "job/ready.h"
 #include "job/record.h"
 #include "job/rekeep.h"
@@ -156,7 +157,8 @@ queue_housekeeping_retention(TimestampTz now)
 		uint64		bit = (uint64) 1 << next_table++;
 		QueueJobTable *jobs;
 
-		if (!at_rest && !look)
+		/* who needs them, and for how long their queues keep them, may still be to come */
+		if ((!at_rest && !look) || (finished && queue_missing_restoring()))
 		{
 			in_use &= ~bit;
 			continue;
@@ -199,7 +201,7 @@ queue_housekeeping_events(TimestampTz now)
 	Datum		before = TimestampTzGetDatum(now - (int64) queue_keep_events * USECS_PER_SEC - USECS_PER_MINUTE);
 	uint64		n;
 
-	if (queue_database_lately_loaded() != 0)
+	if (queue_database_lately_loaded(USECS_PER_DAY) != 0)
 		return now + RETENTION_US;	/* who awaits them may still be to come */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();

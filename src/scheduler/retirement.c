@@ -175,11 +175,9 @@ is_copy(const QueueConfig *config)
 
 /* Did rows come in otherwise than by our functions?  Then jobs of lines that look unused may still be to come. */
 static bool
-loaded_lately(TimestampTz now)
+loaded_lately(void)
 {
-	TimestampTz at = (TimestampTz) pg_atomic_read_u64(&queue_database()->loaded_at);
-
-	return at != 0 && now - at < RESTORE * (int64) queue_debug_line_idle * 1000;
+	return queue_database_lately_loaded(RESTORE * (int64) queue_debug_line_idle * 1000) != 0;
 }
 
 /* Begins a pass. */
@@ -211,7 +209,7 @@ begin_pass(TimestampTz now, int64 interval)
 			add(&todo, lines[i]->id);
 	}
 	/* of queues that somebody deleted by hand */
-	if (!loaded_lately(now))
+	if (!loaded_lately())
 		add_selected(&found, "SELECT id FROM queue.line l WHERE retired_at IS NULL AND queue <> 'default'"
 					 " AND NOT EXISTS (SELECT FROM queue.queue q WHERE q.name = l.queue)");
 	phase = PHASE_LOOK;
@@ -250,7 +248,7 @@ look(TimestampTz now)
 	HASH_SEQ_STATUS seq;
 	Idle	   *entry;
 
-	if (loaded_lately(now))
+	if (loaded_lately())
 		limit *= RESTORE;
 	while (next < todo.n && queue_now() - began < SLICE_US)
 	{
@@ -284,7 +282,7 @@ begin_fence(TimestampTz now, int64 interval)
 	MemoryContext old;
 
 	todo.n = found.n = next = 0;
-	if (!loaded_lately(now))
+	if (!loaded_lately())
 		add_selected(&todo, "SELECT id FROM queue.line WHERE retired_at IS NOT NULL");
 	if (todo.n == 0)
 	{

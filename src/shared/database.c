@@ -344,12 +344,12 @@ queue_database_loaded(void)
 }
 
 TimestampTz
-queue_database_lately_loaded(void)
+queue_database_lately_loaded(int64 within)
 {
 	QueueDatabase *base = queue_database();
 	TimestampTz at = base != NULL ? (TimestampTz) pg_atomic_read_u64(&base->loaded_at) : 0;
 
-	return at != 0 && queue_now() - at < USECS_PER_DAY ? at : 0;
+	return at != 0 && queue_now() - at < within ? at : 0;
 }
 
 /* The generation of this database's configuration; 0 without preload. */

@@ -122,7 +122,7 @@ extern void queue_database_trouble(QueueDatabase *base, char *trouble, Size size
 
 /* Rows came into this database's tables otherwise than by our functions, by a restore perhaps. */
 extern void queue_database_loaded(void);
-extern TimestampTz queue_database_lately_loaded(void);	/* when the last did, within a day; 0: none */
+extern TimestampTz queue_database_lately_loaded(int64 within);	/* when the last did, within so many us; 0: none */
 
 extern uint64 queue_database_generation(void);	/* 0 without preload */
 extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation + 1 and wake the scheduler */

@@ -138,6 +138,27 @@ unless ($old_config)
 	adopted($node, 'slow', db => 'copy_slow');
 }
 
+# --- the same into an extension that is there and has given those ids, with triggers switched off
+unless ($old_config)
+{
+	my @db = (db => 'copy_data');
+	sql($node, 'CREATE DATABASE copy_data TEMPLATE template0');
+	sql($node, "CREATE EXTENSION queue; SELECT setval(s::regclass, 1000) FROM unnest('{queue.job_id,queue.line_id,queue.workflow_id}'::text[]) s", @db);
+	$node->command_ok([ 'pg_restore', '-a', '--disable-triggers', '-f', "$tmp/data", "$tmp/custom" ], 'pg_restore -a --disable-triggers');
+	my ($schema, $data) = (scalar qx(pg_restore -s -f - $tmp/custom), slurp_file("$tmp/data"));
+	$schema =~ s/^CREATE EXTENSION.*?;$//mg;
+	$data =~ s/^\\\.\n/\\.\nSELECT queue.maintain();\n/mg;
+	append_to_file("$tmp/data_only", $schema . $data);
+	$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy_data'), '-f', "$tmp/data_only" ], 'a restore of the data');
+	is(sql($node, $rows, @db), $expected, 'the same rows');
+	is(sql($node, 'SELECT count(*) FROM queue.job', @db), sql($node, 'SELECT count(*) FROM queue.job'), 'all jobs have their lines');
+	doctor_like($node, qr/^triggers \| triggers of .*queue\.line.* ALTER TABLE queue\.line ENABLE ALWAYS TRIGGER config_changed/m, 'doctor() says what to do about the triggers', @db);
+	sql($node, sql($node, "SELECT substr(hint, strpos(hint, 'ALTER')) FROM queue.doctor() WHERE check_name = 'triggers'", @db), @db);
+	one($node, "SELECT ok FROM queue.doctor() WHERE check_name = 'triggers'", 't', 'and that it is done', @db);
+	adopted($node, 'data only', @db);
+	sql($node, 'DROP DATABASE copy_data');
+}
+
 # --- a restore that has brought the rows of workflows and not yet those of their jobs: a new scheduler looks at them all
 unless ($old_config)
 {
@@ -178,6 +199,29 @@ unless ($old_config)
 	sql($node, "INSERT INTO queue.workflow_end SELECT workflow, job_id, job_id, 0, 'completed' FROM queue.workflow_job", @db);
 	$look->();
 	one($node, $states, 'completed,completed|2', 'but when they have ended', @db);
+	# the jobs of deadlines may be to come as well, and who needs finished jobs
+	sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 h'), queue.enqueue('k', queue => 'kept'), setval('queue.job_id', 1000)", @db);
+	sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('kept')", @db);
+	sql($node, <<'EOS', @db);
+CREATE FUNCTION old_ones() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	t regclass;
+	n bigint;
+	sum bigint := 0;
+BEGIN
+	CREATE TEMP TABLE one ON COMMIT DROP AS SELECT f.* FROM queue.finished_job f WHERE kind = 'k' LIMIT 1;
+	UPDATE one SET finished_at = finished_at - interval '20 days', keep_until = keep_until - interval '20 days';
+	FOR t IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'queue.finished_job'::regclass LOOP
+		UPDATE one SET slot = substring(t::text FROM '\d+$')::smallint;
+		EXECUTE format('INSERT INTO %s SELECT * FROM one', t);
+	END LOOP;
+	RETURN count(*) FROM queue.finished_job WHERE finished_at < now() - interval '19 days';
+END $$;
+EOS
+	my $old_ones = sql($node, 'SELECT old_ones()', @db);
+	sql($node, "INSERT INTO queue.deadline SELECT clock_timestamp() - interval '1 min', i FROM generate_series(500, 503) i; SELECT queue.maintain()", @db);
+	one($node, "SELECT (SELECT count(*) FROM queue.deadline), (SELECT count(*) FROM queue.finished_job WHERE finished_at < now() - interval '19 days')",
+		"4|$old_ones", 'neither goes at once', @db);
 	sql($node, 'DROP DATABASE copy_half');
 }
 
