@@ -1163,7 +1163,7 @@ COMMENT ON FUNCTION queue.maintain IS
 CREATE FUNCTION queue.adopt() RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_adopt';
 COMMENT ON FUNCTION queue.adopt IS
-    'In a restored or cloned database: lets this copy run the handlers and schedules that were registered in the original; schedules go on from now. Needs privilege manage on *.';
+    'In a restored or cloned database: lets this copy run the handlers and schedules that were registered in the original; schedules go on from now. Sets sequences above the ids that are there, and has the scheduler look at all groups and dependencies. Needs privilege manage on *.';
 
 CREATE FUNCTION queue.test_run(job_id bigint, raise_error boolean = true) RETURNS text
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_test_run';
