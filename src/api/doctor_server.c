@@ -427,7 +427,8 @@ check_triggers(QueueFindings *findings)
 	tables = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	queue_finding(findings, "triggers", tables == NULL,
 				  tables == NULL ? "all triggers of the extension fire always" :
-				  psprintf("triggers of %s do not fire always: what is replicated or restored there is not noticed", tables),
+				  psprintf("triggers of %s do not fire always: what is replicated or restored there is not noticed",
+						   tables),
 				  tables == NULL ? NULL :
 				  psprintf("pg_restore --disable-triggers leaves them so. Run SELECT queue.adopt(), and: %s",
 						   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2)));

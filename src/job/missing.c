@@ -43,8 +43,9 @@ queue_missing_last_id(void)
 	return last_of(queue_config()->job_id_seq);
 }
 
-bool
-queue_missing_issued(int64 id)
+/* Was a job of this id ever here?  Ids are issued before any job has one, but a restore sets the sequence last. */
+static bool
+issued(int64 id)
 {
 	return id <= queue_missing_last_id();
 }
@@ -52,13 +53,13 @@ queue_missing_issued(int64 id)
 bool
 queue_missing_gone(int64 id)
 {
-	return queue_database_lately_loaded(USECS_PER_DAY) == 0 && queue_missing_issued(id);
+	return queue_database_lately_loaded(USECS_PER_DAY) == 0 && issued(id);
 }
 
 bool
 queue_missing_soon_gone(int64 id)
 {
-	return !queue_missing_restoring() && queue_missing_issued(id);
+	return !queue_missing_restoring() && issued(id);
 }
 
 bool
@@ -70,5 +71,6 @@ queue_missing_restoring(void)
 bool
 queue_missing_members(int64 workflow, TimestampTz created_at)
 {
-	return created_at <= queue_database_lately_loaded(USECS_PER_DAY) || workflow > last_of(queue_config()->workflow_id_seq);
+	return created_at <= queue_database_lately_loaded(USECS_PER_DAY) ||
+		workflow > last_of(queue_config()->workflow_id_seq);
 }

@@ -10,9 +10,6 @@
 /* The id that the sequence gave last; 0: none. */
 extern int64 queue_missing_last_id(void);
 
-/* Was a job of this id ever here?  Ids are issued before any job has one, but a restore sets the sequence last. */
-extern bool queue_missing_issued(int64 id);
-
 /* May what seems left behind by a job that is neither live nor kept be deleted? */
 extern bool queue_missing_gone(int64 id);
 
