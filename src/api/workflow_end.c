@@ -299,6 +299,8 @@ cancel_waiting(QueueJobTable *jobs, int64 id, const char *reason, int64 *ended)
 bool
 queue_workflow_cancel_waiting(QueueJobTable *jobs, int64 id, const char *reason, int64 *ended)
 {
+	MemoryContext per_job = AllocSetContextCreate(CurrentMemoryContext, "queue job", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(per_job);
 	bool		all = true;
 	int64		at = PG_INT64_MIN;
 
@@ -306,7 +308,10 @@ queue_workflow_cancel_waiting(QueueJobTable *jobs, int64 id, const char *reason,
 	{
 		CHECK_FOR_INTERRUPTS();
 		all = cancel_waiting(jobs, at, reason, ended) && all;
+		MemoryContextReset(per_job);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_job);
 	return all;
 }
 

@@ -158,11 +158,18 @@ queue_sql_close_workflow(PG_FUNCTION_ARGS)
 static int64
 cancel_all(int64 id, const char *reason)
 {
+	MemoryContext per_job = AllocSetContextCreate(CurrentMemoryContext, "queue job", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(per_job);
 	int64		at = PG_INT64_MIN;
 	int64		n = 0;
 
 	while ((at = queue_workflow_unfinished(id, at)) != 0)
+	{
 		n += queue_control_end(at, QUEUE_STATE_CANCELLED, QUEUE_RUN_CANCEL, reason);
+		MemoryContextReset(per_job);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(per_job);
 	return n;
 }
 

@@ -93,6 +93,11 @@ my $peak = q{(SELECT substring(pg_read_file('/proc/self/status') from 'VmPeak:\s
 my ($before, $wide, $after) = split /\n/, sql($node, "SELECT $peak; SELECT queue.retry_jobs('{\"kind\": \"wide\", \"state\": \"scheduled\"}', now() + interval '2 days'); SELECT $peak");
 is($wide, 3000, 'retry_jobs of many wide jobs that wait');
 cmp_ok($after - $before, '<', 100_000, 'takes no memory for all of them (150 MB and more)');
+my $flow = sql($node, "SELECT queue.create_workflow('many', 'q')");
+sql($node, "SELECT count(queue.enqueue('member', '{}', 'q', workflow => $flow)) FROM generate_series(1, 10000)");
+($before, my $members, $after) = split /\n/, sql($node, "SELECT $peak; SELECT queue.cancel_workflow($flow); SELECT $peak");
+is($members, 10000, 'cancel_workflow of many jobs');
+cmp_ok($after - $before, '<', 30_000, 'nor does that (57 MB)');
 sql($node, "SELECT queue.purge('q')");
 
 # --- a kept row that somebody has locked
