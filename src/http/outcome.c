@@ -142,18 +142,25 @@ record_await(QueueRequest *request, const QueueJob *job, const QueueLine *line, 
 	QueueJob	marked = *job;
 	QueueAwait	await;
 	char	   *name = queue_text_clean(request->await, strlen(request->await), QUEUE_NAME_MAX, PG_UTF8);
+	bool		first = job->extra == NULL || queue_extra_text(job->extra, "awaits") == NULL;
 	TM_Result	res = queue_job_lock(queue_sender.table, job, snapshot, false);
 
 	if (res != TM_Ok)
 		return res;
 	queue_event_await(&marked, line->queue->name, name, request->delay, &await);
-	*state = QUEUE_STATE_PENDING;
+	*state = await.status == QUEUE_AWAITED_WAITING ? QUEUE_STATE_PENDING : QUEUE_STATE_SCHEDULED;
 	if (await.status == QUEUE_AWAITED_WAITING)
-		return queue_finish_await(queue_sender.table, &marked, job->attempt, NULL, snapshot, false);
-	/* one that was told before shall not ask again and again */
-	*state = QUEUE_STATE_SCHEDULED;
-	return queue_finish_return(queue_sender.table, &marked, job->attempt, await.known ? USECS_PER_SEC : 0, NULL,
-							   snapshot, false);
+		res = queue_finish_await(queue_sender.table, &marked, job->attempt, NULL, snapshot, false);
+	else	/* one that was told before shall not ask again and again */
+		res = queue_finish_return(queue_sender.table, &marked, job->attempt, await.known ? USECS_PER_SEC : 0, NULL,
+								  snapshot, false);
+	if (res != TM_Ok && first)
+	{
+		/* the row does not say that it awaits, so who ends it before the next try would leave this behind */
+		CommandCounterIncrement();
+		queue_event_ended(&marked);
+	}
+	return res;
 }
 
 /* Writes one outcome, if the claim is still ours.  TM_BeingModified: somebody has the row locked, later. */

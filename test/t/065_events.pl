@@ -68,6 +68,25 @@ register('wrong', '/await/x?timeout=soon');
 $id = enqueue('wrong', '{}');
 wait_true($node, "SELECT failures > 0 AND last_error ~ 'Queue-Await-Timeout is no number of seconds' FROM queue.job WHERE id = $id", 'a timeout that is no number fails the attempt');
 sql($node, "SELECT queue.cancel($id)");
+# one whose wait could not be written, because an enqueue has its key, and that is cancelled before it can
+register('held', '/await/never');
+kill 'STOP', $server->{pid};
+$id = sql($node, "SELECT queue.enqueue('held', '{}', 'q', unique_key => 'k')");
+wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $id", 'a request is under way');
+my $enqueuer = queue_session($node);
+$enqueuer->query("BEGIN; SELECT queue.enqueue('held', '{}', 'q', unique_key => 'k', on_conflict => 'replace')");
+$server->forget;
+kill 'CONT', $server->{pid};
+for (1 .. 600) { last if $server->seen('request'); usleep(50_000); }
+usleep(300_000);
+my $canceller = queue_session($node);
+$canceller->query_until(qr/cancels/, "\\echo cancels\nSELECT queue.cancel($id);\n");
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT queue.cancel' AND wait_event_type = 'Lock'", 'cancel waits for the key as well');
+$enqueuer->query('ROLLBACK');
+$enqueuer->quit;
+state_is($id, 'cancelled', 'it is cancelled');
+$canceller->quit;
+one($node, "SELECT count(*) FROM queue.event_wait WHERE job_id = $id", '0', 'and awaits nothing');
 # the job is as it is claimed, whatever was before
 $server->forget;
 register('lost', '/status/200');
