@@ -87,6 +87,16 @@ SELECT is(:w, 'completed');
 SELECT kind, origin FROM callbacks;
 SELECT queue.purge('back');
 
+-- but not one that somebody cancelled
+SELECT queue.create_workflow('order 3') AS w \gset
+SELECT queue.enqueue('a', queue => 'q', workflow => :w) > 0 AS a, queue.enqueue('b', queue => 'q', workflow => :w) AS b \gset
+SELECT queue.cancel(:b, 'not wanted'), bad('a'), queue.close_workflow(:w);
+SELECT is(:w, 'failed');
+SELECT queue.retry_workflow(:w);
+SELECT done('a');
+SELECT is(:w, 'cancelled');
+SELECT kind, state FROM queue.workflow_edge WHERE workflow_id = :w ORDER BY kind;
+
 -- a batch: joins while it is open, from a savepoint that is rolled back too
 SELECT queue.create_workflow('batch', 'back', on_completed => 'comp') AS w \gset
 BEGIN;
@@ -173,6 +183,32 @@ SELECT done('a');
 SELECT queue.cancel_workflow(:w);
 SELECT done('undo_a');
 SELECT is(:w, 'compensated');
+-- what ran when that began, and goes back to its line, is not run again: nothing is undone before it has ended
+CREATE PROCEDURE saga(call text, INOUT became text DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+	w bigint := queue.create_workflow('saga of ' || substring(call FROM 'queue\.(\w+)'));
+	d bigint;
+BEGIN
+	PERFORM queue.enqueue(k, queue => 'q', workflow => w, compensate_with => 'undo_' || k) FROM unnest('{a,b,d}'::text[]) k;
+	COMMIT;
+	PERFORM done('a');
+	COMMIT;
+	d := take('d');
+	PERFORM bad('b');
+	COMMIT;
+	PERFORM is(w, 'compensating');
+	EXECUTE format(call, d);
+	COMMIT;
+	PERFORM done('undo_a');
+	COMMIT;
+	PERFORM is(w, 'compensated');
+	SELECT state || ': ' || last_error INTO became FROM queue.job WHERE id = d;
+END $$;
+CALL saga('SELECT queue.fail(%s, retry_in => ''1 day'')');
+CALL saga('SELECT queue.snooze(%s, ''1 day'')');
+CALL saga('SELECT queue.release(%s)');
+CALL saga('SELECT queue.await_event(%s, ''never'')');
+SELECT name, state FROM flows WHERE name ~ 'saga of';
 
 -- queues that are dropped: not while a workflow needs them, unless by force; then what would come waits for a new one
 SELECT queue.create_queue('undo'), queue.create_queue('calls');

@@ -328,7 +328,7 @@ queue_finish_fail(QueueJobTable *table, const QueueJob *job, int attempt, const 
 			new.extra = queue_extra_pack(&extra);
 		res = queue_job_update(table, job, &new, snapshot, wait);
 		if (res == TM_Ok)
-			queue_workflow_failed(&extra);
+			queue_workflow_waits(&extra);
 		if (res == TM_Ok && !is_lost(job))
 			(void) count_attempt(job, line, failure->started_at, failure->ended_at);
 	}
@@ -368,7 +368,10 @@ give_back(QueueJobTable *table, const QueueJob *job, int attempt, int64 delay, b
 	if (awaits)
 		queue_job_hold(&new, &extra, QUEUE_BLOCK_EVENT);
 	new.extra = queue_extra_pack(&extra);
-	return queue_job_update(table, job, &new, snapshot, wait);
+	res = queue_job_update(table, job, &new, snapshot, wait);
+	if (res == TM_Ok)
+		queue_workflow_waits(&extra);
+	return res;
 }
 
 TM_Result

@@ -259,7 +259,7 @@ queue_workflow_ended(const QueueJob *job, QueueState to, const QueueEnding *endi
 }
 
 void
-queue_workflow_failed(const QueueExtra *extra)
+queue_workflow_waits(const QueueExtra *extra)
 {
 	if (extra->workflow != 0)
 		queue_job_remind(QUEUE_REMIND_WORKFLOW_NOW, extra->workflow);

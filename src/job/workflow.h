@@ -22,9 +22,9 @@ extern void queue_workflow_missing(int64 id) pg_attribute_noreturn();
 extern void queue_workflow_shut(int64 id);
 /* What goes before the rows of new jobs, and of those that come back. */
 extern void queue_workflow_insert(const QueueJob *jobs, int n);
-/* A job's row was deleted (NONE: without an end), or it failed and waits: what its workflow learns of it. */
+/* A job's row was deleted (NONE: without an end), or it came back and waits: what its workflow learns of it. */
 extern void queue_workflow_ended(const QueueJob *job, QueueState to, const QueueEnding *ending);
-extern void queue_workflow_failed(const QueueExtra *extra);
+extern void queue_workflow_waits(const QueueExtra *extra);
 /* Is anything known of this workflow? */
 extern bool queue_workflow_known(int64 id);
 /* {"ref or id": result} of what a job depends on; workflow: the job's, 0: none. */
