@@ -125,6 +125,13 @@ SELECT payload, (queue.await_event(id, 'both', NULL, attempt)).payload AS event,
 CALL let_in(:c);
 SELECT payload, queue.complete(id, attempt) FROM queue.fetch('q', 10) ORDER BY id;
 
+-- a session's claim ends when its job has to wait, as a lease does
+SELECT queue.enqueue('k', '"s"', 'q') AS id \gset
+SELECT attempt < 0 AS session, (queue.await_event(id, 'open', NULL, attempt)).status FROM queue.fetch('q', claim => 'session');
+SELECT queue.emit('open', '1', 'q');
+CALL let_in(:id);
+SELECT payload, (queue.await_event(id, 'open', NULL, attempt)).status, queue.complete(id, attempt) FROM queue.fetch('q');
+
 -- a unique key's successor ends one that would wait
 SELECT queue.enqueue('k', '1', 'q', unique_key => 'u') AS a \gset
 SELECT attempt FROM queue.fetch('q');

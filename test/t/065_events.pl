@@ -12,7 +12,7 @@ use Time::HiRes qw(time usleep);
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
 my $server = HttpServer->new(dir => $dir);
-my $node = queue_node('events', conf => "max_prepared_transactions = 10\n");
+my $node = queue_node('events', far_look => 0, conf => "max_prepared_transactions = 10\n");
 sql($node, <<'EOS');
 CREATE TABLE done (id bigint, attempt int, status text, payload jsonb);
 -- awaits the event that its payload names
@@ -129,7 +129,9 @@ wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $id", 'unde
 one($node, "SELECT status FROM queue.await_event($id, 'by sql', attempt => 1)", 'waiting', 'an endpoint asks by SQL');
 sql($node, "SELECT queue.emit('by sql', '1', 'q')");
 state_is($id, 'available', 'its job is let in');
-$server->say_status('two', 200);
+my $behind = enqueue('steps', '{"file": "three"}');
+wait_true($node, "SELECT state = 'running' FROM queue.job WHERE id = $behind", 'but not sent while its request is under way');
+$server->say_status($_, 200) for qw(two three);
 state_is($id, 'completed', 'and is sent again after the answer');
 one($node, "SELECT attempt FROM queue.job WHERE id = $id", '2', 'as another attempt');
 
@@ -162,6 +164,19 @@ $node->stop('immediate');
 $node->start;
 state_is($id, 'completed', 'after the crash it is looked for');
 $lock->quit;
+
+# --- somebody has the row of one that waits when the event comes
+($id, $other) = map { enqueue('ext', '{}') } 1 .. 2;
+sql($node, "SELECT count(*) FROM queue.fetch('q', 2) j, queue.await_event(j.id, 'busy', attempt => j.attempt) e WHERE e.status = 'waiting'");
+$lock = queue_session($node);
+$lock->query_safe("BEGIN; SELECT FROM queue.live_job WHERE id = $id FOR UPDATE");
+sql($node, "SELECT queue.emit('busy', '1', 'q')");
+state_is($other, 'available', 'the one behind it is let in');
+one($node, "SELECT state FROM queue.job WHERE id = $id", 'pending', 'and nobody waits for the row');
+$lock->query_safe('COMMIT');
+state_is($id, 'available', 'it is let in when its row is free');
+$lock->quit;
+sql($node, "SELECT queue.cancel($id), queue.cancel($other)");
 
 # --- prepared transactions
 $id = enqueue('step', '{"event": "p1"}');

@@ -171,14 +171,19 @@ state_is('lost', 'closed', 'and the next one goes to the endpoint that is to be 
 sql($node, 'ALTER SYSTEM RESET queue.shutdown_timeout');
 $node->reload;
 
-# --- what a worker that was killed had under way is sent again at once, not when its lease ends
+# --- what a worker that was killed had under way is sent again at once, not when its lease ends; what others have they keep
 register('killed', ", timeout => '1 h'");
+sql($node, "SELECT queue.pause_handler('killed')");
+my $theirs = enqueue('killed', 'theirs');
+one($node, "SELECT id FROM queue.fetch('default', lease => '1 h', worker => 'w', kinds => '{killed}')", $theirs, 'a session takes one');
+sql($node, "SELECT queue.resume_handler('killed')");
 sql($node, "SELECT queue.alter_http_handler('killed', max_attempts => 5, backoff => '{\"type\": \"fixed\", \"base\": \"0\"}')");
 my $killed = enqueue('killed', 'killed');
 in_flight('killed', 1);
 sql($node, 'CREATE TABLE flushed ()');    # a claim for HTTP commits asynchronously: this commit takes it along
 kill 'KILL', sql($node, "SELECT pid FROM queue.stat_worker WHERE type = 'http'");
 wait_true($node, "SELECT attempt = 2 FROM queue.job WHERE id = $killed", 'another worker sends it');
+one($node, "SELECT attempt, worker, leased_until > clock_timestamp() FROM queue.job WHERE id = $theirs", '1|w|t', 'and not the one that a session has');
 $server->say_status('killed', 200);
 ok(is_over($killed), 'and it is delivered');
 
