@@ -208,6 +208,7 @@ CALL saga('SELECT queue.fail(%s, retry_in => ''1 day'')');
 CALL saga('SELECT queue.snooze(%s, ''1 day'')');
 CALL saga('SELECT queue.release(%s)');
 CALL saga('SELECT queue.await_event(%s, ''never'')');
+CALL saga('SELECT queue.heartbeat(%s, ''1 s'')');
 SELECT name, state FROM flows WHERE name ~ 'saga of';
 
 -- queues that are dropped: not while a workflow needs them, unless by force; then what would come waits for a new one

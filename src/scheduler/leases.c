@@ -18,6 +18,7 @@
 #include "config/lines.h"
 #include "job/claim.h"
 #include "job/walk.h"
+#include "job/workflow.h"
 #include "scheduler/apart.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
@@ -124,8 +125,15 @@ expire(QueueJobTable *table, int64 id, TimestampTz now)
 				ConditionalLockRelationOid(queue_config()->live_job, RowExclusiveLock) &&
 				!end_or_fail(&one, now))
 				again = now + FAILED_US;
-			else if (!one.ended && job.run_at <= now)
-				tell_claimable(&job);
+			else if (!one.ended)
+			{
+				QueueExtra	extra;
+
+				queue_extra_unpack(job.extra, &extra);
+				queue_workflow_waits(&extra);
+				if (job.run_at <= now)
+					tell_claimable(&job);
+			}
 			break;
 	}
 	if (again > now)
