@@ -37,6 +37,7 @@
 #include "shared/fetcher.h"
 #include "shared/lease.h"
 #include "shared/refused.h"
+#include "shared/unit.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -282,8 +283,12 @@ write_row(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
 
 	if (claimed != QUEUE_CLAIM_OURS)
 		return claimed;
-	return request->session ? queue_claim_free_lost(claim) :
-		queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+	if (request->session)
+		return queue_claim_free_lost(claim);
+	queue_unit_claim_begin();
+	claimed = queue_claim_lease(claim, queue_time_add(now, lease), request->worker, now);
+	queue_unit_claim_end(true);
+	return claimed;
 }
 
 /* The same; if the row raises an error, sessions pass the job by for a while. */
@@ -298,6 +303,7 @@ write_new(QueueClaim *claim, const FetchRequest *request, TimestampTz now)
 	}
 	PG_CATCH();
 	{
+		queue_unit_claim_end(false);
 		if (queue_refused_is(geterrcode()))
 			queue_refused_add(claim->job.id, queue_now());
 		PG_RE_THROW();
@@ -339,8 +345,10 @@ write_known(QueueClaim *claim, const FetchRequest *request, TimestampTz now, boo
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = queue_attempt_failed(&attempt);
+		ErrorData  *error;
 
+		queue_unit_claim_end(false);
+		error = queue_attempt_failed(&attempt);
 		if (!queue_refused_is(error->sqlerrcode))
 			ReThrowError(error);
 		queue_refused_add(claim->job.id, queue_now());

@@ -33,7 +33,12 @@ drops_xact_callback(XactEvent event, void *arg)
 	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_COMMIT)
 		return;
 	if (own_drops > 0)
+	{
+		/* who finds that none is under way any more reads the configuration after it, and not what it has */
+		if (event == XACT_EVENT_COMMIT)
+			queue_database_bump(queue_database());
 		queue_database_change_drops(queue_database(), -own_drops);
+	}
 	own_drops = 0;
 	enqueuing = false;
 }

@@ -73,6 +73,7 @@ static Run *runs = NULL;
 static int	nruns = 0;
 static int	maxruns = 0;
 
+static bool claiming = false;	/* between queue_unit_claim_begin and _end */
 static bool of_session = false; /* this transaction took or finished a session's claim */
 
 /* ---- the stack ---- */
@@ -469,6 +470,27 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 	return reuse ? QUEUE_UNIT_TAKEN : make(kind, job, until, meter, full, from);
 }
 
+/* The http worker sends when its claims are committed; a session may have done anything with what it fetched. */
+static bool
+sends_later(void)
+{
+	return queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->type) == QUEUE_SLOT_HTTP;
+}
+
+void
+queue_unit_claim_begin(void)
+{
+	claiming = true;
+}
+
+void
+queue_unit_claim_end(bool ok)
+{
+	claiming = false;
+	for (int i = nops; ok && !sends_later() && i > 0 && ops[i - 1].unused; i--)
+		ops[i - 1].unused = false;
+}
+
 QueueUnitAnswer
 queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until, QueueUnitRefusal *refusal)
 {
@@ -481,9 +503,8 @@ queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, Timest
 	queue_meter_unlock(&wake);
 	if (answer != QUEUE_UNIT_TAKEN)
 		return answer;
-	/* the http worker sends when its claims are committed; a session may have done anything with what it fetched */
 	if (kind == QUEUE_UNIT_LEASE)
-		ops[nops - 1].unused = queue_my_slot != NULL && pg_atomic_read_u32(&queue_my_slot->type) == QUEUE_SLOT_HTTP;
+		ops[nops - 1].unused = claiming || sends_later();
 	if (kind == QUEUE_UNIT_RUN && !run_serves(limits))
 	{
 		Run		   *run = &runs[nruns++];

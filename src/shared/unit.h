@@ -31,6 +31,12 @@ extern void queue_unit_register_callbacks(void);	/* _PG_init */
  */
 extern QueueUnitAnswer queue_unit_take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until,
 									   QueueUnitRefusal *refusal);
+/*
+ * In between, tokens are taken for a claim whose row is still to be written: if that fails they go back with what is
+ * undone.  ok: it was written.
+ */
+extern void queue_unit_claim_begin(void);
+extern void queue_unit_claim_end(bool ok);
 /* The lease for which a unit was taken just now was not made. */
 extern void queue_unit_undo(int64 job);
 /* The lease of a job is to end at `until`: false if its unit had been let go and there is none to take. */

@@ -192,6 +192,17 @@ sqlstate_like($node, q{SELECT * FROM queue.fetch('out', claim => 'session')}, 'P
 sql($node, q{SELECT queue.enqueue('ext', queue => 'out')});
 one($node, q{SELECT count(*) FROM queue.fetch('out', 10, claim => 'session')}, '1', 'once');
 begin_anew();
+# nor does it use up what a rate has
+sql($node, q{SELECT queue.create_queue('dear', rate_limit => 2, rate_period => '4 s')});
+sql($node, q{SELECT queue.enqueue('ext', p, 'dear') FROM unnest('{"{\"bad\": \"P0001\"}","{}","{}","{}"}'::jsonb[]) p});
+sqlstate_like($node, q{SELECT * FROM queue.fetch('dear', wait => '10 s')}, 'P0001', qr/not this one/, 'its error');
+$refusals = () = told('refused');
+sql($node, q{SELECT queue.pause('dear')});
+wait_true($node, q{SELECT clock_timestamp() > enqueued_at + interval '9 s' FROM queue.job WHERE queue = 'dear' AND payload ? 'bad'}, 'its pause is over');
+sql($node, q{SELECT queue.resume('dear')});
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('dear', 10)}, '2', 'there are tokens for as many as the rate lets through');
+cmp_ok(scalar(() = told('refused')), '>', $refusals, 'although it was tried again');
+begin_anew();
 # there is a place for those of each database
 sql($node, q{CREATE DATABASE other});
 sql($node, q{CREATE EXTENSION queue}, db => 'other');
