@@ -140,9 +140,12 @@ TimestampTz
 queue_housekeeping_retention(TimestampTz now)
 {
 	static int	next_table = 0;
+	static TimestampTz begun_at;	/* this turn */
 	static uint64 failed = 0;	/* tables of this turn */
 	static uint64 in_use = 0;	/* tables, when they were last looked at */
 
+	/* tables that a turn has passed wait from its beginning on: should the clock be set ahead meanwhile, not at all */
+	begun_at = next_table == 0 ? now : Min(begun_at, now);
 	while (next_table < QUEUE_KEPT_SLOTS + 2 * QUEUE_RING_SLOTS)
 	{
 		TimestampTz expired_at;
@@ -189,7 +192,7 @@ queue_housekeeping_retention(TimestampTz now)
 				 errmsg("a table of finished jobs, errors or log lines whose time is over could not be emptied"),
 				 errhint("The error before this one tells why.")));
 	}
-	return now + (in_use != 0 ? IN_USE_US : RETENTION_US);
+	return begun_at + (in_use != 0 ? IN_USE_US : RETENTION_US);
 }
 
 /* Chore: events whose time is over and that no unfinished job has awaited, a batch a slice. */

@@ -31,15 +31,14 @@ BEGIN
 		EXIT WHEN NOT EXISTS (SELECT FROM queue.finished_job WHERE id = $id);
 	END LOOP;
 END \$\$;
-SELECT current_setting('queue.debug_clock_offset');
+SELECT extract(epoch FROM current_setting('queue.debug_clock_offset')::interval)::int;
 ROLLBACK;
 EOS
 sql($node, <<'EOS');
 SELECT format('CREATE TRIGGER boom BEFORE TRUNCATE ON %s EXECUTE FUNCTION boom()', inhrelid::regclass)
 FROM pg_inherits WHERE inhparent = 'queue.finished_job'::regclass \gexec
 EOS
-sql($node, "ALTER SYSTEM SET queue.debug_clock_offset = '$offset'");
-$node->reload;
+set_clock();
 ok(poll_log(qr/retention failed: boom.*retention failed: boom/s), 'the chore fails, says so, and is tried again')
   or diag(slurp_file($node->logfile));
 doctor_like($node, qr/retention failed/, 'doctor() names it');
@@ -68,9 +67,55 @@ sql($node, q{SELECT queue.enqueue('job', '{"note": "after"}', 'two')});
 wait_true($node, "SELECT count(*) = 1 FROM seen WHERE note = 'after'", 'jobs go on');
 is((workers($node, 'scheduler'))[0], $pid, 'in the same scheduler');
 
+# A clock set ahead while retention has passed some tables: they are looked at again at once, not in ten minutes.  The
+# job of the day stands in a later table than the one of the hour.  It is half past ten.
+my $day = 24 * 3600 + $offset;
+$day += 24 * 3600 - (time + $day) % (24 * 3600) + 10 * 3600 + 1800;
+$offset = $day - 48 * 3600;
+set_clock();
+sql($node, q{SELECT queue.create_queue('day', keep_completed => '1 day')});
+done('day');
+my $of_day = sql($node, q{SELECT tableoid::oid FROM queue.finished_job WHERE id = (SELECT id FROM queue.job WHERE queue = 'day')});
+sql($node, <<"EOS");
+CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS
+\$\$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END \$\$;
+DO \$\$ BEGIN EXECUTE format('CREATE TRIGGER gate BEFORE TRUNCATE ON %s EXECUTE FUNCTION gate()', $of_day\::regclass); END \$\$;
+EOS
+$holder = queue_session($node);
+$holder->query_safe('SELECT pg_advisory_lock(77)');
+$offset = $day;
+set_clock();
+wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND pid = $pid", 'retention stands at a table');
+done('kept');
+# by its number among three, the hour since 1970 when it may go: the tables cannot be asked, one is locked
+my $of_hour = q{'queue.finished_job_2'::regclass};
+$old = sql($node, "SELECT pg_relation_filenode($of_hour)");
+$offset += 2 * 3600;
+set_clock();
+$holder->query_safe('SELECT pg_advisory_unlock(77)');
+$holder->quit;
+wait_true($node, "SELECT pg_relation_filenode($of_hour) <> $old", 'and comes back to one that it passed when the clock was another');
+
 log_clean($node);
 $node->stop;
 done_testing();
+
+# A job of that queue is fetched and completed.
+sub done
+{
+	my ($queue) = @_;
+	sql($node, "SELECT queue.enqueue('ext', '{}', '$queue')");
+	sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('$queue')");
+	return;
+}
+
+sub set_clock
+{
+	sql($node, "ALTER SYSTEM SET queue.debug_clock_offset = '$offset'");
+	$node->reload;
+	poll($node, "SELECT current_setting('queue.debug_clock_offset', true)::interval = '$offset s'");
+	return;
+}
 
 sub poll_log
 {
