@@ -8,11 +8,9 @@ use strict;
 use warnings;
 
 use Errno qw(EINTR);
-use Exporter 'import';
 use Socket;
 use Time::HiRes qw(time);
 
-our @EXPORT_OK = qw(ask);
 
 # The statements of a script, each as [ text, line of its end ]; none: psql is needed.
 sub statements
@@ -98,70 +96,89 @@ sub row
 	return $n == 0 ? '' : join('|', @fields) . "\n";
 }
 
-# Runs a script in a session of its own: the exit code (undef: the timeout came first), what psql would print and what it
-# would complain of.  The empty list: psql is needed, and nothing was run.
-sub ask
+# Opens a session: the exit code (0: $c has it), and what psql would complain of.
+sub begin
 {
-	my ($host, $port, $database, $user, $script, $timeout) = @_;
-	my $path = "$host/.s.PGSQL.$port";
-	my %c = (in => '', deadline => defined $timeout ? time + $timeout : undef);
-	my ($out, $err) = ('', '');
+	my ($c, $path, $database, $user) = @_;
 	my $failed = qq{psql: error: connection to server on socket "$path" failed: };
-	utf8::encode($script) if utf8::is_utf8($script);
-	my @statements = statements($script) or return;
 
-	socket($c{socket}, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
-	connect($c{socket}, pack_sockaddr_un($path))
-	  or return (2, '', "$failed$!\n\tIs the server running locally and accepting connections on that socket?\n");
+	$c->{in} = '';
+	socket($c->{socket}, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+	connect($c->{socket}, pack_sockaddr_un($path))
+	  or return (2, "$failed$!\n\tIs the server running locally and accepting connections on that socket?\n");
 	my %start = (user => $user, database => $database, application_name => $ENV{PGAPPNAME} // 'psql');
 	$start{options} = $ENV{PGOPTIONS} if defined $ENV{PGOPTIONS};
 	my $start = pack('N', 196608) . join('', map { "$_\0$start{$_}\0" } sort keys %start) . "\0";
-	say_to(\%c, pack('N', 4 + length $start) . $start);
+	say_to($c, pack('N', 4 + length $start) . $start);
+	while (1)
+	{
+		my ($type, $body) = message($c);
+		return (2, $failed . (defined $type ? told($body) : "server closed the connection unexpectedly\n"))
+		  if !defined $type || $type eq 'E';
+		die "password\n" if $type eq 'R' && unpack('N', $body) != 0;
+		return (0, '') if $type eq 'Z';
+	}
+}
 
-	my $code = eval {
-		while (1)
-		{
-			my ($type, $body) = message(\%c);
-			if (!defined $type || $type eq 'E')
-			{
-				$err = $failed . (defined $type ? told($body) : "server closed the connection unexpectedly\n");
-				return 2;
-			}
-			die "password\n" if $type eq 'R' && unpack('N', $body) != 0;
-			last if $type eq 'Z';
-		}
+# Runs one statement: the exit code, what psql would print, and what it would complain of.
+sub run
+{
+	my ($c, $statement, $line) = @_;
+	my ($out, $err, $broke) = ('', '', 0);
+
+	say_to($c, pack('a N Z*', 'Q', 5 + length $statement, $statement));
+	while (1)
+	{
+		my ($type, $body) = message($c);
+		return (2, $out, $err
+			  . "psql:<stdin>:$line: server closed the connection unexpectedly\n"
+			  . "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
+			  . "psql:<stdin>:$line: error: connection to server was lost\n")
+		  if !defined $type;
+		$out .= row($body) if $type eq 'D';
+		$err .= "psql:<stdin>:$line: " . told($body) if $type eq 'E' || $type eq 'N';
+		$broke ||= $type eq 'E';
+		return ($broke ? 3 : 0, $out, $err) if $type eq 'Z';
+	}
+}
+
+sub end
+{
+	my ($c) = @_;
+	return if !$c->{socket};
+	say_to($c, pack('a N', 'X', 4));
+	close $c->{socket};
+	delete $c->{socket};
+	return;
+}
+
+# Runs a script in a session of its own: the exit code (undef: the timeout came first), what psql would print and what it
+# would complain of.  The empty list: psql is needed, and nothing was run.  With $kept, an empty hash at first, the
+# session stays for the next call with it, as long as all goes well, and until end($kept).
+sub ask
+{
+	my ($host, $port, $database, $user, $script, $timeout, $kept) = @_;
+	my $c = $kept // {};
+	my ($code, $out, $err) = (0, '', '');
+	utf8::encode($script) if utf8::is_utf8($script);
+	my @statements = statements($script) or return;
+
+	$c->{deadline} = defined $timeout ? time + $timeout : undef;
+	my $done = eval {
+		($code, $err) = begin($c, "$host/.s.PGSQL.$port", $database, $user) if !$c->{socket};
 		for (@statements)
 		{
-			my ($statement, $line) = @$_;
-			my ($ended, $broke) = (0, 0);
-			say_to(\%c, pack('a N Z*', 'Q', 5 + length $statement, $statement));
-			while (!$ended)
-			{
-				my ($type, $body) = message(\%c);
-				if (!defined $type)
-				{
-					$err .= "psql:<stdin>:$line: server closed the connection unexpectedly\n"
-					  . "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
-					  . "psql:<stdin>:$line: error: connection to server was lost\n";
-					return 2;
-				}
-				$out .= row($body) if $type eq 'D';
-				$err .= "psql:<stdin>:$line: " . told($body) if $type eq 'E' || $type eq 'N';
-				$broke ||= $type eq 'E';
-				$ended = $type eq 'Z';
-			}
-			return 3 if $broke;
+			last if $code != 0;
+			($code, my @more) = run($c, @$_);
+			$out .= $more[0];
+			$err .= $more[1];
 		}
-		return 0;
+		1;
 	};
-	if (!defined $code)
-	{
-		return if $@ eq "password\n";
-		die $@ if $@ ne "timeout\n";
-	}
-	say_to(\%c, pack('a N', 'X', 4));
-	close $c{socket};
-	return ($code, $out, $err);
+	die $@ if !$done && $@ ne "password\n" && $@ ne "timeout\n";
+	end($c) if !$done || $code != 0 || !$kept;
+	return if !$done && $@ eq "password\n";
+	return ($done ? $code : undef, $out, $err);
 }
 
 1;

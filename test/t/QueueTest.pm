@@ -13,7 +13,7 @@ use File::Copy;
 use File::Path qw(make_path);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use QueueClient qw(ask);
+use QueueClient;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -84,13 +84,16 @@ EOS
 		my ($node, $database, $query, $expected) = @_;
 		my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 		my ($out, $err) = ('', '');
+		my %kept;
 		$expected //= 't';
 		while (time < $deadline)
 		{
-			$node->psql($database, $query, stdout => \$out, stderr => \$err);
-			return 1 if $out eq $expected && $err eq '';
+			$node->psql($database, $query, stdout => \$out, stderr => \$err, kept => \%kept);
+			last if $out eq $expected && $err eq '';
 			usleep(50_000);
 		}
+		QueueClient::end(\%kept);
+		return 1 if $out eq $expected && $err eq '';
 		diag("waited in vain for $expected of: $query\nlast output: $out\nlast error: $err");
 		return 0;
 	};
@@ -101,11 +104,12 @@ sub asked
 {
 	my ($node, $database, $script, %o) = @_;
 	my ($user, @more) = @{ $o{extra_params} // [] };
-	my %known = map { ($_ => 1) } qw(stdout stderr timeout timed_out on_error_stop on_error_die extra_params);
+	my %known = map { ($_ => 1) } qw(stdout stderr timeout timed_out on_error_stop on_error_die extra_params kept);
 	return if grep { !$known{$_} } keys %o;
 	return if defined $o{on_error_stop} && !$o{on_error_stop} || $database =~ /=/ || $node->host !~ m{^/};
 	return if defined $user && ($user ne '-U' || @more != 1);
-	my ($code, $out, $err) = ask($node->host, $node->port, $database, $more[0] // $ENV{PGUSER} // scalar getpwuid($<), $script, $o{timeout})
+	my $role = $more[0] // $ENV{PGUSER} // scalar getpwuid($<);
+	my ($code, $out, $err) = QueueClient::ask($node->host, $node->port, $database, $role, $script, $o{timeout}, $o{kept})
 	  or return;
 	chomp($out, $err);
 	${ $o{stdout} } = $out if $o{stdout};
@@ -260,8 +264,8 @@ sub one
 }
 
 # Waits until the query returns true.  Unlike poll_query_until it bears a server that restarts meanwhile, also when
-# psql finds that out before it has read its input.  Who waited in vain once has little patience left, so that the test
-# ends before it is cut short.
+# psql finds that out before it has read its input.  It asks in one session: to start one each time takes the server far
+# more than to answer.  Who waited in vain once has little patience left, so that the test ends before it is cut short.
 my $patience;
 
 sub poll
@@ -270,13 +274,17 @@ sub poll
 	$patience //= $PostgreSQL::Test::Utils::timeout_default;
 	my $deadline = time + $patience;
 	my ($out, $err) = ('', '');
+	my ($true, %kept);
 	while (1)
 	{
-		my $rc = eval { $node->psql($o{db} // 'postgres', $query, stdout => \$out, stderr => \$err, timeout => $patience) } // -1;
-		return 1 if $rc == 0 && $out eq 't';
-		last if time > $deadline;
-		usleep(50_000);
+		my %call = (stdout => \$out, stderr => \$err, timeout => $patience, kept => \%kept);
+		my $rc = eval { $node->psql($o{db} // 'postgres', $query, %call) } // -1;
+		$true = $rc == 0 && $out eq 't';
+		last if $true || time > $deadline;
+		usleep(20_000);
 	}
+	QueueClient::end(\%kept);
+	return 1 if $true;
 	diag("waited in vain for: $query\nlast output: $out\nlast error: $err");
 	show_activity($node);
 	$patience = 10;
