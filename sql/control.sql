@@ -72,6 +72,11 @@ SELECT kind, state, attempt, failures FROM queue.job WHERE id IN (:discarded, :r
 SELECT queue.retry(:discarded), queue.retry(:discarded);
 SELECT state, attempt, failures, run_at <= clock_timestamp() AS due FROM queue.job WHERE id = :discarded;
 SELECT count(*) FROM queue.job WHERE id = :completed;
+-- nor is it the job's fault any more that executors died with it
+SELECT queue.enqueue('deadly', '{"n": 1}', 'q') AS d \gset
+UPDATE queue.live_job SET extra = coalesce(extra, '{}') || '{"deaths": 1}' WHERE id = :d;
+SELECT queue.retry(:d);
+SELECT coalesce(extra ? 'deaths', false) AS deaths, queue.cancel(id) FROM queue.live_job WHERE id = :d;
 -- an ended lease counts as no failure any more
 SELECT queue.enqueue('ended', '{"n": 1}', 'q') AS e \gset
 SELECT attempt FROM queue.fetch('q', kinds => '{ended}', lease => '1 us');

@@ -230,6 +230,10 @@ SELECT queue.purge('undo');
 SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''workflows'' AND NOT ok)');
 SELECT * FROM ailing;
 SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a' AND workflow = :w;
+-- so can one that failed for good where its queue keeps nothing
+SELECT queue.alter_queue('undo', keep_discarded => '0');
+SELECT queue.fail(id, error => 'bad', discard => true) FROM queue.fetch('undo', kinds => '{undo_a}');
+SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a' AND workflow = :w;
 SELECT queue.complete(id) FROM queue.fetch('undo', kinds => '{undo_a}');
 SELECT is(:w, 'compensated');
 SELECT * FROM ailing;
