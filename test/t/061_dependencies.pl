@@ -155,6 +155,19 @@ wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $last", '
 one($node, "SELECT count(*), count(DISTINCT l.id) FROM fan JOIN ledger l USING (id)", '1000|1000', '.. and each ran once');
 sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
 
+# --- more are in somebody's hands than the scheduler puts off: none is forgotten
+$first = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+sql($node, "CREATE TABLE held AS SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$first]) AS id FROM generate_series(1, 1300)");
+my $hands = queue_session($node);
+$hands->query_safe('BEGIN; SELECT count(*) FROM (SELECT FROM queue.live_job WHERE id IN (SELECT id FROM held) FOR UPDATE) x');
+sql($node, "SELECT queue.complete(id, attempt) FROM queue.fetch('q', kinds => '{ext}')");
+scheduler_turn($node) for 1 .. 5;
+one($node, "SELECT state, count(*) FROM queue.job JOIN held USING (id) GROUP BY 1", 'pending|1300', 'they are in the way');
+$hands->query_safe('COMMIT');
+$hands->quit;
+wait_true($node, "SELECT count(*) = 1300 FROM queue.job JOIN held USING (id) WHERE state = 'available'", 'all are let in afterwards');
+sql($node, "SELECT queue.purge('q')");
+
 # --- a reminder that was lost with the memory: the server crashes before the scheduler acts on the end
 my $j = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
 my $d = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$j])");

@@ -41,6 +41,21 @@ my $same = q{SELECT string_agg(concat_ws('|', l.id, l.queue, l.kind), ' ' ORDER 
 	(SELECT string_agg(id || kind, ' ' ORDER BY id) FROM queue.job) FROM queue.line l};
 is(left($same), right($same), 'the lines, the handlers and the jobs have the same ids in both');
 
+# --- dependencies: one waits for a later job than the one of the same id in the other database
+my @ids;
+for my $db (qw(right left))
+{
+	sql($node, "SELECT queue.create_queue('chain')", db => $db);
+	my ($first, $second) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'chain') FROM generate_series(1, 2)", db => $db);
+	my $on = $db eq 'left' ? "$first, $second" : $first;
+	push @ids, sql($node, "SELECT queue.enqueue('waits', queue => 'chain', depends_on => ARRAY[$on])", db => $db);
+	scheduler_turn($node, db => $db);
+}
+is($ids[0], $ids[1], 'two that wait have the same id');
+right("SELECT queue.complete(id, attempt) FROM queue.fetch('chain')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $ids[0]", 'the end of the earlier one lets in whom it is about', db => 'right');
+sql($node, "SELECT queue.drop_queue('chain', force => true)", db => $_) for @both;
+
 # --- cursors: what is taken from a line in one leaves the older job in the other
 is(left("SELECT count(*) FROM queue.enqueue_many('k', '{1,2,3}', 'past')"), '3', 'later jobs in the same line');
 is(left("SELECT count(*) FROM queue.fetch('past', 10)"), '4', 'all are taken');
