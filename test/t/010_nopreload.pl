@@ -145,6 +145,28 @@ sql($node, "SELECT queue.release(id, attempt) FROM queue.fetch('few')");
 	one($node, "SELECT count(*) FROM queue.fetch('few', 2)", '0', 'and another session none, before the first commits');
 	$session->quit;
 }
+# nor has it who looked for a free place before another one committed that he took it: a look that waits at each row
+sql($node, <<'EOS');
+CREATE FUNCTION gate(slot int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF slot > 0 AND current_setting('my.gate', true) = 'on' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF;
+	RETURN true;
+END $$;
+ALTER TABLE queue.limit_slot RENAME TO the_slots;
+CREATE VIEW queue.limit_slot AS SELECT * FROM queue.the_slots WHERE public.gate(slot);
+SELECT queue.enqueue('letter', '3', 'few');
+EOS
+{
+	my ($gate, $session) = (queue_session($node), queue_session($node));
+	$gate->query_safe('SELECT pg_advisory_lock(7)');
+	$session->query_until(qr/begun/, "\\echo begun\nSET my.gate = 'on';\nSELECT 'got ' || count(*) FROM queue.fetch('few', kinds => '{mail}');\n");
+	wait_true($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a session looks for a place');
+	one($node, "SELECT count(*) FROM queue.fetch('few', kinds => '{letter}')", '1', 'another one takes it');
+	$gate->query_safe('SELECT pg_advisory_unlock(7)');
+	like($session->query_safe('SELECT 1'), qr/^got 0$/m, 'it is taken');
+	$_->quit for $gate, $session;
+}
+sql($node, 'DROP VIEW queue.limit_slot; ALTER TABLE queue.the_slots RENAME TO limit_slot; DROP FUNCTION gate');
 my (undef, undef, $refused) = $node->psql('postgres', "SELECT queue.fetch('few', claim => 'session')");
 like($refused, qr/queue "few" has limits.*\nHINT:  Fetch with claim => 'lease'/, 'session claims are refused there');
 sql($node, "SELECT queue.drop_queue('few', true)");
