@@ -66,6 +66,11 @@ state_is('half', 'closed', 'the third closes it');
 run('half', 's500', 's500', 's500');
 wait_true($node, "SELECT breaker = 'open' FROM queue.stat_endpoint WHERE kind = 'half' AND url ~ 'file'", 'a failure opens it');
 
+# --- one that closed begins with a short pause again: with one that grew, the last success would come too early to close it
+breaker('again', '"consecutive_failures": 1, "min_requests": 1000, "pause": "1 ms", "factor": 100, "cap": "1 h", "probes": 1, "successes": 1');
+run('again', ('s500', 's200') x 4);
+state_is('again', 'closed', 'each time it is soon tried out');
+
 # --- an answer to what was sent before it opened says nothing about how it is now
 breaker('old', '"consecutive_failures": 1, "min_requests": 1000, "pause": "1 ms", "cap": "1 ms", "probes": 1, "successes": 1');
 my $before = enqueue('old', 'before');
