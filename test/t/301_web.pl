@@ -154,7 +154,13 @@ is($web->act('discard_job', { id => '3' })->{json}{data}{done}, 1, 'one job');
 is($web->act('delete_jobs', { filter => { kind => 'ext', state => 'discarded' } })->{json}{data}{done}, 1, 'deleted');
 is($web->act('cancel_job', { id => '3' })->{json}{data}{done}, 0, 'one that is gone');
 is($web->act('retry_job', { id => '4', run_at => '2100-01-01' })->{json}{data}{done}, 1, 'for later');
-for (qw(pause_queue resume_queue)) { is($web->act($_, { queue => 'b' })->{json}{data}{done}, 1, $_); }
+sub b_is_paused { return scalar grep { $_->{check} eq 'queue paused' && $_->{detail} =~ /"b"/ } @{ $web->view('doctor') }; }
+is(b_is_paused(), 0, 'a queue is not paused, says an answer that serves for a while');
+for (qw(pause_queue resume_queue))
+{
+	is($web->act($_, { queue => 'b' })->{json}{data}{done}, 1, $_);
+	is(b_is_paused(), $_ eq 'pause_queue' ? 1 : 0, 'which no answer from before it hides');
+}
 for (qw(resume_handler pause_handler)) { is($web->act($_, { kind => 'hook', queue => 'a' })->{json}{data}{done}, 1, $_); }
 for (qw(pause_schedule resume_schedule)) { is($web->act($_, { schedule => 's' })->{json}{data}{done}, 1, $_); }
 like($web->act('run_schedule', { schedule => 's' })->{json}{data}{id}, qr/^\d+$/, 'run_schedule');
@@ -209,7 +215,7 @@ for my $path ('/', '/d/postgres/jobs', '/api/session', '/api/nope', '/healthz')
 	is("$headers->{'x-content-type-options'} $headers->{'x-frame-options'}", 'nosniff DENY', 'no guessing of types, no frames');
 	ok(!exists $headers->{'access-control-allow-origin'}, 'no other origin reads it');
 }
-for my $host ('evil.example', 'localhost.evil.example', '127.0.0.1.evil.example:80', '[::1', '', 'a' x 300)
+for my $host ('evil.example', 'localhost.evil.example', '127.0.0.1.evil.example:80', '[::1', '[::1]evil.example', '', 'a' x 300)
 {
 	like($web->raw("GET /api/session HTTP/1.1\r\nHost: $host\r\nConnection: close\r\n\r\n"), qr{^HTTP/1.1 403 .*"host"}s, "Host '$host'");
 }
