@@ -6,7 +6,7 @@
 # copy of the tree and installed into a private copy of the server, so that the installed library stays as it is; it is
 # caught when a named test fails.  A mutant that lives, a patch that does not apply and one that does not build fail.
 #
-#   test/mutants.sh --new name "the rule" "suite/test .."    writes one out of the uncommitted change of src and sql, and reverts it
+#   test/mutants.sh --new name "the rule" "suite/test .."    writes one out of the uncommitted change of src, web and the install scripts, and reverts it
 #   test/mutants.sh [name ...]      these (a part of the name is enough); none: all
 #   MUTANTS_OF_DAY=10               that many, chosen by the day, so that a few weeks of CI see all
 #   MUTANTS_LANES=2                 how many at a time
@@ -22,12 +22,14 @@ PATIENCE=${PATIENCE:-30}
 if [ "${1:-}" = --new ]; then
 	[ $# = 4 ] || { echo 'usage: test/mutants.sh --new name "the rule" "suite/test .."' >&2; exit 1; }
 	cd "$ROOT"
-	! git diff --quiet -- src sql || { echo "src and sql have no uncommitted change" >&2; exit 1; }
+	# not the tests in sql: the one that is to notice may be there, uncommitted
+	sources=(src web 'sql/*--*.sql')
+	! git diff --quiet -- "${sources[@]}" || { echo "src, web and the install scripts have no uncommitted change" >&2; exit 1; }
 	{
 		printf 'Rule: %s\nTest: %s\n\n' "$3" "$4"
-		git diff --no-color -U2 -- src sql
+		git diff --no-color -U2 -- "${sources[@]}"
 	} >"test/mutants/$2.patch"
-	git checkout -q -- src sql
+	git checkout -q -- "${sources[@]}"
 	exit 0
 fi
 
