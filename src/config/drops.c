@@ -3,7 +3,8 @@
  *		Who enqueues while queues are being dropped.
  *
  * drop_queue must see every job that can still come: it publishes that a queue is being dropped, then waits for the
- * enqueuers of that moment (fence.h).  Who enqueues for the first time after it waits for the end of the drop.
+ * enqueuers of that moment (fence.h).  Who enqueues for the first time after it waits for the end of the drop, but not
+ * of one that began later, which waits for it.
  *
  * Locks: RowExclusiveLock on live_job, then on queue.line, until the end of the transaction that enqueues; an object
  * lock on the hash of the name of the queue that is dropped.
@@ -18,28 +19,32 @@
 
 static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
 static int	enqueuing_level;	/* ..since it was so deep, but for subtransactions that ended.. */
-static bool hindered = false;	/* ..and took them while queues were being dropped */
-static int	own_drops = 0;		/* queues that this transaction drops */
+static bool hindered = false;	/* ..and took them while queues were being dropped.. */
+static uint32 last_drop;		/* ..up to this one: those that begin later wait for us */
+static uint32 own_listed = 0;	/* the places of queues that this transaction drops, as bits.. */
+static int	own_unlisted = 0;	/* ..and how many have none */
 
 /* The locks go with the transaction; so does what it dropped. */
 static void
 drops_xact_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_PREPARE && own_drops > 0)
+	if (event == XACT_EVENT_PRE_PREPARE && (own_listed != 0 || own_unlisted > 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has dropped a queue"),
 				 errhint("Commit it.")));
 	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_COMMIT)
 		return;
-	if (own_drops > 0)
+	/* who finds that none is under way any more reads the configuration after it, and not what it has */
+	if (event == XACT_EVENT_COMMIT && (own_listed != 0 || own_unlisted > 0))
+		queue_database_bump(queue_database());
+	for (int place = 0; own_listed != 0; place++, own_listed >>= 1)
 	{
-		/* who finds that none is under way any more reads the configuration after it, and not what it has */
-		if (event == XACT_EVENT_COMMIT)
-			queue_database_bump(queue_database());
-		queue_database_change_drops(queue_database(), -own_drops);
+		if (own_listed & 1)
+			queue_database_end_drop(queue_database(), place);
 	}
-	own_drops = 0;
+	for (; own_unlisted > 0; own_unlisted--)
+		queue_database_end_drop(queue_database(), -1);
 	enqueuing = false;
 }
 
@@ -81,7 +86,7 @@ lock_tables(QueueConfig *config, QueueDatabase *base)
 {
 	LockRelationOid(config->live_job, RowExclusiveLock);
 	LockRelationOid(config->line_table, RowExclusiveLock);
-	return base != NULL && queue_database_drops(base) > 0;
+	return base != NULL && queue_database_drops(base, &last_drop) > 0;
 }
 
 /* Until no drop of this queue is under way. */
@@ -113,7 +118,7 @@ queue_lock_to_enqueue(const char *queue)
 		enqueuing = true;
 		enqueuing_level = GetCurrentTransactionNestLevel();
 	}
-	if (unlikely(hindered) && queue_database_drops(base) > 0)
+	if (unlikely(hindered) && queue_database_drop_until(base, drop_key(queue), last_drop))
 		wait_for_drop(config, queue);
 }
 
@@ -123,6 +128,7 @@ queue_lines_begin_drop(const char *queue)
 {
 	QueueConfig *config = queue_config();
 	QueueDatabase *base = queue_database();
+	int			place;
 
 	if (base == NULL)
 	{
@@ -131,6 +137,9 @@ queue_lines_begin_drop(const char *queue)
 	}
 	register_callbacks();
 	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessExclusiveLock);
-	own_drops++;
-	queue_database_change_drops(base, 1);
+	place = queue_database_begin_drop(base, drop_key(queue));
+	if (place >= 0)
+		own_listed |= (uint32) 1 << place;
+	else
+		own_unlisted++;
 }
