@@ -22,6 +22,8 @@
 #include "scheduler/apart.h"
 #include "shared/clock.h"
 #include "shared/lease.h"
+#include "shared/mark.h"
+#include "shared/reminder.h"
 #include "shared/session.h"
 
 #include "access/xact.h"
@@ -297,7 +299,12 @@ queue_leases_far_look(TimestampTz now)
 
 	(void) queue_apart_begin(&apart, now);
 	if (!far_under_way)
+	{
 		far_place = QUEUE_PLACE_FIRST;
+		/* nor does a hint tell of what a transaction left that was prepared before a crash and ended without a statement */
+		queue_mark_rows(MyDatabaseId);
+		queue_reminder_rows(MyDatabaseId);
+	}
 	else if (far_in_row)
 		far_place = (QueuePlace) {far_row.line, {far_row.pos.run_at, far_row.pos.id + 1}};	/* the rows behind it */
 	far_in_row = false;

@@ -24,9 +24,8 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 #include "shared/ended.h"
-#include "shared/mark.h"
 #include "shared/note.h"
-#include "shared/reminder.h"
+#include "shared/prepared.h"
 #include "shared/slot.h"
 
 #include "access/xact.h"
@@ -518,14 +517,14 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 		if (stmt->kind == TRANS_STMT_PREPARE)
 		{
 			queue_database_preparing();
-			queue_note_set_gid(stmt->gid);
+			queue_prepared_set_gid(stmt->gid);
 		}
 		else if (stmt->kind == TRANS_STMT_COMMIT_PREPARED || stmt->kind == TRANS_STMT_ROLLBACK_PREPARED)
 		{
 			finish = true;
 			commit = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
 			gid = pstrdup(stmt->gid);
-			if (queue_note_knows(gid))
+			if (queue_prepared_knows(gid))
 				queue_ended_commit_begins();
 			else if (!IsTransactionBlock())
 				maybe_old = prepared_before_start(gid);
@@ -541,12 +540,7 @@ queue_process_utility(PlannedStmt *pstmt, const char *query_string, bool read_on
 
 	if (finish)
 	{
-		queue_note_finish_prepared(gid, commit, maybe_old);
-		if (commit)
-		{
-			queue_mark_rows(MyDatabaseId);
-			queue_reminder_rows(MyDatabaseId);
-		}
+		queue_prepared_finish(gid, commit, maybe_old);
 		/* it may have created the extension, or kept it by rolling a DROP back */
 		if (maybe_old || queue_database_prepared_ddl())
 			pending.created = true;

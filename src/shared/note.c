@@ -12,23 +12,20 @@
  * The notes form a stack by nest level: those of a subtransaction are at the tail, are
  * handed to its parent when it commits and paid when it aborts.
  *
- * PREPARE TRANSACTION moves the notes to a shared table by gid, from which hook.c has
- * them paid after COMMIT PREPARED or ROLLBACK PREPARED.  What does not fit there is told
- * by resetting the database's cursors, as is a gid from before a crash.
+ * PREPARE TRANSACTION moves the notes to a shared table (prepared.c).
  *
- * Lock: the prepared table's LWLock; nothing else is taken while it is held.
+ * Locks: none of its own.
  */
 #include "shared/note.h"
 
 #include "shared/clock.h"
 #include "shared/ended.h"
 #include "shared/endpoint.h"
+#include "shared/prepared.h"
 #include "shared/unit.h"
 
-#include "access/twophase.h"
 #include "access/xact.h"
-#include "storage/ipc.h"
-#include "storage/shmem.h"
+#include "replication/logicalworker.h"
 #include "utils/memutils.h"
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
@@ -36,40 +33,6 @@
 #define MERGE_LOOKBACK 16
 #define RANGE_FROM 8			/* claims of one line and end that are told as a range */
 #define RANGE_WINDOW (MERGE_AFTER + MERGE_LOOKBACK)
-#define MAX_PREPARED 64			/* prepared transactions with notes at one time */
-#define PREPARED_NOTES 32
-
-/* Where a kind and its queue are counted, if they have a place, for who knows no names: another backend. */
-typedef struct PreparedCounter
-{
-	QueueCounter *kind, *queue;
-	uint64		kind_incarnation, queue_incarnation;
-} PreparedCounter;
-
-typedef struct PreparedNotes
-{
-	bool		used;
-	char		gid[GIDSIZE];	/* may be empty */
-	Oid			db;
-	bool		config;
-	bool		overflow;		/* more notes than fit: reset the database's cursors instead */
-	int			n;
-	QueueNote	note[PREPARED_NOTES];
-	PreparedCounter counter[PREPARED_NOTES];	/* of note's kind */
-	int			nended;
-	QueueEnded	ended[PREPARED_NOTES];
-	PreparedCounter ended_counter[PREPARED_NOTES];
-} PreparedNotes;
-
-typedef struct PreparedTable
-{
-	LWLock		lock;
-	int			tranche;
-	bool		overflow;		/* a gid found no place: every unknown gid resets */
-	PreparedNotes entry[MAX_PREPARED];
-} PreparedTable;
-
-static PreparedTable *prepared = NULL;
 
 static QueueNote *notes = NULL;
 static int	nnotes = 0;
@@ -88,28 +51,6 @@ static int	nnew_lines = 0;
 static int	maxnew_lines = 0;
 static int	config_level = 0;	/* > 0: queue_note_config was called at this nest level */
 static int	launcher_level = 0;
-static char prepare_gid[GIDSIZE];
-
-Size
-queue_note_shmem_size(void)
-{
-	return MAXALIGN(sizeof(PreparedTable));
-}
-
-void
-queue_note_shmem_init(void)
-{
-	bool		found;
-
-	prepared = ShmemInitStruct("queue prepared notes", sizeof(PreparedTable), &found);
-	if (!found)
-	{
-		memset(prepared, 0, sizeof(PreparedTable));
-		prepared->tranche = LWLockNewTrancheId();
-		LWLockInitialize(&prepared->lock, prepared->tranche);
-	}
-	LWLockRegisterTranche(prepared->tranche, "QueuePrepared");
-}
 
 /* Can these two be told as one (lowest position, sum of counts)? */
 static bool
@@ -438,8 +379,8 @@ move_alike(const QueueNote *a, const QueueNote *b)
 }
 
 /* Pays notes of a transaction that committed, after what ended: who is woken then finds how.  Commit-safe. */
-static void
-pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
+void
+queue_note_pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
 	int64		moved = 0;		/* rows, by notes in a row that move the same numbers of a queue */
@@ -499,8 +440,8 @@ pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n)
 }
 
 /* Pays notes of a (sub)transaction that aborted.  Commit-safe. */
-static void
-pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n)
+void
+queue_note_pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n)
 {
 	Wake		wake = {false, 0};
 
@@ -530,79 +471,6 @@ forget_all(void)
 	}
 }
 
-/* The places of a reference, and a reference to places. */
-static PreparedCounter
-counter_of_ref(QueueCounterRef *ref)
-{
-	PreparedCounter counter = {0};
-
-	if (ref == NULL)
-		return counter;
-	counter.kind = ref->entry;
-	counter.kind_incarnation = ref->incarnation;
-	counter.queue = ref->queue->entry;
-	counter.queue_incarnation = ref->queue->incarnation;
-	return counter;
-}
-
-static QueueCounterRef *
-ref_of_counter(const PreparedCounter *counter, QueueCounterRef ref[2])
-{
-	ref[0] = (QueueCounterRef) {.queue = &ref[1], .entry = counter->kind, .incarnation = counter->kind_incarnation};
-	ref[1] = (QueueCounterRef) {.entry = counter->queue, .incarnation = counter->queue_incarnation};
-	return &ref[0];
-}
-
-/* At PREPARE TRANSACTION: the notes go to the shared table under the gid that hook.c told us. */
-static void
-store_prepared(void)
-{
-	PreparedNotes *entry = NULL;
-	QueueEnded *ended;
-	int			nended = queue_ended_all(&ended);
-
-	if (prepared == NULL || (nnotes == 0 && nnew_lines == 0 && config_level == 0))
-		return;
-	/* places now, because later nobody knows the names; should it roll back, the next sweep finds that */
-	for (int i = 0; i < Min(nnotes, PREPARED_NOTES); i++)
-	{
-		QueueCounterRef *ref = notes[i].keys.counter;
-
-		(void) queue_counter(ref, true);
-		(void) queue_counter(ref != NULL ? ref->queue : NULL, true);
-	}
-	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_PREPARED && entry == NULL; i++)
-	{
-		if (!prepared->entry[i].used)
-			entry = &prepared->entry[i];
-	}
-	if (entry == NULL)
-		prepared->overflow = true;
-	else
-	{
-		entry->used = true;
-		strlcpy(entry->gid, prepare_gid, GIDSIZE);
-		entry->db = MyDatabaseId;
-		entry->config = config_level > 0 || nnew_lines > 0; /* a new generation tells of new lines too */
-		entry->overflow = nnotes > PREPARED_NOTES;
-		entry->n = Min(nnotes, PREPARED_NOTES);
-		if (nnotes > 0)
-			memcpy(entry->note, notes, entry->n * sizeof(QueueNote));
-		/* of many the last ones: those before them are told neither to recent_job nor to the numbers of their kinds */
-		entry->nended = Min(nended, PREPARED_NOTES);
-		ended += nended - entry->nended;
-		if (nended > 0)
-			memcpy(entry->ended, ended, entry->nended * sizeof(QueueEnded));
-		/* this backend's references mean nothing to who commits it */
-		for (int i = 0; i < entry->n; i++)
-			entry->counter[i] = counter_of_ref(notes[i].keys.counter);
-		for (int i = 0; i < entry->nended; i++)
-			entry->ended_counter[i] = counter_of_ref(ended[i].counter);
-	}
-	LWLockRelease(&prepared->lock);
-}
-
 /* The extension's one transaction callback. */
 static void
 xact_callback(XactEvent event, void *arg)
@@ -613,6 +481,8 @@ xact_callback(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_COMMIT && nended > 0)
 		queue_ended_commit_begins();
+	if (event == XACT_EVENT_PRE_COMMIT && IsLogicalWorker())
+		queue_prepared_pay_over();
 	if (event == XACT_EVENT_COMMIT && nended > 0)
 		queue_ended_pay(MyDatabaseId, ended, nended, queue_now());
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
@@ -633,19 +503,19 @@ xact_callback(XactEvent event, void *arg)
 				queue_database_bump(base);
 				queue_fetch_waiter_wake_all(MyDatabaseId);
 			}
-			pay_commit(MyDatabaseId, base, notes, nnotes);
+			queue_note_pay_commit(MyDatabaseId, base, notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
 			forget_all();
 			break;
 		case XACT_EVENT_ABORT:
-			pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes, nnotes);
+			queue_note_pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes, nnotes);
 			if (launcher_level > 0)
 				queue_launcher_wake();
 			forget_all();
 			break;
 		case XACT_EVENT_PREPARE:
-			store_prepared();
+			queue_prepared_store(notes, nnotes, config_level > 0 || nnew_lines > 0);
 			forget_all();
 			break;
 		default:
@@ -679,7 +549,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId 
 	}
 	else
 	{
-		pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes + first, nnotes - first);
+		queue_note_pay_abort(MyDatabaseId, queue_database_of(MyDatabaseId, false), notes + first, nnotes - first);
 		nnotes = first;
 		while (nnew_lines > 0 && new_lines[nnew_lines - 1].level >= level)
 			nnew_lines--;
@@ -695,80 +565,4 @@ queue_note_register_callbacks(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-}
-
-void
-queue_note_set_gid(const char *gid)
-{
-	strlcpy(prepare_gid, gid, GIDSIZE);
-}
-
-/* Is there a prepared transaction of this gid whose notes we keep?  Called by hook.c. */
-bool
-queue_note_knows(const char *gid)
-{
-	bool		found = false;
-
-	if (prepared == NULL)
-		return false;
-	LWLockAcquire(&prepared->lock, LW_SHARED);
-	for (int i = 0; i < MAX_PREPARED && !found; i++)
-		found = prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0;
-	LWLockRelease(&prepared->lock);
-	return found;
-}
-
-/*
- * After COMMIT PREPARED or ROLLBACK PREPARED succeeded.  maybe_old: the gid was
- * prepared before this shared memory began, so what it owes is unknown: all of its
- * database is looked at again.
- */
-void
-queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old)
-{
-	static QueueCounterRef refs[PREPARED_NOTES][2];
-	static QueueCounterRef ended_refs[PREPARED_NOTES][2];
-	static PreparedNotes entry;
-	QueueDatabase *base;
-	bool		found = false;
-
-	if (prepared == NULL)
-		return;
-	entry.db = MyDatabaseId;
-	entry.config = maybe_old;
-	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_PREPARED && !found; i++)
-	{
-		if (prepared->entry[i].used && strcmp(prepared->entry[i].gid, gid) == 0)
-		{
-			found = true;
-			entry = prepared->entry[i];
-			prepared->entry[i].used = false;
-		}
-	}
-	entry.overflow = found ? entry.overflow : (maybe_old || prepared->overflow);
-	LWLockRelease(&prepared->lock);
-	if (!found && !entry.overflow)
-		return;
-
-	for (int i = 0; found && i < entry.n; i++)
-		entry.note[i].keys.counter = ref_of_counter(&entry.counter[i], refs[i]);
-	for (int i = 0; found && i < entry.nended; i++)
-		entry.ended[i].counter = ref_of_counter(&entry.ended_counter[i], ended_refs[i]);
-	base = queue_database_of(entry.db, true);
-	if (base != NULL && (entry.config || entry.overflow))
-		queue_database_bump(base);
-	if (found && commit)
-		queue_ended_pay(entry.db, entry.ended, entry.nended, queue_now());
-	if (entry.overflow)
-	{
-		queue_cursor_reset(entry.db);
-		queue_database_deadline(base, DT_NOBEGIN);
-	}
-	else if (commit)
-		pay_commit(entry.db, base, entry.note, entry.n);
-	else
-		pay_abort(entry.db, base, entry.note, entry.n);
-	if (entry.config || entry.overflow)
-		queue_fetch_waiter_wake_all(entry.db);
 }

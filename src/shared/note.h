@@ -6,7 +6,7 @@
  * Notes live in backend-local memory that is allocated when they are made, so that the
  * transaction callbacks only touch shared memory and latches.  They follow
  * subtransactions (moved to the parent on subcommit, applied on subabort), and two-phase
- * commits through a shared table by gid.
+ * commits through a shared table (prepared.h).
  */
 #ifndef QUEUE_NOTE_H
 #define QUEUE_NOTE_H
@@ -40,8 +40,6 @@ typedef struct QueueNote
 	QueueState	from, to;		/* counters: filed states before and after */
 } QueueNote;
 
-extern Size queue_note_shmem_size(void);
-extern void queue_note_shmem_init(void);
 extern void queue_note_register_callbacks(void);	/* _PG_init */
 
 /*
@@ -85,9 +83,8 @@ extern bool queue_note_configured(void);	/* did this open transaction? */
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
 extern void queue_note_launcher(void);
 
-/* Hook (hook.c) around PREPARE TRANSACTION / COMMIT PREPARED / ROLLBACK PREPARED. */
-extern void queue_note_set_gid(const char *gid);	/* before PREPARE */
-extern void queue_note_finish_prepared(const char *gid, bool commit, bool maybe_old);	/* after success */
-extern bool queue_note_knows(const char *gid);
+/* Commit-safe.  What notes owe, of a transaction that is over.  Called by prepared.c. */
+extern void queue_note_pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n);
+extern void queue_note_pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n);
 
 #endif
