@@ -301,7 +301,7 @@ queue_leases_far_look(TimestampTz now)
 	if (!far_under_way)
 	{
 		far_place = QUEUE_PLACE_FIRST;
-		/* nor does a hint tell of what a transaction left that was prepared before a crash and ended without a statement */
+		/* nor does a hint tell of a transaction that was prepared before a crash and ended without a statement */
 		queue_mark_rows(MyDatabaseId);
 		queue_reminder_rows(MyDatabaseId);
 	}

@@ -18,6 +18,7 @@
 #include "server/shared_memory.h"
 #include "shared/census.h"
 #include "shared/note.h"
+#include "shared/prepared.h"
 #include "shared/unit.h"
 
 #include "storage/ipc.h"
@@ -208,6 +209,7 @@ _PG_init(void)
 {
 	define_settings();
 	queue_note_register_callbacks();
+	queue_prepared_register_callback();
 	queue_unit_register_callbacks();
 	queue_census_register_callbacks();
 	queue_remind_register_callback();

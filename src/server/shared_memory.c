@@ -61,7 +61,7 @@ static const struct
 	{queue_reminder_shmem_size, queue_reminder_shmem_init, queue_reminder_reset},
 	{queue_awaited_shmem_size, queue_awaited_shmem_init, queue_awaited_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
-	{queue_prepared_shmem_size, queue_prepared_shmem_init, NULL},	/* a prepared transaction's are applied at its end */
+	{queue_prepared_shmem_size, queue_prepared_shmem_init, NULL},	/* applied at their ends */
 	{queue_ended_shmem_size, queue_ended_shmem_init, NULL},
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},

@@ -77,7 +77,7 @@ typedef struct QueueDatabase
 	pg_atomic_uint32 drops;		/* queues that open transactions drop.. */
 	pg_atomic_uint32 drops_begun;	/* ..since the server started, the number of the last one */
 	pg_atomic_uint32 drops_unlisted;	/* those of `drops` that found no place in.. */
-	pg_atomic_uint64 drop[QUEUE_DROPS_LISTED];	/* the key of the queue in the high half, the drop's number in the low */
+	pg_atomic_uint64 drop[QUEUE_DROPS_LISTED]; /* the key of the queue in the high half, the number in the low */
 	/* rows of queue.line that were inserted since the server started, committed or not */
 	pg_atomic_uint64 lines_made;
 	pg_atomic_uint64 refused_at;	/* when the last fetch met a row that refuses its claim (refused.c); 0: never */

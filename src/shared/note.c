@@ -21,11 +21,9 @@
 #include "shared/clock.h"
 #include "shared/ended.h"
 #include "shared/endpoint.h"
-#include "shared/prepared.h"
 #include "shared/unit.h"
 
 #include "access/xact.h"
-#include "replication/logicalworker.h"
 #include "utils/memutils.h"
 
 #define MERGE_AFTER 64			/* notes of one level before like ones are merged */
@@ -471,6 +469,14 @@ forget_all(void)
 	}
 }
 
+const QueueNote *
+queue_note_owed(int *n, bool *config)
+{
+	*n = nnotes;
+	*config = config_level > 0 || nnew_lines > 0;	/* a new generation tells of new lines too */
+	return notes;
+}
+
 /* The extension's one transaction callback. */
 static void
 xact_callback(XactEvent event, void *arg)
@@ -481,8 +487,6 @@ xact_callback(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_COMMIT && nended > 0)
 		queue_ended_commit_begins();
-	if (event == XACT_EVENT_PRE_COMMIT && IsLogicalWorker())
-		queue_prepared_pay_over();
 	if (event == XACT_EVENT_COMMIT && nended > 0)
 		queue_ended_pay(MyDatabaseId, ended, nended, queue_now());
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
@@ -515,7 +519,6 @@ xact_callback(XactEvent event, void *arg)
 			forget_all();
 			break;
 		case XACT_EVENT_PREPARE:
-			queue_prepared_store(notes, nnotes, config_level > 0 || nnew_lines > 0);
 			forget_all();
 			break;
 		default:

@@ -83,6 +83,8 @@ extern bool queue_note_configured(void);	/* did this open transaction? */
 /* CREATE/DROP EXTENSION, CREATE DATABASE: wake the launcher after commit. */
 extern void queue_note_launcher(void);
 
+/* What this transaction owes; config: the configuration, or a line, is new.  Commit-safe.  Called by prepared.c. */
+extern const QueueNote *queue_note_owed(int *n, bool *config);
 /* Commit-safe.  What notes owe, of a transaction that is over.  Called by prepared.c. */
 extern void queue_note_pay_commit(Oid db, QueueDatabase *base, QueueNote *note, int n);
 extern void queue_note_pay_abort(Oid db, QueueDatabase *base, const QueueNote *note, int n);

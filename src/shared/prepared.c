@@ -21,6 +21,7 @@
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "replication/logicalworker.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 
@@ -118,9 +119,13 @@ ref_of_counter(const PreparedCounter *counter, QueueCounterRef ref[2])
 	return &ref[0];
 }
 
-void
-queue_prepared_store(const QueueNote *notes, int n, bool config)
+/* At PREPARE TRANSACTION, before note.c forgets what it owes.  Commit-safe. */
+static void
+store(void)
 {
+	int			n;
+	bool		config;
+	const QueueNote *notes = queue_note_owed(&n, &config);
 	PreparedNotes *entry = NULL;
 	QueueEnded *ended;
 	int			nended = queue_ended_all(&ended);
@@ -251,36 +256,9 @@ pay(PreparedNotes *entry, bool commit)
 		queue_fetch_waiter_wake_all(entry->db);
 }
 
-/*
- * After COMMIT PREPARED or ROLLBACK PREPARED succeeded.  maybe_old: the gid was
- * prepared before this shared memory began, so what it owes is unknown: all of its
- * database is looked at again.
- */
-void
-queue_prepared_finish(const char *gid, bool commit, bool maybe_old)
-{
-	static PreparedNotes entry;
-	PreparedNotes *found;
-
-	if (prepared == NULL)
-		return;
-	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
-	found = find(gid);
-	if (found != NULL)
-		take(found, &entry);
-	else
-		entry = (PreparedNotes) {.db = MyDatabaseId, .overflow = maybe_old || prepared->overflow};
-	LWLockRelease(&prepared->lock);
-	if (found != NULL || entry.overflow)
-		pay(&entry, commit);
-	if (commit)
-		tell_of_rows(MyDatabaseId);
-	if (found == NULL)
-		queue_prepared_pay_over();	/* it may be one that the hook was not told of */
-}
-
-void
-queue_prepared_pay_over(void)
+/* Pays what transactions owe that are over and of whose end the hook was not told. */
+static void
+pay_over(void)
 {
 	static PreparedNotes entry;
 
@@ -306,4 +284,47 @@ queue_prepared_pay_over(void)
 		pay(&entry, TransactionIdDidCommit(xid));
 		tell_of_rows(entry.db);
 	}
+}
+
+/*
+ * After COMMIT PREPARED or ROLLBACK PREPARED succeeded.  maybe_old: the gid was
+ * prepared before this shared memory began, so what it owes is unknown: all of its
+ * database is looked at again.
+ */
+void
+queue_prepared_finish(const char *gid, bool commit, bool maybe_old)
+{
+	static PreparedNotes entry;
+	PreparedNotes *found;
+
+	if (prepared == NULL)
+		return;
+	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
+	found = find(gid);
+	if (found != NULL)
+		take(found, &entry);
+	else
+		entry = (PreparedNotes) {.db = MyDatabaseId, .overflow = maybe_old || prepared->overflow};
+	LWLockRelease(&prepared->lock);
+	if (found != NULL || entry.overflow)
+		pay(&entry, commit);
+	if (commit)
+		tell_of_rows(MyDatabaseId);
+	if (found == NULL)
+		pay_over();				/* it may be one that the hook was not told of */
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PREPARE)
+		store();
+	else if (event == XACT_EVENT_PRE_COMMIT && IsLogicalWorker())
+		pay_over();
+}
+
+void
+queue_prepared_register_callback(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
 }

@@ -12,13 +12,7 @@
 extern Size queue_prepared_shmem_size(void);
 extern void queue_prepared_shmem_init(void);
 
-/* At PREPARE TRANSACTION; config: it changed the configuration.  Commit-safe.  Called by note.c. */
-extern void queue_prepared_store(const QueueNote *notes, int n, bool config);
-/*
- * Pays what transactions owe that are over and of whose end the hook is not told.  Called by note.c, by a worker of a
- * subscription that is about to commit.
- */
-extern void queue_prepared_pay_over(void);
+extern void queue_prepared_register_callback(void);	/* _PG_init, after that of note.c, which is then called later */
 
 /* Hook (ddl_hook.c) around PREPARE TRANSACTION / COMMIT PREPARED / ROLLBACK PREPARED. */
 extern void queue_prepared_set_gid(const char *gid);	/* before PREPARE */
