@@ -1230,7 +1230,7 @@ COMMENT ON FUNCTION queue.alter_queue IS
 CREATE FUNCTION queue.drop_queue(name text, force boolean = false) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_drop_queue';
 COMMENT ON FUNCTION queue.drop_queue IS
-    'Drops a queue. 55000 while it has unfinished jobs, or a workflow that has not finished would enqueue its callbacks or compensations in it, unless force, which deletes the jobs, running ones too, and closes workflows of the queue: what they would have enqueued comes when a queue of that name is created again, and doctor() names them. Finished jobs and errors stay as long as they are kept. Privileges on it end; handlers that name it stay, for a queue of that name that is created again. Needs privilege manage.';
+    'Drops a queue. 55000 while it has unfinished jobs, or a workflow that has not finished would enqueue its callbacks or compensations in it, unless force, which deletes the jobs, running ones too, and closes workflows of the queue: what they would have enqueued comes when a queue of that name is created again, and doctor() names them. 55000 too from the handler of one of its jobs. Finished jobs and errors stay as long as they are kept. Privileges on it end; handlers that name it stay, for a queue of that name that is created again. Needs privilege manage.';
 
 CREATE FUNCTION queue.pause(queue text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_sql_pause';

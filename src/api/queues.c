@@ -16,6 +16,7 @@
 #include "config/drops.h"
 #include "config/fence.h"
 #include "config/owner.h"
+#include "executor/run.h"
 #include "job/claim.h"
 #include "job/finish.h"
 #include "job/held.h"
@@ -577,6 +578,11 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"default\" cannot be dropped"),
 				 errhint("Empty it with queue.purge, put its settings back with queue.alter_queue(.., reset => ..).")));
+	if (queue_current != NULL && strcmp(queue_current->line->queue->name, name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a handler cannot drop the queue of its own job"),
+				 errhint("Drop it in a job of another queue.")));
 	empty_queue(name, force);	/* or refuse before anybody waits */
 	queue_lines_begin_drop(name);
 	(void) queue_config_queue(name, false);

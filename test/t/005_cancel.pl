@@ -226,6 +226,21 @@ wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $stop", '
 one($node, "SELECT sqlstate FROM queue.job_error WHERE job_id = $stop", '57014', 'as a cancelled query');
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $stopped", 'and the executor goes on');
 
+# a handler that drops its own queue would tell itself to let go, and run again and again without an attempt
+sql($node, <<'EOS');
+CREATE FUNCTION dropper(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM nextval('public.dropper_runs');
+	PERFORM queue.drop_queue(j.payload->>0, true);
+END $$;
+CREATE SEQUENCE dropper_runs;
+SELECT queue.register_sql_handler('dropper', 'dropper'), queue.create_queue('own', max_attempts => 1), queue.create_queue('other');
+EOS
+my $dropper = sql($node, q{SELECT queue.enqueue('dropper', '["own"]', 'own')});
+wait_end($node, $dropper, 'discarded', 'a handler cannot drop the queue of its own job');
+one($node, "SELECT sqlstate || error FROM queue.job_error WHERE job_id = $dropper", '55000a handler cannot drop the queue of its own job', 'and learns why');
+one($node, 'SELECT last_value FROM dropper_runs', '1', 'it runs once');
+wait_end($node, sql($node, q{SELECT queue.enqueue('dropper', '["other"]', 'own')}), 'completed', 'another queue it can');
+
 log_clean($node);
 $node->stop;
 done_testing();
