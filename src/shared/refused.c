@@ -8,8 +8,9 @@
  * subtransaction, so its error is nobody's again (api/fetch.c).  What the workers of the server do with such jobs is in
  * channel.c.
  *
- * One table for all databases.  Its loss with the server costs one more error for each job.  When it is full, the
- * database with the most loses the one that was met first.
+ * One table for all databases; without the library's shared memory each session has its own, so each meets each such
+ * error once.  The loss of the table costs one more error for each job.  When it is full, the database with the most
+ * loses the one that was met first.
  *
  * Locks: shared->lock (LWLock), shared to look a job up where any was met within KEEP_US.
  */
@@ -22,6 +23,7 @@
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/memutils.h"
 
 #define PLACES 4096
 #define KEEP_US USECS_PER_HOUR	/* after it was met last: longer than a worker rests between two calls */
@@ -47,7 +49,8 @@ typedef struct RefusedShared
 } RefusedShared;
 
 static RefusedShared *shared = NULL;
-static HTAB *jobs = NULL;		/* in shared memory */
+static HTAB *jobs = NULL;		/* in shared memory, or this session's own, which has no lock and.. */
+static TimestampTz own_refused_at = 0;	/* ..this in place of the database's */
 
 Size
 queue_refused_shmem_size(void)
@@ -69,6 +72,30 @@ queue_refused_shmem_init(void)
 	}
 	LWLockRegisterTranche(shared->tranche, "QueueRefused");
 	jobs = ShmemInitHash("queue refused jobs", PLACES, PLACES, &control, HASH_ELEM | HASH_BLOBS);
+}
+
+/* The session's own table, which lasts as long as the session. */
+static void
+make_own(void)
+{
+	HASHCTL		control = {.keysize = sizeof(RefusedKey), .entrysize = sizeof(Refused), .hcxt = TopMemoryContext};
+
+	if (shared == NULL && jobs == NULL)
+		jobs = hash_create("queue refused jobs", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+lock(LWLockMode mode)
+{
+	if (shared != NULL)
+		LWLockAcquire(&shared->lock, mode);
+}
+
+static void
+unlock(void)
+{
+	if (shared != NULL)
+		LWLockRelease(&shared->lock);
 }
 
 bool
@@ -148,9 +175,10 @@ queue_refused_add(int64 job, TimestampTz now)
 	Refused    *refused;
 	bool		found;
 
-	if (base == NULL)
+	if (base == NULL && shared != NULL)
 		return;
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	make_own();
+	lock(LW_EXCLUSIVE);
 	sweep(now, InvalidOid);
 	if (hash_search(jobs, &key, HASH_FIND, NULL) == NULL && hash_get_num_entries(jobs) >= PLACES)
 		make_room();
@@ -163,8 +191,11 @@ queue_refused_add(int64 job, TimestampTz now)
 		refused->pause = Min(Max(refused->pause * 2, QUEUE_SHUNNED_US), QUEUE_SHUNNED_MAX_US);
 		refused->met_at = now;
 	}
-	pg_atomic_write_u64(&base->refused_at, (uint64) now);
-	LWLockRelease(&shared->lock);
+	if (base != NULL)
+		pg_atomic_write_u64(&base->refused_at, (uint64) now);
+	else
+		own_refused_at = now;
+	unlock();
 }
 
 bool
@@ -173,18 +204,18 @@ queue_refused_known(int64 job, TimestampTz now, TimestampTz *until)
 	QueueDatabase *base = queue_database();
 	RefusedKey	key = {.job = job, .db = MyDatabaseId};
 	Refused    *refused;
-	TimestampTz last = base == NULL ? 0 : (TimestampTz) pg_atomic_read_u64(&base->refused_at);
+	TimestampTz last = base == NULL ? own_refused_at : (TimestampTz) pg_atomic_read_u64(&base->refused_at);
 	bool		known;
 
 	*until = 0;
 	if (likely(last == 0 || !queue_put_off(last + KEEP_US, KEEP_US, now)))
 		return false;
-	LWLockAcquire(&shared->lock, LW_SHARED);
+	lock(LW_SHARED);
 	refused = hash_search(jobs, &key, HASH_FIND, NULL);
 	known = refused != NULL;
 	if (known && queue_put_off(refused->met_at + refused->pause, QUEUE_SHUNNED_MAX_US, now))
 		*until = refused->met_at + refused->pause;
-	LWLockRelease(&shared->lock);
+	unlock();
 	return known;
 }
 
@@ -195,16 +226,16 @@ queue_refused_count(TimestampTz now)
 	Refused    *refused;
 	int			n = 0;
 
-	if (shared == NULL)
+	if (jobs == NULL)
 		return 0;
-	LWLockAcquire(&shared->lock, LW_SHARED);
+	lock(LW_SHARED);
 	hash_seq_init(&seq, jobs);
 	while ((refused = hash_seq_search(&seq)) != NULL)
 	{
 		n += refused->key.db == (int64) MyDatabaseId &&
 			queue_put_off(refused->met_at + 2 * QUEUE_SHUNNED_MAX_US, KEEP_US, now);
 	}
-	LWLockRelease(&shared->lock);
+	unlock();
 	return n;
 }
 

@@ -216,6 +216,32 @@ one($node, "CALL queue.await_idle('calm', '1 ms')", 't', 'but not in another que
 sql($node, "SELECT queue.drop_queue('calm', true)");
 sql($node, "SELECT queue.drop_queue('still', true)");
 
+# rows that refuse to be claimed: a session meets each once, and passes it by
+sql($node, <<'EOS');
+SELECT queue.create_queue('odd');
+SELECT queue.enqueue('mail', p, 'odd') FROM unnest('{"{\"bad\": 1}","{\"bad\": 2}","{}"}'::jsonb[]) p;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF OLD.payload ? 'bad' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON queue.live_job FOR EACH ROW EXECUTE FUNCTION refuse();
+DO $$
+DECLARE
+	met text := '';
+BEGIN
+	FOR i IN 1 .. 4 LOOP
+		BEGIN
+			met := met || (SELECT count(*) FROM queue.fetch('odd', 3)) || ' ';
+		EXCEPTION WHEN raise_exception THEN
+			met := met || SQLERRM || ', ';
+		END;
+	END LOOP;
+	PERFORM set_config('my.met', met, false);
+	CREATE TABLE met AS SELECT current_setting('my.met') AS met;
+END $$;
+DROP TRIGGER refuse ON queue.live_job;
+EOS
+one($node, 'SELECT met FROM met', 'not this one, not this one, 1 0 ', 'a session passes rows by that refuse to be claimed');
+sql($node, "SELECT queue.drop_queue('odd', true); DROP TABLE met; DROP FUNCTION refuse");
+
 # statistics do not fail
 one($node, "SELECT count(*) >= 1 FROM queue.stat_queue", 't', 'stat_queue');
 one($node, "SELECT count(*) FROM queue.stat_worker", '0', 'stat_worker');
