@@ -133,7 +133,7 @@ extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation
 
 /*
  * Drops of queues by open transactions, numbered as they begin.  begin_drop returns a place, -1 if all are taken;
- * end_drop, commit-safe, takes it.  drops: how many are under way; a full barrier.  drop_since: may one of this key be
+ * end_drop, commit-safe, takes it.  drops: how many are under way; a full barrier.  drop_until: may one of this key be
  * under way that began up to this number?
  */
 extern int	queue_database_begin_drop(QueueDatabase *base, uint32 key);
