@@ -113,14 +113,6 @@ INI
 	HOWS+=(pgbouncer)
 fi
 
-wait_true() { # seconds expression: true or false, without ending the script
-	local end=$((SECONDS + $1))
-	until [ "$(sql "SELECT $2" 2>/dev/null)" = t ]; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.4
-	done
-}
-
 # start_worker log: in the background, PID in $!
 start_worker() {
 	DATABASE_URL=$URL QUEUE=$QUEUE LEASE=5 WAIT='20 s' "${RUN[@]}" >"$1" 2>&1 &
