@@ -151,7 +151,8 @@ for (1 .. 5)
 {
 	enqueue('many', 1100);
 	poll($node, q{SELECT NOT EXISTS (SELECT FROM queue.job WHERE kind = 'many')}) or last;
-	%to = map { $_->{query} => 1 } $server->seen('request');
+	# (a large one from before, whose body the server has only now read, may be among them)
+	%to = map { $_->{query} => 1 } grep { $_->{query} =~ /^n=/ } $server->seen('request');
 	last if keys %to == 1100;
 }
 one($node, q{SELECT count(*) FROM queue.job WHERE kind = 'many'}, '0', '1,100 endpoints');
