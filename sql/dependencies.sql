@@ -90,6 +90,11 @@ SELECT queue.cancel(id, 'no') FROM queue.job WHERE kind = 'bad';
 SELECT queue.enqueue('x1', queue => 'q', depends_on => ARRAY[:gone]) > 0 AS of_one_gone;
 SELECT add('x2', '{k}') > 0 AND add('x3', '{k,bad}', 'finished') > 0 AND add('x4', '{k,bad}') > 0 AS added;
 SELECT * FROM jobs WHERE kind ~ 'x';
+-- one of many ends with the call, too, and not when the scheduler comes by
+BEGIN;
+SELECT count(*) FROM queue.enqueue_json_many((SELECT format('[{"kind": "many", "queue": "q", "depends_on": [%s]}]', id) FROM queue.job WHERE kind = 'bad'));
+SELECT state FROM queue.job WHERE kind = 'many';
+COMMIT;
 SELECT id AS last FROM queue.job ORDER BY id DESC LIMIT 1 \gset
 SELECT try(format('SELECT queue.enqueue(%L, depends_on => ARRAY[%s, %s])', 'y', :gone, :last + 1));
 SELECT try($$SELECT queue.enqueue('y', depends_on => '{-1}')$$), try($$SELECT queue.enqueue('y', depends_on => '{NULL}')$$),

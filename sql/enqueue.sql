@@ -89,7 +89,7 @@ SELECT try($$SELECT queue.enqueue('k', timeout => '0') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', headers => '[1]')$$);
 SELECT try($$SELECT queue.enqueue('k', headers => '"x"')$$);
 SELECT try($$SELECT queue.enqueue('k', tags => '{a,NULL}')$$);
-SELECT try($$SELECT queue.enqueue('k', tags => '{}') IS NOT NULL$$);
+SELECT try($$SELECT queue.enqueue('k', tags => '{}') IS NOT NULL$$), try($$SELECT count(*) FROM queue.job WHERE tags = '{}'$$);
 SELECT try($$SELECT queue.enqueue('k', tags => '{{a,b},{c,d}}') IS NOT NULL$$);
 SELECT try($$SELECT queue.enqueue('k', on_conflict => 'sometimes')$$);
 SELECT try($$SELECT queue.enqueue('k', depends_mode => 'sometimes')$$);

@@ -33,7 +33,12 @@ SELECT payload FROM queue.fetch('q', 5);
 SELECT count(queue.complete(id)) FROM queue.job WHERE state = 'running';
 SELECT queue.purge('q');
 SELECT count(queue.enqueue('k', to_jsonb(k), 'q', concurrency_key => k)) FROM unnest('{a,a,b}'::text[]) k;
+-- (a limit that is new counts what is claimed; one that only changes does not)
+SELECT limited_at AS since FROM queue.queue WHERE name = 'q' \gset
+SELECT queue.alter_queue('q', max_running => 3);
+SELECT limited_at = :'since' FROM queue.queue WHERE name = 'q';
 SELECT queue.alter_queue('q', max_running_per_key => 1, reset => '{max_running}');
+SELECT limited_at > :'since' FROM queue.queue WHERE name = 'q';
 SELECT count(*) <= 2 FROM queue.fetch('q', 5);
 SELECT count(*) <= 2 FROM queue.fetch('q', 5);
 SELECT payload FROM queue.job WHERE state = 'running' ORDER BY id;

@@ -92,7 +92,8 @@ SELECT queue.tick();
 -- paused, resumed, changed, registered again: nothing from before
 SELECT queue.pause_schedule('every minute'), queue.pause_schedule('every minute');
 SELECT clock_at('2040-06-16 13:03:30');
-SELECT queue.tick();
+SELECT queue.pause_schedule('every minute'), queue.tick();
+SELECT paused_at < '2040-06-16 13:03' AS since_the_first FROM queue.schedule WHERE name = 'every minute';
 SELECT name, state, next_tick FROM status;
 SELECT queue.resume_schedule('every minute'), queue.resume_schedule('every minute'), queue.tick();
 SELECT clock_at('2040-06-16 13:04:30');
@@ -109,6 +110,7 @@ SELECT * FROM status;
 SELECT queue.run_schedule('noon') > 0 AS run;
 SELECT s, state, tick > '2040-06-16T13:08' AS now, late FROM jobs WHERE queue = 'q' ORDER BY tick DESC LIMIT 1;
 SELECT queue.unschedule('every minute'), queue.unschedule('every minute'), queue.unschedule('noon');
+SELECT count(*) AS remembered FROM queue.schedule_state;
 SELECT queue.purge('default') > 0 AS purged, queue.purge('q') AS q;
 
 -- of a line in seconds, and with missed 'last', only the newest comes; bounds, jitter, a job's expiry, a key that is taken
@@ -212,12 +214,23 @@ UPDATE queue.schedule SET timezone = 'UTC', options = '{"max_attempts": "many"}'
 SELECT clock_at('2040-06-19 00:03:00');
 SELECT queue.tick();
 SELECT * FROM parked;
+-- who resumes it, or registers it anew, has done something about it
+BEGIN;
+SELECT queue.pause_schedule('fine'), queue.resume_schedule('fine');
+SELECT state, reason FROM parked WHERE name = 'fine';
+ROLLBACK;
+BEGIN;
+SELECT queue.schedule('fine', '* * * * *', 'fine');
+SELECT state, reason FROM parked WHERE name = 'fine';
+ROLLBACK;
 
 -- a copy ticks nothing before adopt(), and goes on from then
 UPDATE queue.schedule SET options = NULL, database_oid = 1 WHERE name = 'fine';
 SELECT clock_at('2040-06-19 00:05:00');
 SELECT queue.tick();
 SELECT * FROM parked;
+UPDATE queue.schedule SET system_identifier = 1 WHERE name = 'mine';
+SELECT name, state FROM parked;
 SELECT queue.adopt();
 SELECT queue.tick();
 SELECT * FROM parked;
@@ -229,7 +242,7 @@ SELECT kind, count(*), max(origin->>'tick') FROM queue.job WHERE kind IN ('fine'
 SELECT clock_at('2040-07-19 00:00:00');
 SELECT queue.tick();
 SELECT clock_at('2040-06-19 00:07:00');
-SELECT queue.tick();
+SELECT queue.tick(), queue.pause_schedule('fine'), queue.resume_schedule('fine');
 SELECT ok, detail, hint FROM queue.doctor() WHERE check_name = 'schedule';
 SELECT queue.schedule('fine', '* * * * *', 'fine', queue => 'default');
 SELECT clock_at('2040-06-19 00:08:00');

@@ -91,11 +91,11 @@ SELECT queue.complete(id) FROM queue.fetch('held');
 SELECT queue.alter_queue('held', reset => '{dead_letter}');
 SELECT queue.enqueue('k', '"holds"', 'held', group_key => 'g') AS holds, queue.enqueue('k', '"next"', 'held', group_key => 'g') AS next \gset
 SELECT queue.fail(id, attempt, 'no') FROM queue.fetch('held', wait => '20 s');
-UPDATE queue.queue SET dead_letter = 'nowhere' WHERE name = 'held';
+UPDATE queue.queue SET dead_letter = 'nowhere', max_running = 0 WHERE name = 'held';
 CREATE FUNCTION held(holds bigint) RETURNS TABLE (what text, seen text) LANGUAGE sql AS $$
 	SELECT 'found', string_agg(payload #>> '{}', ', ' ORDER BY id) FROM queue.find_jobs('{"queue": "held"}')
 	UNION ALL SELECT 'found in any', count(*)::text FROM queue.find_jobs('{"kind": "k"}', 100) WHERE queue = 'held'
-	UNION ALL SELECT 'doctor', string_agg(DISTINCT check_name, ', ') FROM queue.doctor() WHERE NOT ok AND check_name IN ('dead letters', 'groups on hold')
+	UNION ALL SELECT 'doctor', string_agg(DISTINCT check_name, ', ') FROM queue.doctor() WHERE NOT ok AND check_name IN ('dead letters', 'groups on hold', 'limits')
 	UNION ALL SELECT 'cancelled', queue.cancel(holds)::text
 $$;
 SELECT queue.grant_queue('a', 'regress_seen_reader', 'manage');

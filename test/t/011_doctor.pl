@@ -41,6 +41,7 @@ healthy('resumed');
 # --- a paused handler
 sql($node, "SELECT queue.pause_handler('job'); SELECT queue.enqueue('job')");
 doctor_like($node, qr/job.*pause.*resume_handler/is, 'a paused handler');
+one($node, "SELECT bool_and(ok) FROM queue.doctor() WHERE check_name = 'kind without handler'", 't', 'which is all there is to say of its kind');
 sql($node, "SELECT queue.resume_handler('job')");
 wait_no_jobs($node, 'resumed');
 healthy('resumed');

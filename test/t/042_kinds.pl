@@ -168,11 +168,23 @@ sql($node, "SELECT queue.create_queue('later')");
 for my $n (1, 2)
 {
 	my $began = time;
+	sql($node, "SELECT queue.fail(id, attempt, 'no', '1 s') FROM queue.fetch('later')");
 	sql($node, "SELECT queue.enqueue('later', queue => 'later', delay => '1 s')");
-	wait_true($node, "SELECT available = $n AND scheduled = 0 FROM queue.stat_queue WHERE queue = 'later'", "job $n falls due");
+	wait_true($node, "SELECT available = $n AND scheduled = 0 AND retryable = 0 FROM queue.stat_queue WHERE queue = 'later'", "job $n falls due");
 	cmp_ok(time - $began, '<', 30, "job $n: and counts soon") if $n == 2;
 }
-counts('later', '2 0 0 0 0 0 0 0', 'for its kind as well');
+counts('later', '2 0 0 0 0 0 1 0', 'for its kind as well');
+sql($node, "SELECT id FROM queue.fetch('later', 2, lease => '1 h')");
+counts('later', '0 2 0 0 0 0 1 0', 'what was due by then and is claimed is not due any more');
+# what came in past us is not counted yet, and goes
+sql($node, <<'EOS');
+SELECT queue.create_queue('past'), queue.enqueue('past', queue => 'past') AS id \gset
+BEGIN;
+INSERT INTO queue.live_job SELECT (jsonb_populate_record(j, jsonb_build_object('id', nextval('queue.job_id')))).* FROM queue.live_job j WHERE id = :id;
+SELECT queue.purge('past');
+COMMIT;
+EOS
+one($node, "SELECT available, (SELECT available FROM queue.stat_kind WHERE kind = 'past') FROM queue.stat_queue WHERE queue = 'past'", '0|0', 'no number is below 0');
 
 # --- the oldest of more lines than are looked at
 sql($node, "SELECT queue.create_queue('wide'), queue.enqueue('w', queue => 'wide', run_at => '2001-01-01')");
