@@ -583,10 +583,12 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a handler cannot drop the queue of its own job"),
 				 errhint("Drop it in a job of another queue.")));
-	empty_queue(name, force);	/* or refuse before anybody waits */
-	queue_lines_begin_drop(name);
-	(void) queue_config_queue(name, false);
-	queue_fence_begin(&fence);
+	if (!force)
+		empty_queue(name, false);	/* or refuse before anybody waits */
+	queue_lines_lock_drop(name);
+	if (force)
+		empty_queue(name, true);	/* the most of it before anybody waits */
+	queue_lines_begin_drop(name, &fence);
 	queue_fence_wait(&fence);
 	queue_config_invalidate();	/* COMMIT PREPARED lets its locks go before it tells of the lines that it made */
 	empty_queue(name, force);	/* what they enqueued meanwhile too; nobody can any more */
@@ -594,11 +596,12 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	queue_spi_begin(&spi);
 	check_not_dead_letter(name, force);
 	queue_workflow_queue_dropped(name, force);
+	/* first what waits for another drop: who deletes lines is in the fences of others, as if it enqueued */
+	queue_grants_drop_queue(name);
 	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
 	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */
 	queue_spi_run("DELETE FROM queue.event WHERE queue = $1", 1, &type, &value, NULL);
-	queue_grants_drop_queue(name);
 	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);

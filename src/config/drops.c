@@ -2,23 +2,32 @@
  * drops.c
  *		Who enqueues while queues are being dropped.
  *
- * drop_queue must see every job that can still come: it publishes that a queue is being dropped, then waits for the
- * enqueuers of that moment (fence.h).  Who enqueues for the first time after it waits for the end of the drop, but not
- * of one that began later, which waits for it.
+ * drop_queue must see every job that can still come: it publishes that a queue is being dropped, and looks for the
+ * enqueuers of that moment (fence.h), for whom it waits.  Who enqueues for the first time after it waits for the end of
+ * the drop, but not of one that found it, which waits for it (shared/drop.h).
  *
- * Locks: RowExclusiveLock on live_job, then on queue.line, until the end of the transaction that enqueues; an object
- * lock on the hash of the name of the queue that is dropped.
+ * Locks: RowExclusiveLock on live_job, then on queue.line, until the end of the transaction that enqueues, also past
+ * the end of a savepoint: whom a drop found once it waits for.  Object locks on the hash of the name of the queue that
+ * is dropped, and on the drop's number: who waits for a drop waits for that one, and not for the next of the name,
+ * which may have found him.  Only those that are too many for numbers to be listed are waited for by name.
  */
 #include "config/drops.h"
 
 #include "config/config.h"
-#include "shared/database.h"
+#include "shared/drop.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/resowner.h"
+
+/* objsubid of the object locks on queue.queue: what their objid is. */
+enum
+{
+	LOCK_NAME, LOCK_NUMBER
+};
 
 static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
-static int	enqueuing_level;	/* ..since it was so deep, but for subtransactions that ended.. */
 static bool hindered = false;	/* ..and took them while queues were being dropped.. */
 static uint32 last_drop;		/* ..up to this one: those that begin later wait for us */
 static uint32 own_listed = 0;	/* the places of queues that this transaction drops, as bits.. */
@@ -41,23 +50,11 @@ drops_xact_callback(XactEvent event, void *arg)
 	for (int place = 0; own_listed != 0; place++, own_listed >>= 1)
 	{
 		if (own_listed & 1)
-			queue_database_end_drop(queue_database(), place);
+			queue_drop_end(queue_database(), place);
 	}
 	for (; own_unlisted > 0; own_unlisted--)
-		queue_database_end_drop(queue_database(), -1);
+		queue_drop_end(queue_database(), -1);
 	enqueuing = false;
-}
-
-static void
-drops_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	/* the locks of a subtransaction go with it or become its parent's; who forgot older ones would wait for a waiter */
-	if (event == SUBXACT_EVENT_ABORT_SUB && enqueuing_level >= level)
-		enqueuing = false;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB && enqueuing_level >= level)
-		enqueuing_level = level - 1;
 }
 
 /* Once per backend. */
@@ -69,7 +66,6 @@ register_callbacks(void)
 	if (done)
 		return;
 	RegisterXactCallback(drops_xact_callback, NULL);
-	RegisterSubXactCallback(drops_subxact_callback, NULL);
 	done = true;
 }
 
@@ -80,21 +76,74 @@ drop_key(const char *queue)
 	return (uint32) queue_name_hash(queue);
 }
 
-/* Takes the enqueuer's locks; true: while queues are being dropped. */
-static bool
-lock_tables(QueueConfig *config, QueueDatabase *base)
+/* The enqueuer's locks, which are the transaction's, whatever becomes of the savepoint that it is in. */
+static void
+lock_tables(QueueConfig *config)
 {
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
 	LockRelationOid(config->live_job, RowExclusiveLock);
 	LockRelationOid(config->line_table, RowExclusiveLock);
-	return base != NULL && queue_database_drops(base, &last_drop) > 0;
+	CurrentResourceOwner = owner;	/* after an error the end of the transaction, or of the savepoint, sets it */
 }
 
-/* Until no drop of this queue is under way. */
+/* Throws nothing: we have them. */
 static void
-wait_for_drop(QueueConfig *config, const char *queue)
+unlock_tables(QueueConfig *config)
 {
-	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
-	UnlockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessShareLock);
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	UnlockRelationOid(config->line_table, RowExclusiveLock);
+	UnlockRelationOid(config->live_job, RowExclusiveLock);
+	CurrentResourceOwner = owner;
+}
+
+/* Until no drop of this queue up to that number is under way. */
+static void
+wait_for_drop(QueueConfig *config, QueueDatabase *base, const char *queue, uint32 last)
+{
+	uint32		key = drop_key(queue);
+	uint32		number;
+	Oid			object;
+	uint16		what;
+
+	if (!queue_drop_until(base, key, last, &number))
+		return;
+	object = number != 0 ? number : key;
+	what = number != 0 ? LOCK_NUMBER : LOCK_NAME;
+	LockDatabaseObject(config->queue_table, object, what, AccessShareLock);
+	UnlockDatabaseObject(config->queue_table, object, what, AccessShareLock);
+}
+
+/* The first time in a transaction. */
+static void
+begin_enqueuing(QueueConfig *config, QueueDatabase *base, const char *queue)
+{
+	bool		found;
+
+	register_callbacks();
+	lock_tables(config);
+	hindered = base != NULL && queue_drops(base) > 0;
+	if (unlikely(hindered))
+	{
+		/* who waits without locks holds up nobody; but who was found is waited for, and keeps them */
+		queue_drop_lock();
+		last_drop = queue_drop_last(base, &found);
+		if (!found)
+			unlock_tables(config);
+		queue_drop_unlock();
+		wait_for_drop(config, base, queue, last_drop);
+		if (!found)
+		{
+			lock_tables(config);
+			queue_drop_lock();
+			last_drop = queue_drop_last(base, &found);
+			queue_drop_unlock();
+		}
+	}
+	enqueuing = true;
 }
 
 void
@@ -104,42 +153,45 @@ queue_lock_to_enqueue(const char *queue)
 	QueueDatabase *base = queue_database();
 
 	if (!enqueuing)
-	{
-		register_callbacks();
-		hindered = lock_tables(config, base);
-		if (hindered)
-		{
-			/* without them, so that a drop that is told of, and looks for enqueuers only now, does not wait */
-			UnlockRelationOid(config->line_table, RowExclusiveLock);
-			UnlockRelationOid(config->live_job, RowExclusiveLock);
-			wait_for_drop(config, queue);
-			hindered = lock_tables(config, base);
-		}
-		enqueuing = true;
-		enqueuing_level = GetCurrentTransactionNestLevel();
-	}
-	if (unlikely(hindered) && queue_database_drop_until(base, drop_key(queue), last_drop))
-		wait_for_drop(config, queue);
+		begin_enqueuing(config, base, queue);
+	if (unlikely(hindered))
+		wait_for_drop(config, base, queue, last_drop);
+}
+
+void
+queue_lines_lock_drop(const char *queue)
+{
+	LockDatabaseObject(queue_config()->queue_table, drop_key(queue), LOCK_NAME, AccessExclusiveLock);
+	(void) queue_config_queue(queue, false);
 }
 
 /* Without shared memory nobody can be told: then enqueuers of all queues wait. */
 void
-queue_lines_begin_drop(const char *queue)
+queue_lines_begin_drop(const char *queue, QueueFence *fence)
 {
 	QueueConfig *config = queue_config();
 	QueueDatabase *base = queue_database();
+	Oid			line_table = config->line_table;
+	Oid			queue_table = config->queue_table;
+	LOCKTAG		tag;
+	uint32		number;
 	int			place;
 
 	if (base == NULL)
 	{
-		LockRelationOid(config->line_table, ShareRowExclusiveLock);
+		LockRelationOid(line_table, ShareRowExclusiveLock);
+		queue_fence_begin(fence, line_table);
 		return;
 	}
 	register_callbacks();
-	LockDatabaseObject(config->queue_table, drop_key(queue), 0, AccessExclusiveLock);
-	place = queue_database_begin_drop(base, drop_key(queue));
+	/* from here to there nothing waits, and nothing reads the catalog */
+	number = queue_drop_begin(base, drop_key(queue), &place);
 	if (place >= 0)
 		own_listed |= (uint32) 1 << place;
 	else
 		own_unlisted++;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, queue_table, number, LOCK_NUMBER);
+	(void) LockAcquire(&tag, AccessExclusiveLock, false, true);
+	queue_fence_begin(fence, line_table);
+	queue_drop_begun(fence->xids, fence->n, number);
 }

@@ -6,17 +6,16 @@
  */
 #include "config/fence.h"
 
-#include "config/config.h"
-
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 
 void
-queue_fence_begin(QueueFence *fence)
+queue_fence_begin(QueueFence *fence, Oid line_table)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, queue_config()->line_table);
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, line_table);
 	holders = GetLockConflicts(&tag, ShareLock, &fence->n);
 	fence->xids = palloc((fence->n + 1) * sizeof(VirtualTransactionId));
 	memcpy(fence->xids, holders, fence->n * sizeof(VirtualTransactionId));

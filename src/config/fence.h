@@ -20,7 +20,7 @@ typedef struct QueueFence
 } QueueFence;
 
 /* From now on: who enqueues just now, prepared transactions too, but not this one.  In a transaction. */
-extern void queue_fence_begin(QueueFence *fence);
+extern void queue_fence_begin(QueueFence *fence, Oid line_table);
 /* Have they all ended?  Waits for none.  In a transaction. */
 extern bool queue_fence_passed(QueueFence *fence);
 /* Waits until they have. */

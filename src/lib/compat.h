@@ -40,6 +40,13 @@ typedef bool QueueUpdateIndexes;
 #define queue_procno_of(proc)	((uint32) (proc)->pgprocno)
 #endif
 
+/* The place of a transaction's process among all that have virtual transactions; of a prepared one's none. */
+#if PG_VERSION_NUM >= 170000
+#define queue_vxid_place(vxid)	((uint32) (vxid).procNumber)
+#else
+#define queue_vxid_place(vxid)	((uint32) ((vxid).backendId - 1))
+#endif
+
 /* Wait events have names of their own from 17 on: queue_wait_event("QueueXxx"), evaluated once per call site. */
 #if PG_VERSION_NUM >= 170000
 #define queue_wait_event(name) \

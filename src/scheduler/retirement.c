@@ -290,7 +290,7 @@ begin_fence(TimestampTz now, int64 interval)
 		return now + interval;
 	}
 	old = MemoryContextSwitchTo(context);
-	queue_fence_begin(&fence);
+	queue_fence_begin(&fence, queue_config()->line_table);
 	MemoryContextSwitchTo(old);
 	fence_until = now + Min(2 * PASS_US, 20 * interval);	/* then others may be marked and waited for as well */
 	phase = PHASE_FENCE;

@@ -15,6 +15,7 @@
 #include "shared/counter.h"
 #include "shared/cursor_table.h"
 #include "shared/database.h"
+#include "shared/drop.h"
 #include "shared/end_waiter.h"
 #include "shared/ended.h"
 #include "shared/endpoint.h"
@@ -62,6 +63,7 @@ static const struct
 	{queue_awaited_shmem_size, queue_awaited_shmem_init, queue_awaited_reset},
 	{queue_mark_shmem_size, queue_mark_shmem_init, queue_mark_reset},
 	{queue_prepared_shmem_size, queue_prepared_shmem_init, NULL},	/* applied at their ends */
+	{queue_drop_shmem_size, queue_drop_shmem_init, NULL},	/* what is in it ends with transactions */
 	{queue_ended_shmem_size, queue_ended_shmem_init, NULL},
 	{queue_endpoint_shmem_size, queue_endpoint_shmem_init, queue_endpoint_reset},
 	{queue_limit_shmem_size, queue_limit_shmem_init, queue_gate_reset},

@@ -375,63 +375,6 @@ queue_database_bump(QueueDatabase *base)
 	queue_database_wake(base, 0);
 }
 
-int
-queue_database_begin_drop(QueueDatabase *base, uint32 key)
-{
-	uint32		number = pg_atomic_add_fetch_u32(&base->drops_begun, 1);
-	int			place = 0;
-
-	for (; place < QUEUE_DROPS_LISTED; place++)
-	{
-		uint64		none = 0;
-
-		if (pg_atomic_compare_exchange_u64(&base->drop[place], &none, (uint64) key << 32 | number))
-			break;
-	}
-	if (place == QUEUE_DROPS_LISTED)
-	{
-		place = -1;
-		(void) pg_atomic_fetch_add_u32(&base->drops_unlisted, 1);
-	}
-	(void) pg_atomic_fetch_add_u32(&base->drops, 1);
-	return place;
-}
-
-void
-queue_database_end_drop(QueueDatabase *base, int place)
-{
-	if (place >= 0)
-		pg_atomic_write_u64(&base->drop[place], 0);
-	else
-		(void) pg_atomic_fetch_sub_u32(&base->drops_unlisted, 1);
-	(void) pg_atomic_fetch_sub_u32(&base->drops, 1);
-}
-
-uint32
-queue_database_drops(QueueDatabase *base, uint32 *last)
-{
-	pg_memory_barrier();
-	*last = pg_atomic_read_u32(&base->drops_begun);
-	return pg_atomic_read_u32(&base->drops);
-}
-
-bool
-queue_database_drop_until(QueueDatabase *base, uint32 key, uint32 last)
-{
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&base->drops_unlisted) > 0)
-		return true;
-	for (int place = 0; place < QUEUE_DROPS_LISTED; place++)
-	{
-		uint64		drop = pg_atomic_read_u64(&base->drop[place]);
-
-		if (drop != 0 && drop >> 32 == key && (int32) ((uint32) drop - last) <= 0)
-			return true;
-	}
-	pg_read_barrier();			/* who is told so reads what the drop did */
-	return false;
-}
-
 /* A line found no place: readers look at all until the scheduler has done so.  Commit-safe.  Called by cursor.c. */
 void
 queue_database_lose_cursor(QueueDatabase *base)

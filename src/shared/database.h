@@ -16,7 +16,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#define QUEUE_DROPS_LISTED 16		/* drops of queues at a time that enqueuers can tell from each other */
+#define QUEUE_DROPS_LISTED 32		/* drops of queues at a time that enqueuers can tell from each other */
 #define QUEUE_REST_MAX_US (5 * USECS_PER_MINUTE)	/* the longest rest: then the housekeeping has its turn */
 
 /* Why a database has no scheduler; doctor() words them. */
@@ -74,7 +74,7 @@ typedef struct QueueDatabase
 	char		trouble[QUEUE_TROUBLE_SIZE];	/* what of the scheduler's work fails just now; under the lock */
 	/* claims by advisory lock (session.c) in the low half, this entry's incarnation in the high one */
 	pg_atomic_uint64 session_claims;
-	pg_atomic_uint32 drops;		/* queues that open transactions drop.. */
+	pg_atomic_uint32 drops;		/* queues that open transactions drop (drop.c).. */
 	pg_atomic_uint32 drops_begun;	/* ..since the server started, the number of the last one */
 	pg_atomic_uint32 drops_unlisted;	/* those of `drops` that found no place in.. */
 	pg_atomic_uint64 drop[QUEUE_DROPS_LISTED]; /* the key of the queue in the high half, the number in the low */
@@ -130,16 +130,6 @@ extern TimestampTz queue_database_lately_loaded(int64 within);	/* when the last 
 
 extern uint64 queue_database_generation(void);	/* 0 without preload */
 extern void queue_database_bump(QueueDatabase *base);	/* commit-safe: generation + 1 and wake the scheduler */
-
-/*
- * Drops of queues by open transactions, numbered as they begin.  begin_drop returns a place, -1 if all are taken;
- * end_drop, commit-safe, takes it.  drops: how many are under way; a full barrier.  drop_until: may one of this key be
- * under way that began up to this number?
- */
-extern int	queue_database_begin_drop(QueueDatabase *base, uint32 key);
-extern void queue_database_end_drop(QueueDatabase *base, int place);
-extern uint32 queue_database_drops(QueueDatabase *base, uint32 *last);
-extern bool queue_database_drop_until(QueueDatabase *base, uint32 key, uint32 last);
 
 /* Are there lines with jobs and without an entry in cursor.c, or an agenda? */
 typedef enum QueueCursorsLost
