@@ -240,6 +240,8 @@ static TimestampTz recount_due;	/* when a row that was not due falls due */
 static uint64 recount_seen = 0; /* activity when the last recount began */
 static int	recounts = 0;		/* since the start */
 static bool recount_met = false;	/* the last one met changes, and may have counted them twice */
+static uint64 recount_left;		/* activity when it ended */
+static TimestampTz recount_trust = 0;	/* who tells until then of what it did may have been met, too; 0: looked */
 static uint64 quiet_seen = 0;	/* activity when it was looked at last, */
 static TimestampTz quiet_since = 0; /* and since when it has been so */
 
@@ -362,6 +364,8 @@ recount_end(void)
 	}
 	hash_destroy(counts);
 	counts = NULL;
+	recount_left = activity(&waiting);
+	recount_trust = queue_now() + QUIET_US;
 	recount_at = recount_began + (hasty ? Max(SOON_US, 10 * recount_spent) : Max(RECOUNT_US, 100 * recount_spent));
 }
 
@@ -415,10 +419,18 @@ recount_slice(void)
 	queue_job_close(table);
 }
 
-/* When a recount that met changes is to be done again: as soon as there are none for a while. */
+/*
+ * When a recount that met changes is to be done again: as soon as there are none for a while.  A change that is told
+ * soon after its end is one that it met, for all we know: between a COMMIT, which the scan sees, and what is told of it
+ * a process may lose the CPU.
+ */
 static TimestampTz
 recount_quiet(TimestampTz now, uint64 seen)
 {
+	if (!recount_met && now < recount_trust)
+		return recount_trust;
+	recount_met |= recount_trust != 0 && seen != recount_left;
+	recount_trust = 0;
 	if (!recount_met)
 		return DT_NOEND;
 	if (seen != quiet_seen || quiet_since == 0)
@@ -472,5 +484,5 @@ queue_housekeeping_recount(TimestampTz now)
 		recount_begin(now);
 	}
 	recount_slice();
-	return counts != NULL ? now : recount_met ? Min(recount_at, now + QUIET_US) : recount_at;
+	return counts != NULL ? now : Min(recount_at, now + QUIET_US);
 }

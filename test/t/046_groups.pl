@@ -188,14 +188,7 @@ DO $$ BEGIN
 	END LOOP;
 END $$;
 EOS
-# whoever let the last one in may still be about to tell of it; nobody counts again before a minute has passed
-my $counted;
-for (1 .. 200)
-{
-	last if ($counted = sql($node, "SELECT available, pending FROM queue.stat_queue WHERE queue = 'told'")) eq '200|0';
-	Time::HiRes::usleep(50_000);
-}
-is($counted, '200|0', 'who was let in is pending no more');
+wait_true($node, "SELECT available = 200 AND pending = 0 FROM queue.stat_queue WHERE queue = 'told'", 'who was let in is pending no more');
 
 # --- without preload: fetch and maintain() promote
 $node->safe_psql('postgres', "SELECT queue.purge('q')");
