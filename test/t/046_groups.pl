@@ -6,7 +6,6 @@ use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
-use Time::HiRes ();
 
 my $node = queue_node('groups', conf => "max_prepared_transactions = 10\nqueue.commit_interval = 10\n");
 sql($node, <<'EOS');
