@@ -331,7 +331,8 @@ find_host(QueueRequest *request, const char *url)
 		host[0] != '[' && inet_pton(AF_INET, host, address) != 1)
 	{
 		length = strlen(host);
-		if (length > 1 && host[length - 1] == '.')
+		/* libcurl 7.81 takes the dot away before it looks for the address, a later one looks for the name as it is */
+		if (length > 1 && host[length - 1] == '.' && curl_version_info(CURLVERSION_NOW)->version_num < 0x075200)
 			host[--length] = '\0';
 		if (length < sizeof(request->host))
 			strcpy(request->host, host);
