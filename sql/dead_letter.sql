@@ -91,6 +91,13 @@ SELECT try($$SELECT queue.redrive('dead')$$), queue.redrive('dead');
 SELECT queue, payload, state FROM jobs;
 SELECT queue.purge('a'), queue.purge('dead');
 
+-- nor is one a letter whose origin makes no sense
+BEGIN;
+SELECT queue.enqueue('k', '2', 'dead') AS letter \gset
+UPDATE queue.live_job SET extra = '{"origin": {"id": 1e30, "queue": "a"}}' WHERE id = :letter;
+SELECT try($$SELECT queue.redrive('dead')$$);
+ROLLBACK;
+
 -- a key that is taken stops only its letter; qty counts those that went
 SELECT queue.enqueue('k', to_jsonb(n), 'a', unique_key => 'key' || n) FROM generate_series(1, 5) n \g /dev/null
 SELECT queue.discard_jobs('{"queue": "a"}');
@@ -141,6 +148,14 @@ CREATE TEMP TABLE dependency AS SELECT id FROM queue.enqueue_many('d', array_fil
 SELECT queue.enqueue('deep', queue => 'deep', depends_on => (SELECT array_agg(id) FROM dependency)) AS deep \gset
 SELECT queue.discard(:deep);
 SELECT jsonb_array_length(origin -> 'depends_on') FROM queue.job WHERE queue = 'dead' AND kind = 'deep';
+ROLLBACK;
+
+-- what fails otherwise than for want of a line fails the discard: a job without its letter would be lost
+BEGIN;
+SELECT queue.enqueue('k', '1', 'a') AS a \gset
+CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more letters'; END $$;
+CREATE TRIGGER full_up BEFORE INSERT ON queue.live_job FOR EACH ROW EXECUTE FUNCTION full_up();
+SELECT try(format('SELECT queue.discard(%s)', :a));
 ROLLBACK;
 
 -- on_discarded: one job for each, with the job as its payload; none for itself

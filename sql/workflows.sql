@@ -314,6 +314,31 @@ SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined;
 SELECT queue.cancel_workflow(:w);
 SELECT try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
 ROLLBACK;
+-- so in one statement
+CREATE FUNCTION hers(w bigint) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT queue.enqueue('x', queue => 'q', workflow => w) $$;
+ALTER FUNCTION hers OWNER TO queue_flow_alice;
+BEGIN;
+SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined, try(format('SELECT hers(%s)', :w));
+SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined, queue.close_workflow(:w), try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
+ROLLBACK;
+DO $$
+DECLARE w bigint := queue.create_workflow('rolled back');
+BEGIN
+	PERFORM queue.enqueue('x', queue => 'q', workflow => w);
+	ROLLBACK;
+	RAISE NOTICE '%', replace(try(format('SELECT queue.enqueue(''x'', queue => ''q'', workflow => %s)', w)), w::text, 'N');
+END $$;
+DROP FUNCTION hers;
+-- a job of a cancelled one may be retried; what a job without a ref returned is told by its id
+SELECT queue.create_workflow('again') AS again \gset
+SELECT queue.enqueue('again', queue => 'q', workflow => :again) AS a \gset
+SELECT queue.enqueue('behind', queue => 'q', workflow => :again, depends_on => ARRAY[:a]) AS b \gset
+SELECT queue.cancel_workflow(:again);
+SELECT is(:again, 'cancelled');
+SELECT queue.retry(:b), queue.retry(:a);
+SELECT done('again');
+SELECT queue.dependency_results(:b) = jsonb_build_object(:a, 'by again') AS by_id, done('behind');
+SELECT is(:again, 'completed');
 DROP OWNED BY queue_flow_alice;
 DROP ROLE queue_flow_alice;
 DROP VIEW flows, callbacks, ailing;

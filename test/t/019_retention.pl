@@ -136,6 +136,23 @@ EOS
 one($node, 'SELECT message FROM queue.job_log', 'hello', 'a log line is kept');
 clock(13);
 wait_true($node, 'SELECT count(*) = 0 FROM queue.log_line', 'and goes when its time is over');
+# Kept for no time is not written.
+$node->safe_psql('postgres', "ALTER SYSTEM SET queue.keep_errors = 0");
+$node->reload;
+poll($node, "SELECT setting = '0' FROM pg_settings WHERE name = 'queue.keep_errors'") or die;
+one($node, <<'EOS', '0', 'with keep_errors 0 neither an error nor a log line is written');
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE FUNCTION loud(jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE WARNING ''loud''; END';
+DO $$
+BEGIN
+	PERFORM queue.register_sql_handler('loud', 'loud', '{day}');
+	PERFORM queue.test_run(queue.enqueue('loud', queue => 'day')), queue.enqueue('talks', queue => 'day');
+	PERFORM queue.log('hello', 'info', id, attempt), queue.fail(id, attempt, 'no') FROM queue.fetch('day', kinds => '{talks}');
+END $$;
+SELECT (SELECT count(*) FROM queue.log_line) + (SELECT count(*) FROM queue.failure WHERE kind = 'talks');
+ROLLBACK;
+EOS
 
 # A table that somebody uses when its turn has come goes soon after that.
 complete('fifth', 3);

@@ -70,6 +70,17 @@ one($node, "SELECT count(*) FROM queue.live_key", '1', 'its place is gone');
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'has' AND state = 'available'", 'the next of its group is let in');
 sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"has\"}')");
 
+# An enqueue that replaces its payload does not let it run without its headers.
+sql($node, <<'EOS');
+SELECT queue.enqueue('same', '1', 'w', headers => wide(100000), unique_key => 'u');
+INSERT INTO queue.step (job_id, name, value) SELECT max(id), 's', '1' FROM queue.live_job;
+CALL damage();
+SELECT queue.enqueue('same', '2', 'w', unique_key => 'u', on_conflict => 'replace');
+EOS
+one($node, "SELECT count(*) FROM queue.fetch('w', 10, kinds => '{same}')", '0', 'one whose payload is replaced is damaged all the same');
+sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"same\"}')");
+one($node, 'SELECT count(*) FROM queue.step', '0', 'what it stored goes when it is cancelled');
+
 # And by hand, also with a deadline: ending one does not need what is lost.
 sql($node, <<'EOS');
 SELECT queue.enqueue('hand', wide(100000), 'w');

@@ -76,6 +76,11 @@ sql($node, q{SELECT queue.resume('own')});
 my ($done, $failed) = split /\n/, at(60, q{id FROM queue.fetch('own', 2, lease => '1 h')});
 at(90, "queue.complete($done, 1)");
 at(90, "queue.fail($failed, 1, 'no')");
+# when their leases have ended nobody knows how long they ran
+sql($node, q{SELECT queue.enqueue('lost') FROM generate_series(1, 2)});
+($done, $failed) = split /\n/, at(60, q{id FROM queue.fetch('default', 2, lease => '1 s', kinds => '{lost}')});
+at(90, "queue.complete($done, 1), queue.fail($failed, 1, 'no')");
+sql($node, "SELECT queue.cancel($failed)");
 sql($node, q{SELECT queue.pause('own')});
 
 my $s = metrics('all sorts of metrics');
@@ -91,6 +96,7 @@ is(join(' ', @$s{map { "queue_kind_$_" } 'jobs{queue="own",kind="pick",state="av
 	'3 1 1', 'a kind');
 is(join(' ', @$s{map { qq(queue_kind_run_seconds_$_) } map { qq(bucket{queue="own",kind="pick",le="$_"}) } '0.001', '25.0', '50.0', '+Inf'}), '0 0 2 2', 'the histogram of its runs');
 is($s->{'queue_kind_run_seconds_count{queue="own",kind="pick"}'}, 2, 'their number');
+is($s->{'queue_kind_run_seconds_count{queue="default",kind="lost"}'} // 0, 0, 'but not of those whose lease had ended');
 cmp_ok(abs($s->{'queue_kind_run_seconds_sum{queue="own",kind="pick"}'} - 60), '<', 10, 'their sum');
 is(join(' ', @$s{map { qq(queue_kind_wait_seconds_bucket{queue="own",kind="pick",le="$_"}) } '50.0', '100.0'}), '0 2', 'how long they waited');
 is(join(' ', @$s{map { qq(queue_handler_$_) } 'ready{kind="run",type="sql",queues="*"}', 'jobs_ended_total{kind="run",type="sql",queues="*",state="completed"}'}), '1 20', 'a handler');

@@ -41,7 +41,7 @@ state_is($id, 'completed', 'the event sends it again');
 my @r = $server->seen('request');
 is(scalar(@r), 2, 'two requests');
 like($r[0]{body}, qr/^\{"job": \{.*"payload": \{"order": 7\}/, "body => 'job': the job");
-unlike($r[0]{body}, qr/"event"/, 'no event yet');
+unlike($r[0]{body}, qr/"event"|"dependencies"/, 'no event yet, nor anything that it depends on');
 like($r[0]{body}, qr/"steps": \{\}/, 'no steps');
 like($r[1]{body}, qr/"event": \{"name": "approved", "status": "event", "payload": \{"by": "ada"\}\}/, 'then the event');
 like($r[1]{body}, qr/"attempt": 2/, 'of the second attempt');
@@ -64,10 +64,15 @@ $id = enqueue('late', '{}');
 state_is($id, 'completed', 'a timeout is told too');
 @r = $server->seen('request');
 like($r[1]{body}, qr/"event": \{"name": "late", "status": "timeout"\}/, 'by its name');
-register('wrong', '/await/x?timeout=soon');
-$id = enqueue('wrong', '{}');
-wait_true($node, "SELECT failures > 0 AND last_error ~ 'Queue-Await-Timeout is no number of seconds' FROM queue.job WHERE id = $id", 'a timeout that is no number fails the attempt');
-sql($node, "SELECT queue.cancel($id)");
+for (['soon', '/await/x?timeout=soon', 'Queue-Await-Timeout is no number of seconds'], ['past', '/await/x?timeout=-1', 'Queue-Await-Timeout is no number of seconds'],
+	['long', '/await/' . 'x' x 201, 'Queue-Await is longer than 200 bytes'])
+{
+	my ($kind, $path, $error) = @$_;
+	register($kind, $path);
+	$id = enqueue($kind, '{}');
+	wait_true($node, "SELECT failures > 0 AND last_error ~ '$error' FROM queue.job WHERE id = $id", "$kind: what makes no sense fails the attempt");
+	sql($node, "SELECT queue.cancel($id)");
+}
 # one whose wait could not be written, because an enqueue has its key, and that is cancelled before it can
 register('held', '/await/never');
 kill 'STOP', $server->{pid};

@@ -87,6 +87,9 @@ expect('status 200 not in complete_on', outcome('/status/200', register => ", co
 	my @sent = map { $_->{at} } $server->seen('request');
 	cmp_ok($sent[1] - $sent[0], '>=', 0.9, '202 with Retry-After 0 waits a second');
 	sql($node, "SELECT queue.unregister_handler('k$n')");
+	outcome('/status/503?date=-60');
+	wait_true($node, "SELECT attempt > 1 FROM queue.job WHERE kind = 'k$n'", 'a Retry-After that is over is one');
+	sql($node, "SELECT queue.unregister_handler('k$n')");
 }
 
 # --- broken answers; the worker stays small
@@ -181,7 +184,8 @@ SKIP:
 		}
 	}
 	expect('unknown CA', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);
-	expect('CA file', outcome("https://localhost:$tls{localhost}{port}/", register => ", ca_file => '$tls_dir/localhost.crt', method => 'GET'"), 'completed');
+	expect('CA file', outcome("https://localhost:$tls{localhost}{port}/", register => ", ca_file => '$tls_dir/localhost.crt', method => 'GET',
+		health_url => 'https://localhost:$tls{localhost}{port}/up'"), 'completed');
 	expect('unknown CA, after a request with a CA file', outcome("https://localhost:$tls{localhost}{port}/"), 'retryable', qr/certificate/i);
 	expect('wrong name', outcome("https://localhost:$tls{'elsewhere.example'}{port}/", register => ", ca_file => '$tls_dir/elsewhere.example.crt'"),
 		'retryable', qr/name.*does not match|no alternative certificate/i);
@@ -234,6 +238,12 @@ SKIP:
 	outcome('/status/200', payload => "to_jsonb(repeat('x', 1500000))");
 	($r) = $server->seen('request');
 	is($r->{expect}, undef, 'a large body is sent at once');
+
+	# a GET sends no payload
+	$server->forget;
+	outcome('/status/200', register => ", method => 'GET'");
+	($r) = $server->seen('request');
+	is(join(' ', map { $r->{$_} // 'none' } qw(method body content-type)), 'GET  none', 'a GET has no body, nor the type of one');
 
 	# a raw secret, another method, odd names
 	$server->forget;
@@ -288,15 +298,22 @@ expect('bad job header', outcome('/status/200', enqueue => q{, headers => '{"X-B
 	sql($node, "SELECT queue.register_http_handler('own', '" . $server->url('/hang') . "', max_attempts => 1)");
 	$id = sql($node, "SELECT queue.enqueue('own', timeout => '300 ms')");
 	wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $id", "the job's own timeout");
+	one($node, "SELECT completed, failed, discarded, timeouts, last_error_at > now() - interval '5 min' FROM queue.stat_handler WHERE kind = 'own'", '0|1|1|1|t', 'is counted');
+	sql($node, "SELECT queue.register_http_handler('counted', '" . $server->url('/status/200') . "')");
+	$id = sql($node, "SELECT queue.enqueue('counted')");
+	wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE id = $id", 'one that goes well');
+	one($node, "SELECT completed, failed, discarded, timeouts FROM queue.stat_handler WHERE kind = 'counted'", '1|0|0|0', 'is, too');
 }
 
 # --- cancel and discard of what is under way
 for my $what (qw(cancel discard))
 {
 	sql($node, "SELECT queue.register_http_handler('slow', '" . $server->url('/hang') . "')");
-	my $id = sql($node, "SELECT queue.enqueue('slow')");
+	# (a request takes a day at most, whatever the job says)
+	my $id = sql($node, "SELECT queue.enqueue('slow'" . ($what eq 'discard' ? ", timeout => '10 days')" : ')'));
 	wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'slow'", 'under way');
-	one($node, "SELECT state, worker ~ '^queue http', leased_until > now() + '30 s' FROM queue.job WHERE id = $id", 'running|t|t', 'it is running, and the lease outlives the timeout');
+	one($node, "SELECT state, worker ~ '^queue http', leased_until - now() BETWEEN " . ($what eq 'discard' ? "'1 day' AND '25 h'" : "'30 s' AND '2 min'")
+		. " FROM queue.job WHERE id = $id", 'running|t|t', 'it is running, and the lease outlives the timeout');
 	one($node, "SELECT running FROM queue.stat_handler WHERE kind = 'slow'", 1, 'stat_handler counts it');
 	one($node, "SELECT queue.$what($id)", 't', "$what");
 	wait_true($node, "SELECT in_flight = 0 FROM queue.stat_endpoint WHERE kind = 'slow'", 'the transfer is aborted');

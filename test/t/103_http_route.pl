@@ -196,6 +196,31 @@ none_left('its new health_url says that it is up');
 is(scalar(grep { $_->{path} eq '/status/404' } $server->seen('request')), 0, 'one of weight 0 is not asked');
 sql($node, "SELECT queue.unregister_handler('moved')");
 
+# an endpoint of another installation, as a restored row is, gets nothing
+register('restored', $server->url('/status/200'));
+sql($node, "SELECT queue.add_endpoint('restored', '" . $server->url('/status/409') . "'); UPDATE queue.endpoint SET system_identifier = 1 WHERE url ~ '/status/409'");
+enqueue('restored', 10);
+none_left('all go to the other one');
+is(scalar(grep { $_->{path} eq '/status/409' } $server->seen('request')), 0, 'none to one that is not of this installation');
+sql($node, "SELECT queue.unregister_handler('restored')");
+
+# a request that tries a breaker out and is cancelled leaves its place to the next
+register('tried', $server->url('/file'), q{, backoff => '{"type": "fixed", "base": "5 ms"}', breaker => '{"consecutive_failures": 1, "pause": "10 ms", "cap": "10 ms", "successes": 1}'});
+sql($node, "SELECT queue.add_endpoint('tried', '$ok')");
+sub try_out { my ($file) = @_; return sql($node, "SELECT max(queue.enqueue('tried', '{\"file\": \"$file\"}')) FROM generate_series(1, 2)"); }
+$server->say_status('bad', 500);
+try_out('bad');
+none_left('one of two failed');
+my $at_file = "FROM queue.stat_endpoint WHERE kind = 'tried' AND url ~ 'file'";
+one($node, "SELECT breaker <> 'closed' $at_file", 't', 'its breaker is open');
+for (1 .. 50) { last if sql($node, "SELECT in_flight = 1 $at_file") eq 't'; try_out('never'); }
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE kind = 'tried' AND state = 'running'");
+none_left('the one that tries it out is cancelled');
+$server->say_status('good', 200);
+for (1 .. 50) { last if sql($node, "SELECT breaker = 'closed' $at_file") eq 't'; try_out('good'); none_left('more'); }
+one($node, "SELECT breaker $at_file", 'closed', 'the next one closes it');
+sql($node, "SELECT queue.unregister_handler('tried')");
+
 # a handler with an endpoint that is not there: its jobs go once it is
 # (bound, so that nobody else gets it, and not listened on)
 my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp', ReuseAddr => 1) or die $!;

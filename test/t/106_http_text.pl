@@ -55,7 +55,7 @@ sql($node, q{CREATE ROLE reader LOGIN; SELECT queue.grant_queue('default', 'read
 my $hidden = q{, secret => 'raw secret', headers => '{"Authorization": "Bearer s3cret/\"q\"", "X-Api-Key": "k3y", "X-N": "1"}'};
 for my $status (200, 500)
 {
-	$id = attempt('echo', "/echo/$status?token=hu%73h-hush-hush-hush&x=1", register => $hidden, enqueue => q{, headers => '{"X-Job": "from the job"}'});
+	$id = attempt('echo', "/echo/$status?token=hu%73h-hush-hush-hush&x=1#top", register => $hidden, enqueue => q{, headers => '{"X-Job": "from the job"}'});
 	my $kept = sql($node, $status == 200 ? "SELECT result->>'body' FROM queue.job WHERE id = $id" : "SELECT context FROM queue.job_error WHERE job_id = $id", user => 'reader');
 	like($kept, qr/"x-n": "1"/, "status $status: the answer is kept");
 	unlike($kept, qr/s3cret|k3y|hush|hu%73h|x=1|v1,|from the job/, 'without what was secret');
@@ -63,6 +63,10 @@ for my $status (200, 500)
 }
 $id = attempt('said', '/say/500/the%20token%20is%20s3cret%2F%22q%22', register => $hidden);
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'a token without its scheme');
+$id = attempt('escaped', '/say/500/the%20token%20is%20s3cret%5C%2F%5C%22q%5C%22', register => $hidden);
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'and as JSON may have it, with its slash escaped');
+$id = attempt('decoded', '/say/500/it%20was%20hush-hush-hush-hush?token=hu%73h-hush-hush-hush');
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'it was ***', 'a value of the query as the endpoint read it');
 $id = attempt('signed', '/say/500/signed%20with%20hush%2Fhush', register => ", secret => 'hush/hush'");
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'signed with ***', 'the secret');
 my $long = 's3cret' x 1000;
