@@ -125,6 +125,7 @@ queue_database_shmem_init(void)
 			pg_atomic_init_u64(&base->lines_made, 0);
 			pg_atomic_init_u64(&base->loaded_at, 0);
 			pg_atomic_init_u64(&base->refused_at, 0);
+			pg_atomic_init_u64(&base->refused_lost_at, 0);
 			pg_atomic_init_u64(&base->lines_bound, (uint64) (PG_INT64_MAX / 2));
 			pg_atomic_init_u64(&base->sorted_generation, 0);
 			pg_atomic_init_u32(&base->cursors_lost, QUEUE_CURSORS_ALL);

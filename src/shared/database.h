@@ -81,6 +81,7 @@ typedef struct QueueDatabase
 	/* rows of queue.line that were inserted since the server started, committed or not */
 	pg_atomic_uint64 lines_made;
 	pg_atomic_uint64 refused_at;	/* when the last fetch met a row that refuses its claim (refused.c); 0: never */
+	pg_atomic_uint64 refused_lost_at;	/* when there was last no place to remember one; 0: never */
 	pg_atomic_uint64 loaded_at; /* when rows came in otherwise than by our functions; 0: never */
 	pg_atomic_uint64 lines_bound;	/* with that many made, at most as many plus this exist; as an int64 */
 	/* by which generation of the configuration the scheduler has put all lines into agendas; 0: it has not */

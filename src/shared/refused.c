@@ -10,7 +10,9 @@
  *
  * One table for all databases; without the library's shared memory each session has its own, so each meets each such
  * error once.  The loss of the table costs one more error for each job.  When it is full, the database with the most
- * loses the one that was met first.
+ * loses the one that was met first.  But if that is the job's own, the job gets no place, and for a while each claim
+ * there is tried in a subtransaction: of more jobs than places, met in order, each would have lost its own whenever it
+ * is met again.
  *
  * Locks: shared->lock (LWLock), shared to look a job up where any was met within KEEP_US.
  */
@@ -50,7 +52,8 @@ typedef struct RefusedShared
 
 static RefusedShared *shared = NULL;
 static HTAB *jobs = NULL;		/* in shared memory, or this session's own, which has no lock and.. */
-static TimestampTz own_refused_at = 0;	/* ..this in place of the database's */
+static TimestampTz own_refused_at = 0;	/* ..these in place of the database's */
+static TimestampTz own_lost_at = 0;
 
 Size
 queue_refused_shmem_size(void)
@@ -129,8 +132,8 @@ sweep(TimestampTz now, Oid gone)
 	}
 }
 
-/* The database with the most loses the one that was met first.  Lock: exclusive. */
-static void
+/* The database with the most loses the one that was met first; false: that is ours.  Lock: exclusive. */
+static bool
 make_room(void)
 {
 	struct
@@ -164,7 +167,35 @@ make_room(void)
 		if (++counted[i].n > counted[most].n)
 			most = i;
 	}
+	if (counted[most].db == (int64) MyDatabaseId)
+		return false;
 	hash_search(jobs, &counted[most].first->key, HASH_REMOVE, NULL);
+	return true;
+}
+
+/* When a job of this database last got no place; 0: never. */
+static TimestampTz
+lost_at(QueueDatabase *base)
+{
+	return base == NULL ? own_lost_at : (TimestampTz) pg_atomic_read_u64(&base->refused_lost_at);
+}
+
+/* A place for one more, if need be another's; none is looked for where lately there was none.  Lock: exclusive. */
+static bool
+find_room(QueueDatabase *base, TimestampTz now)
+{
+	bool		lately = queue_put_off(lost_at(base) + QUEUE_SHUNNED_US, QUEUE_SHUNNED_US, now);
+
+	if (lately && hash_get_num_entries(jobs) >= PLACES)
+		return false;
+	sweep(now, InvalidOid);
+	if (hash_get_num_entries(jobs) < PLACES || make_room())
+		return true;
+	if (base != NULL)
+		pg_atomic_write_u64(&base->refused_lost_at, (uint64) now);
+	else
+		own_lost_at = now;
+	return false;
 }
 
 void
@@ -179,12 +210,13 @@ queue_refused_add(int64 job, TimestampTz now)
 		return;
 	make_own();
 	lock(LW_EXCLUSIVE);
-	sweep(now, InvalidOid);
-	if (hash_search(jobs, &key, HASH_FIND, NULL) == NULL && hash_get_num_entries(jobs) >= PLACES)
-		make_room();
-	refused = hash_search(jobs, &key, HASH_ENTER_NULL, &found);
-	if (refused != NULL && !found)
-		refused->pause = 0;
+	refused = hash_search(jobs, &key, HASH_FIND, NULL);
+	if (refused == NULL && find_room(base, now))
+	{
+		refused = hash_search(jobs, &key, shared != NULL ? HASH_ENTER_NULL : HASH_ENTER, &found);
+		if (refused != NULL && !found)
+			refused->pause = 0;
+	}
 	/* who was at it at the same time does not count */
 	if (refused != NULL && (refused->pause == 0 || refused->met_at + refused->pause <= now))
 	{
@@ -212,8 +244,8 @@ queue_refused_known(int64 job, TimestampTz now, TimestampTz *until)
 		return false;
 	lock(LW_SHARED);
 	refused = hash_search(jobs, &key, HASH_FIND, NULL);
-	known = refused != NULL;
-	if (known && queue_put_off(refused->met_at + refused->pause, QUEUE_SHUNNED_MAX_US, now))
+	known = refused != NULL || queue_put_off(lost_at(base) + KEEP_US, KEEP_US, now);
+	if (refused != NULL && queue_put_off(refused->met_at + refused->pause, QUEUE_SHUNNED_MAX_US, now))
 		*until = refused->met_at + refused->pause;
 	unlock();
 	return known;

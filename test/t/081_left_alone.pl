@@ -212,8 +212,14 @@ sql($node, q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
 sql($node, q{SELECT count(queue.enqueue('ext', '{"bad": 1}', 'q' || i % 42 + 1)) FROM generate_series(1, 4200) i}, db => 'other');
 sql($node, q{DO $$ BEGIN FOR i IN 1 .. 4200 LOOP BEGIN PERFORM queue.fetch('q' || i % 42 + 1); EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$}, db => 'other');
 sql($node, q{SELECT queue.enqueue('ext', p, 'out') FROM unnest('{"{\"bad\": \"P0001\"}","{}"}'::jsonb[]) p});
+$began = time;
 sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, 'P0001', qr/not this one/, 'beside 4,200 of another database');
+$refusals = () = told('refused');
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out')}, '1', 'it is passed by as well');
+ok(time - $began >= 5 || $refusals == (() = told('refused')), 'and not tried');
+# those that have no place in a database that has most of them are nobody's error either
+sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n % 100 > 0 THEN '{"bad": 1}' ELSE '{}' END::jsonb, 'q1') FROM generate_series(1, 300) n}, db => 'other');
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('q1', 10)}, '3', 'more than there are places for', db => 'other');
 sql($node, 'DROP DATABASE other WITH (FORCE)');
 begin_anew();
 sql($node, q{SELECT queue.enqueue('ext', '{"bad": "42501"}', 'out')});
