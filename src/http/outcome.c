@@ -188,11 +188,12 @@ record(QueueRequest *request)
 	switch (request->verdict)
 	{
 		case QUEUE_HTTP_COMPLETE:
+			/* who depends on the job, and its workflow, needs the result, though the queue keeps nothing */
 			state = QUEUE_STATE_COMPLETED;
 			res = queue_finish_end(queue_sender.table, &job, job.attempt, QUEUE_STATE_COMPLETED,
 								   &(QueueEnding) {.started_at = request->started_at,
 								   .ended_at = request->started_at + request->duration,
-								   .result = line->queue->keep_completed > 0 ? make_result(request) : NULL},
+								   .result = make_result(request)},
 								   snapshot, false);
 			break;
 		case QUEUE_HTTP_FAIL:

@@ -127,6 +127,16 @@ wait_true($node, "SELECT state = 'completed' FROM queue.job WHERE kind = 'after'
 @r = $server->seen('request');
 like($r[0]{body}, qr/"dependencies": \{"$other": true, "first": false\}/, 'is told what they returned');
 
+# what an endpoint answered is told too, though its queue keeps nothing; a workflow keeps it for the compensation
+sql($node, "SELECT queue.create_queue('none')");
+register('answers', '/say/200/done');
+$id = sql($node, "SELECT queue.enqueue('by hand', '{}', 'q', depends_on => ARRAY[queue.enqueue('answers', '{}', 'none')])");
+state_is($id, 'available', 'one that depends on an endpoint');
+one($node, "SELECT r.value ->> 'body' FROM jsonb_each(queue.dependency_results($id)) r", 'done', 'knows its answer');
+sql($node, "SELECT queue.cancel($id)");
+sql($node, "SELECT queue.enqueue_workflow('[{\"kind\": \"answers\", \"queue\": \"none\"}]', 'answer')");
+wait_true($node, "SELECT result ->> 'body' = 'done' FROM queue.workflow_end WHERE workflow = (SELECT id FROM queue.workflow WHERE name = 'answer')", 'and so does a workflow');
+
 # it asks by SQL while its request is under way, and the event comes before the answer, which counts for nothing then
 $server->forget;
 $id = enqueue('steps', '{"file": "two"}');
