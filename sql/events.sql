@@ -59,6 +59,8 @@ SELECT queue.complete(:id, 1), queue.heartbeat(:id, attempt => 1), queue.save_st
 SELECT count(*) FROM queue.fetch('q');
 SELECT queue.emit('approved', '{"by": "ada"}', 'q');
 CALL let_in(:id);
+-- how long it awaited that is not how long it waits for a worker
+SELECT extra ? 'run_at' AS since_asked FROM queue.live_job WHERE id = :id;
 SELECT id = :id AS it, attempt, failures, payload FROM queue.fetch('q');
 SELECT * FROM queue.await_event(:id, 'approved', attempt => 2);
 -- a second one; the first says what it said
@@ -111,6 +113,11 @@ SELECT queue.complete(:a);
 -- two await one event; a group's head holds its group
 SELECT queue.enqueue('k', '"a"', 'q') AS a, queue.enqueue('k', '"b"', 'q', group_key => 'g') AS b, queue.enqueue('k', '"c"', 'q', group_key => 'g') AS c \gset
 CALL let_in(:b);
+-- (when one that was let in is given another time, it is not waited for since the first one)
+BEGIN;
+SELECT queue.alter_job(:b, run_at => '2001-01-01 00:00+00');
+SELECT extra ? 'run_at' AS since_asked FROM queue.live_job WHERE id = :b;
+ROLLBACK;
 SELECT payload, (queue.await_event(id, 'both', NULL, attempt)).status FROM queue.fetch('q', 10) ORDER BY id;
 SELECT payload FROM queue.fetch('q', 10);
 BEGIN;
