@@ -258,6 +258,18 @@ SELECT name, next_tick FROM parked;
 SELECT queue.maintain();
 SELECT name, next_tick FROM parked;
 SELECT at >= queue_internal.clock() - interval '1 min' AS noted FROM queue.maintained;
+-- .. not again so soon, unless the clock had stood ahead; in REPEATABLE READ maintain() does not tick
+SELECT at FROM queue.maintained \gset
+SELECT queue.tick();
+SELECT at = :'at' AS same FROM queue.maintained;
+UPDATE queue.maintained SET at = at + interval '1 day';
+SELECT queue.tick();
+SELECT at <= queue_internal.clock() AS noted FROM queue.maintained;
+UPDATE queue.maintained SET at = at - interval '1 hour';
+SET default_transaction_isolation = 'repeatable read';
+SELECT queue.maintain();
+RESET default_transaction_isolation;
+SELECT at <= queue_internal.clock() - interval '1 hour' AS same FROM queue.maintained;
 
 -- where the clock leaves out one time of the day and comes to another, that is one tick
 SELECT count(queue.unschedule(name)) FROM queue.schedule_status;

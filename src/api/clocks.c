@@ -22,7 +22,6 @@
 #include "shared/clock.h"
 #include "shared/database.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -158,8 +157,6 @@ queue_clocks_note(void)
 	Datum		values[2];
 	uint64		found;
 
-	if (IsolationUsesXactSnapshot())
-		return;					/* another's note would be an error */
 	values[0] = TimestampTzGetDatum(queue_now());
 	values[1] = TimestampTzGetDatum(queue_now() - NOTE_US);
 	queue_spi_begin(&spi);
