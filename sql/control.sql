@@ -193,7 +193,12 @@ SELECT payload FROM queue.fetch('p');
 SELECT try($$SELECT queue.pause('nowhere')$$);
 SELECT try($$SELECT queue.pause(null)$$);
 SELECT try($$SELECT queue.resume('nowhere')$$);
-SELECT queue.pause('*'), queue.pause('*');
+-- who pauses again changes nothing
+SELECT queue.pause('p'), queue.pause('*');
+SELECT array_agg(paused_at ORDER BY name) AS since FROM queue.queue \gset
+SELECT queue.pause('p'), queue.pause('*');
+SELECT array_agg(paused_at ORDER BY name) = :'since' AS same FROM queue.queue;
+SELECT queue.resume('p');
 SELECT count(*) > 1 AS more, bool_and(all_paused_at IS NOT NULL) AS all_paused FROM queue.stat_queue;
 SELECT queue.resume('*');
 SELECT queue.resume('*');

@@ -44,6 +44,10 @@ SELECT queue.register_sql_handler('b', 'h_job', queues => '{default}');
 SELECT kind, function_name, function_argument, queues, timeout, max_attempts, backoff FROM queue.handler WHERE kind = 'b';
 -- pause, resume, unregister
 SELECT queue.pause_handler('a'), queue.pause_handler('a');
+-- (replaced, it is the same one, and paused)
+SELECT id, paused_at FROM queue.handler WHERE kind = 'a' \gset
+SELECT queue.register_sql_handler('a', 'h_json');
+SELECT function_name, id = :id AS same, paused_at = :'paused_at' AS paused FROM queue.handler WHERE kind = 'a';
 SELECT kind, state FROM queue.stat_handler WHERE kind IN ('a', 'b') ORDER BY kind;
 SELECT queue.resume_handler('a'), queue.resume_handler('a');
 SELECT kind, state FROM queue.stat_handler WHERE kind IN ('a', 'b') ORDER BY kind;

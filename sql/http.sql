@@ -176,6 +176,14 @@ SELECT detail, hint FROM queue.doctor() WHERE check_name = 'handler' AND detail 
 SELECT state FROM queue.stat_handler WHERE kind = 'regress_l';
 ROLLBACK;
 
+-- a handler that takes the place of two leaves no endpoint of the second behind
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT queue.register_http_handler('both', 'http://x/', queues => '{regress_http}'), queue.register_http_handler('both', 'http://y/', queues => '{default}');
+SELECT queue.register_http_handler('both', 'http://z/', queues => '{regress_http,default}');
+SELECT count(*) FROM queue.endpoint WHERE handler NOT IN (SELECT id FROM queue.handler);
+ROLLBACK;
+
 -- what follows a # is for the owner only, too
 BEGIN;
 SET LOCAL client_min_messages = error;

@@ -92,10 +92,14 @@ SELECT queue.alter_queue('held', reset => '{dead_letter}');
 SELECT queue.enqueue('k', '"holds"', 'held', group_key => 'g') AS holds, queue.enqueue('k', '"next"', 'held', group_key => 'g') AS next \gset
 SELECT queue.fail(id, attempt, 'no') FROM queue.fetch('held', wait => '20 s');
 UPDATE queue.queue SET dead_letter = 'nowhere', max_running = 0 WHERE name = 'held';
+SELECT queue.schedule(n, '@yearly', 'k', queue => 'held') FROM unnest('{its,paused}'::text[]) n;
+SELECT queue.pause_schedule('paused');
+UPDATE queue.schedule SET timezone = 'Gone/Away';
+SELECT queue.create_queue('gone'), queue.subscribe('t', 'k', 'gone') > 0 AS subscribed, queue.drop_queue('gone');
 CREATE FUNCTION held(holds bigint) RETURNS TABLE (what text, seen text) LANGUAGE sql AS $$
 	SELECT 'found', string_agg(payload #>> '{}', ', ' ORDER BY id) FROM queue.find_jobs('{"queue": "held"}')
 	UNION ALL SELECT 'found in any', count(*)::text FROM queue.find_jobs('{"kind": "k"}', 100) WHERE queue = 'held'
-	UNION ALL SELECT 'doctor', string_agg(DISTINCT check_name, ', ') FROM queue.doctor() WHERE NOT ok AND check_name IN ('dead letters', 'groups on hold', 'limits')
+	UNION ALL SELECT 'doctor', string_agg(DISTINCT check_name, ', ') FROM queue.doctor() WHERE NOT ok AND check_name IN ('dead letters', 'groups on hold', 'limits', 'schedule', 'subscriptions')
 	UNION ALL SELECT 'cancelled', queue.cancel(holds)::text
 $$;
 SELECT queue.grant_queue('a', 'regress_seen_reader', 'manage');
@@ -104,6 +108,7 @@ SELECT * FROM held(:holds);
 SELECT queue.explain_job(:kept);
 RESET ROLE;
 SELECT * FROM held(:holds);
+SELECT detail FROM queue.doctor() WHERE check_name = 'schedule';
 SELECT queue_internal.may_read(NULL), queue_internal.may_read(repeat('q', 1000)), queue_internal.may_read('held');
 -- a role that would run without triggers, here or in another database
 ALTER ROLE regress_seen_other IN DATABASE template1 SET session_replication_role = replica;

@@ -229,6 +229,14 @@ SELECT until('EXISTS (SELECT FROM queue.job WHERE kind = ''undo_a'')');
 SELECT queue.purge('undo');
 SELECT until('EXISTS (SELECT FROM queue.doctor() WHERE check_name = ''workflows'' AND NOT ok)');
 SELECT * FROM ailing;
+CREATE ROLE queue_flow_other;
+SELECT queue.grant_queue('default', 'queue_flow_other', 'read');
+GRANT SELECT ON ailing TO queue_flow_other;
+SET ROLE queue_flow_other;
+SELECT * FROM ailing;
+RESET ROLE;
+DROP OWNED BY queue_flow_other;
+DROP ROLE queue_flow_other;
 SELECT queue.retry(id) FROM queue.job WHERE kind = 'undo_a' AND workflow = :w;
 -- so can one that failed for good where its queue keeps nothing
 SELECT queue.alter_queue('undo', keep_discarded => '0');

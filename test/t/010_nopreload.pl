@@ -28,6 +28,12 @@ like($said, qr/WARNING:  nobody ticks for schedules: .*shared_preload_libraries\
 sql($node, 'SELECT queue.tick()', db => 'fresh');
 (undef, undef, $said) = $node->psql('fresh', $schedule);
 is($said, '', 'and is content with one');
+my $clock = q{SELECT ok FROM queue.doctor() WHERE check_name = 'clock'};
+one($node, $clock, 't', 'as doctor() is', db => 'fresh');
+sql($node, "UPDATE queue.maintained SET at = at + interval '1 day'", db => 'fresh');
+one($node, $clock, 'f', 'but not with a word from a time to come', db => 'fresh');
+sql($node, "SELECT queue.pause_schedule('s')", db => 'fresh');
+one($node, $clock, 't', 'what is paused needs none', db => 'fresh');
 sql($node, 'DROP DATABASE fresh');
 
 # --- jobs in and out

@@ -26,6 +26,8 @@ is(complaint('kind without handler'), '', 'then all is well');
 like(complaint('kind without handler', '61 min'), qr/"ext"/, 'for an hour');
 sql($node, q{SELECT queue.enqueue('other', '{}', 'q')});
 like(complaint('kind without handler'), qr/kind "other"/, 'what it did not fetch is another kind');
+sql($node, q{SELECT queue.enqueue('many' || n, '{}', 'q') FROM generate_series(1, 55) n});
+one($node, q{SELECT count(*), count(*) FILTER (WHERE detail ~ 'more kinds') FROM queue.doctor() WHERE check_name = 'kind without handler'}, '51|1', 'of many kinds fifty are told, and that there are more');
 sql($node, q{SELECT queue.purge('q')});
 
 # --- a backlog
@@ -82,11 +84,13 @@ sql($node, <<'EOS');
 CREATE SCHEMA app; CREATE TABLE app.contact (name text);
 SET search_path = app, public;
 CREATE FUNCTION app.add(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO contact VALUES ('Ada'); END $$;
-SELECT queue.register_sql_handler('add', 'app.add', backoff => '{"type": "fixed", "base": "1 h"}');
+SELECT queue.register_sql_handler('add', 'app.add', queues => '{default}', backoff => '{"type": "fixed", "base": "1 h"}');
 SELECT queue.enqueue('add');
 EOS
 doctor_like($node, qr/search_path \| kind "add": .*not found \(SQLSTATE 42P01\), and function app\.add has no search_path.*ALTER FUNCTION app\.add\(queue\.job\) SET search_path/,
 	'a relation that is not found, and a function without search_path');
+is(sql($node, "SET ROLE watches; $bad AND check_name = 'search_path'"), '', 'which concerns nobody who may not see the handler');
+is(complaint('search_path', '61 min'), '', 'one that failed long ago is not told of');
 sql($node, 'ALTER FUNCTION app.add SET search_path = app');
 is(complaint('search_path'), '', 'one with it has the cure');
 

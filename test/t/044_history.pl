@@ -79,7 +79,14 @@ sql($node, "SELECT queue.create_queue('q' || i) FROM generate_series(1, 70) i");
 pass(60);
 wait_true($node, 'SELECT count(DISTINCT queue) = 64 FROM queue.history', 'a database has so many places');
 one($node, "SELECT ok, detail FROM queue.doctor() WHERE check_name = 'history'", 'f|64 queues of this database have a history', 'doctor tells');
-sql($node, "SELECT queue.drop_queue('q' || i) FROM generate_series(1, 70) i");
+my $late = sql($node, 'SELECT queue FROM queue.stat_queue WHERE queue NOT IN (SELECT queue FROM queue.history) LIMIT 1');
+sql($node, "SELECT queue.enqueue('k', queue => '$late')");
+pass(60);
+sql($node, "SELECT queue.drop_queue('q' || i) FROM generate_series(1, 70) i WHERE 'q' || i <> '$late'");
+pass(60) for 1 .. 2;
+wait_true($node, "SELECT count(*) > 0 FROM queue.history WHERE queue = '$late'", 'one that had none gets one');
+sums("queue = '$late'", '0 0 0 0', 'without what it did before, which is of no minute');
+sql($node, "SELECT queue.drop_queue('$late', force => true)");
 
 # --- an end
 pass(60 * 1441);

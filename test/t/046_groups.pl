@@ -128,6 +128,18 @@ $node->restart;
 sql($node, "COMMIT PREPARED 'p2'");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 'p2' AND state = 'available'", 'also after a restart');
 one($node, "SELECT count(*) FROM queue.group_mark", '0', 'the marks that were rows are eaten');
+sql($node, "BEGIN; SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'many' || n)) FROM generate_series(1, 250) n; PREPARE TRANSACTION 'many'");
+sql($node, "COMMIT PREPARED 'many'");
+wait_true($node, "SELECT count(*) = 250 FROM queue.job WHERE group_key ~ '^many' AND state = 'available'", 'COMMIT PREPARED of more than are looked at together lets all in');
+wait_true($node, "SELECT count(*) = 0 FROM queue.group_mark", 'and all their marks are eaten');
+
+# --- what a savepoint that was released ended is told of, whatever a later one undid
+sql($node, "SELECT queue.purge('q')");
+my ($first) = split /\n/, sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 's') FROM generate_series(1, 2)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $first", 'the first is let in');
+sql($node, "BEGIN; SAVEPOINT a; SELECT queue.complete(id) FROM queue.fetch('q', kinds => '{ext}'); RELEASE a; SAVEPOINT b; SELECT queue.pause('q'); ROLLBACK TO b; COMMIT");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 's' AND state = 'available'", 'and the next, when it has ended in a savepoint');
+sql($node, "SELECT queue.purge('q')");
 
 # --- a late commit with a lower place: it waits for the one that is in, and is the next
 my $late = queue_session($node);

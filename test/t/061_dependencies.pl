@@ -240,6 +240,14 @@ is($kept, $awaited, '.. where it was kept for that alone; those on which none do
 sql($node, "SELECT queue.cancel($wait)");
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE id = $d AND state = 'cancelled'", '.. and the other one learns how it ended');
 
+# --- what a savepoint that was released did is told of, whatever a later one undid
+sql($node, "SELECT queue.purge('q')");
+$one = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+$d = sql($node, "SELECT queue.enqueue('wait', queue => 'q', depends_on => ARRAY[$one])");
+scheduler_turn($node);
+sql($node, "BEGIN; SAVEPOINT a; SELECT queue.complete(id) FROM queue.fetch('q', kinds => '{ext}'); RELEASE a; SAVEPOINT b; SELECT queue.pause('q'); ROLLBACK TO b; COMMIT");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'a job is let in whose dependency ended in a savepoint');
+
 # --- more reminders than a transaction keeps: everything is looked at, whatever a savepoint undid since (a restore, for which
 # the rows of jobs that are gone are kept for a day: the last test)
 sql($node, "SELECT queue.purge('q')");

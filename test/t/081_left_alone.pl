@@ -217,6 +217,7 @@ sqlstate_like($node, q{SELECT * FROM queue.fetch('out')}, 'P0001', qr/not this o
 $refusals = () = told('refused');
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('out')}, '1', 'it is passed by as well');
 ok(time - $began >= 5 || $refusals == (() = told('refused')), 'and not tried');
+doctor_like($node, qr/^refused claims \| \d{1,2} jobs? could not/m, 'doctor() tells of none of the others');
 # those that have no place in a database that has most of them are nobody's error either
 sql($node, q{SELECT queue.enqueue('ext', CASE WHEN n % 100 > 0 THEN '{"bad": 1}' ELSE '{}' END::jsonb, 'q1') FROM generate_series(1, 300) n}, db => 'other');
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('q1', 10)}, '3', 'more than there are places for', db => 'other');
