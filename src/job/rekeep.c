@@ -169,7 +169,7 @@ queue_rekeep_needed(QueueJobTable *jobs, Relation rel, TimestampTz now)
 }
 
 int64
-queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now)
+queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *row = table_slot_create(rel, NULL);
@@ -178,22 +178,29 @@ queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now)
 	int64		moved = 0;
 
 	PushActiveSnapshot(snapshot);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	/* first only a look, for what has been copied cannot be taken back */
+	for (int pass = 0; pass < 2 && moved >= 0; pass++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		TimestampTz until;
-		int			slot;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(row);
-		until = kept_until(jobs, row, now, &slot);
-		MemoryContextSwitchTo(old);
-		if (until > now)
+		while (moved >= 0 && table_scan_getnextslot(scan, ForwardScanDirection, row))
 		{
-			queue_finished_copy(jobs, slot, row, until);
-			moved++;
+			MemoryContext old = MemoryContextSwitchTo(context);
+			TimestampTz until;
+			int			slot;
+
+			CHECK_FOR_INTERRUPTS();
+			slot_getallattrs(row);
+			until = kept_until(jobs, row, now, &slot);
+			MemoryContextSwitchTo(old);
+			if (until > now && slot == here)
+				moved = -1;
+			else if (until > now && pass == 1)
+			{
+				queue_finished_copy(jobs, slot, row, until);
+				moved++;
+			}
+			MemoryContextReset(context);
 		}
-		MemoryContextReset(context);
+		table_rescan(scan, NULL);
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();

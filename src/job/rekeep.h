@@ -20,7 +20,10 @@ extern bool queue_rekeep_changed(int slot, TimestampTz now);
 extern TimestampTz queue_rekeep_needed(QueueJobTable *jobs, Relation rel, TimestampTz now);
 /* Until when this job is kept, by what its queue says now; of a queue that is gone: as before. */
 extern TimestampTz queue_rekeep_until(const QueueFinished *finished);
-/* Copies the rows that are kept longer to where they belong by that, before the table is truncated.  How many. */
-extern int64 queue_rekeep_move(QueueJobTable *jobs, Relation rel, TimestampTz now);
+/*
+ * Copies the rows that are kept longer to where they belong by that, before the table of slot `here` is truncated.  How
+ * many; -1, and none is: one belongs where it is, for it ended at a time that is still to come (the clock was set back).
+ */
+extern int64 queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now);
 
 #endif

@@ -114,10 +114,10 @@ truncate_ring_table(QueueJobTable *jobs, Oid relid, int slot, bool look)
 	/* the clock is read again under the lock: no row of the next turn can be there, none can come in */
 	truncate = queue_ring_window(slot, queue_now(), &expired_at, &reused_at);
 	if (look && truncate)
-		moved = queue_rekeep_move(jobs, rel, queue_now());
+		moved = queue_rekeep_move(jobs, rel, slot, queue_now());
 	else if (look)
 		truncate = queue_rekeep_needed(jobs, rel, queue_now()) == DT_NOBEGIN;
-	truncate = truncate && RelationGetNumberOfBlocks(rel) > 0;
+	truncate = truncate && moved >= 0 && RelationGetNumberOfBlocks(rel) > 0;
 	command = psprintf("TRUNCATE ONLY %s",
 					   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												  RelationGetRelationName(rel)));
