@@ -22,7 +22,7 @@ extern TimestampTz queue_rekeep_needed(QueueJobTable *jobs, Relation rel, Timest
 extern TimestampTz queue_rekeep_until(const QueueFinished *finished);
 /*
  * Copies the rows that are kept longer to where they belong by that, before the table of slot `here` is truncated.  How
- * many; -1, and none is: one belongs where it is, for it ended at a time that is still to come (the clock was set back).
+ * many; -1, and none is: one belongs where it is, for it ended at a time still to come (the clock was set back).
  */
 extern int64 queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now);
 
