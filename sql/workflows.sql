@@ -329,6 +329,7 @@ BEGIN;
 SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined, try(format('SELECT hers(%s)', :w));
 SELECT queue.enqueue('x', queue => 'q', workflow => :w) > 0 AS joined, queue.close_workflow(:w), try(format('SELECT queue.enqueue(%L, queue => %L, workflow => %s)', 'x', 'q', :w));
 ROLLBACK;
+SET client_min_messages = notice;	-- whatever the caller has set
 DO $$
 DECLARE w bigint := queue.create_workflow('rolled back');
 BEGIN
@@ -336,6 +337,7 @@ BEGIN
 	ROLLBACK;
 	RAISE NOTICE '%', replace(try(format('SELECT queue.enqueue(''x'', queue => ''q'', workflow => %s)', w)), w::text, 'N');
 END $$;
+RESET client_min_messages;
 DROP FUNCTION hers;
 -- a job of a cancelled one may be retried; what a job without a ref returned is told by its id
 SELECT queue.create_workflow('again') AS again \gset
