@@ -19,6 +19,7 @@
  */
 #include "server/ddl_hook.h"
 
+#include "executor/run.h"
 #include "job/kept.h"
 #include "server/shared_memory.h"
 #include "shared/clock.h"
@@ -221,7 +222,10 @@ option_string(List *options, const char *name)
 	return NULL;
 }
 
-/* Closes this database if the current user may drop or alter the extension; does he? */
+/*
+ * Closes this database if the current user may drop or alter the extension; does he?  A handler may not: that would end
+ * its own process first, and the job would start over for ever, each time with all workers of the database.
+ */
 static bool
 close_for_extension(void)
 {
@@ -229,6 +233,11 @@ close_for_extension(void)
 
 	if (!OidIsValid(extension) || !queue_extension_ownercheck(extension, GetUserId()))
 		return false;
+	if (queue_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a handler cannot alter or drop the extension queue"),
+				 errhint("Do it in a session of your own.")));
 	close_database(MyDatabaseId);
 	return true;
 }

@@ -135,6 +135,18 @@ sqlstate_like($node, 'DROP EXTENSION queue', '2BP01', qr/CASCADE/, 'DROP EXTENSI
 running('three');
 quickly('ALTER EXTENSION queue UPDATE', 'ALTER EXTENSION UPDATE with jobs running', db => 'three');
 running('three');
+# from a job it would end the process that runs the job, which would start over, again and again
+sql($node, <<'EOS', db => 'three');
+CREATE FUNCTION ddl(j jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE j->>0; END $$;
+SELECT queue.register_sql_handler('ddl', 'ddl', max_attempts => 1);
+EOS
+for my $command ('ALTER EXTENSION queue UPDATE', 'DROP EXTENSION queue CASCADE')
+{
+	my $id = sql($node, qq{SELECT queue.enqueue('ddl', '["$command"]', priority => -1)}, db => 'three');
+	wait_end($node, $id, 'discarded', "$command in a handler is refused", db => 'three');
+	one($node, "SELECT sqlstate || error FROM queue.job_error WHERE job_id = $id",
+		'55000a handler cannot alter or drop the extension queue', 'and its job tells why', db => 'three');
+}
 quickly('DROP EXTENSION queue CASCADE', 'DROP EXTENSION with jobs running', db => 'three');
 no_workers('three', 'its workers are gone');
 one($node, "SELECT count(*) FROM pg_proc WHERE proname = 'h'", '0', 'and so is f(queue.job)', db => 'three');
