@@ -8,7 +8,8 @@
  * Authorization, and the query are replaced by "***", as they were sent, as JSON writes them and, of a query, decoded.
  * What an endpoint makes of a secret otherwise (a digest, reversed) is not found.
  *
- * A value that the end of a cut answer cuts in two is masked too.  Values under MIN_SECRET bytes, and under MIN_TOKEN
+ * All of them are looked for before any is replaced: a short one may stand in a long one.  A value that the end of a cut
+ * answer cuts in two is masked too.  Values under MIN_SECRET bytes, and under MIN_TOKEN
  * of one parameter of a query, are left: they are no secrets, and would mask half of the text.
  *
  * No locks.  Called by the http worker in a transaction.
@@ -22,44 +23,70 @@
 #define MIN_TOKEN 16
 #define MASK "***"
 
-/* Masks one text everywhere. */
-static void
-mask(QueueRequest *request, const char *secret, size_t length)
+/* An answer, and which of its bytes are to be masked. */
+typedef struct Redaction
 {
-	char	   *text = request->answer;
-	char	   *end = text + request->answer_length;
-	bool		is_cut = request->cut || request->code != CURLE_OK;
-	char	   *found;
+	QueueRequest *request;
+	bool	   *secret;
+} Redaction;
+
+/* One text, everywhere. */
+static void
+mark(Redaction *redaction, const char *secret, size_t length)
+{
+	QueueRequest *request = redaction->request;
+	const char *at = request->answer;
+	const char *end = at + request->answer_length;
+	const char *found;
 
 	if (length < MIN_SECRET)
 		return;
-	while ((found = memmem(text, end - text, secret, length)) != NULL)
+	while ((found = memmem(at, end - at, secret, length)) != NULL)
 	{
-		memcpy(found, MASK, strlen(MASK));
-		text = found + strlen(MASK);
-		memmove(text, found + length, end - found - length);
-		end -= length - strlen(MASK);
+		memset(redaction->secret + (found - request->answer), true, length);
+		at = found + length;
 	}
+	if (!request->cut && request->code == CURLE_OK)
+		return;
 	/* its beginning, where the answer was cut */
-	for (size_t part = Min(length - 1, (size_t) (end - text)); is_cut && part >= MIN_SECRET; part--)
+	for (size_t part = Min(length - 1, (size_t) (end - at)); part >= MIN_SECRET; part--)
 	{
 		if (memcmp(end - part, secret, part) == 0)
 		{
-			memcpy(end - part, MASK, strlen(MASK));
-			end -= part - strlen(MASK);
+			memset(redaction->secret + request->answer_length - part, true, part);
 			break;
 		}
 	}
-	request->answer_length = end - request->answer;
 }
 
-/* Masks a value as it is and as a JSON string has it, with and without an escaped slash. */
+/* What is marked gives way to the mask. */
 static void
-mask_value(QueueRequest *request, const char *value, size_t length)
+mask(Redaction *redaction)
+{
+	QueueRequest *request = redaction->request;
+	const bool *secret = redaction->secret;
+	size_t		n = 0;
+
+	for (size_t i = 0; i < request->answer_length; i++)
+	{
+		if (!secret[i])
+			request->answer[n++] = request->answer[i];
+		else if (i == 0 || !secret[i - 1])
+		{
+			memcpy(request->answer + n, MASK, strlen(MASK));
+			n += strlen(MASK);
+		}
+	}
+	request->answer_length = n;
+}
+
+/* A value as it is and as a JSON string has it, with and without an escaped slash. */
+static void
+mark_value(Redaction *redaction, const char *value, size_t length)
 {
 	char	   *json = palloc(2 * length + 1);
 
-	mask(request, value, length);
+	mark(redaction, value, length);
 	for (int slash = 0; slash < 2; slash++)
 	{
 		size_t		n = 0;
@@ -71,7 +98,7 @@ mask_value(QueueRequest *request, const char *value, size_t length)
 			json[n++] = value[i];
 		}
 		if (n > length)
-			mask(request, json, n);
+			mark(redaction, json, n);
 	}
 	pfree(json);
 }
@@ -94,7 +121,7 @@ is_open(const char *header)
 
 /* "name: value" as it was sent. */
 static void
-mask_header(QueueRequest *request, const char *header)
+mark_header(Redaction *redaction, const char *header)
 {
 	const char *value = strchr(header, ':');
 	const char *token;
@@ -102,17 +129,17 @@ mask_header(QueueRequest *request, const char *header)
 	if (value == NULL || is_open(header))
 		return;
 	value += strspn(value, ": \t");
-	mask_value(request, value, strlen(value));
+	mark_value(redaction, value, strlen(value));
 	token = strchr(value, ' ');
 	if (token != NULL)
-		mask_value(request, token + 1, strlen(token + 1));
+		mark_value(redaction, token + 1, strlen(token + 1));
 }
 
 /* "a=1&b=2" as a whole and its longer values, as they stand and decoded. */
 static void
-mask_query(QueueRequest *request, const char *query)
+mark_query(Redaction *redaction, const char *query)
 {
-	mask_value(request, query, strcspn(query, "#"));
+	mark_value(redaction, query, strcspn(query, "#"));
 	while (*query != '\0')
 	{
 		size_t		length = strcspn(query, "&#");
@@ -123,12 +150,12 @@ mask_query(QueueRequest *request, const char *query)
 		char	   *plain;
 
 		if (value_length >= MIN_TOKEN)
-			mask_value(request, value, value_length);
-		plain = curl_easy_unescape(request->easy, value, value_length, &plain_length);
+			mark_value(redaction, value, value_length);
+		plain = curl_easy_unescape(redaction->request->easy, value, value_length, &plain_length);
 		if (plain != NULL)
 		{
 			if (plain_length != value_length && plain_length >= MIN_TOKEN)
-				mask_value(request, plain, plain_length);
+				mark_value(redaction, plain, plain_length);
 			curl_free(plain);
 		}
 		query += length;
@@ -141,16 +168,20 @@ mask_query(QueueRequest *request, const char *query)
 void
 queue_redact(QueueRequest *request, const QueueHttpConf *conf)
 {
+	Redaction	redaction = {request};
 	char	   *url = NULL;
 	char	   *query;
 
 	if (request->answer_length == 0)
 		return;
+	redaction.secret = palloc0(request->answer_length * sizeof(bool));
 	for (struct curl_slist *header = request->headers; header != NULL; header = header->next)
-		mask_header(request, header->data);
+		mark_header(&redaction, header->data);
 	for (int i = 0; conf != NULL && i < conf->nsecrets; i++)
-		mask_value(request, conf->secrets[i], strlen(conf->secrets[i]));
+		mark_value(&redaction, conf->secrets[i], strlen(conf->secrets[i]));
 	if (curl_easy_getinfo(request->easy, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url != NULL &&
 		(query = strchr(url, '?')) != NULL)
-		mask_query(request, query + 1);
+		mark_query(&redaction, query + 1);
+	mask(&redaction);
+	pfree(redaction.secret);
 }
