@@ -8,9 +8,9 @@
  * Authorization, and the query are replaced by "***", as they were sent, as JSON writes them and, of a query, decoded.
  * What an endpoint makes of a secret otherwise (a digest, reversed) is not found.
  *
- * All of them are looked for before any is replaced: a short one may stand in a long one.  A value that the end of a cut
- * answer cuts in two is masked too.  Values under MIN_SECRET bytes, and under MIN_TOKEN
- * of one parameter of a query, are left: they are no secrets, and would mask half of the text.
+ * All of them are looked for before any is replaced: a short one may stand in a long one.  A value that the end of a
+ * cut answer cuts in two is masked too.  Values under MIN_SECRET bytes, and under MIN_TOKEN of one parameter of a
+ * query, are left: they are no secrets, and would mask half of the text.
  *
  * No locks.  Called by the http worker in a transaction.
  */
