@@ -39,12 +39,8 @@ bool
 queue_rekeep_changed(int slot, TimestampTz now)
 {
 	QueueConfig *config = queue_config();
-	TimestampTz since;
+	TimestampTz since = now - (QUEUE_RING_TURNS + 1) * queue_ring_width(slot);
 
-	/* what is kept for longest has no turns: only a look tells when all of it may go */
-	if (slot == QUEUE_RING_SLOTS - 1)
-		return true;
-	since = now - (QUEUE_RING_TURNS + 1) * queue_ring_width(slot);
 	for (int i = 0; i < config->nqueues; i++)
 	{
 		if (config->queues[i]->rekept_at > since)

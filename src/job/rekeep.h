@@ -11,7 +11,7 @@
 
 #include "utils/relcache.h"
 
-/* May a queue's keep_completed or keep_discarded have changed since rows came into this slot of the ring? */
+/* Has a queue's keep_completed or keep_discarded changed since rows came into this slot of the ring? */
 extern bool queue_rekeep_changed(int slot, TimestampTz now);
 /*
  * Until when a row of this table is kept, by what its queue says now or because live jobs depend on it; DT_NOBEGIN:

@@ -64,7 +64,7 @@ rekept(int slot, TimestampTz now, bool at_rest)
 {
 	QueueConfig *config = queue_config();
 
-	if (!queue_rekeep_changed(slot, now))
+	if (slot == QUEUE_RING_SLOTS - 1 || !queue_rekeep_changed(slot, now))
 		return false;
 	if (rekeep_serial != config->serial)
 	{
