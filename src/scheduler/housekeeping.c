@@ -64,6 +64,7 @@ rekept(int slot, TimestampTz now, bool at_rest)
 {
 	QueueConfig *config = queue_config();
 
+	/* in the last one also lie, whatever their queues keep, jobs about which somebody has to decide */
 	if (slot == QUEUE_RING_SLOTS - 1 || !queue_rekeep_changed(slot, now))
 		return false;
 	if (rekeep_serial != config->serial)
