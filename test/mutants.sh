@@ -8,6 +8,8 @@
 #
 #   test/mutants.sh --new name "the rule" "suite/test .."    writes one out of the uncommitted change of src, web and the install scripts, and reverts it
 #   test/mutants.sh [name ...]      these (a part of the name is enough); none: all
+#   test/mutants.sh --random n [seed]   n that nobody chose (mutants_random.pl), each against all of regress, isolation,
+#                                       pgtap, unloaded and tap up to the first failure; which ones the seed decides
 #   MUTANTS_OF_DAY=10               that many, chosen by the day, so that a few weeks of CI see all
 #   MUTANTS_LANES=2                 how many at a time
 #
@@ -33,11 +35,20 @@ if [ "${1:-}" = --new ]; then
 	exit 0
 fi
 
+PATCHES=$ROOT/test/mutants
 PG_CONFIG=${PG_CONFIG:-$("$ROOT/test/install.sh" test)}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/queue-mutants-XXXXXX")
 chmod 755 "$WORK"
 mkdir -m 1777 "$WORK/tmp"
 export QUEUE_MUTANTS=$WORK
+if [ "${1:-}" = --random ]; then
+	seed=${3:-$(($(date +%s) / 86400))}
+	echo "# seed $seed"
+	PATCHES=$WORK/random
+	mkdir "$PATCHES"
+	"$ROOT/test/mutants_random.pl" "$PATCHES" "$seed" "${2:?how many}"
+	set --
+fi
 # The lanes and all that they started; each check.sh cleans up after itself, and is waited for.
 end() {
 	local rc=$? pid left
@@ -92,7 +103,7 @@ private_server() {
 
 # chosen: the patches to run, one a line
 chosen() {
-	local all=("$ROOT"/test/mutants/*.patch) day step i
+	local all=("$PATCHES"/*.patch) day step i
 	if [ $# != 0 ]; then
 		for i in "${all[@]}"; do
 			for day in "$@"; do [[ ${i##*/} != *"${day%.patch}"*.patch ]] || echo "$i"; done
@@ -114,6 +125,7 @@ exists() {
 		isolation/*) [ -f "$ROOT/test/isolation/specs/${1#*/}.spec" ] ;;
 		pgtap/*) [ -f "$ROOT/test/pgtap/${1#*/}.sql" ] ;;
 		tap/*) [ -f "$ROOT/test/t/${1#*/}.pl" ] ;;
+		all) ;;
 		*) false ;;
 	esac
 }
@@ -121,8 +133,23 @@ exists() {
 # passes suite/test tree server: a hang is a failure too, and so is a wait in vain, which need not last three minutes;
 # the first failure ends a test
 passes() {
+	[ "$1" != all ] || { passes_all "$2" "$3"; return; }
 	TMPDIR=$WORK/tmp SUITES=${1%%/*} TESTS=${1#*/} PG_CONFIG=$3 WERROR='' QUEUE_STOP_AT_FAILURE=1 \
 		PG_TEST_TIMEOUT_DEFAULT=$PATIENCE PGISOLATIONTIMEOUT=$PATIENCE timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
+}
+
+# passes_all tree server: the whole suite, up to the first file that fails, whose name goes to the file's log
+passes_all() {
+	local failed= check
+	TMPDIR=$WORK/tmp SUITES='regress isolation pgtap unloaded tap' TESTS='' PG_CONFIG=$2 WERROR='' QUEUE_STOP_AT_FAILURE=1 \
+		PG_TEST_TIMEOUT_DEFAULT=60 timeout --kill-after=20 1800 "$1/test/check.sh" >"$1.log" 2>&1 &
+	check=$!
+	while [ -z "$failed" ] && kill -0 $check 2>/dev/null; do
+		sleep 1
+		failed=$(grep -m1 -oE '^[^ ]+ +[0-9]+ passed, [1-9][0-9]* failed' "$1.log" || true)
+	done
+	[ -z "$failed" ] || kill $check 2>/dev/null || true
+	wait $check && [ -z "$failed" ]
 }
 
 # try patch tree server: prints "caught by ..", or why not
@@ -139,9 +166,13 @@ try() {
 		# One that is caught only now and then is a fault of its test, and says so; it does not stop who has not to do with it.
 		for round in '' ', at the second try: a test that notices by chance'; do
 			for test in $tests; do
-				passes "$test" "$tree" "$server" ||
-					{ [ $? = 124 ] && echo "caught by $test, which hangs$round" || echo "caught by $test$round"; break 2; }
+				passes "$test" "$tree" "$server" && continue
+				[ $? != 124 ] || round=", which hangs$round"
+				[ "$test" != all ] || test=$(grep -m1 -E ' [1-9][0-9]* failed' "$tree.log" | cut -d' ' -f1)
+				echo "caught by $test$round"
+				break 2
 			done
+			[ "$tests" != all ] || break
 		done
 	fi
 	# whole files: patch -R may find another place that looks alike
@@ -158,7 +189,7 @@ lane() {
 	server=$server$("$PG_CONFIG" --bindir)/pg_config
 	make -s -C "$tree" all WERROR= PG_CONFIG="$server" >"$tree.log" 2>&1 || { cat "$tree.log" >&2; return 1; }
 	# Without a mutant the tests pass, else they prove nothing.  Of the day's choice the rest of make check tells.
-	[ -n "${MUTANTS_OF_DAY:-}" ] || while read -r test; do
+	[ -n "${MUTANTS_OF_DAY:-}" ] || [ "$PATCHES" != "$ROOT/test/mutants" ] || while read -r test; do
 		mkdir "$WORK/control.${test//\//_}" 2>/dev/null || continue
 		passes "$test" "$tree" "$server" || { echo "# $test fails without any mutant:"; sed 's/^/#   /' "$tree.log"; touch "$WORK/alive"; }
 	done < <(xargs -d '\n' sed -n 's/^Test: //p' <"$WORK/chosen" | tr ' ' '\n' | sort -u)
@@ -170,7 +201,8 @@ lane() {
 		(
 			flock 8
 			echo x >>"$WORK/count"
-			if [[ $answer == caught* ]]; then
+			# (of those that nobody chose, some are no C)
+			if [[ $answer == caught* ]] || [[ $PATCHES != "$ROOT/test/mutants" && $answer == "it does not build"* ]]; then
 				echo "ok $(wc -l <"$WORK/count") - $name: $answer ($((SECONDS - start)) s)"
 			else
 				echo "not ok $(wc -l <"$WORK/count") - $name: ${answer:-it lives}"
