@@ -142,7 +142,7 @@ passes() {
 passes_all() {
 	local failed= check
 	TMPDIR=$WORK/tmp SUITES='regress isolation pgtap unloaded tap' TESTS='' PG_CONFIG=$2 WERROR='' QUEUE_STOP_AT_FAILURE=1 \
-		PG_TEST_TIMEOUT_DEFAULT=60 timeout --kill-after=20 1800 "$1/test/check.sh" >"$1.log" 2>&1 &
+		PG_TEST_TIMEOUT_DEFAULT=100 timeout --kill-after=20 1800 "$1/test/check.sh" >"$1.log" 2>&1 &
 	check=$!
 	while [ -z "$failed" ] && kill -0 $check 2>/dev/null; do
 		sleep 1
