@@ -124,5 +124,11 @@ SELECT throws_ok($$CALL queue.await(ARRAY['default'])$$, '25001', NULL, 'await c
 SELECT lives_ok(format('SELECT queue.fetch(''default'', kinds => ''{tap_none}'', %s)', option), 'fetch ' || option)
 FROM unnest(ARRAY['wait => ''10 ms''', 'claim => ''session''', 'complete_ids => ''{1}''']) option;
 
+-- each says so, too, where there is nothing to complain of
+SELECT set_eq('SELECT check_name FROM queue.doctor()', string_to_array(
+    'preload, version, recovery, enabled, database, executors, launcher, scheduler, chores, ' ||
+    'http worker, worker slots, lines, statistics, history, recent jobs, replica role, table privileges, triggers, sequences, queue paused, limits, ' ||
+    'circuit breaker, http places, shares of executors, kind without handler, groups on hold, subscriptions, workflows, backlog, long run, search_path, refused claims, clock, schedule', ', '), 'what doctor() looks at');
+
 SELECT * FROM finish();
 ROLLBACK;
