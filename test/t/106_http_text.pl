@@ -71,6 +71,8 @@ $id = attempt('signed', '/say/500/signed%20with%20hush%2Fhush', register => ", s
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'signed with ***', 'the secret');
 $id = attempt('within', '/say/500/the%20token%20is%201234k3y5678', register => q{, headers => '{"X-Api": "k3y", "Authorization": "Bearer 1234k3y5678"}'});
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'one that stands in another leaves nothing of that');
+$id = attempt('first', '/say/500/s3cret%2F%22q%22%20it%20was', register => $hidden);
+one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", '*** it was', 'and one with which the answer begins');
 my $long = 's3cret' x 1000;
 $id = attempt('cut', '/echo/500', register => qq{, headers => '{"Authorization": "Bearer $long"}'});
 one($node, qq{SELECT context ~ '"authorization": "[*]{3}\$', context ~ 's3' FROM queue.job_error WHERE job_id = $id}, 't|f', 'and one that http_max_response cuts');
