@@ -315,7 +315,7 @@ END
 		complain($_) for ask($s, <<'END');
 SELECT format('job %s (%s) waits for %s: %s', id, kind, clock_timestamp() - run_at, why)
 FROM (SELECT *, queue.explain_job(id) AS why FROM queue.job WHERE state = 'available' AND queue <> 'dead' AND kind NOT IN ('ext', 'gext', 'xstep', 'limx', 'klx', 'batch', 'rated') AND run_at < clock_timestamp() - interval '15 s' LIMIT 3) j
-WHERE why !~ 'no handler|paused|rate_limit'
+WHERE why !~ 'no handler|paused|rate_limit|not in shared_preload_libraries'
 END
 	}
 	nap(0.2);
