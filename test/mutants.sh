@@ -138,17 +138,20 @@ passes() {
 		PG_TEST_TIMEOUT_DEFAULT=$PATIENCE PGISOLATIONTIMEOUT=$PATIENCE timeout --kill-after=20 150 "$2/test/check.sh" >"$2.log" 2>&1
 }
 
-# passes_all tree server: the whole suite, up to the first file that fails, whose name goes to the file's log
+# passes_all tree server: the whole suite, up to the first file that fails
 passes_all() {
-	local failed= check
+	local failed= check line
+	mkfifo "$1.out"
 	TMPDIR=$WORK/tmp SUITES='regress isolation pgtap unloaded tap' TESTS='' PG_CONFIG=$2 WERROR='' QUEUE_STOP_AT_FAILURE=1 \
-		PG_TEST_TIMEOUT_DEFAULT=100 timeout --kill-after=20 1800 "$1/test/check.sh" >"$1.log" 2>&1 &
+		PG_TEST_TIMEOUT_DEFAULT=100 timeout --kill-after=20 1800 "$1/test/check.sh" >"$1.out" 2>&1 &
 	check=$!
-	while [ -z "$failed" ] && kill -0 $check 2>/dev/null; do
-		sleep 1
-		failed=$(grep -m1 -oE '^[^ ]+ +[0-9]+ passed, [1-9][0-9]* failed' "$1.log" || true)
-	done
-	[ -z "$failed" ] || kill $check 2>/dev/null || true
+	while read -r line; do
+		echo "$line"
+		[ -z "$failed" ] && [[ $line =~ ^[^\ ]+\ +[0-9]+\ passed,\ [1-9][0-9]*\ failed ]] || continue
+		failed=$line
+		kill $check 2>/dev/null || true
+	done <"$1.out" >"$1.log"
+	rm "$1.out"
 	wait $check && [ -z "$failed" ]
 }
 

@@ -178,9 +178,11 @@ queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now)
 	int64		moved = 0;
 
 	PushActiveSnapshot(snapshot);
-	/* first only a look, for what has been copied cannot be taken back */
+	/* first only a look, for what has been copied cannot be taken back; what ended by now does not belong here */
 	for (int pass = 0; pass < 2 && moved >= 0; pass++)
 	{
+		if (pass > 0)
+			table_rescan(scan, NULL);
 		while (moved >= 0 && table_scan_getnextslot(scan, ForwardScanDirection, row))
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
@@ -189,7 +191,8 @@ queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now)
 
 			CHECK_FOR_INTERRUPTS();
 			slot_getallattrs(row);
-			until = kept_until(jobs, row, now, &slot);
+			until = pass > 0 || DatumGetTimestampTz(row->tts_values[COL_FINISHED_AT - 1]) > now ?
+				kept_until(jobs, row, now, &slot) : now;
 			MemoryContextSwitchTo(old);
 			if (until > now && slot == here)
 				moved = -1;
@@ -200,7 +203,6 @@ queue_rekeep_move(QueueJobTable *jobs, Relation rel, int here, TimestampTz now)
 			}
 			MemoryContextReset(context);
 		}
-		table_rescan(scan, NULL);
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();
