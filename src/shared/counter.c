@@ -507,8 +507,11 @@ fold(QueueKindStat *from)
 	pg_atomic_fetch_add_u64(&to->runs, pg_atomic_read_u64(&from->runs));
 	pg_atomic_fetch_add_u64(&to->total_us, pg_atomic_read_u64(&from->total_us));
 	pg_atomic_write_u64(&to->max_us, Max(pg_atomic_read_u64(&to->max_us), pg_atomic_read_u64(&from->max_us)));
-	pg_atomic_write_u64(&to->last_error_at,
-						Max(pg_atomic_read_u64(&to->last_error_at), pg_atomic_read_u64(&from->last_error_at)));
+	if (pg_atomic_read_u64(&from->last_error_at) > pg_atomic_read_u64(&to->last_error_at))
+	{
+		pg_atomic_write_u64(&to->last_error_at, pg_atomic_read_u64(&from->last_error_at));
+		pg_atomic_write_u32(&to->last_sqlstate, pg_atomic_read_u32(&from->last_sqlstate));
+	}
 }
 
 /* Gives the place of a queue, or of a kind in one, up.  Lock: held exclusively. */

@@ -60,6 +60,8 @@ one($node, q{SELECT string_agg(completed::text, ' ' ORDER BY kind) FROM queue.st
 sql($node, q{DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM queue.create_queue('n' || i); END LOOP; END $$});
 sql($node, q{SELECT count(queue.enqueue('k', '1', 'n' || i)) FROM generate_series(1, 1100) i});
 doctor_like($node, qr/statistics/, 'doctor() tells that queues are not counted');
+my $knows = queue_session($node);
+$knows->query_safe(q{SELECT queue.create_queue('stays'); SELECT queue.enqueue('k', '1', 'stays')});
 one($node, q{SELECT count(*) > 50 FROM queue.stat_queue WHERE enqueued IS NULL}, 't', 'they show no numbers');
 one($node, q{SELECT count(*) FROM queue.fetch_any((SELECT array_agg('n' || i) FROM generate_series(1, 1100) i), 2000)}, '1100', 'and work');
 sql($node, q{DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM queue.drop_queue('n' || i, force => true); END LOOP; END $$});
@@ -69,6 +71,9 @@ $node->reload;
 wait_true($node, q{SELECT enqueued = 0 FROM queue.stat_queue WHERE queue = 'last'}, 'places are given up');
 sql($node, q{SELECT queue.enqueue('k', '1', 'last')});
 one($node, q{SELECT enqueued FROM queue.stat_queue WHERE queue = 'last'}, '1', 'and taken again');
+$knows->query_safe(q{SELECT queue.enqueue('k', '1', 'stays')});
+one($node, q{SELECT enqueued FROM queue.stat_queue WHERE queue = 'stays'}, '1', 'by a session, too, that had found none');
+$knows->quit;
 
 log_clean($node);
 done_testing();

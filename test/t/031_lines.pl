@@ -16,7 +16,7 @@ sub kinds { my ($re, $n, $name) = @_; return wait_true($node, "SELECT count(*) =
 # idle lines go, of served kinds and of others; one with a job stays, a session that knows a line makes another
 sql($node, q{SELECT queue.create_queue('out'), queue.register_sql_handler('served', 'h')});
 my $s = queue_session($node);
-$s->query_safe(q{SELECT queue.enqueue('served', '{"note": "a"}'), queue.enqueue('extern', '1', 'out'), queue.enqueue('stays', '1', 'out', run_at => now() + interval '1 hour')});
+$s->query_safe(q{SELECT queue.enqueue('served', '{"raise": "42P01"}', max_attempts => 1), queue.enqueue('served', '{"note": "a"}'), queue.enqueue('extern', '1', 'out'), queue.enqueue('stays', '1', 'out', run_at => now() + interval '1 hour')});
 sql($node, q{SELECT queue.complete(id, attempt) FROM queue.fetch('out', 10)});
 wait_no_jobs($node, 'all ran', kinds => 'served|extern');
 kinds('served|extern', 0, 'lines without jobs go');
@@ -65,6 +65,9 @@ one($node, q{BEGIN; LOCK TABLE queue.line IN SHARE ROW EXCLUSIVE MODE; SELECT co
 	'as many as are allowed are not');
 sql($node, q{SELECT queue.purge('out')});
 kinds('many', 0, 'purged lines go');
+one($node, q{SELECT completed, failed, discarded, timeouts, mean_ms > 0, max_ms > 0, last_error_at IS NOT NULL FROM queue.stat_handler WHERE kind = 'served'}, '2|1|1|0|t|t|t',
+	'what jobs of a line did that went still counts for their handler');
+doctor_like($node, qr/search_path.*kind "served".*SQLSTATE 42P01/, 'as does their last error');
 one($node, q{SELECT count(queue.enqueue('more' || i, '1', 'out')) FROM generate_series(1, 20) i}, '20', 'and make room');
 sqlstate_like($node, q{BEGIN; INSERT INTO queue.line (id, queue, kind, priority) SELECT 2000000 + i, 'default', 'loaded' || i, 0 FROM generate_series(1, 50) i; SELECT queue.enqueue('one more')},
 	'54000', qr/queue\.max_lines/, 'lines that were restored count');

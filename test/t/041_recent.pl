@@ -83,6 +83,15 @@ one($node, "SELECT kind, queue FROM queue.recent_job WHERE id = $boom", 'boom|ow
 sql($node, "SELECT queue.drop_queue('other', force => true)");
 like(sql($node, "SELECT queue.explain_job($id[0])"), qr/^deleted \d+ s ago: queue other was purged or dropped/, 'a queue that was dropped');
 
+# --- one that ended twice, as whose second end it is told
+sql($node, "SELECT queue.create_queue('twice', keep_discarded => '1 hour')");
+my $twice = sql($node, "SELECT queue.enqueue('outside', queue => 'twice')");
+sql($node, "SELECT id FROM queue.fetch('twice'); SELECT queue.discard($twice); SELECT queue.retry($twice)");
+sql($node, "SELECT id FROM queue.fetch('twice'); SELECT queue.complete(id, attempt) FROM queue.job WHERE id = $twice");
+sql($node, "SELECT queue.drop_queue('twice', force => true)");
+one($node, "SELECT string_agg(state, ' ' ORDER BY finished_at) FROM queue.recent_job WHERE id = $twice", 'discarded completed', 'both ends are remembered');
+one($node, "SELECT queue.wait_for($twice, '0')", 'completed', 'wait_for tells of the last');
+
 # --- the last hundred
 my @many = split /\n/, sql($node, "SELECT queue.enqueue('outside', queue => 'own') FROM generate_series(1, 150)");
 sql($node, "SELECT queue.cancel(id) FROM generate_series($many[0], $many[-1]) id");
@@ -92,6 +101,9 @@ one($node, "SELECT ok, detail FROM queue.doctor() WHERE check_name = 'recent job
 sql($node, 'DROP EXTENSION queue CASCADE; CREATE EXTENSION queue');
 one($node, 'SELECT count(*) FROM queue.recent_job', '0', 'a new extension remembers nothing of the old one');
 one($node, 'SELECT count(*) FROM queue.recent_job', '1', 'nor does it make others forget', db => 'second');
+sql($node, "SELECT queue.enqueue('outside') FROM generate_series(1, 150)");
+sql($node, "SELECT queue.cancel(id) FROM generate_series(1, 150) id");
+one($node, 'SELECT count(*), min(id) FROM queue.recent_job', '100|51', 'it remembers as many as the old one');
 $node->restart;
 one($node, 'SELECT count(*) FROM queue.recent_job', '0', 'a restart empties it', db => 'second');
 

@@ -162,9 +162,15 @@ sql($node, "SELECT queue.alter_job(id, run_at => clock_timestamp() + '1 h') FROM
 one($node, $due, '1|1|0', 'the first is put off again');
 sql($node, "SELECT id FROM queue.fetch('due', 5, kinds => '{alter,again}')");
 one($node, $due, '0|1|0', 'a claim takes the due one out');
+sql($node, "SELECT queue.enqueue('fails', queue => 'due'); SELECT queue.fail(id, attempt, 'no', '1 h') FROM queue.fetch('due', kinds => '{fails}')");
+sql($node, "SELECT queue.retry(id) FROM queue.job WHERE kind = 'fails'");
+one($node, $due, '1|1|0', 'one that failed is to run now');
+sql($node, "SELECT id FROM queue.fetch('due', kinds => '{fails}')");
+one($node, $due, '0|1|0', 'a claim takes that one out as well');
 
 # --- a job that nobody claims counts as available soon after its time has come, also right after a recount
-sql($node, "SELECT queue.create_queue('later')");
+sql($node, "SELECT queue.create_queue('later'), queue.create_queue('both')");
+sql($node, "SELECT queue.enqueue('both', queue => 'both', delay => d::interval) FROM unnest('{1 s,1 h}'::text[]) d, generate_series(1, 100)");
 for my $n (1, 2)
 {
 	my $began = time;
@@ -176,6 +182,11 @@ for my $n (1, 2)
 counts('later', '2 0 0 0 0 0 1 0', 'for its kind as well');
 sql($node, "SELECT id FROM queue.fetch('later', 2, lease => '1 h')");
 counts('later', '0 2 0 0 0 0 1 0', 'what was due by then and is claimed is not due any more');
+# many ends are told as one
+my $both = "SELECT available, scheduled FROM queue.stat_queue WHERE queue = 'both'";
+one($node, $both, '100|100', 'of two hundred a hundred are due');
+sql($node, "SELECT count(queue.cancel(id)) FROM queue.job WHERE queue = 'both'; SELECT queue.enqueue('both', queue => 'both')");
+one($node, $both, '1|0', 'when all are cancelled no fewer than none are');
 
 # --- who commits just before a recount and tells of it just after is counted twice: so again, when somebody does.  A row
 # --- that comes in past us is counted by a recount only

@@ -86,6 +86,10 @@ wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'broken' AND f
 is(right($breaker), 'open', 'and opens it');
 one($node, "SELECT failed, completed FROM queue.stat_handler WHERE kind = 'broken'", '1|0', "$_: one that failed", db => $_) for @both;
 
+left('SELECT queue.stat_reset()');
+is(left("SELECT sum(failed) FROM queue.stat_handler"), '0', 'totals that begin anew');
+is(right("SELECT failed, (SELECT enqueued FROM queue.stat_queue WHERE queue = 'past') FROM queue.stat_handler WHERE kind = 'broken'"), '1|1', 'do not in the other database');
+
 # --- who runs and who fetches
 my $holder = queue_session($node, 'left');
 $holder->query_safe('SELECT pg_advisory_lock(7)');
