@@ -76,6 +76,19 @@ $holder->query_safe("COMMIT");
 wait_no_jobs($node, 'it gets its turn');
 one($node, "SELECT count(*) FROM queue.doctor() WHERE check_name = 'shares of executors' AND ok", 1, 'and doctor() is content');
 
+# Free places go to the role that has fewer.
+$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(1)");
+sql($node, q{SELECT queue.enqueue('a', '{"lock": 1}')});
+wait_true($node, "SELECT count(*) = 1 FROM queue.stat_worker WHERE job_id IS NOT NULL AND kind = 'a'", 'a job of the first role has the one executor');
+sql($node, q{SELECT queue.enqueue(k, '{"lock": 1}') FROM unnest('{a,b}'::text[]) k, generate_series(1, 4)});
+scheduler_turn($node);
+$node->append_conf('postgresql.conf', 'queue.executors = 4');
+$node->reload;
+wait_true($node, "SELECT count(*) = 4 FROM queue.stat_worker WHERE job_id IS NOT NULL", 'four jobs run');
+one($node, "SELECT string_agg(kind, ' ' ORDER BY kind) FROM queue.stat_worker WHERE job_id IS NOT NULL", 'a a b b', 'two of each role');
+$holder->query_safe("COMMIT");
+wait_no_jobs($node, 'they end');
+
 log_clean($node);
 $node->stop;
 done_testing();

@@ -129,6 +129,23 @@ COMMIT;
 EOS
 wait_no_jobs($node, 'it runs as the other role when it can', kinds => '^passed$');
 
+# --- so too when the former role has no executor left, and is forgotten
+sql($node, "SELECT queue.register_sql_handler('beside', 'public.h'), queue.register_sql_handler('passed', 'public.h', run_as => 'once')");
+poison();
+sql($node, "SELECT queue.enqueue('passed', $bad, 'q')");
+sql($node, "SELECT queue.enqueue('passed', queue => 'q', priority => 1)");
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE kind = 'passed'", 'the next job runs');
+sql($node, "SELECT queue.enqueue('beside', queue => 'q')");
+wait_no_jobs($node, 'a job of another role, for which there is one executor', kinds => '^beside$');
+wait_true($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'once'", 'the former role has none any more');
+sql($node, <<'EOS');
+BEGIN;
+DROP TRIGGER refuse ON queue.live_job;
+SELECT queue.register_sql_handler('passed', 'public.h');
+COMMIT;
+EOS
+wait_no_jobs($node, 'it is found all the same', kinds => '^passed$');
+
 # --- and by who fetches when there are no executors any more
 poison();
 my $left = sql($node, "SELECT queue.enqueue('passed', $bad, 'q')");
