@@ -11,9 +11,11 @@
 #include "config/owner.h"
 #include "shared/clock.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 char *
 queue_arg_text(FunctionCallInfo fcinfo, int n, const char *what)
@@ -270,6 +272,22 @@ queue_spi_run(const char *sql, int nargs, Oid *types, Datum *values, const char 
 {
 	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
 
+	if (result < 0)
+		elog(ERROR, "SPI failed (%s): %s", SPI_result_code_string(result), sql);
+	return SPI_processed;
+}
+
+uint64
+queue_spi_run_now(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	SPIPlanPtr	plan;
+	int			result;
+
+	if (likely(!IsolationUsesXactSnapshot()))
+		return queue_spi_run(sql, nargs, types, values, nulls);
+	plan = SPI_prepare(sql, nargs, types);
+	result = plan == NULL ? SPI_result :
+		SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
 	if (result < 0)
 		elog(ERROR, "SPI failed (%s): %s", SPI_result_code_string(result), sql);
 	return SPI_processed;

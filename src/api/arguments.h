@@ -67,5 +67,10 @@ extern void queue_spi_begin(QueueSpi *spi);
 extern void queue_spi_end(QueueSpi *spi);
 /* Runs a statement with parameters; nulls NULL: none is null. Returns SPI_processed. */
 extern uint64 queue_spi_run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
+/*
+ * The same on the newest snapshot, also at a higher isolation level, as DDL: for what must see whatever was committed
+ * before a lock that was waited for, which may be younger than the transaction's snapshot.
+ */
+extern uint64 queue_spi_run_now(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
 
 #endif

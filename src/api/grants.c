@@ -215,7 +215,7 @@ remaining_bits(Oid role)
 	int			bits = 0;
 	uint64		i;
 
-	queue_spi_run("SELECT queue, privilege FROM queue.privilege WHERE role = $1", 1, &type, &value, NULL);
+	queue_spi_run_now("SELECT queue, privilege FROM queue.privilege WHERE role = $1", 1, &type, &value, NULL);
 	for (i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];
@@ -234,7 +234,7 @@ static void
 lock_privileges(void)
 {
 	queue_spi_run("LOCK TABLE queue.privilege IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
-	queue_spi_run("DELETE FROM queue.privilege p"
+	queue_spi_run_now("DELETE FROM queue.privilege p"
 				  " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_authid a WHERE a.oid = p.role)",
 				  0, NULL, NULL, NULL);
 }
@@ -281,7 +281,7 @@ queue_sql_grant_queue(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = CStringGetTextDatum(privilege);
-	queue_spi_run("INSERT INTO queue.privilege (queue, role, privilege) VALUES ($1, $2::queue.role_name, $3)"
+	queue_spi_run_now("INSERT INTO queue.privilege (queue, role, privilege) VALUES ($1, $2::queue.role_name, $3)"
 				  " ON CONFLICT DO NOTHING",
 				  3, types, values, NULL);
 	change_execute(true, role, quoted_role, bits);
@@ -310,8 +310,9 @@ take_privileges(const char *queue, Oid role, const char *privilege)
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = privilege == NULL ? (Datum) 0 : CStringGetTextDatum(privilege);
-	queue_spi_run("DELETE FROM queue.privilege WHERE queue = $1 AND role = $2 AND privilege = coalesce($3, privilege)",
-				  3, types, values, nulls);
+	queue_spi_run_now("DELETE FROM queue.privilege"
+					  " WHERE queue = $1 AND role = $2 AND privilege = coalesce($3, privilege)",
+					  3, types, values, nulls);
 	after = remaining_bits(role);
 	if ((before & ~after) != 0)
 		change_execute(false, role, quoted_role, before & ~after);
@@ -348,7 +349,8 @@ queue_grants_drop_queue(const char *queue)
 	uint64		nroles;
 
 	lock_privileges();
-	nroles = queue_spi_run("SELECT DISTINCT role::oid FROM queue.privilege WHERE queue = $1", 1, &type, &value, NULL);
+	nroles = queue_spi_run_now("SELECT DISTINCT role::oid FROM queue.privilege WHERE queue = $1", 1, &type, &value,
+							   NULL);
 	roles = palloc((nroles + 1) * sizeof(Oid));
 	for (uint64 i = 0; i < nroles; i++)
 	{

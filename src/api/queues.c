@@ -204,9 +204,9 @@ lock_dead_letter(FunctionCallInfo fcinfo, const char *name)
 	letters = TextDatumGetCString(values[0]);
 	queue_spi_run("LOCK TABLE queue.queue IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
 	if (strcmp(letters, "default") != 0 &&
-		queue_spi_run("SELECT FROM queue.queue WHERE name = $1", 1, types, values, NULL) == 0)
+		queue_spi_run_now("SELECT FROM queue.queue WHERE name = $1", 1, types, values, NULL) == 0)
 		raise_unknown_queue(letters);
-	if (queue_spi_run("WITH RECURSIVE chain AS (SELECT $1 COLLATE \"C\" AS name UNION"
+	if (queue_spi_run_now("WITH RECURSIVE chain AS (SELECT $1 COLLATE \"C\" AS name UNION"
 					  " SELECT q.dead_letter FROM queue.queue q JOIN chain c ON q.name = c.name"
 					  " WHERE q.dead_letter IS NOT NULL)"
 					  " SELECT FROM chain WHERE name = $2", 2, types, values, NULL) > 0)
@@ -534,8 +534,8 @@ check_not_dead_letter(const char *name, bool force)
 	Datum		value = CStringGetTextDatum(name);
 
 	queue_spi_run("LOCK TABLE queue.queue IN ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
-	if (!force && queue_spi_run("SELECT name FROM queue.queue WHERE dead_letter = $1 ORDER BY name LIMIT 1", 1, &type,
-								&value, NULL) > 0)
+	if (!force && queue_spi_run_now("SELECT name FROM queue.queue WHERE dead_letter = $1 ORDER BY name LIMIT 1", 1,
+									&type, &value, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" gets the dead letters of queue \"%s\"", name,
@@ -598,11 +598,12 @@ queue_sql_drop_queue(PG_FUNCTION_ARGS)
 	queue_workflow_queue_dropped(name, force);
 	/* first what waits for another drop: who deletes lines is in the fences of others, as if it enqueued */
 	queue_grants_drop_queue(name);
-	queue_spi_run("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
-	queue_spi_run("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
-	queue_spi_run("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);	/* groups that are held */
-	queue_spi_run("DELETE FROM queue.event WHERE queue = $1", 1, &type, &value, NULL);
-	if (queue_spi_run("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
+	queue_spi_run_now("DELETE FROM queue.line WHERE queue = $1", 1, &type, &value, NULL);
+	queue_spi_run_now("DELETE FROM queue.unique_key WHERE queue = $1", 1, &type, &value, NULL);
+	/* groups that are held */
+	queue_spi_run_now("DELETE FROM queue.live_key WHERE queue = $1", 1, &type, &value, NULL);
+	queue_spi_run_now("DELETE FROM queue.event WHERE queue = $1", 1, &type, &value, NULL);
+	if (queue_spi_run_now("DELETE FROM queue.queue WHERE name = $1", 1, &type, &value, NULL) == 0)
 		raise_unknown_queue(name);
 	queue_spi_end(&spi);
 	PG_RETURN_VOID();

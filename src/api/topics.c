@@ -56,7 +56,7 @@ queue_sql_subscribe(PG_FUNCTION_ARGS)
 	values[3] = PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3);
 	queue_spi_begin(&spi);
 	queue_spi_run("LOCK TABLE queue.subscription IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
-	if (queue_spi_run("SELECT id FROM queue.subscription WHERE topic = $1 AND kind = $2 AND queue = $3"
+	if (queue_spi_run_now("SELECT id FROM queue.subscription WHERE topic = $1 AND kind = $2 AND queue = $3"
 					  " AND filter::text IS NOT DISTINCT FROM $4::text ORDER BY id LIMIT 1",
 					  4, types, values, nulls) == 0)
 		queue_spi_run("INSERT INTO queue.subscription (id, topic, kind, queue, filter)"

@@ -504,7 +504,7 @@ queue_workflow_queue_created(const char *queue)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(queue);
 
-	remind_of(queue_spi_run("SELECT w.id FROM queue.workflow_base w WHERE w.queue = $1 AND "
+	remind_of(queue_spi_run_now("SELECT w.id FROM queue.workflow_base w WHERE w.queue = $1 AND "
 								  QUEUE_WORKFLOW_UNFIRED " OR w.state = 'compensating' AND EXISTS"
 								  " (SELECT FROM queue.workflow_job m WHERE m.workflow = w.id AND m.queue = $1"
 								  " AND m.compensate_with <> '' AND m.compensation IS NULL)", 1, &type, &value, NULL));
@@ -516,18 +516,19 @@ queue_workflow_queue_dropped(const char *queue, bool force)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(queue);
 
-	if (!force && queue_spi_run("SELECT w.id FROM queue.workflow_base w WHERE w.finished_at IS NULL AND (w.queue = $1"
-								" OR EXISTS (SELECT FROM queue.workflow_job m WHERE m.workflow = w.id AND m.queue = $1"
-								" AND m.compensate_with <> '' AND m.compensation IS NULL)) ORDER BY w.id LIMIT 1",
-								1, &type, &value, NULL) > 0)
+	if (!force && queue_spi_run_now("SELECT w.id FROM queue.workflow_base w WHERE w.finished_at IS NULL"
+									" AND (w.queue = $1 OR EXISTS (SELECT FROM queue.workflow_job m"
+									" WHERE m.workflow = w.id AND m.queue = $1"
+									" AND m.compensate_with <> '' AND m.compensation IS NULL)) ORDER BY w.id LIMIT 1",
+									1, &type, &value, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is needed by workflow " INT64_FORMAT ", which has not finished", queue,
 						int_of(1)),
 				 errhint("End it with queue.cancel_workflow and wait for that, or pass force => true: then its "
 						 "callbacks and compensations in this queue do not come.")));
-	remind_of(queue_spi_run("UPDATE queue.workflow_base SET closed_at = queue_internal.clock() WHERE queue = $1"
-							" AND finished_at IS NULL AND closed_at IS NULL RETURNING id", 1, &type, &value, NULL));
+	remind_of(queue_spi_run_now("UPDATE queue.workflow_base SET closed_at = queue_internal.clock() WHERE queue = $1"
+								" AND finished_at IS NULL AND closed_at IS NULL RETURNING id", 1, &type, &value, NULL));
 }
 
 bool
