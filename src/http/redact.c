@@ -5,58 +5,259 @@
  * Headers, secret and the query of a url are for the handler's owner only; an answer's body is kept where all who may
  * read the queue see it, in queue.job.result and queue.job_error.context.  Endpoints echo: debuggers, error pages,
  * gateways.  So before a body is kept, every value of a header that is not ours, what follows the scheme of an
- * Authorization, and the query are replaced by "***", as they were sent, as JSON writes them and, of a query, decoded.
+ * Authorization, and the query are replaced by "***", as they were sent, as JSON and HTML write them (each writer
+ * escapes other characters, so the answer is read as its reader would) and, of a query, decoded.
  * What an endpoint makes of a secret otherwise (a digest, reversed) is not found.
  *
- * All of them are looked for before any is replaced: a short one may stand in a long one.  A value that the end of a
- * cut answer cuts in two is masked too.  Values under MIN_SECRET bytes, and under MIN_TOKEN of one parameter of a
- * query, are left: they are no secrets, and would mask half of the text.
+ * All of them are looked for before any is replaced: a short one may stand in a long one, and one may begin in the end
+ * of another, or of itself.  A value that the end of a cut answer cuts in two is masked too.  Values under MIN_SECRET
+ * bytes, and under MIN_TOKEN of one parameter of a query, are left: they are no secrets, and would mask half of the
+ * text.
  *
  * No locks.  Called by the http worker in a transaction.
  */
 #include "http/redact.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
+
+#include "mb/pg_wchar.h"
 
 #define MIN_SECRET 3			/* bytes; not less than those of the mask, so that the text only shrinks */
 #define MIN_TOKEN 16
 #define MASK "***"
+#define MAX_ENTITY 10			/* bytes of "&#x10FFFF;" */
 
-/* An answer, and which of its bytes are to be masked. */
+/* A text, and which of its bytes are to be masked. */
+typedef struct Reading
+{
+	char	   *text;
+	bool	   *secret;
+	size_t		length;
+} Reading;
+
+/* An answer as it came and, if it seems to have escapes, without them: then plain.text is not NULL. */
 typedef struct Redaction
 {
 	QueueRequest *request;
-	bool	   *secret;
+	bool		cut;			/* it ends too early */
+	Reading		answer;
+	Reading		plain;
 } Redaction;
 
-/* One text, everywhere. */
-static void
-mark(Redaction *redaction, const char *secret, size_t length)
-{
-	QueueRequest *request = redaction->request;
-	const char *at = request->answer;
-	const char *end = at + request->answer_length;
-	const char *found;
+/* ---- readings ---- */
 
-	if (length < MIN_SECRET)
-		return;
-	while ((found = memmem(at, end - at, secret, length)) != NULL)
+/* The number of a JSON \u at `text`, of one that ends before `end`; -1: there is none. */
+static int
+json_unit(const char *text, const char *end)
+{
+	int			unit = 0;
+
+	if (end - text < 6 || text[0] != '\\' || text[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++)
 	{
-		memset(redaction->secret + (found - request->answer), true, length);
-		at = found + length;
+		unsigned char c = (unsigned char) text[i];
+
+		if (!isxdigit(c))
+			return -1;
+		unit = unit * 16 + (isdigit(c) ? c - '0' : tolower(c) - 'a' + 10);
 	}
-	if (!request->cut && request->code == CURLE_OK)
-		return;
-	/* its beginning, where the answer was cut */
-	for (size_t part = Min(length - 1, (size_t) (end - at)); part >= MIN_SECRET; part--)
+	return unit;
+}
+
+/* The character that JSON escapes at `text`, and the bytes that this takes; 0 bytes: none. */
+static pg_wchar
+json_escape(const char *text, const char *end, size_t *length)
+{
+	static const char escapes[] = "\"\\/bfnrt";
+	static const char meant[] = "\"\\/\b\f\n\r\t";
+	int			unit = json_unit(text, end);
+	int			low;
+	const char *escape;
+
+	*length = 0;
+	if (unit >= 0)
 	{
-		if (memcmp(end - part, secret, part) == 0)
+		*length = 6;
+		if (!is_utf16_surrogate_first((pg_wchar) unit))
+			return (pg_wchar) unit;
+		low = json_unit(text + 6, end);
+		if (low < 0 || !is_utf16_surrogate_second((pg_wchar) low))
+			return (pg_wchar) unit;
+		*length = 12;
+		return surrogate_pair_to_codepoint((pg_wchar) unit, (pg_wchar) low);
+	}
+	if (end - text < 2 || text[1] == '\0' || (escape = strchr(escapes, text[1])) == NULL)
+		return 0;
+	*length = 2;
+	return (pg_wchar) meant[escape - escapes];
+}
+
+/* The same of HTML. */
+static pg_wchar
+html_escape(const char *text, const char *end, size_t *length)
+{
+	static const struct
+	{
+		const char *name;
+		char		meant;
+	}			names[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}};
+	char		digits[MAX_ENTITY + 1];
+	char	   *stop;
+	size_t		n = Min((size_t) (end - text), sizeof(digits) - 1);
+	bool		hex;
+	unsigned long number;
+
+	*length = 0;
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (n >= strlen(names[i].name) && memcmp(text, names[i].name, strlen(names[i].name)) == 0)
 		{
-			memset(redaction->secret + request->answer_length - part, true, part);
-			break;
+			*length = strlen(names[i].name);
+			return (pg_wchar) names[i].meant;
 		}
 	}
+	if (n < 4 || text[1] != '#')
+		return 0;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	hex = digits[2] == 'x' || digits[2] == 'X';
+	if (!isxdigit((unsigned char) digits[hex ? 3 : 2]))
+		return 0;
+	number = strtoul(digits + (hex ? 3 : 2), &stop, hex ? 16 : 10);
+	if (*stop != ';' || number > 0x10FFFF)
+		return 0;
+	*length = (size_t) (stop + 1 - digits);
+	return (pg_wchar) number;
+}
+
+/*
+ * Reads what stands at `text`: up to 4 bytes into plain, how many into *n, and returns how many it is in the answer.
+ * An escape that the end of a cut answer cuts in two is nothing.
+ */
+static size_t
+read_one(const char *text, const char *end, bool cut, char *plain, int *n)
+{
+	size_t		length = 0;
+	pg_wchar	c = *text == '\\' ? json_escape(text, end, &length) :
+		*text == '&' ? html_escape(text, end, &length) : 0;
+
+	if (length > 0)
+	{
+		(void) unicode_to_utf8(c, (unsigned char *) plain);
+		*n = pg_utf_mblen((unsigned char *) plain);
+		return length;
+	}
+	length = (size_t) (end - text);
+	if (cut && ((*text == '\\' && (length == 1 || (text[1] == 'u' && length < 6))) ||
+				(*text == '&' && length < MAX_ENTITY && memchr(text, ';', length) == NULL)))
+	{
+		*n = 0;
+		return length;
+	}
+	*plain = *text;
+	*n = 1;
+	return 1;
+}
+
+/* Begins with the readings of an answer.  No escape is shorter than what it stands for. */
+static void
+read_answer(Redaction *redaction, QueueRequest *request)
+{
+	const char *end = request->answer + request->answer_length;
+	Reading    *plain = &redaction->plain;
+
+	*redaction = (Redaction) {.request = request, .cut = request->cut || request->code != CURLE_OK};
+	redaction->answer.text = request->answer;
+	redaction->answer.length = request->answer_length;
+	redaction->answer.secret = palloc0(request->answer_length * sizeof(bool));
+	if (memchr(request->answer, '\\', request->answer_length) == NULL &&
+		memchr(request->answer, '&', request->answer_length) == NULL)
+		return;
+	plain->text = palloc(request->answer_length + 4);
+	plain->secret = palloc0(request->answer_length * sizeof(bool));
+	for (const char *from = request->answer; from < end;)
+	{
+		int			n;
+
+		from += read_one(from, end, redaction->cut, plain->text + plain->length, &n);
+		plain->length += n;
+	}
+}
+
+/* What is secret in the plain reading is so in the answer. */
+static void
+mark_escaped(Redaction *redaction)
+{
+	QueueRequest *request = redaction->request;
+	const char *end = request->answer + request->answer_length;
+	const bool *secret = redaction->plain.secret;
+	bool		was = false;
+
+	for (const char *from = request->answer; from < end;)
+	{
+		char		bytes[4];
+		int			n;
+		size_t		length = read_one(from, end, redaction->cut, bytes, &n);
+
+		if (n > 0)				/* else it goes with what is before it */
+			was = memchr(secret, true, n) != NULL;
+		if (was)
+			memset(redaction->answer.secret + (from - request->answer), true, length);
+		secret += n;
+		from += length;
+	}
+}
+
+/* ---- marks ---- */
+
+/*
+ * One text, everywhere in a reading.  After Knuth, Morris and Pratt: occurrences may overlap, and an endpoint may
+ * answer what would else take long.
+ */
+static void
+mark(Redaction *redaction, Reading *reading, const char *secret, size_t length)
+{
+	size_t	   *shorter = palloc(length * sizeof(size_t));	/* of the first bytes: how many begin and end them */
+	size_t		have = 0;		/* of its first bytes stand before i */
+	size_t		marked = 0;		/* up to here */
+
+	shorter[0] = 0;
+	for (size_t i = 1; i < length; i++)
+	{
+		while (have > 0 && secret[i] != secret[have])
+			have = shorter[have - 1];
+		have += secret[i] == secret[have];
+		shorter[i] = have;
+	}
+	have = 0;
+	for (size_t i = 0; i < reading->length; i++)
+	{
+		if (have == 0)
+		{
+			const char *next = memchr(reading->text + i, secret[0], reading->length - i);
+
+			if (next == NULL)
+				break;
+			i = (size_t) (next - reading->text);
+		}
+		while (have > 0 && (have == length || reading->text[i] != secret[have]))
+			have = shorter[have - 1];
+		have += reading->text[i] == secret[have];
+		if (have == length)
+		{
+			size_t		from = Max(marked, i + 1 - length);
+
+			marked = i + 1;
+			memset(reading->secret + from, true, marked - from);
+		}
+	}
+	/* its beginning, where the answer was cut */
+	if (redaction->cut && have >= MIN_SECRET)
+		memset(reading->secret + reading->length - have, true, have);
+	pfree(shorter);
 }
 
 /* What is marked gives way to the mask. */
@@ -64,7 +265,7 @@ static void
 mask(Redaction *redaction)
 {
 	QueueRequest *request = redaction->request;
-	const bool *secret = redaction->secret;
+	const bool *secret = redaction->answer.secret;
 	size_t		n = 0;
 
 	for (size_t i = 0; i < request->answer_length; i++)
@@ -80,27 +281,15 @@ mask(Redaction *redaction)
 	request->answer_length = n;
 }
 
-/* A value as it is and as a JSON string has it, with and without an escaped slash. */
+/* A value, in both readings. */
 static void
 mark_value(Redaction *redaction, const char *value, size_t length)
 {
-	char	   *json = palloc(2 * length + 1);
-
-	mark(redaction, value, length);
-	for (int slash = 0; slash < 2; slash++)
-	{
-		size_t		n = 0;
-
-		for (size_t i = 0; i < length; i++)
-		{
-			if (value[i] == '"' || value[i] == '\\' || (value[i] == '/' && slash == 1))
-				json[n++] = '\\';
-			json[n++] = value[i];
-		}
-		if (n > length)
-			mark(redaction, json, n);
-	}
-	pfree(json);
+	if (length < MIN_SECRET)
+		return;
+	mark(redaction, &redaction->answer, value, length);
+	if (redaction->plain.text != NULL)
+		mark(redaction, &redaction->plain, value, length);
 }
 
 /* Is it a header that tells nothing but what readers see anyway? */
@@ -168,13 +357,13 @@ mark_query(Redaction *redaction, const char *query)
 void
 queue_redact(QueueRequest *request, const QueueHttpConf *conf)
 {
-	Redaction	redaction = {request};
+	Redaction	redaction;
 	char	   *url = NULL;
 	char	   *query;
 
 	if (request->answer_length == 0)
 		return;
-	redaction.secret = palloc0(request->answer_length * sizeof(bool));
+	read_answer(&redaction, request);
 	for (struct curl_slist *header = request->headers; header != NULL; header = header->next)
 		mark_header(&redaction, header->data);
 	for (int i = 0; conf != NULL && i < conf->nsecrets; i++)
@@ -182,6 +371,12 @@ queue_redact(QueueRequest *request, const QueueHttpConf *conf)
 	if (curl_easy_getinfo(request->easy, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url != NULL &&
 		(query = strchr(url, '?')) != NULL)
 		mark_query(&redaction, query + 1);
+	if (redaction.plain.text != NULL)
+	{
+		mark_escaped(&redaction);
+		pfree(redaction.plain.text);
+		pfree(redaction.plain.secret);
+	}
 	mask(&redaction);
-	pfree(redaction.secret);
+	pfree(redaction.answer.secret);
 }

@@ -79,6 +79,27 @@ one($node, qq{SELECT context ~ '"authorization": "[*]{3}\$', context ~ 's3' FROM
 $id = attempt('half', '/half/the%20token%20is%20s3cret', register => $hidden);
 one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", 'the token is ***', 'and one in which the answer breaks off');
 
+# as others write it: [what the header has, what the answer says, what is kept of that]
+my $n = 0;
+for my $case (
+	[ 'k3yk3', 'it was k3yk3yk3k3y', 'it was ***k3y', 'one that begins in its own end' ],
+	[ 'key<&>', '"was key\\u003c\\u0026\\u003E"', '"was ***"', 'JSON that HTML may hold' ],
+	[ "k\xc3\xa9y \xf0\x9f\x98\x80", '"k\\u00e9y \\ud83d\\ude00 \\ud83d\\n \\u00e9"', '"*** \\ud83d\\n \\u00e9"', 'JSON in ASCII' ],
+	[ q{<key> & "it's"}, 'was &lt;key&gt; &amp; &quot;it&#39;s&quot; &amp; more', 'was *** &amp; more', 'HTML' ],
+	[ q{<key>'}, 'was &#60;key&#x3E;&apos; &#xy; &#99999999; & C:\\key\\ux', 'was *** &#xy; &#99999999; & C:\\key\\ux', 'and by numbers' ],
+	[ 'key\\u0041', 'was key\\u0041', 'was ***', 'one that looks as if it were escaped' ],
+	[ 'key<&', 'was key\\u00', 'was ***', 'cut in an escape', 'half' ],
+	[ 'key<&', 'was key\\u003c\\', 'was ***', 'cut at the beginning of one', 'half' ],
+	[ 'key<&', 'was key&lt;&am', 'was ***', 'cut in one of HTML', 'half' ],
+	[ 'key<&', 'Tom & Jer', 'Tom & Jer', 'and what only looks so', 'half' ])
+{
+	my ($value, $said, $kept, $name, $how) = @$case;
+	my $path = '/' . ($how // 'say/500') . '/' . ($said =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ger);
+	$id = attempt('written' . $n++, $path, register => sprintf(', headers => jsonb_build_object($$X-Key$$, convert_from($$%s$$, $$UTF8$$))',
+		$value =~ s/([^A-Za-z0-9])/sprintf '\\%03o', ord $1/ger));
+	one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", $kept, "a secret in an answer: $name");
+}
+
 # --- a database in another encoding
 sql($node, q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'});
 queue_install($node, 'latin');
