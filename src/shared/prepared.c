@@ -9,7 +9,7 @@
  * Of a transaction with more notes than an entry holds, or that was prepared before a crash, it is told only that
  * something happened: the database's cursors are reset.
  *
- * Lock: the table's LWLock; nothing else is taken while it is held.
+ * Lock: the table's LWLock; the server is asked under it whether a transaction has ended, nothing else is taken.
  */
 #include "shared/prepared.h"
 
@@ -183,15 +183,19 @@ queue_prepared_set_gid(const char *gid)
 	told = true;
 }
 
-/* The entry of a gid that the hook was told of.  Lock: the table's. */
+/*
+ * The entry of a gid that the hook was told of; with `over` of a transaction that has ended, because as soon as one has
+ * another may be prepared under its gid.  Lock: the table's.
+ */
 static PreparedNotes *
-find(const char *gid)
+find(const char *gid, bool over)
 {
 	for (int i = 0; i < prepared->size; i++)
 	{
 		PreparedNotes *entry = &prepared->entry[i];
 
-		if (TransactionIdIsValid(entry->xid) && entry->told && strcmp(entry->gid, gid) == 0)
+		if (TransactionIdIsValid(entry->xid) && entry->told && strcmp(entry->gid, gid) == 0 &&
+			!(over && TransactionIdIsInProgress(entry->xid)))
 			return entry;
 	}
 	return NULL;
@@ -214,7 +218,7 @@ queue_prepared_knows(const char *gid)
 	if (prepared == NULL || pg_atomic_read_u32(&prepared->nused) == 0)
 		return false;
 	LWLockAcquire(&prepared->lock, LW_SHARED);
-	known = find(gid) != NULL;
+	known = find(gid, false) != NULL;
 	LWLockRelease(&prepared->lock);
 	return known;
 }
@@ -300,9 +304,12 @@ queue_prepared_finish(const char *gid, bool commit, bool maybe_old)
 	if (prepared == NULL)
 		return;
 	LWLockAcquire(&prepared->lock, LW_EXCLUSIVE);
-	found = find(gid);
+	found = find(gid, true);
 	if (found != NULL)
+	{
 		take(found, &entry);
+		commit = TransactionIdDidCommit(entry.xid);
+	}
 	else
 		entry = (PreparedNotes) {.db = MyDatabaseId, .overflow = maybe_old || prepared->overflow};
 	LWLockRelease(&prepared->lock);
