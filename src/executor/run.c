@@ -77,7 +77,7 @@ typedef struct Resolved
 static HTAB *resolved = NULL;
 static Resolved *last_resolved = NULL;	/* used last: nearly always the one that is asked for */
 static MemoryContext resolved_context = NULL;
-static uint64 catalog_epoch = 1;	/* counts changes of pg_proc, pg_namespace, pg_authid, memberships */
+static uint64 catalog_epoch = 1;	/* counts changes of pg_proc and pg_namespace; those of roles bring a new configuration */
 
 /*
  * What fmgr and the languages keep between calls (fn_extra) is state of execution: after an error it points to
@@ -168,8 +168,6 @@ initialize(void)
 	resolved = hash_create("queue handlers", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, catalog_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, catalog_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, catalog_changed, (Datum) 0);
 	RegisterSubXactCallback(verdict_subxact, NULL);
 	queue_log_capture_install();
 }
@@ -473,7 +471,7 @@ find_function(const char *function, bool *takes_job)
 
 	for (FuncCandidateList c = FuncnameGetCandidates(names, 1, NIL, false, false, false, true); c != NULL; c = c->next)
 	{
-		if (c->nargs != 1 || !((job && c->args[0] == job_type) || (jsonb && c->args[0] == JSONBOID)) ||
+		if (!((job && c->args[0] == job_type) || (jsonb && c->args[0] == JSONBOID)) ||
 			get_func_prokind(c->oid) == PROKIND_PROCEDURE)
 			continue;
 		if (best == NULL || c->pathpos < best->pathpos || (c->pathpos == best->pathpos && c->args[0] == job_type))
@@ -751,7 +749,6 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 		ran = true;
 		if (in_company)
 			forget_shared_calls();
-		result->result = NULL;
 		outcome_of_error(edata, result);
 		if (current.wants_alone)
 			result->outcome = QUEUE_RUN_INTERRUPTED;
