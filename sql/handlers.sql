@@ -357,6 +357,10 @@ SELECT try(format('SELECT queue.test_run(%s)', :b));
 SET LOCAL ROLE NONE;
 SELECT kind, state FROM queue.stat_handler;
 SELECT split_part(queue.explain_job(:b), ';', 2);
+-- a superuser is trusted
+CREATE ROLE regress_queue_boss SUPERUSER;
+ALTER FUNCTION h_user(queue.job) OWNER TO regress_queue_boss;
+SELECT kind, state FROM queue.stat_handler;
 ALTER FUNCTION h_user(queue.job) OWNER TO regress_queue_run;
 SET LOCAL ROLE regress_queue_run;
 SELECT try(format('SELECT queue.test_run(%s)', :b));
@@ -405,6 +409,7 @@ SET LOCAL ROLE regress_queue_run;
 SELECT try(format('SELECT queue.test_run(%s)', :a));
 SET LOCAL ROLE NONE;
 GRANT regress_queue_run TO regress_queue_reg;
+SELECT state FROM queue.stat_handler WHERE kind = 'f';
 REVOKE USAGE ON SCHEMA h_schema FROM regress_queue_run;
 SET LOCAL ROLE regress_queue_run;
 SELECT try(format('SELECT queue.test_run(%s)', :a));

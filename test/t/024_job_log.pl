@@ -106,21 +106,25 @@ one($node, "SELECT progress IS NULL FROM queue.job WHERE id = $id", 't', 'and sh
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 wait_no_jobs($node, 'it ends', kinds => '^late$');
 
-# --- in company: short jobs that share a commit each have their lines, once, whatever ran again alone
+# --- in company: short jobs that share a commit each have their lines, once, whatever ran again alone; and what each told
+# and returned is kept, of the first of a group and of the others
 sql($node, <<'EOS');
-CREATE FUNCTION short(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION short(j queue.job) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM queue.log('short ' || (j.payload->>'n'));
+	PERFORM queue.log('short ' || (j.payload->>'n')), queue.progress(j.id, j.payload->'n');
 	IF (j.payload->>'n')::int % 50 = 7 AND j.failures = 0 THEN
 		RAISE EXCEPTION 'fails once';
 	END IF;
+	RETURN j.payload;
 END $$;
 SELECT queue.register_sql_handler('short', 'short', run_as => 'plain', backoff => '{"type": "fixed", "base": "0", "jitter": 0}');
-SELECT count(*) FROM queue.enqueue_many('short', ARRAY(SELECT jsonb_build_object('n', n) FROM generate_series(1, 400) n));
+SELECT count(*) FROM queue.enqueue_many('short', ARRAY(SELECT jsonb_build_object('n', n) FROM generate_series(1, 400) n), 'kept');
 EOS
 wait_no_jobs($node, 'all short jobs are done', kinds => '^short$');
 one($node, "SELECT count(*), count(DISTINCT message), count(*) FILTER (WHERE attempt = 2), bool_and(logged_at IS NOT NULL) FROM queue.job_log WHERE kind = 'short'",
 	'408|400|8|t', 'each attempt has its line');
+one($node, "SELECT count(*) FILTER (WHERE progress = payload->'n'), count(*) FILTER (WHERE result = payload) FROM queue.job WHERE kind = 'short'",
+	'400|400', 'and each job has its progress and its result');
 
 $holder->quit;
 log_clean($node);

@@ -71,7 +71,15 @@ doctor_like($node, qr/kind "gone": .*cannot be called: could not access file/, '
 one($node, "SELECT queue.explain_job(max(id)) ~ 'is parked: function public.gone cannot be called' FROM queue.job WHERE kind = 'gone'",
 	't', 'so has explain_job()');
 is((workers($node, 'scheduler'))[0], $scheduler, 'the scheduler lives');
-sql($node, "SELECT queue.purge('default'); SELECT queue.unregister_handler('gone')");
+
+# It is looked for again from time to time, whatever nobody changes.
+copy($node->config_data('--pkglibdir') . '/lo.so', $library) or die "cannot copy lo.so: $!";
+sql($node, "ALTER SYSTEM SET queue.debug_clock_offset = '15 s'");
+$node->reload;
+wait_no_jobs($node, 'some time after the library came back its jobs run', kinds => '^gone$');
+sql($node, "ALTER SYSTEM RESET queue.debug_clock_offset");
+$node->reload;
+sql($node, "SELECT queue.unregister_handler('gone')");
 
 # A function that goes away with its table, which no configuration tells.
 sql($node, <<'EOS');
