@@ -91,11 +91,9 @@ queue_entries_next(void)
 bool
 queue_entries_urgent(const QueueOrder *order)
 {
-	QueueEntry	first = postponed;
+	QueueEntry	first;
 
-	if (first.id == 0 && !queue_channel_first(channel, &first))
-		return false;
-	return queue_order_before(&first.order, order);
+	return queue_channel_first(channel, &first) && queue_order_before(&first.order, order);
 }
 
 void

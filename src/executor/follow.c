@@ -26,7 +26,6 @@
 #include "job/pending.h"
 #include "shared/clock.h"
 #include "shared/pace.h"
-#include "shared/slot.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
@@ -146,16 +145,14 @@ order_of(const QueueLine *line, TimestampTz asked, int64 id, TimestampTz now)
 	return (QueueOrder) {queue_urgency(line->queue, line->priority, asked, now), {asked, id}, 0, 0};
 }
 
-/* May this executor run the job here and now?  What its claim finds out is left to that. */
+/* May this executor run the job here and now?  What is asked of any entry and what its claim finds out come later. */
 static bool
 may_follow(const QueueJob *job, QueueLine *line, TimestampTz now)
 {
 	TimestampTz asked;
 	QueueOrder	order;
 
-	if (job->problem != NULL || job->extra == NULL || job->attempt > 0 || !queue_job_pending(job) || line == NULL ||
-		!line->served || line->queue->paused || line->handler->http ||
-		line->handler->run_as_oid != queue_my_slot->role ||
+	if (job->extra == NULL || job->attempt > 0 || !queue_job_pending(job) || line == NULL || !line->served ||
 		!is_short(line, now))
 		return false;
 	asked = queue_extra_time(job->extra, "run_at");

@@ -77,7 +77,7 @@ typedef struct Resolved
 static HTAB *resolved = NULL;
 static Resolved *last_resolved = NULL;	/* used last: nearly always the one that is asked for */
 static MemoryContext resolved_context = NULL;
-static uint64 catalog_epoch = 1;	/* counts changes of pg_proc and pg_namespace; those of roles bring a new configuration */
+static uint64 catalog_epoch = 1;	/* counts changes of pg_proc and pg_namespace; of roles the configuration tells */
 
 /*
  * What fmgr and the languages keep between calls (fn_extra) is state of execution: after an error it points to

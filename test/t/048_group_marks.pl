@@ -114,6 +114,70 @@ wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE group_key = 'timed' A
 one($node, "SELECT string_agg(state, ' ') FROM queue.job WHERE group_key = 'timed'", 'scheduled', 'the next one waits for its time');
 sql($node, "SELECT queue.purge('q')");
 
+# --- what an executor must not go on with in the transaction that ended the job before it
+sql($node, 'ALTER SYSTEM SET queue.executors = 1');
+$node->reload;
+sql($node, <<'EOS');
+CREATE TABLE gate ();
+CREATE TABLE walked (n bigserial, id bigint, what text, began timestamptz, enqueued timestamptz, xid xid8 DEFAULT pg_current_xact_id());
+-- waits at the gate; not for an advisory lock, with which a transaction ends
+CREATE FUNCTION walked(j queue.job) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF j.payload ? 'gate' THEN
+		LOCK TABLE gate IN ROW EXCLUSIVE MODE;
+	END IF;
+	INSERT INTO walked (id, what, began, enqueued) VALUES (j.id, j.payload->>'what', now(), j.enqueued_at);
+END $$;
+SELECT queue.register_sql_handler('walked', 'walked', max_attempts => 1);
+SELECT count(queue.enqueue('walked', '{"what": "warm"}', 'q')) FROM generate_series(1, 20);
+EOS
+wait_no_jobs($node, 'the kind is known to be short', kinds => '^walked$');
+wait_true($node, "SELECT count(*) <= 1 FROM pg_stat_activity WHERE backend_type = 'queue executor'", 'one executor is left');
+my $gate = queue_session($node);
+
+# Lets an executor run the first two jobs of a group, of which the second waits at the gate.
+sub walk_to_gate
+{
+	my ($group, $more) = @_;
+	$gate->query_safe('BEGIN; LOCK TABLE gate IN SHARE MODE');
+	sql($node, <<"EOS");
+SELECT queue.pause('q');
+SELECT queue.enqueue('walked', p, 'q', group_key => '$group') FROM unnest('{"{\\"what\\": \\"first\\"}", "{\\"what\\": \\"second\\", \\"gate\\": 1}"}'::jsonb[]) p;
+$more
+SELECT queue.resume('q');
+EOS
+	wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted", "$group: the second of a group runs");
+	return;
+}
+my $third = sub { my ($what, $group) = @_; return "SELECT queue.enqueue('walked', '{\"what\": \"$what\"}', 'q', group_key => '$group');" };
+
+walk_to_gate('past');
+sql($node, $third->('young', 'past'));
+$gate->query_safe('COMMIT');
+wait_true($node, "SELECT count(*) = 1 FROM walked WHERE what = 'young'", 'one that was enqueued meanwhile is the next');
+one($node, "SELECT began >= enqueued FROM walked WHERE what = 'young'", 't', 'and its now() is not before its enqueue');
+
+walk_to_gate('order', $third->('later', 'order'));
+sql($node, "SELECT queue.enqueue('walked', '{\"what\": \"urgent\"}', 'q', priority => -10)");
+scheduler_turn($node);
+$gate->query_safe('COMMIT');
+wait_true($node, "SELECT count(*) = 2 FROM walked WHERE what IN ('later', 'urgent')", 'a more urgent one came meanwhile');
+one($node, "SELECT string_agg(what, ' ' ORDER BY n) FROM walked WHERE what IN ('later', 'urgent')", 'urgent later', 'and has its turn before the next of the group');
+
+sql($node, "SELECT queue.register_sql_handler('strange', 'walked', max_attempts => 1)");
+walk_to_gate('kinds', $third->('strange', 'kinds') =~ s/'walked'/'strange'/r);
+$gate->query_safe('COMMIT');
+wait_true($node, "SELECT count(*) = 1 FROM walked WHERE what = 'strange'", 'one of a kind that is not known to be short runs');
+one($node, "SELECT count(*) FROM walked WHERE xid = (SELECT xid FROM walked WHERE what = 'strange')", '1', 'alone');
+
+my $other = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+walk_to_gate('needs', "SELECT queue.enqueue('walked', '{\"what\": \"needs\"}', 'q', group_key => 'needs', depends_on => '{$other}');");
+$gate->query_safe('COMMIT');
+wait_true($node, "SELECT count(*) = 1 FROM queue.live_job WHERE extra->>'group_key' = 'needs' AND extra->>'blocks' = '4'", 'one whose turn it is in the group waits for the job that it depends on');
+sql($node, "SELECT queue.cancel($other)");
+wait_no_jobs($node, 'all have ended', kinds => '^(walked|ext)$');
+$gate->quit;
+
 # --- a snapshot that is held makes no step of a group longer: a step looks at as many blocks at the end as at the beginning
 my $held = queue_session($node);
 $held->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue.live_key");
