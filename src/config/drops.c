@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 /* objsubid of the object locks on queue.queue: what their objid is. */
@@ -30,14 +31,31 @@ enum
 static bool enqueuing = false;	/* this transaction holds the enqueuer's locks.. */
 static bool hindered = false;	/* ..and took them while queues were being dropped.. */
 static uint32 last_drop;		/* ..up to this one: those that begin later wait for us */
-static uint32 own_listed = 0;	/* the places of queues that this transaction drops, as bits.. */
-static int	own_unlisted = 0;	/* ..and how many have none */
+
+/* What this transaction drops: places, -1 without one, and the transaction nest level. */
+typedef struct Own
+{
+	int			place;
+	int			level;
+}			Own;
+
+static Own *own = NULL;
+static int	nown = 0;
+static int	maxown = 0;
+
+/* What was dropped at this level and above is over. */
+static void
+end_own(int level)
+{
+	while (nown > 0 && own[nown - 1].level >= level)
+		queue_drop_end(queue_database(), own[--nown].place);
+}
 
 /* The locks go with the transaction; so does what it dropped. */
 static void
 drops_xact_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_PREPARE && (own_listed != 0 || own_unlisted > 0))
+	if (event == XACT_EVENT_PRE_PREPARE && nown > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has dropped a queue"),
@@ -45,16 +63,25 @@ drops_xact_callback(XactEvent event, void *arg)
 	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_COMMIT)
 		return;
 	/* who finds that none is under way any more reads the configuration after it, and not what it has */
-	if (event == XACT_EVENT_COMMIT && (own_listed != 0 || own_unlisted > 0))
+	if (event == XACT_EVENT_COMMIT && nown > 0)
 		queue_database_bump(queue_database());
-	for (int place = 0; own_listed != 0; place++, own_listed >>= 1)
-	{
-		if (own_listed & 1)
-			queue_drop_end(queue_database(), place);
-	}
-	for (; own_unlisted > 0; own_unlisted--)
-		queue_drop_end(queue_database(), -1);
+	end_own(0);
 	enqueuing = false;
+}
+
+/* One that tries again and again, each time to a savepoint, takes one place. */
+static void
+drops_subxact_callback(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		end_own(level);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = nown - 1; i >= 0 && own[i].level >= level; i--)
+			own[i].level = level - 1;
+	}
 }
 
 /* Once per backend. */
@@ -66,6 +93,7 @@ register_callbacks(void)
 	if (done)
 		return;
 	RegisterXactCallback(drops_xact_callback, NULL);
+	RegisterSubXactCallback(drops_subxact_callback, NULL);
 	done = true;
 }
 
@@ -184,12 +212,17 @@ queue_lines_begin_drop(const char *queue, QueueFence *fence)
 		return;
 	}
 	register_callbacks();
+	if (nown == maxown)
+	{
+		int			size = Max(8, maxown * 2);
+
+		own = own == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(Own)) :
+			repalloc(own, size * sizeof(Own));
+		maxown = size;
+	}
 	/* from here to there nothing waits, and nothing reads the catalog */
 	number = queue_drop_begin(base, drop_key(queue), &place);
-	if (place >= 0)
-		own_listed |= (uint32) 1 << place;
-	else
-		own_unlisted++;
+	own[nown++] = (Own) {place, GetCurrentTransactionNestLevel()};
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, queue_table, number, LOCK_NUMBER);
 	(void) LockAcquire(&tag, AccessExclusiveLock, false, true);
 	queue_fence_begin(fence, line_table);
