@@ -56,10 +56,12 @@ static struct
 {
 	int			nclosed;
 	Oid			closed[MAX_CLOSED];
-	bool		dropped;		/* the extension of this database, if it commits */
+	Oid			dropped;		/* the extension of this database, if it commits, and not only to a savepoint */
 	bool		created;		/* an extension in this database, if it commits */
 	bool		roles;			/* roles changed: every database's handlers may have, if it commits */
 }			pending;
+
+static Oid	dropping;			/* by the command that is just executed */
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
@@ -82,13 +84,16 @@ hook_xact_callback(XactEvent event, void *arg)
 	bool		commit = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
 	bool		wake = false;
 
+	if (event == XACT_EVENT_PRE_COMMIT && OidIsValid(pending.dropped) &&
+		get_extension_oid("queue", true) == pending.dropped)
+		pending.dropped = InvalidOid;	/* a savepoint was rolled back */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (pending.nclosed == 0 && !pending.created && !pending.dropped && !pending.roles)
+	if (pending.nclosed == 0 && !pending.created && !OidIsValid(pending.dropped) && !pending.roles)
 		return;
-	if (event == XACT_EVENT_PREPARE && (pending.dropped || pending.created))
+	if (event == XACT_EVENT_PREPARE && (OidIsValid(pending.dropped) || pending.created))
 		queue_database_set_prepared_ddl();
-	if (event == XACT_EVENT_COMMIT && pending.dropped)
+	if (event == XACT_EVENT_COMMIT && OidIsValid(pending.dropped))
 		queue_shared_memory_forget(MyDatabaseId);
 	for (int i = 0; i < pending.nclosed; i++)
 	{
@@ -423,7 +428,10 @@ before_utility(Node *parsetree)
 				break;
 			}
 		case T_DropStmt:
-			if (drops_extension((DropStmt *) parsetree) && close_for_extension())
+			if (!drops_extension((DropStmt *) parsetree))
+				break;
+			dropping = get_extension_oid("queue", true);
+			if (close_for_extension())
 				lock_extension();
 			break;
 		case T_AlterExtensionStmt:
@@ -457,7 +465,7 @@ after_utility(Node *parsetree)
 			break;
 		case T_DropStmt:
 			if (drops_extension((DropStmt *) parsetree))
-				pending.dropped = true;
+				pending.dropped = OidIsValid(pending.dropped) ? pending.dropped : dropping;	/* the first one */
 			else
 				config = is_handler_object(((DropStmt *) parsetree)->removeType);
 			break;
