@@ -5,14 +5,15 @@
  * Headers, secret and the query of a url are for the handler's owner only; an answer's body is kept where all who may
  * read the queue see it, in queue.job.result and queue.job_error.context.  Endpoints echo: debuggers, error pages,
  * gateways.  So before a body is kept, every value of a header that is not ours, what follows the scheme of an
- * Authorization, and the query are replaced by "***", as they were sent, as JSON and HTML write them (each writer
- * escapes other characters, so the answer is read as its reader would) and, of a query, decoded.
+ * Authorization, longer parts of a value, and the query are replaced by "***", as they were sent, as JSON and HTML
+ * write them (each writer escapes other characters, so the answer is read as its reader would) and, of a query,
+ * decoded.
  * What an endpoint makes of a secret otherwise (a digest, reversed) is not found.
  *
  * All of them are looked for before any is replaced: a short one may stand in a long one, and one may begin in the end
  * of another, or of itself.  A value that the end of a cut answer cuts in two is masked too.  Values under MIN_SECRET
- * bytes, and under MIN_TOKEN of one parameter of a query, are left: they are no secrets, and would mask half of the
- * text.
+ * bytes, and under MIN_TOKEN of a part or of one parameter of a query, are left: they are no secrets, and would mask
+ * half of the text.
  *
  * No locks.  Called by the http worker in a transaction.
  */
@@ -26,6 +27,7 @@
 
 #define MIN_SECRET 3			/* bytes; not less than those of the mask, so that the text only shrinks */
 #define MIN_TOKEN 16
+#define PART_ENDS " ;,=\""		/* what ends a part of a header's value */
 #define MASK "***"
 #define MAX_ENTITY 10			/* bytes of "&#x10FFFF;" */
 
@@ -322,6 +324,15 @@ mark_header(Redaction *redaction, const char *header)
 	token = strchr(value, ' ');
 	if (token != NULL)
 		mark_value(redaction, token + 1, strlen(token + 1));
+	/* the cookies of a Cookie, the parameters of a signature */
+	for (const char *part = value; *part != '\0';)
+	{
+		size_t		length = strcspn(part, PART_ENDS);
+
+		if (length >= MIN_TOKEN)
+			mark_value(redaction, part, length);
+		part += length + strspn(part + length, PART_ENDS);
+	}
 }
 
 /* "a=1&b=2" as a whole and its longer values, as they stand and decoded. */

@@ -87,6 +87,7 @@ for my $case (
 	[ "k\xc3\xa9y \xf0\x9f\x98\x80", '"k\\u00e9y \\ud83d\\ude00 \\ud83d\\n \\u00e9"', '"*** \\ud83d\\n \\u00e9"', 'JSON in ASCII' ],
 	[ q{<key> & "it's"}, 'was &lt;key&gt; &amp; &quot;it&#39;s&quot; &amp; more', 'was *** &amp; more', 'HTML' ],
 	[ q{<key>'}, 'was &#60;key&#x3E;&apos; &#xy; &#99999999; & C:\\key\\ux', 'was *** &#xy; &#99999999; & C:\\key\\ux', 'and by numbers' ],
+	[ 'theme=dark; id="0123456789abcdef"', 'id 0123456789abcdef and the dark theme', 'id *** and the dark theme', 'a part of a value' ],
 	[ 'key\\u0041', 'was key\\u0041', 'was ***', 'one that looks as if it were escaped' ],
 	[ 'key<&', 'was key\\u00', 'was ***', 'cut in an escape', 'half' ],
 	[ 'key<&', 'was key\\u003c\\', 'was ***', 'cut at the beginning of one', 'half' ],
