@@ -462,6 +462,12 @@ queue_housekeeping_recount_due(void)
 TimestampTz
 queue_housekeeping_recount(TimestampTz now)
 {
+	if (counts == NULL && now < recount_began)
+	{
+		/* the clock was set back, and what waits for a time of the former one would do so for as long */
+		recount_at = 0;
+		quiet_since = 0;
+	}
 	if (counts == NULL)
 	{
 		uint64		waiting;

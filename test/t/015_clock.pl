@@ -36,8 +36,19 @@ EOS
 $stuck =~ s/.*\n//s;
 $node->wait_for_log(qr/job $stuck could be neither run nor failed/);
 
+# The statistics: a job that falls due is counted so by the next recount.
+sub counted
+{
+	my ($name) = @_;
+	sql($node, "SELECT queue.purge('counted'); SELECT queue.enqueue('due', queue => 'counted', delay => '1 s')");
+	wait_true($node, "SELECT available = 1 AND scheduled = 0 FROM queue.stat_queue WHERE queue = 'counted'", $name);
+}
+sql($node, "SELECT queue.create_queue('counted')");
+counted('a job that fell due is counted');
+
 # The clock is set back by the six hours: what was put off by the former one is not put off for as long.
 move_clock('0');
+counted('and after the clock was set back');
 my $next = sql($node, "SELECT queue.enqueue('after')");
 # The fetch begins before the lease ends, and a long time before it would find by itself that it has.
 is(sql($node, "SET statement_timeout = '60s'; SELECT id FROM queue.fetch('default', kinds => '{after}', lease => '1 s');"
