@@ -52,7 +52,9 @@ SELECT count(*) FROM queue.fetch_any('{far,exp,lin}', 3);
 UPDATE queue.live_job SET failures = 2000000000 WHERE id IN (:far, :exp, :lin);
 SELECT queue.fail(:far, 1), queue.fail(:exp, 1), queue.fail(:lin, 1);
 SELECT queue, failures, run_at > clock_timestamp() + interval '800 years' AS far, run_at < clock_timestamp() + interval '1201 years' AS not_too_far FROM queue.job WHERE queue IN ('far', 'exp', 'lin') ORDER BY id;
-UPDATE queue.live_job SET failures = 2147483647, run_at = '2001-01-01 00:00+00' WHERE id = :far;
+UPDATE queue.live_job SET failures = 2147483647 WHERE id = :far;
+SELECT queue.alter_job(:far, run_at => '2001-01-01 00:00+00');
+SELECT queue.fail(id, attempt) FROM queue.fetch('far');
 SELECT queue.drop_queue('far', force => true), queue.drop_queue('exp', force => true), queue.drop_queue('lin', force => true);
 
 -- nothing, however often it is multiplied

@@ -533,7 +533,7 @@ queue_group_next(QueueJobTable *jobs, const char *queue, const char *key, QueueJ
 	const QueuePlace *follower = queue_group_has_next(jobs) ? queue_place_follower(jobs->places) : NULL;
 
 	/* a lower place that is committed brings a mark, which stays until it is settled */
-	return follower != NULL && !follower->held && !queue_mark_before(queue, key, follower->position) &&
+	return follower != NULL && !queue_mark_before(queue, key, follower->position) &&
 		queue_job_find(jobs, follower->job_id, GetActiveSnapshot(), job);
 }
 

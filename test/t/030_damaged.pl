@@ -78,12 +78,14 @@ sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"has\"}')");
 sql($node, <<'EOS');
 SELECT queue.enqueue('same', '1', 'w', headers => wide(100000), unique_key => 'u');
 INSERT INTO queue.step (job_id, name, value) SELECT max(id), 's', '1' FROM queue.live_job;
+INSERT INTO queue.event_wait (job_id, status, awaited_at, until, queue, event) SELECT max(id), 1, now(), now(), 'w', 'e' FROM queue.live_job;
 CALL damage();
 SELECT queue.enqueue('same', '2', 'w', unique_key => 'u', on_conflict => 'replace');
 EOS
 one($node, "SELECT count(*) FROM queue.fetch('w', 10, kinds => '{same}')", '0', 'one whose payload is replaced is damaged all the same');
 sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"same\"}')");
 one($node, 'SELECT count(*) FROM queue.step', '0', 'what it stored goes when it is cancelled');
+one($node, 'SELECT count(*) FROM queue.event_wait', '0', 'and what it awaited');
 
 # And by hand, also with a deadline: ending one does not need what is lost.
 sql($node, <<'EOS');

@@ -85,6 +85,37 @@ is(kept(), 'a 1, b 2', 'they stay where they are');
 $clock = 7;
 at('SELECT queue.maintain()');
 is(kept(), 'a 1', 'and go when their time is over');
+# --- queues that are gone, or whose names begin alike, and what has changed since one session looked last
+sql($node, q{SELECT queue.create_queue(q, keep_completed => '1 hour') FROM unnest('{gone,g,gg,again}'::text[]) q});
+$clock = 9;
+complete('gone', 2, '1');
+at(q{SELECT queue.drop_queue('gone'), queue.alter_queue('a', keep_completed => '1 hour')});
+at('SELECT queue.maintain()');
+is(kept(), 'a 1, gone 2', 'jobs of a queue that is gone are kept as before');
+$clock = 11;
+at('SELECT queue.maintain()');
+is(kept(), 'a 1', 'and not for longer');
+complete($_, 2, '1') for qw(gg g);
+at(q{SELECT queue.alter_queue('g', keep_completed => '30 days')});
+$clock = 13;
+at('SELECT queue.maintain()');
+is(kept(), 'a 1, g 2', 'a queue whose name begins like another is not that one');
+at(q{SELECT queue.alter_queue('again', keep_completed => '3 hours')});
+complete('again', 2, '1');
+$clock = 15;
+at(q{SELECT queue.alter_queue('b', keep_completed => '2 hours'); SELECT queue.maintain(); SELECT queue.alter_queue('again', keep_completed => '30 days');}
+	  . 'SET queue.debug_clock_offset = ' . ($start + 18 * 3600) . '; SELECT queue.maintain()');
+is(kept(), 'a 1, again 2, g 2', 'who looks again goes by what holds then');
+
+# --- a table of which only the oldest rows are still kept
+$clock = 19;
+sql($node, q{SELECT queue.create_queue(q, keep_completed => '1 hour') FROM unnest('{front,rest}'::text[]) q});
+complete('front', 2, '1');
+complete('rest', 1000, q{(SELECT string_agg(md5(i::text || n), '') FROM generate_series(1, 45) i)});
+at(q{SELECT queue.alter_queue('rest', keep_completed => '0')});
+at('SELECT queue.maintain()');
+is(kept(), 'a 1, again 2, front 2, g 2, rest 1000', 'is kept');
+
 unlike(slurp_file($node->logfile), qr/retention failed/, 'and nothing failed');
 
 log_clean($node);

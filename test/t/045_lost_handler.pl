@@ -59,6 +59,20 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 sql($node, "SELECT queue.register_sql_handler('job', 'h', timeout => '0')");
 wait_no_jobs($node, 'with a handler again all jobs run', kinds => 'job');
 one($node, "SELECT count(DISTINCT job_id) || '|' || count(*) FROM seen", '11|11', 'each once');
+
+# --- what waits in the channel is put off, or moved to a queue that is paused: it does not run when its turn there comes
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql($node, q{SELECT queue.create_queue('paused'), queue.pause('paused'), queue.enqueue('job', '{"lock": 1}')});
+wait_true($node, "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 'one job runs');
+sql($node, q{SELECT queue.enqueue('job', jsonb_build_object('note', note)) FROM unnest('{later,moved,stays}'::text[]) note});
+scheduler_turn($node);
+sql($node, q{SELECT queue.alter_job(id, run_at => now() + interval '1 day') FROM queue.job WHERE payload->>'note' = 'later'});
+one($node, q{SELECT queue.move_jobs(jsonb_build_object('ids', jsonb_agg(id)), 'paused') FROM queue.job WHERE payload->>'note' = 'moved'}, '1', 'another is moved');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+wait_true($node, "SELECT EXISTS (SELECT FROM seen WHERE note = 'stays')", 'the one behind them runs');
+one($node, q{SELECT string_agg(concat_ws(' ', payload->>'note', state), ', ' ORDER BY id) FROM queue.job WHERE payload->>'note' IN ('later', 'moved')},
+	'later scheduled, moved available', 'they do not');
+sql($node, "SELECT queue.purge('default'), queue.purge('paused')");
 $_->quit for $holder, $enqueuer, $locker;
 log_clean($node);
 $node->stop;

@@ -8,7 +8,7 @@ use QueueTest;
 use Test::More;
 
 # nobody looks by himself, so what is lost is not found before the test's patience ends
-my $node = queue_node('races', far_look => 0, conf => "queue.max_wait = '1h'");
+my $node = queue_node('races', far_look => 0, conf => "queue.max_wait = '1h'\nmax_prepared_transactions = 2");
 sql($node, "SELECT queue.create_queue('q')");
 my $add = "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'g')";
 my $wrong = 0;
@@ -65,6 +65,11 @@ for my $round (0 .. 3)
 	sql($node, "SELECT queue.complete($follower)");
 }
 is($wrong, 0, 'after each of 4 restarts too');
+
+# --- a prepared transaction with more groups than one notes
+sql($node, "BEGIN; SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'many' || n)) FROM generate_series(1, 1200) n; PREPARE TRANSACTION 'many'");
+sql($node, "COMMIT PREPARED 'many'");
+wait_true($node, "SELECT count(*) = 1200 FROM queue.job WHERE group_key ~ '^many' AND state = 'available'", 'COMMIT PREPARED of many groups lets all in');
 
 log_clean($node);
 done_testing();

@@ -43,6 +43,20 @@ wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'f
 one($node, "SELECT string_agg(state, ' ' ORDER BY id) FROM queue.job WHERE group_key = 'later'", 'pending available pending', 'and lets no second one in');
 sql($node, "SELECT queue.purge('q')");
 
+# --- without a scheduler: who fetches finds a group in somebody's hands, which are empty in the end, and whoever comes next lets in
+scheduler(0);
+my $hands = queue_session($node);
+$hands->query_safe("BEGIN");
+my $undone = $hands->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'hands')");
+like($hands->query_safe("SELECT 'job ' || id FROM queue.fetch('q', kinds => '{ext}')"), qr/job $undone$/m, 'who enqueued a job fetches it, and has the group in hand');
+my $next = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'hands')");
+one($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{ext}')", '0', 'who fetches meanwhile gets nothing of it');
+$hands->query_safe("ROLLBACK");
+$hands->quit;
+one($node, $head_of, $next, 'who fetches later gets the other one');
+scheduler(1);
+sql($node, "SELECT queue.purge('q'); SELECT queue.complete($next)");
+
 # --- a scheduler that found a group in somebody's hands: meanwhile the next one was let in, and a lower place came to light
 sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'busy')");
 $first_in = sql($node, $head_of);

@@ -201,7 +201,13 @@ sql($node, "SELECT queue.create_queue('short', keep_completed => '1 s', keep_dis
 $j = sql($node, "SELECT queue.enqueue('ext', queue => 'short')");
 my $wait = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
 $d = sql($node, "SELECT queue.enqueue('ext', queue => 'short', depends_on => ARRAY[$j, $wait])");
+# .. but not those of jobs that are kept, nor of those of a workflow that is
+sql($node, "SELECT queue.create_queue('long', keep_completed => '30 days')");
+my $kept_job = sql($node, "SELECT queue.enqueue('ext', queue => 'long', depends_on => ARRAY[$j])");
+my $workflow = sql($node, "SELECT queue.create_workflow('kept', 'long')");
+my $member = sql($node, "SELECT queue.enqueue('ext', queue => 'short', depends_on => ARRAY[$j], workflow => $workflow)");
 sql($node, "SELECT queue.complete(id, attempt, '42') FROM queue.fetch('short')");
+wait_true($node, "SELECT count(queue.complete(id)) = 1 FROM queue.fetch('$_', kinds => '{ext}')", "$_: one that depends on it ends") for qw(long short);
 
 # --- where a queue keeps nothing, what is awaited is kept and found, and what was awaited goes
 sql($node, <<"EOS");
@@ -233,8 +239,10 @@ for my $hour (1 .. 40)
 	$kept = sql($node, "$clock; SELECT kind, count(*), bool_and(slot > 15 AND keep_until > queue_internal.clock()) FROM queue.finished_job WHERE queue = 'none' GROUP BY 1 ORDER BY 1");
 	last if $hour >= 4 && $kept eq $awaited;
 }
-wait_true($node, 'SELECT NOT EXISTS (SELECT FROM queue.dependency d WHERE NOT EXISTS (SELECT FROM queue.job j WHERE j.id = d.job_id))',
+wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.dependency d WHERE job_id <> $member AND NOT EXISTS (SELECT FROM queue.job j WHERE j.id = d.job_id))",
 	'rows of jobs that nobody knows any more are deleted');
+one($node, "SELECT string_agg(job_id::text, ' ' ORDER BY job_id) FROM queue.dependency WHERE job_id IN ($kept_job, $member)", "$kept_job $member",
+	'those of a job that is kept, and of a job of a workflow that is, stay');
 one($node, "SELECT result FROM queue.job WHERE id = $j", '42', 'hours later the job is kept that another one depends on');
 is($kept, $awaited, '.. where it was kept for that alone; those on which none does any more are gone');
 sql($node, "SELECT queue.cancel($wait)");
