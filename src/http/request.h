@@ -72,7 +72,6 @@ typedef struct QueueRequest
 	QueueGate  *gate;			/* counts it */
 	QueueBreakerConf breaker;
 	bool		probe;			/* of a half-open breaker */
-	bool		has_health;		/* the endpoint has a health_url */
 	uint32		complete_on[20];
 	uint32		discard_on[20];
 	char		label[200];		/* kind and url without its query, for the log */

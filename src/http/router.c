@@ -211,7 +211,6 @@ queue_router_began(QueueRequest *request, QueueHandler *handler, QueueEndpoint *
 {
 	request->endpoint = endpoint->state;
 	request->breaker = endpoint->breaker;
-	request->has_health = endpoint->health_url != NULL;
 	memcpy(request->complete_on, handler->conf->complete_on, sizeof(request->complete_on));
 	memcpy(request->discard_on, handler->conf->discard_on, sizeof(request->discard_on));
 	make_label(request->label, sizeof(request->label), handler, endpoint);
@@ -225,8 +224,8 @@ doubt_health(QueueRequest *request, TimestampTz now)
 {
 	QueueEndpointState *state = request->endpoint;
 
-	if (!request->has_health || pg_atomic_read_u32(&state->healthy) == 0)
-		return;
+	if (pg_atomic_read_u32(&state->healthy) == 0)
+		return;					/* nor is one that has no health_url ever healthy */
 	pg_atomic_write_u32(&state->healthy, 0);
 	pg_atomic_write_u32(&state->reported, 0);
 	state->down_since = now;

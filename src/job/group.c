@@ -473,7 +473,7 @@ settle_locked(QueueJobTable *jobs, const QueueMark *told, bool own, const QueueJ
 		in = first.job_id;
 	}
 	/* who waits has a mark here: for a lower place than that of the one that is in, or just for its end */
-	if (in != first.job_id || more)
+	if (more)
 		queue_mark_park(mark->queue, mark->key, in != first.job_id ? first.position : PG_INT64_MAX);
 	remember(hash, in, first.position, held);
 	return settled;

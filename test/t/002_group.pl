@@ -51,6 +51,13 @@ one($node, "SELECT count(*), count(DISTINCT job_id), count(DISTINCT xid) <= 200 
 	'1000|1000|t', 'short jobs share commits, each runs once');
 one($node, "SELECT max(c) <= 64 FROM (SELECT count(*) AS c FROM seen GROUP BY xid) x", 't', 'no group overflows the cached subtransaction ids');
 
+# --- numbers of attempts do not go round: this one has the last
+sql($node, q{SELECT queue.create_queue('worn', keep_completed => '1 day'), queue.pause('worn'), queue.enqueue('fast', '{"note": "worn"}', 'worn')});
+sql($node, q{UPDATE queue.live_job SET attempt = 2147483647 WHERE payload->>'note' = 'worn'});
+sql($node, "SELECT queue.resume('worn')");
+wait_no_jobs($node, 'a worn job ends');
+one($node, q{SELECT attempt FROM queue.job WHERE payload->>'note' = 'worn'}, '2147483647', 'by its last number');
+
 # --- one that came too late does not run in company either; the scheduler, which would end it, is kept from that
 my $client = queue_session($node);
 $client->query_safe('BEGIN');

@@ -263,6 +263,10 @@ doctor_like($node, qr/shared_preload_libraries.*queue/, 'doctor() says what to s
 $id = sql($node, "SELECT queue.enqueue('job')");
 like(sql($node, "SELECT queue.explain_job($id)"), qr/./, 'explain_job answers');
 
+# --- a transaction that lets the extension go notes nothing of what it enqueued before
+sql($node, "SET client_min_messages = error; BEGIN; SELECT queue.enqueue('job', group_key => 'g'); DROP EXTENSION queue CASCADE; COMMIT");
+one($node, "SELECT count(*) FROM pg_extension WHERE extname = 'queue'", '0', 'the extension can be dropped by who enqueued into a group');
+
 log_clean($node);
 $node->stop;
 done_testing();

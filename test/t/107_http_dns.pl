@@ -114,6 +114,15 @@ unlink "$dir/HANG";
 wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE kind = 'slow'", 'its request times out');
 one($node, "SELECT substring(error FROM 'timed out after ([0-9]+) milliseconds')::int < 5500 FROM queue.job_error WHERE kind = 'slow'", 't', 'those two earlier');
 
+# .. and of what its result says
+open($hang, '>', "$dir/HANG") or die $!;
+close $hang;
+my $id = sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 day'), queue.register_http_handler('late', 'http://late.never.test$path', '{kept}', connect_timeout => '1 min'), queue.enqueue('late', queue => 'kept')") =~ s/.*\|//r;
+wait_true($node, "SELECT EXISTS (SELECT FROM queue.job WHERE id = $id AND started_at < clock_timestamp() - interval '0.3 s')", 'a name takes a third of a second');
+unlink "$dir/HANG";
+wait_end($node, $id, 'completed', 'its request is answered');
+one($node, "SELECT (result->>'duration_ms')::int >= 300 FROM queue.job WHERE id = $id", 't', 'and lasted as long, too');
+
 $server->stop;
 $node->stop('fast');
 log_clean($node);

@@ -91,6 +91,56 @@ one($node, "SELECT in_flight FROM queue.stat_endpoint WHERE kind = 'new'", '1', 
 $server->say_status('new', 200);
 wait_no_jobs($node, 'all end', kinds => '^new$');
 
+# --- what the worker has in stock beside the one request that may be under way
+sub stock
+{
+	my ($kind, $more) = @_;
+	sql($node, "SELECT queue.register_http_handler('$kind', '$url', '{q}', timeout => '10 min', max_running => 1$more)");
+	sql($node, "SELECT count(*) FROM queue.enqueue_many('$kind', array_fill('{\"file\": \"$kind\"}'::jsonb, '{3}'), 'q')");
+	wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = '$kind'", "$kind: one request is under way");
+	scheduler_turn($node);
+	return;
+}
+# a job that was cancelled meanwhile takes nobody's place
+stock('cancelled', '');
+one($node, "SELECT queue.cancel(min(id)) FROM queue.job WHERE kind = 'cancelled' AND state = 'available'", 't', 'one that waits is cancelled');
+$server->say_status('cancelled', 200);
+wait_no_jobs($node, 'the one behind it is sent', kinds => '^cancelled$');
+# nor does one that no endpoint takes: this one is in doubt after each answer, until its health_url is asked
+open(my $healthy, '>', "$dir/HEALTHY") or die $!;
+close $healthy;
+stock('doubted', ", max_attempts => 1, health_url => '@{[ $server->url('/health') ]}', breaker => '{\"consecutive_failures\": 1, \"pause\": \"10 ms\"}'");
+$server->say_status('doubted', 500);
+wait_no_jobs($node, 'all are sent', kinds => '^doubted$');
+# nothing is sent of a queue that is paused
+sql($node, "SELECT queue.create_queue('p')");
+sql($node, "SELECT queue.register_http_handler('pausing', '$url', '{p}', timeout => '10 min', max_running => 1), (SELECT count(*) FROM queue.enqueue_many('pausing', array_fill('{\"file\": \"pausing\"}'::jsonb, '{3}'), 'p'))");
+wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'pausing'", 'one request is under way');
+scheduler_turn($node);
+sql($node, "SELECT queue.pause('p')");
+$server->say_status('pausing', 200);
+wait_true($node, "SELECT succeeded = 1 FROM queue.stat_endpoint WHERE kind = 'pausing'", 'it ends');
+sql($node, "SELECT queue.enqueue('mark', queue => 'q')");
+wait_no_jobs($node, 'another kind is sent', kinds => '^mark$');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'pausing' AND state = 'available' AND attempt = 0", '2', 'the others of the paused queue are not');
+sql($node, "SELECT queue.resume('p')");
+wait_no_jobs($node, 'until it goes on', kinds => '^pausing$');
+# what the limit of its queue refuses, though there was room when it was read, is read again
+sql($node, "SELECT queue.create_queue('full', max_running => 3, lease => '1 hour')");
+sql($node, "SELECT queue.register_http_handler('full', '$url', '{full}', timeout => '10 min', max_running => 1), (SELECT count(*) FROM queue.enqueue_many('full', array_fill('{\"file\": \"full\"}'::jsonb, '{3}'), 'full'))");
+wait_true($node, "SELECT in_flight = 1 FROM queue.stat_endpoint WHERE kind = 'full'", 'one request is under way');
+scheduler_turn($node);
+sql($node, "SELECT count(*) FROM queue.enqueue_many('ext', '{1,2}', 'full')");
+one($node, "SELECT count(*) FROM queue.fetch('full', 5)", '2', 'a worker has two others of its queue');
+sql($node, "SELECT queue.alter_queue('full', max_running => 2)");
+$server->say_status('full', 200);
+wait_true($node, "SELECT succeeded = 1 FROM queue.stat_endpoint WHERE kind = 'full'", 'it ends');
+sql($node, "SELECT queue.enqueue('mark', queue => 'q')");
+wait_no_jobs($node, 'another kind is sent', kinds => '^mark$');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'full' AND state = 'available'", '2', 'the others of the full queue are not');
+sql($node, "SELECT count(queue.complete(id)) FROM queue.job WHERE kind = 'ext' AND queue = 'full'");
+wait_no_jobs($node, 'until there is room', kinds => '^full$');
+
 # its rate, too: no token for an hour
 sql($node, <<"EOS");
 SELECT queue.register_http_handler('r', '$url', '{q}', rate_limit => 1, rate_period => '1 hour');
