@@ -215,9 +215,8 @@ count_leases(QueueJobTable *table, Census *census)
  * many of them costs one reading.
  */
 static void
-announce(void)
+announce(QueueConfig *config)
 {
-	QueueConfig *config = queue_config();
 	uint64		announced;
 
 	queue_database_bump(queue_database());
@@ -238,6 +237,23 @@ announce(void)
 		if (limit.since != 0)
 			queue_unit_announced(&limit, QUEUE_LIMIT_HANDLER, announced);
 	}
+}
+
+/* Is this limit in force, or one that was taken back or set anew since its line was read? */
+static bool
+is_current(const QueueConfig *config, const QueueLimit *limit, QueueLimitOf of)
+{
+	for (int i = 0; i < config->nqueues && of == QUEUE_LIMIT_QUEUE; i++)
+	{
+		if (queue_unit_id(config->queues[i]->name, NULL) == limit->id)
+			return config->queues[i]->limit.since == limit->since;
+	}
+	for (int i = 0; i < config->nhandlers && of == QUEUE_LIMIT_HANDLER; i++)
+	{
+		if ((uint64) config->handlers[i]->id == limit->id)
+			return config->handlers[i]->limit.since == limit->since;
+	}
+	return false;
 }
 
 /* Does another transaction claim in a queue of the limit's as if there were no limit? */
@@ -277,6 +293,7 @@ count_limit(const QueueLine *line, QueueLimitOf of)
 	uint64		announced;
 	Census		census = {.limits = limits, .of = of, .now = queue_now()};
 	QueueJobTable *table;
+	QueueConfig *config;
 
 	switch (queue_unit_count_state(limit, of, &announced))
 	{
@@ -285,7 +302,10 @@ count_limit(const QueueLine *line, QueueLimitOf of)
 		case QUEUE_COUNT_OTHERS:
 			return false;
 		case QUEUE_COUNT_FIRST:
-			announce();
+			config = queue_config();
+			if (!is_current(config, limit, of))
+				return false;	/* nobody announces it any more: the line must be looked up again */
+			announce(config);
 			return count_limit(line, of);
 		case QUEUE_COUNT_YOURS:
 			break;
