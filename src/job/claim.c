@@ -327,6 +327,7 @@ queue_claim_session(QueueClaim *claim)
 	QueueJob	again;
 	int			token;
 
+	queue_session_drop(job->id);	/* a claim whose lock was taken away from it, by pg_advisory_unlock_all() say */
 	if (!admit(claim, QUEUE_UNIT_SESSION, DT_NOEND))
 		return QUEUE_CLAIM_FULL;
 	token = queue_session_claim(RelationGetRelid(claim->table->rel), job->id, job->line, &keys, queue_job_pos(job));

@@ -413,6 +413,7 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 	int			renewed = -1;
 	int			from = -1;
 	QueueUnit  *lease;
+	QueueUnit  *own;
 
 	refusal->when = DT_NOEND;
 	for (int i = 0; i < QUEUE_NLIMITS; i++)
@@ -467,6 +468,10 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 	}
 	if (!take_tokens(limits, meter, now, refusal))
 		return QUEUE_UNIT_RATE;
+	/* the same job was run in this transaction before, under other limits: moved to another queue say */
+	own = kind == QUEUE_UNIT_RUN && !reuse ? queue_unit_find(kind, MyProcPid, job) : NULL;
+	if (own != NULL)
+		queue_unit_delete(own, wake);
 	return reuse ? QUEUE_UNIT_TAKEN : make(kind, job, until, meter, full, from);
 }
 
