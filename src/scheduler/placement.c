@@ -235,6 +235,7 @@ sort_lines(QueueConfig *config, TimestampTz now)
 
 	if (lines_context == NULL)
 		lines_context = AllocSetContextCreate(TopMemoryContext, "queue scheduler lines", ALLOCSET_DEFAULT_SIZES);
+	must_sort = true;			/* again, if an error cuts this short */
 	MemoryContextReset(lines_context);
 	/* when what the configuration says is the same, what fetch reads stays where it is */
 	if (pg_atomic_read_u64(&base->sorted_generation) != config->generation ||
