@@ -42,6 +42,7 @@ typedef struct Await
 
 static Await *shared = NULL;
 static Place *mine = NULL;
+static int	mine_level;			/* the nest level of the transaction that waits */
 static TimestampTz known = DT_NOEND;	/* the due time of before the look that is under way */
 
 Size
@@ -86,7 +87,8 @@ await_xact(XactEvent event, void *arg)
 static void
 await_subxact(SubXactEvent event, SubTransactionId mySubid, SubTransactionId parentSubid, void *arg)
 {
-	if (mine != NULL && event == SUBXACT_EVENT_ABORT_SUB)
+	/* one inside of the fetch, for a job that cannot be taken, ends no wait */
+	if (mine != NULL && event == SUBXACT_EVENT_ABORT_SUB && GetCurrentTransactionNestLevel() <= mine_level)
 		queue_fetch_waiter_end();
 }
 
@@ -122,6 +124,7 @@ queue_fetch_waiter_begin(const QueueFetchWait *awaited)
 			;
 		pg_atomic_fetch_add_u32(&shared->waiting, 1);
 		mine = place;
+		mine_level = GetCurrentTransactionNestLevel();
 		return true;
 	}
 	return false;
