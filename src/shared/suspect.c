@@ -17,6 +17,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "libpq/pqsignal.h"
@@ -46,6 +47,22 @@ read_boot(char *boot)
 	}
 }
 
+/* Makes the file as long as it is to be, with room on the disk: a write to the map that finds none kills the server. */
+static int
+reserve(int fd)
+{
+	struct stat st;
+	int			error;
+
+	if (fstat(fd, &st) == 0 && st.st_size >= FILE_SIZE)
+		return 0;				/* where that writes zeros it must not: others have it mapped */
+	do
+	{
+		error = posix_fallocate(fd, 0, FILE_SIZE);
+	} while (error == EINTR);
+	return error;
+}
+
 /* The file's name. */
 static void
 file_name(char *path, Oid db)
@@ -65,7 +82,7 @@ map_file(void)
 		return true;
 	file_name(path, MyDatabaseId);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, FILE_SIZE) != 0)
+	if (fd < 0 || (errno = reserve(fd)) != 0)
 	{
 		ereport(LOG,
 				(errcode_for_file_access(),
