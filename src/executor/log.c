@@ -13,7 +13,8 @@
 #include "utils/guc.h"
 
 static emit_log_hook_type previous_hook = NULL;
-static QueueLogTarget *current = NULL;	/* NULL: no handler runs */
+static QueueLogTarget nobody = {NULL, NULL};
+static QueueLogTarget *current = NULL;	/* NULL: no handler runs; nobody: an error ended it */
 static int	administrators;		/* log_min_messages before the handler began */
 
 /* Does a message of this level reach the server's log with this log_min_messages?  (As elog.c has it: LOG is high.) */
@@ -33,7 +34,7 @@ capture(const ErrorData *edata)
 {
 	QueueLogLevel level = edata->elevel == WARNING ? QUEUE_LOG_WARNING : QUEUE_LOG_INFO;
 
-	if (edata->message == NULL)
+	if (edata->message == NULL || current == &nobody)
 		return;
 	if (edata->detail == NULL)
 		queue_job_log_add(current->log, current->context, level, edata->message);
@@ -82,6 +83,13 @@ queue_log_capture_begin(QueueLogTarget *target)
 	}
 	current = target;
 	return outer;
+}
+
+void
+queue_log_capture_mute(void)
+{
+	if (current != NULL)
+		current = &nobody;
 }
 
 void

@@ -19,6 +19,11 @@ typedef struct QueueLogTarget
 
 /* What is raised below ERROR goes there from here on.  Returns the target until now, NULL: none. */
 extern QueueLogTarget *queue_log_capture_begin(QueueLogTarget *target);
+/*
+ * To be called by who catches an error that left a handler: the target, which may be gone, gets nothing more.  What the
+ * server's log gets stays as it is until queue_log_capture_end, which must come after the rollback.
+ */
+extern void queue_log_capture_mute(void);
 /* Back to the target before that.  Called after errors too, once more does no harm. */
 extern void queue_log_capture_end(QueueLogTarget *outer);
 

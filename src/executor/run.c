@@ -733,6 +733,7 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 			ReleaseCurrentSubTransaction();
 		else
 			RollbackAndReleaseCurrentSubTransaction();
+		queue_log_capture_end(outer_log);
 	}
 	PG_CATCH();
 	{
@@ -740,10 +741,13 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 
 		queue_current = outer;
 		queue_claim_running = running.outer;
+		queue_log_capture_mute();	/* if there is an error here, too */
 		MemoryContextSwitchTo(context);
 		edata = CopyErrorData();
 		FlushErrorState();
+		(void) queue_log_capture_begin(&log);
 		RollbackAndReleaseCurrentSubTransaction();
+		queue_log_capture_end(outer_log);
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 		ran = true;
@@ -754,7 +758,6 @@ queue_run_job(QueueHandler *handler, QueueLine *line, QueueJob *job, TimestampTz
 			result->outcome = QUEUE_RUN_INTERRUPTED;
 	}
 	PG_END_TRY();
-	queue_log_capture_end(outer_log);
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	result->log = current.log;

@@ -608,7 +608,6 @@ fail_after_abort(QueueEntry *entry, ErrorData *edata)
 		return;
 	}
 	work->stat = queue_line_stat(work->claim.line);
-	work->started_at = 0;
 	if (read_row(work) == QUEUE_CLAIM_OURS && queue_claim_lock(&work->claim, false) == QUEUE_CLAIM_OURS)
 	{
 		work->result.outcome = QUEUE_RUN_FAILED;
@@ -632,6 +631,7 @@ recover(void)
 	ErrorData  *edata;
 
 	HOLD_INTERRUPTS();
+	queue_log_capture_mute();
 	queue_current = NULL;
 	queue_claim_running = NULL;
 	disable_all_timeouts(false);
