@@ -180,13 +180,13 @@ is_shut(const QueueLine *line, void *arg)
 	return queue_tally_shut(feed->tally, line);
 }
 
-/* Leaves the channel unclaimed. */
+/* These leave the channel unclaimed. */
 static void
-give_back(const QueueEntry *entry)
+give_back(const QueueEntry *entries, int n)
 {
-	(void) queue_gate_dismiss(queue_gate_nth(entry->gate));
-	queue_turns_give_back(entry->line, &entry->order);
-	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
+	for (int i = 0; i < n; i++)
+		(void) queue_gate_dismiss(queue_gate_nth(entries[i].gate));
+	queue_turns_give_back(entries, n);
 }
 
 /*
@@ -238,8 +238,7 @@ pull_one(QueueFeed *feed, QueueChannel *channel, QueueJobTable *table, Timestamp
 			queue_ready_put_back(ready);
 			break;
 		}
-		for (int i = 0; i < nevicted; i++)
-			give_back(&evicted[i]);
+		give_back(evicted, nevicted);
 		queue_ready_use(ready, false);
 		n++;
 	}
@@ -382,7 +381,7 @@ empty_channel(void)
 		return;
 	(void) queue_pause_unshun(channel, DT_NOEND);
 	while (queue_channel_pop(channel, &entry))
-		give_back(&entry);
+		give_back(&entry, 1);
 	queue_endpoint_clear(MyDatabaseId);
 	queue_endpoint_keep(MyDatabaseId, NULL, 0);
 	queue_gate_clear(MyDatabaseId, QUEUE_GATE_HTTP);

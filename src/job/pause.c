@@ -107,10 +107,6 @@ queue_pause_unshun(QueueChannel *channel, TimestampTz now)
 	if (channel->nshunned == 0)
 		return DT_NOEND;
 	n = queue_channel_unshun(channel, now, entries, &left);
-	for (int i = 0; i < n; i++)
-	{
-		queue_turns_give_back(entries[i].line, &entries[i].order);
-		queue_job_give_back(entries[i].line, (QueuePos) {entries[i].run_at, entries[i].id});
-	}
+	queue_turns_give_back(entries, n);
 	return left > 0 ? now + USECS_PER_SEC : DT_NOEND;
 }

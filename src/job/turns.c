@@ -10,9 +10,12 @@
 #include "job/turns.h"
 
 #include "config/lines.h"
+#include "job/job.h"
+#include "shared/note.h"
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "miscadmin.h"
 
 QueueTurnGroup *
 queue_turns_group(QueueTurns *turns, QueueConf *queue, int16 priority)
@@ -79,8 +82,9 @@ queue_turns_use(const QueueTurnGroup *group, const QueueLine *line)
 	return Min(turn, queue_turn_of_round(queue_turn_round(turn)) + 1);
 }
 
-void
-queue_turns_give_back(int64 id, const QueueOrder *order)
+/* A job of this order, of the line with that id, was not started after all. */
+static void
+undo(int64 id, const QueueOrder *order)
 {
 	const QueueLine *line;
 	uint64		key;
@@ -95,4 +99,34 @@ queue_turns_give_back(int64 id, const QueueOrder *order)
 	turn = queue_turn_of_key(key, queue_turn_round(order->turn));
 	if (turn > order->turn)
 		queue_turn_set(key, queue_turn_before(turn, line->queue->fair));
+}
+
+void
+queue_turns_tell(const QueueEntry *entry)
+{
+	queue_note_claimable(MyDatabaseId, entry->line, NULL, (QueuePos) {entry->run_at, entry->id}, 1);
+}
+
+void
+queue_turns_give_back(const QueueEntry *entries, int n)
+{
+	volatile int given = 0;
+
+	PG_TRY();
+	{
+		for (; given < n; given++)
+		{
+			const QueueEntry *entry = &entries[given];
+
+			undo(entry->line, &entry->order);
+			queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
+		}
+	}
+	PG_CATCH();
+	{
+		for (; given < n; given++)
+			queue_turns_tell(&entries[given]);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }

@@ -6,7 +6,7 @@
 #define QUEUE_JOB_TURNS_H
 
 #include "config/config.h"
-#include "shared/turn.h"
+#include "shared/channel.h"
 
 /* The jobs of one fair queue and priority. */
 typedef struct QueueTurnGroup
@@ -39,9 +39,12 @@ extern uint64 queue_turns_of(const QueueTurnGroup *group, const QueueLine *line)
 /* The key got a job; its turn now. */
 extern uint64 queue_turns_use(const QueueTurnGroup *group, const QueueLine *line);
 /*
- * A job of this order, of the line with that id, was not started after all: an entry left a channel unclaimed.  Called
- * by the scheduler.  Outside of a transaction, as when that ends, no line can be looked up, and its key loses a turn.
+ * These entries left a channel unclaimed: others may have the jobs, and their keys the turns.  Called by the scheduler.
+ * Outside of a transaction, as when that ends, no line can be looked up, and the keys lose a turn.  If an error comes
+ * in between, the jobs are told of all the same.
  */
-extern void queue_turns_give_back(int64 id, const QueueOrder *order);
+extern void queue_turns_give_back(const QueueEntry *entries, int n);
+/* The last of that for one: tells of its job, and throws nothing. */
+extern void queue_turns_tell(const QueueEntry *entry);
 
 #endif

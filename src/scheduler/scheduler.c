@@ -117,14 +117,6 @@ estimate(QueueEntry *entry, QueueLine *line)
 	}
 }
 
-/* An entry has left its channel without having run. */
-static void
-give_back(const QueueEntry *entry)
-{
-	queue_turns_give_back(entry->line, &entry->order);
-	queue_job_give_back(entry->line, (QueuePos) {entry->run_at, entry->id});
-}
-
 /* Puts an entry into its role's channel and gives back what leaves for it; false: no room. */
 static bool
 put(QueueChannel *channel, const QueueEntry *entry, int64 budget)
@@ -133,8 +125,7 @@ put(QueueChannel *channel, const QueueEntry *entry, int64 budget)
 	int			nevicted;
 	bool		ok = queue_channel_put(channel, entry, budget, evicted, &nevicted);
 
-	for (int i = 0; i < nevicted; i++)
-		give_back(&evicted[i]);
+	queue_turns_give_back(evicted, nevicted);
 	return ok;
 }
 
@@ -148,30 +139,46 @@ urgency_of(const QueueEntry *entry, TimestampTz now)
 		queue_urgency(line->queue, line->priority, entry->order.place.run_at, now);
 }
 
+/* An entry that is in no channel goes back into this one, if it may run and has room there. */
+static void
+sift_entry(QueueRole *role, QueueEntry *entry, TimestampTz now)
+{
+	QueueLine  *line = queue_config_line(entry->line);
+	bool		stays = queue_placement_role(line, now) == role;
+	bool		suspect = (entry->flags & QUEUE_ENTRY_SUSPECT) != 0;
+
+	if (stays)
+	{
+		estimate(entry, line);
+		entry->order.urgency = urgency_of(entry, now);
+	}
+	if (!stays || !put(role->channel, entry, suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
+		queue_turns_give_back(entry, 1);
+}
+
 /* Takes entries that may no longer run, or would wait too long, out of a channel and lets others have them. */
 static void
 sift_channel(QueueRole *role, TimestampTz now)
 {
 	QueueEntry	entries[QUEUE_CHANNEL_SIZE];
+	volatile int sifted = 0;
 	int			n;
 
 	if (role->channel == NULL || queue_channel_count(role->channel) == 0)
 		return;
 	n = queue_channel_drain(role->channel, entries);
-	for (int i = 0; i < n; i++)
+	PG_TRY();
 	{
-		QueueLine  *line = queue_config_line(entries[i].line);
-		bool		stays = queue_placement_role(line, now) == role;
-		bool		suspect = (entries[i].flags & QUEUE_ENTRY_SUSPECT) != 0;
-
-		if (stays)
-		{
-			estimate(&entries[i], line);
-			entries[i].order.urgency = urgency_of(&entries[i], now);
-		}
-		if (!stays || !put(role->channel, &entries[i], suspect ? QUEUE_CHANNEL_ANY_COST : channel_budget()))
-			give_back(&entries[i]);
+		for (; sifted < n; sifted++)
+			sift_entry(role, &entries[sifted], now);
 	}
+	PG_CATCH();
+	{
+		for (; sifted < n; sifted++)
+			queue_turns_tell(&entries[sifted]);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /* Entries that have become more urgent by waiting take their new places. */
@@ -561,7 +568,7 @@ empty_channel(QueueRole *role)
 		return;
 	(void) queue_pause_unshun(role->channel, DT_NOEND);
 	while (queue_channel_pop(role->channel, &entry))
-		give_back(&entry);
+		queue_turns_give_back(&entry, 1);
 }
 
 /* Ends executors and http worker, which die of themselves at their deadline, and then this process. */
