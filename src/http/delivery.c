@@ -304,9 +304,9 @@ claim_some(TimestampTz now, bool *final)
 			claiming_entry.id = 0;
 			continue;
 		}
-		queue_stock_remove(stock);
 		if (fate == FATE_GOES_BACK)
-			give_back(&claiming_entry);
+			give_back(&claiming_entry); /* an error in it takes the entry out of the stock, too */
+		queue_stock_remove(stock);
 		if (fate != FATE_CLAIMED)
 			queue_sender_dismiss(stock->gate);
 		claiming_entry.id = 0;

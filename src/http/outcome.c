@@ -64,8 +64,8 @@ queue_outcome_collect(void)
 		}
 		queue_sender.nsending--;
 		queue_request_drop_body(request);
-		queue_router_ended(request, now, false);
 		queue_sender_ended(request, now);
+		queue_router_ended(request, now, false);
 	}
 }
 
@@ -259,10 +259,12 @@ put_off(QueueRequest *request, const char *error)
 		fail_instead(request, error);
 	if (now >= request->leased_until || request->refusals >= MAX_REFUSALS)
 	{
+		int64		id = request->id;
+
+		queue_sender_forget(request);
 		if (queue_sender_tells("http_lost"))
 			queue_log("http_lost", "the outcome of job " INT64_FORMAT " cannot be recorded: it is sent again when its"
-					  " lease ends", request->id);
-		queue_sender_forget(request);
+					  " lease ends", id);
 		return;
 	}
 	request->retry_at = now + Min(LOCKED_RETRY_US << Min(request->tries, 8), MAX_RETRY_US);

@@ -22,6 +22,8 @@ static int	nstocks = 0;
 static int	max_stocks = 0;
 static int	nentries = 0;
 static uint64 turn = 0;
+static QueueEntry popped;		/* out of the channel .. */
+static bool is_popped = false;	/* .. and in no stock yet: there may be no memory */
 
 /* The stock of a gate, made if need be. */
 static QueueStock *
@@ -60,12 +62,11 @@ stock_of(QueueGate *gate)
 bool
 queue_stock_fill(QueueChannel *channel)
 {
-	QueueEntry	entry;
 	bool		any = false;
 
-	while (queue_channel_pop(channel, &entry))
+	while (is_popped || (is_popped = queue_channel_pop(channel, &popped)))
 	{
-		QueueStock *stock = stock_of(queue_gate_nth(entry.gate));
+		QueueStock *stock = stock_of(queue_gate_nth(popped.gate));
 		int			i;
 
 		if (stock->first + stock->n == stock->size)
@@ -82,9 +83,10 @@ queue_stock_fill(QueueChannel *channel)
 			}
 		}
 		for (i = stock->first + stock->n++;
-			 i > stock->first && queue_order_before(&entry.order, &stock->entries[i - 1].order); i--)
+			 i > stock->first && queue_order_before(&popped.order, &stock->entries[i - 1].order); i--)
 			stock->entries[i] = stock->entries[i - 1];
-		stock->entries[i] = entry;
+		stock->entries[i] = popped;
+		is_popped = false;
 		nentries++;
 		any = true;
 	}
@@ -173,6 +175,12 @@ queue_stock_remove(QueueStock *stock)
 bool
 queue_stock_take_any(QueueEntry *entry)
 {
+	if (is_popped)
+	{
+		is_popped = false;
+		*entry = popped;
+		return true;
+	}
 	for (int i = 0; i < nused; i++)
 	{
 		if (stocks[i]->n == 0)

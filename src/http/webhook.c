@@ -296,13 +296,16 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 					  const char *body, size_t length, TimestampTz now, char **error)
 {
 	const QueueHttpConf *conf = line->handler->conf;
-	struct curl_slist *list = NULL;
+	static struct curl_slist *list = NULL;	/* static: after an error the next call frees it */
+	struct curl_slist *made;
 	char		key[96];
 	char		number[32];
 	char		time[48];
 	bool		ok;
 
 	*error = NULL;
+	curl_slist_free_all(list);
+	list = NULL;
 	snprintf(key, sizeof(key), "%s-" INT64_FORMAT, installation, job->id);
 	ok = append_members(&list, conf->headers, NULL, false, error) &&
 		append_members(&list, extra->headers, conf->headers, true, error);
@@ -342,6 +345,7 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 	if (!ok)
 	{
 		curl_slist_free_all(list);
+		list = NULL;
 		if (*error == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -349,5 +353,7 @@ queue_webhook_headers(const QueueJob *job, const QueueExtra *extra, const QueueL
 					 errhint("The request is tried again.")));
 		return NULL;
 	}
-	return list;
+	made = list;
+	list = NULL;
+	return made;
 }
