@@ -208,6 +208,13 @@ arrival_of(QueueMeter *meter, const QueueLimit *limit, TimestampTz now)
 	return Max(meter->arrival, (double) now);
 }
 
+/* A time as a number: rates of one in a thousand years may say one that is none. */
+static TimestampTz
+time_of(double time)
+{
+	return (TimestampTz) Min(time, (double) DT_NOEND / 2) + 1;
+}
+
 int
 queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, TimestampTz now, TimestampTz *when)
 {
@@ -221,7 +228,7 @@ queue_meter_tokens(QueueMeter *meter, const QueueLimit *limit, int wanted, Times
 	step = (double) limit->rate_period / limit->rate_limit;
 	n = Min(((double) now + (double) limit->rate_period - arrival) / step + 1e-6, (double) limit->rate_limit);
 	if (n < wanted)
-		*when = (TimestampTz) (arrival + wanted * step - (double) limit->rate_period) + 1;
+		*when = time_of(arrival + wanted * step - (double) limit->rate_period);
 	return n > 0 ? (int) n : 0;
 }
 
@@ -234,7 +241,7 @@ queue_meter_dry(const QueueMeter *meter, const QueueLimit *limit, TimestampTz no
 	if (limit->rate_limit <= 0 || !meter->rated || meter->arrival > (double) now + (double) limit->rate_period)
 		return false;
 	step = (double) limit->rate_period / limit->rate_limit;
-	*when = (TimestampTz) (meter->arrival + step - (double) limit->rate_period) + 1;
+	*when = time_of(meter->arrival + step - (double) limit->rate_period);
 	return *when > now + 1;
 }
 
