@@ -20,11 +20,11 @@ queue_line_table_init(QueueLineTable *table, MemoryContext cxt, bool hashed, uin
 
 	while (size / 2 < expected)
 		size *= 2;
+	table->entries = MemoryContextAllocExtended(cxt, size * sizeof(QueueLineEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	table->cxt = cxt;
 	table->hashed = hashed;
 	table->n = 0;
 	table->mask = (uint32) (size - 1);
-	table->entries = MemoryContextAllocExtended(cxt, size * sizeof(QueueLineEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
 /*

@@ -129,10 +129,11 @@ append(MemoryContext cxt, QueueLineList *list, QueueLine *line)
 {
 	if (list->n == list->allocated)
 	{
-		list->allocated = Max(16, list->allocated * 2);
-		list->lines = list->lines == NULL ?
-			MemoryContextAlloc(cxt, list->allocated * sizeof(QueueLine *)) :
-			repalloc_huge(list->lines, list->allocated * sizeof(QueueLine *));
+		int			size = Max(16, list->allocated * 2);
+
+		list->lines = list->lines == NULL ? MemoryContextAlloc(cxt, size * sizeof(QueueLine *)) :
+			repalloc_huge(list->lines, size * sizeof(QueueLine *));
+		list->allocated = size;
 	}
 	list->lines[list->n++] = line;
 }
@@ -214,8 +215,8 @@ list_line(QueueLines *lines, QueueLine *line)
 		return;
 	if (line->queue->lines.kept && !line->in_queue)
 	{
-		line->in_queue = true;
 		append(lines->cxt, &line->queue->lines, line);
+		line->in_queue = true;
 	}
 	if (lines->kinds != NULL && !line->in_kind)
 	{
@@ -223,8 +224,8 @@ list_line(QueueLines *lines, QueueLine *line)
 
 		if (list != NULL)
 		{
-			line->in_kind = true;
 			append(lines->cxt, &list->lines, line);
+			line->in_kind = true;
 		}
 	}
 }

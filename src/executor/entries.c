@@ -27,7 +27,7 @@ static bool permit = false;		/* one of the channel's permits for LONG entries is
 
 static QueuePause stuck = {0};	/* jobs could be neither run nor failed */
 
-/* Exit hook: what was taken and not ended goes back to its line (the transaction is aborted by then). */
+/* Exit hook: what was taken and not ended goes back to its line (an open transaction is aborted after that). */
 static void
 give_back_at_exit(int code, Datum arg)
 {

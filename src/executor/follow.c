@@ -66,10 +66,10 @@ queue_follow_begin(void)
 	{
 		if (n > past.size)
 		{
-			past.size = 2 * n;
 			past.running = past.running == NULL ?
-				MemoryContextAlloc(TopMemoryContext, past.size * sizeof(TransactionId)) :
-				repalloc(past.running, past.size * sizeof(TransactionId));
+				MemoryContextAlloc(TopMemoryContext, 2 * n * sizeof(TransactionId)) :
+				repalloc(past.running, 2 * n * sizeof(TransactionId));
+			past.size = 2 * n;
 		}
 		past.xmin = snapshot->xmin;
 		past.xmax = snapshot->xmax;

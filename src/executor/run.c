@@ -163,13 +163,16 @@ static void
 initialize(void)
 {
 	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Resolved)};
+	HTAB	   *table;
 
+	/* what may fail comes first */
 	resolved_context = AllocSetContextCreate(TopMemoryContext, "queue handlers", ALLOCSET_SMALL_SIZES);
-	resolved = hash_create("queue handlers", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	table = hash_create("queue handlers", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	RegisterSubXactCallback(verdict_subxact, NULL);
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, catalog_changed, (Datum) 0);
-	RegisterSubXactCallback(verdict_subxact, NULL);
 	queue_log_capture_install();
+	resolved = table;
 }
 
 /* Does this function's result and kind suit a handler?  NULL: yes, else what is wrong. */

@@ -60,6 +60,7 @@ queue_depend_remember(void)
 
 	if (memory != NULL)
 		hash_destroy(memory);
+	memory = NULL;				/* until there is another one */
 	memory = hash_create("queue dependents", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 

@@ -289,6 +289,7 @@ queue_group_remember(bool all)
 		return;
 	if (memory != NULL)
 		hash_destroy(memory);
+	memory = NULL;				/* until there is another one */
 	memory = hash_create("queue groups", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 

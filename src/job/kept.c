@@ -323,10 +323,10 @@ queue_kept_gather(QueueJobTable *jobs)
 
 	if (!hooked)
 	{
-		previous_start = ExecutorStart_hook;
-		ExecutorStart_hook = start_query;
 		RegisterXactCallback(kept_xact, NULL);
 		RegisterSubXactCallback(kept_subxact, NULL);
+		previous_start = ExecutorStart_hook;
+		ExecutorStart_hook = start_query;
 	}
 	hooked = true;
 	memset(&waiting, 0, sizeof(waiting));

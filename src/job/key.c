@@ -583,6 +583,8 @@ queue_key_sweep(BlockNumber *block, BlockNumber blocks, TimestampTz now)
 static void
 forget_batch(void *arg)
 {
+	if (batch_context != arg)
+		return;					/* it has ended, and there may be another one */
 	batch = NIL;
 	batch_context = NULL;
 }
@@ -591,13 +593,16 @@ bool
 queue_key_batch_begin(void)
 {
 	MemoryContextCallback *callback;
+	MemoryContext context;
 
 	if (batch_context != NULL)
 		return false;
-	batch_context = AllocSetContextCreate(CurrentMemoryContext, "queue key releases", ALLOCSET_SMALL_SIZES);
-	callback = MemoryContextAllocZero(batch_context, sizeof(MemoryContextCallback));
+	context = AllocSetContextCreate(CurrentMemoryContext, "queue key releases", ALLOCSET_SMALL_SIZES);
+	callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
 	callback->func = forget_batch;
-	MemoryContextRegisterResetCallback(batch_context, callback);
+	callback->arg = context;
+	MemoryContextRegisterResetCallback(context, callback);
+	batch_context = context;
 	return true;
 }
 
@@ -625,6 +630,7 @@ queue_key_batch_end(void)
 	ListCell   *cell;
 
 	batch_context = NULL;		/* these are done, not noted */
+	batch = NIL;
 	list_sort(releases, by_name);
 	foreach(cell, releases)
 	{

@@ -370,11 +370,14 @@ load_key(QueueReady *ready, ReadyLine *line)
 		queue_config_generation(), NULL};
 	QueuePos	key;
 
-	while (queue_cursor_take_key(&queue_line->cursor, ready->start_seq, &key))
+	for (;;)
 	{
 		QueueNote	note = {0};
 		QueueJob	job;
 
+		queue_note_reserve();
+		if (!queue_cursor_take_key(&queue_line->cursor, ready->start_seq, &key))
+			break;
 		line->view.nkeys--;
 
 		/* in hand until it is claimed: given back if this transaction aborts meanwhile */

@@ -98,13 +98,14 @@ read_interval(const char *text, Interval *interval)
 	int			style = IntervalStyle;
 	int			error;
 	struct pg_itm_in parts = {0};
+	char	   *again = pstrdup(text);	/* nothing throws below */
 
 	IntervalStyle = INTSTYLE_POSTGRES;
 	error = ParseDateTime(text, buffer, sizeof(buffer), field, ftype, MAXDATEFIELDS, &nf);
 	if (error == 0)
 		error = DecodeInterval(field, ftype, nf, INTERVAL_FULL_RANGE, &dtype, &parts);
 	if (error == DTERR_BAD_FORMAT)
-		error = DecodeISO8601Interval(pstrdup(text), &dtype, &parts);
+		error = DecodeISO8601Interval(again, &dtype, &parts);
 	IntervalStyle = style;
 	return error == 0 && dtype == DTK_DELTA && itmin2interval(&parts, interval) == 0;
 }

@@ -98,7 +98,8 @@ queue_role_of(Oid role, bool create)
 		wants = grow(wants, size * sizeof(int));
 		roles_size = size;
 	}
-	r = queue_roles[queue_nroles++] = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueRole));
+	r = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueRole));
+	queue_roles[queue_nroles++] = r;
 	r->role = role;
 	r->channel = queue_channel_of(MyDatabaseId, role, false);
 	r->next_due = DT_NOEND;

@@ -234,6 +234,7 @@ typedef struct Count
 } Count;
 
 static HTAB *counts = NULL;		/* of the recount that is under way; NULL: none is */
+static bool recount_cut = false;	/* an error cut a slice of it short, so rows would be counted twice */
 static BlockNumber recount_block;
 static TimestampTz recount_began;
 static int64 recount_spent;
@@ -324,9 +325,16 @@ recount_begin(TimestampTz now)
 	QueueKindCounter **kinds;
 	int			nkinds;
 
+	if (counts != NULL)
+		hash_destroy(counts);
+	counts = NULL;
+	recount_cut = false;
 	if (queue_database() != NULL)
 		queue_database_forget_waiting(queue_database());	/* before the first snapshot */
 	forget_handlers(config);
+	recount_block = 0;
+	recount_began = now;
+	recount_spent = 0;
 	counts = hash_create("queue recount", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (int i = 0; i < config->nqueues; i++)
 		(void) count_of(queue_counter(config->queues[i]->counter, true));
@@ -334,9 +342,6 @@ recount_begin(TimestampTz now)
 	for (int i = 0; i < nkinds; i++)
 		(void) count_of(&kinds[i]->counter);
 	pfree(kinds);
-	recount_block = 0;
-	recount_began = now;
-	recount_spent = 0;
 	recount_due = DT_NOEND;
 }
 
@@ -490,6 +495,10 @@ queue_housekeeping_recount(TimestampTz now)
 		recount_seen = seen;
 		recount_begin(now);
 	}
+	else if (recount_cut)
+		recount_begin(now);
+	recount_cut = true;
 	recount_slice();
+	recount_cut = false;
 	return counts != NULL ? now : Min(recount_at, now + QUIET_US);
 }

@@ -72,10 +72,11 @@ keep_unplaced(QueueRole *role, QueueLine *line)
 {
 	if (role->nunplaced == role->maxunplaced)
 	{
-		role->maxunplaced = Max(16, role->maxunplaced * 2);
-		role->unplaced = role->unplaced == NULL ?
-			MemoryContextAlloc(lines_context, role->maxunplaced * sizeof(QueueLine *)) :
-			repalloc_huge(role->unplaced, role->maxunplaced * sizeof(QueueLine *));
+		int			size = Max(16, role->maxunplaced * 2);
+
+		role->unplaced = role->unplaced == NULL ? MemoryContextAlloc(lines_context, size * sizeof(QueueLine *)) :
+			repalloc_huge(role->unplaced, size * sizeof(QueueLine *));
+		role->maxunplaced = size;
 	}
 	role->unplaced[role->nunplaced++] = line;
 }

@@ -273,10 +273,12 @@ remember_seen(const QueueMark *mark)
 {
 	uint64		hash = hash_of(mark->queue, mark->key);
 	bool		found;
+	char	   *queue = MemoryContextStrdup(range.context, mark->queue);
+	char	   *key = MemoryContextStrdup(range.context, mark->key);
 	Seen	   *seen = hash_search(range.seen, &hash, HASH_ENTER, &found);
 
-	seen->queue = MemoryContextStrdup(range.context, mark->queue);
-	seen->key = MemoryContextStrdup(range.context, mark->key);
+	seen->queue = queue;
+	seen->key = key;
 }
 
 /* No range is looked through any more. */
@@ -297,9 +299,11 @@ begin_range(void)
 
 	if (!queue_mark_take_range(&range.next, &range.high))
 		return;
-	range.under_way = true;
+	forgot_deferred = true;		/* the range too, if there is no memory for it */
 	range.context = ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "queue range", ALLOCSET_DEFAULT_SIZES);
 	range.seen = hash_create("queue groups of a range", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	forgot_deferred = false;
+	range.under_way = true;
 }
 
 /* ---------------------------------------------------------------- batches */

@@ -115,9 +115,11 @@ add(Ids *ids, int64 id)
 {
 	if (ids->n == ids->allocated)
 	{
-		ids->allocated = Max(64, ids->allocated * 2);
-		ids->id = ids->id == NULL ? MemoryContextAlloc(context, ids->allocated * sizeof(int64)) :
-			repalloc_huge(ids->id, ids->allocated * sizeof(int64));
+		int			size = Max(64, ids->allocated * 2);
+
+		ids->id = ids->id == NULL ? MemoryContextAlloc(context, size * sizeof(int64)) :
+			repalloc_huge(ids->id, size * sizeof(int64));
+		ids->allocated = size;
 	}
 	ids->id[ids->n++] = id;
 }

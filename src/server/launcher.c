@@ -88,11 +88,13 @@ child_of(Oid db, bool create)
 		return NULL;
 	if (nchildren == children_size)
 	{
-		children_size = Max(64, children_size * 2);
+		int			size = Max(64, children_size * 2);
+
 		if (children == NULL)
-			children = MemoryContextAlloc(TopMemoryContext, children_size * sizeof(Child));
+			children = MemoryContextAlloc(TopMemoryContext, size * sizeof(Child));
 		else
-			children = repalloc(children, children_size * sizeof(Child));
+			children = repalloc(children, size * sizeof(Child));
+		children_size = size;
 	}
 	memset(&children[nchildren], 0, sizeof(Child));
 	children[nchildren].db = db;

@@ -236,9 +236,11 @@ add_to_set(QueueAgendaSet *set, QueueAgendaType type, uint64 key, bool special)
 	*agenda = (QueueAgenda) {.db = MyDatabaseId, .type = type, .key = key, .special = special};
 	if (set->n == set->allocated)
 	{
-		set->allocated = Max(4, set->allocated * 2);
-		set->agendas = set->agendas == NULL ? MemoryContextAlloc(set->cxt, set->allocated * sizeof(QueueAgenda *)) :
-			repalloc(set->agendas, set->allocated * sizeof(QueueAgenda *));
+		int			size = Max(4, set->allocated * 2);
+
+		set->agendas = set->agendas == NULL ? MemoryContextAlloc(set->cxt, size * sizeof(QueueAgenda *)) :
+			repalloc(set->agendas, size * sizeof(QueueAgenda *));
+		set->allocated = size;
 	}
 	set->agendas[set->n++] = agenda;
 }

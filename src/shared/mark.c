@@ -411,9 +411,9 @@ register_callbacks(void)
 
 	if (done)
 		return;
-	done = true;
 	RegisterXactCallback(mark_xact, NULL);
 	RegisterSubXactCallback(mark_subxact, NULL);
+	done = true;
 }
 
 /* ---------------------------------------------------------------- who goes on in a group */
@@ -476,12 +476,14 @@ queue_mark_any(void)
 static void
 make_room(int n)
 {
+	int			size = Max(ntaken + n, 2 * maxtaken);
+
 	register_callbacks();
 	if (ntaken + n <= maxtaken)
 		return;
-	maxtaken = Max(ntaken + n, 2 * maxtaken);
-	taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, maxtaken * sizeof(Taken)) :
-		repalloc(taken, maxtaken * sizeof(Taken));
+	taken = taken == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(Taken)) :
+		repalloc(taken, size * sizeof(Taken));
+	maxtaken = size;
 }
 
 /* The entry's mark is this transaction's.  Its position stays for who follows on.  The caller holds the lock. */

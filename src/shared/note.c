@@ -61,6 +61,18 @@ mergeable(const QueueNote *a, const QueueNote *b)
 		a->leased_until == b->leased_until && a->lease_was == b->lease_was && (a->deadline != 0) == (b->deadline != 0);
 }
 
+void
+queue_note_reserve(void)
+{
+	int			size = Max(64, maxnotes * 2);
+
+	if (!queue_preloaded() || nnotes < maxnotes)
+		return;
+	notes = notes == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(QueueNote)) :
+		repalloc_huge(notes, size * sizeof(QueueNote));
+	maxnotes = size;
+}
+
 int
 queue_note_begin(const QueueNote *note)
 {
@@ -69,15 +81,7 @@ queue_note_begin(const QueueNote *note)
 	if (!queue_preloaded())
 		return -1;
 	(void) queue_database();		/* made now: the callbacks must not */
-	if (nnotes == maxnotes)
-	{
-		int			size = Max(64, maxnotes * 2);
-
-		notes = notes == NULL ?
-			MemoryContextAlloc(TopMemoryContext, size * sizeof(QueueNote)) :
-			repalloc_huge(notes, size * sizeof(QueueNote));
-		maxnotes = size;
-	}
+	queue_note_reserve();
 	new = &notes[nnotes];
 	*new = *note;
 	new->level = GetCurrentTransactionNestLevel();

@@ -48,6 +48,7 @@ extern void queue_note_register_callbacks(void);	/* _PG_init */
  * has made many, like notes of one line and level are merged into (lowest position, count).  -1 without preload.
  */
 extern int	queue_note_begin(const QueueNote *note);
+extern void queue_note_reserve(void);	/* memory for one more: its begin throws nothing */
 extern void queue_note_end(int number, bool done);
 
 /*

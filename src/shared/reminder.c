@@ -412,9 +412,9 @@ register_callbacks(void)
 
 	if (done)
 		return;
-	done = true;
 	RegisterXactCallback(reminder_xact, NULL);
 	RegisterSubXactCallback(reminder_subxact, NULL);
+	done = true;
 }
 
 /* ---------------------------------------------------------------- who looks */

@@ -190,10 +190,10 @@ queue_session_claim(Oid table, int64 id, int64 line, const QueueLineKeys *keys, 
 
 	if (claims == NULL)
 	{
-		claims = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(Claim));
-		maxclaims = 64;
 		RegisterXactCallback(session_xact, NULL);
 		RegisterSubXactCallback(session_subxact, NULL);
+		claims = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(Claim));
+		maxclaims = 64;
 		on_shmem_exit(session_exit, (Datum) 0);
 	}
 	if (nclaims == maxclaims || (nclaims > 0 && claims[0].table != table))

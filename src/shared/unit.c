@@ -84,15 +84,19 @@ reserve(void)
 {
 	if (nops == maxops)
 	{
-		maxops = Max(64, maxops * 2);
-		ops = ops == NULL ? MemoryContextAlloc(TopMemoryContext, maxops * sizeof(Op)) :
-			repalloc_huge(ops, maxops * sizeof(Op));
+		int			size = Max(64, maxops * 2);
+
+		ops = ops == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(Op)) :
+			repalloc_huge(ops, size * sizeof(Op));
+		maxops = size;
 	}
 	if (nruns == maxruns)
 	{
-		maxruns = Max(16, maxruns * 2);
-		runs = runs == NULL ? MemoryContextAlloc(TopMemoryContext, maxruns * sizeof(Run)) :
-			repalloc(runs, maxruns * sizeof(Run));
+		int			size = Max(16, maxruns * 2);
+
+		runs = runs == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(Run)) :
+			repalloc(runs, size * sizeof(Run));
+		maxruns = size;
 	}
 }
 

@@ -218,10 +218,13 @@ on_sigusr2(SIGNAL_ARGS)
 static void
 on_sigint(SIGNAL_ARGS)
 {
+	int			save_errno = errno;
+
 	if (queue_worker_signal_hook != NULL)
 		queue_worker_signal_hook(QUEUE_SIGNAL_CANCEL);
 	else
 		StatementCancelHandler(postgres_signal_arg);
+	errno = save_errno;
 }
 
 /* Signals, the timer of the end, and the slot that the parent reserved (the launcher has none yet).  Called once. */
