@@ -180,6 +180,22 @@ kill 'KILL', $scheduler;
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'after the crash everything is looked at');
 sql($node, "SELECT queue.purge('q')");
 
+# --- a reminder of an end that comes late: a job that was retried after that end is not cancelled because of it
+my ($bad, $good) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
+$d = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$bad, $good])");
+scheduler_turn($node);
+($scheduler) = workers($node, 'scheduler');
+kill 'STOP', $scheduler;
+sql($node, "SELECT queue.discard($bad)");
+sql($node, "SELECT queue.cancel($d)");
+sql($node, "SELECT queue.retry($d)");
+kill 'CONT', $scheduler;
+scheduler_turn($node);
+one($node, "SELECT state FROM queue.job WHERE id = $d", 'pending', 'it waits for the other one');
+sql($node, "SELECT queue.complete(id) FROM queue.fetch('q', kinds => '{ext}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'and goes on when that has completed');
+sql($node, "SELECT queue.purge('q')");
+
 # --- prepared transactions carry their reminders, across a restart too
 sql($node, "BEGIN; SELECT queue.enqueue('ext', queue => 'q') AS j \\gset\nSELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[:j]); PREPARE TRANSACTION 'p1'");
 $node->stop('immediate');

@@ -14,7 +14,7 @@ my $server = HttpServer->new(dir => $dir);
 mkdir "$dir/forbidden";
 my $forbidden = HttpServer->new(dir => "$dir/forbidden", host => '127.0.0.2', port => $server->{port});
 my $port = $server->{port};
-my $node = queue_node('http_guard', conf => "queue.log_level = 'debug1'");
+my $node = queue_node('http_guard');
 
 sub send_to
 {
@@ -38,6 +38,14 @@ for my $host ('169.254.169.254', '2852039166', '0xA9FEA9FE', '0251.0376.0251.037
 	like(send_to("http://$host:$port/status/200"), $guard, "$host is refused");
 }
 is(send_to("http://$_:$port/status/200"), 'completed', "$_ is reached") for '127.0.0.1', '2130706433', 'localhost', '[::ffff:127.0.0.1]';
+
+# that a request is refused says nothing of its endpoint's health
+sql($node, "SELECT queue.register_http_handler('well', 'http://169.254.169.254:$port/status/200', max_attempts => 1, health_url => 'http://127.0.0.1:$port/status/200')");
+wait_end($node, sql($node, "SELECT queue.enqueue('well')"), 'discarded', 'a request to a healthy endpoint is refused');
+like(sql($node, "SELECT error FROM queue.job_error WHERE kind = 'well'"), $guard, 'by its address');
+like(slurp_file($node->logfile), qr/of kind "well" is healthy/, 'the endpoint is healthy');
+unlike(slurp_file($node->logfile), qr/of kind "well" is sent nothing until its health_url/, 'the endpoint counts as healthy all the same');
+sql($node, "SELECT queue.unregister_handler('well')");
 
 # Sends again and again until the answer is this one: the worker may not have read its configuration yet.
 sub until_sent

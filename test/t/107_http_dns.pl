@@ -1,5 +1,6 @@
 # A host name whose servers never answer holds nobody but its own jobs.  A getaddrinfo of our own, preloaded into the
-# server, never answers for names in never.test while the file HANG is there, and then says that they are 127.0.0.1.
+# server, never answers for names in never.test while the file HANG is there, and then says that they are 127.0.0.1; of those
+# in later.test it says that they do not exist while HANG.later is there.
 use strict;
 use warnings;
 use FindBin;
@@ -15,6 +16,7 @@ print $c <<'EOC';
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +28,13 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 
 	if (length > 0 && node[length - 1] == '.')
 		length--;
+	if (service == NULL && length >= 10 && strncmp(node + length - 10, "later.test", 10) == 0)
+	{
+		char		path[4096];
+
+		snprintf(path, sizeof(path), "%s.later", getenv("DNS_HANG"));
+		return access(path, F_OK) == 0 ? EAI_NONAME : real("127.0.0.1", service, hints, list);
+	}
 	/* (libcurl, which is not to ask, names the port) */
 	if (service != NULL || length < 10 || strncmp(node + length - 10, "never.test", 10) != 0)
 		return real(node, service, hints, list);
@@ -105,6 +114,15 @@ sql($node, q{SELECT queue.resume('default')});
 wait_no_jobs($node, 'with names resolved all jobs are delivered');
 cmp_ok(scalar(grep { $_->{host} =~ /never\.test/ } $server->seen('request')), '>=', 151, 'under their names');
 
+# a name that does not exist is asked for again
+open(my $later, '>', "$dir/HANG.later") or die $!;
+close $later;
+register('later', "http://later.test$path");
+my $id = sql($node, "SELECT queue.enqueue('later')");
+wait_true($node, "SELECT count(*) > 1 FROM queue.job_error WHERE kind = 'later' AND error LIKE 'Could not resolve host: later.test%'", 'a name does not exist');
+unlink "$dir/HANG.later";
+wait_no_jobs($node, 'when it does, its job is sent', kinds => '^later$');
+
 # the time that a name takes is part of the request's time
 open($hang, '>', "$dir/HANG") or die $!;
 close $hang;
@@ -117,7 +135,7 @@ one($node, "SELECT substring(error FROM 'timed out after ([0-9]+) milliseconds')
 # .. and of what its result says
 open($hang, '>', "$dir/HANG") or die $!;
 close $hang;
-my $id = sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 day'), queue.register_http_handler('late', 'http://late.never.test$path', '{kept}', connect_timeout => '1 min'), queue.enqueue('late', queue => 'kept')") =~ s/.*\|//r;
+$id = sql($node, "SELECT queue.create_queue('kept', keep_completed => '1 day'), queue.register_http_handler('late', 'http://late.never.test$path', '{kept}', connect_timeout => '1 min'), queue.enqueue('late', queue => 'kept')") =~ s/.*\|//r;
 wait_true($node, "SELECT EXISTS (SELECT FROM queue.job WHERE id = $id AND started_at < clock_timestamp() - interval '0.3 s')", 'a name takes a third of a second');
 unlink "$dir/HANG";
 wait_end($node, $id, 'completed', 'its request is answered');
