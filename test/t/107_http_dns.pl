@@ -114,12 +114,16 @@ sql($node, q{SELECT queue.resume('default')});
 wait_no_jobs($node, 'with names resolved all jobs are delivered');
 cmp_ok(scalar(grep { $_->{host} =~ /never\.test/ } $server->seen('request')), '>=', 151, 'under their names');
 
-# a name that does not exist is asked for again
-open(my $later, '>', "$dir/HANG.later") or die $!;
-close $later;
-register('later', "http://later.test$path");
+# a name that does not exist brings its endpoint's health in doubt, and is asked for again
+sub put_file { my ($name) = @_; open(my $file, '>', "$dir/$name") or die $!; close $file; return; }
+put_file($_) for 'HANG.later', 'HEALTHY';
+register('later', "http://later.test$path", ", health_url => '" . $server->url('/health') . "'");
+wait_true($node, "SELECT healthy FROM queue.stat_endpoint WHERE kind = 'later'", 'an endpoint is healthy');
+unlink "$dir/HEALTHY";
 my $id = sql($node, "SELECT queue.enqueue('later')");
-wait_true($node, "SELECT count(*) > 1 FROM queue.job_error WHERE kind = 'later' AND error LIKE 'Could not resolve host: later.test%'", 'a name does not exist');
+wait_true($node, "SELECT count(*) >= 1 FROM queue.job_error WHERE kind = 'later' AND error LIKE 'Could not resolve host: later.test%'", 'but its name does not exist');
+wait_true($node, "SELECT NOT healthy FROM queue.stat_endpoint WHERE kind = 'later'", 'so it is in doubt');
+put_file('HEALTHY');
 unlink "$dir/HANG.later";
 wait_no_jobs($node, 'when it does, its job is sent', kinds => '^later$');
 
