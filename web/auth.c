@@ -62,7 +62,8 @@ find_session(struct MHD_Connection *connection)
 		return NULL;
 	for (int i = 0; i < MAX_SESSIONS; i++)
 	{
-		if (sessions[i].id[0] != '\0' && now - sessions[i].seen < SESSION_MS && equal_secret(cookie, sessions[i].id))
+		/* (nothing equals the id of a place without a session, which is empty) */
+		if (now - sessions[i].seen < SESSION_MS && equal_secret(cookie, sessions[i].id))
 			found = &sessions[i];
 	}
 	if (found != NULL)

@@ -4,6 +4,8 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use File::Temp;
+use IO::Select;
+use IO::Socket::INET;
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use QueueTest;
@@ -169,6 +171,7 @@ is($web->act('retry_workflow', { workflow => '1' })->{json}{data}{done}, 0, 'ret
 is($web->act('pause_queue', { queue => 'nope' })->{status}, 404, 'an unknown queue');
 is($web->act('pause_queue', {})->{status}, 400, 'none');
 is($web->act('retry_jobs', $_)->{status}, 400, 'a wrong body') for '{}', '{"filter": {}}', '[]', 'x', '', '{"filter": {"kind": "\u0000"}}', "{}\0", '"' x 100, "\xff";
+is($web->act('cancel_jobs', qq({"filter": {"kind": "nope"}}$_))->{status}, $_ eq '' ? 200 : 400, 'a body is read to its end') for '', "\0";
 is($web->act('retry_jobs', "\e[2J\x7f")->{status}, 400, 'one that would steer the terminal of a reader of the log');
 like(slurp_file($node->logfile), qr/LOG:  queue-web: retry_jobs \?\[2J\? by role web/, 'which does not');
 is($web->act('nope', {})->{status}, 404, 'an unknown action');
@@ -200,9 +203,10 @@ is($web->get('/api/d/postgres/count', @$_)->{json}{error}{code}, 'origin', "nor 
   for [ 'Sec-Fetch-Site', 'cross-site' ], [ 'Sec-Fetch-Site', 'same-site' ], [ 'Origin', 'http://evil.example' ];
 is($web->get('/api/d/postgres/count', 'Sec-Fetch-Site' => $_)->{status}, 200, "but with $_") for 'same-origin', 'none';
 is($web->request('PUT', '/api/d/postgres/do/cancel_jobs', '{}')->{status}, 405, 'nor by PUT');
-is($web->act('count/cancel_jobs', $forged, Origin => $web->{url})->{json}{data}{count}, $there, 'all are still there');
+is($web->act('count/cancel_jobs', $forged, Origin => $_)->{json}{data}{count}, $there, 'all are still there')
+  for $web->{url}, $web->{url} =~ s/^http:/https:/r;
 my $readonly = QueueWeb->start($node, [], user => 'web');
-is($readonly->act('cancel_jobs', $forged)->{json}{error}{code}, 'readonly', 'without --write nothing is done');
+is($readonly->act('cancel_jobs', $forged)->{json}{error}{message}, 'queue-web was started without --write', 'without --write nothing is done, nor asked of the database');
 is($readonly->act('count/cancel_jobs', $forged)->{status}, 200, 'but counted');
 is($readonly->view('jobs')->{more}, JSON::PP::true, 'and shown');
 
@@ -247,6 +251,30 @@ $types{$_}++ for $metrics =~ /^# TYPE (\S+)/mg;
 is(join(' ', grep { $types{$_} > 1 } keys %types), '', 'each family in one piece');
 unlike($metrics, qr/^(?!#)[^\n]*\{(?!database=)/m, 'each sample with its database');
 
+# --- pages from a folder: what has a plain name there, and is no link
+my $folder = File::Temp->newdir;
+append_to_file("$folder/$_", "of $_") for 'index.html', 'a.js', '.hidden';
+symlink $token_file, "$folder/link.txt";
+my $static = QueueWeb->start($node, [ '--static', "$folder" ], user => 'web');
+is($static->get($_)->{content}, $_ eq '/' ? 'of index.html' : 'of a.js', "$_ of the folder") for '/', '/static/a.js';
+is($static->get("/static/$_")->{status}, 404, "but not $_") for '.hidden', 'link.txt';
+
+# --- several databases: each has its own answers
+sql($node, 'CREATE DATABASE second');
+queue_install($node, 'second');
+sql($node, "SELECT queue.create_queue('elsewhere'), queue.grant_queue('*', 'web', 'manage')", db => 'second');
+my $several = QueueWeb->start($node, [], user => 'web', more => [ sprintf('host=%s port=%d dbname=second user=web', $node->host, $node->port) ]);
+is(join(' ', sort map { $_->{queue} } @{ $several->get("/api/d/$_/overview")->{json}{data}{queues} }), $_ eq 'second' ? 'default elsewhere' : 'a b default', "queues of $_")
+  for 'postgres', 'second';
+
+# --- nobody has all connections
+my @taken = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $web->{port}) } 1 .. 520;
+my $neighbour = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $web->{port}, LocalAddr => '127.0.0.2') or die $!;
+print $neighbour "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+# (one that says nothing for 30 s is closed, and there would be room)
+like(IO::Select->new($neighbour)->can_read(20) ? join('', <$neighbour>) : 'nothing', qr{^HTTP/1.1 200 }, 'one address takes none of another\'s');
+close $_ for grep { defined } @taken, $neighbour;
+
 # --- a token
 my $closed = QueueWeb->start($node, [ '--token-file', $token_file, '--listen', '127.0.0.1:0' ], user => 'web', token => $token);
 is($closed->get($_)->{status}, 401, "$_ asks for the token") for '/api/session', '/api/databases', '/metrics', '/api/d/postgres/overview', '/api/nope';
@@ -263,6 +291,7 @@ ok($login->{status} == 204 && defined $cookie, 'a browser gets a session') or di
 unlike($cookie, qr/correct/, 'which is not the token');
 my $session = $closed->get('/api/session', Cookie => $cookie);
 ok($session->{status} == 200 && $session->{json}{login}, 'and is known by it');
+is($closed->get('/api/session', Cookie => $cookie =~ s/=.*/=/r)->{status}, 401, 'an empty one is none');
 isnt($session->{json}{csrf}, $closed->{csrf}, 'with a CSRF token of its own');
 is($closed->get('/api/session', Cookie => substr($cookie, 0, -1) . ($cookie =~ /0$/ ? '1' : '0'))->{status}, 401, 'another is not');
 is($closed->act('count/cancel_jobs', $forged, Cookie => $cookie)->{status}, 403, 'whose CSRF token another\'s is not');
@@ -270,8 +299,13 @@ is($closed->act('count/cancel_jobs', $forged, Cookie => $cookie, 'X-Queue-CSRF' 
 is($closed->request('POST', '/logout', '', Cookie => $cookie)->{status}, 403, 'nobody else ends it');
 is($closed->request('POST', '/logout', '', Cookie => $cookie, 'X-Queue-CSRF' => $session->{json}{csrf})->{status}, 204, 'it ends');
 is($closed->get('/api/session', Cookie => $cookie)->{status}, 401, 'then the cookie is worth nothing');
+my @cookies = map { $closed->request('POST', '/login', $token)->{headers}{'set-cookie'} =~ s/;.*//r } 1 .. 128;
+is($closed->get('/api/session', Cookie => $cookies[0])->{status}, 200, 'of as many sessions as there may be the first one is used');
+isnt($closed->request('POST', '/login', $token)->{headers}{'set-cookie'}, undef, 'one more ..');
+is($closed->get('/api/session', Cookie => $cookies[0])->{status}, 200, '.. does not end that');
+is($closed->get('/api/session', Cookie => $cookies[1])->{status}, 401, 'but the one that was idle longest');
 
 cmp_ok($web->memory, '<', 50_000, 'less than 50 MB');
-is($_->stop, 0, 'it ends when told to') for $web, $one, $nobody, $single, $readonly, $named, $closed;
+is($_->stop, 0, 'it ends when told to') for $web, $one, $nobody, $single, $readonly, $named, $closed, $static, $several;
 $node->stop;
 done_testing();
