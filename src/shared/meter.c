@@ -36,6 +36,7 @@
 
 #define UNITS 16384				/* beside one for each HTTP request */
 #define MAX_METERS 32768
+#define MIN_METERS 1024
 
 typedef struct MeterShared
 {
@@ -50,6 +51,13 @@ static MeterShared *shared = NULL;
 static HTAB *meters = NULL;
 static HTAB *units = NULL;
 
+/* A line has a queue, a handler and a key at most; where few are allowed there is no use for as many as elsewhere. */
+static int
+meter_count(void)
+{
+	return queue_max_lines > MAX_METERS / 3 ? MAX_METERS : Max(MIN_METERS, 3 * queue_max_lines);
+}
+
 /* How much shared memory they need.  Called by the request hook. */
 Size
 queue_unit_shmem_size(void)
@@ -57,7 +65,7 @@ queue_unit_shmem_size(void)
 	Size		size = MAXALIGN(sizeof(MeterShared));
 
 	size = add_size(size, hash_estimate_size(UNITS + queue_http_max_in_flight, sizeof(QueueUnit)));
-	return add_size(size, hash_estimate_size(MAX_METERS, sizeof(QueueMeter)));
+	return add_size(size, hash_estimate_size(meter_count(), sizeof(QueueMeter)));
 }
 
 /* Makes or finds them.  Called by the startup hook. */
@@ -82,7 +90,7 @@ queue_unit_shmem_init(void)
 						  &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	ctl.keysize = sizeof(QueueMeterKey);
 	ctl.entrysize = sizeof(QueueMeter);
-	meters = ShmemInitHash("queue meters by limit", MAX_METERS, MAX_METERS, &ctl,
+	meters = ShmemInitHash("queue meters by limit", meter_count(), meter_count(), &ctl,
 						   HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
@@ -131,7 +139,7 @@ queue_meter_unlock(const QueueMeterWake *wake)
 
 /* ---- meters ---- */
 
-/* Makes room: those of keys that are at rest go. */
+/* Makes room: those of keys that are at rest go.  A claim has one key, so the meters that it has found already stay. */
 static void
 evict(void)
 {
@@ -143,8 +151,7 @@ evict(void)
 	while ((meter = hash_seq_search(&seq)) != NULL)
 	{
 		if (meter->key.of == QUEUE_LIMIT_KEY && meter->taken == 0 && !meter->refused && meter->nwaiters == 0 &&
-			meter->nlines == 0 && meter->touched != shared->serial &&
-			(!meter->rated || meter->arrival <= now))
+			meter->nlines == 0 && (!meter->rated || meter->arrival <= now))
 			(void) hash_search(meters, &meter->key, HASH_REMOVE, NULL);
 	}
 }
@@ -171,8 +178,6 @@ search(uint64 id, QueueLimitOf of, bool make)
 		memset((char *) meter + sizeof(key), 0, sizeof(*meter) - sizeof(key));
 		meter->first_end = DT_NOEND;
 	}
-	if (meter != NULL && make)
-		meter->touched = shared->serial;
 	return meter;
 }
 

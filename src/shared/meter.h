@@ -74,7 +74,6 @@ typedef struct QueueMeterKey
 typedef struct QueueMeter
 {
 	QueueMeterKey key;
-	uint64		touched;		/* by which unit: while one is made, its meters stay */
 	int			taken;
 	bool		refused;		/* the scheduler or one of its workers was */
 	int			nwaiters;		/* kinds of sessions that were; more than there is room for: all */

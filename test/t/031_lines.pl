@@ -76,6 +76,35 @@ sqlstate_like($node, q{BEGIN; INSERT INTO queue.line (id, queue, kind, priority)
 sql($node, q{SELECT queue.drop_queue('out', force => true)});
 one($node, q{SELECT count(*) FROM queue.line WHERE queue = 'out'}, '0', 'drop_queue leaves no lines');
 
+# what is known of the keys of lines that went makes room for others; a place that somebody has stays his
+sql($node, q{SELECT queue.create_queue('keys', max_running_per_key => 1, lease => '1 hour'); SELECT queue.enqueue('k', '1', 'keys', concurrency_key => 'held') FROM generate_series(1, 2)});
+one($node, q{SELECT count(*) FROM queue.fetch('keys', 2)}, '1', 'one has the place of its key');
+my $keys = $s->query_safe(<<'EOS');
+DO $$
+DECLARE
+	n int;
+	fetched int := 0;
+BEGIN
+	FOR i IN 0 .. 29 LOOP
+		PERFORM queue.enqueue('k', '1', 'keys', concurrency_key => k::text) FROM generate_series(i * 40 + 1, i * 40 + 40) k;
+		COMMIT;
+		SELECT count(queue.complete(id, attempt)) INTO n FROM queue.fetch('keys', 100);
+		COMMIT;
+		fetched := fetched + n;
+		DELETE FROM queue.line l WHERE queue = 'keys' AND NOT EXISTS (SELECT FROM queue.live_job j WHERE j.line = l.id);
+		COMMIT;
+	END LOOP;
+	IF fetched <> 1200 THEN
+		RAISE EXCEPTION '% jobs of 1200 keys', fetched;
+	END IF;
+END $$;
+SELECT 'of each key one';
+EOS
+is($keys, 'of each key one', 'as many keys as one likes');
+one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.job WHERE concurrency_key = 'held' AND state = 'running'}, '1', 'who had that place');
+one($node, q{SELECT count(*) FROM queue.fetch('keys', 2)}, '1', 'gives it back');
+sql($node, q{SELECT queue.drop_queue('keys', force => true)});
+
 # drop_queue waits for a prepared enqueue and then sees its job, though a prepared transaction's locks go (many here, so
 # that it takes a moment) before the session that commits it tells of the line that it made
 for my $n (1 .. 5)

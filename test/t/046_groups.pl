@@ -60,6 +60,22 @@ wait_true($node, "SELECT count(*) = 1100 FROM queue.live_job WHERE run_at < 'inf
 sql($node, "SELECT queue.discard_jobs('{\"queue\": \"q\"}')");
 sql($node, "SELECT queue.retry_jobs('{\"queue\": \"q\", \"kind\": \"ext\"}')");
 wait_true($node, "SELECT count(*) = 1100 FROM queue.live_job WHERE run_at < 'infinity'", 'retried, they are let in again');
+
+# .. and the ends of more than are noted, whatever a later savepoint undid
+sql($node, "SELECT count(queue.enqueue('ext', '{}', 'q', group_key => 'o' || n)) FROM generate_series(0, 1100) n");
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'o0')");
+sql($node, <<'EOS');
+CREATE TABLE heads AS SELECT j.id, j.group_key FROM queue.live_job l JOIN queue.job j USING (id) WHERE l.run_at < 'infinity';
+BEGIN;
+SAVEPOINT a;
+SELECT count(queue.cancel(id)) FROM heads WHERE group_key <> 'o0';
+RELEASE a;
+SAVEPOINT b;
+SELECT count(queue.cancel(id)) FROM heads WHERE group_key = 'o0';
+ROLLBACK TO b;
+COMMIT;
+EOS
+wait_true($node, "SELECT count(*) = 1101 FROM queue.live_job WHERE run_at < 'infinity'", 'behind those that were cancelled the next are let in');
 sql($node, "SELECT queue.purge('q')");
 
 # --- an executor that goes through a group is ended: somebody else goes on

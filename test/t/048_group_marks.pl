@@ -9,7 +9,7 @@ use QueueTest;
 use Test::More;
 
 # short jobs share a commit however slow the machine is
-my $node = queue_node('marks', conf => "queue.commit_interval = '10 s'\n");
+my $node = queue_node('marks', conf => "queue.commit_interval = '10 s'\nmax_prepared_transactions = 5\n");
 sql($node, "SELECT queue.create_queue('q')");
 
 # --- a scheduler that ended and came again, without what it remembered: others have been let in since its first mark of
@@ -84,6 +84,20 @@ one($node, "SELECT string_agg(DISTINCT state, ' ') FROM queue.job WHERE group_ke
 sql($node, "SELECT queue.complete($in, 1)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $low", 'after its end the lower one is');
 sql($node, "SELECT queue.purge('q')");
+
+# --- where no scheduler is who fetches lets jobs in; what he looked at is looked at again if that is undone
+scheduler(0);
+for my $undo ("SAVEPOINT s; %s; ROLLBACK TO s; COMMIT", "%s; ROLLBACK", "%s; PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'")
+{
+	my $fetch = "SELECT count(queue.complete(id, attempt)) FROM queue.fetch('q', 2, kinds => '{alone,behind}')";
+	my $first = sql($node, "SELECT queue.enqueue('first', '{}', 'q')");
+	one($node, "SELECT id FROM queue.fetch('q', kinds => '{first}')", $first, 'one has a job');
+	sql($node, "SELECT queue.enqueue('alone', '{}', 'q', group_key => 'alone'), queue.enqueue('behind', '{}', 'q', depends_on => ARRAY[$first])");
+	sql($node, "SELECT queue.complete($first)");
+	sql($node, 'BEGIN; ' . sprintf($undo, $fetch));
+	one($node, $fetch, '2', "fetched again after: $undo");
+}
+scheduler(1);
 
 # --- an executor that goes on in a group from one transaction to the next, which then fails at its COMMIT: the group is
 # looked at again, so that the job fails by itself, and lets the one behind it go on
