@@ -18,7 +18,7 @@
  * period ahead, so it begins with no token.
  *
  * Meters of keys go when they are at rest and another needs their place.  A key that finds none shares the meter of
- * the spare key: its limit is never exceeded, but it may wait for other such keys.  Ids of queues and keys are hashes
+ * the spare key, for which a part of the table is kept free: its limit is never exceeded, but it may wait for other such keys.  Ids of queues and keys are hashes
  * with a secret seed, so that nobody can make his key another's; two with one id would share a meter in the same way.
  *
  * Lock: QueueUnit (LWLock); under it those of cursor.c and agenda.c.  Wake-ups happen after it.
@@ -37,6 +37,9 @@
 #define UNITS 16384				/* beside one for each HTTP request */
 #define MAX_METERS 32768
 #define MIN_METERS 1024
+#define RESERVE_SHARE 8			/* keys leave this part of the meters to queues, handlers and the spare keys */
+#define CROWDED_US INT64CONST(100000)	/* for which no room is looked for again where there was none */
+#define SPARE_KEY 1
 
 typedef struct MeterShared
 {
@@ -44,6 +47,7 @@ typedef struct MeterShared
 	int			tranche;
 	uint64		seed;
 	uint64		serial;			/* of the last unit */
+	TimestampTz crowded_until;	/* no key's meter was at rest just now */
 	pg_atomic_uint32 nunits;
 } MeterShared;
 
@@ -102,7 +106,7 @@ queue_unit_id(const char *a, const char *b)
 
 	if (b != NULL)
 		id = hash_bytes_extended((const unsigned char *) b, strlen(b), id ^ seed);
-	return Max(id, 2);
+	return Max(id, SPARE_KEY + 1);
 }
 
 bool
@@ -156,24 +160,39 @@ evict(void)
 	}
 }
 
+/* Is there room for one more meter, of a key of its own or of something else?  It is made if need be. */
+static bool
+has_room(bool own_key)
+{
+	long		most = meter_count() - (own_key ? meter_count() / RESERVE_SHARE : 0);
+	TimestampTz now = queue_now();
+
+	if (hash_get_num_entries(meters) < most)
+		return true;
+	if (queue_put_off(shared->crowded_until, CROWDED_US, now))
+		return false;
+	evict();
+	if (hash_get_num_entries(meters) < most)
+		return true;
+	shared->crowded_until = now + CROWDED_US;
+	return false;
+}
+
 static QueueMeter *
 search(uint64 id, QueueLimitOf of, bool make)
 {
 	QueueMeterKey key;
 	QueueMeter *meter;
-	bool		found = true;
 
 	memset(&key, 0, sizeof(key));	/* what lies between the members is hashed too */
 	key.db = MyDatabaseId;
 	key.of = of;
 	key.id = id;
-	meter = hash_search(meters, &key, make ? HASH_ENTER_NULL : HASH_FIND, &found);
-	if (meter == NULL && make)
-	{
-		evict();
-		meter = hash_search(meters, &key, HASH_ENTER_NULL, &found);
-	}
-	if (meter != NULL && !found)
+	meter = hash_search(meters, &key, HASH_FIND, NULL);
+	if (meter != NULL || !make || !has_room(of == QUEUE_LIMIT_KEY && id != SPARE_KEY))
+		return meter;
+	meter = hash_search(meters, &key, HASH_ENTER_NULL, NULL);
+	if (meter != NULL)
 	{
 		memset((char *) meter + sizeof(key), 0, sizeof(*meter) - sizeof(key));
 		meter->first_end = DT_NOEND;
@@ -195,7 +214,7 @@ queue_meter_make(const QueueLimit *limit, QueueLimitOf of)
 
 	Assert(LWLockHeldByMeInMode(&shared->lock, LW_EXCLUSIVE));
 	meter = search(limit->id, of, true);
-	return meter != NULL || of != QUEUE_LIMIT_KEY ? meter : search(1, of, true);
+	return meter != NULL || of != QUEUE_LIMIT_KEY ? meter : search(SPARE_KEY, of, true);
 }
 
 /* The time of the meter's rate as it is now; of one that has none yet as of a start. */

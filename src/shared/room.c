@@ -178,6 +178,7 @@ queue_room_tokens(const QueueLimit *limit, QueueLimitOf of, TimestampTz now, Tim
 	QueueMeter *meter;
 	int			tokens = 0;
 
+	*when = now;
 	queue_meter_lock(true);
 	meter = queue_meter_make(limit, of);
 	if (meter != NULL)

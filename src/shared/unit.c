@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 
 #define KEEP_OPS 4096
+#define NO_METER_US USECS_PER_SEC	/* after which who found no meter looks again */
 #define COUNTING_US (10 * USECS_PER_SEC)	/* then who counts has failed */
 
 /* What this transaction's end does. */
@@ -430,6 +431,11 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 		meter[i] = queue_meter_make(limit, i);
 		if (limit->since != 0 && (meter[i] == NULL || meter[i]->since != limit->since))
 			return QUEUE_UNIT_UNCOUNTED;
+		if (meter[i] == NULL)
+		{
+			refusal->when = now + NO_METER_US;
+			return QUEUE_UNIT_FULL;
+		}
 	}
 	lease = queue_unit_find(QUEUE_UNIT_LEASE, 0, job);
 	if (lease != NULL && lease->until <= now)
