@@ -290,6 +290,46 @@ SELECT queue.heartbeat(:id, '10 min', 1) IS NOT NULL;
 SELECT count(*) FROM queue.fetch('l_e');
 ROLLBACK;
 
+-- one whose lease has ended and that is claimed again has one place
+SELECT queue.create_queue('l_x', max_running => 2);
+SELECT add('l_k', 'l_x', 1);
+SELECT count(*) FROM queue.fetch('l_x', lease => '1 ms');
+SELECT count(*) FROM queue.fetch('l_x', wait => '20 s');
+SELECT add('l_k', 'l_x', 1);
+SELECT count(*) FROM queue.fetch('l_x');
+-- a lease that was made longer, and then longer again, or given back and taken anew, ends as before when that is rolled back
+SELECT queue.create_queue('l_l', max_running => 1);
+SELECT add('l_k', 'l_l', 2);
+SELECT id AS id, attempt FROM queue.fetch('l_l', lease => '1 s') \gset
+BEGIN;
+SELECT queue.heartbeat(:id, '1 hour', :attempt) IS NOT NULL, queue.heartbeat(:id, '2 hours', :attempt) IS NOT NULL;
+ROLLBACK;
+SELECT id AS id, attempt FROM queue.fetch('l_l', lease => '1 s', wait => '20 s') \gset
+BEGIN;
+SELECT queue.release(:id, :attempt);
+SELECT count(*) FROM queue.fetch('l_l', lease => '1 hour');
+ROLLBACK;
+SELECT count(*) FROM queue.fetch('l_l', wait => '20 s');
+-- one that is given back and taken again is a new claim for a rate
+SELECT queue.create_queue('l_t', rate_limit => 1, rate_period => '1 hour', lease => '1 day');
+SELECT add('l_k', 'l_t', 2);
+SELECT count(*) FROM queue.fetch('l_t');
+SET queue.debug_clock_offset = '2 h';
+SELECT id AS id, attempt FROM queue.fetch('l_t') \gset
+BEGIN;
+SELECT queue.release(:id, :attempt);
+SELECT count(*) FROM queue.fetch('l_t', 2);
+COMMIT;
+RESET queue.debug_clock_offset;
+-- a claim for which one of two rates has no token uses none of the other one
+SELECT queue.create_queue('l_2', rate_limit => 1, rate_period => '1 hour', rate_limit_per_key => 1);
+SELECT queue.enqueue('l_k', '"without a key"', 'l_2') > 0;
+SELECT count(*) FROM queue.fetch('l_2');
+SET queue.debug_clock_offset = '2 h';
+SELECT queue.enqueue('l_k', '"of a new key"', 'l_2', priority => -1, concurrency_key => 'new') > 0;
+SELECT payload FROM queue.fetch('l_2', 2);
+RESET queue.debug_clock_offset;
+
 -- PREPARE could not tell of it
 BEGIN;
 SELECT count(*) FROM queue.fetch('l_s', 5);
@@ -302,5 +342,12 @@ BEGIN;
 SELECT count(queue.complete(id)) FROM queue.job WHERE queue = 'l_s' AND state = 'running';
 PREPARE TRANSACTION 'l';
 ROLLBACK;
+SELECT queue.register_sql_handler('l_t', 'l_f', '{l_h1}', max_running => 1);
+BEGIN;
+SELECT try($$SELECT queue.test_run(queue.enqueue('l_t', queue => 'l_h1'))$$);
+PREPARE TRANSACTION 'l';
+ROLLBACK;
+-- one that was prepared all the same would be waited for
+SET lock_timeout = '20 s';
 DROP EXTENSION queue CASCADE;
 DROP FUNCTION add(text, text, int), try(text);

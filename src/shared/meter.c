@@ -18,8 +18,9 @@
  * period ahead, so it begins with no token.
  *
  * Meters of keys go when they are at rest and another needs their place.  A key that finds none shares the meter of
- * the spare key, for which a part of the table is kept free: its limit is never exceeded, but it may wait for other such keys.  Ids of queues and keys are hashes
- * with a secret seed, so that nobody can make his key another's; two with one id would share a meter in the same way.
+ * the spare key, for which a part of the table is kept free: its limit is never exceeded, but it may wait for other
+ * such keys.  Ids of queues and keys are hashes with a secret seed, so that nobody can make his key another's; two with
+ * one id would share a meter in the same way.
  *
  * Lock: QueueUnit (LWLock); under it those of cursor.c and agenda.c.  Wake-ups happen after it.
  */

@@ -77,7 +77,7 @@ sql($node, q{SELECT queue.drop_queue('out', force => true)});
 one($node, q{SELECT count(*) FROM queue.line WHERE queue = 'out'}, '0', 'drop_queue leaves no lines');
 
 # what is known of the keys of lines that went makes room for others; a place that somebody has stays his
-sql($node, q{SELECT queue.create_queue('keys', max_running_per_key => 1, lease => '1 hour'), queue.create_queue('rated', rate_limit_per_key => 1, rate_period => '1 hour'); SELECT queue.enqueue('k', '1', 'keys', concurrency_key => 'held') FROM generate_series(1, 2)});
+sql($node, q{SELECT queue.create_queue('keys', max_running_per_key => 1, lease => '1 hour'), queue.create_queue('rated', rate_limit_per_key => 1, rate_period => '1 hour'); SELECT queue.enqueue('k', '1', 'keys', concurrency_key => 'held')});
 one($node, q{SELECT count(*) FROM queue.fetch('keys', 2)}, '1', 'one has the place of its key');
 my $keys = $s->query_safe(<<'EOS');
 DO $$
@@ -113,6 +113,8 @@ END $$;
 SELECT 'of each key one';
 EOS
 is($keys, 'of each key one', 'as many keys as one likes');
+sql($node, q{SELECT queue.enqueue('k', '2', 'keys', concurrency_key => 'held')});
+one($node, q{SELECT count(*) FROM queue.fetch('keys', 2)}, '0', 'the place that somebody has is not free');
 sql($node, q{SELECT queue.enqueue('k', '1', 'keys', concurrency_key => 'beyond' || i) FROM generate_series(1, 3) i});
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('keys', 5)}, '1', 'those that find no room share what is spare') for 1 .. 3;
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.job WHERE concurrency_key = 'held' AND state = 'running'}, '1', 'who had that place');
