@@ -145,6 +145,8 @@ SELECT queue.heartbeat(:a, '1 min', 5);
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b, 999999], '3 hours', '{6,3,1}');
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b], '3 hours', '{6,2}');
 SELECT leased_until - clock_timestamp() > '2 hours' AS three_hours FROM queue.job WHERE id IN (:a, :b) ORDER BY id;
+SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b], '3 hours', '{6,3}');
+SELECT count(DISTINCT leased_until) AS "end together" FROM queue.job WHERE id IN (:a, :b);
 -- an id that comes twice is one call, and answered once
 SELECT count(*) FROM queue.heartbeat_many(ARRAY[:a, :b, :a], '3 hours', '{6,3,6}');
 BEGIN;

@@ -226,6 +226,15 @@ wait_true($node, "SELECT state = 'discarded' FROM queue.job WHERE id = $stop", '
 one($node, "SELECT sqlstate FROM queue.job_error WHERE job_id = $stop", '57014', 'as a cancelled query');
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $stopped", 'and the executor goes on');
 
+# a cancel that is rolled back is none: the job runs again
+my $gate = queue_session($node);
+$gate->query_safe('SELECT pg_advisory_lock(78)');
+my $again = sql($node, q{SELECT queue.enqueue('stop', '{"lock": 78}')});
+wait_lock($node, 78);
+sql($node, "BEGIN; SELECT queue.cancel($again); ROLLBACK");
+$gate->quit;
+wait_end($node, $again, 'completed', 'a job whose cancel was rolled back');
+
 # a handler that drops its own queue would tell itself to let go, and run again and again without an attempt
 sql($node, <<'EOS');
 CREATE FUNCTION dropper(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN

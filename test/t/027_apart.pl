@@ -183,7 +183,10 @@ EOS
 wait_no_jobs($node, 'a job of a role with a role setting runs', kinds => '^as_worker$');
 one($node, "SELECT cu, su FROM seen WHERE kind = 'as_worker'", 'worker|worker', 'as run_as, whatever role it takes at login');
 
-# Neither currval nor the seed of random() comes from the job before, alone or in company.
+# Neither currval nor the seed of random() comes from the job before, alone or in company; not even behind a job that failed at the
+# head of its company, where no subtransaction was around it.
+sql($node, q{SELECT queue.enqueue('good', '{"raise": "22012"}', max_attempts => 1)});
+wait_no_jobs($node, 'a job fails', kinds => '^good$');
 sql($node, <<'EOS');
 CREATE SEQUENCE s;
 CREATE TABLE left_over (what text);

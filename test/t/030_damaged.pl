@@ -87,6 +87,17 @@ sql($node, "SELECT queue.cancel_jobs('{\"kind\": \"same\"}')");
 one($node, 'SELECT count(*) FROM queue.step', '0', 'what it stored goes when it is cancelled');
 one($node, 'SELECT count(*) FROM queue.event_wait', '0', 'and what it awaited');
 
+# A dead letter that cannot be read stays where it is.
+sql($node, <<'EOS');
+SELECT queue.create_queue('dead'), queue.create_queue('from', dead_letter => 'dead');
+SELECT queue.enqueue('letter', wide(100000), 'from');
+SELECT queue.discard_jobs('{"queue": "from"}');
+CALL damage();
+EOS
+one($node, "SELECT queue.redrive('dead')", '0', 'a damaged letter is not redriven');
+one($node, "SELECT string_agg(queue || ' ' || state, ', ' ORDER BY queue) FROM queue.job WHERE kind = 'letter'", 'dead available, from discarded', 'and nothing is lost');
+sql($node, "SELECT queue.purge('dead')");
+
 # And by hand, also with a deadline: ending one does not need what is lost.
 sql($node, <<'EOS');
 SELECT queue.enqueue('hand', wide(100000), 'w');

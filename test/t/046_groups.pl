@@ -157,6 +157,17 @@ sql($node, "BEGIN; SAVEPOINT a; SELECT queue.complete(id) FROM queue.fetch('q', 
 wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE group_key = 's' AND state = 'available'", 'and the next, when it has ended in a savepoint');
 sql($node, "SELECT queue.purge('q')");
 
+# --- a discarded job that held its group and was cancelled has no place there any more: retried, it comes last
+sql($node, "SELECT queue.create_queue('hold', on_group_discard => 'hold', keep_discarded => '1 day')");
+my ($holder, $second, $third) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'hold', group_key => 'h') FROM generate_series(1, 3)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $holder", 'the first is let in');
+sql($node, "SELECT queue.discard($holder)");
+sql($node, "SELECT queue.cancel($holder)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $second", 'the second, when the first does not hold the group any more');
+one($node, "SELECT queue.retry($holder)", 't', 'that is retried');
+sql($node, "SELECT queue.complete(id) FROM queue.fetch('hold')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $third", 'the third comes before it');
+
 # --- a late commit with a lower place: it waits for the one that is in, and is the next
 my $late = queue_session($node);
 $late->query_safe("BEGIN");

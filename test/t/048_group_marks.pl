@@ -54,6 +54,11 @@ one($node, "SELECT count(*) FROM queue.fetch('q', kinds => '{ext}')", '0', 'who 
 $hands->query_safe("ROLLBACK");
 $hands->quit;
 one($node, $head_of, $next, 'who fetches later gets the other one');
+# nor does anybody else look for leases that ended
+my $leased = sql($node, "SELECT queue.enqueue('lent', queue => 'q')");
+one($node, "SELECT id FROM queue.fetch('q', kinds => '{lent}', lease => '1 h')", $leased, 'a worker has a job');
+one($node, "SET queue.debug_clock_offset = '2h'; SELECT id FROM queue.fetch('q', kinds => '{lent}')", $leased, 'when its lease has ended another one gets it');
+sql($node, "SELECT queue.cancel($leased)");
 scheduler(1);
 sql($node, "SELECT queue.purge('q'); SELECT queue.complete($next)");
 

@@ -32,6 +32,18 @@ one($node, "SELECT available FROM queue.stat_queue WHERE queue = 'dead'", '4', '
 sql($node, q{SELECT queue.redrive('dead')});
 wait_true($node, "SELECT count(*) = 4 FROM queue.job WHERE queue = 'dead' OR kind = 'external'", 'redriven, they fail again');
 sql($node, "SELECT queue.purge('dead'), queue.purge('work')");
+
+# --- a job that comes back depends on what it did, and who depends on it and has not started waits again
+my $before = sql($node, "SELECT queue.enqueue('external')");
+my $letter = sql($node, "SELECT queue.enqueue('external', queue => 'work', depends_on => '{$before}')");
+my $behind = sql($node, "SELECT queue.enqueue('external', depends_on => '{$letter}', depends_mode => 'finished')");
+sql($node, "SELECT queue.complete(id) FROM queue.fetch('default', kinds => '{external}')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $letter", 'a job is let in');
+sql($node, "SELECT queue.discard($letter)");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $behind", 'so is the one behind it, when it was discarded');
+one($node, "SELECT queue.redrive('dead')", '1', 'its letter is redriven');
+one($node, "SELECT (SELECT state FROM queue.job WHERE id = $behind), (SELECT count(*) FROM queue.dependency WHERE job_id = $letter)", 'pending|1', 'the one behind it waits again, and it depends on one still');
+sql($node, "SELECT queue.cancel(id) FROM unnest('{$letter,$behind}'::bigint[]) id");
 sql($node, <<'EOS');
 CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(21); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON seen DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.kind = 'job') EXECUTE FUNCTION late();

@@ -180,8 +180,15 @@ kill 'KILL', $scheduler;
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $d", 'after the crash everything is looked at');
 sql($node, "SELECT queue.purge('q')");
 
+# --- who ends a job may go on in the same transaction with the one that depends on it
+my $bad = sql($node, "SELECT queue.enqueue('ext', queue => 'q')");
+my $good = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$bad])");
+one($node, "SELECT id FROM queue.fetch('q', kinds => '{ext}')", $bad, 'a job is fetched');
+one($node, "SELECT id FROM queue.fetch('q', kinds => '{ext}', complete_ids => '{$bad}')", $good, 'and with its end the one that depends on it');
+sql($node, "SELECT queue.purge('q'), queue.complete($good)");
+
 # --- a reminder of an end that comes late: a job that was retried after that end is not cancelled because of it
-my ($bad, $good) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
+($bad, $good) = split /\n/, sql($node, "SELECT queue.enqueue('ext', queue => 'q') FROM generate_series(1, 2)");
 $d = sql($node, "SELECT queue.enqueue('ext', queue => 'q', depends_on => ARRAY[$bad, $good])");
 scheduler_turn($node);
 ($scheduler) = workers($node, 'scheduler');
