@@ -62,6 +62,7 @@ queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz no
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	ScanKeyData members[3];
 	IndexScanDesc scan;
+	bool		late = false;
 	bool		through = true;
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -73,7 +74,10 @@ queue_walk(QueueJobTable *table, QueuePlace *from, QueuePlace to, TimestampTz no
 		QueuePlace	place = place_of_entry(scan);
 
 		CHECK_FOR_INTERRUPTS();
-		if (n % CLOCK_ENTRIES == 0 && queue_now() - began > budget_us)
+		if (n % CLOCK_ENTRIES == 0)
+			late = queue_now() - began > budget_us;
+		/* not between the entries of two versions of one row: the first may be the dead one */
+		if (late && (place.line != from->line || queue_pos_cmp(place.pos, from->pos) >= 0))
 		{
 			through = false;
 			break;

@@ -34,6 +34,9 @@ one($node, "SELECT count(*) FROM queue.recent_job WHERE id = $fetched", '0', 'a 
 sql($node, "SELECT queue.complete($fetched, 1)");
 one($node, "SELECT state, attempt, worker, started_at BETWEEN enqueued_at AND finished_at FROM queue.recent_job WHERE id = $fetched",
 	'completed|1|w1|t', 'an external one has its worker and the time of its claim');
+$fetched = sql($node, "SELECT queue.enqueue('outside', queue => 'own')");
+sql($node, "SELECT id FROM queue.fetch('own', worker => repeat('w', 200)); SELECT queue.fail($fetched, 1, repeat('e', 250), discard => true)");
+one($node, "SELECT length(worker), left(error, 20) = repeat('e', 20) FROM queue.recent_job WHERE id = $fetched", '64|t', 'a long name leaves room for the error');
 my ($cancelled, $purged) = split /\n/, sql($node, "SELECT queue.enqueue('outside', queue => q) FROM unnest('{own,other}'::text[]) q");
 sql($node, "SELECT queue.cancel($cancelled, 'not needed')");
 sql($node, "SELECT queue.purge('other')");
@@ -102,7 +105,9 @@ sql($node, 'DROP EXTENSION queue CASCADE; CREATE EXTENSION queue');
 one($node, 'SELECT count(*) FROM queue.recent_job', '0', 'a new extension remembers nothing of the old one');
 one($node, 'SELECT count(*) FROM queue.recent_job', '1', 'nor does it make others forget', db => 'second');
 sql($node, "SELECT queue.enqueue('outside') FROM generate_series(1, 150)");
-sql($node, "SELECT queue.cancel(id) FROM generate_series(1, 150) id");
+sql($node, "SELECT queue.cancel(1)");
+one($node, 'SELECT count(*) FROM queue.recent_job', '1', 'nor when it remembers one');
+sql($node, "SELECT queue.cancel(id) FROM generate_series(2, 150) id");
 one($node, 'SELECT count(*), min(id) FROM queue.recent_job', '100|51', 'it remembers as many as the old one');
 $node->restart;
 one($node, 'SELECT count(*) FROM queue.recent_job', '0', 'a restart empties it', db => 'second');

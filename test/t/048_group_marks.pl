@@ -90,6 +90,39 @@ sql($node, "SELECT queue.complete($in, 1)");
 wait_true($node, "SELECT state = 'available' FROM queue.job WHERE id = $low", 'after its end the lower one is');
 sql($node, "SELECT queue.purge('q')");
 
+# --- more groups' next ones in somebody's hands than the scheduler puts off: all are let in afterwards
+sql($node, "CREATE TABLE in_hand AS SELECT queue.enqueue('ext', '{}', 'q', group_key => 'h' || n % 600) AS id FROM generate_series(1, 1200) n");
+wait_true($node, "SELECT count(*) = 600 FROM queue.live_job JOIN in_hand USING (id) WHERE run_at < 'infinity'", 'the first of 600 groups are let in');
+my $holds = queue_session($node);
+$holds->query_safe("BEGIN; SELECT count(*) FROM (SELECT FROM queue.live_job JOIN in_hand USING (id) WHERE run_at = 'infinity' FOR UPDATE OF live_job) x");
+sql($node, "SELECT count(queue.cancel(id)) FROM queue.live_job JOIN in_hand USING (id) WHERE run_at < 'infinity'");
+scheduler_turn($node) for 1 .. 3;
+one($node, "SELECT count(*) FROM queue.live_job JOIN in_hand USING (id) WHERE run_at < 'infinity'", '0', 'somebody has the next ones');
+$holds->query_safe('COMMIT');
+$holds->quit;
+wait_true($node, "SELECT count(*) = 600 FROM queue.live_job JOIN in_hand USING (id) WHERE run_at < 'infinity'", 'they are let in afterwards');
+sql($node, "SELECT queue.purge('q')");
+
+# --- who ends a job does not go on in its group past one that was enqueued before and committed late
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'past')");
+$first_in = sql($node, $head_of);
+$late = queue_session($node);
+$late->query_safe('BEGIN');
+$low = $late->query_safe("SELECT queue.enqueue('ext', '{}', 'q', group_key => 'past')");
+my $high = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'past')");
+sql($node, "SELECT queue.complete($first_in, 1)");
+is(sql($node, $head_of), $high, 'one is let in before an earlier one is committed');
+my $after = sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'past')");
+$late->query_safe('COMMIT');
+$late->quit;
+sql($node, "SELECT queue.enqueue('ext', '{}', 'q', group_key => 'eighth')");
+wait_true($node, "SELECT state = 'available' FROM queue.job WHERE group_key = 'eighth'", 'the marks were eaten');
+sql($node, "SELECT queue.cancel(id) FROM queue.job WHERE group_key = 'eighth'");
+isnt(sql($node, "SELECT id FROM queue.fetch('q', kinds => '{ext}', complete_ids => '{$high}', complete_attempts => '{1}')"), $after, 'who ends it does not take the last one');
+wait_true($node, "SELECT state <> 'pending' FROM queue.job WHERE id = $low", 'but the earlier one');
+one($node, "SELECT state FROM queue.job WHERE id = $after", 'pending', 'alone');
+sql($node, "SELECT count(queue.cancel(id)) FROM queue.job WHERE queue = 'q' AND state <> 'completed'");
+
 # --- where no scheduler is who fetches lets jobs in; what he looked at is looked at again if that is undone
 scheduler(0);
 for my $undo ("SAVEPOINT s; %s; ROLLBACK TO s; COMMIT", "%s; ROLLBACK", "%s; PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'")

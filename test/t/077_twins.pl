@@ -41,6 +41,15 @@ my $same = q{SELECT string_agg(concat_ws('|', l.id, l.queue, l.kind), ' ' ORDER 
 	(SELECT string_agg(id || kind, ' ' ORDER BY id) FROM queue.job) FROM queue.line l};
 is(left($same), right($same), 'the lines, the handlers and the jobs have the same ids in both');
 
+# --- sessions' claims: by the id of the job
+my $claims = queue_session($node, 'left');
+is($claims->query_safe("SELECT count(*) FROM queue.fetch('past', claim => 'session')"), '1', 'a session claims');
+my $past = "SELECT state FROM queue.job WHERE queue = 'past'";
+is(left($past), 'running', 'and has that job');
+is(right($past), 'available', "not the other database's of the same id");
+$claims->quit;
+wait_true($node, "SELECT ($past) = 'available'", 'it is given back', db => 'left');
+
 # --- dependencies: one waits for a later job than the one of the same id in the other database
 my @ids;
 for my $db (qw(right left))

@@ -111,6 +111,11 @@ heal();
 wait_true($node, "SELECT count(*) = 0 FROM queue.job WHERE queue = 'before' AND state <> 'discarded'", 'and those end when they can');
 sql($node, "SELECT queue.purge('q')");
 
+# --- so many last attempts whose lease ends at once that the scheduler ends them in slices
+sql($node, q{SELECT queue.create_queue('last', max_attempts => 1, lease => '1 s', keep_discarded => '0'); SELECT count(*) FROM queue.enqueue_many('ext', array_fill('{}'::jsonb, ARRAY[4000]), 'last')});
+one($node, "SELECT count(*) FROM queue.fetch('last', 4000)", '4000', 'many have their last attempt');
+wait_true($node, "SELECT count(*) = 0 FROM queue.live_job l JOIN queue.line n ON n.id = l.line WHERE n.queue = 'last'", 'all are over, whether anybody fetches or not');
+
 # --- one that an executor can neither run nor fail is found by those of another role that gets its handler
 sql($node, <<'EOS');
 CREATE ROLE once LOGIN;

@@ -28,7 +28,7 @@ sub back
 foreach my $preload (1, 0)
 {
 	my $as = $preload ? '' : ' (no preload)';
-	my $node = queue_node("session$preload", preload => $preload);
+	my $node = queue_node("session$preload", preload => $preload, far_look => 0);
 	my $poll = queue_session($node);
 	$poll->query_safe("SELECT count(*) FROM queue.fetch('default')");
 
@@ -147,6 +147,25 @@ foreach my $preload (1, 0)
 	is($poll->query_safe("SELECT id FROM queue.fetch('default', 5)"), $ids[1], "an error gives its own claims back$as");
 	is($worker->query_safe("SELECT queue.complete($ids[0])"), 't', "not those before$as");
 	sql($node, "SELECT queue.complete($ids[1], 1)");
+
+	# --- a lock that is dropped in a transaction that goes on, so that nobody tells of it
+	my $dropped = sql($node, q{SELECT queue.enqueue('k')});
+	is($worker->query_safe($claim), $dropped, "one more is claimed$as");
+	$worker->query_safe('BEGIN; SELECT pg_advisory_unlock_all()');
+	is($poll->query_safe("SELECT id FROM queue.fetch('default', wait => '20 s')"), $dropped, "its lock is dropped: another session gets it$as");
+	$worker->query_safe('COMMIT');
+	sql($node, "SELECT queue.complete($dropped, 1)");
+
+	# --- sessions that end are not counted, however many jobs they had
+	sql($node, q{SELECT count(*) FROM queue.enqueue_many('ended', array_fill('{}'::jsonb, ARRAY[900]))});
+	for (1 .. 3)
+	{
+		my $ends = queue_session($node);
+		is($ends->query_safe("SELECT count(*) FROM queue.fetch('default', 900, claim => 'session')"), '900', "many are claimed$as");
+		$ends->quit;
+		wait_true($node, "SELECT count(*) = 900 FROM queue.job WHERE kind = 'ended' AND state = 'available'", "and given back$as");
+	}
+	sql($node, q{SELECT queue.purge('default')});
 
 	# --- many: a cap, not a full lock table
 	sql($node, q{SELECT count(*) FROM queue.enqueue_many('k', array_fill('{}'::jsonb, ARRAY[20000]))});
