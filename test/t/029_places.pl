@@ -66,6 +66,8 @@ one($node, q{SELECT count(*) > 50 FROM queue.stat_queue WHERE enqueued IS NULL},
 one($node, q{SELECT count(*) FROM queue.fetch_any((SELECT array_agg('n' || i) FROM generate_series(1, 1100) i), 2000)}, '1100', 'and work');
 sql($node, q{DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM queue.drop_queue('n' || i, force => true); END LOOP; END $$});
 sql($node, q{SELECT queue.create_queue('last')});
+my $done = "SELECT count(queue.complete(id, attempt)) FROM queue.fetch('last', 5)";
+sql($node, "SELECT queue.enqueue(k, queue => 'last') FROM unnest('{used,idle}'::text[]) k; $done");
 sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '1000s'});
 $node->reload;
 wait_true($node, q{SELECT enqueued = 0 FROM queue.stat_queue WHERE queue = 'last'}, 'places are given up');
@@ -74,6 +76,14 @@ one($node, q{SELECT enqueued FROM queue.stat_queue WHERE queue = 'last'}, '1', '
 $knows->query_safe(q{SELECT queue.enqueue('k', '1', 'stays')});
 one($node, q{SELECT enqueued FROM queue.stat_queue WHERE queue = 'stays'}, '1', 'by a session, too, that had found none');
 $knows->quit;
+
+# a line whose jobs come and go between two looks is in use
+scheduler_turn($node);
+sql($node, "SELECT queue.enqueue('used', queue => 'last'); $done");
+sql($node, q{ALTER SYSTEM SET queue.debug_clock_offset = '2300s'});
+$node->reload;
+wait_true($node, q{SELECT count(*) = 0 FROM queue.line WHERE kind = 'idle' AND retired_at IS NULL}, 'a line that nobody used goes');
+one($node, q{SELECT count(*) FROM queue.line WHERE kind = 'used' AND retired_at IS NULL}, '1', 'one that was used stays');
 
 log_clean($node);
 done_testing();

@@ -44,10 +44,14 @@ is(left($same), right($same), 'the lines, the handlers and the jobs have the sam
 # --- sessions' claims: by the id of the job
 my $claims = queue_session($node, 'left');
 is($claims->query_safe("SELECT count(*) FROM queue.fetch('past', claim => 'session')"), '1', 'a session claims');
+my $other = queue_session($node, 'right');
+is($other->query_safe("SELECT count(*) FROM queue.fetch('quick', claim => 'session')"), '1', 'so does one of the other database, another job');
 my $past = "SELECT state FROM queue.job WHERE queue = 'past'";
 is(left($past), 'running', 'and has that job');
 is(right($past), 'available', "not the other database's of the same id");
-$claims->quit;
+is(right(q{SELECT count(*) FROM queue.find_jobs('{"queue": "past", "state": "available"}')}), '1', 'nor for who looks for many');
+$_->quit for $claims, $other;
+wait_true($node, "SELECT count(*) = 1 FROM queue.job WHERE queue = 'quick' AND state = 'available'", 'that one is given back', db => 'right');
 wait_true($node, "SELECT ($past) = 'available'", 'it is given back', db => 'left');
 
 # --- dependencies: one waits for a later job than the one of the same id in the other database
