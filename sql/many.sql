@@ -154,6 +154,15 @@ SELECT count(*), count(DISTINCT id), bool_and(id > prev) AS in_order FROM (SELEC
 SELECT queue.retry_jobs('{"kind": "often"}', qty => 7000), queue.retry_jobs('{"queue": "long"}'), queue.delete_jobs('{"kind": "rare"}');
 SELECT queue, state, count(*) FROM queue.job WHERE queue IN ('big', 'long') GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- what is kept of a queue that is gone is found, and says whose it was; it cannot come back
+SELECT queue.create_queue('away', keep_completed => '1 day');
+SELECT queue.enqueue('left', '"over"', 'away') > 0;
+SELECT queue.complete(id, attempt, '"result"') FROM queue.fetch('away');
+SELECT queue.drop_queue('away');
+SELECT queue, kind, state, payload, result FROM queue.find_jobs('{"kind": "left"}');
+SELECT queue.retry_jobs('{"kind": "left", "state": "completed"}');
+SELECT queue.delete_jobs('{"kind": "left"}');
+
 DROP FUNCTION kinds(jsonb);
 SELECT queue.revoke_queue('q', 'regress_queue_many'), queue.revoke_queue('other', 'regress_queue_many'), queue.revoke_queue('q', 'regress_queue_look');
 DROP EXTENSION queue;

@@ -151,6 +151,12 @@ ALTER ROLE regress_queue_none NOSUPERUSER;
 SET ROLE regress_queue_none;
 SELECT queue.enqueue('k', '1', 'q') IS NOT NULL AS e;
 RESET ROLE;
+-- who reads one queue does not learn whether another one is idle
+SELECT queue.grant_queue('other', 'regress_queue_none', 'read');
+SET ROLE regress_queue_none;
+CALL queue.await_idle('other', '0');
+CALL queue.await_idle('q', '0');
+RESET ROLE;
 SELECT queue.revoke_queue('other', 'regress_queue_none');
 
 -- a name in the caller's way is not taken for ours

@@ -223,7 +223,6 @@ queue_control_revive(int64 id, TimestampTz run_at, bool *missing)
 			return false;
 		}
 		queue_require(finished.queue, QUEUE_PRIV_MANAGE);
-		(void) queue_config_queue(finished.queue, false);
 		res = queue_finished_delete(&finished, snapshot, true);
 		PopActiveSnapshot();
 		if (res != TM_Ok)

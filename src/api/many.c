@@ -463,7 +463,6 @@ queue_sql_retry_jobs(PG_FUNCTION_ARGS)
 			done++;
 		else if (!live && delete_one(&many, many.ids[i], &finished, true))
 		{
-			(void) queue_config_queue(finished.queue, false);
 			queue_control_drop_letter(many.table, &finished);
 			queue_finished_revive(&finished, run_at);
 			revived[nrevived++] = finished.job;
