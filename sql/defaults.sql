@@ -51,5 +51,29 @@ SELECT queue, kind, payload, priority, tags, state FROM queue.job WHERE id = :id
 SELECT id, kind, attempt FROM queue.fetch(qty => 1, queue => 'default') \gset
 SELECT :'kind', queue.complete(attempt => :attempt, job_id => :id);
 ROLLBACK;
+
+-- the plan leaves out again, from the end, what is as by default
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.enqueue('call');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT * FROM queue.enqueue('call', '[1]', queue => 'other');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.enqueue('call', delay => '1 day');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.enqueue('call', backoff => '{}');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.enqueue('call', queue => NULL);
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.enqueue('call', on_conflict => NULL);
+EXPLAIN (VERBOSE, COSTS OFF) SELECT queue.key_of('{}');
+SELECT queue.enqueue('call', queue => NULL);
+BEGIN;
+PREPARE enqueue(int, text) AS SELECT queue.enqueue('call', priority => $1, unique_key => $2) AS id;
+EXECUTE enqueue(2, 'k') \gset
+SELECT priority, unique_key FROM queue.job WHERE id = :id;
+EXECUTE enqueue(NULL, NULL) \gset
+SELECT priority, unique_key FROM queue.job WHERE id = :id;
+-- but not what the function would not put in by itself
+CREATE FUNCTION queue.enqueue_like(kind text, payload jsonb = '[2]', queue text = 'default', priority int = 5) RETURNS bigint
+	LANGUAGE C AS '$libdir/queue', 'queue_sql_enqueue';
+SELECT queue.enqueue_like('call') AS id \gset
+SELECT payload, priority FROM queue.job WHERE id = :id;
+SELECT queue.enqueue_like('call', priority => 0) AS id \gset
+SELECT priority FROM queue.job WHERE id = :id;
+ROLLBACK;
 DROP VIEW keys;
 DROP EXTENSION queue;

@@ -263,24 +263,27 @@ typedef struct Option
 		OPTION_TEXT, OPTION_JSON, OPTION_INT, OPTION_BIGINT, OPTION_TIME, OPTION_INTERVAL, OPTION_TEXTS, OPTION_IDS
 	}			type;			/* both INTs are given to the setter as int8 */
 	void		(*set) (QueueNewJob *request, const char *name, Datum value);
+	const char *unset;			/* a value that says the same as null; NULL: there is none */
 } Option;
+
+#define ENQUEUE_NEEDS	3		/* kind, payload and queue: null is an error there */
 
 static const Option options[] = {
 	{"kind", OPTION_TEXT, set_kind},
 	{"payload", OPTION_JSON, set_payload},
 	{"queue", OPTION_TEXT, set_queue},
-	{"priority", OPTION_INT, set_priority},
+	{"priority", OPTION_INT, set_priority, "0"},
 	{"run_at", OPTION_TIME, set_run_at},
 	{"delay", OPTION_INTERVAL, set_delay},
 	{"max_attempts", OPTION_INT, set_max_attempts},
 	{"timeout", OPTION_INTERVAL, set_timeout},
 	{"unique_key", OPTION_TEXT, set_unique_key},
-	{"on_conflict", OPTION_TEXT, set_on_conflict},
+	{"on_conflict", OPTION_TEXT, set_on_conflict, "ignore"},
 	{"unique_for", OPTION_INTERVAL, set_unique_for},
 	{"group_key", OPTION_TEXT, set_group_key},
 	{"concurrency_key", OPTION_TEXT, set_concurrency_key},
 	{"depends_on", OPTION_IDS, set_depends_on},
-	{"depends_mode", OPTION_TEXT, set_depends_mode},
+	{"depends_mode", OPTION_TEXT, set_depends_mode, "completed"},
 	{"compensate_with", OPTION_TEXT, set_compensate_with},
 	{"expires_at", OPTION_TIME, set_expires_at},
 	{"headers", OPTION_JSON, set_headers},
@@ -297,6 +300,22 @@ queue_request_set(QueueNewJob *request, const char *name, Datum value)
 		if (strcmp(options[i].name, name) == 0)
 			options[i].set(request, name, value);
 	}
+}
+
+bool
+queue_enqueue_unset(int i, Node *value)
+{
+	const Const *constant = (const Const *) value;
+	const Option *option = &options[i];
+
+	if (i < ENQUEUE_NEEDS || i >= lengthof(options) || value == NULL || !IsA(value, Const))
+		return false;
+	if (constant->constisnull)
+		return true;
+	if (option->unset == NULL || constant->consttype != (option->type == OPTION_INT ? INT4OID : TEXTOID))
+		return false;
+	return option->type == OPTION_INT ? DatumGetInt32(constant->constvalue) == pg_strtoint32(option->unset) :
+		strcmp(TextDatumGetCString(constant->constvalue), option->unset) == 0;
 }
 
 /* Checks a request of the calling role and fills the job, all but its id. */
@@ -431,7 +450,7 @@ insert_many(FunctionCallInfo fcinfo, QueueJob *jobs, const QueueNewJob *requests
 }
 
 PG_FUNCTION_INFO_V1(queue_sql_enqueue);
-/* queue.enqueue(kind, payload, queue, ...) -> bigint */
+/* queue.enqueue(kind, payload, queue, ...) -> bigint; what is unset may be missing at the end (server/defaults.c) */
 Datum
 queue_sql_enqueue(PG_FUNCTION_ARGS)
 {

@@ -9,6 +9,8 @@
 
 /* Checks the value of an option, which is not null (numbers as int8), and puts it into the request. */
 extern void queue_request_set(QueueNewJob *request, const char *name, Datum value);
+/* queue.enqueue needs no argument at the place i if it would be this one, and none follows. */
+extern bool queue_enqueue_unset(int i, Node *value);
 /* Reads a job in its JSON form; unknown options are errors. */
 extern void queue_request_of_json(JsonbContainer *container, QueueNewJob *request);
 

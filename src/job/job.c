@@ -108,7 +108,7 @@ queue_job_close(QueueJobTable *table)
 	if (table->kept != NULL)
 		table->close_kept(table);
 	if (table->rri != NULL)
-		ExecCloseIndices(table->rri);
+		queue_write_close_indexes(table->rri);
 	if (table->wslot != NULL)
 		ExecDropSingleTupleTableSlot(table->wslot);
 	ExecDropSingleTupleTableSlot(table->slot);

@@ -89,7 +89,7 @@ close_kept(QueueJobTable *jobs)
 
 		if (rri == NULL)
 			continue;
-		ExecCloseIndices(rri);
+		queue_write_close_indexes(rri);
 		ExecDropSingleTupleTableSlot(kept->tables[i].row);
 		table_close(rri->ri_RelationDesc, NoLock);
 	}

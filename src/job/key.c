@@ -72,7 +72,7 @@ queue_key_close(QueueKeyTable *table)
 {
 	queue_key_unlock_name(table);
 	if (table->rri != NULL)
-		ExecCloseIndices(table->rri);
+		queue_write_close_indexes(table->rri);
 	if (table->estate != NULL)
 		queue_write_end(table->estate);
 	ExecDropSingleTupleTableSlot(table->slot);

@@ -12,6 +12,7 @@
  */
 #include "job/write.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
@@ -90,6 +91,16 @@ queue_write_locked(ResultRelInfo *rri, EState *estate, TupleTableSlot *old, Tupl
 	if (rel->trigdesc != NULL && table_tuple_fetch_row_version(rel, &tid, SnapshotSelf, old))
 		raise_skipped(rel);
 	ExecClearTuple(old);
+}
+
+void
+queue_write_close_indexes(ResultRelInfo *rri)
+{
+	for (int i = 0; i < rri->ri_NumIndices; i++)
+	{
+		queue_index_insert_cleanup(rri->ri_IndexRelationDescs[i], rri->ri_IndexRelationInfo[i]);
+		index_close(rri->ri_IndexRelationDescs[i], NoLock);
+	}
 }
 
 void

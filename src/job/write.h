@@ -19,6 +19,11 @@ extern bool queue_write_snapshot(void);
 extern void queue_write_insert(ResultRelInfo *rri, EState *estate, TupleTableSlot *row, bool needed);
 /* Updates (to `new`) or deletes (NULL) the row in `old`, which this transaction has locked; `old` is cleared. */
 extern void queue_write_locked(ResultRelInfo *rri, EState *estate, TupleTableSlot *old, TupleTableSlot *new);
+/*
+ * Instead of ExecCloseIndices, which would unlock them: the lock on the table, which stays, excludes all that theirs
+ * do, and the next write of the transaction has them.
+ */
+extern void queue_write_close_indexes(ResultRelInfo *rri);
 /* Frees the state of writes, with what triggers used. */
 extern void queue_write_end(EState *estate);
 

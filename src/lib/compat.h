@@ -104,6 +104,13 @@ typedef bool QueueUpdateIndexes;
 	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL)
 #endif
 
+/* What an index keeps between the inserts of a statement is given up by a call of its own since 17. */
+#if PG_VERSION_NUM >= 170000
+#define queue_index_insert_cleanup(index, info) index_insert_cleanup(index, info)
+#else
+#define queue_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define queue_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)
 #else

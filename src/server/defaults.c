@@ -7,10 +7,15 @@
  * So a planner hook gives the planner calls that are complete.  What it puts in is what the planner would have read, a
  * copy of it that is kept until a function changes.
  *
+ * The executor then looks at each argument whenever it begins, also of a prepared call: a third of what it did before
+ * it called queue.enqueue.  That function does with fewer arguments, so those at the end that are as by default are cut
+ * off again in the plan.
+ *
  * Only calls that stand where they are the whole of an output column or of a function in FROM are looked at.
  */
 #include "lib/queue.h"
 
+#include "api/enqueue.h"
 #include "server/defaults.h"
 
 #include "access/htup_details.h"
@@ -31,7 +36,8 @@ typedef struct Known
 {
 	Oid			function;		/* the key */
 	int			nargs;			/* 0: not one of ours that has defaults */
-	List	   *defaults;		/* of its last parameters */
+	int			needed;			/* as many at least must be given to its C function.. */
+	List	   *defaults;		/* of its last parameters: ..and those that follow if they are not these */
 } Known;
 
 static planner_hook_type previous_planner = NULL;
@@ -44,6 +50,15 @@ static void
 forget(Datum arg, int cache, uint32 hash)
 {
 	stale = true;
+}
+
+/* The default of the parameter at place i; NULL: it has none. */
+static Node *
+default_of(const Known *function, int i)
+{
+	int			without = function->nargs - list_length(function->defaults);
+
+	return i < without ? NULL : list_nth(function->defaults, i - without);
 }
 
 /* Reads what is to be known of a function. */
@@ -62,6 +77,7 @@ read_function(Known *entry)
 		function->pronamespace == get_namespace_oid("queue", true))
 	{
 		bool		isnull;
+		char	   *symbol = TextDatumGetCString(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull));
 		Datum		defaults = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargdefaults, &isnull);
 		MemoryContext old = MemoryContextSwitchTo(known_context);
 
@@ -71,8 +87,15 @@ read_function(Known *entry)
 
 			entry->defaults = castNode(List, stringToNode(string));
 			entry->nargs = function->pronargs;
+			entry->needed = entry->nargs;
+			if (strcmp(symbol, "queue_sql_enqueue") == 0)
+			{
+				for (int i = entry->nargs - 1; queue_enqueue_unset(i, default_of(entry, i)); i--)
+					entry->needed = i;
+			}
 			pfree(string);
 		}
+		pfree(symbol);
 		MemoryContextSwitchTo(old);
 	}
 	ReleaseSysCache(tuple);
@@ -125,7 +148,6 @@ complete_call(Node *expression)
 	FuncExpr   *call = (FuncExpr *) expression;
 	const Known *function;
 	Node	   *args[FUNC_MAX_ARGS] = {NULL};
-	int			ndefaults;
 	int			n = 0;
 	ListCell   *cell;
 
@@ -143,25 +165,42 @@ complete_call(Node *expression)
 		else
 			args[n++] = arg;
 	}
-	ndefaults = list_length(function->defaults);
-	for (int i = 0; i < function->nargs - ndefaults; i++)
+	for (int i = 0; i < function->nargs; i++)
 	{
-		if (args[i] == NULL)
+		if (args[i] == NULL && default_of(function, i) == NULL)
 			return;				/* the planner tells what is wrong */
 	}
 	call->args = NIL;
 	for (int i = 0; i < function->nargs; i++)
 	{
-		Assert(args[i] != NULL || function->defaults != NIL);
-		call->args = lappend(call->args, args[i] != NULL ? args[i] :
-							 copyObject(list_nth(function->defaults, i - (function->nargs - ndefaults))));
+		call->args = lappend(call->args, args[i] != NULL ? args[i] : copyObject(default_of(function, i)));
 	}
+}
+
+/* Cuts off what the function itself would put in, from a call in a plan, which nobody completes any more. */
+static void
+shorten_call(Node *expression)
+{
+	FuncExpr   *call = (FuncExpr *) expression;
+	const Known *function;
+	int			n;
+
+	if (expression == NULL || !IsA(expression, FuncExpr) || call->funcid < FirstNormalObjectId)
+		return;
+	function = look_up(call->funcid);
+	n = list_length(call->args);
+	if (n != function->nargs)
+		return;
+	while (n > function->needed && equal(list_nth(call->args, n - 1), default_of(function, n - 1)))
+		n--;
+	call->args = list_truncate(call->args, n);
 }
 
 /* planner_hook. */
 static PlannedStmt *
 plan(Query *query, const char *text, int options, ParamListInfo params)
 {
+	PlannedStmt *planned;
 	ListCell   *cell;
 
 	if (query->commandType == CMD_SELECT)
@@ -178,8 +217,17 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 				complete_call(linitial_node(RangeTblFunction, entry->functions)->funcexpr);
 		}
 	}
-	return previous_planner != NULL ? previous_planner(query, text, options, params) :
+	planned = previous_planner != NULL ? previous_planner(query, text, options, params) :
 		standard_planner(query, text, options, params);
+	if (query->commandType != CMD_SELECT)
+		return planned;
+	foreach(cell, planned->planTree->targetlist)
+	{
+		shorten_call((Node *) lfirst_node(TargetEntry, cell)->expr);
+	}
+	if (IsA(planned->planTree, FunctionScan))
+		shorten_call(linitial_node(RangeTblFunction, ((FunctionScan *) planned->planTree)->functions)->funcexpr);
+	return planned;
 }
 
 void
