@@ -102,9 +102,7 @@ for my $round (1 .. 2)
 	poll($node, "SELECT count(*) > $round * 100 FROM ledger", 'some ran');
 	my ($pid) = workers($node, 'executor');
 	next unless $pid;
-	kill 'KILL', $pid;
-	# it is there until the server has begun its recovery
-	poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+	kill_9($node, $pid);
 }
 wait_no_jobs($node);
 one($node, "SELECT count(*), count(DISTINCT id) FROM ledger", '1000|1000', 'after kill -9: each job ran once');

@@ -94,8 +94,7 @@ for my $how ('restart', 'kill -9')
 	{
 		my $victim = queue_session($node);
 		my $v = $victim->query_safe('SELECT pg_backend_pid()');
-		kill 9, $v;
-		poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $v)");
+		kill_9($node, $v);
 	}
 	sql($node, "SELECT count(*) FROM queue.enqueue_many('ext', '{1,2,3,4}', 'q')");
 	one($node, "SELECT count(*) FROM queue.fetch('q', 5)", '0', "$how: six are counted, none fits");

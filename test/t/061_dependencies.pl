@@ -134,9 +134,7 @@ for my $round (1 .. 3)
 	poll($node, "SELECT count(*) > $round * 100 FROM ledger");
 	my ($pid) = workers($node, 'executor');
 	next unless $pid;
-	kill 'KILL', $pid;
-	# it is there until the server has begun its recovery
-	poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+	kill_9($node, $pid);
 }
 # and while they run
 sql($node, 'SELECT setseed(0.43); DO $$ BEGIN FOR i IN 61..80 LOOP PERFORM graph(i, 30); COMMIT; END LOOP; END $$');

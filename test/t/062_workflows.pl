@@ -19,9 +19,7 @@ for my $round (1 .. 3)
 	poll($node, "SELECT count(*) > $round * 80 FROM ledger");
 	my ($pid) = workers($node, 'executor');
 	next unless $pid;
-	kill 'KILL', $pid;
-	# it is there until the server has begun its recovery
-	poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+	kill_9($node, $pid);
 }
 wait_true($node, "SELECT NOT EXISTS (SELECT FROM queue.workflow WHERE finished_at IS NULL) AND NOT EXISTS (SELECT FROM queue.live_job)", 'all workflows finish');
 # a job that takes two processes down is discarded, which nobody could foresee

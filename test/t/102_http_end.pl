@@ -107,7 +107,7 @@ for my $how ('kill -9 of the worker', 'immediate stop')
 	my %live = map { $_ => 1 } split /\n/, sql($node, 'SELECT id FROM queue.live_job');
 	if ($how =~ /kill/)
 	{
-		kill 'KILL', $pid;
+		kill_9($node, $pid);
 	}
 	else
 	{

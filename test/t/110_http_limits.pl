@@ -51,8 +51,7 @@ one($node, "SELECT count(*) FROM queue.fetch('q', 5, kinds => '{k}', claim => 's
 # after a crash what was sent is not counted for ever, and the rest goes on
 my $victim = queue_session($node);
 my $pid = $victim->query_safe('SELECT pg_backend_pid()');
-kill 9, $pid;
-poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+kill_9($node, $pid);
 $server->say_status('two', 200);
 wait_no_jobs($node, 'all are delivered', kinds => '^k$');
 

@@ -18,7 +18,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(queue_node queue_install queue_session hold_deletes sql one poll wait_true wait_end wait_no_jobs wait_lock
-  workers resident scheduler_turn sqlstate_like disk_room doctor_like log_clean gone backend_types queue_buffers queue_installation);
+  workers resident scheduler_turn sqlstate_like disk_room doctor_like log_clean gone backend_types queue_buffers queue_installation
+  kill_9);
 
 # A mutant (test/mutants.sh) is caught by the first check that fails; what comes after it would often wait in vain.
 if ($ENV{QUEUE_STOP_AT_FAILURE})
@@ -373,6 +374,15 @@ sub workers
 		  . ($db ? " AND datname = '$db'" : '')
 		  . " ORDER BY pid");
 	return split /\n/, $pids;
+}
+
+# Kills a process of the server, which then starts anew.  Until that has begun it is still answering, so a statement that
+# comes too soon is cut short; the dead one is listed until then.
+sub kill_9
+{
+	my ($node, $pid) = @_;
+	kill 'KILL', $pid;
+	return poll($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
 }
 
 # "launcher 1, scheduler 2" of the whole cluster.
