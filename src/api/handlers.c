@@ -168,9 +168,9 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- unregister, pause, resume, adopt */
 
-/* What unregister, pause and resume share: sql changes the handler with the id $1. */
+/* What unregister, pause and resume share: sql changes the handler with the id $1; `all` if it goes, and all with it. */
 static void
-change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
+change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql, bool all)
 {
 	char	   *kind = queue_arg_name(fcinfo, 0, "kind", true);
 	char	   *queue = PG_ARGISNULL(1) ? NULL : queue_arg_name(fcinfo, 1, "queue", true);
@@ -183,6 +183,8 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 	queue_spi_begin(&spi);
 	if (queue_spi_run(sql, 1, &type, &id, NULL) == 0)
 		queue_registration_changed(kind);
+	if (all)
+		queue_spi_run_now("DELETE FROM queue.endpoint WHERE handler = $1", 1, &type, &id, NULL);
 	queue_spi_end(&spi);
 }
 
@@ -190,9 +192,7 @@ change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql)
 Datum
 queue_sql_unregister_handler(PG_FUNCTION_ARGS)
 {
-	change_handler(fcinfo, "queue.unregister_handler()",
-				   "WITH gone AS (DELETE FROM queue.endpoint WHERE handler = $1)"
-				   " DELETE FROM queue.handler WHERE id = $1");
+	change_handler(fcinfo, "queue.unregister_handler()", "DELETE FROM queue.handler WHERE id = $1", true);
 	PG_RETURN_VOID();
 }
 
@@ -201,7 +201,8 @@ Datum
 queue_sql_pause_handler(PG_FUNCTION_ARGS)
 {
 	change_handler(fcinfo, "queue.pause_handler()",
-				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE id = $1");
+				   "UPDATE queue.handler SET paused_at = coalesce(paused_at, queue_internal.clock()) WHERE id = $1",
+				   false);
 	PG_RETURN_VOID();
 }
 
@@ -209,7 +210,8 @@ queue_sql_pause_handler(PG_FUNCTION_ARGS)
 Datum
 queue_sql_resume_handler(PG_FUNCTION_ARGS)
 {
-	change_handler(fcinfo, "queue.resume_handler()", "UPDATE queue.handler SET paused_at = NULL WHERE id = $1");
+	change_handler(fcinfo, "queue.resume_handler()", "UPDATE queue.handler SET paused_at = NULL WHERE id = $1",
+				   false);
 	PG_RETURN_VOID();
 }
 

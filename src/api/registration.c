@@ -215,7 +215,7 @@ delete_replaced(const QueueRegistration *registration, const Replaced *replaced,
 		Datum		id = Int64GetDatum(replaced[i].id);
 
 		if (i > 0)
-			queue_spi_run("DELETE FROM queue.endpoint WHERE handler = $1", 1, &type, &id, NULL);
+			queue_spi_run_now("DELETE FROM queue.endpoint WHERE handler = $1", 1, &type, &id, NULL);
 		if (queue_spi_run("DELETE FROM queue.handler WHERE id = $1", 1, &type, &id, NULL) == 0)
 			queue_registration_changed(registration->kind);
 	}
@@ -304,8 +304,8 @@ queue_registration_write(QueueRegistration *registration, FunctionCallInfo fcinf
 
 		queue_param(&gone, INT8OID, Int64GetDatum(id), false);
 		queue_param(&gone, TEXTOID, url == NULL ? 0 : CStringGetTextDatum(url), url == NULL);
-		queue_spi_run("DELETE FROM queue.endpoint WHERE handler = $1 AND url IS DISTINCT FROM $2",
-					  gone.n, gone.types, gone.values, gone.nulls);
+		queue_spi_run_now("DELETE FROM queue.endpoint WHERE handler = $1 AND url IS DISTINCT FROM $2",
+						  gone.n, gone.types, gone.values, gone.nulls);
 	}
 	return id;
 }
