@@ -15,6 +15,9 @@
  * bytes, and under MIN_TOKEN of a part or of one parameter of a query, are left: they are no secrets, and would mask
  * half of the text.
  *
+ * While an answer is looked through nothing else is sent.  A job's headers may be many, so beyond FEW_VALUES there is an
+ * end to it: of an answer that would take more than MAX_WORK nothing is kept but the mask.
+ *
  * No locks.  Called by the http worker in a transaction.
  */
 #include "http/redact.h"
@@ -29,6 +32,8 @@
 #define MIN_TOKEN 16
 #define PART_ENDS " ;,=\""		/* what ends a part of a header's value */
 #define MASK "***"
+#define FEW_VALUES 64
+#define MAX_WORK (64 * 1024 * 1024)	/* bytes looked at: a part of a second */
 #define MAX_ENTITY 10			/* bytes of "&#x10FFFF;" */
 
 /* A text, and which of its bytes are to be masked. */
@@ -46,6 +51,9 @@ typedef struct Redaction
 	bool		cut;			/* it ends too early */
 	Reading		answer;
 	Reading		plain;
+	int			nvalues;		/* looked for.. */
+	size_t		work;			/* ..in so many bytes, all together.. */
+	bool		too_much;		/* ..and there were more */
 } Redaction;
 
 /* ---- readings ---- */
@@ -146,6 +154,11 @@ read_one(const char *text, const char *end, bool cut, char *plain, int *n)
 	pg_wchar	c = *text == '\\' ? json_escape(text, end, &length) :
 		*text == '&' ? html_escape(text, end, &length) : 0;
 
+	if (cut && *text == '\\' && length == 6 && is_utf16_surrogate_first(c) && end - text < 12)
+	{
+		*n = 0;					/* the other half of the character is missing, or a part of it */
+		return (size_t) (end - text);
+	}
 	if (length > 0)
 	{
 		(void) unicode_to_utf8(c, (unsigned char *) plain);
@@ -289,6 +302,12 @@ mark_value(Redaction *redaction, const char *value, size_t length)
 {
 	if (length < MIN_SECRET)
 		return;
+	redaction->work += redaction->answer.length + redaction->plain.length;
+	if (redaction->nvalues++ >= FEW_VALUES && redaction->work > MAX_WORK)
+	{
+		redaction->too_much = true;
+		return;
+	}
 	mark(redaction, &redaction->answer, value, length);
 	if (redaction->plain.text != NULL)
 		mark(redaction, &redaction->plain, value, length);
@@ -388,6 +407,8 @@ queue_redact(QueueRequest *request, const QueueHttpConf *conf)
 		pfree(redaction.plain.text);
 		pfree(redaction.plain.secret);
 	}
+	if (redaction.too_much)
+		memset(redaction.answer.secret, true, redaction.answer.length);
 	mask(&redaction);
 	pfree(redaction.answer.secret);
 }

@@ -92,6 +92,7 @@ for my $case (
 	[ 'key<&', 'was key\\u00', 'was ***', 'cut in an escape', 'half' ],
 	[ 'key<&', 'was key\\u003c\\', 'was ***', 'cut at the beginning of one', 'half' ],
 	[ 'key<&', 'was key&lt;&am', 'was ***', 'cut in one of HTML', 'half' ],
+	[ "key \xf0\x9f\x98\x80", 'was key \\ud83d\\ude', 'was ***', 'cut in a character of two', 'half' ],
 	[ 'key<&', 'Tom & Jer', 'Tom & Jer', 'and what only looks so', 'half' ])
 {
 	my ($value, $said, $kept, $name, $how) = @$case;
@@ -99,6 +100,15 @@ for my $case (
 	$id = attempt('written' . $n++, $path, register => sprintf(', headers => jsonb_build_object($$X-Key$$, convert_from($$%s$$, $$UTF8$$))',
 		$value =~ s/([^A-Za-z0-9])/sprintf '\\%03o', ord $1/ger));
 	one($node, "SELECT context FROM queue.job_error WHERE job_id = $id", $kept, "a secret in an answer: $name");
+}
+
+# --- while one answer is looked through nothing is sent: of one that would take too long nothing is kept
+my $parts = "(SELECT string_agg(md5(i::text), ' ') FROM generate_series(1, 240) i)";
+for my $case ([ 8, 4096, 'some parts of headers are looked for' ], [ 80, 3, 'not any number of them' ])
+{
+	my ($headers, $length, $name) = @$case;
+	$id = attempt("parts$headers", '/status/200?body=said&repeat=1024', enqueue => ", headers => (SELECT jsonb_object_agg('x-' || h, $parts) FROM generate_series(1, $headers) h)");
+	one($node, "SELECT length(result->>'body') FROM queue.job WHERE id = $id", $length, $name);
 }
 
 # --- a database in another encoding
