@@ -168,7 +168,7 @@ queue_sql_register_sql_handler(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- unregister, pause, resume, adopt */
 
-/* What unregister, pause and resume share: sql changes the handler with the id $1; `all` if it goes, and all with it. */
+/* What unregister, pause and resume share: sql changes the handler with the id $1; `all`: its endpoints go with it. */
 static void
 change_handler(FunctionCallInfo fcinfo, const char *function, const char *sql, bool all)
 {

@@ -15,8 +15,8 @@
  * bytes, and under MIN_TOKEN of a part or of one parameter of a query, are left: they are no secrets, and would mask
  * half of the text.
  *
- * While an answer is looked through nothing else is sent.  A job's headers may be many, so beyond FEW_VALUES there is an
- * end to it: of an answer that would take more than MAX_WORK nothing is kept but the mask.
+ * While an answer is looked through nothing else is sent.  A job's headers may be many, so beyond FEW_VALUES there is
+ * an end to it: of an answer that would take more than MAX_WORK nothing is kept but the mask.
  *
  * No locks.  Called by the http worker in a transaction.
  */
