@@ -481,7 +481,14 @@ take(const QueueLimits *limits, QueueUnitKind kind, int64 job, TimestampTz until
 	/* the same job was run in this transaction before, under other limits: moved to another queue say */
 	own = kind == QUEUE_UNIT_RUN && !reuse ? queue_unit_find(kind, MyProcPid, job) : NULL;
 	if (own != NULL)
+	{
 		queue_unit_delete(own, wake);
+		for (int n = 0; n < nruns; n++)
+		{
+			if (runs[n].job == job)
+				memset(runs[n].id, 0, sizeof(runs[n].id));	/* serves no other job any more */
+		}
+	}
 	return reuse ? QUEUE_UNIT_TAKEN : make(kind, job, until, meter, full, from);
 }
 

@@ -75,7 +75,13 @@ SQL
 	$session->query_safe('BEGIN');
 	my $id = $session->query_safe(q{SELECT queue.enqueue('again', queue => 'one')});
 	$session->query_safe($_) for "SELECT queue.test_run($id)",
-	  qq{SELECT queue.move_jobs('{"ids": [$id]}', queue => 'other')}, "SELECT queue.test_run($id)",
+	  qq{SELECT queue.move_jobs('{"ids": [$id]}', queue => 'other')}, "SELECT queue.test_run($id)";
+	# the place in the first queue is not the transaction's any more, so a third run takes one again
+	$session->query_safe(q{SELECT queue.test_run(queue.enqueue('again', queue => 'one'))});
+	sql($node, q{SELECT queue.pause_handler('again'), queue.enqueue('again', queue => 'one')});
+	one($node, q{SELECT count(*) FROM queue.fetch('one')}, '0', 'as many as may run in the one queue');
+	sql($node, q{SELECT queue.purge('one'), queue.resume_handler('again')});
+	$session->query_safe($_) for
 	  q{CREATE OR REPLACE FUNCTION again(j queue.job) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$}, 'COMMIT';
 	wait_end($node, $id, 'completed', 'it runs in the one queue');
 	wait_end($node, sql($node, q{SELECT queue.enqueue('again', queue => 'one')}), 'completed', 'and another in the other');
