@@ -26,6 +26,8 @@ SELECT line, try(format('SELECT queue.next_ticks(%L)', line)) AS says
 FROM unnest(ARRAY['', ' ', '* * * *', '60 * * * *', '* 24 * * *', '* * 0 * *', '* * 32 * *', '* * * 13 *', '* * * 0 *', '* * * * 8', '-1 * * * *', '*/0 * * * *', '*/x * * * *', '5/15 * * * *', '30-10 * * * *', '1- * * * *', '1,, * * * *', ',1 * * * *',
 	'* * * foo *', '* * * janu *', '* * * * monday', 'jan * * * *', '$ * * * *', '* * $/2 * *', '* * 1-$ * *', '* * * * $', '* * * * * *', '0 0 30 2 *', '0 0 31 4,6,9,11 *', '0 0 31 2 */2', '*5 * * * *', '* * * * fri-mon', '* * ? * *', '99999999999999999999 * * * *',
 	'0 seconds', '60 seconds', '99999999999 seconds', '5 minutes', '@reboot', '@every 5m', '@', E'0 0\n* * *', 'ü * * * *', E'\t0\t25 * * *']) line;
+-- of a word that is too long a message has whole characters
+SELECT left(try(format('SELECT queue.next_ticks(%L)', '@' || repeat('ä', 30))), 95) AS says;
 SELECT try($$SELECT queue.next_ticks(NULL)$$);
 SELECT zone, try(format('SELECT queue.next_ticks(%L, %L)', '@daily', zone)) AS says FROM unnest(ARRAY['Nowhere/Else', 'CET-1CEST', '', '+02', '../UTC', repeat('x', 300)]) zone;
 SELECT try($$SELECT queue.next_ticks('@daily', qty => 0)$$);
@@ -38,6 +40,8 @@ FROM unnest(ARRAY['* * * * *', '  */20   *  * * *  ', '@Hourly', '@yearly ', '0 
 GROUP BY line ORDER BY line COLLATE "C";
 SELECT string_agg(t::text, ', ') FROM queue.next_ticks('30 2 * * *', 'europe/berlin', 3, '2023-03-25 12:00') t;
 SELECT count(*) = 5 AND min(t) > clock_timestamp() AS from_now FROM queue.next_ticks('@daily') t;
+-- the last one comes before timestamps end
+SELECT max(t) FROM queue.next_ticks('@yearly', qty => 2000000000) t;
 
 -- what is refused
 SELECT try($$SELECT queue.schedule(NULL, '@daily', 'k')$$), try($$SELECT queue.schedule('', '@daily', 'k')$$), try($$SELECT queue.schedule('*', '@daily', 'k')$$);

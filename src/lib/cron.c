@@ -17,6 +17,8 @@
 
 #include <unistd.h>
 
+#include "lib/text.h"
+
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -299,7 +301,8 @@ expand_word(Parser *parser, const char **line)
 			return true;
 		}
 	}
-	(void) complain(parser, parser->at, "\"%.*s\" is no word for a schedule", (int) Min(length, 40), parser->at);
+	(void) complain(parser, parser->at, "\"%.*s\" is no word for a schedule",
+					(int) queue_text_fitting(parser->at, length, 40), parser->at);
 	parser->wrong->hint = length == 7 && pg_strncasecmp(parser->at, "@reboot", 7) == 0 ?
 		"Nothing ticks when the server starts; enqueue a job instead." :
 		"Use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually.";
@@ -660,10 +663,13 @@ seconds_of(TimestampTz time)
 	return floor_div(time, USECS_PER_SEC) + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
 }
 
+/* DT_NOEND: later than a timestamp can be. */
 static TimestampTz
 time_of(int64 seconds)
 {
-	return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY) * USECS_PER_SEC;
+	int64		time = seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
+
+	return time < END_TIMESTAMP / USECS_PER_SEC ? time * USECS_PER_SEC : DT_NOEND;
 }
 
 TimestampTz
