@@ -14,6 +14,7 @@
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -68,6 +69,7 @@ feed_container(pg_cryptohash_ctx *hash, JsonbContainer *container)
 
 	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		switch (token)
 		{
 			case WJB_BEGIN_ARRAY:
@@ -99,14 +101,18 @@ feed_fields(pg_cryptohash_ctx *hash, Jsonb *payload, char **fields, int nfields)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	bool		wanted = false;
+	int		   *lengths = palloc((nfields + 1) * sizeof(int));
 
+	for (int i = 0; i < nfields; i++)
+		lengths[i] = (int) strlen(fields[i]);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_KEY)
 		{
 			wanted = false;
 			for (int i = 0; i < nfields && !wanted; i++)
-				wanted = strlen(fields[i]) == value.val.string.len &&
+				wanted = lengths[i] == value.val.string.len &&
 					memcmp(fields[i], value.val.string.val, value.val.string.len) == 0;
 			if (wanted)
 				feed(hash, 'k', value.val.string.val, value.val.string.len);
