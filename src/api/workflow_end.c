@@ -82,6 +82,7 @@ queue_workflow_remember(void)
 
 	if (memory != NULL)
 		hash_destroy(memory);
+	memory = NULL;				/* until there is another one */
 	memory = hash_create("queue workflows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
