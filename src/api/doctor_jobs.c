@@ -61,7 +61,7 @@ letters_come_back(QueueConfig *config, const QueueConf *conf)
 static void
 check_dead_letters(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 
 	for (int i = 0; i < config->nqueues; i++)
 	{
@@ -99,7 +99,7 @@ finding_of_limit(QueueFindings *findings, const char *whose, const char *option,
 static void
 check_limits(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	bool		found = false;
 
 	for (int i = 0; i < config->nqueues; i++)
@@ -147,7 +147,7 @@ check_limits(QueueFindings *findings)
 static void
 check_queues(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	bool		found = false;
 	int			i;
 
@@ -219,7 +219,7 @@ handler_label(const QueueHandler *handler)
 static void
 check_handlers(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	int			i;
 
 	for (i = 0; i < config->nhandlers; i++)
@@ -250,7 +250,7 @@ check_handlers(QueueFindings *findings)
 static void
 check_endpoints(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 
 	for (int i = 0; i < config->nhandlers; i++)
 	{
@@ -282,7 +282,7 @@ endpoint_label(const QueueHandler *handler, const QueueEndpoint *endpoint)
 static void
 check_breakers(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	bool		found = false;
 
 	for (int i = 0; i < config->nhandlers; i++)
@@ -373,7 +373,7 @@ check_shares(QueueFindings *findings)
 static void
 check_http_places(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	int			handlers = 0;
 	int			endpoints = 0;
 
@@ -459,6 +459,7 @@ check_kinds(QueueFindings *findings)
 	int			found = 0;
 	int			same;
 
+	(void) queue_config_hold();
 	for (int i = 0; i < nlines; i++)
 	{
 		QueueLine  *line = lines[i];
@@ -490,7 +491,7 @@ check_kinds(QueueFindings *findings)
 static void
 check_backlog(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	QueueJobTable *table;
 	TimestampTz now = queue_now();
 	bool		found = false;
@@ -621,7 +622,7 @@ sets_search_path(Oid function)
 static void
 check_search_paths(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	TimestampTz now = queue_now();
 	bool		found = false;
 

@@ -234,7 +234,7 @@ check_http_worker(QueueFindings *findings)
 static void
 check_slots(QueueFindings *findings)
 {
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	QueueDatabase *base = queue_database();
 	uint32		wanted = base == NULL ? 0 : pg_atomic_read_u32(&base->executors_wanted);
 	bool		replication = max_logical_replication_workers > 0;

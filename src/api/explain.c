@@ -337,8 +337,8 @@ explain_pending(StringInfo out, int *count, QueueJobTable *table, const QueueJob
 		wait_for_reason(out, count, "nothing lets it in: its run_at was set to infinity by hand");
 }
 
-char *
-queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *line, Snapshot snapshot)
+static char *
+explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *line, Snapshot snapshot)
 {
 	TimestampTz now = queue_now();
 	QueueState	state = queue_job_state(job, now);
@@ -392,6 +392,16 @@ queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *l
 			wait_for_reason(&out, &count, "its turn");
 	}
 	return out.data;
+}
+
+char *
+queue_explain_live(QueueJobTable *table, const QueueJob *job, const QueueLine *line, Snapshot snapshot)
+{
+	int			held = queue_config_hold(); /* the line's reading, and those of the lines that are met */
+	char	   *text = explain_live(table, job, line, snapshot);
+
+	queue_config_release(held);
+	return text;
 }
 
 /* queue.explain_job(id): read on its queue; a job that one may not see answers like a missing one. */

@@ -6,6 +6,7 @@
  */
 #include "api/finding.h"
 
+#include "config/config.h"
 #include "lib/attempt.h"
 
 #include "miscadmin.h"
@@ -40,6 +41,7 @@ void
 queue_finding_check(QueueFindings *findings, const char *name, QueueFindingCheck check)
 {
 	QueueAttempt attempt;
+	int			held = queue_config_hold();	/* a check goes through one reading, and asks for rights on the way */
 
 	CHECK_FOR_INTERRUPTS();
 	queue_attempt_begin(&attempt);
@@ -56,6 +58,7 @@ queue_finding_check(QueueFindings *findings, const char *name, QueueFindingCheck
 					  error->hint != NULL ? error->hint : "What it looks at is damaged, or was changed by hand.");
 	}
 	PG_END_TRY();
+	queue_config_release(held);
 }
 
 static void

@@ -368,16 +368,7 @@ queue_handler_visible(const QueueHandler *handler)
 	if (own(handler))
 		return true;
 	if (handler->queues == NULL)
-	{
-		QueueConfig *config = queue_config();
-
-		for (int i = 0; i < config->nqueues; i++)
-		{
-			if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MONITOR))
-				return true;
-		}
-		return false;
-	}
+		return queue_may_where(GetUserId(), QUEUE_PRIV_MONITOR) != NULL;
 	for (int i = 0; i < handler->nqueues; i++)
 	{
 		if (queue_may(GetUserId(), handler->queues[i], QUEUE_PRIV_MONITOR))

@@ -505,6 +505,7 @@ queue_sql_alter_http_handler(PG_FUNCTION_ARGS)
 	StringInfoData set;
 	QueueParams params = {0};
 	QueueSpi	spi;
+	int			held = queue_config_hold();
 
 	queue_finish_writable("queue.alter_http_handler()");
 	if (!PG_ARGISNULL(ALTER_RESET))
@@ -512,6 +513,7 @@ queue_sql_alter_http_handler(PG_FUNCTION_ARGS)
 	check_reset(reset, nreset);
 	reset_health = is_reset(reset, nreset, "health_url", !PG_ARGISNULL(ALTER_HEALTH_URL));
 	handler = queue_registration_pick(kind, queue, true, false);
+	(void) queue_config_hold();
 	id = handler->id;
 	nendpoints = handler->conf->nendpoints;
 	initStringInfo(&set);
@@ -524,6 +526,7 @@ queue_sql_alter_http_handler(PG_FUNCTION_ARGS)
 		queue_registration_changed(kind);
 	alter_endpoint(fcinfo, id, nendpoints, reset_health);
 	queue_spi_end(&spi);
+	queue_config_release(held);
 	PG_RETURN_VOID();
 }
 
@@ -597,9 +600,10 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueConfig *config;
 	int			places = queue_endpoint_places(MyDatabaseId);
+	int			held = queue_config_hold();
 
 	InitMaterializedSRF(fcinfo, 0);
-	config = queue_config();
+	config = queue_config_keep();
 	for (int i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
@@ -655,5 +659,6 @@ queue_sql_stat_endpoint_rows(PG_FUNCTION_ARGS)
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
+	queue_config_release(held);
 	PG_RETURN_NULL();
 }

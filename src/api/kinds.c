@@ -43,7 +43,7 @@ collect(QueueJobTable *table)
 	HTAB	   *kinds = queue_oldest_table(sizeof(Kind));
 	int			ncopies;
 	QueueKindCounter *copies = queue_counter_copies(&ncopies);
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	Kind	   *kind;
 	bool		found;
 

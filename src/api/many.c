@@ -71,13 +71,8 @@ filter_argument(FunctionCallInfo fcinfo)
 static void
 require_manage_somewhere(void)
 {
-	QueueConfig *config = queue_config();
-
-	for (int i = 0; i < config->nqueues; i++)
-	{
-		if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MANAGE))
-			return;
-	}
+	if (queue_may_where(GetUserId(), QUEUE_PRIV_MANAGE) != NULL)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("role \"%s\" holds privilege manage on no queue", GetUserNameFromId(GetUserId(), false)),

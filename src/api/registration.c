@@ -38,20 +38,6 @@ is_owner(void)
 
 /* ---- checking ---- */
 
-/* A queue that the current user manages; NULL: none. */
-static const char *
-managed_queue(void)
-{
-	QueueConfig *config = queue_config();
-
-	for (int i = 0; i < config->nqueues; i++)
-	{
-		if (queue_may(GetUserId(), config->queues[i]->name, QUEUE_PRIV_MANAGE))
-			return config->queues[i]->name;
-	}
-	return NULL;
-}
-
 /* 42501 unless the current user manages all queues, as a handler that names none needs; the hint is to name some. */
 static void
 require_all_queues(const char *kind)
@@ -63,7 +49,7 @@ require_all_queues(const char *kind)
 		return;
 	if (strcmp(kind, "*") == 0)
 		queue_require(NULL, QUEUE_PRIV_MANAGE);
-	mine = managed_queue();
+	mine = queue_may_where(GetUserId(), QUEUE_PRIV_MANAGE);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("role \"%s\" lacks privilege manage on queue \"*\", which a handler without queues needs", me),
@@ -148,11 +134,11 @@ shared_queue(char **queues, int nqueues, const QueueHandler *handler)
 	return NULL;
 }
 
-/* 42501: another role has the kind there. */
+/* 42501: another role has the kind there.  owner: is_owner(), asked before going through handlers, as it reads. */
 static void
-refuse_others(const QueueHandler *handler, const char *queue)
+refuse_others(const QueueHandler *handler, const char *queue, bool owner)
 {
-	if (!is_owner() && !queue_registration_is_mine(handler))
+	if (!owner && !queue_registration_is_mine(handler))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("kind \"%s\" has a handler in queue \"%s\" that role \"%s\" registered", handler->kind, queue,
@@ -163,13 +149,15 @@ refuse_others(const QueueHandler *handler, const char *queue)
 void
 queue_registration_no_other(const QueueHandler *handler, char **queues, int nqueues)
 {
+	bool		owner = is_owner();
+
 	for (QueueHandler *other = queue_config_handlers(handler->kind); other != NULL; other = other->same_kind)
 	{
 		const char *shared = other->id == handler->id ? NULL : shared_queue(queues, nqueues, other);
 
 		if (shared == NULL)
 			continue;
-		refuse_others(other, shared);
+		refuse_others(other, shared, owner);
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("kind \"%s\" has another handler in queue \"%s\"", handler->kind, shared),
@@ -189,6 +177,7 @@ static Replaced *
 find_replaced(const QueueRegistration *registration, int *n)
 {
 	Replaced   *replaced = palloc((registration->nqueues + 1) * sizeof(Replaced));
+	bool		owner = is_owner();
 
 	*n = 0;
 	for (QueueHandler *handler = queue_config_handlers(registration->kind); handler != NULL;
@@ -198,7 +187,7 @@ find_replaced(const QueueRegistration *registration, int *n)
 
 		if (shared == NULL)
 			continue;
-		refuse_others(handler, shared);
+		refuse_others(handler, shared, owner);
 		replaced[(*n)++] = (Replaced) {handler->id, handler->paused_at};
 	}
 	return replaced;

@@ -148,7 +148,7 @@ static int64 *
 matching_lines(QueueSearch *search, int *nlines)
 {
 	int			hold = queue_config_hold();
-	QueueConfig *config = queue_config();
+	QueueConfig *config = queue_config_keep();
 	int64	   *lines = palloc(sizeof(int64));
 
 	*nlines = 0;

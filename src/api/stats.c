@@ -106,7 +106,7 @@ queue_sql_stat_queue_rows(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	table = queue_job_open(AccessShareLock);
-	config = queue_config();
+	config = queue_config_keep();
 	for (int i = 0; i < config->nqueues; i++)
 	{
 		QueueConf  *conf = config->queues[i];
@@ -168,10 +168,11 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	QueueConfig *config;
+	int			held = queue_config_hold();
 	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	config = queue_config();
+	config = queue_config_keep();
 	for (i = 0; i < config->nhandlers; i++)
 	{
 		QueueHandler *handler = config->handlers[i];
@@ -229,6 +230,7 @@ queue_sql_stat_handler_rows(PG_FUNCTION_ARGS)
 		values[13] = queue_handler_queues(handler, &nulls[13]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
+	queue_config_release(held);
 	PG_RETURN_NULL();
 }
 

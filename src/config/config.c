@@ -104,15 +104,13 @@ static TimestampTz retired_in = 0;
 static void
 relcache_callback(Datum arg, Oid relid)
 {
-	int			i;
-
 	queue_catalog_invalidate(relid);
 	if (relid == InvalidOid)
 	{
 		invalidations++;
 		return;
 	}
-	for (i = 0; i < nwatched; i++)
+	for (int i = 0; i < nwatched; i++)
 	{
 		if (watched[i] == relid)
 		{
@@ -174,15 +172,13 @@ retire(MemoryContext cxt)
 
 	if (retired_in != now)
 	{
-		int			i;
-
-		for (i = 0; i < nretired; i++)
+		for (int i = 0; i < nretired; i++)
 			MemoryContextDelete(retired[i]);
 		nretired = 0;
 		nheld = 0;
 		retired_in = now;
 	}
-	first = Max(nheld, RETIRED_FIRST);
+	first = Max(nheld, queue_debug_reread ? 1 : RETIRED_FIRST);
 	if (nretired >= first + RETIRED_LAST)
 	{
 		MemoryContextDelete(retired[first]);
@@ -614,9 +610,9 @@ queue_config_resolve(QueueConfig *config, QueueLine *line)
 	queue_limits_resolve(line);
 }
 
-/* Reads everything into a new cache and puts it in place of the old one. */
+/* Reads everything into a new cache and puts it in place of the old one; unseen: nobody was handed that out. */
 static void
-build(void)
+build(bool unseen)
 {
 	MemoryContext cxt;
 	MemoryContext old;
@@ -646,7 +642,9 @@ build(void)
 
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, CacheMemoryContext);
-	if (current != NULL)
+	if (unseen)
+		MemoryContextDelete(current->config.cxt);
+	else if (current != NULL)
 		retire(current->config.cxt);
 	current = cache;
 	cache->config.serial = ++readings;
@@ -656,12 +654,12 @@ build(void)
 QueueConfig *
 queue_config(void)
 {
-	int			tries;
-
 	Assert(IsTransactionState());
+	if (unlikely(queue_debug_reread))
+		invalidations++;
 	/* taking the tables' locks may bring the invalidation that makes the result stale: a few times at most */
-	for (tries = 0; unlikely(!cache_is_current()) && tries < 5; tries++)
-		build();
+	for (int tries = 0; unlikely(!cache_is_current()) && tries < 5; tries++)
+		build(tries > 0);
 	/* a table has changed that the configuration is not read from */
 	if (unlikely(queue_catalog_stale))
 		queue_relations_check();
@@ -728,13 +726,12 @@ compute_bits(Cache *cache, Oid userid, const char *queue)
 {
 	const int	all = QUEUE_PRIV_ENQUEUE | QUEUE_PRIV_WORK | QUEUE_PRIV_READ | QUEUE_PRIV_MANAGE | QUEUE_PRIV_MONITOR;
 	int			bits = 0;
-	int			i;
 
 	if (superuser_arg(userid) || has_privs_of_role(userid, cache->config.extension_owner))
 		return all;
 	if (has_privs_of_role(userid, ROLE_PG_MONITOR))
 		bits = QUEUE_PRIV_MONITOR;
-	for (i = 0; i < cache->nprivileges && (bits | QUEUE_PRIV_MONITOR) != all; i++)
+	for (int i = 0; i < cache->nprivileges && (bits | QUEUE_PRIV_MONITOR) != all; i++)
 	{
 		PrivilegeRow *row = &cache->privileges[i];
 
@@ -785,4 +782,18 @@ queue_may(Oid userid, const char *queue, int privilege)
 {
 	(void) queue_config();
 	return (privilege_bits(current, userid, queue) & privilege) == privilege;
+}
+
+/* The first queue in which this user may do that; NULL: none.  In one reading, which is not read again in between. */
+const char *
+queue_may_where(Oid userid, int privilege)
+{
+	QueueConfig *config = queue_config();
+
+	for (int i = 0; i < config->nqueues; i++)
+	{
+		if ((entry_bits(current, (ConfEntry *) config->queues[i], userid) & privilege) == privilege)
+			return config->queues[i]->name;
+	}
+	return NULL;
 }

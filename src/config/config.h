@@ -21,6 +21,16 @@ extern QueueConfig *queue_config(void);
  */
 extern int	queue_config_hold(void);
 extern void queue_config_release(int before);
+/* The current one, held too: for who goes through it, asking for rights on the way, between a hold and its release. */
+static inline QueueConfig *
+queue_config_keep(void)
+{
+	QueueConfig *config = queue_config();
+
+	(void) queue_config_hold();
+	return config;
+}
+
 extern uint64 queue_config_generation(void);	/* of the last reading; reads nothing */
 extern bool queue_config_stale(void);	/* would queue_config() read again? */
 
@@ -40,5 +50,6 @@ extern void queue_config_no_queue(const char *name) pg_attribute_noreturn();	/* 
 
 /* May this user do that?  One place decides it.  queue NULL: on '*'. */
 extern bool queue_may(Oid userid, const char *queue, int privilege);
+extern const char *queue_may_where(Oid userid, int privilege);	/* the first queue where he may; NULL: nowhere */
 
 #endif

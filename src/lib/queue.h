@@ -68,6 +68,7 @@ extern PGDLLIMPORT bool queue_enabled;
 extern PGDLLIMPORT int queue_executors;
 extern PGDLLIMPORT int queue_max_lines;
 extern PGDLLIMPORT bool queue_debug_far_look;
+extern PGDLLIMPORT bool queue_debug_reread;
 extern PGDLLIMPORT int queue_debug_line_idle;	/* ms */
 extern PGDLLIMPORT char *queue_debug_serves;	/* a version of the extension */
 extern PGDLLIMPORT int queue_executor_idle_timeout; /* ms */

@@ -44,6 +44,7 @@ char	   *queue_databases = NULL;
 int			queue_debug_clock_offset = 0;
 int			queue_max_lines = 100000;
 bool		queue_debug_far_look = true;
+bool		queue_debug_reread = false;
 int			queue_debug_line_idle = 1200000;
 char	   *queue_debug_serves = NULL;
 int			queue_log_level = LOG;
@@ -171,6 +172,10 @@ define_settings(void)
 	DefineCustomBoolVariable("queue.debug_far_look", "Looks every half minute for what nobody told of; off for tests.",
 							 "Off, the scheduler does so when it starts, and when it knows that something was lost.",
 							 &queue_debug_far_look, true, PGC_SIGHUP, GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL,
+							 NULL);
+	DefineCustomBoolVariable("queue.debug_reread", "Reads the configuration anew at each look at it, for tests.",
+							 "And keeps just one of the first readings that a transaction replaced.",
+							 &queue_debug_reread, false, PGC_SUSET, GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL,
 							 NULL);
 	DefineCustomIntVariable("queue.debug_line_idle", "Sets how long a line stays without jobs, for tests.",
 							NULL, &queue_debug_line_idle, 1200000, 10, INT_MAX, PGC_SIGHUP,

@@ -7,6 +7,7 @@ use PostgreSQL::Test::Utils;
 use QueueTest;
 use Test::More;
 
+$ENV{MALLOC_PERTURB_} = 165;	# what was freed is not as it was
 my $node = queue_node('doctor');
 my $not_ok = "SELECT string_agg(concat_ws(' | ', check_name, detail, hint), E'\\n') FROM queue.doctor() WHERE NOT ok";
 
@@ -30,6 +31,34 @@ EOS
 wait_no_jobs($node, 'all is well');
 healthy('and doctor() has no complaint');
 one($node, "SELECT count(*) > 5, bool_and(check_name <> '' AND detail <> '') FROM queue.doctor()", 't|t', 'it tells what it checked');
+
+# --- a configuration that is read anew at each look at it, as where others change it all the time
+sql($node, <<'EOS');
+SELECT queue.create_queue('c' || g, dead_letter => 'default'), queue.pause('c' || g),
+	queue.register_sql_handler('c' || g, 'h', ARRAY['c' || g]), queue.register_sql_handler('c', 'h', ARRAY['c' || g]),
+	queue.register_http_handler('w' || g, 'http://127.0.0.1:1/' || g, ARRAY['c' || g]),
+	queue.enqueue('c', queue => 'c' || g)
+	FROM generate_series(1, 30) g;
+EOS
+my $anew = 'SET queue.debug_reread = on; SELECT';
+one($node, "$anew string_agg(concat_ws(' ', check_name, n), ', ' ORDER BY check_name) FROM (SELECT check_name,"
+	. " count(*) AS n FROM queue.doctor() WHERE detail ~ '\"[cw]\\d*\"' GROUP BY 1) c", 'handler 90, queue paused 30',
+	'what doctor() has read it goes through to the end, however often it is read anew');
+one($node, "$anew count(*), count(*) FILTER (WHERE kind ~ '^[cw]\\d*\$'), sum(length(target)) > 0"
+	. ' FROM queue.stat_handler', '92|90|t', 'so does stat_handler');
+one($node, "$anew count(*), count(*) FILTER (WHERE kind ~ '^w\\d+\$' AND queues[1] ~ '^c\\d+\$')"
+	. ' FROM queue.stat_endpoint', '30|30', 'stat_endpoint');
+one($node, "$anew count(*) FILTER (WHERE queue ~ '^c\\d+\$' AND available = 1) FROM queue.stat_queue", '30',
+	'stat_queue');
+one($node, "$anew count(*) FILTER (WHERE queue ~ '^c\\d+\$' AND kind = 'c' AND available = 1) FROM queue.stat_kind",
+	'30', 'stat_kind');
+one($node, "$anew count(*) FILTER (WHERE e ~ 'available; waits: queue c\\d+ is paused')"
+	. " FROM queue.find_jobs('{}') j, queue.explain_job(j.id) e", '30', 'explain_job');
+sql($node, <<'EOS');
+SELECT queue.unregister_handler('w' || g), queue.unregister_handler('c' || g), queue.unregister_handler('c', 'c' || g),
+	queue.drop_queue('c' || g, force => true) FROM generate_series(1, 30) g;
+EOS
+healthy('without them');
 
 # --- a paused queue
 sql($node, "SELECT queue.pause('default'); SELECT queue.enqueue('job')");
