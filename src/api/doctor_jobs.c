@@ -207,7 +207,9 @@ handler_queue_problem(QueueHandler *handler, const char **hint)
 static char *
 handler_label(const QueueHandler *handler)
 {
-	if (queue_config_handlers(handler->kind)->same_kind == NULL)
+	const QueueHandler *first = queue_config_handlers(handler->kind);	/* NULL: it was unregistered since */
+
+	if (first == NULL || first->same_kind == NULL)
 		return psprintf("kind \"%s\"", handler->kind);
 	if (handler->queues == NULL)
 		return psprintf("kind \"%s\" in all other queues", handler->kind);
