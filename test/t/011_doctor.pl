@@ -156,7 +156,9 @@ healthy('adopted');
 sql($node, "SELECT queue.pause('default'); SELECT queue.enqueue('job')");
 sql($node, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'queue'");
 doctor_like($node, qr/0\.9.*(update|restart)/is, 'library and extension of different versions');
-my ($scheduler) = workers($node, 'scheduler');
+my $scheduler;	# one that has seen it ends, and another one comes
+poll($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler'")
+	until (($scheduler) = workers($node, 'scheduler'));
 sql($node, "SELECT pg_terminate_backend($scheduler)");
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue scheduler' AND pid <> $scheduler", 'another scheduler');
 ok($node->wait_for_log(qr/no job of database \d+ is run: extension queue is of version 0\.9, but the loaded library is of version 1\.0/), 'which sees it, and waits');
