@@ -41,7 +41,7 @@ GROUP BY line ORDER BY line COLLATE "C";
 SELECT string_agg(t::text, ', ') FROM queue.next_ticks('30 2 * * *', 'europe/berlin', 3, '2023-03-25 12:00') t;
 SELECT count(*) = 5 AND min(t) > clock_timestamp() AS from_now FROM queue.next_ticks('@daily') t;
 -- the last one comes before timestamps end
-SELECT max(t) FROM queue.next_ticks('@yearly', qty => 2000000000) t;
+SELECT max(t) FROM queue.next_ticks('@yearly', qty => 300000) t;
 
 -- what is refused
 SELECT try($$SELECT queue.schedule(NULL, '@daily', 'k')$$), try($$SELECT queue.schedule('', '@daily', 'k')$$), try($$SELECT queue.schedule('*', '@daily', 'k')$$);
