@@ -17,10 +17,11 @@
  * A rate is one theoretical arrival time per meter (GCRA): claims may be ahead of it by a period.  A new meter is a
  * period ahead, so it begins with no token.
  *
- * Meters of keys go when they are at rest and another needs their place.  A key that finds none shares the meter of
- * the spare key, for which a part of the table is kept free: its limit is never exceeded, but it may wait for other
- * such keys.  Ids of queues and keys are hashes with a secret seed, so that nobody can make his key another's; two with
- * one id would share a meter in the same way.
+ * Meters of keys go when they are at rest and another needs their place; if that is not enough, those of queues and
+ * handlers, too, which may be gone: of one that is not, the claims in force are counted anew.  A key that finds none
+ * shares the meter of the spare key, for which a part of the table is kept free: its limit is never exceeded, but it
+ * may wait for other such keys.  Ids of queues and keys are hashes with a secret seed, so that nobody can make his key
+ * another's; two with one id would share a meter in the same way.
  *
  * Lock: QueueUnit (LWLock); under it those of cursor.c and agenda.c.  Wake-ups happen after it.
  */
@@ -40,6 +41,7 @@
 #define MIN_METERS 1024
 #define RESERVE_SHARE 8			/* keys leave this part of the meters to queues, handlers and the spare keys */
 #define CROWDED_US INT64CONST(100000)	/* for which no room is looked for again where there was none */
+#define ANNOUNCED_US (60 * USECS_PER_SEC)	/* for which a limit that is to be counted keeps its meter */
 #define SPARE_KEY 1
 
 typedef struct MeterShared
@@ -48,6 +50,7 @@ typedef struct MeterShared
 	int			tranche;
 	uint64		seed;
 	uint64		serial;			/* of the last unit */
+	uint64		holds;			/* how often the lock was held exclusively */
 	TimestampTz crowded_until;	/* no key's meter was at rest just now */
 	pg_atomic_uint32 nunits;
 } MeterShared;
@@ -120,6 +123,8 @@ void
 queue_meter_lock(bool exclusive)
 {
 	LWLockAcquire(&shared->lock, exclusive ? LW_EXCLUSIVE : LW_SHARED);
+	if (exclusive)
+		shared->holds++;
 }
 
 /* Commit-safe.  Sessions stay in a meter's list, because one is woken and others may wait. */
@@ -144,21 +149,33 @@ queue_meter_unlock(const QueueMeterWake *wake)
 
 /* ---- meters ---- */
 
-/* Makes room: those of keys that are at rest go.  A claim has one key, so the meters that it has found already stay. */
-static void
-evict(void)
+/* Does nobody use this meter, wait for it, count for it or hold it in his hands? */
+static bool
+at_rest(const QueueMeter *meter, TimestampTz now)
+{
+	return meter->taken == 0 && !meter->refused && meter->nwaiters == 0 && meter->nlines == 0 &&
+		(!meter->rated || meter->arrival <= (double) now) && meter->touched != shared->holds && meter->counting == 0 &&
+		(meter->announced_for == meter->since ||
+		 !queue_put_off(meter->announced_at + ANNOUNCED_US, ANNOUNCED_US, now));
+}
+
+/* Makes room: meters at rest go, with `all` not only those of keys.  Returns how many of keys stay. */
+static int
+evict(bool all, TimestampTz now)
 {
 	HASH_SEQ_STATUS seq;
 	QueueMeter *meter;
-	double		now = (double) queue_now();
+	int			nkeys = 0;
 
 	hash_seq_init(&seq, meters);
 	while ((meter = hash_seq_search(&seq)) != NULL)
 	{
-		if (meter->key.of == QUEUE_LIMIT_KEY && meter->taken == 0 && !meter->refused && meter->nwaiters == 0 &&
-			meter->nlines == 0 && (!meter->rated || meter->arrival <= now))
+		if ((all || meter->key.of == QUEUE_LIMIT_KEY) && at_rest(meter, now))
 			(void) hash_search(meters, &meter->key, HASH_REMOVE, NULL);
+		else
+			nkeys += meter->key.of == QUEUE_LIMIT_KEY;
 	}
+	return nkeys;
 }
 
 /* Is there room for one more meter, of a key of its own or of something else?  It is made if need be. */
@@ -172,7 +189,12 @@ has_room(bool own_key)
 		return true;
 	if (queue_put_off(shared->crowded_until, CROWDED_US, now))
 		return false;
-	evict();
+	/* keys have a spare one, and where most of all are theirs it is not for them that limits are counted anew */
+	if (evict(false, now) <= most / 2 || !own_key)
+	{
+		if (hash_get_num_entries(meters) >= most)
+			(void) evict(true, now);
+	}
 	if (hash_get_num_entries(meters) < most)
 		return true;
 	shared->crowded_until = now + CROWDED_US;
@@ -190,14 +212,19 @@ search(uint64 id, QueueLimitOf of, bool make)
 	key.of = of;
 	key.id = id;
 	meter = hash_search(meters, &key, HASH_FIND, NULL);
-	if (meter != NULL || !make || !has_room(of == QUEUE_LIMIT_KEY && id != SPARE_KEY))
+	if (!make)
 		return meter;
-	meter = hash_search(meters, &key, HASH_ENTER_NULL, NULL);
-	if (meter != NULL)
+	if (meter == NULL)
 	{
+		if (!has_room(of == QUEUE_LIMIT_KEY && id != SPARE_KEY))
+			return NULL;
+		meter = hash_search(meters, &key, HASH_ENTER_NULL, NULL);
+		if (meter == NULL)
+			return NULL;
 		memset((char *) meter + sizeof(key), 0, sizeof(*meter) - sizeof(key));
 		meter->first_end = DT_NOEND;
 	}
+	meter->touched = shared->holds;
 	return meter;
 }
 

@@ -74,6 +74,7 @@ typedef struct QueueMeterKey
 typedef struct QueueMeter
 {
 	QueueMeterKey key;
+	uint64		touched;		/* when the lock was held that often: who holds it may have found it */
 	int			taken;
 	bool		refused;		/* the scheduler or one of its workers was */
 	int			nwaiters;		/* kinds of sessions that were; more than there is room for: all */
@@ -83,7 +84,8 @@ typedef struct QueueMeter
 	TimestampTz first_end;		/* no lease among its units ends before this */
 	TimestampTz since;			/* for which limit it counted; 0: none */
 	TimestampTz announced_for;	/* for which limit everybody was told to read the configuration .. */
-	uint64		announced;		/* .. and when (census.h) */
+	uint64		announced;		/* .. and when (census.h), .. */
+	TimestampTz announced_at;	/* .. also by the clock */
 	TimestampTz counting;		/* somebody counts since then; 0: nobody */
 	bool		rated;
 	double		arrival;		/* us; of the next claim, if they came evenly .. */

@@ -681,6 +681,7 @@ queue_unit_announced(const QueueLimit *limit, QueueLimitOf of, uint64 announced)
 	{
 		meter->announced_for = limit->since;
 		meter->announced = announced;
+		meter->announced_at = queue_now();
 		meter->counting = 0;
 	}
 	queue_meter_unlock(NULL);

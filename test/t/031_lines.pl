@@ -120,6 +120,26 @@ one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.fetch('keys', 
 one($node, q{SELECT count(queue.complete(id, attempt)) FROM queue.job WHERE concurrency_key = 'held' AND state = 'running'}, '1', 'who had that place');
 one($node, q{SELECT count(*) FROM queue.fetch('keys', 2)}, '1', 'gives it back');
 sql($node, q{SELECT queue.drop_queue(q, force => true) FROM unnest('{keys,rated}'::text[]) q});
+# and what is known of queues that went
+is($s->query_safe(<<'EOS'), 'of each queue one', 'as many queues with a limit as one likes, one after another');
+DO $$
+DECLARE
+	n bigint;
+BEGIN
+	FOR i IN 1 .. 300 LOOP
+		PERFORM queue.create_queue('limited' || i, max_running => 1), queue.enqueue('k', queue => 'limited' || i);
+		COMMIT;
+		SELECT count(*) INTO n FROM queue.fetch('limited' || i, wait => '20 s');
+		COMMIT;
+		PERFORM queue.drop_queue('limited' || i, force => true);
+		COMMIT;
+		IF n <> 1 THEN
+			RAISE EXCEPTION '% jobs of queue %', n, i;
+		END IF;
+	END LOOP;
+END $$;
+SELECT 'of each queue one';
+EOS
 
 # drop_queue waits for a prepared enqueue and then sees its job, though a prepared transaction's locks go (many here, so
 # that it takes a moment) before the session that commits it tells of the line that it made
