@@ -1,5 +1,5 @@
 # Lease ends beyond single hints: more leases than the shared table has places, batches as ranges, and what only the far
-# look finds.  The clock is moved, nothing sleeps for a lease.
+# look finds: it is off until then, for it would find what memory lost.  The clock is moved, nothing sleeps for a lease.
 use strict;
 use warnings;
 use FindBin;
@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 use Test::More;
 
-my $node = queue_node('lease_ranges');
+my $node = queue_node('lease_ranges', far_look => 0);
 
 sub clock
 {
@@ -27,7 +27,28 @@ sub fetchable
 	return "SELECT count(*) FROM queue.fetch('default', $qty, kinds => '{$kind}', lease => '30 days', wait => '20 s')";
 }
 
-# 1. 20,000 leases of an hour, 50 kinds in each batch of 50, so that no two of a batch make a range; then one of 1 s.
+# Lines that nobody reads: the scheduler alone ends their jobs, and no reader passes a lease and notes it again.
+sub last_attempts
+{
+	my ($kind, $n, $lease) = @_;
+	sql($node, "SELECT queue.enqueue('$kind', max_attempts => 1, run_at => now() - make_interval(mins => n)) FROM generate_series(1, $n) n");
+	return first_of($kind, $n, $lease);
+}
+
+sub first_of
+{
+	my ($kind, $n, $lease) = @_;
+	return one($node, "SELECT count(*) FROM queue.fetch('default', $n, kinds => '{$kind}', lease => '$lease')", $n, "$kind: $n leases");
+}
+
+sub ends
+{
+	my ($kind, $n, $what) = @_;
+	return wait_true($node, "SELECT count(*) = $n FROM queue.job WHERE kind = '$kind' AND state = 'discarded'", $what);
+}
+
+# 1. Some that end late, and have places for now; then 20,000 leases of an hour, 50 kinds in each batch of 50, so that no two of a batch make a range; then one of 1 s.
+last_attempts('late', 3, '150 min');
 sql($node, <<'EOS');
 SELECT count(*) FROM queue.enqueue_json_many((
 	SELECT jsonb_agg(jsonb_build_object('kind', 'many' || n % 50))::text FROM generate_series(1, 20000) n));
@@ -43,7 +64,9 @@ BEGIN
 	END LOOP;
 END $$;
 EOS
-one($node, "SELECT count(*) FROM queue.job WHERE state = 'running'", '20000', 'more leases than there are places');
+one($node, "SELECT count(*) FROM queue.job WHERE state = 'running' AND kind LIKE 'many%'", '20000', 'more leases than there are places');
+last_attempts('no_place', 1, '150 min');
+last_attempts('no_place', 1, '200 min');
 one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 s')", '1', 'and a short one');
 one($node, "SELECT count(*) FROM queue.fetch('default', kinds => '{short}', lease => '1 day', wait => '20 s')",
 	'1', 'is back as soon as its lease has ended');
@@ -57,6 +80,22 @@ SELECT (SELECT n FROM f) + (SELECT count(*) FROM queue.live_job WHERE leased_unt
 EOS
 sql($node, "DO \$\$ BEGIN PERFORM queue.cancel(id) FROM queue.job WHERE kind LIKE 'many%'; END \$\$");
 
+# Two kinds of which only the cursors know by now: what gave way to what ends earlier, and what found no place.
+clock(3);
+ends('late', 3, 'leases that gave way come to their end');
+ends('no_place', 1, 'and one that had no place');
+
+# What the clock's next step ends: two batches that were put off in one, of which half is completed then; in the order of
+# their ids and against it.  And more than one slice of a walk.
+for my $kind (qw(forth back))
+{
+	sql($node, "SELECT queue.enqueue('$kind', max_attempts => 1, run_at => now() - (CASE WHEN '$kind' = 'back' THEN n ELSE 20 - n END) * interval '1 min') FROM generate_series(1, 20) n");
+	first_of($kind, 10, '5 min') for 1, 2;
+	one($node, "SELECT count(*) FROM queue.heartbeat_many(ARRAY(SELECT id FROM queue.job WHERE kind = '$kind' ORDER BY 1), lease => '30 min')", '20', "$kind: put off together");
+	one($node, "SELECT count(*) FROM queue.complete_many(ARRAY(SELECT id FROM queue.job WHERE kind = '$kind' ORDER BY id % 2, id LIMIT 10))", '10', "$kind: half is completed");
+}
+last_attempts('slices', 3000, '30 min');
+
 # 3. A batch is a range: those of its members that were neither completed nor extended come back, no others.
 sql($node, "SELECT count(*) FROM queue.enqueue_many('batch', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 100)))");
 sql($node, <<'EOS');
@@ -67,6 +106,9 @@ SELECT queue.complete(id, attempt) FROM batch WHERE n BETWEEN 91 AND 95;
 SELECT count(*) FROM queue.heartbeat_many(ARRAY(SELECT id FROM batch WHERE n > 95), lease => '1 day');
 EOS
 clock(4);
+ends('no_place', 2, 'one that was walked past is noted again');
+ends($_, 10, "$_: what is left of two batches that were put off together ends") for qw(forth back);
+ends('slices', 3000, 'a walk that takes more than a slice goes on');
 one($node, fetchable('batch', 2), '2', 'members of a batch whose lease ended are given out');
 one($node, fetchable('batch', 100), '1', 'all of them, and those that were extended are not');
 clock(30);
@@ -106,6 +148,9 @@ queue_buffers($node);
 cmp_ok(sql($node, "SELECT buffers('SELECT FROM queue.fetch(''default'', 10, kinds => ''{line}'')')"), '<', 3000,
 	'and a fetch does not pass 20,000 dead rows');
 $held->quit;
+
+$node->adjust_conf('postgresql.conf', 'queue.debug_far_look', 'on');
+$node->restart;
 
 # A row behind the cursor that somebody changed by hand, of which nobody was told.
 sql($node, "SELECT queue.enqueue('hand', delay => '1000 days'); SELECT queue.enqueue('hand')");
