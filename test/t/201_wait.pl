@@ -16,6 +16,7 @@ my $waiting = "FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backen
 sub start
 {
 	my ($session, $statement) = @_;
+	$session->{timeout}->start;    # or it ends while it waits, by the time since its last query
 	$session->{stdin} .= "$statement\n;\n\\echo done\n";
 	$session->{run}->pump_nb;
 	return;
@@ -25,7 +26,8 @@ sub start
 sub finish
 {
 	my ($session) = @_;
-	my $deadline = time + 180;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	$session->{timeout}->start;
 	until ($session->{stdout} =~ /^done$/m)
 	{
 		die 'a session does not answer' if time > $deadline;
