@@ -40,7 +40,26 @@ sub busy
 }
 
 sql($node, "SELECT queue.register_sql_handler('job', 'h', timeout => '0')");
-my $holder = busy(4);
+
+# --- fewer executors: those that are idle end, and not the one in a long job, even if its slot comes first
+my $holder = queue_session($node, 'postgres');
+$holder->query_safe('SELECT pg_advisory_lock(11), pg_advisory_lock(12)');
+sql($node, q{SELECT queue.enqueue('job', '{"lock": 11}'), queue.enqueue('job', '{"lock": 12}')});
+poll($node, "SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") or die '2 jobs do not run';
+my ($lock, $later) = split /\|/, sql($node, q{SELECT payload->>'lock', pid FROM queue_internal.stat_worker_rows() WITH ORDINALITY JOIN queue.job ON id = job_id
+	WHERE payload ? 'lock' ORDER BY ordinality DESC LIMIT 1});
+$holder->query_safe("SELECT pg_advisory_unlock($lock)");
+wait_true($node, "SELECT state = 'idle' FROM queue.stat_worker WHERE pid = $later", 'one of two executors idles');
+sql($node, 'ALTER SYSTEM SET queue.executors = 1');
+$node->reload;
+wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue executor'", 'with one that is allowed it ends');
+one($node, "SELECT count(*) FROM queue.job WHERE kind = 'job' AND state = 'running'", '1', 'while the other one runs on');
+sql($node, 'ALTER SYSTEM RESET queue.executors');
+$node->reload;
+$holder->quit;
+wait_no_jobs($node, 'and its job ends');
+
+$holder = busy(4);
 database('two');
 wait_true($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'two' AND backend_type = 'queue scheduler'",
 	'a second database has its scheduler: all slots are taken');
