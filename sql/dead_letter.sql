@@ -184,6 +184,18 @@ END $$;
 SELECT state, failures FROM queue.job WHERE id = :m;
 SELECT jsonb_path_query_array(origin, '$.errors[*].attempt') AS attempts, jsonb_path_query_array(origin, '$.errors[*].error') AS errors
 	FROM queue.job WHERE queue = 'dead' AND (origin -> 'id')::bigint = :m;
+-- max_attempts are those of the handler that serves a job, also when it has ended: first one that names the queue, then
+-- that of the kind, then that of all kinds; in a dead-letter queue only one that names it
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('*', 'h', max_attempts => 4), queue.register_sql_handler('served', 'h', max_attempts => 3),
+	queue.register_sql_handler('named', 'h', max_attempts => 5), queue.register_sql_handler('named', 'h', queues => '{m,dead}', max_attempts => 6);
+RESET client_min_messages;
+CREATE TEMP TABLE served AS SELECT queue.enqueue(kind, queue => queue, delay => '1 hour') AS id
+	FROM unnest('{served,named,other}'::text[]) kind, unnest('{a,m,dead}'::text[]) queue;
+SELECT kind, queue, max_attempts, state FROM queue.job JOIN served USING (id) ORDER BY kind, queue;
+SELECT count(queue.cancel(id)) FROM served;
+SELECT kind, queue, max_attempts, state FROM queue.job JOIN served USING (id) ORDER BY kind, queue;
+DROP TABLE served;
 DROP FUNCTION try, h(jsonb);
 DROP OWNED BY regress_queue_dead;
 DROP ROLE regress_queue_dead;

@@ -119,7 +119,7 @@ SELECT o.what, a.grantee::regrole, a.privilege_type
   FROM (SELECT relname, relacl, relowner FROM pg_class WHERE relnamespace = 'queue'::regnamespace
         UNION ALL SELECT proname, proacl, proowner FROM pg_proc WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
         UNION ALL SELECT typname, typacl, typowner FROM pg_type WHERE typnamespace = 'queue'::regnamespace
-        UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace WHERE nspname = 'queue') o (what, acl, owner), aclexplode(o.acl) a
+        UNION ALL SELECT nspname, nspacl, nspowner FROM pg_namespace WHERE nspname IN ('queue', 'queue_internal')) o (what, acl, owner), aclexplode(o.acl) a
  WHERE a.grantee <> o.owner ORDER BY 1;
 SELECT ok, detail FROM queue.doctor() WHERE check_name = 'table privileges';
 GRANT SELECT (secrets) ON queue.handler TO regress_queue_open;

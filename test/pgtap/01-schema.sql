@@ -63,10 +63,10 @@ SELECT is(
      WHERE attrelid = ('queue.' || v)::regclass AND attnum > 0),
     (SELECT string_agg(position || ' ' || name || ' ' || type, E'\n' ORDER BY position) FROM expected_column WHERE view = v),
     'columns of queue.' || v)
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
+FROM unnest(ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = ('queue.' || v)::regclass), ARRAY['security_barrier=true'],
           'queue.' || v || ' is a security barrier')
-FROM unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
+FROM unnest(ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v;
 
 -- everything that holds data belongs in a dump, whole
 SELECT set_eq(

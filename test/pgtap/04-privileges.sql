@@ -173,14 +173,23 @@ FROM cell c, unnest('{queue_tap_other,queue_tap_execute}'::text[]) r WHERE c.by_
 
 -- the views: SELECT by read, rows only of queues that one may read
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '42501', a.role || ' may not read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
+FROM actor a, unnest(ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
 WHERE a.privileges && '{read}' = false AND a.role <> 'queue_tap_other';
 SELECT matches(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), '^ok: ', a.role || ' may read queue.' || v)
-FROM actor a, unnest(ARRAY['job', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
+FROM actor a, unnest(ARRAY['job', 'workflow', 'workflow_edge', 'job_error', 'job_log', 'recent_job', 'history', 'stat_queue', 'stat_kind', 'stat_handler', 'stat_endpoint', 'stat_worker', 'schedule_status']) v
 WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
 SELECT is(pg_temp.try(a.role, $$SELECT count(*) FROM queue.job WHERE queue = 'tap_q'$$), 'ok: 3', a.role || ' sees the queue''s jobs')
 FROM actor a WHERE a.privileges && '{read}';
 SELECT is(pg_temp.try('queue_tap_other', 'SELECT count(*) FROM queue.job'), 'ok: 0', 'queue_tap_other sees no job of another queue');
+SAVEPOINT seen;
+SELECT ok(queue.create_workflow('tap_flow', 'tap_q') > 0, 'a workflow');
+SELECT ok(queue.enqueue('tap_wait', queue => 'tap_q', workflow => (SELECT id FROM queue.workflow WHERE name = 'tap_flow')) > 0, 'with a job');
+SELECT is(queue.fail(claimed, 1, 'tap'), 'retryable', 'a failure') FROM job;
+SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', v)), CASE WHEN a.role = 'queue_tap_other' THEN 'ok: 0' ELSE 'ok: 1' END,
+          a.role || ' sees what it may of queue.' || v)
+FROM actor a, unnest(ARRAY['workflow', 'workflow_edge', 'job_error']) v
+WHERE a.privileges && '{read}' OR a.role = 'queue_tap_other';
+ROLLBACK TO seen;
 SELECT is(pg_temp.try('queue_tap_other', 'SELECT string_agg(queue, '','') FROM queue.stat_queue'), 'ok: tap_o', 'and only its queue''s statistics');
 SELECT is(pg_temp.try('queue_tap_read', 'SELECT string_agg(queue, '','') FROM queue.stat_queue'), 'ok: tap_q', 'so does queue_tap_read');
 SELECT is(pg_temp.try('queue_tap_other', 'SELECT string_agg(kind, '','') FROM queue.stat_handler'), 'ok: <null>', 'no handler of another queue');
