@@ -92,6 +92,7 @@ SELECT queue.register_http_handler('regress_k', 'http://x/', queues => '{regress
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', -1)$$);
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', max_running => 0)$$);
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'ftp://y/')$$);
+SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', health_url => 'ftp://y/')$$);
 SELECT try($$SELECT queue.add_endpoint('regress_k', NULL)$$);
 SELECT try($$SELECT queue.add_endpoint('regress_k', 'http://y/', breaker => '{"y": 1}')$$);
 SELECT count(*) FROM queue.endpoint;

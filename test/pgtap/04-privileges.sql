@@ -215,6 +215,13 @@ SELECT matches(pg_temp.try(a.role, 'SELECT (count(*) > 5)::int FROM queue.doctor
                a.role || ' and doctor()')
 FROM actor a;
 
+SAVEPOINT all_queues;
+SELECT queue.register_sql_handler('tap_all', 'queue_tap.f');
+SELECT is(pg_temp.try(r, $$SELECT count(*) FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'tap_all'$$),
+          CASE r WHEN 'queue_tap_execute' THEN 'ok: 0' ELSE 'ok: 1' END, r || ' and a handler of all queues in doctor()')
+FROM unnest(ARRAY['queue_tap_execute', 'queue_tap_other', 'queue_tap_read']) r;
+ROLLBACK TO all_queues;
+
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
 FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0', 'subscription', 'step', 'event', 'event_wait']) t
