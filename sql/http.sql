@@ -129,6 +129,29 @@ SELECT url, queues FROM queue.stat_endpoint ORDER BY url;
 SELECT queue.unregister_handler('regress_k', 'regress_http2'), queue.drop_queue('regress_http2');
 SELECT try($$SELECT queue.alter_http_handler('regress_none', timeout => '1 s')$$);
 
+-- an SQL handler has no endpoints
+CREATE FUNCTION regress_s(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+SET client_min_messages = error;
+SELECT queue.register_sql_handler('regress_s', 'regress_s');
+SELECT try($$SELECT queue.add_endpoint('regress_s', 'http://x/')$$), try($$SELECT queue.remove_endpoint('regress_s', 'http://x/')$$), try($$SELECT queue.alter_http_handler('regress_s', timeout => '1 s')$$);
+SELECT queue.unregister_handler('regress_s');
+DROP FUNCTION regress_s(jsonb);
+-- the endpoint of a url that is registered again is the same one, with its breaker
+SELECT queue.register_http_handler('regress_s', 'http://s/');
+SELECT id AS endpoint FROM queue.endpoint WHERE url = 'http://s/' \gset
+SELECT queue.register_http_handler('regress_s', 'http://s/');
+SELECT id = :endpoint AS same FROM queue.endpoint WHERE url = 'http://s/';
+SELECT queue.unregister_handler('regress_s');
+RESET client_min_messages;
+-- in a copy adopt() has endpoints used, too
+UPDATE queue.endpoint SET system_identifier = 1;
+SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_k';
+SELECT queue.adopt();
+SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_k';
+UPDATE queue.endpoint SET database_oid = 1;
+SELECT queue.adopt();
+SELECT count(*) FROM queue.endpoint WHERE system_identifier = 1 OR database_oid = 1;
+
 -- who may: manage on each queue; on '*' for all queues, kind '*' and ca_file; only one's own
 SET ROLE regress_http_role;
 SELECT queue.register_http_handler('regress_l', 'http://x/', queues => '{regress_http}');

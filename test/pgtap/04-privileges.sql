@@ -222,6 +222,22 @@ SELECT is(pg_temp.try(r, $$SELECT count(*) FROM queue.doctor() WHERE check_name 
 FROM unnest(ARRAY['queue_tap_execute', 'queue_tap_other', 'queue_tap_read']) r;
 ROLLBACK TO all_queues;
 
+-- and what doctor() tells of a queue, its handlers and endpoints it tells who may read there, or see its numbers
+SAVEPOINT ill;
+UPDATE queue.queue SET dead_letter = 'tap_none' WHERE name = 'tap_q';
+SELECT queue.register_sql_handler('tap_zero', 'queue_tap.f', ARRAY['tap_q'], max_running => 0);
+SELECT queue.register_http_handler('tap_ill', 'http://localhost/', ARRAY['tap_q']);
+UPDATE queue.endpoint SET breaker = '{"tap": 1}' WHERE url = 'http://localhost/';
+SELECT queue.pause('*');
+ALTER TABLE queue.privilege ENABLE TRIGGER privilege_inserted;
+SELECT is(pg_temp.try(r, format('SELECT (count(*) > 0)::text FROM queue.doctor() WHERE NOT ok AND check_name = %L AND detail ~ %L', check_name, detail)),
+          CASE WHEN r = 'queue_tap_read' OR check_name IN ('queue paused', 'triggers') THEN 'ok: true' ELSE 'ok: false' END,
+          r || ' and what doctor() tells: ' || check_name)
+FROM unnest(ARRAY['queue_tap_read', 'queue_tap_other', 'queue_tap_execute']) r,
+     (VALUES ('dead letters', 'tap_q'), ('limits', 'tap_zero'), ('handler', 'tap_ill'), ('endpoint', 'tap_ill'), ('queue paused', 'all queues'),
+             ('triggers', 'queue.privilege')) c (check_name, detail);
+ROLLBACK TO ill;
+
 -- tables: nobody but superusers
 SELECT is(pg_temp.try(a.role, format('SELECT count(*) FROM queue.%I', t)), '42501', a.role || ' may not read table ' || t)
 FROM actor a, unnest(ARRAY['queue', 'privilege', 'handler', 'endpoint', 'installation', 'line', 'live_job', 'deadline', 'finished_job', 'failure', 'log_line', 'live_job', 'finished_job_0', 'subscription', 'step', 'event', 'event_wait']) t
