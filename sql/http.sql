@@ -131,7 +131,6 @@ SELECT try($$SELECT queue.alter_http_handler('regress_none', timeout => '1 s')$$
 
 -- an SQL handler has no endpoints
 CREATE FUNCTION regress_s(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
-SET client_min_messages = error;
 SELECT queue.register_sql_handler('regress_s', 'regress_s');
 SELECT try($$SELECT queue.add_endpoint('regress_s', 'http://x/')$$), try($$SELECT queue.remove_endpoint('regress_s', 'http://x/')$$), try($$SELECT queue.alter_http_handler('regress_s', timeout => '1 s')$$);
 SELECT queue.unregister_handler('regress_s');
@@ -142,7 +141,6 @@ SELECT id AS endpoint FROM queue.endpoint WHERE url = 'http://s/' \gset
 SELECT queue.register_http_handler('regress_s', 'http://s/');
 SELECT id = :endpoint AS same FROM queue.endpoint WHERE url = 'http://s/';
 SELECT queue.unregister_handler('regress_s');
-RESET client_min_messages;
 -- in a copy adopt() has endpoints used, too
 UPDATE queue.endpoint SET system_identifier = 1;
 SELECT detail FROM queue.doctor() WHERE check_name = 'handler' AND detail ~ 'regress_k';
