@@ -57,8 +57,8 @@ queue_sql_subscribe(PG_FUNCTION_ARGS)
 	queue_spi_begin(&spi);
 	queue_spi_run("LOCK TABLE queue.subscription IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL, NULL);
 	if (queue_spi_run_now("SELECT id FROM queue.subscription WHERE topic = $1 AND kind = $2 AND queue = $3"
-					  " AND filter::text IS NOT DISTINCT FROM $4::text ORDER BY id LIMIT 1",
-					  4, types, values, nulls) == 0)
+						  " AND filter::text IS NOT DISTINCT FROM $4::text ORDER BY id LIMIT 1",
+						  4, types, values, nulls) == 0)
 		queue_spi_run("INSERT INTO queue.subscription (id, topic, kind, queue, filter)"
 					  " VALUES (pg_catalog.nextval('queue.subscription_id'), $1, $2, $3, $4) RETURNING id",
 					  4, types, values, nulls);
