@@ -128,8 +128,9 @@ SQL
 	$locker->query_safe($_) for 'BEGIN', 'LOCK TABLE queue.line';
 	sql($node, q{UPDATE pg_proc SET proname = 'works' WHERE proname = 'worked'});
 	wait_true($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $scheduler", 'the scheduler sorts');
+	my $log = length slurp_file($node->logfile);
 	sql($node, "SELECT pg_cancel_backend($scheduler)");
-	sleep(0.5);
+	$node->wait_for_log(qr/canceling statement due to user request/, $log);
 	$locker->query_safe('COMMIT');
 	wait_end($node, sql($node, q{SELECT queue.enqueue('stays')}), 'completed', 'the scheduler goes on');
 	wait_end($node, $id, 'completed', 'what it had not sorted runs');
